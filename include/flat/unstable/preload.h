@@ -1,0 +1,40 @@
+/*
+ * What the shim needs beside the public calls: whether a descriptor concerns libflat, at the cost of one load.
+ * Not a promised interface.
+ */
+#ifndef FLAT_UNSTABLE_PRELOAD_H
+#define FLAT_UNSTABLE_PRELOAD_H
+
+#include <stdint.h>
+
+#include <flat/flat.h>
+
+FLAT_BEGIN_DECLS
+
+enum flat_fd_kind {
+	FLAT_FD_KERNEL = 0,	/* nothing of ours: the kernel's alone */
+	FLAT_FD_CANDIDATE = 1,	/* kernel TCP socket that may become flat at connect or listen */
+	FLAT_FD_STREAM = 2,	/* flat connection */
+	FLAT_FD_LISTENER = 3,	/* flat listener */
+	FLAT_FD_EPOLL = 4,	/* epoll instance with flat members (or with one that has) */
+	FLAT_FD_PRIVATE = 5,	/* the library's own: applications get EBADF */
+};
+
+/** One byte (enum flat_fd_kind) per descriptor number below FLAT_FD_KINDS. Never unmapped. */
+#define FLAT_FD_KINDS (1U << 20)
+FLAT_API extern const uint8_t *flat_fd_kinds;
+
+/** What `fd` is to libflat. */
+static inline enum flat_fd_kind flat_fd_kind(int fd)
+{
+	if (!flat_fd_kinds || (unsigned int)fd >= FLAT_FD_KINDS)
+		return FLAT_FD_KERNEL;
+	return (enum flat_fd_kind)__atomic_load_n(&flat_fd_kinds[fd], __ATOMIC_RELAXED);
+}
+
+/** How many descriptors are not plain kernel ones: 0 lets poll and select go straight to the kernel. */
+FLAT_API extern uint32_t flat_fd_count;
+
+FLAT_END_DECLS
+
+#endif

@@ -1,0 +1,40 @@
+/* Every bound of the system in one place, each with the reason for its number. */
+#ifndef FLAT_BASE_LIMITS_H
+#define FLAT_BASE_LIMITS_H
+
+/* --- rings and lanes --- */
+
+/* A small ring holds a typical request or reply several times over; two of them and the slot's words stay
+ * below 9 KiB for an idle connection. */
+#define FLAT_SMALL_BYTES_DEFAULT 4096U
+/* Twice the largest write of common programs (iperf3's 128 KiB), and in level 2 cache with its copy. */
+#define FLAT_BULK_BYTES_DEFAULT (256U * 1024)
+/* Writes in a row that would have fitted the small ring before a drained stream goes back to it. */
+#define FLAT_RING_SMALL_RUN 16
+/* Lanes of one client and listener grow 4, 16, 64, 64, ...: one request costs little, many still few fds. */
+#define FLAT_LANE_SLOTS_FIRST 4U
+
+/* --- control socket --- */
+
+/* Time a process has to say HELLO after it connected, ms (security.md, rule 15). */
+#define FLAT_HELLO_TIMEOUT_MS 1000
+/* Time the host half waits for an answer of the offload half before it fails the call, ms. */
+#define FLAT_REPLY_TIMEOUT_MS 5000
+/* Sessions on one flatd: 4 fds each, within the 1,048,576 that flatd asks for. */
+#define FLAT_SESSIONS_MAX 65536
+/* Connections of one session by default; a Workload may say otherwise. */
+#define FLAT_SESSION_CONNS_MAX 65536
+/* Lane memory of one session by default, bytes of address space the offload half may have to back. */
+#define FLAT_SESSION_LANE_BYTES_MAX (8ULL << 30)
+/* Listeners of one session: more ports than servers bind. */
+#define FLAT_SESSION_LISTENERS_MAX 4096
+
+/* --- waiting --- */
+
+/* A waiter looks this often, pausing between, before it first yields: about 2 us. */
+#define FLAT_SPIN_LOOKS 64
+/* A waiter that has yielded for this long without result sleeps, microseconds. More than a wake-up costs
+ * is a waste; what it costs here was 20 to 45 us across cores. */
+#define FLAT_SPIN_MAX_US 50
+
+#endif

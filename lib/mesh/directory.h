@@ -1,0 +1,116 @@
+/*
+ * The directory: what addresses and names belong to the mesh. One sealed memfd per node, written by the
+ * offload half, mapped read-only by every application: the first question of each connect() and
+ * getaddrinfo() is answered from it without a system call.
+ *
+ * It is a hint for speed, not a verdict: an address found here is taken to the offload half, which decides.
+ *
+ *   [header, one page][table A][table B]     each table: addresses, names, text
+ *
+ * Two tables; the header says which is current. The writer fills the other, then flips `current`; before
+ * it fills one again a reader may still be in it, so readers check `epoch` after use and try again (a seqlock
+ * with two buffers). Every offset a reader follows is checked against private geometry.
+ */
+#ifndef FLAT_MESH_DIRECTORY_H
+#define FLAT_MESH_DIRECTORY_H
+
+#include <stdatomic.h>
+
+#include "base/base.h"
+#include "vq/attach.h"
+
+#define FLAT_DIRECTORY_MAGIC 0x7269647461 /* "atdir" */
+#define FLAT_DIRECTORY_VERSION 1
+
+/* flat_directory_header.flags */
+#define FLAT_DIRECTORY_ASK_ALL 1U /* some workload is REGISTRY_ONLY: take every connect to the offload half */
+
+/* What an address is: result of flat_directory_find_addr(). */
+enum flat_directory_kind {
+	FLAT_DIRECTORY_NONE = 0,
+	FLAT_DIRECTORY_SERVICE = 1,  /* a service's address and port */
+	FLAT_DIRECTORY_LISTENER = 2, /* a mesh server listens there */
+};
+
+struct flat_directory_header {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t table_bytes;	       /* each table's length */
+	_Atomic uint64_t epoch;	       /* odd while a table is being written */
+	_Atomic uint64_t revoke_epoch; /* grows when live connections were cut */
+	_Atomic uint32_t current;      /* 0 or 1 */
+	_Atomic uint32_t flags;	       /* FLAT_DIRECTORY_ASK_ALL */
+	uint8_t pad[4096 - 40];
+};
+
+/** Writer's end. Offload half; one thread. */
+struct flat_directory_writer;
+
+/** One address to publish. ip all zero: any local address (a listener bound to 0.0.0.0 or ::). */
+struct flat_directory_addr {
+	struct flat_addr addr; /* family 0 with a port: any family, any address */
+	enum flat_directory_kind kind;
+};
+
+/** One name to publish: lower case, without final dot. */
+struct flat_directory_name {
+	const char *host;      /* borrowed for the call */
+	struct flat_addr addr; /* port ignored */
+};
+
+/** Creates the memfd for up to `table_bytes` per table. *fd: owned by the writer. 0 or negative errno. */
+FLAT_MUST_CHECK int flat_directory_create(struct flat_directory_writer **out, size_t table_bytes);
+void flat_directory_destroy(struct flat_directory_writer *w);
+/** The read-only descriptor to hand to applications (borrowed) and the length of the whole. */
+int flat_directory_fd(const struct flat_directory_writer *w);
+size_t flat_directory_len(const struct flat_directory_writer *w);
+
+/** Publishes a whole new content. 0, or -ENOSPC (nothing changed), -ENOMEM. */
+FLAT_MUST_CHECK int flat_directory_publish(struct flat_directory_writer *w,
+					   const struct flat_directory_addr *addrs, size_t n_addrs,
+					   const struct flat_directory_name *names, size_t n_names,
+					   uint32_t flags);
+
+/** Says that live connections were cut: each application looks at its anchors. */
+void flat_directory_revoked(struct flat_directory_writer *w);
+
+/** Reader's end: a mapping. Any thread. */
+struct flat_directory {
+	const struct flat_directory_header *header;
+	size_t len_bytes;
+	uint32_t table_bytes; /* private copy */
+};
+
+/** Maps `fd` read-only; checks length, magic, version, seals. fd stays the caller's. */
+FLAT_MUST_CHECK int flat_directory_map(struct flat_directory *dir, int fd, size_t len_bytes);
+void flat_directory_unmap(struct flat_directory *dir);
+
+/**
+ * What `addr` is. Looks for the exact address and port, then for a listener on any address with the port (the
+ * caller asks the offload half, which knows whether the address is local).
+ */
+enum flat_directory_kind flat_directory_find_addr(const struct flat_directory *dir,
+						  const struct flat_addr *addr);
+
+/** The address of a mesh name (any case, final dot allowed). 0, or -ENOENT. No system call, no allocation. */
+FLAT_MUST_CHECK int flat_directory_find_name(const struct flat_directory *dir, const char *host,
+					     struct flat_addr *addr);
+
+/** The name of a mesh address (getnameinfo). 0, -ENOENT, -ENOSPC. */
+FLAT_MUST_CHECK int flat_directory_find_host(const struct flat_directory *dir,
+					     const struct flat_addr *addr, char *host, size_t size);
+
+/** Grows when connections were cut. One load. */
+static inline uint64_t flat_directory_revoke_epoch(const struct flat_directory *dir)
+{
+	return atomic_load_explicit(&dir->header->revoke_epoch, memory_order_acquire);
+}
+
+static inline uint32_t flat_directory_flags(const struct flat_directory *dir)
+{
+	return atomic_load_explicit(&dir->header->flags, memory_order_relaxed);
+}
+
+_Static_assert(sizeof(struct flat_directory_header) == 4096, "one page");
+
+#endif

@@ -1,0 +1,209 @@
+#include "vq/attach.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/sys.h"
+
+void flat_msg_init(struct flat_msg *msg, enum flat_msg_type type, uint32_t seq)
+{
+	memset(msg, 0, sizeof(*msg));
+	msg->magic = FLAT_MSG_MAGIC;
+	msg->version = FLAT_MSG_VERSION;
+	msg->type = (uint16_t)type;
+	msg->seq = seq;
+}
+
+union cmsg_space {
+	struct cmsghdr align;
+	uint8_t buf[CMSG_SPACE(sizeof(int) * FLAT_MSG_FDS_MAX)];
+};
+
+int flat_msg_send(int sock, const struct flat_msg *msg, const int *fds, size_t n, int flags)
+{
+	union cmsg_space space;
+	struct iovec iov = {.iov_base = (void *)(uintptr_t)msg, .iov_len = sizeof(*msg)};
+	struct msghdr hdr = {.msg_iov = &iov, .msg_iovlen = 1};
+	if (n > FLAT_MSG_FDS_MAX)
+		return -EINVAL;
+	if (n > 0) {
+		memset(&space, 0, sizeof(space));
+		hdr.msg_control = space.buf;
+		hdr.msg_controllen = CMSG_SPACE(sizeof(int) * n);
+		struct cmsghdr *cmsg = CMSG_FIRSTHDR(&hdr);
+		cmsg->cmsg_level = SOL_SOCKET;
+		cmsg->cmsg_type = SCM_RIGHTS;
+		cmsg->cmsg_len = CMSG_LEN(sizeof(int) * n);
+		memcpy(CMSG_DATA(cmsg), fds, sizeof(int) * n);
+	}
+	ssize_t sent = flat_sys_sendmsg(sock, &hdr, flags | MSG_NOSIGNAL);
+	return sent < 0 ? (int)sent : 0;
+}
+
+/* Collects every descriptor of a message; those beyond the array are closed and make it invalid. */
+static int collect_fds(struct msghdr *hdr, int fds[FLAT_MSG_FDS_MAX], size_t *n)
+{
+	int err = 0;
+	*n = 0;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(hdr); c; c = CMSG_NXTHDR(hdr, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+			if (*n < FLAT_MSG_FDS_MAX) {
+				fds[(*n)++] = fd;
+			} else {
+				flat_sys_close(fd);
+				err = -EPROTO;
+			}
+		}
+	}
+	return err;
+}
+
+int flat_msg_check(const struct flat_msg *msg, size_t len_bytes, size_t n_fds)
+{
+	if (len_bytes != sizeof(*msg) || msg->magic != FLAT_MSG_MAGIC ||
+	    msg->version != FLAT_MSG_VERSION)
+		return -EPROTO;
+	if (msg->fds >= FLAT_FD_TCP * 2 || (size_t)__builtin_popcount(msg->fds) != n_fds)
+		return -EPROTO;
+	if (!memchr(msg->reason, 0, sizeof(msg->reason)))
+		return -EPROTO;
+	return 0;
+}
+
+int flat_msg_recv(int sock, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], size_t *n, int flags)
+{
+	union cmsg_space space;
+	struct iovec iov = {.iov_base = msg, .iov_len = sizeof(*msg)};
+	struct msghdr hdr = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = space.buf,
+		.msg_controllen = sizeof(space.buf),
+	};
+	*n = 0;
+	ssize_t len = flat_sys_recvmsg(sock, &hdr, flags | MSG_CMSG_CLOEXEC);
+	if (len < 0)
+		return (int)len;
+	int err = collect_fds(&hdr, fds, n);
+	if (len == 0 && *n == 0)
+		return -ENOTCONN;
+	if (hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+		err = -EPROTO;
+	if (err == 0)
+		err = flat_msg_check(msg, (size_t)len, *n);
+	if (err != 0) {
+		flat_msg_close_fds(fds, *n);
+		*n = 0;
+	}
+	return err;
+}
+
+int flat_msg_fd(const struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], uint32_t flag)
+{
+	if (!(msg->fds & flag))
+		return -1;
+	int *slot = &fds[__builtin_popcount(msg->fds & (flag - 1))];
+	int fd = *slot;
+	*slot = -1;
+	return fd;
+}
+
+void flat_msg_close_fds(int fds[FLAT_MSG_FDS_MAX], size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (fds[i] >= 0)
+			flat_sys_close(fds[i]);
+		fds[i] = -1;
+	}
+}
+
+int flat_addr_from_sockaddr(struct flat_addr *addr, const struct sockaddr *sa, socklen_t len)
+{
+	memset(addr, 0, sizeof(*addr));
+	if (len < sizeof(sa->sa_family))
+		return -EINVAL;
+	if (sa->sa_family == AF_INET) {
+		struct sockaddr_in in;
+		if (len < sizeof(in))
+			return -EINVAL;
+		memcpy(&in, sa, sizeof(in));
+		addr->port = ntohs(in.sin_port);
+		memcpy(addr->ip, &in.sin_addr, 4);
+	} else if (sa->sa_family == AF_INET6) {
+		struct sockaddr_in6 in6;
+		/* As Linux: the scope id may be missing (RFC 2133 programs). */
+		if (len < offsetof(struct sockaddr_in6, sin6_scope_id))
+			return -EINVAL;
+		memset(&in6, 0, sizeof(in6));
+		memcpy(&in6, sa, len < sizeof(in6) ? len : sizeof(in6));
+		addr->port = ntohs(in6.sin6_port);
+		addr->scope_id = in6.sin6_scope_id;
+		memcpy(addr->ip, &in6.sin6_addr, 16);
+	} else {
+		return -EAFNOSUPPORT;
+	}
+	addr->family = sa->sa_family;
+	return 0;
+}
+
+socklen_t flat_addr_to_sockaddr(const struct flat_addr *addr, struct sockaddr_storage *ss)
+{
+	memset(ss, 0, sizeof(*ss));
+	if (addr->family == AF_INET6) {
+		struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)ss;
+		in6->sin6_family = AF_INET6;
+		in6->sin6_port = htons(addr->port);
+		in6->sin6_scope_id = addr->scope_id;
+		memcpy(&in6->sin6_addr, addr->ip, 16);
+		return sizeof(*in6);
+	}
+	struct sockaddr_in *in = (struct sockaddr_in *)ss;
+	in->sin_family = AF_INET;
+	in->sin_port = htons(addr->port);
+	memcpy(&in->sin_addr, addr->ip, 4);
+	return sizeof(*in);
+}
+
+static const uint8_t v4_mapped[12] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+
+void flat_addr_unmap(struct flat_addr *addr)
+{
+	if (addr->family != AF_INET6 || memcmp(addr->ip, v4_mapped, sizeof(v4_mapped)) != 0)
+		return;
+	memcpy(addr->ip, addr->ip + 12, 4);
+	memset(addr->ip + 4, 0, 12);
+	addr->family = AF_INET;
+	addr->scope_id = 0;
+}
+
+int flat_addr_equal(const struct flat_addr *a, const struct flat_addr *b)
+{
+	struct flat_addr x = *a;
+	struct flat_addr y = *b;
+	flat_addr_unmap(&x);
+	flat_addr_unmap(&y);
+	return x.family == y.family && x.port == y.port &&
+	       memcmp(x.ip, y.ip, sizeof(x.ip)) == 0;
+}
+
+const char *flat_addr_str(const struct flat_addr *addr, char buf[FLAT_ADDR_STRLEN])
+{
+	char ip[INET6_ADDRSTRLEN] = "-";
+	if (addr->family == AF_INET6) {
+		inet_ntop(AF_INET6, addr->ip, ip, sizeof(ip));
+		snprintf(buf, FLAT_ADDR_STRLEN, "[%s]:%u", ip, addr->port);
+	} else if (addr->family == AF_INET) {
+		inet_ntop(AF_INET, addr->ip, ip, sizeof(ip));
+		snprintf(buf, FLAT_ADDR_STRLEN, "%s:%u", ip, addr->port);
+	} else {
+		snprintf(buf, FLAT_ADDR_STRLEN, "-");
+	}
+	return buf;
+}

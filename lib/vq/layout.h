@@ -1,0 +1,138 @@
+/*
+ * Every byte that two processes share in a lane, and nothing else.
+ *
+ * A lane is one sealed memfd that joins two parties: the client side (0) and the server side (1). It has
+ * up to 64 slots, one connection each. A slot has two directions; direction d is produced by side d and
+ * consumed by the other. A direction has a small ring, prefaulted, and a bulk ring whose pages
+ * come into being when they are first written (the arena): see ring.h.
+ *
+ *   [header 4096][side 0, 4096][side 1, 4096][slot control x slots][small rings][bulk rings]
+ *
+ * The header is for people with a debugger: no program reads geometry from it. Each party keeps the
+ * geometry that the offload half told it in private memory (../docs/design/core.md, invariants).
+ *
+ * Little-endian, fixed width. A word's comment names its writer; everybody else only loads it.
+ */
+#ifndef FLAT_VQ_LAYOUT_H
+#define FLAT_VQ_LAYOUT_H
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/base.h"
+
+#if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "the shared layout is little-endian"
+#endif
+
+#define FLAT_LANE_MAGIC 0x656e616c74616c66ULL /* "flatlane" */
+#define FLAT_LANE_VERSION 1
+#define FLAT_LANE_PAGE 4096
+#define FLAT_LANE_SLOTS_MAX 64 /* one bit each in flat_lane_side.ready */
+#define FLAT_SMALL_BYTES_MIN 1024
+#define FLAT_RING_BYTES_MAX (1U << 24)
+
+enum flat_side {
+	FLAT_SIDE_CLIENT = 0,
+	FLAT_SIDE_SERVER = 1,
+};
+
+/* Values of flat_ring_arm.data and flat_ring_prod.space: what a party asks its peer for. */
+enum flat_arm {
+	FLAT_ARM_NONE = 0,  /* I am looking by myself */
+	FLAT_ARM_READY = 1, /* set my ready bit; ring my bell if flat_lane_side.sleepers says so */
+	FLAT_ARM_BELL = 2,  /* set my ready bit and ring my bell */
+};
+
+/* flat_ring_prod.flags: only ever set, with an atomic OR, until the slot is given back. */
+#define FLAT_PROD_FIN 1U   /* no byte follows those up to `tail` */
+#define FLAT_PROD_RST 2U   /* the stream is cut: what is unread is void */
+#define FLAT_PROD_ERROR 4U /* with RST: the offload half cut it */
+
+/* flat_ring_cons.flags: likewise. */
+#define FLAT_CONS_SHUT 1U   /* shutdown(SHUT_RD) */
+#define FLAT_CONS_CLOSED 2U /* the consumer is gone; what is sent goes nowhere */
+
+/** Producer's words of one direction. */
+struct flat_ring_prod {
+	_Atomic uint32_t tail;	/* producer: bytes published, free-running */
+	_Atomic uint32_t flags; /* producer (offload half after its death): FLAT_PROD_* */
+	_Atomic uint64_t turn;	/* producer: last switch of ring, see FLAT_TURN_* */
+	_Atomic uint32_t space; /* producer sets, consumer clears: enum flat_arm, wants room */
+	_Atomic uint32_t bells; /* producer: bells rung at the consumer, free-running, a hint */
+	uint8_t pad[40];
+};
+
+/** Consumer's words of one direction. */
+struct flat_ring_cons {
+	_Atomic uint32_t head;	/* consumer: bytes consumed, free-running */
+	_Atomic uint32_t flags; /* consumer: FLAT_CONS_* */
+	_Atomic uint32_t bells; /* consumer: bells rung at the producer, free-running, a hint */
+	uint8_t pad[52];
+};
+
+/**
+ * The consumer's wish to be told of bytes. On a line of its own: the producer reads it after each
+ * publication, and while the consumer looks by itself nobody writes it, so it stays in both caches.
+ */
+struct flat_ring_arm {
+	_Atomic uint32_t data; /* consumer sets, producer clears: enum flat_arm */
+	uint8_t pad[60];
+};
+
+struct flat_ring_ctl {
+	struct flat_ring_prod prod;
+	struct flat_ring_cons cons;
+	struct flat_ring_arm arm;
+};
+
+/** One connection. ring[d] is produced by side d. */
+struct flat_slot {
+	struct flat_ring_ctl ring[2];
+	uint8_t pad[128];
+};
+
+/** What the peer of side s tells it. One page per side. */
+struct flat_lane_side {
+	_Atomic uint64_t ready; /* peer sets bits, this side clears its own: bit i = slot i */
+	uint8_t pad0[56];
+	_Atomic uint32_t sleepers; /* this side: waiters asleep that no arm flag knows of */
+	uint8_t pad1[60];
+	uint8_t pad2[FLAT_LANE_PAGE - 128];
+};
+
+struct flat_lane_header {
+	uint64_t magic;
+	uint32_t version;
+	uint32_t slots;
+	uint32_t small_bytes;
+	uint32_t bulk_bytes;
+	uint64_t lane_id;
+	uint8_t pad[FLAT_LANE_PAGE - 32];
+};
+
+_Static_assert(sizeof(struct flat_ring_prod) == 64, "one line");
+_Static_assert(offsetof(struct flat_ring_prod, turn) == 8, "turn");
+_Static_assert(offsetof(struct flat_ring_prod, space) == 16, "space");
+_Static_assert(sizeof(struct flat_ring_cons) == 64, "one line");
+_Static_assert(sizeof(struct flat_ring_arm) == 64, "one line");
+_Static_assert(sizeof(struct flat_ring_ctl) == 192, "three lines");
+_Static_assert(offsetof(struct flat_ring_ctl, arm) == 128, "arm");
+_Static_assert(sizeof(struct flat_slot) == 512, "eight lines");
+_Static_assert(sizeof(struct flat_lane_side) == FLAT_LANE_PAGE, "one page");
+_Static_assert(offsetof(struct flat_lane_side, sleepers) == 64, "sleepers");
+_Static_assert(sizeof(struct flat_lane_header) == FLAT_LANE_PAGE, "one page");
+
+/*
+ * flat_ring_prod.turn: position (high 32 bits), count of turns so far (31 bits), ring (low bit: 0
+ * small, 1 bulk). Bytes from `position` on are in `ring`, unread ones before it in the other. A producer
+ * turns only after the consumer has passed the last turn, so two parts are in flight at the most.
+ */
+#define FLAT_TURN(pos, count, ring)                                                                \
+	(((uint64_t)(pos) << 32) | ((uint64_t)((count) & 0x7fffffffU) << 1) | ((ring)&1U))
+#define FLAT_TURN_POS(turn) ((uint32_t)((turn) >> 32))
+#define FLAT_TURN_RING(turn) ((uint32_t)((turn)&1U))
+
+#endif

@@ -1,0 +1,247 @@
+#include "vq/ring.h"
+
+#include "base/limits.h"
+
+void flat_ring_tx_init(struct flat_ring_tx *tx, const struct flat_lane *lane, uint32_t slot,
+		       unsigned int direction)
+{
+	memset(tx, 0, sizeof(*tx));
+	tx->ctl = &flat_lane_slot(lane, slot)->ring[direction];
+	tx->ring[0] = flat_lane_small(lane, slot, direction);
+	tx->ring[1] = flat_lane_bulk(lane, slot, direction);
+	tx->mask[0] = lane->geo.small_bytes - 1;
+	tx->mask[1] = lane->geo.bulk_bytes - 1;
+}
+
+void flat_ring_rx_init(struct flat_ring_rx *rx, const struct flat_lane *lane, uint32_t slot,
+		       unsigned int direction)
+{
+	memset(rx, 0, sizeof(*rx));
+	rx->ctl = &flat_lane_slot(lane, slot)->ring[direction];
+	rx->ring[0] = flat_lane_small(lane, slot, direction);
+	rx->ring[1] = flat_lane_bulk(lane, slot, direction);
+	rx->mask[0] = lane->geo.small_bytes - 1;
+	rx->mask[1] = lane->geo.bulk_bytes - 1;
+}
+
+/* Looks at the consumer's position once. Returns 0, or -EPROTO if it lies outside what was sent. */
+static int look_at_head(struct flat_ring_tx *tx)
+{
+	/* acquire: pairs with the release in flat_ring_consume(); the bytes may be overwritten after it */
+	uint32_t head = atomic_load_explicit(&tx->ctl->cons.head, memory_order_acquire);
+	if (tx->tail - head > tx->tail - tx->head)
+		return -EPROTO;
+	tx->head = head;
+	if (tx->turning && tx->tail - head <= tx->tail - tx->turn_pos)
+		tx->turning = 0;
+	return 0;
+}
+
+/* Free bytes of the ring in use. */
+static uint32_t room(const struct flat_ring_tx *tx)
+{
+	uint32_t since_turn = tx->tail - tx->turn_pos;
+	uint32_t used = tx->tail - tx->head;
+	if (tx->turning && since_turn < used)
+		used = since_turn;
+	return tx->mask[tx->which] + 1 - used;
+}
+
+static void turn_to(struct flat_ring_tx *tx, uint8_t which)
+{
+	tx->which = which;
+	tx->turns++;
+	tx->turn_pos = tx->tail;
+	tx->turning = tx->head != tx->tail;
+	tx->small_run = 0;
+	/* relaxed: the release of tail that follows orders it before the bytes it speaks of */
+	atomic_store_explicit(&tx->ctl->prod.turn, FLAT_TURN(tx->tail, tx->turns, which),
+			      memory_order_relaxed);
+}
+
+/* Chooses the ring for a write of `want` bytes. */
+static void choose_ring(struct flat_ring_tx *tx, size_t want)
+{
+	if (tx->turning)
+		return;
+	if (tx->which == 0) {
+		if (want > room(tx))
+			turn_to(tx, 1);
+		return;
+	}
+	if (tx->head != tx->tail || want > (tx->mask[0] + 1) / 2) {
+		tx->small_run = 0;
+		return;
+	}
+	if (++tx->small_run >= FLAT_RING_SMALL_RUN)
+		turn_to(tx, 0);
+}
+
+ssize_t flat_ring_reserve(struct flat_ring_tx *tx, size_t want, struct iovec iov[2], int *n_iov)
+{
+	if (tx->turning || tx->which == 1 || room(tx) < want) {
+		if (look_at_head(tx) != 0)
+			return -EPROTO;
+		choose_ring(tx, want);
+	}
+	uint32_t size = tx->mask[tx->which] + 1;
+	size_t len = flat_min_size(room(tx), want);
+	uint32_t at = tx->tail & tx->mask[tx->which];
+	size_t first = flat_min_size(len, size - at);
+	iov[0].iov_base = tx->ring[tx->which] + at;
+	iov[0].iov_len = first;
+	iov[1].iov_base = tx->ring[tx->which];
+	iov[1].iov_len = len - first;
+	*n_iov = len == 0 ? 0 : len == first ? 1 : 2;
+	return (ssize_t)len;
+}
+
+ssize_t flat_ring_write(struct flat_ring_tx *tx, const void *buf, size_t len)
+{
+	struct iovec iov[2];
+	int n;
+	ssize_t got = flat_ring_reserve(tx, len, iov, &n);
+	if (got <= 0)
+		return got;
+	memcpy(iov[0].iov_base, buf, iov[0].iov_len);
+	if (n == 2)
+		memcpy(iov[1].iov_base, (const uint8_t *)buf + iov[0].iov_len, iov[1].iov_len);
+	flat_ring_commit(tx, (size_t)got);
+	return got;
+}
+
+ssize_t flat_ring_space(struct flat_ring_tx *tx)
+{
+	if (look_at_head(tx) != 0)
+		return -EPROTO;
+	if (tx->which == 0 && !tx->turning)
+		return (ssize_t)(tx->mask[1] + 1); /* a large write turns to the empty bulk ring */
+	return (ssize_t)room(tx);
+}
+
+ssize_t flat_ring_unsent(struct flat_ring_tx *tx)
+{
+	if (look_at_head(tx) != 0)
+		return -EPROTO;
+	return (ssize_t)(tx->tail - tx->head);
+}
+
+/* Takes notice of a turn word not seen before. Returns 0, or -EPROTO if no honest producer made it. */
+static int look_at_turn(struct flat_ring_rx *rx)
+{
+	uint64_t turn = atomic_load_explicit(&rx->ctl->prod.turn, memory_order_relaxed);
+	if (turn == rx->turn)
+		return 0;
+	uint32_t ahead = FLAT_TURN_POS(turn) - rx->head;
+	if (ahead > rx->mask[0] + 1 + rx->mask[1] + 1)
+		return -EPROTO;
+	rx->turn = turn;
+	rx->turn_pos = FLAT_TURN_POS(turn);
+	rx->which = (uint8_t)(FLAT_TURN_RING(turn) ^ 1U);
+	rx->turning = 1;
+	return 0;
+}
+
+/*
+ * Looks at the producer's position and turn once each. Sets *len to the bytes readable in rx->which, which
+ * end at a turn. Returns 0, or -EPROTO.
+ */
+static int look_at_tail(struct flat_ring_rx *rx, uint32_t *len)
+{
+	/* acquire: pairs with the release in flat_ring_commit() */
+	uint32_t tail = atomic_load_explicit(&rx->ctl->prod.tail, memory_order_acquire);
+	uint32_t all = tail - rx->head;
+	*len = 0;
+	if (all == 0) {
+		rx->tail = tail;
+		return 0;
+	}
+	if (look_at_turn(rx) != 0 || all < rx->tail - rx->head)
+		return -EPROTO;
+	uint32_t before = all;
+	if (rx->turning) {
+		uint32_t ahead = rx->turn_pos - rx->head;
+		if (ahead == 0) {
+			rx->turning = 0;
+			rx->which ^= 1;
+		} else if (ahead < all) {
+			before = ahead;
+		}
+	}
+	if (before > rx->mask[rx->which] + 1 || all - before > rx->mask[rx->which ^ 1] + 1)
+		return -EPROTO;
+	rx->tail = tail;
+	*len = before;
+	return 0;
+}
+
+/* The pieces of ring `which` that hold `len` bytes from position `pos`. Returns their count. */
+static int pieces(const struct flat_ring_rx *rx, uint8_t which, uint32_t pos, size_t len,
+		  struct iovec iov[2])
+{
+	uint32_t at = pos & rx->mask[which];
+	size_t first = flat_min_size(len, rx->mask[which] + 1 - at);
+	/* The const is ours: iovec has none, and readers of a peek must not write. */
+	iov[0].iov_base = (void *)(uintptr_t)(rx->ring[which] + at);
+	iov[0].iov_len = first;
+	iov[1].iov_base = (void *)(uintptr_t)rx->ring[which];
+	iov[1].iov_len = len - first;
+	return len == 0 ? 0 : len == first ? 1 : 2;
+}
+
+ssize_t flat_ring_peek(struct flat_ring_rx *rx, struct iovec iov[2], int *n_iov)
+{
+	uint32_t len;
+	if (look_at_tail(rx, &len) != 0)
+		return -EPROTO;
+	*n_iov = pieces(rx, rx->which, rx->head, len, iov);
+	return (ssize_t)len;
+}
+
+static size_t copy_out(const struct iovec iov[2], int n, uint8_t *to, size_t max)
+{
+	size_t done = 0;
+	for (int i = 0; i < n && done < max; i++) {
+		size_t part = flat_min_size(iov[i].iov_len, max - done);
+		memcpy(to + done, iov[i].iov_base, part);
+		done += part;
+	}
+	return done;
+}
+
+ssize_t flat_ring_read(struct flat_ring_rx *rx, void *buf, size_t len, int consume)
+{
+	struct iovec iov[2];
+	int n;
+	size_t done = 0;
+	/* At most twice: bytes before a turn, and bytes after it. */
+	for (int part = 0; part < 2 && done < len; part++) {
+		uint32_t there;
+		if (look_at_tail(rx, &there) != 0)
+			return done > 0 ? (ssize_t)done : -EPROTO;
+		if (there == 0)
+			break;
+		n = pieces(rx, rx->which, rx->head, there, iov);
+		size_t got = copy_out(iov, n, (uint8_t *)buf + done, len - done);
+		done += got;
+		if (consume) {
+			flat_ring_consume(rx, got);
+			continue;
+		}
+		uint32_t beyond = rx->tail - rx->head - there;
+		if (beyond > 0 && done < len) {
+			n = pieces(rx, rx->which ^ 1, rx->head + there, beyond, iov);
+			done += copy_out(iov, n, (uint8_t *)buf + done, len - done);
+		}
+		break;
+	}
+	return (ssize_t)done;
+}
+
+ssize_t flat_ring_pending(struct flat_ring_rx *rx)
+{
+	uint32_t len;
+	if (look_at_tail(rx, &len) != 0)
+		return -EPROTO;
+	return (ssize_t)(rx->tail - rx->head);
+}

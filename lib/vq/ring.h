@@ -1,0 +1,120 @@
+/*
+ * A byte stream from one producer to one consumer who do not trust each other, in shared memory.
+ *
+ * Positions are 32 bits, run freely and are masked on use. A direction has two rings: small (in cache, for
+ * messages) and bulk (the lane's arena, for large writes: one copy in, one copy out, or none with the
+ * reserve/view calls). The producer turns from one to the other by a mark at a position (layout.h).
+ *
+ * Each party's own position and ring choice are private (these structs); shared memory holds published
+ * copies. Each shared word is loaded once into a local, checked, then used: a word out of range means a
+ * broken peer, the call returns -EPROTO, and the connection is over. Nothing is clamped.
+ *
+ * One thread at a time on each end (the owner of a connection serialises). Neither call blocks, allocates, or
+ * enters the kernel.
+ */
+#ifndef FLAT_VQ_RING_H
+#define FLAT_VQ_RING_H
+
+#include <errno.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "base/base.h"
+#include "vq/lane.h"
+
+/** Producer's end. Private to the producing party. */
+struct flat_ring_tx {
+	struct flat_ring_ctl *ctl; /* shared */
+	uint8_t *ring[2];	   /* shared: small, bulk */
+	uint32_t mask[2];	   /* size - 1 of each */
+	uint32_t tail;		   /* bytes published */
+	uint32_t head;		   /* consumer's position as last looked at, checked */
+	uint32_t turn_pos;	   /* where the ring in use began */
+	uint32_t turns;		   /* count of turns */
+	uint8_t which;		   /* ring in use: 0 small, 1 bulk */
+	uint8_t turning;	   /* the consumer has not passed turn_pos yet */
+	uint8_t small_run;	   /* small writes in a row while in bulk and drained */
+};
+
+/** Consumer's end. Private to the consuming party. */
+struct flat_ring_rx {
+	struct flat_ring_ctl *ctl; /* shared */
+	const uint8_t *ring[2];	   /* shared: small, bulk */
+	uint32_t mask[2];
+	uint32_t head;	    /* bytes consumed */
+	uint32_t tail;	    /* producer's position as last looked at, checked */
+	uint32_t turn_pos;  /* where the coming turn is, if `turning` */
+	uint32_t bells_off; /* bells of the producer already taken off the anchor */
+	uint64_t turn;	    /* producer's turn word as last looked at, checked */
+	uint8_t which;	    /* ring that holds the byte at `head` */
+	uint8_t turning;    /* bytes from turn_pos on are in the other ring */
+};
+
+/** Binds a producer's or consumer's end to direction `direction` of a slot. The caller checked both. */
+void flat_ring_tx_init(struct flat_ring_tx *tx, const struct flat_lane *lane, uint32_t slot,
+		       unsigned int direction);
+void flat_ring_rx_init(struct flat_ring_rx *rx, const struct flat_lane *lane, uint32_t slot,
+		       unsigned int direction);
+
+/**
+ * Room for the next `want` bytes, of which fewer may be available. Chooses the ring. Sets iov[0..1] to the
+ * writable pieces, oldest first, and *n_iov to 0..2. Returns the bytes available (0: full), or -EPROTO.
+ * What was reserved and not committed is forgotten.
+ */
+FLAT_MUST_CHECK ssize_t flat_ring_reserve(struct flat_ring_tx *tx, size_t want, struct iovec iov[2],
+					  int *n_iov);
+
+/** Makes the first `len` reserved bytes visible to the consumer. No wake-up: see wake.h. */
+static inline void flat_ring_commit(struct flat_ring_tx *tx, size_t len)
+{
+	tx->tail += (uint32_t)len;
+	/* release: pairs with the acquire of tail in flat_ring_peek() */
+	atomic_store_explicit(&tx->ctl->prod.tail, tx->tail, memory_order_release);
+}
+
+/** Copies up to `len` bytes in. Returns the count (0: full), or -EPROTO. No wake-up. */
+FLAT_MUST_CHECK ssize_t flat_ring_write(struct flat_ring_tx *tx, const void *buf, size_t len);
+
+/** Bytes that a write would take now, without choosing a ring, or -EPROTO. */
+FLAT_MUST_CHECK ssize_t flat_ring_space(struct flat_ring_tx *tx);
+
+/** Bytes written that the consumer has not taken, or -EPROTO. */
+FLAT_MUST_CHECK ssize_t flat_ring_unsent(struct flat_ring_tx *tx);
+
+/**
+ * Readable pieces, oldest first, in iov[0..1], *n_iov 0..2; they may be fewer bytes than are there (up to a turn).
+ * Returns their bytes (0: empty), or -EPROTO. The memory belongs to the producer, who may change it at
+ * any time: a hostile one between two looks.
+ */
+FLAT_MUST_CHECK ssize_t flat_ring_peek(struct flat_ring_rx *rx, struct iovec iov[2], int *n_iov);
+
+/** Gives `len` bytes of what was peeked at back to the producer. No wake-up: see wake.h. */
+static inline void flat_ring_consume(struct flat_ring_rx *rx, size_t len)
+{
+	rx->head += (uint32_t)len;
+	/* release: pairs with the acquire of head in flat_ring_reserve() */
+	atomic_store_explicit(&rx->ctl->cons.head, rx->head, memory_order_release);
+}
+
+/**
+ * Copies up to `len` bytes out and, with `consume`, gives them back. Without it, it is a peek across
+ * turns too. Returns the count (0: empty), or -EPROTO.
+ */
+FLAT_MUST_CHECK ssize_t flat_ring_read(struct flat_ring_rx *rx, void *buf, size_t len, int consume);
+
+/** All bytes published and not consumed, or -EPROTO. */
+FLAT_MUST_CHECK ssize_t flat_ring_pending(struct flat_ring_rx *rx);
+
+/** Cheapest possible "is there anything": a single load, unchecked, for a spinning waiter. */
+static inline int flat_ring_moved(const struct flat_ring_rx *rx)
+{
+	return atomic_load_explicit(&rx->ctl->prod.tail, memory_order_relaxed) != rx->head;
+}
+
+/** Likewise: the consumer has taken something since the producer last looked. */
+static inline int flat_ring_drained(const struct flat_ring_tx *tx)
+{
+	return atomic_load_explicit(&tx->ctl->cons.head, memory_order_relaxed) != tx->head;
+}
+
+#endif

@@ -1,0 +1,81 @@
+#include "vq/vq.h"
+
+#include "base/sys.h"
+
+void flat_vq_init(struct flat_vq *vq, const struct flat_vq_ops *ops, const struct flat_lane *lane,
+		  uint32_t slot, enum flat_side side, int anchor_fd, int bell_fd)
+{
+	unsigned int me = (unsigned int)side;
+	memset(vq, 0, sizeof(*vq));
+	vq->ops = ops;
+	flat_ring_tx_init(&vq->tx, lane, slot, me);
+	flat_ring_rx_init(&vq->rx, lane, slot, me ^ 1U);
+	vq->mine = flat_lane_side(lane, me);
+	vq->peer = flat_lane_side(lane, me ^ 1U);
+	vq->bit = 1ULL << slot;
+	vq->anchor_fd = anchor_fd;
+	vq->bell_fd = bell_fd;
+}
+
+void flat_vq_notify_slow(struct flat_vq *vq, _Atomic uint32_t *arm)
+{
+	uint32_t how = atomic_exchange_explicit(arm, FLAT_ARM_NONE, memory_order_acq_rel);
+	if (how == FLAT_ARM_NONE)
+		return;
+	/* seq_cst: pairs with the waiter's sleepers increment; the bit before the load of sleepers */
+	atomic_fetch_or_explicit(&vq->peer->ready, vq->bit, memory_order_seq_cst);
+	if (how != FLAT_ARM_READY ||
+	    atomic_load_explicit(&vq->peer->sleepers, memory_order_seq_cst) != 0)
+		vq->ops->ring_bell(vq);
+}
+
+static void shm_ring_bell(struct flat_vq *vq)
+{
+	/* Counted first: a consumer that reads the count late still finds the byte by polling. */
+	atomic_fetch_add_explicit(&vq->tx.ctl->prod.bells, 1, memory_order_relaxed);
+	/* EAGAIN: so many bells are unanswered that one more tells nothing. Others: the peer is gone. */
+	(void)flat_sys_send(vq->bell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+const struct flat_vq_ops flat_vq_shm = {
+	.name = "shm",
+	.ring_bell = shm_ring_bell,
+};
+
+void flat_vq_end_tx(struct flat_vq *vq, uint32_t prod_flags)
+{
+	/* release: pairs with flat_vq_peer_prod_flags(); the last tail is visible before FIN */
+	atomic_fetch_or_explicit(&vq->tx.ctl->prod.flags, prod_flags, memory_order_release);
+	flat_vq_notify_data(vq);
+}
+
+void flat_vq_end_rx(struct flat_vq *vq, uint32_t cons_flags)
+{
+	atomic_fetch_or_explicit(&vq->rx.ctl->cons.flags, cons_flags, memory_order_release);
+	flat_vq_notify_room(vq);
+}
+
+int flat_vq_drain_anchor(struct flat_vq *vq)
+{
+	char sink[256];
+	for (;;) {
+		ssize_t n = flat_sys_recv(vq->anchor_fd, sink, sizeof(sink), MSG_DONTWAIT);
+		if (n > 0)
+			vq->rx.bells_off += (uint32_t)n;
+		if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR))
+			return -ECONNRESET;
+		if (n != (ssize_t)sizeof(sink) && n != -EINTR)
+			return 0;
+	}
+}
+
+int flat_vq_take_bells(struct flat_vq *vq)
+{
+	uint32_t rung = atomic_load_explicit(&vq->rx.ctl->prod.bells, memory_order_relaxed);
+	if (rung == vq->rx.bells_off)
+		return 0;
+	int err = flat_vq_drain_anchor(vq);
+	/* The count is the peer's word, a hint: after a drain both start from here again. */
+	vq->rx.bells_off = rung;
+	return err;
+}

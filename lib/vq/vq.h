@@ -1,0 +1,154 @@
+/*
+ * A virtual queue: one end of a full-duplex connection. A transmit ring, a receive ring, and the protocol by
+ * which each end tells the other that something happened (docs/design/core.md; model: tests/spin/wake.pml).
+ *
+ *   waiter                                  notifier
+ *     look: nothing there                     change (publish bytes, room, FIN, ...)
+ *     arm (store)                             fence
+ *     fence                                   armed? (load)
+ *     look again: nothing there               take the arm (exchange NONE)
+ *     sleep on the anchor                     set ready bit; ring the bell if asked
+ *
+ * Of the waiter's second look and the notifier's load at least one sees the other's store, so no wake-up
+ * is lost. Rings are in place for every transport; what a transport adds stands in its ops.
+ */
+#ifndef FLAT_VQ_VQ_H
+#define FLAT_VQ_VQ_H
+
+#include "base/base.h"
+#include "vq/ring.h"
+
+struct flat_vq;
+
+/**
+ * A transport. shm is in place: memory is shared, so publishing is what the ring did already. verbs writes the
+ * published range to the peer's registered ring; uring sends frames.
+ */
+struct flat_vq_ops {
+	const char *name;
+	/** Bytes [from, to) of tx were committed: makes them visible to the peer. NULL: they are. */
+	int (*publish)(struct flat_vq *vq, uint32_t from, uint32_t to);
+	/** rx.head moved: gives the room back to the peer. NULL: it sees rx.head. */
+	int (*credit)(struct flat_vq *vq);
+	/** Makes the peer's anchor readable. Never blocks. */
+	void (*ring_bell)(struct flat_vq *vq);
+	/** Moves a remote peer's bytes and credits into the rings; NULL: nothing to move. */
+	int (*progress)(struct flat_vq *vq);
+	/** Lets the transport's own resources go (not the lane, not the fds). NULL: none. */
+	void (*close)(struct flat_vq *vq);
+};
+
+extern const struct flat_vq_ops flat_vq_shm;
+
+/** One end. Owned by one connection, whose lock serialises each direction. */
+struct flat_vq {
+	const struct flat_vq_ops *ops;
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	struct flat_lane_side *mine; /* shared: my ready bits and sleepers */
+	struct flat_lane_side *peer; /* shared: the peer's */
+	uint64_t bit;		     /* of this slot in both ready words */
+	int anchor_fd;		     /* my socket: readable after a bell; borrowed */
+	int bell_fd;		     /* where I ring: peer's anchor is its other end; borrowed */
+};
+
+/**
+ * Binds one end of slot `slot` of a mapped lane. side: who I am. Fds are borrowed. The words of the slot must be
+ * new (flat_lane_slot_reset).
+ */
+void flat_vq_init(struct flat_vq *vq, const struct flat_vq_ops *ops, const struct flat_lane *lane,
+		  uint32_t slot, enum flat_side side, int anchor_fd, int bell_fd);
+
+/** The notifier's cold half: takes the arm and does what it asks. `rx_side`: for bytes (1) or room (0). */
+void flat_vq_notify_slow(struct flat_vq *vq, _Atomic uint32_t *arm);
+
+/** Tells the peer that bytes, FIN or RST of mine are there to see. After flat_ring_commit(). */
+static inline void flat_vq_notify_data(struct flat_vq *vq)
+{
+	/* seq_cst fence: pairs with the one in flat_vq_arm_rx(); store tail before load arm */
+	atomic_thread_fence(memory_order_seq_cst);
+	_Atomic uint32_t *arm = &vq->tx.ctl->arm.data;
+	if (flat_unlikely(atomic_load_explicit(arm, memory_order_relaxed) != FLAT_ARM_NONE))
+		flat_vq_notify_slow(vq, arm);
+}
+
+/** Tells the peer that there is room (or that I shut down reading). After flat_ring_consume(). */
+static inline void flat_vq_notify_room(struct flat_vq *vq)
+{
+	/* seq_cst fence: pairs with the one in flat_vq_arm_tx(); store head before load arm */
+	atomic_thread_fence(memory_order_seq_cst);
+	_Atomic uint32_t *arm = &vq->rx.ctl->prod.space;
+	if (flat_unlikely(atomic_load_explicit(arm, memory_order_relaxed) != FLAT_ARM_NONE))
+		flat_vq_notify_slow(vq, arm);
+}
+
+/** Waiter: asks to be told of bytes, FIN, RST. The caller looks again after it, before it sleeps. */
+static inline void flat_vq_arm_rx(struct flat_vq *vq, enum flat_arm how)
+{
+	_Atomic uint32_t *arm = &vq->rx.ctl->arm.data;
+	if (atomic_load_explicit(arm, memory_order_relaxed) != (uint32_t)how)
+		atomic_store_explicit(arm, (uint32_t)how, memory_order_relaxed);
+	/* seq_cst fence: pairs with the one in flat_vq_notify_data() */
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+/** Waiter: asks to be told of room, and of the peer's end. Likewise. */
+static inline void flat_vq_arm_tx(struct flat_vq *vq, enum flat_arm how)
+{
+	_Atomic uint32_t *arm = &vq->tx.ctl->prod.space;
+	if (atomic_load_explicit(arm, memory_order_relaxed) != (uint32_t)how)
+		atomic_store_explicit(arm, (uint32_t)how, memory_order_relaxed);
+	/* seq_cst fence: pairs with the one in flat_vq_notify_room() */
+	atomic_thread_fence(memory_order_seq_cst);
+}
+
+/** Waiter: looks by itself again. The peer makes no more effort. */
+static inline void flat_vq_disarm_rx(struct flat_vq *vq)
+{
+	_Atomic uint32_t *arm = &vq->rx.ctl->arm.data;
+	if (atomic_load_explicit(arm, memory_order_relaxed) != FLAT_ARM_NONE)
+		atomic_store_explicit(arm, FLAT_ARM_NONE, memory_order_relaxed);
+}
+
+/** Sets FLAT_PROD_* on my direction and tells the peer. */
+void flat_vq_end_tx(struct flat_vq *vq, uint32_t prod_flags);
+
+/** Sets FLAT_CONS_* on the peer's direction and tells the peer. */
+void flat_vq_end_rx(struct flat_vq *vq, uint32_t cons_flags);
+
+/** The peer's flags, each one load: FLAT_PROD_* of the direction I read, FLAT_CONS_* of the one I write. */
+static inline uint32_t flat_vq_peer_prod_flags(const struct flat_vq *vq)
+{
+	/* acquire: tail loaded after a FIN seen here is the last one */
+	return atomic_load_explicit(&vq->rx.ctl->prod.flags, memory_order_acquire);
+}
+
+static inline uint32_t flat_vq_peer_cons_flags(const struct flat_vq *vq)
+{
+	return atomic_load_explicit(&vq->tx.ctl->cons.flags, memory_order_acquire);
+}
+
+/**
+ * Takes the bells that were rung off the anchor, so that the kernel shows it as not readable. Called when
+ * there is nothing (more) to read. Costs a system call only if the peer says that it rang. Returns 0, or
+ * -ECONNRESET when the anchor's other end is gone.
+ */
+FLAT_MUST_CHECK int flat_vq_take_bells(struct flat_vq *vq);
+
+/** The same without asking whether any was rung: after a poll said that the anchor is readable. */
+FLAT_MUST_CHECK int flat_vq_drain_anchor(struct flat_vq *vq);
+
+/**
+ * Takes the ready bits of this side that lie in `mask` (the slots that this process holds). Returns them. Bits of
+ * other processes that share the lane stay.
+ */
+static inline uint64_t flat_lane_take_ready(struct flat_lane_side *mine, uint64_t mask)
+{
+	/* relaxed look, so that a waiter's loop writes nothing; acquire: pairs with the notifier's OR */
+	uint64_t bits = atomic_load_explicit(&mine->ready, memory_order_relaxed) & mask;
+	if (bits)
+		bits &= atomic_fetch_and_explicit(&mine->ready, ~bits, memory_order_acq_rel);
+	return bits;
+}
+
+#endif
