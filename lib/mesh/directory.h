@@ -1,15 +1,17 @@
 /*
- * The directory: what addresses and names belong to the mesh. One sealed memfd per node, written by the
- * offload half, mapped read-only by every application: the first question of each connect() and
+ * The directory: what addresses and names belong to the mesh. One sealed memfd per node, written by
+ * the offload half, mapped read-only by every application: the first question of each connect() and
  * getaddrinfo() is answered from it without a system call.
  *
- * It is a hint for speed, not a verdict: an address found here is taken to the offload half, which decides.
+ * It is a hint for speed, not a verdict: an address found here is taken to the offload half, which
+ * decides.
  *
  *   [header, one page][table A][table B]     each table: addresses, names, text
  *
- * Two tables; the header says which is current. The writer fills the other, then flips `current`; before
- * it fills one again a reader may still be in it, so readers check `epoch` after use and try again (a seqlock
- * with two buffers). Every offset a reader follows is checked against private geometry.
+ * Two tables; the header says which is current. The writer fills the other, then flips `current`;
+ * before it fills one again a reader may still be in it, so readers check `epoch` after use and try
+ * again (a seqlock with two buffers). Every offset a reader follows is checked against private
+ * geometry.
  */
 #ifndef FLAT_MESH_DIRECTORY_H
 #define FLAT_MESH_DIRECTORY_H
@@ -23,7 +25,8 @@
 #define FLAT_DIRECTORY_VERSION 1
 
 /* flat_directory_header.flags */
-#define FLAT_DIRECTORY_ASK_ALL 1U /* some workload is REGISTRY_ONLY: take every connect to the offload half */
+#define FLAT_DIRECTORY_ASK_ALL                                                                     \
+	1U /* some workload is REGISTRY_ONLY: take every connect to the offload half */
 
 /* What an address is: result of flat_directory_find_addr(). */
 enum flat_directory_kind {
@@ -58,7 +61,8 @@ struct flat_directory_name {
 	struct flat_addr addr; /* port ignored */
 };
 
-/** Creates the memfd for up to `table_bytes` per table. *fd: owned by the writer. 0 or negative errno. */
+/** Creates the memfd for up to `table_bytes` per table. *fd: owned by the writer. 0 or negative
+ * errno. */
 FLAT_MUST_CHECK int flat_directory_create(struct flat_directory_writer **out, size_t table_bytes);
 void flat_directory_destroy(struct flat_directory_writer *w);
 /** The read-only descriptor to hand to applications (borrowed) and the length of the whole. */
@@ -86,13 +90,14 @@ FLAT_MUST_CHECK int flat_directory_map(struct flat_directory *dir, int fd, size_
 void flat_directory_unmap(struct flat_directory *dir);
 
 /**
- * What `addr` is. Looks for the exact address and port, then for a listener on any address with the port (the
- * caller asks the offload half, which knows whether the address is local).
+ * What `addr` is. Looks for the exact address and port, then for a listener on any address with the
+ * port (the caller asks the offload half, which knows whether the address is local).
  */
 enum flat_directory_kind flat_directory_find_addr(const struct flat_directory *dir,
 						  const struct flat_addr *addr);
 
-/** The address of a mesh name (any case, final dot allowed). 0, or -ENOENT. No system call, no allocation. */
+/** The address of a mesh name (any case, final dot allowed). 0, or -ENOENT. No system call, no
+ * allocation. */
 FLAT_MUST_CHECK int flat_directory_find_name(const struct flat_directory *dir, const char *host,
 					     struct flat_addr *addr);
 

@@ -1,0 +1,42 @@
+/*
+ * Watching configuration files for change, with inotify: edits in place, renames over the file
+ * (editors), files that come and go in a folder, and the swap of a folder's `..data` symbolic link,
+ * by which Kubernetes replaces mounted ConfigMaps. Changes that come together are reported once.
+ */
+#ifndef FLAT_CONTROL_WATCH_H
+#define FLAT_CONTROL_WATCH_H
+
+#include <stdbool.h>
+
+#include "base/base.h"
+
+/* Quiet time after a change before it is reported, ms: editors and kubectl write in several steps.
+ */
+#define FLAT_WATCH_QUIET_MS 50
+/* A change is reported after this time even if changes go on, ms. */
+#define FLAT_WATCH_MAX_WAIT_MS 500
+
+struct flat_watch;
+
+/**
+ * Watches `n_paths` files or folders; those need not exist yet, their parent folders must. 0,
+ * -ENOMEM, or the error of inotify or of a parent folder (-ENOENT, -EACCES, -ENOSPC:
+ * fs.inotify.max_user_watches).
+ */
+FLAT_MUST_CHECK int flat_watch_open(const char *const *paths, size_t n_paths,
+				    struct flat_watch **out);
+
+/** Stops watching. NULL is allowed. */
+void flat_watch_close(struct flat_watch *watch);
+
+/** A descriptor that polls readable when flat_watch_changed() has something to do. Not to be read.
+ */
+int flat_watch_fd(const struct flat_watch *watch);
+
+/**
+ * To be called when the descriptor is readable; does not block. True once per settled change: time
+ * to load again. One thread.
+ */
+bool flat_watch_changed(struct flat_watch *watch);
+
+#endif

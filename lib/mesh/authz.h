@@ -1,0 +1,88 @@
+/*
+ * Authorization at the level of connections, with the meaning Istio gives AuthorizationPolicy on
+ * TCP:
+ *
+ * 1. A CUSTOM policy that matches denies (we have no external authorizer; fail closed).
+ * 2. A DENY policy that matches denies.
+ * 3. No ALLOW policy selects the destination: allowed.
+ * 4. An ALLOW policy that matches allows.
+ * 5. Otherwise denied.
+ *
+ * A policy selects a workload when it is in the workload's namespace, or in the root namespace, and
+ * its selector holds for the workload's labels. What a connection does not have (HTTP fields) makes
+ * an ALLOW rule match nothing, and is left out of a DENY or CUSTOM rule, which then matches more:
+ * never less safe. AUDIT policies, and those under dry run, decide nothing. Source: istio.io
+ * reference "Authorization Policy" and task "TCP Traffic".
+ */
+#ifndef FLAT_MESH_AUTHZ_H
+#define FLAT_MESH_AUTHZ_H
+
+#include "mesh/mesh.h"
+
+/* Room for the sentence: principal and names of 253 characters would be cut, nothing shorter. */
+#define FLAT_AUTHZ_TEXT_MAX 768
+
+enum flat_authz_action {
+	FLAT_AUTHZ_ALLOW,
+	FLAT_AUTHZ_DENY,
+	FLAT_AUTHZ_CUSTOM,
+	FLAT_AUTHZ_AUDIT,
+};
+
+struct flat_authz_input {
+	/* "cluster.local/ns/NS/sa/SA" ("spiffe://" before it is ignored). NULL or "": no identity,
+	 * as of a plain client. Namespace and service account are taken from it. */
+	const char *source_principal;
+	struct flat_ip source_ip;      /* the peer's address; none: no IP rule matches it */
+	struct flat_ip remote_ip;      /* the original client's; none: source_ip */
+	struct flat_ip destination_ip; /* where the server listens; none: unknown */
+	uint16_t destination_port;     /* port the server listens on (target port), host order */
+	/* NULL: the server is no workload; then only root namespace policies without selector
+	 * apply. */
+	const struct flat_workload *destination;
+};
+
+enum flat_authz_reason {
+	FLAT_AUTHZ_NO_POLICY,	     /* allowed: no ALLOW policy selects the destination */
+	FLAT_AUTHZ_ALLOWED_BY_RULE,  /* allowed: a rule of an ALLOW policy matches */
+	FLAT_AUTHZ_DENIED_BY_RULE,   /* denied: a rule of a DENY policy matches */
+	FLAT_AUTHZ_DENIED_BY_CUSTOM, /* denied: a CUSTOM policy matches, and there is no authorizer
+				      */
+	FLAT_AUTHZ_NOT_ALLOWED, /* denied: ALLOW policies select the destination, none matches */
+};
+
+struct flat_authz_verdict {
+	bool allowed;
+	enum flat_authz_reason reason;
+	/* The policy that decided; for NOT_ALLOWED the first ALLOW policy that selects the
+	 * destination; NULL for NO_POLICY. Borrowed from the mesh. */
+	const char *policy_namespace;
+	const char *policy_name;
+	int rule;			/* index in spec.rules from 0; -1: no single rule decided */
+	struct flat_where where;	/* of the rule, or of the policy when rule is -1 */
+	char text[FLAT_AUTHZ_TEXT_MAX]; /* one sentence for people */
+};
+
+/**
+ * Decides on one connection. Never fails: what cannot be told is denied. Does not allocate or
+ * block; any thread. O(policies of the destination's and the root namespace).
+ */
+void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_input *input,
+		      struct flat_authz_verdict *verdict);
+
+/** "no-policy", "allowed-by-rule", "denied-by-rule", "denied-by-custom", "not-allowed". */
+const char *flat_authz_reason_name(enum flat_authz_reason reason);
+
+/** "ALLOW", "DENY", "CUSTOM", "AUDIT". */
+const char *flat_authz_action_name(enum flat_authz_action action);
+
+/* For listings. */
+struct flat_authz_policy;
+
+/** Number of authorization policies. */
+uint32_t flat_mesh_n_authz(const struct flat_mesh *mesh);
+
+/** Policy `i` of flat_mesh_n_authz(). Its fields are in mesh/build.h. */
+const struct flat_authz_policy *flat_mesh_authz(const struct flat_mesh *mesh, uint32_t i);
+
+#endif
