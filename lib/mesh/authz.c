@@ -1,0 +1,361 @@
+#include "mesh/authz.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "mesh/internal.h"
+
+/* A piece of the principal; not NUL-terminated. NULL: absent. */
+struct span {
+	const char *text;
+	size_t len;
+};
+
+/* What the conditions are asked about. */
+struct subject {
+	const struct flat_authz_input *input;
+	struct span principal; /* without "spiffe://" */
+	struct span namespace;
+	struct span account;
+	const struct flat_ip *remote_ip;
+};
+
+/* The path segment after "/`key`/" in a principal "TD/ns/NS/sa/SA", up to the next slash. */
+static struct span segment(struct span principal, const char *key)
+{
+	struct span out = {NULL, 0};
+	const char *start, *end;
+
+	if (!principal.text)
+		return out;
+	start = strstr(principal.text, key);
+	if (!start)
+		return out;
+	start += strlen(key);
+	end = strchrnul(start, '/');
+	if (end == start)
+		return out;
+	out.text = start;
+	out.len = (size_t)(end - start);
+	return out;
+}
+
+static void subject_init(struct subject *subject, const struct flat_authz_input *input)
+{
+	static const char scheme[] = "spiffe://";
+	const char *principal = input->source_principal;
+
+	memset(subject, 0, sizeof(*subject));
+	subject->input = input;
+	subject->remote_ip = input->remote_ip.family ? &input->remote_ip : &input->source_ip;
+	if (!principal)
+		return;
+	if (strncmp(principal, scheme, sizeof(scheme) - 1) == 0)
+		principal += sizeof(scheme) - 1;
+	if (!*principal)
+		return;
+	subject->principal = (struct span){principal, strlen(principal)};
+	subject->namespace = segment(subject->principal, "/ns/");
+	subject->account = segment(subject->principal, "/sa/");
+}
+
+/* `pattern` with stars against the span; linear in the product of the lengths, without recursion.
+ */
+static bool glob_match(const char *pattern, struct span value)
+{
+	const char *star = NULL, *p = pattern;
+	size_t i = 0, mark = 0;
+
+	while (i < value.len) {
+		if (*p == '*') {
+			star = p++;
+			mark = i;
+		} else if (*p && *p == value.text[i]) {
+			p++;
+			i++;
+		} else if (star) {
+			p = star + 1;
+			i = ++mark;
+		} else {
+			return false;
+		}
+	}
+	while (*p == '*')
+		p++;
+	return !*p;
+}
+
+/* A text value that is absent matches nothing, not even "*". */
+static bool text_match(const struct flat_match *match, struct span value)
+{
+	size_t len;
+
+	if (!value.text)
+		return false;
+	if (match->kind == FLAT_MATCH_PRESENT)
+		return value.len > 0;
+	if (match->kind == FLAT_MATCH_GLOB)
+		return glob_match(match->text, value);
+	len = strlen(match->text);
+	if (len > value.len)
+		return false;
+	switch (match->kind) {
+	case FLAT_MATCH_PREFIX:
+		return memcmp(value.text, match->text, len) == 0;
+	case FLAT_MATCH_SUFFIX:
+		return memcmp(value.text + value.len - len, match->text, len) == 0;
+	default:
+		return len == value.len && memcmp(value.text, match->text, len) == 0;
+	}
+}
+
+static bool account_match(const struct flat_match *match, const struct subject *subject)
+{
+	struct flat_match ns = {.kind = FLAT_MATCH_EXACT, .text = match->namespace};
+
+	return text_match(&ns, subject->namespace) && text_match(match, subject->account);
+}
+
+static bool value_match(enum flat_attribute attribute, const struct flat_match *match,
+			const struct subject *subject)
+{
+	switch (attribute) {
+	case FLAT_ATTR_SOURCE_PRINCIPAL:
+		return text_match(match, subject->principal);
+	case FLAT_ATTR_SOURCE_NAMESPACE:
+		return text_match(match, subject->namespace);
+	case FLAT_ATTR_SOURCE_SERVICE_ACCOUNT:
+		return account_match(match, subject);
+	case FLAT_ATTR_SOURCE_IP:
+		return flat_cidr_contains(&match->cidr, &subject->input->source_ip);
+	case FLAT_ATTR_REMOTE_IP:
+		return flat_cidr_contains(&match->cidr, subject->remote_ip);
+	case FLAT_ATTR_DESTINATION_IP:
+		return flat_cidr_contains(&match->cidr, &subject->input->destination_ip);
+	case FLAT_ATTR_DESTINATION_PORT:
+		return match->port == subject->input->destination_port;
+	}
+	return false;
+}
+
+static bool any_match(enum flat_attribute attribute, const struct flat_match *values, uint32_t n,
+		      const struct subject *subject)
+{
+	uint32_t i;
+
+	for (i = 0; i < n; i++)
+		if (value_match(attribute, &values[i], subject))
+			return true;
+	return false;
+}
+
+static bool clause_holds(const struct flat_clause *clause, const struct subject *subject)
+{
+	uint32_t i;
+
+	for (i = 0; i < clause->n; i++) {
+		const struct flat_condition *c = &clause->v[i];
+
+		if (c->n_values && !any_match(c->attribute, c->values, c->n_values, subject))
+			return false;
+		if (any_match(c->attribute, c->not_values, c->n_not_values, subject))
+			return false;
+	}
+	return true;
+}
+
+static bool one_holds(const struct flat_clause *clauses, uint32_t n, const struct subject *subject)
+{
+	uint32_t i;
+
+	if (n == 0)
+		return true;
+	for (i = 0; i < n; i++)
+		if (clause_holds(&clauses[i], subject))
+			return true;
+	return false;
+}
+
+/* The first rule that matches, or -1. */
+static int policy_match(const struct flat_authz_policy *policy, const struct subject *subject)
+{
+	uint32_t i;
+
+	for (i = 0; i < policy->n_rules; i++) {
+		const struct flat_authz_rule *rule = &policy->rules[i];
+
+		if (!rule->unmatchable && one_holds(rule->from, rule->n_from, subject) &&
+		    one_holds(rule->to, rule->n_to, subject) && clause_holds(&rule->when, subject))
+			return (int)i;
+	}
+	return -1;
+}
+
+static bool policy_selects(const struct flat_authz_policy *policy,
+			   const struct flat_workload *workload)
+{
+	static const struct flat_labels none;
+
+	return !policy->dry_run && !policy->detached &&
+	       flat_labels_match(&policy->selector, workload ? &workload->labels : &none);
+}
+
+/* The policies that may select the destination: its namespace's, then the root namespace's. */
+struct candidates {
+	const struct mesh_policies *lists[2];
+};
+
+static void candidates_init(struct candidates *candidates, const struct flat_mesh *mesh,
+			    const struct flat_workload *workload)
+{
+	const struct mesh_scope *root = mesh_scope(mesh, mesh->root_namespace);
+	const struct mesh_scope *own = NULL;
+
+	if (workload)
+		own = mesh_scope(mesh, workload->namespace);
+	candidates->lists[0] = own && own != root ? &own->authz : NULL;
+	candidates->lists[1] = root ? &root->authz : NULL;
+}
+
+/*
+ * Looks for a policy of `action` with a matching rule. Returns it with *rule set, or NULL;
+ * *selected is then the first policy of that action that selects the destination at all (NULL:
+ * none).
+ */
+static const struct flat_authz_policy *find_policy(const struct candidates *candidates,
+						   enum flat_authz_action action,
+						   const struct subject *subject, int *rule,
+						   const struct flat_authz_policy **selected)
+{
+	size_t l;
+	uint32_t i;
+
+	*selected = NULL;
+	for (l = 0; l < FLAT_ARRAY_SIZE(candidates->lists); l++) {
+		const struct mesh_policies *list = candidates->lists[l];
+
+		for (i = 0; list && i < list->n; i++) {
+			const struct flat_authz_policy *policy = list->v[i];
+
+			if (policy->action != action ||
+			    !policy_selects(policy, subject->input->destination))
+				continue;
+			if (!*selected)
+				*selected = policy;
+			*rule = policy_match(policy, subject);
+			if (*rule >= 0)
+				return policy;
+		}
+	}
+	return NULL;
+}
+
+static void describe(const struct subject *subject, struct flat_authz_verdict *verdict)
+{
+	const struct flat_workload *to = subject->input->destination;
+	char ip[FLAT_IP_TEXT_MAX];
+	int n;
+
+	flat_ip_text(&subject->input->source_ip, ip);
+	n = snprintf(
+	    verdict->text, sizeof(verdict->text), "%s%s%s%s to port %u of %s%s%s is %s: ",
+	    subject->principal.text ? subject->principal.text : "a client without identity",
+	    ip[0] ? " (" : "", ip, ip[0] ? ")" : "", (unsigned)subject->input->destination_port,
+	    to ? to->namespace : "", to ? "/" : "", to ? to->name : "a server that is no workload",
+	    verdict->allowed ? "allowed" : "denied");
+	if (n < 0 || (size_t)n >= sizeof(verdict->text))
+		return;
+	switch (verdict->reason) {
+	case FLAT_AUTHZ_NO_POLICY:
+		(void)snprintf(verdict->text + n, sizeof(verdict->text) - (size_t)n,
+			       "no ALLOW policy selects it");
+		break;
+	case FLAT_AUTHZ_NOT_ALLOWED:
+		(void)snprintf(verdict->text + n, sizeof(verdict->text) - (size_t)n,
+			       "no rule allows it (policy %s/%s, %s:%u, selects the destination)",
+			       verdict->policy_namespace, verdict->policy_name,
+			       verdict->where.file ? verdict->where.file : "", verdict->where.line);
+		break;
+	default:
+		(void)snprintf(verdict->text + n, sizeof(verdict->text) - (size_t)n,
+			       "rule %d of %s policy %s/%s (%s:%u)%s", verdict->rule,
+			       verdict->allowed					? "ALLOW"
+			       : verdict->reason == FLAT_AUTHZ_DENIED_BY_CUSTOM ? "CUSTOM"
+										: "DENY",
+			       verdict->policy_namespace, verdict->policy_name,
+			       verdict->where.file ? verdict->where.file : "", verdict->where.line,
+			       verdict->reason == FLAT_AUTHZ_DENIED_BY_CUSTOM
+				   ? " asks for an external authorizer, and there is none"
+				   : "");
+		break;
+	}
+}
+
+static void decide(struct flat_authz_verdict *verdict, const struct subject *subject,
+		   enum flat_authz_reason reason, const struct flat_authz_policy *policy, int rule)
+{
+	verdict->reason = reason;
+	verdict->allowed = reason == FLAT_AUTHZ_NO_POLICY || reason == FLAT_AUTHZ_ALLOWED_BY_RULE;
+	verdict->rule = rule;
+	if (policy) {
+		verdict->policy_namespace = policy->namespace;
+		verdict->policy_name = policy->name;
+		verdict->where = rule >= 0 ? policy->rules[rule].where : policy->where;
+	}
+	describe(subject, verdict);
+}
+
+void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_input *input,
+		      struct flat_authz_verdict *verdict)
+{
+	const struct flat_authz_policy *policy, *selected;
+	struct candidates candidates;
+	struct subject subject;
+	int rule = -1;
+
+	memset(verdict, 0, sizeof(*verdict));
+	subject_init(&subject, input);
+	candidates_init(&candidates, mesh, input->destination);
+	policy = find_policy(&candidates, FLAT_AUTHZ_CUSTOM, &subject, &rule, &selected);
+	if (policy) {
+		decide(verdict, &subject, FLAT_AUTHZ_DENIED_BY_CUSTOM, policy, rule);
+		return;
+	}
+	policy = find_policy(&candidates, FLAT_AUTHZ_DENY, &subject, &rule, &selected);
+	if (policy) {
+		decide(verdict, &subject, FLAT_AUTHZ_DENIED_BY_RULE, policy, rule);
+		return;
+	}
+	policy = find_policy(&candidates, FLAT_AUTHZ_ALLOW, &subject, &rule, &selected);
+	if (policy)
+		decide(verdict, &subject, FLAT_AUTHZ_ALLOWED_BY_RULE, policy, rule);
+	else if (selected)
+		decide(verdict, &subject, FLAT_AUTHZ_NOT_ALLOWED, selected, -1);
+	else
+		decide(verdict, &subject, FLAT_AUTHZ_NO_POLICY, NULL, -1);
+}
+
+const char *flat_authz_reason_name(enum flat_authz_reason reason)
+{
+	static const char *const names[] = {
+	    [FLAT_AUTHZ_NO_POLICY] = "no-policy",
+	    [FLAT_AUTHZ_ALLOWED_BY_RULE] = "allowed-by-rule",
+	    [FLAT_AUTHZ_DENIED_BY_RULE] = "denied-by-rule",
+	    [FLAT_AUTHZ_DENIED_BY_CUSTOM] = "denied-by-custom",
+	    [FLAT_AUTHZ_NOT_ALLOWED] = "not-allowed",
+	};
+
+	return names[reason];
+}
+
+const char *flat_authz_action_name(enum flat_authz_action action)
+{
+	static const char *const names[] = {
+	    [FLAT_AUTHZ_ALLOW] = "ALLOW",
+	    [FLAT_AUTHZ_DENY] = "DENY",
+	    [FLAT_AUTHZ_CUSTOM] = "CUSTOM",
+	    [FLAT_AUTHZ_AUDIT] = "AUDIT",
+	};
+
+	return names[action];
+}

@@ -1,0 +1,134 @@
+/*
+ * Building a mesh: make an empty one, add resources (allocated from its pool), finish. Only
+ * lib/control and tests do this; everybody else sees finished, immutable meshes.
+ */
+#ifndef FLAT_MESH_BUILD_H
+#define FLAT_MESH_BUILD_H
+
+#include "base/pool.h"
+#include "mesh/authz.h"
+#include "mesh/mesh.h"
+#include "mesh/policy.h"
+
+/* --- authorization policies --- */
+
+enum flat_attribute {
+	FLAT_ATTR_SOURCE_PRINCIPAL,
+	FLAT_ATTR_SOURCE_NAMESPACE,
+	FLAT_ATTR_SOURCE_SERVICE_ACCOUNT,
+	FLAT_ATTR_SOURCE_IP,
+	FLAT_ATTR_REMOTE_IP,
+	FLAT_ATTR_DESTINATION_IP,
+	FLAT_ATTR_DESTINATION_PORT,
+};
+
+enum flat_match_kind {
+	FLAT_MATCH_EXACT,
+	FLAT_MATCH_PREFIX,  /* "abc*" */
+	FLAT_MATCH_SUFFIX,  /* "*abc" */
+	FLAT_MATCH_PRESENT, /* "*": any value that is not empty */
+	FLAT_MATCH_GLOB,    /* '*' anywhere stands for any text: namespaces only, as Istio does */
+	FLAT_MATCH_CIDR,
+	FLAT_MATCH_PORT,
+};
+
+struct flat_match {
+	enum flat_match_kind kind;
+	const char *text;      /* without the star for PREFIX and SUFFIX; GLOB: with */
+	const char *namespace; /* SOURCE_SERVICE_ACCOUNT: namespace of the account */
+	struct flat_cidr cidr;
+	uint16_t port;
+};
+
+/* Holds when one of `values` matches (or there are none) and none of `not_values` does. */
+struct flat_condition {
+	enum flat_attribute attribute;
+	const struct flat_match *values;
+	uint32_t n_values;
+	const struct flat_match *not_values;
+	uint32_t n_not_values;
+};
+
+/* Holds when each condition does; the empty one always. */
+struct flat_clause {
+	const struct flat_condition *v;
+	uint32_t n;
+};
+
+/* Matches when one of `from` (or there are none), one of `to` (likewise) and `when` hold. */
+struct flat_authz_rule {
+	const struct flat_clause *from;
+	uint32_t n_from;
+	const struct flat_clause *to;
+	uint32_t n_to;
+	struct flat_clause when;
+	bool unmatchable; /* ALLOW rule that asks for what a connection does not have */
+	struct flat_where where;
+};
+
+struct flat_authz_policy {
+	const char *name;
+	const char *namespace;
+	enum flat_authz_action action;
+	bool dry_run;  /* annotation istio.io/dry-run: decides nothing */
+	bool detached; /* targets something else than workloads: selects none */
+	struct flat_labels selector;
+	const struct flat_authz_rule *rules;
+	uint32_t n_rules;
+	struct flat_where where;
+};
+
+/* --- mTLS and egress --- */
+
+struct flat_port_mtls {
+	uint16_t port;
+	enum flat_mtls_mode mode;
+};
+
+struct flat_peer_policy {
+	const char *name;
+	const char *namespace;
+	struct flat_labels selector; /* empty: the whole namespace, or mesh in the root namespace */
+	enum flat_mtls_mode mode;
+	const struct flat_port_mtls *ports;
+	uint32_t n_ports;
+	struct flat_where where;
+};
+
+struct flat_egress_policy {
+	const char *kind; /* "Sidecar" or "MeshConfig" */
+	const char *name;
+	const char *namespace; /* NULL: MeshConfig, the whole mesh */
+	struct flat_labels selector;
+	enum flat_egress_mode mode; /* UNSET: the mesh's */
+	struct flat_where where;
+};
+
+/* --- building --- */
+
+/** A new empty mesh with one reference, or NULL without memory. */
+FLAT_MUST_CHECK struct flat_mesh *flat_mesh_new(void);
+
+/** The pool that everything added must come from, strings included. */
+struct flat_pool *flat_mesh_pool(struct flat_mesh *mesh);
+
+/* Each adds one resource, borrowed from the pool, in load order. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_mesh_add_service(struct flat_mesh *mesh, struct flat_service *service);
+FLAT_MUST_CHECK int flat_mesh_add_workload(struct flat_mesh *mesh, struct flat_workload *workload);
+FLAT_MUST_CHECK int flat_mesh_add_authz(struct flat_mesh *mesh, struct flat_authz_policy *policy);
+FLAT_MUST_CHECK int flat_mesh_add_peer(struct flat_mesh *mesh, struct flat_peer_policy *policy);
+FLAT_MUST_CHECK int flat_mesh_add_egress(struct flat_mesh *mesh, struct flat_egress_policy *policy);
+
+/** Sets the root namespace; `name` comes from the pool. */
+void flat_mesh_set_root_namespace(struct flat_mesh *mesh, const char *name);
+
+/**
+ * Checks the whole, allocates addresses, builds the look-ups; afterwards the mesh is immutable.
+ * `previous` (or NULL) is the mesh whose allocated addresses are kept. 0; -EINVAL with errors in
+ * `diags` (the same host or address twice, no address left); -ENOMEM. After a failure only
+ * flat_mesh_put() is allowed.
+ */
+FLAT_MUST_CHECK int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
+				     struct flat_diags *diags);
+
+#endif

@@ -1,0 +1,103 @@
+/* What the files of lib/mesh share about struct flat_mesh. Nobody else includes this. */
+#ifndef FLAT_MESH_INTERNAL_H
+#define FLAT_MESH_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "base/map.h"
+#include "mesh/build.h"
+
+/* A growing array of pointers. */
+struct mesh_vec {
+	void **v;
+	uint32_t n;
+	uint32_t cap;
+};
+
+/* Key of the address look-ups; no padding, so that it can be hashed as bytes. */
+struct mesh_addr_key {
+	uint8_t family;
+	uint8_t prefix;
+	uint16_t port; /* 0: any port of the service */
+	uint8_t bytes[16];
+};
+_Static_assert(sizeof(struct mesh_addr_key) == 20, "hashed as bytes");
+
+struct mesh_port_ref {
+	struct mesh_addr_key key;
+	const struct flat_service *service;
+	const struct flat_service_port *port; /* NULL: the service as a whole */
+};
+
+/* Authorization policies of one namespace, in load order. */
+struct mesh_policies {
+	const struct flat_authz_policy **v;
+	uint32_t n;
+};
+
+/* Peer and egress policies of one namespace, in load order. */
+struct mesh_scope {
+	struct mesh_policies authz;
+	const struct flat_peer_policy **peer;
+	uint32_t n_peer;
+	const struct flat_egress_policy **egress;
+	uint32_t n_egress;
+	/* Counted first, then filled. */
+	uint32_t want_authz, want_peer, want_egress;
+};
+
+/* Immutable after flat_mesh_finish() except for `refs`. */
+struct flat_mesh {
+	atomic_uint refs;
+	struct flat_pool pool;
+	const char *root_namespace;
+	struct mesh_vec services;  /* struct flat_service */
+	struct mesh_vec workloads; /* struct flat_workload */
+	struct mesh_vec authz;	   /* struct flat_authz_policy */
+	struct mesh_vec peer;	   /* struct flat_peer_policy */
+	struct mesh_vec egress;	   /* struct flat_egress_policy */
+
+	struct flat_map hosts;	      /* host -> struct flat_service */
+	struct flat_map addrs;	      /* mesh_addr_key -> struct mesh_port_ref */
+	struct flat_map endpoints;    /* mesh_addr_key -> struct mesh_port_ref */
+	struct flat_map workload_ids; /* "namespace/name" -> struct flat_workload */
+	struct flat_map scopes;	      /* namespace -> struct mesh_scope */
+	const struct flat_egress_policy *mesh_egress;
+
+	/* Prefix lengths in use, longest first. */
+	uint8_t prefixes4[33];
+	uint8_t prefixes6[129];
+	uint8_t n_prefixes4;
+	uint8_t n_prefixes6;
+	uint32_t n_wildcards; /* wildcard hosts */
+};
+
+/** Key of (block, port); `port` in host order, 0: any. */
+static inline struct mesh_addr_key mesh_addr_key(const struct flat_ip *ip, uint8_t prefix,
+						 uint16_t port)
+{
+	struct mesh_addr_key key = {.family = ip->family, .prefix = prefix, .port = port};
+
+	__builtin_memcpy(key.bytes, ip->bytes, sizeof(key.bytes));
+	return key;
+}
+
+/** Gives each service without an address, that can have one, its own of 240.240.0.0/16 (vip.c). */
+FLAT_MUST_CHECK int mesh_allocate_addresses(struct flat_mesh *mesh,
+					    const struct flat_mesh *previous,
+					    struct flat_diags *diags);
+
+/** Builds the look-ups of services (index.c). */
+FLAT_MUST_CHECK int mesh_index_services(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** Builds the look-ups of policies and workloads (index.c). */
+FLAT_MUST_CHECK int mesh_index_policies(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** The scope of a namespace, or NULL when it has no policy. */
+static inline const struct mesh_scope *mesh_scope(const struct flat_mesh *mesh,
+						  const char *namespace)
+{
+	return flat_map_get_str(&mesh->scopes, namespace);
+}
+
+#endif

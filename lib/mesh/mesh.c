@@ -1,0 +1,156 @@
+#include "mesh/mesh.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "mesh/internal.h"
+
+struct flat_mesh *flat_mesh_new(void)
+{
+	struct flat_mesh *mesh = calloc(1, sizeof(*mesh));
+
+	if (!mesh)
+		return NULL;
+	atomic_init(&mesh->refs, 1);
+	mesh->root_namespace = FLAT_ROOT_NAMESPACE_DEFAULT;
+	return mesh;
+}
+
+struct flat_mesh *flat_mesh_get(struct flat_mesh *mesh)
+{
+	/* Relaxed: whoever takes a reference has one already, or was handed the mesh by somebody
+	 * who has. */
+	atomic_fetch_add_explicit(&mesh->refs, 1, memory_order_relaxed);
+	return mesh;
+}
+
+void flat_mesh_put(struct flat_mesh *mesh)
+{
+	if (!mesh)
+		return;
+	/* Release pairs with the acquire of the last putter: no use of the mesh may sink below its
+	 * free. */
+	if (atomic_fetch_sub_explicit(&mesh->refs, 1, memory_order_release) != 1)
+		return;
+	atomic_thread_fence(memory_order_acquire);
+	free(mesh->services.v);
+	free(mesh->workloads.v);
+	free(mesh->authz.v);
+	free(mesh->peer.v);
+	free(mesh->egress.v);
+	flat_map_fini(&mesh->hosts);
+	flat_map_fini(&mesh->addrs);
+	flat_map_fini(&mesh->endpoints);
+	flat_map_fini(&mesh->workload_ids);
+	flat_map_fini(&mesh->scopes);
+	flat_pool_fini(&mesh->pool);
+	free(mesh);
+}
+
+struct flat_pool *flat_mesh_pool(struct flat_mesh *mesh)
+{
+	return &mesh->pool;
+}
+
+static int vec_add(struct mesh_vec *vec, void *item)
+{
+	if (vec->n == vec->cap) {
+		uint32_t cap = vec->cap ? vec->cap * 2 : 16;
+		void **v;
+
+		if (cap < vec->cap)
+			return -ENOMEM;
+		v = realloc(vec->v, cap * sizeof(*v));
+		if (!v)
+			return -ENOMEM;
+		vec->v = v;
+		vec->cap = cap;
+	}
+	vec->v[vec->n++] = item;
+	return 0;
+}
+
+int flat_mesh_add_service(struct flat_mesh *mesh, struct flat_service *service)
+{
+	service->index = mesh->services.n;
+	return vec_add(&mesh->services, service);
+}
+
+int flat_mesh_add_workload(struct flat_mesh *mesh, struct flat_workload *workload)
+{
+	workload->index = mesh->workloads.n;
+	return vec_add(&mesh->workloads, workload);
+}
+
+int flat_mesh_add_authz(struct flat_mesh *mesh, struct flat_authz_policy *policy)
+{
+	return vec_add(&mesh->authz, policy);
+}
+
+int flat_mesh_add_peer(struct flat_mesh *mesh, struct flat_peer_policy *policy)
+{
+	return vec_add(&mesh->peer, policy);
+}
+
+int flat_mesh_add_egress(struct flat_mesh *mesh, struct flat_egress_policy *policy)
+{
+	return vec_add(&mesh->egress, policy);
+}
+
+void flat_mesh_set_root_namespace(struct flat_mesh *mesh, const char *name)
+{
+	mesh->root_namespace = name;
+}
+
+int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
+		     struct flat_diags *diags)
+{
+	uint32_t errors = diags->n_errors;
+	int ret;
+
+	ret = mesh_allocate_addresses(mesh, previous, diags);
+	if (ret)
+		return ret;
+	ret = mesh_index_services(mesh, diags);
+	if (ret)
+		return ret;
+	ret = mesh_index_policies(mesh, diags);
+	if (ret)
+		return ret;
+	return diags->n_errors == errors ? 0 : -EINVAL;
+}
+
+const char *flat_mesh_root_namespace(const struct flat_mesh *mesh)
+{
+	return mesh->root_namespace;
+}
+
+uint32_t flat_mesh_n_services(const struct flat_mesh *mesh)
+{
+	return mesh->services.n;
+}
+
+const struct flat_service *flat_mesh_service(const struct flat_mesh *mesh, uint32_t i)
+{
+	return i < mesh->services.n ? mesh->services.v[i] : NULL;
+}
+
+uint32_t flat_mesh_n_workloads(const struct flat_mesh *mesh)
+{
+	return mesh->workloads.n;
+}
+
+const struct flat_workload *flat_mesh_workload_at(const struct flat_mesh *mesh, uint32_t i)
+{
+	return i < mesh->workloads.n ? mesh->workloads.v[i] : NULL;
+}
+
+uint32_t flat_mesh_n_authz(const struct flat_mesh *mesh)
+{
+	return mesh->authz.n;
+}
+
+const struct flat_authz_policy *flat_mesh_authz(const struct flat_mesh *mesh, uint32_t i)
+{
+	return i < mesh->authz.n ? mesh->authz.v[i] : NULL;
+}

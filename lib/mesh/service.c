@@ -1,0 +1,213 @@
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "mesh/internal.h"
+
+/* A DNS name has at most 253 characters (RFC 1035, 2.3.4, less the dots of the wire format). */
+#define HOST_MAX 256
+
+static const struct mesh_port_ref *find_addr(const struct flat_mesh *mesh, const struct flat_ip *ip,
+					     uint16_t port)
+{
+	bool v4 = ip->family == AF_INET;
+	const uint8_t *prefixes = v4 ? mesh->prefixes4 : mesh->prefixes6;
+	uint8_t n = v4 ? mesh->n_prefixes4 : mesh->n_prefixes6, i;
+
+	if (!ip->family)
+		return NULL;
+	for (i = 0; i < n; i++) {
+		struct flat_ip masked = flat_ip_mask(ip, prefixes[i]);
+		struct mesh_addr_key key = mesh_addr_key(&masked, prefixes[i], port);
+		const struct mesh_port_ref *ref = flat_map_get(&mesh->addrs, &key, sizeof(key));
+
+		if (ref)
+			return ref;
+	}
+	return NULL;
+}
+
+const struct flat_service *flat_mesh_service_by_addr(const struct flat_mesh *mesh,
+						     const struct flat_ip *ip, uint16_t port,
+						     const struct flat_service_port **port_out)
+{
+	const struct mesh_port_ref *ref = NULL;
+
+	if (port_out)
+		*port_out = NULL;
+	if (port == 0 || !ip->family)
+		return NULL;
+	ref = find_addr(mesh, ip, port);
+	if (!ref && !find_addr(mesh, ip, 0)) {
+		static const struct flat_ip anywhere;
+		struct mesh_addr_key key = mesh_addr_key(&anywhere, 0, port);
+
+		ref = flat_map_get(&mesh->addrs, &key, sizeof(key));
+	}
+	if (!ref)
+		return NULL;
+	if (port_out)
+		*port_out = ref->port;
+	return ref->service;
+}
+
+const struct flat_service *flat_mesh_service_owning(const struct flat_mesh *mesh,
+						    const struct flat_ip *ip)
+{
+	const struct mesh_port_ref *ref = find_addr(mesh, ip, 0);
+
+	return ref ? ref->service : NULL;
+}
+
+const struct flat_service *flat_mesh_service_by_endpoint(const struct flat_mesh *mesh,
+							 const struct flat_ip *ip, uint16_t port,
+							 const struct flat_service_port **port_out)
+{
+	struct mesh_addr_key key = mesh_addr_key(ip, 0, port);
+	const struct mesh_port_ref *ref = flat_map_get(&mesh->endpoints, &key, sizeof(key));
+
+	if (port_out)
+		*port_out = ref ? ref->port : NULL;
+	return ref ? ref->service : NULL;
+}
+
+/* The Kubernetes short forms of a host of `dots` dots. */
+static const struct flat_service *by_short_name(const struct flat_mesh *mesh, const char *host,
+						const char *namespace)
+{
+	const char *dot = strchr(host, '.');
+	const char *rest = dot ? strchr(dot + 1, '.') : NULL;
+	char full[HOST_MAX * 2 + sizeof(FLAT_CLUSTER_DOMAIN)];
+	const struct flat_service *service;
+
+	if (!dot)
+		(void)snprintf(full, sizeof(full), "%s.%s.%s", host,
+			       namespace ? namespace : FLAT_NAMESPACE_DEFAULT, FLAT_CLUSTER_DOMAIN);
+	else if (!rest)
+		(void)snprintf(full, sizeof(full), "%s.%s", host, FLAT_CLUSTER_DOMAIN);
+	else if (strcmp(rest, ".svc") == 0)
+		(void)snprintf(full, sizeof(full), "%s.%s", host, "cluster.local");
+	else
+		return NULL;
+	service = flat_map_get_str(&mesh->hosts, full);
+	return service && service->kind == FLAT_SERVICE_KUBERNETES ? service : NULL;
+}
+
+const struct flat_service *flat_mesh_service_by_host(const struct flat_mesh *mesh, const char *host,
+						     const char *namespace)
+{
+	const struct flat_service *service;
+	char name[HOST_MAX + 1], *dot;
+	size_t len = strlen(host), i;
+
+	if (len > 0 && host[len - 1] == '.')
+		len--;
+	if (len == 0 || len >= HOST_MAX || host[0] == '*')
+		return NULL;
+	if (namespace && strlen(namespace) >= HOST_MAX)
+		return NULL;
+	for (i = 0; i < len; i++)
+		name[i] = (char)tolower((unsigned char)host[i]);
+	name[len] = '\0';
+	service = flat_map_get_str(&mesh->hosts, name);
+	if (!service)
+		service = by_short_name(mesh, name, namespace);
+	if (service || mesh->n_wildcards == 0)
+		return service;
+	/* "a.b.c": look for "*.b.c", then "*.c"; the star goes where the character before the dot
+	 * is. */
+	for (dot = strchr(name, '.'); dot && dot > name; dot = strchr(dot + 1, '.')) {
+		char before = dot[-1];
+
+		dot[-1] = '*';
+		service = flat_map_get_str(&mesh->hosts, dot - 1);
+		dot[-1] = before;
+		if (service)
+			return service;
+	}
+	return NULL;
+}
+
+const struct flat_service_port *flat_service_port(const struct flat_service *service,
+						  uint16_t number)
+{
+	uint32_t i;
+
+	for (i = 0; i < service->n_ports; i++)
+		if (service->ports[i].number == number)
+			return &service->ports[i];
+	return NULL;
+}
+
+int flat_service_resolve(const struct flat_service *service, struct flat_ip *ip)
+{
+	const struct flat_cidr *cidr;
+
+	if (service->n_addresses == 0)
+		return -ENOENT;
+	cidr = &service->addresses[0];
+	*ip = cidr->ip;
+	/* The first address of a block names the network itself, except in blocks of one and two.
+	 */
+	if (cidr->ip.family == AF_INET && cidr->prefix < 31)
+		ip->bytes[3] |= 1;
+	else if (cidr->ip.family == AF_INET6 && cidr->prefix < 127)
+		ip->bytes[15] |= 1;
+	return 0;
+}
+
+bool flat_service_selects(const struct flat_service *service, const struct flat_workload *workload,
+			  uint16_t target_port, const struct flat_service_port **port_out)
+{
+	uint32_t i;
+
+	if (port_out)
+		*port_out = NULL;
+	if (!service->has_selector || strcmp(service->namespace, workload->namespace) != 0 ||
+	    !flat_labels_match(&service->selector, &workload->labels))
+		return false;
+	for (i = 0; i < service->n_ports; i++) {
+		if (service->ports[i].target_port != target_port)
+			continue;
+		if (port_out)
+			*port_out = &service->ports[i];
+		return true;
+	}
+	return false;
+}
+
+const char *flat_protocol_name(enum flat_protocol protocol)
+{
+	static const char *const names[] = {
+	    [FLAT_PROTOCOL_TCP] = "TCP",	   [FLAT_PROTOCOL_HTTP] = "HTTP",
+	    [FLAT_PROTOCOL_HTTP2] = "HTTP2",	   [FLAT_PROTOCOL_GRPC] = "GRPC",
+	    [FLAT_PROTOCOL_GRPC_WEB] = "GRPC-WEB", [FLAT_PROTOCOL_HTTPS] = "HTTPS",
+	    [FLAT_PROTOCOL_TLS] = "TLS",	   [FLAT_PROTOCOL_MONGO] = "MONGO",
+	    [FLAT_PROTOCOL_MYSQL] = "MYSQL",	   [FLAT_PROTOCOL_REDIS] = "REDIS",
+	};
+
+	return names[protocol];
+}
+
+const char *flat_resolution_name(enum flat_resolution resolution)
+{
+	static const char *const names[] = {
+	    [FLAT_RESOLUTION_STATIC] = "STATIC",
+	    [FLAT_RESOLUTION_NONE] = "NONE",
+	    [FLAT_RESOLUTION_DNS] = "DNS",
+	};
+
+	return names[resolution];
+}
+
+const char *flat_path_name(enum flat_path path)
+{
+	static const char *const names[] = {
+	    [FLAT_PATH_AUTO] = "auto",
+	    [FLAT_PATH_DIRECT] = "direct",
+	    [FLAT_PATH_FORWARDED] = "forwarded",
+	};
+
+	return names[path];
+}
