@@ -72,12 +72,12 @@ static void note_prefix(uint8_t *list, uint8_t *n, uint8_t prefix)
 	(*n)++;
 }
 
-/* One address block of a service, on one port (NULL: the service as a whole). */
+/* One address block of a service at `number`, which is `port` (0 and NULL: the service as a whole). */
 static int index_addr(struct flat_mesh *mesh, const struct flat_service *service,
-		      const struct flat_cidr *cidr, const struct flat_service_port *port,
-		      struct flat_diags *diags)
+		      const struct flat_cidr *cidr, uint16_t number,
+		      const struct flat_service_port *port, struct flat_diags *diags)
 {
-	struct mesh_addr_key key = mesh_addr_key(&cidr->ip, cidr->prefix, port ? port->number : 0);
+	struct mesh_addr_key key = mesh_addr_key(&cidr->ip, cidr->prefix, number);
 	const struct mesh_port_ref *other;
 	char what[FLAT_CIDR_TEXT_MAX + 32], text[FLAT_CIDR_TEXT_MAX];
 	int ret;
@@ -99,10 +99,31 @@ static int index_addr(struct flat_mesh *mesh, const struct flat_service *service
 	    other->service->headless)
 		return 0;
 	(void)snprintf(what, sizeof(what), "address %s port %u", flat_cidr_text(cidr, text),
-		       (unsigned)port->number);
+		       (unsigned)number);
 	report_taken(diags, service, other->service, what,
 		     "give each service its own address or port");
 	return 0;
+}
+
+/* A headless service is reached where its endpoints listen, not at the numbers of its ports. */
+static int index_headless(struct flat_mesh *mesh, const struct flat_service *service,
+			  struct flat_diags *diags)
+{
+	uint32_t i, j;
+	int ret = 0;
+
+	for (i = 0; i < service->n_ports; i++) {
+		const struct flat_service_port *port = &service->ports[i];
+
+		for (j = 0; j < port->n_endpoints && !ret; j++) {
+			struct flat_cidr cidr = {.ip = port->endpoints[j].ip};
+
+			cidr.prefix = cidr.ip.family == AF_INET ? 32 : 128;
+			ret =
+			    index_addr(mesh, service, &cidr, port->endpoints[j].port, port, diags);
+		}
+	}
+	return ret;
 }
 
 static int index_addrs(struct flat_mesh *mesh, const struct flat_service *service,
@@ -112,13 +133,15 @@ static int index_addrs(struct flat_mesh *mesh, const struct flat_service *servic
 	int ret;
 
 	for (i = 0; i < service->n_addresses; i++) {
-		ret = index_addr(mesh, service, &service->addresses[i], NULL, diags);
-		for (j = 0; j < service->n_ports && !ret; j++)
-			ret = index_addr(mesh, service, &service->addresses[i], &service->ports[j],
-					 diags);
+		ret = index_addr(mesh, service, &service->addresses[i], 0, NULL, diags);
+		for (j = 0; j < service->n_ports && !ret && !service->headless; j++)
+			ret = index_addr(mesh, service, &service->addresses[i],
+					 service->ports[j].number, &service->ports[j], diags);
 		if (ret)
 			return ret;
 	}
+	if (service->headless)
+		return index_headless(mesh, service, diags);
 	for (j = 0; service->any_address && j < service->n_ports; j++) {
 		static const struct flat_ip nowhere;
 		struct mesh_addr_key key = mesh_addr_key(&nowhere, 0, service->ports[j].number);

@@ -1,0 +1,614 @@
+/* AuthorizationPolicy (security.istio.io) -> struct flat_authz_policy. */
+#include <stdio.h>
+#include <string.h>
+
+#include "control/schema.h"
+
+/* What is being read: a policy, and within it one rule, and within that one clause. */
+struct reading {
+	struct flat_authz_policy *policy;
+	struct flat_authz_rule *rules;
+	struct flat_authz_rule *rule;
+	struct flat_clause *clauses; /* of the `from` or `to` list being read */
+	uint32_t n_clauses;
+	struct flat_condition *conditions; /* of the clause being read */
+	uint32_t n_conditions;
+	const char *http_only; /* first field of the rule that a connection does not have */
+	struct flat_where http_where;
+	const struct yaml_node *value_list;
+	/* One condition of `when`. */
+	const struct yaml_node *when_key, *when_values, *when_not_values;
+	bool has_accounts, has_identities;
+	const struct yaml_node *provider;
+};
+
+enum value_form {
+	VALUE_TEXT,
+	VALUE_GLOB,
+	VALUE_ACCOUNT,
+	VALUE_CIDR,
+	VALUE_PORT,
+};
+
+static enum value_form form_of(enum flat_attribute attribute)
+{
+	switch (attribute) {
+	case FLAT_ATTR_SOURCE_PRINCIPAL:
+		return VALUE_TEXT;
+	case FLAT_ATTR_SOURCE_NAMESPACE:
+		return VALUE_GLOB;
+	case FLAT_ATTR_SOURCE_SERVICE_ACCOUNT:
+		return VALUE_ACCOUNT;
+	case FLAT_ATTR_DESTINATION_PORT:
+		return VALUE_PORT;
+	default:
+		return VALUE_CIDR;
+	}
+}
+
+/* "abc", "abc*", "*abc", "*"; the star first, as in Istio, so that "*a*" is the suffix "a*". */
+static void set_text(struct cfg *cfg, const struct yaml_node *node, struct flat_match *match)
+{
+	const char *text = cfg_string(cfg, node);
+	size_t len;
+
+	if (!text)
+		return;
+	len = strlen(text);
+	if (strncmp(text, "spiffe://", 9) == 0)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "remove \"spiffe://\"",
+			  "principals are written without scheme, so \"%.200s\" matches nobody",
+			  text);
+	match->kind = FLAT_MATCH_EXACT;
+	match->text = text;
+	if (strcmp(text, "*") == 0) {
+		match->kind = FLAT_MATCH_PRESENT;
+	} else if (text[0] == '*') {
+		match->kind = FLAT_MATCH_SUFFIX;
+		match->text = text + 1;
+	} else if (text[len - 1] == '*') {
+		match->kind = FLAT_MATCH_PREFIX;
+		match->text = flat_pool_strndup(cfg->pool, text, len - 1);
+		if (!match->text)
+			cfg->oom = true;
+	}
+	if (match->kind != FLAT_MATCH_PRESENT && match->text && strchr(match->text, '*'))
+		cfg_warn(cfg, &node->where, FLAT_DIAG_ADVICE,
+			 "put the star at one end only, or list the values",
+			 "only one star, at the start or the end, stands for any text");
+}
+
+static void set_account(struct cfg *cfg, const struct yaml_node *node, struct flat_match *match)
+{
+	const char *text = cfg_string(cfg, node), *slash;
+
+	if (!text)
+		return;
+	slash = strchr(text, '/');
+	match->kind = FLAT_MATCH_EXACT;
+	match->text = slash ? slash + 1 : text;
+	match->namespace = cfg->namespace;
+	if (slash) {
+		match->namespace = flat_pool_strndup(cfg->pool, text, (size_t)(slash - text));
+		if (!match->namespace)
+			cfg->oom = true;
+	}
+	if (match->namespace &&
+	    (!cfg_is_dns(match->namespace, false) || !cfg_is_dns(match->text, true)))
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			  "write NAME or NAMESPACE/NAME, without wildcards",
+			  "\"%.200s\" is no service account", text);
+}
+
+static void set_value(struct cfg *cfg, const struct yaml_node *node, enum value_form form,
+		      struct flat_match *match)
+{
+	switch (form) {
+	case VALUE_TEXT:
+		set_text(cfg, node, match);
+		break;
+	case VALUE_GLOB:
+		match->kind = FLAT_MATCH_GLOB;
+		match->text = cfg_string(cfg, node);
+		break;
+	case VALUE_ACCOUNT:
+		set_account(cfg, node, match);
+		break;
+	case VALUE_CIDR:
+		match->kind = FLAT_MATCH_CIDR;
+		if (cfg_expect(cfg, node, YAML_SCALAR) && flat_cidr_parse(node->text, &match->cidr))
+			cfg_error(
+			    cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			    "write an address such as 10.1.2.3 or a block such as 10.1.0.0/16",
+			    "\"%.100s\" is no IP address or block", node->text);
+		break;
+	case VALUE_PORT:
+		match->kind = FLAT_MATCH_PORT;
+		match->port = cfg_port(cfg, node);
+		break;
+	}
+}
+
+/* The values of one list; *n is 0 on error. */
+static const struct flat_match *read_values(struct cfg *cfg, const struct yaml_node *node,
+					    enum value_form form, uint32_t *n)
+{
+	const struct yaml_item *item;
+	struct flat_match *v;
+
+	*n = 0;
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return NULL;
+	if (node->n == 0) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			  "remove the field or fill the list",
+			  "an empty list, which could mean nobody or everybody");
+		return NULL;
+	}
+	if (node->n > FLAT_CONFIG_LIST_MAX) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_LIMIT, "use several rules",
+			  "a list of more than %u values", FLAT_CONFIG_LIST_MAX);
+		return NULL;
+	}
+	v = cfg_array(cfg, node->n, sizeof(*v));
+	for (item = v ? node->first : NULL; item; item = item->next)
+		set_value(cfg, item->value, form, &v[(*n)++]);
+	return v;
+}
+
+/* The condition of an attribute in the clause being read, made if need be; room is for one of each. */
+static struct flat_condition *condition_of(struct reading *r, enum flat_attribute attribute)
+{
+	uint32_t i;
+
+	for (i = 0; i < r->n_conditions; i++)
+		if (r->conditions[i].attribute == attribute)
+			return &r->conditions[i];
+	r->conditions[r->n_conditions].attribute = attribute;
+	return &r->conditions[r->n_conditions++];
+}
+
+static void add_values(struct cfg *cfg, const struct yaml_node *node, struct reading *r,
+		       enum flat_attribute attribute, bool negative)
+{
+	struct flat_condition *c = condition_of(r, attribute);
+
+	if (attribute == FLAT_ATTR_SOURCE_SERVICE_ACCOUNT)
+		r->has_accounts = true;
+	else if (attribute == FLAT_ATTR_SOURCE_PRINCIPAL || attribute == FLAT_ATTR_SOURCE_NAMESPACE)
+		r->has_identities = true;
+	if (negative)
+		c->not_values = read_values(cfg, node, form_of(attribute), &c->n_not_values);
+	else
+		c->values = read_values(cfg, node, form_of(attribute), &c->n_values);
+}
+
+static void http_only(struct reading *r, const char *name, const struct flat_where *where)
+{
+	if (r->http_only)
+		return;
+	r->http_only = name;
+	r->http_where = *where;
+}
+
+#define LIST_FIELD(fn, attribute, negative)                                                        \
+	static void fn(struct cfg *cfg, const struct yaml_node *node, void *obj)                   \
+	{                                                                                          \
+		add_values(cfg, node, obj, attribute, negative);                                   \
+	}
+LIST_FIELD(parse_principals, FLAT_ATTR_SOURCE_PRINCIPAL, false)
+LIST_FIELD(parse_not_principals, FLAT_ATTR_SOURCE_PRINCIPAL, true)
+LIST_FIELD(parse_namespaces, FLAT_ATTR_SOURCE_NAMESPACE, false)
+LIST_FIELD(parse_not_namespaces, FLAT_ATTR_SOURCE_NAMESPACE, true)
+LIST_FIELD(parse_accounts, FLAT_ATTR_SOURCE_SERVICE_ACCOUNT, false)
+LIST_FIELD(parse_not_accounts, FLAT_ATTR_SOURCE_SERVICE_ACCOUNT, true)
+LIST_FIELD(parse_ip_blocks, FLAT_ATTR_SOURCE_IP, false)
+LIST_FIELD(parse_not_ip_blocks, FLAT_ATTR_SOURCE_IP, true)
+LIST_FIELD(parse_remote_blocks, FLAT_ATTR_REMOTE_IP, false)
+LIST_FIELD(parse_not_remote_blocks, FLAT_ATTR_REMOTE_IP, true)
+LIST_FIELD(parse_ports, FLAT_ATTR_DESTINATION_PORT, false)
+LIST_FIELD(parse_not_ports, FLAT_ATTR_DESTINATION_PORT, true)
+
+/* The name of the field comes from its table entry, so each has a function of its own. */
+#define HTTP_FIELD(fn, name)                                                                       \
+	static void fn(struct cfg *cfg, const struct yaml_node *node, void *obj)                   \
+	{                                                                                          \
+		if (cfg_expect(cfg, node, YAML_LIST))                                              \
+			http_only(obj, name, &node->where);                                        \
+	}
+HTTP_FIELD(parse_request_principals, "requestPrincipals")
+HTTP_FIELD(parse_not_request_principals, "notRequestPrincipals")
+HTTP_FIELD(parse_hosts, "hosts")
+HTTP_FIELD(parse_not_hosts, "notHosts")
+HTTP_FIELD(parse_methods, "methods")
+HTTP_FIELD(parse_not_methods, "notMethods")
+HTTP_FIELD(parse_paths, "paths")
+HTTP_FIELD(parse_not_paths, "notPaths")
+
+static void parse_source(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("principals", parse_principals),
+	    CFG_FIELD("notPrincipals", parse_not_principals),
+	    CFG_FIELD("namespaces", parse_namespaces),
+	    CFG_FIELD("notNamespaces", parse_not_namespaces),
+	    CFG_FIELD("serviceAccounts", parse_accounts),
+	    CFG_FIELD("notServiceAccounts", parse_not_accounts),
+	    CFG_FIELD("ipBlocks", parse_ip_blocks),
+	    CFG_FIELD("notIpBlocks", parse_not_ip_blocks),
+	    CFG_FIELD("remoteIpBlocks", parse_remote_blocks),
+	    CFG_FIELD("notRemoteIpBlocks", parse_not_remote_blocks),
+	    CFG_FIELD("requestPrincipals", parse_request_principals),
+	    CFG_FIELD("notRequestPrincipals", parse_not_request_principals),
+	};
+	struct reading *r = obj;
+
+	r->has_accounts = false;
+	r->has_identities = false;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	if (r->has_accounts && r->has_identities)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "use one of them, or two sources",
+			  "serviceAccounts cannot stand beside principals or namespaces");
+	if (node->kind == YAML_MAP && node->n == 0)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING,
+			  "name who it is, or remove \"from\" for anybody", "an empty source");
+}
+
+static void parse_operation(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("ports", parse_ports),	 CFG_FIELD("notPorts", parse_not_ports),
+	    CFG_FIELD("hosts", parse_hosts),	 CFG_FIELD("notHosts", parse_not_hosts),
+	    CFG_FIELD("methods", parse_methods), CFG_FIELD("notMethods", parse_not_methods),
+	    CFG_FIELD("paths", parse_paths),	 CFG_FIELD("notPaths", parse_not_paths),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	if (node->kind == YAML_MAP && node->n == 0)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING,
+			  "name the ports, or remove \"to\" for any", "an empty operation");
+}
+
+/* One item of `from` or `to`: its conditions become one clause. */
+static void parse_clause(struct cfg *cfg, const struct yaml_node *node, struct reading *r,
+			 const struct cfg_field *field)
+{
+	struct flat_clause *clause = &r->clauses[r->n_clauses++];
+
+	/* At most one condition for each attribute. */
+	r->conditions = cfg_array(cfg, FLAT_ATTR_DESTINATION_PORT + 1, sizeof(*r->conditions));
+	r->n_conditions = 0;
+	if (!r->conditions)
+		return;
+	cfg_map(cfg, node, field, 1, r);
+	if (node->kind == YAML_MAP && !yaml_get(node, field->name))
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it, or remove the item",
+			  "field \"%s\" is missing", field->name);
+	clause->v = r->conditions;
+	clause->n = r->n_conditions;
+}
+
+static void parse_from_item(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field field = CFG_FIELD("source", parse_source);
+
+	parse_clause(cfg, node, obj, &field);
+}
+
+static void parse_to_item(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field field = CFG_FIELD("operation", parse_operation);
+
+	parse_clause(cfg, node, obj, &field);
+}
+
+/* A list of clauses; an empty one is refused, as Istio does: it could mean none or all. */
+static bool begin_clauses(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
+{
+	r->n_clauses = 0;
+	r->clauses = NULL;
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return false;
+	if (node->n == 0) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			  "remove the field or fill the list",
+			  "an empty list, which could mean nobody or everybody");
+		return false;
+	}
+	r->clauses = cfg_array(cfg, node->n, sizeof(*r->clauses));
+	return r->clauses != NULL;
+}
+
+static void parse_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!begin_clauses(cfg, node, r))
+		return;
+	(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_from_item, r);
+	r->rule->from = r->clauses;
+	r->rule->n_from = r->n_clauses;
+}
+
+static void parse_to(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!begin_clauses(cfg, node, r))
+		return;
+	(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_to_item, r);
+	r->rule->to = r->clauses;
+	r->rule->n_to = r->n_clauses;
+}
+
+static void parse_when_key(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (cfg_string(cfg, node))
+		r->when_key = node;
+}
+
+static void parse_when_values(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (cfg_expect(cfg, node, YAML_LIST))
+		r->when_values = node;
+}
+
+static void parse_when_not_values(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (cfg_expect(cfg, node, YAML_LIST))
+		r->when_not_values = node;
+}
+
+static const char *const when_keys[] = {
+    "source.ip",
+    "remote.ip",
+    "source.namespace",
+    "source.principal",
+    "destination.ip",
+    "destination.port",
+    "source.serviceAccount",
+    /* From here on: what a connection does not have. */
+    "connection.sni",
+    "request.auth.principal",
+    "request.auth.audiences",
+    "request.auth.presenter",
+    "request.headers",
+    "request.auth.claims",
+    "experimental.envoy.filters",
+};
+static const enum flat_attribute when_attributes[] = {
+    FLAT_ATTR_SOURCE_IP,
+    FLAT_ATTR_REMOTE_IP,
+    FLAT_ATTR_SOURCE_NAMESPACE,
+    FLAT_ATTR_SOURCE_PRINCIPAL,
+    FLAT_ATTR_DESTINATION_IP,
+    FLAT_ATTR_DESTINATION_PORT,
+    FLAT_ATTR_SOURCE_SERVICE_ACCOUNT,
+};
+
+/* Index in when_keys, -1: unknown. Keys with a name in brackets or behind a dot match by prefix. */
+static int when_index(const char *key)
+{
+	size_t i;
+
+	for (i = 0; i < FLAT_ARRAY_SIZE(when_keys); i++) {
+		size_t len = strlen(when_keys[i]);
+
+		if (strcmp(key, when_keys[i]) == 0 && strncmp(key, "request.headers", 15) != 0 &&
+		    strncmp(key, "request.auth.claims", 19) != 0)
+			return (int)i;
+		if (i >= FLAT_ARRAY_SIZE(when_keys) - 3 && strncmp(key, when_keys[i], len) == 0 &&
+		    (key[len] == '[' || (i == FLAT_ARRAY_SIZE(when_keys) - 1 && key[len] == '.')))
+			return (int)i;
+	}
+	return -1;
+}
+
+static void add_when(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
+{
+	int i = when_index(r->when_key->text);
+	struct flat_condition *c;
+	enum value_form form;
+	const char *near;
+	char todo[128];
+
+	if (i < 0) {
+		near = cfg_nearest(r->when_key->text, when_keys, FLAT_ARRAY_SIZE(when_keys));
+		(void)snprintf(todo, sizeof(todo), near ? "did you mean \"%s\"?" : "see %s",
+			       near ? near : "docs/configuration.md");
+		cfg_error(cfg, &r->when_key->where, FLAT_DIAG_BAD_VALUE, todo,
+			  "unknown attribute \"%.100s\"", r->when_key->text);
+		return;
+	}
+	if (!r->when_values && !r->when_not_values) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add one of them",
+			  "a condition needs \"values\" or \"notValues\"");
+		return;
+	}
+	if ((size_t)i >= FLAT_ARRAY_SIZE(when_attributes)) {
+		http_only(r, when_keys[i], &r->when_key->where);
+		return;
+	}
+	c = &r->conditions[r->n_conditions++];
+	c->attribute = when_attributes[i];
+	form = form_of(c->attribute);
+	if (r->when_values)
+		c->values = read_values(cfg, r->when_values, form, &c->n_values);
+	if (r->when_not_values)
+		c->not_values = read_values(cfg, r->when_not_values, form, &c->n_not_values);
+}
+
+static void parse_when_item(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("key", parse_when_key),
+	    CFG_FIELD("values", parse_when_values),
+	    CFG_FIELD("notValues", parse_when_not_values),
+	};
+	struct reading *r = obj;
+
+	r->when_key = NULL;
+	r->when_values = NULL;
+	r->when_not_values = NULL;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (r->when_key)
+		add_when(cfg, node, r);
+	else if (node->kind == YAML_MAP)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
+			  "field \"key\" is missing");
+}
+
+static void parse_when(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	r->conditions = cfg_array(cfg, node->n, sizeof(*r->conditions));
+	r->n_conditions = 0;
+	if (!r->conditions)
+		return;
+	(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_when_item, r);
+	r->rule->when.v = r->conditions;
+	r->rule->when.n = r->n_conditions;
+}
+
+static void parse_rule(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("from", parse_from),
+	    CFG_FIELD("to", parse_to),
+	    CFG_FIELD("when", parse_when),
+	};
+	struct reading *r = obj;
+
+	r->rule = &r->rules[r->policy->n_rules++];
+	r->rule->where = node->where;
+	r->http_only = NULL;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (!r->http_only)
+		return;
+	/* The action may stand after the rules: it is known only when the whole is read. */
+	r->rule->unmatchable = true;
+	cfg_warn(
+	    cfg, &r->http_where, FLAT_DIAG_NOT_HONOURED,
+	    "use ports, principals, namespaces or ipBlocks",
+	    "field \"%s\" is not honoured: a connection does not have it; an ALLOW rule with it "
+	    "matches nothing, a DENY or CUSTOM rule matches without it",
+	    r->http_only);
+}
+
+static void parse_rules(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return;
+	r->rules = cfg_array(cfg, node->n, sizeof(*r->rules));
+	if (!r->rules)
+		return;
+	r->policy->rules = r->rules;
+	(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_rule, r);
+}
+
+static void parse_action(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"ALLOW", "DENY", "CUSTOM", "AUDIT"};
+	struct reading *r = obj;
+	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
+
+	if (i < 0)
+		return;
+	r->policy->action = (enum flat_authz_action)i;
+	if (i == FLAT_AUTHZ_AUDIT)
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
+			 "action AUDIT is not honoured: matches are not marked for audit");
+	if (i == FLAT_AUTHZ_CUSTOM)
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "use ALLOW or DENY",
+			 "action CUSTOM is not honoured: there is no external authorizer, so every "
+			 "connection that the rules match is denied");
+}
+
+static void parse_selector(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->policy->selector = cfg_match_labels(cfg, node);
+}
+
+static void parse_target(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->policy->detached = true;
+	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "select workloads with \"selector\"",
+		 "targetRef is not honoured: there are no gateways or waypoints, so the policy "
+		 "holds for nobody");
+}
+
+static void parse_provider(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (cfg_expect(cfg, node, YAML_MAP))
+		r->provider = node;
+}
+
+static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("selector", parse_selector), CFG_FIELD("targetRef", parse_target),
+	    CFG_FIELD("targetRefs", parse_target), CFG_FIELD("rules", parse_rules),
+	    CFG_FIELD("action", parse_action),	   CFG_FIELD("provider", parse_provider),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+/* With the action known: rules that ask for HTTP match nothing only where that is the safe side. */
+static void settle(struct cfg *cfg, struct reading *r)
+{
+	uint32_t i;
+
+	for (i = 0; i < r->policy->n_rules && r->policy->action != FLAT_AUTHZ_ALLOW; i++)
+		r->rules[i].unmatchable = false;
+	if (r->policy->detached && r->policy->selector.n)
+		cfg_error(cfg, &cfg->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
+			  "selector and targetRef exclude each other");
+	if (r->provider && r->policy->action != FLAT_AUTHZ_CUSTOM)
+		cfg_error(cfg, &r->provider->where, FLAT_DIAG_BAD_VALUE, "remove it",
+			  "\"provider\" belongs to action CUSTOM only");
+	if (!r->provider && r->policy->action == FLAT_AUTHZ_CUSTOM)
+		cfg_error(cfg, &cfg->where, FLAT_DIAG_MISSING, "name it",
+			  "action CUSTOM needs a \"provider\"");
+}
+
+void cfg_authorization_policy(struct cfg *cfg, const struct yaml_node *root)
+{
+	static const char *const annotations[] = {"istio.io/dry-run"};
+	struct reading r = {.policy = cfg_array(cfg, 1, sizeof(*r.policy))};
+	const struct yaml_node *dry_run = yaml_get(cfg->annotations, annotations[0]);
+
+	if (!r.policy)
+		return;
+	r.policy->name = cfg->name;
+	r.policy->namespace = cfg->namespace;
+	r.policy->where = cfg->where;
+	cfg_check_annotations(cfg, annotations, 1);
+	cfg_spec(cfg, root, parse_spec, &r);
+	if (dry_run && cfg_bool(cfg, dry_run)) {
+		r.policy->dry_run = true;
+		cfg_warn(cfg, &dry_run->where, FLAT_DIAG_NOT_HONOURED, NULL,
+			 "under dry run the policy decides nothing; what it would have decided is "
+			 "not reported");
+	}
+	settle(cfg, &r);
+	if (flat_mesh_add_authz(cfg->mesh, r.policy))
+		cfg->oom = true;
+}

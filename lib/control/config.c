@@ -1,0 +1,436 @@
+/* From documents to a mesh: which kind each is, what all have in common, and the whole. */
+#include "control/config.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/files.h"
+#include "control/schema.h"
+
+#define NETWORKING "networking.istio.io"
+#define SECURITY "security.istio.io"
+#define LIST_DEPTH_MAX 4U
+
+struct kind {
+	const char *name;
+	const char *group; /* "": the core group, whose apiVersion is the version alone */
+	const char *versions[4];
+	void (*read)(struct cfg *cfg, const struct yaml_node *root);
+	bool nameless; /* metadata may be missing */
+};
+
+static const struct kind kinds[] = {
+    {"ServiceEntry", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_service_entry, false},
+    {"Sidecar", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_sidecar, false},
+    {"AuthorizationPolicy", SECURITY, {"v1", "v1beta1"}, cfg_authorization_policy, false},
+    {"PeerAuthentication", SECURITY, {"v1", "v1beta1"}, cfg_peer_authentication, false},
+    {"Service", "", {"v1"}, cfg_k8s_service, false},
+    {"EndpointSlice", "discovery.k8s.io", {"v1"}, cfg_endpoint_slice, false},
+    {"ConfigMap", "", {"v1"}, cfg_config_map, false},
+    {"Workload", "mesh.libflat.io", {"v1"}, cfg_workload, false},
+    {"MeshConfig", NULL, {NULL}, cfg_mesh_config, true},
+};
+
+/* Kinds that often stand in the same files and mean nothing to us. */
+static const char *const foreign_kinds[] = {
+    "VirtualService",
+    "DestinationRule",
+    "Gateway",
+    "WorkloadEntry",
+    "WorkloadGroup",
+    "EnvoyFilter",
+    "ProxyConfig",
+    "RequestAuthentication",
+    "Telemetry",
+    "WasmPlugin",
+    "IstioOperator",
+    "HTTPRoute",
+    "GRPCRoute",
+    "TCPRoute",
+    "TLSRoute",
+    "GatewayClass",
+    "ReferenceGrant",
+    "Namespace",
+    "ServiceAccount",
+    "Pod",
+    "Deployment",
+    "ReplicaSet",
+    "StatefulSet",
+    "DaemonSet",
+    "Job",
+    "CronJob",
+    "Secret",
+    "Endpoints",
+    "Ingress",
+    "NetworkPolicy",
+    "Role",
+    "RoleBinding",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Node",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "CustomResourceDefinition",
+    "PodDisruptionBudget",
+    "HorizontalPodAutoscaler",
+    "ReplicationController",
+};
+
+static const struct kind *find_kind(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < FLAT_ARRAY_SIZE(kinds); i++)
+		if (strcmp(kinds[i].name, name) == 0)
+			return &kinds[i];
+	return NULL;
+}
+
+static void unknown_kind(struct cfg *cfg, const struct yaml_node *node)
+{
+	const char *names[FLAT_ARRAY_SIZE(kinds)], *near;
+	char todo[128];
+	size_t i;
+
+	for (i = 0; i < FLAT_ARRAY_SIZE(foreign_kinds); i++) {
+		if (strcmp(foreign_kinds[i], node->text) != 0)
+			continue;
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
+			 "kind %s is not honoured: the resource has no effect", node->text);
+		return;
+	}
+	for (i = 0; i < FLAT_ARRAY_SIZE(kinds); i++)
+		names[i] = kinds[i].name;
+	near = cfg_nearest(node->text, names, FLAT_ARRAY_SIZE(kinds));
+	if (near)
+		(void)snprintf(todo, sizeof(todo), "did you mean \"%s\"?", near);
+	cfg_error(cfg, &node->where, FLAT_DIAG_UNKNOWN_KIND,
+		  near ? todo : "see docs/configuration.md for the kinds there are",
+		  "unknown kind \"%.100s\"", node->text);
+}
+
+/* Whether apiVersion is one of the kind's; an error otherwise. */
+static bool check_version(struct cfg *cfg, const struct kind *kind, const struct yaml_node *root)
+{
+	const struct yaml_node *node = yaml_get(root, "apiVersion");
+	char want[128], all[256] = "";
+	size_t i, len = 0;
+
+	if (!kind->group)
+		return true;
+	for (i = 0; i < FLAT_ARRAY_SIZE(kind->versions) && kind->versions[i]; i++) {
+		(void)snprintf(want, sizeof(want), "%s%s%s", kind->group, *kind->group ? "/" : "",
+			       kind->versions[i]);
+		if (node && node->kind == YAML_SCALAR && strcmp(node->text, want) == 0)
+			return true;
+		len +=
+		    (size_t)snprintf(all + len, sizeof(all) - len, "%s%s", i ? " or " : "", want);
+	}
+	if (!node)
+		cfg_error(cfg, &root->where, FLAT_DIAG_MISSING, "add it",
+			  "field \"apiVersion\" is missing: %s for kind %s", all, kind->name);
+	else
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "correct it",
+			  "apiVersion of kind %s is %s, not \"%.100s\"", kind->name, all,
+			  node->kind == YAML_SCALAR ? node->text : "");
+	return false;
+}
+
+/* --- metadata --- */
+
+static void parse_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)obj;
+	cfg->name = cfg_string(cfg, node);
+	if (!cfg->name || cfg_is_dns(cfg->name, true))
+		return;
+	cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+		  "use lower-case letters, digits, dashes and dots", "\"%.100s\" is no name",
+		  cfg->name);
+}
+
+static void parse_namespace(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	const char *name = cfg_string(cfg, node);
+
+	(void)obj;
+	if (!name)
+		return;
+	if (cfg_is_dns(name, false))
+		cfg->namespace = name;
+	else
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			  "use lower-case letters, digits and dashes",
+			  "\"%.100s\" is no name of a namespace", name);
+}
+
+static void parse_labels(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)obj;
+	cfg->labels = cfg_labels(cfg, node);
+}
+
+static void parse_annotations(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)obj;
+	if (cfg_expect(cfg, node, YAML_MAP))
+		cfg->annotations = node;
+}
+
+static void parse_metadata(struct cfg *cfg, const struct yaml_node *node)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("name", parse_name),
+	    CFG_FIELD("namespace", parse_namespace),
+	    CFG_FIELD("labels", parse_labels),
+	    CFG_FIELD("annotations", parse_annotations),
+	    CFG_SKIP("generateName"),
+	    CFG_SKIP("uid"),
+	    CFG_SKIP("resourceVersion"),
+	    CFG_SKIP("generation"),
+	    CFG_SKIP("creationTimestamp"),
+	    CFG_SKIP("deletionTimestamp"),
+	    CFG_SKIP("deletionGracePeriodSeconds"),
+	    CFG_SKIP("ownerReferences"),
+	    CFG_SKIP("finalizers"),
+	    CFG_SKIP("managedFields"),
+	    CFG_SKIP("selfLink"),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), NULL);
+}
+
+/* The same kind, namespace and name twice: one of them would be lost. */
+static bool check_unique(struct cfg *cfg, const struct kind *kind)
+{
+	struct flat_where *where = flat_pool_alloc(&cfg->tmp, sizeof(*where)), *other;
+	char *id = flat_pool_printf(&cfg->tmp, "%s/%s/%s", kind->name, cfg->namespace, cfg->name);
+	int ret;
+
+	if (!where || !id) {
+		cfg->oom = true;
+		return false;
+	}
+	*where = cfg->where;
+	ret = flat_map_put_str(&cfg->ids, id, where);
+	if (ret == -ENOMEM)
+		cfg->oom = true;
+	if (ret == -EEXIST) {
+		other = flat_map_get_str(&cfg->ids, id);
+		cfg_error(cfg, &cfg->where, FLAT_DIAG_DUPLICATE, "rename or remove one of them",
+			  "there is a resource of this kind and name already at %s:%u:%u",
+			  other->file, other->line, other->col);
+	}
+	return ret == 0;
+}
+
+static void resource_reset(struct cfg *cfg, const struct yaml_node *root)
+{
+	cfg->resource[0] = '\0';
+	cfg->name = NULL;
+	cfg->namespace = FLAT_NAMESPACE_DEFAULT;
+	cfg->labels = (struct flat_labels){NULL, 0};
+	cfg->annotations = NULL;
+	cfg->where = root->where;
+}
+
+static void read_resource(struct cfg *cfg, const struct yaml_node *root, unsigned depth);
+
+/* `kind: List`, as kubectl writes several resources. */
+static void read_list(struct cfg *cfg, const struct yaml_node *root, unsigned depth)
+{
+	const struct yaml_node *items = yaml_get(root, "items");
+	const struct yaml_item *item;
+
+	if (!items || items->kind != YAML_LIST || depth >= LIST_DEPTH_MAX) {
+		cfg_error(cfg, &root->where, FLAT_DIAG_BAD_VALUE, "list the resources in \"items\"",
+			  depth < LIST_DEPTH_MAX ? "a List without a list of \"items\""
+						 : "Lists within Lists within Lists");
+		return;
+	}
+	for (item = root->first; item; item = item->next) {
+		static const char *const known[] = {"apiVersion", "kind", "metadata", "items"};
+		size_t i;
+
+		for (i = 0; i < FLAT_ARRAY_SIZE(known); i++)
+			if (strcmp(known[i], item->key->text) == 0)
+				break;
+		if (i == FLAT_ARRAY_SIZE(known))
+			cfg_error(cfg, &item->key->where, FLAT_DIAG_UNKNOWN_FIELD, "remove it",
+				  "unknown field \"%.100s\"", item->key->text);
+	}
+	for (item = items->first; item && !cfg->oom; item = item->next)
+		read_resource(cfg, item->value, depth + 1);
+}
+
+static void read_known(struct cfg *cfg, const struct yaml_node *root, const struct kind *kind)
+{
+	const struct yaml_node *metadata = yaml_get(root, "metadata");
+	const struct yaml_node *name = yaml_get(metadata, "name");
+	const struct yaml_node *ns = yaml_get(metadata, "namespace");
+	uint32_t errors = cfg->diags->n_errors;
+
+	if (!check_version(cfg, kind, root))
+		return;
+	if (!metadata && !kind->nameless) {
+		cfg_error(cfg, &root->where, FLAT_DIAG_MISSING, "add it",
+			  "%s: field \"metadata\" is missing", kind->name);
+		return;
+	}
+	/* Messages about the metadata itself carry the name already, where there is one. */
+	(void)snprintf(cfg->resource, sizeof(cfg->resource), "%s %.253s/%.253s", kind->name,
+		       ns && ns->kind == YAML_SCALAR ? ns->text : FLAT_NAMESPACE_DEFAULT,
+		       name && name->kind == YAML_SCALAR ? name->text : "?");
+	if (metadata)
+		parse_metadata(cfg, metadata);
+	if (cfg->diags->n_errors != errors || cfg->oom)
+		return;
+	if (!cfg->name && kind->nameless)
+		cfg->name = "mesh";
+	if (!cfg->name) {
+		cfg_error(cfg, &metadata->where, FLAT_DIAG_MISSING, "add it",
+			  "field \"metadata.name\" is missing");
+		return;
+	}
+	if (check_unique(cfg, kind))
+		kind->read(cfg, root);
+}
+
+static void read_resource(struct cfg *cfg, const struct yaml_node *root, unsigned depth)
+{
+	const struct yaml_node *node = yaml_get(root, "kind");
+	const struct kind *kind;
+
+	resource_reset(cfg, root);
+	if (!cfg_expect(cfg, root, YAML_MAP))
+		return;
+	if (!node || node->kind != YAML_SCALAR || !*node->text) {
+		cfg_error(cfg, &root->where, FLAT_DIAG_MISSING,
+			  "begin each document with apiVersion and kind",
+			  "field \"kind\" is missing");
+		return;
+	}
+	if (strcmp(node->text, "List") == 0) {
+		read_list(cfg, root, depth);
+		return;
+	}
+	kind = find_kind(node->text);
+	if (kind)
+		read_known(cfg, root, kind);
+	else
+		unknown_kind(cfg, node);
+}
+
+static int read_document(void *arg, const struct yaml_node *root)
+{
+	struct cfg *cfg = arg;
+
+	read_resource(cfg, root, 0);
+	return cfg->oom || cfg->diags->failed ? -ENOMEM : 0;
+}
+
+/* --- the whole --- */
+
+static int cfg_open(struct cfg *cfg, struct flat_diags *diags)
+{
+	memset(cfg, 0, sizeof(*cfg));
+	cfg->diags = diags;
+	cfg->tmp.limit_bytes = FLAT_CONFIG_MEMORY_MAX;
+	cfg->mesh = flat_mesh_new();
+	if (!cfg->mesh)
+		return -ENOMEM;
+	cfg->pool = flat_mesh_pool(cfg->mesh);
+	cfg->pool->limit_bytes = FLAT_CONFIG_MEMORY_MAX;
+	return 0;
+}
+
+static void cfg_close(struct cfg *cfg)
+{
+	flat_mesh_put(cfg->mesh);
+	flat_map_fini(&cfg->ids);
+	flat_map_fini(&cfg->selectors);
+	flat_map_fini(&cfg->k8s_services);
+	flat_pool_fini(&cfg->tmp);
+}
+
+static int read_text(struct cfg *cfg, const char *name, const char *text, size_t len)
+{
+	struct yaml_source source = {.text = text, .len = len};
+	int ret;
+
+	/* Places in the mesh name the file for as long as the mesh lives. */
+	source.file = flat_pool_strdup(cfg->pool, name);
+	if (!source.file)
+		return -ENOMEM;
+	ret = yaml_read(&source, &cfg->tmp, cfg->diags, read_document, cfg);
+	/* What is wrong with one file is in the diags; the others are read nevertheless. */
+	return ret == -EINVAL ? 0 : ret;
+}
+
+static int cfg_finish(struct cfg *cfg, const struct flat_mesh *previous, uint32_t errors,
+		      struct flat_mesh **out)
+{
+	int ret;
+
+	if (cfg->oom || cfg->diags->failed)
+		return -ENOMEM;
+	cfg->resource[0] = '\0';
+	cfg_k8s_finish(cfg);
+	if (cfg->oom || cfg->diags->failed)
+		return -ENOMEM;
+	if (cfg->diags->n_errors != errors)
+		return -EINVAL;
+	ret = flat_mesh_finish(cfg->mesh, previous, cfg->diags);
+	if (!ret && cfg->diags->failed)
+		ret = -ENOMEM;
+	if (ret)
+		return ret;
+	*out = cfg->mesh;
+	cfg->mesh = NULL;
+	return 0;
+}
+
+static int read_file(void *arg, const char *name, const char *text, size_t len)
+{
+	return read_text(arg, name, text, len);
+}
+
+int flat_config_reload(const char *const *paths, size_t n_paths, const struct flat_mesh *previous,
+		       struct flat_mesh **out, struct flat_diags *diags)
+{
+	uint32_t errors = diags->n_errors;
+	struct cfg cfg;
+	int ret = cfg_open(&cfg, diags);
+
+	if (!ret)
+		ret = config_files_read(paths, n_paths, diags, read_file, &cfg);
+	if (!ret)
+		ret = cfg_finish(&cfg, previous, errors, out);
+	cfg_close(&cfg);
+	flat_diags_sort(diags);
+	return ret;
+}
+
+int flat_config_load(const char *const *paths, size_t n_paths, struct flat_mesh **out,
+		     struct flat_diags *diags)
+{
+	return flat_config_reload(paths, n_paths, NULL, out, diags);
+}
+
+int flat_config_load_text(const char *name, const char *text, size_t len, struct flat_mesh **out,
+			  struct flat_diags *diags)
+{
+	uint32_t errors = diags->n_errors;
+	struct cfg cfg;
+	int ret = cfg_open(&cfg, diags);
+
+	if (!ret)
+		ret = read_text(&cfg, name, text, len);
+	if (!ret)
+		ret = cfg_finish(&cfg, NULL, errors, out);
+	cfg_close(&cfg);
+	flat_diags_sort(diags);
+	return ret;
+}

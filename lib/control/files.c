@@ -1,0 +1,193 @@
+#include "control/files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/strbuf.h"
+#include "control/limits.h"
+
+struct reading {
+	struct flat_diags *diags;
+	config_file_fn *fn;
+	void *arg;
+	size_t total_bytes;
+	unsigned n_files;
+};
+
+static void complain(struct reading *r, const char *path, enum flat_diag_code code,
+		     const char *todo, const char *what)
+{
+	struct flat_where where = {.file = path};
+
+	flat_diags_add(r->diags, FLAT_SEVERITY_ERROR, code, &where, NULL, todo, "%s", what);
+}
+
+static void complain_errno(struct reading *r, const char *path, int err)
+{
+	char what[160];
+
+	(void)snprintf(what, sizeof(what), "cannot be read: %s", strerror(err));
+	complain(r, path, FLAT_DIAG_SYNTAX,
+		 err == ENOENT ? "correct the path" : "check its permissions", what);
+}
+
+bool config_file_wanted(const char *name)
+{
+	static const char *const ends[] = {".yaml", ".yml", ".json"};
+	size_t len = strlen(name), i;
+
+	if (name[0] == '.')
+		return false;
+	for (i = 0; i < FLAT_ARRAY_SIZE(ends); i++) {
+		size_t n = strlen(ends[i]);
+
+		if (len > n && strcmp(name + len - n, ends[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Reads all of `fd` into `text`, up to one byte more than a file may have. 0 or negative errno. */
+static int read_all(int fd, struct flat_strbuf *text)
+{
+	char buf[65536];
+	ssize_t n;
+
+	while (text->len <= FLAT_CONFIG_FILE_BYTES_MAX) {
+		n = read(fd, buf, sizeof(buf));
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			break;
+		flat_strbuf_add(text, buf, (size_t)n);
+		if (text->failed)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int check_bounds(struct reading *r, const char *path, size_t len)
+{
+	r->total_bytes += len;
+	r->n_files++;
+	if (len > FLAT_CONFIG_FILE_BYTES_MAX)
+		complain(r, path, FLAT_DIAG_LIMIT, "split it", "the file is larger than 64 MiB");
+	else if (r->total_bytes > FLAT_CONFIG_TOTAL_BYTES_MAX)
+		complain(r, path, FLAT_DIAG_LIMIT, "remove what does not belong there",
+			 "the files together are larger than 256 MiB");
+	else if (r->n_files > FLAT_CONFIG_FILES_MAX)
+		complain(r, path, FLAT_DIAG_LIMIT, "remove what does not belong there",
+			 "there are more than 10,000 files");
+	else
+		return 0;
+	return -EFBIG;
+}
+
+static int read_one(struct reading *r, const char *path)
+{
+	struct flat_strbuf text = {0};
+	struct stat st;
+	const char *str;
+	int ret, fd;
+
+	/* Not blocking: the open of a FIFO would wait for a writer. */
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0) {
+		if (errno == ENOMEM)
+			return -ENOMEM;
+		complain_errno(r, path, errno);
+		return 0;
+	}
+	ret = fstat(fd, &st) ? -errno : 0;
+	if (!ret && !S_ISREG(st.st_mode)) {
+		complain(r, path, FLAT_DIAG_SYNTAX, "name a file or a folder of files",
+			 "not a regular file");
+		goto out;
+	}
+	if (!ret)
+		ret = read_all(fd, &text);
+	if (ret == -ENOMEM)
+		goto out;
+	if (ret) {
+		complain_errno(r, path, -ret);
+		ret = 0;
+		goto out;
+	}
+	str = flat_strbuf_str(&text);
+	if (check_bounds(r, path, text.len) == 0)
+		ret = r->fn(r->arg, path, str, text.len);
+out:
+	flat_strbuf_fini(&text);
+	close(fd);
+	return ret;
+}
+
+static int name_wanted(const struct dirent *entry)
+{
+	return config_file_wanted(entry->d_name);
+}
+
+/* Order of bytes: the same in every locale. */
+static int name_cmp(const struct dirent **a, const struct dirent **b)
+{
+	return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+static int read_folder(struct reading *r, const char *path)
+{
+	struct dirent **names = NULL;
+	int n = scandir(path, &names, name_wanted, name_cmp), i, ret = 0;
+
+	if (n < 0) {
+		if (errno == ENOMEM)
+			return -ENOMEM;
+		complain_errno(r, path, errno);
+		return 0;
+	}
+	for (i = 0; i < n; i++) {
+		size_t len = strlen(path);
+		struct flat_strbuf file = {0};
+		const char *str;
+
+		if (!ret) {
+			flat_strbuf_printf(&file, "%s%s%s", path,
+					   len && path[len - 1] == '/' ? "" : "/",
+					   names[i]->d_name);
+			str = flat_strbuf_str(&file);
+			ret = str ? read_one(r, str) : -ENOMEM;
+			flat_strbuf_fini(&file);
+		}
+		free(names[i]);
+	}
+	free(names);
+	return ret;
+}
+
+int config_files_read(const char *const *paths, size_t n_paths, struct flat_diags *diags,
+		      config_file_fn *fn, void *arg)
+{
+	struct reading r = {.diags = diags, .fn = fn, .arg = arg};
+	struct stat st;
+	size_t i;
+	int ret = 0;
+
+	for (i = 0; i < n_paths && !ret; i++) {
+		if (stat(paths[i], &st)) {
+			complain_errno(&r, paths[i], errno);
+			continue;
+		}
+		if (S_ISDIR(st.st_mode))
+			ret = read_folder(&r, paths[i]);
+		else
+			ret = read_one(&r, paths[i]);
+	}
+	return ret;
+}
