@@ -27,6 +27,8 @@
 
 FLAT_BEGIN_DECLS
 
+/* Seen by strict C11 callers too, for whom <netdb.h> and <sys/socket.h> hide them. */
+struct addrinfo;
 struct mmsghdr;
 
 /** socket(2). An AF_INET or AF_INET6 stream becomes a flat socket when it connects or listens in the mesh. */

@@ -7,5 +7,5 @@
 const char *flat_version(void)
 {
 	return STRING(FLAT_VERSION_MAJOR) "." STRING(FLAT_VERSION_MINOR) "." STRING(
-		FLAT_VERSION_PATCH);
+	    FLAT_VERSION_PATCH);
 }
