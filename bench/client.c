@@ -144,11 +144,12 @@ static void tally_add(struct perf_tally *sum, const struct perf_tally *t)
 static int complain(const struct perf_opts *o, uint32_t index, int err)
 {
 	if (err == -EILSEQ)
-		fprintf(stderr, "flatperf: connection %u: a reply out of order or with wrong bytes\n",
+		fprintf(stderr,
+			"flatperf: connection %u: a reply out of order or with wrong bytes\n",
 			index);
 	else
-		fprintf(stderr, "flatperf: connection %u to %s port %u: %s\n", index, o->host, o->port,
-			strerror(-err));
+		fprintf(stderr, "flatperf: connection %u to %s port %u: %s\n", index, o->host,
+			o->port, strerror(-err));
 	return err;
 }
 

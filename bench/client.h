@@ -30,9 +30,9 @@ struct perf_worker {
 	const struct perf_opts *o;
 	uint32_t index;
 	struct perf_conn conn; /* open before the thread starts, except for connect */
-	uint8_t *buf;          /* one burst of messages to send */
-	uint8_t *in;           /* one message received */
-	uint64_t seq;          /* of the next message */
+	uint8_t *buf;	       /* one burst of messages to send */
+	uint8_t *in;	       /* one message received */
+	uint64_t seq;	       /* of the next message */
 	struct perf_tally tally;
 	int err; /* 0, or the negative errno the measurement failed with */
 };

@@ -11,24 +11,24 @@
 #include "clock.h"
 
 const struct perf_net perf_net_kernel = {
-	.name = "kernel",
-	.socket = socket,
-	.connect = connect,
-	.bind = bind,
-	.listen = listen,
-	.accept = accept,
-	.send = send,
-	.recv = recv,
-	.poll = poll,
-	.epoll_create = epoll_create1,
-	.epoll_ctl = epoll_ctl,
-	.epoll_wait = epoll_wait,
-	.setsockopt = setsockopt,
-	.getsockname = getsockname,
-	.getaddrinfo = getaddrinfo,
-	.freeaddrinfo = freeaddrinfo,
-	.shutdown = shutdown,
-	.close = close,
+    .name = "kernel",
+    .socket = socket,
+    .connect = connect,
+    .bind = bind,
+    .listen = listen,
+    .accept = accept,
+    .send = send,
+    .recv = recv,
+    .poll = poll,
+    .epoll_create = epoll_create1,
+    .epoll_ctl = epoll_ctl,
+    .epoll_wait = epoll_wait,
+    .setsockopt = setsockopt,
+    .getsockname = getsockname,
+    .getaddrinfo = getaddrinfo,
+    .freeaddrinfo = freeaddrinfo,
+    .shutdown = shutdown,
+    .close = close,
 };
 
 const struct perf_net *perf_net_find(const char *name)
@@ -209,8 +209,7 @@ int perf_listen(const struct perf_net *net, const struct perf_opts *o, uint16_t 
 		goto out_close;
 	if (net->setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    net->bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) < 0 ||
-	    net->listen(fd, 4096) < 0 ||
-	    net->getsockname(fd, (struct sockaddr *)&addr, &len) < 0) {
+	    net->listen(fd, 4096) < 0 || net->getsockname(fd, (struct sockaddr *)&addr, &len) < 0) {
 		rc = -errno;
 		goto out_close;
 	}

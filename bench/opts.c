@@ -30,41 +30,41 @@ enum {
 };
 
 static const struct option long_options[] = {
-	{"ip", required_argument, NULL, 'i'},
-	{"port", required_argument, NULL, 'p'},
-	{"time", required_argument, NULL, 't'},
-	{"msg-size", required_argument, NULL, 'm'},
-	{"burst", required_argument, NULL, 'b'},
-	{"iomux-type", required_argument, NULL, 'F'},
-	{"clients", required_argument, NULL, 'c'},
-	{"tcp", no_argument, NULL, OPT_TCP},
-	{"mps", required_argument, NULL, OPT_MPS},
-	{"pps", required_argument, NULL, OPT_MPS},
-	{"reply-every", required_argument, NULL, OPT_REPLY_EVERY},
-	{"full-rtt", no_argument, NULL, OPT_FULL_RTT},
-	{"data-integrity", no_argument, NULL, OPT_VERIFY},
-	{"verify", no_argument, NULL, OPT_VERIFY},
-	{"nonblocked", no_argument, NULL, OPT_SPIN},
-	{"spin", no_argument, NULL, OPT_SPIN},
-	{"tcp-avoid-nodelay", no_argument, NULL, OPT_AVOID_NODELAY},
-	{"buffer-size", required_argument, NULL, OPT_BUFFER_SIZE},
-	{"dontwarmup", no_argument, NULL, OPT_DONTWARMUP},
-	{"no-rdtsc", no_argument, NULL, OPT_NO_RDTSC},
-	{"pin", required_argument, NULL, OPT_PIN},
-	{"sender-affinity", required_argument, NULL, OPT_PIN},
-	{"cpu-affinity", required_argument, NULL, OPT_PIN},
-	{"transport", required_argument, NULL, OPT_TRANSPORT},
-	{"json", no_argument, NULL, OPT_JSON},
-	{"zerocopy", no_argument, NULL, OPT_ZEROCOPY},
-	{"threads", required_argument, NULL, OPT_THREADS},
-	{"threads-num", required_argument, NULL, OPT_THREADS},
-	{"epoll", no_argument, NULL, OPT_EPOLL},
-	{"hold", required_argument, NULL, OPT_HOLD},
-	{"ready-fd", required_argument, NULL, OPT_READY_FD},
-	{"help", no_argument, NULL, 'h'},
-	{"usage", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, OPT_VERSION},
-	{NULL, 0, NULL, 0},
+    {"ip", required_argument, NULL, 'i'},
+    {"port", required_argument, NULL, 'p'},
+    {"time", required_argument, NULL, 't'},
+    {"msg-size", required_argument, NULL, 'm'},
+    {"burst", required_argument, NULL, 'b'},
+    {"iomux-type", required_argument, NULL, 'F'},
+    {"clients", required_argument, NULL, 'c'},
+    {"tcp", no_argument, NULL, OPT_TCP},
+    {"mps", required_argument, NULL, OPT_MPS},
+    {"pps", required_argument, NULL, OPT_MPS},
+    {"reply-every", required_argument, NULL, OPT_REPLY_EVERY},
+    {"full-rtt", no_argument, NULL, OPT_FULL_RTT},
+    {"data-integrity", no_argument, NULL, OPT_VERIFY},
+    {"verify", no_argument, NULL, OPT_VERIFY},
+    {"nonblocked", no_argument, NULL, OPT_SPIN},
+    {"spin", no_argument, NULL, OPT_SPIN},
+    {"tcp-avoid-nodelay", no_argument, NULL, OPT_AVOID_NODELAY},
+    {"buffer-size", required_argument, NULL, OPT_BUFFER_SIZE},
+    {"dontwarmup", no_argument, NULL, OPT_DONTWARMUP},
+    {"no-rdtsc", no_argument, NULL, OPT_NO_RDTSC},
+    {"pin", required_argument, NULL, OPT_PIN},
+    {"sender-affinity", required_argument, NULL, OPT_PIN},
+    {"cpu-affinity", required_argument, NULL, OPT_PIN},
+    {"transport", required_argument, NULL, OPT_TRANSPORT},
+    {"json", no_argument, NULL, OPT_JSON},
+    {"zerocopy", no_argument, NULL, OPT_ZEROCOPY},
+    {"threads", required_argument, NULL, OPT_THREADS},
+    {"threads-num", required_argument, NULL, OPT_THREADS},
+    {"epoll", no_argument, NULL, OPT_EPOLL},
+    {"hold", required_argument, NULL, OPT_HOLD},
+    {"ready-fd", required_argument, NULL, OPT_READY_FD},
+    {"help", no_argument, NULL, 'h'},
+    {"usage", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {NULL, 0, NULL, 0},
 };
 
 static const struct {
@@ -72,60 +72,60 @@ static const struct {
 	const char *name;
 	const char *brief;
 } modes[] = {
-	{PERF_PING_PONG, "ping-pong", "pp"},   {PERF_UNDER_LOAD, "under-load", "ul"},
-	{PERF_THROUGHPUT, "throughput", "tp"}, {PERF_CONNECT, "connect", "cn"},
-	{PERF_SERVER, "server", "sr"},
+    {PERF_PING_PONG, "ping-pong", "pp"},   {PERF_UNDER_LOAD, "under-load", "ul"},
+    {PERF_THROUGHPUT, "throughput", "tp"}, {PERF_CONNECT, "connect", "cn"},
+    {PERF_SERVER, "server", "sr"},
 };
 
 static const char usage_text[] =
-	"Usage: flatperf ping-pong|under-load|throughput|connect|server [options]\n"
-	"Latency, throughput and connection rate of TCP sockets, over the kernel or over libflat.\n"
-	"\n"
-	" pp, ping-pong    one message at a time, each answered: latency\n"
-	" ul, under-load   messages at a given rate, some answered: latency under load\n"
-	" tp, throughput   messages one way\n"
-	" cn, connect      connect, one byte each way, close: connections per second\n"
-	" sr, server       the other side of all of these\n"
-	"\n"
-	"Both sides:\n"
-	" -i, --ip ADDR            listen on, or connect to (default 127.0.0.1; a name works too)\n"
-	" -p, --port PORT          (default 11111; server: 0 takes a free port and prints it)\n"
-	" -m, --msg-size BYTES     message size, 14 and up (server: the largest it accepts)\n"
-	"     --transport T        kernel (default) or flat: libflat's API, flat_socket() and so on\n"
-	" -F, --iomux-type T       wait with r|recvfrom, p|poll, e|epoll\n"
-	"                          (default: server epoll, clients recvfrom)\n"
-	"     --epoll              the same as -F e\n"
-	"     --spin, --nonblocked wait by non-blocking receives in a loop\n"
-	"     --zerocopy           flat transport: read (server) or write (throughput) in place\n"
-	"     --pin LIST           processors for the threads, such as 0,2-3\n"
-	"     --buffer-size BYTES  socket buffers\n"
-	"     --tcp-avoid-nodelay  invert the default of TCP_NODELAY (on, but off for throughput)\n"
-	"     --tcp                accepted for sockperf's sake: always TCP\n"
-	"     --no-rdtsc           take time from CLOCK_MONOTONIC\n"
-	"     --json               print one JSON object\n"
-	" -h, --help   --version\n"
-	"\n"
-	"Clients:\n"
-	" -t, --time SECONDS       measured time (default 1)\n"
-	" -c, --clients N          connections, each with a thread (default 1)\n"
-	" -b, --burst N            ping-pong, throughput: messages sent at a stretch (default 1)\n"
-	"     --mps N|max          messages per second for each connection\n"
-	"                          (default: under-load 10000, else max)\n"
-	"     --reply-every N      under-load: one answer for N messages (default 100)\n"
-	"     --full-rtt           show round trips, not half of them\n"
-	"     --verify, --data-integrity\n"
-	"                          check every byte on both sides; a difference fails the run\n"
-	"     --dontwarmup         measure from the first message on\n"
-	"     --hold N             connect: open N connections and keep them silent for -t seconds;\n"
-	"                          --ready-fd FD: write one byte there once all are open\n"
-	"\n"
-	"Server:\n"
-	"     --threads N          event loops with -F e (default 1); -F r, --spin and\n"
-	"                          --zerocopy give each connection a thread\n"
-	"     --ready-fd FD        write one byte there once it listens\n"
-	"\n"
-	"Exit status: 0 done, 1 the measurement failed (lost, wrong or unanswered bytes, refused\n"
-	"connection), 2 the command line was wrong.\n";
+    "Usage: flatperf ping-pong|under-load|throughput|connect|server [options]\n"
+    "Latency, throughput and connection rate of TCP sockets, over the kernel or over libflat.\n"
+    "\n"
+    " pp, ping-pong    one message at a time, each answered: latency\n"
+    " ul, under-load   messages at a given rate, some answered: latency under load\n"
+    " tp, throughput   messages one way\n"
+    " cn, connect      connect, one byte each way, close: connections per second\n"
+    " sr, server       the other side of all of these\n"
+    "\n"
+    "Both sides:\n"
+    " -i, --ip ADDR            listen on, or connect to (default 127.0.0.1; a name works too)\n"
+    " -p, --port PORT          (default 11111; server: 0 takes a free port and prints it)\n"
+    " -m, --msg-size BYTES     message size, 14 and up (server: the largest it accepts)\n"
+    "     --transport T        kernel (default) or flat: libflat's API, flat_socket() and so on\n"
+    " -F, --iomux-type T       wait with r|recvfrom, p|poll, e|epoll\n"
+    "                          (default: server epoll, clients recvfrom)\n"
+    "     --epoll              the same as -F e\n"
+    "     --spin, --nonblocked wait by non-blocking receives in a loop\n"
+    "     --zerocopy           flat transport: read (server) or write (throughput) in place\n"
+    "     --pin LIST           processors for the threads, such as 0,2-3\n"
+    "     --buffer-size BYTES  socket buffers\n"
+    "     --tcp-avoid-nodelay  invert the default of TCP_NODELAY (on, but off for throughput)\n"
+    "     --tcp                accepted for sockperf's sake: always TCP\n"
+    "     --no-rdtsc           take time from CLOCK_MONOTONIC\n"
+    "     --json               print one JSON object\n"
+    " -h, --help   --version\n"
+    "\n"
+    "Clients:\n"
+    " -t, --time SECONDS       measured time (default 1)\n"
+    " -c, --clients N          connections, each with a thread (default 1)\n"
+    " -b, --burst N            ping-pong, throughput: messages sent at a stretch (default 1)\n"
+    "     --mps N|max          messages per second for each connection\n"
+    "                          (default: under-load 10000, else max)\n"
+    "     --reply-every N      under-load: one answer for N messages (default 100)\n"
+    "     --full-rtt           show round trips, not half of them\n"
+    "     --verify, --data-integrity\n"
+    "                          check every byte on both sides; a difference fails the run\n"
+    "     --dontwarmup         measure from the first message on\n"
+    "     --hold N             connect: open N connections and keep them silent for -t seconds;\n"
+    "                          --ready-fd FD: write one byte there once all are open\n"
+    "\n"
+    "Server:\n"
+    "     --threads N          event loops with -F e (default 1); -F r, --spin and\n"
+    "                          --zerocopy give each connection a thread\n"
+    "     --ready-fd FD        write one byte there once it listens\n"
+    "\n"
+    "Exit status: 0 done, 1 the measurement failed (lost, wrong or unanswered bytes, refused\n"
+    "connection), 2 the command line was wrong.\n";
 
 const char *perf_mode_name(enum perf_mode mode)
 {
@@ -195,9 +195,9 @@ static int parse_wait(struct perf_opts *o, const char *text)
 		const char *name;
 		enum perf_wait wait;
 	} waits[] = {
-		{"r", "recvfrom", PERF_WAIT_RECV},
-		{"p", "poll", PERF_WAIT_POLL},
-		{"e", "epoll", PERF_WAIT_EPOLL},
+	    {"r", "recvfrom", PERF_WAIT_RECV},
+	    {"p", "poll", PERF_WAIT_POLL},
+	    {"e", "epoll", PERF_WAIT_EPOLL},
 	};
 	for (size_t i = 0; i < sizeof(waits) / sizeof(waits[0]); i++) {
 		if (!strcmp(text, waits[i].brief) || !strcmp(text, waits[i].name)) {
@@ -258,16 +258,16 @@ static const char *set_value(struct perf_opts *o, int opt, const char *text)
 		return parse_double(text, 0.001, 36000000.0, &o->time_s) < 0 ? "seconds" : NULL;
 	case 'm':
 		return parse_u32(text, PERF_MSG_MIN, PERF_MSG_MAX, &o->msg_size) < 0
-			       ? "bytes, 14 to 16777216"
-			       : NULL;
+			   ? "bytes, 14 to 16777216"
+			   : NULL;
 	case 'b':
 		return parse_u32(text, 1, 65536, &o->burst) < 0 ? "messages, 1 to 65536" : NULL;
 	case 'F':
 		return parse_wait(o, text) < 0 ? "r|recvfrom, p|poll or e|epoll" : NULL;
 	case 'c':
 		return parse_u32(text, 1, PERF_CLIENTS_MAX, &o->clients) < 0
-			       ? "connections, 1 to 4096"
-			       : NULL;
+			   ? "connections, 1 to 4096"
+			   : NULL;
 	case OPT_MPS:
 		if (!strcmp(text, "max")) {
 			o->mps = 0.0;
@@ -288,9 +288,8 @@ static const char *set_value(struct perf_opts *o, int opt, const char *text)
 	case OPT_THREADS:
 		return parse_u32(text, 1, 256, &o->threads) < 0 ? "threads, 1 to 256" : NULL;
 	case OPT_HOLD:
-		return parse_u32(text, 1, PERF_HOLD_MAX, &o->hold) < 0
-			       ? "connections, 1 to 100000"
-			       : NULL;
+		return parse_u32(text, 1, PERF_HOLD_MAX, &o->hold) < 0 ? "connections, 1 to 100000"
+								       : NULL;
 	default: /* OPT_READY_FD */
 		if (parse_u32(text, 0, 1U << 20, &v) < 0)
 			return "a file descriptor";
@@ -341,7 +340,8 @@ static const char *check_together(const struct perf_opts *o)
 {
 	if (o->mode == PERF_PING_PONG && o->burst > 1 &&
 	    (uint64_t)o->burst * o->msg_size > PERF_BURST_BYTES_MAX)
-		return "--burst times --msg-size must not exceed 131072 bytes: a whole burst is sent "
+		return "--burst times --msg-size must not exceed 131072 bytes: a whole burst is "
+		       "sent "
 		       "before replies are read";
 	if (o->zerocopy && strcmp(o->transport, "flat") != 0)
 		return "--zerocopy needs --transport flat";
@@ -363,8 +363,8 @@ static const char *check_together(const struct perf_opts *o)
 int perf_opts_parse(struct perf_opts *o, int argc, char **argv, FILE *out, FILE *err)
 {
 	memset(o, 0, sizeof(*o));
-	if (argc >= 2 && (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") ||
-			  !strcmp(argv[1], "help"))) {
+	if (argc >= 2 &&
+	    (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help"))) {
 		fputs(usage_text, out);
 		return 1;
 	}
@@ -373,9 +373,11 @@ int perf_opts_parse(struct perf_opts *o, int argc, char **argv, FILE *out, FILE 
 		return 1;
 	}
 	if (argc < 2 || parse_mode(o, argv[1]) < 0) {
-		fprintf(err, "flatperf: %s%s; say ping-pong, under-load, throughput, connect or server "
-			     "(flatperf --help)\n",
-			argc < 2 ? "no subcommand" : "no such subcommand: ", argc < 2 ? "" : argv[1]);
+		fprintf(
+		    err,
+		    "flatperf: %s%s; say ping-pong, under-load, throughput, connect or server "
+		    "(flatperf --help)\n",
+		    argc < 2 ? "no subcommand" : "no such subcommand: ", argc < 2 ? "" : argv[1]);
 		return -EINVAL;
 	}
 	set_defaults(o);
@@ -403,7 +405,8 @@ int perf_opts_parse(struct perf_opts *o, int argc, char **argv, FILE *out, FILE 
 			continue;
 		const char *wants = set_value(o, opt, optarg);
 		if (wants) {
-			fprintf(err, "flatperf: %s is not what this option takes: %s\n", optarg, wants);
+			fprintf(err, "flatperf: %s is not what this option takes: %s\n", optarg,
+				wants);
 			return -EINVAL;
 		}
 	}

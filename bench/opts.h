@@ -37,17 +37,17 @@ struct perf_opts {
 	enum perf_wait wait;
 	const char *transport; /* "kernel" or "flat" */
 	const char *host;      /* address or name; points into argv */
-	uint16_t port;         /* 0 (server only): any free port, printed */
+	uint16_t port;	       /* 0 (server only): any free port, printed */
 	uint32_t msg_size;     /* bytes, PERF_MSG_MIN..PERF_MSG_MAX */
-	double time_s;         /* measured time, seconds */
-	double mps;            /* messages per second and client; 0: as fast as it goes */
-	uint32_t burst;        /* messages sent before replies are awaited */
+	double time_s;	       /* measured time, seconds */
+	double mps;	       /* messages per second and client; 0: as fast as it goes */
+	uint32_t burst;	       /* messages sent before replies are awaited */
 	uint32_t reply_every;  /* under-load: one reply for so many messages */
 	uint32_t clients;      /* connections, a thread each (two for under-load) */
 	uint32_t threads;      /* server: event loops; unused with one thread a connection */
-	uint32_t hold;         /* connect: open so many, keep them open and silent for time_s */
+	uint32_t hold;	       /* connect: open so many, keep them open and silent for time_s */
 	uint32_t buffer_size;  /* SO_SNDBUF and SO_RCVBUF, 0: the system's default */
-	int ready_fd;          /* server: one byte is written here once it listens; -1: none */
+	int ready_fd;	       /* server: one byte is written here once it listens; -1: none */
 	bool nodelay;
 	bool warmup;
 	bool full_rtt;

@@ -7,8 +7,8 @@ static const struct {
 	const char *name;
 	double percent;
 } percentiles[] = {
-	{"p50", 50.0}, {"p75", 75.0}, {"p90", 90.0},     {"p95", 95.0},
-	{"p99", 99.0}, {"p99.9", 99.9}, {"p99.99", 99.99},
+    {"p50", 50.0}, {"p75", 75.0},   {"p90", 90.0},     {"p95", 95.0},
+    {"p99", 99.0}, {"p99.9", 99.9}, {"p99.99", 99.99},
 };
 
 #define PERCENTILES (sizeof(percentiles) / sizeof(percentiles[0]))
@@ -31,10 +31,11 @@ static void report_json(const struct perf_net *net, const struct perf_opts *o,
 	double us = scale(o);
 	printf("{\"mode\": \"%s\", \"transport\": \"%s\", \"host\": \"%s\", \"port\": %u, "
 	       "\"msg_size\": %u, \"clients\": %u, \"burst\": %u, \"time_s\": %.6f,\n",
-	       perf_mode_name(o->mode), net->name, o->host, o->port, o->msg_size, o->clients, o->burst,
-	       s);
-	printf(" \"full_rtt\": %s, \"verified\": %s, \"zerocopy\": %s,\n", o->full_rtt ? "true" : "false",
-	       o->verify ? "true" : "false", o->zerocopy ? "true" : "false");
+	       perf_mode_name(o->mode), net->name, o->host, o->port, o->msg_size, o->clients,
+	       o->burst, s);
+	printf(" \"full_rtt\": %s, \"verified\": %s, \"zerocopy\": %s,\n",
+	       o->full_rtt ? "true" : "false", o->verify ? "true" : "false",
+	       o->zerocopy ? "true" : "false");
 	printf(" \"messages\": %llu, \"replies\": %llu, \"connections\": %llu, \"bytes\": %llu,\n",
 	       (unsigned long long)t->messages, (unsigned long long)t->replies,
 	       (unsigned long long)t->connections, (unsigned long long)t->bytes);
@@ -57,9 +58,10 @@ static void report_text(const struct perf_net *net, const struct perf_opts *o,
 {
 	double s = seconds(t);
 	double us = scale(o);
-	printf("flatperf: [%s, %s transport] %u connection%s, %u-byte messages, run time %.3f s%s\n",
-	       perf_mode_name(o->mode), net->name, o->clients, o->clients == 1 ? "" : "s", o->msg_size,
-	       s, o->verify ? ", every byte checked" : "");
+	printf(
+	    "flatperf: [%s, %s transport] %u connection%s, %u-byte messages, run time %.3f s%s\n",
+	    perf_mode_name(o->mode), net->name, o->clients, o->clients == 1 ? "" : "s", o->msg_size,
+	    s, o->verify ? ", every byte checked" : "");
 	if (o->mode == PERF_CONNECT)
 		printf("flatperf: Summary: Connection rate is %.0f per second (%llu connections)\n",
 		       (double)t->connections / s, (unsigned long long)t->connections);
@@ -83,7 +85,8 @@ static void report_text(const struct perf_net *net, const struct perf_opts *o,
 	printf("flatperf: ---> <MIN> observation = %12.3f\n", (double)t->hist.min * us);
 }
 
-void perf_report(const struct perf_net *net, const struct perf_opts *o, const struct perf_tally *sum)
+void perf_report(const struct perf_net *net, const struct perf_opts *o,
+		 const struct perf_tally *sum)
 {
 	if (o->json)
 		report_json(net, o, sum);

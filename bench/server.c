@@ -112,7 +112,8 @@ static int start(const struct perf_opts *o)
 	uint32_t count = use_loops ? o->threads : 1;
 	for (uint32_t i = 0; i < count; i++) {
 		pthread_t thread;
-		int rc = pthread_create(&thread, NULL, serving_thread, use_loops ? &loops : &accepts);
+		int rc =
+		    pthread_create(&thread, NULL, serving_thread, use_loops ? &loops : &accepts);
 		if (rc)
 			return -rc;
 		if (use_loops)
@@ -124,18 +125,21 @@ static int start(const struct perf_opts *o)
 
 static void print_summary(const struct perf_opts *o, uint16_t port)
 {
-	unsigned long long connections = atomic_load_explicit(&server.connections, memory_order_relaxed);
+	unsigned long long connections =
+	    atomic_load_explicit(&server.connections, memory_order_relaxed);
 	unsigned long long messages = atomic_load_explicit(&server.messages, memory_order_relaxed);
 	unsigned long long bytes = atomic_load_explicit(&server.bytes, memory_order_relaxed);
 	unsigned long long bad = atomic_load_explicit(&server.bad, memory_order_relaxed);
 	if (o->json)
-		printf("{\"mode\": \"server\", \"transport\": \"%s\", \"port\": %u, \"connections\": %llu, "
+		printf("{\"mode\": \"server\", \"transport\": \"%s\", \"port\": %u, "
+		       "\"connections\": %llu, "
 		       "\"messages\": %llu, \"bytes\": %llu, \"bad_connections\": %llu}\n",
 		       server.net->name, port, connections, messages, bytes, bad);
 	else
-		printf("flatperf: %llu connections, %llu messages, %llu bytes; %llu connections sent "
-		       "wrong bytes\n",
-		       connections, messages, bytes, bad);
+		printf(
+		    "flatperf: %llu connections, %llu messages, %llu bytes; %llu connections sent "
+		    "wrong bytes\n",
+		    connections, messages, bytes, bad);
 }
 
 int perf_server_run(const struct perf_net *net, const struct perf_opts *o)
@@ -160,7 +164,8 @@ int perf_server_run(const struct perf_net *net, const struct perf_opts *o)
 		fprintf(stderr, "flatperf: thread: %s\n", strerror(-rc));
 		return rc;
 	}
-	fprintf(stderr, "flatperf: %s transport, listening on %s port %u\n", net->name, o->host, port);
+	fprintf(stderr, "flatperf: %s transport, listening on %s port %u\n", net->name, o->host,
+		port);
 	if (o->ready_fd >= 0 && (write(o->ready_fd, "\n", 1) != 1 || close(o->ready_fd) < 0))
 		fprintf(stderr, "flatperf: --ready-fd %d: %s\n", o->ready_fd, strerror(errno));
 	int sig;

@@ -17,16 +17,16 @@ typedef int (*perf_reply_fn)(void *context, const void *buf, size_t len);
 
 /* Owner: one thread at a time. */
 struct perf_stream {
-	uint8_t *held;      /* a reply message whose end has not come yet; NULL until needed */
-	uint32_t held_cap;  /* bytes; messages to be answered may not be longer */
-	uint32_t have;      /* bytes of the current message taken so far, header included */
-	bool echo;          /* the connection's first byte was PERF_KIND_ECHO */
-	bool begun;         /* the first byte has come */
+	uint8_t *held;	     /* a reply message whose end has not come yet; NULL until needed */
+	uint32_t held_cap;   /* bytes; messages to be answered may not be longer */
+	uint32_t have;	     /* bytes of the current message taken so far, header included */
+	bool echo;	     /* the connection's first byte was PERF_KIND_ECHO */
+	bool begun;	     /* the first byte has come */
 	struct perf_msg msg; /* valid once have >= PERF_MSG_MIN */
 	uint8_t head[PERF_MSG_MIN];
 	uint64_t next_seq;
 	uint64_t messages; /* taken whole */
-	uint64_t bytes;    /* taken */
+	uint64_t bytes;	   /* taken */
 };
 
 /** perf_stream_init() - a new connection whose messages may have @max_msg bytes. Allocates nothing. */

@@ -28,10 +28,10 @@ struct slot {
 struct load {
 	struct perf_worker *w;
 	struct slot *slots;
-	_Atomic uint64_t asked; /* release by the sender, acquire by the receiver */
-	_Atomic uint64_t taken; /* release by the receiver, acquire by the sender */
-	_Atomic uint64_t last;  /* how many answers there will be; release/acquire as asked */
-	uint64_t record_from;   /* ticks; written before the threads part */
+	_Atomic uint64_t asked;	 /* release by the sender, acquire by the receiver */
+	_Atomic uint64_t taken;	 /* release by the receiver, acquire by the sender */
+	_Atomic uint64_t last;	 /* how many answers there will be; release/acquire as asked */
+	uint64_t record_from;	 /* ticks; written before the threads part */
 	_Atomic int receive_err; /* release by the receiver; tells the sender to stop */
 };
 
