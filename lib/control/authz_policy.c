@@ -13,9 +13,7 @@ struct reading {
 	uint32_t n_clauses;
 	struct flat_condition *conditions; /* of the clause being read */
 	uint32_t n_conditions;
-	const char *http_only; /* first field of the rule that a connection does not have */
-	struct flat_where http_where;
-	const struct yaml_node *value_list;
+	bool http_only; /* the rule asks for what a connection does not have */
 	/* One condition of `when`. */
 	const struct yaml_node *when_key, *when_values, *when_not_values;
 	bool has_accounts, has_identities;
@@ -183,12 +181,31 @@ static void add_values(struct cfg *cfg, const struct yaml_node *node, struct rea
 		c->values = read_values(cfg, node, form_of(attribute), &c->n_values);
 }
 
-static void http_only(struct reading *r, const char *name, const struct flat_where *where)
+/* The action may stand after the rules, so the warning tells of both. */
+static void http_only(struct cfg *cfg, struct reading *r, const char *name,
+		      const struct flat_where *where)
 {
-	if (r->http_only)
-		return;
-	r->http_only = name;
-	r->http_where = *where;
+	r->http_only = true;
+	cfg_warn(
+	    cfg, where, FLAT_DIAG_NOT_HONOURED, "use ports, principals, namespaces or ipBlocks",
+	    "field \"%s\" is not honoured: a connection does not have it; an ALLOW rule with it "
+	    "matches nothing, a DENY or CUSTOM rule matches without it",
+	    name);
+}
+
+/*
+ * A field without a value would count as absent, and so widen the rule to anybody: refused here, where
+ * other kinds read it as Kubernetes does.
+ */
+static void refuse_nulls(struct cfg *cfg, const struct yaml_node *node)
+{
+	const struct yaml_item *item;
+
+	for (item = node->kind == YAML_MAP ? node->first : NULL; item; item = item->next)
+		if (yaml_is_null(item->value))
+			cfg_error(cfg, &item->key->where, FLAT_DIAG_MISSING,
+				  "give it a value or remove it", "field \"%.100s\" has no value",
+				  item->key->text);
 }
 
 #define LIST_FIELD(fn, attribute, negative)                                                        \
@@ -214,7 +231,7 @@ LIST_FIELD(parse_not_ports, FLAT_ATTR_DESTINATION_PORT, true)
 	static void fn(struct cfg *cfg, const struct yaml_node *node, void *obj)                   \
 	{                                                                                          \
 		if (cfg_expect(cfg, node, YAML_LIST))                                              \
-			http_only(obj, name, &node->where);                                        \
+			http_only(cfg, obj, name, &node->where);                                   \
 	}
 HTTP_FIELD(parse_request_principals, "requestPrincipals")
 HTTP_FIELD(parse_not_request_principals, "notRequestPrincipals")
@@ -243,6 +260,7 @@ static void parse_source(struct cfg *cfg, const struct yaml_node *node, void *ob
 	};
 	struct reading *r = obj;
 
+	refuse_nulls(cfg, node);
 	r->has_accounts = false;
 	r->has_identities = false;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
@@ -280,6 +298,7 @@ static void parse_clause(struct cfg *cfg, const struct yaml_node *node, struct r
 	r->n_conditions = 0;
 	if (!r->conditions)
 		return;
+	refuse_nulls(cfg, node);
 	cfg_map(cfg, node, field, 1, r);
 	if (node->kind == YAML_MAP && !yaml_get(node, field->name))
 		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it, or remove the item",
@@ -432,7 +451,7 @@ static void add_when(struct cfg *cfg, const struct yaml_node *node, struct readi
 		return;
 	}
 	if ((size_t)i >= FLAT_ARRAY_SIZE(when_attributes)) {
-		http_only(r, when_keys[i], &r->when_key->where);
+		http_only(cfg, r, r->when_key->text, &r->when_key->where);
 		return;
 	}
 	c = &r->conditions[r->n_conditions++];
@@ -456,6 +475,7 @@ static void parse_when_item(struct cfg *cfg, const struct yaml_node *node, void 
 	r->when_key = NULL;
 	r->when_values = NULL;
 	r->when_not_values = NULL;
+	refuse_nulls(cfg, node);
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 	if (r->when_key)
 		add_when(cfg, node, r);
@@ -490,18 +510,10 @@ static void parse_rule(struct cfg *cfg, const struct yaml_node *node, void *obj)
 
 	r->rule = &r->rules[r->policy->n_rules++];
 	r->rule->where = node->where;
-	r->http_only = NULL;
+	r->http_only = false;
+	refuse_nulls(cfg, node);
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	if (!r->http_only)
-		return;
-	/* The action may stand after the rules: it is known only when the whole is read. */
-	r->rule->unmatchable = true;
-	cfg_warn(
-	    cfg, &r->http_where, FLAT_DIAG_NOT_HONOURED,
-	    "use ports, principals, namespaces or ipBlocks",
-	    "field \"%s\" is not honoured: a connection does not have it; an ALLOW rule with it "
-	    "matches nothing, a DENY or CUSTOM rule matches without it",
-	    r->http_only);
+	r->rule->unmatchable = r->http_only;
 }
 
 static void parse_rules(struct cfg *cfg, const struct yaml_node *node, void *obj)

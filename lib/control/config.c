@@ -282,7 +282,9 @@ static void read_known(struct cfg *cfg, const struct yaml_node *root, const stru
 	/* Messages about the metadata itself carry the name already, where there is one. */
 	(void)snprintf(cfg->resource, sizeof(cfg->resource), "%s %.253s/%.253s", kind->name,
 		       ns && ns->kind == YAML_SCALAR ? ns->text : FLAT_NAMESPACE_DEFAULT,
-		       name && name->kind == YAML_SCALAR ? name->text : "?");
+		       name && name->kind == YAML_SCALAR ? name->text
+		       : kind->nameless			 ? "mesh"
+							 : "?");
 	if (metadata)
 		parse_metadata(cfg, metadata);
 	if (cfg->diags->n_errors != errors || cfg->oom)
