@@ -27,7 +27,7 @@ void perf_clock_init(bool allow_tsc)
 		return;
 	uint64_t ns0 = perf_monotonic_ns();
 	uint64_t tsc0 = __rdtsc();
-	struct timespec pause = {.tv_sec = 0, .tv_nsec = 20 * 1000 * 1000};
+	struct timespec pause = {.tv_sec = 0, .tv_nsec = 20000000};
 	nanosleep(&pause, NULL);
 	uint64_t ns1 = perf_monotonic_ns();
 	uint64_t tsc1 = __rdtsc();
