@@ -56,6 +56,8 @@ def main():
             continue
         text = tree.read(rel)
         if text is None:
+            if not rel.endswith((".png", ".svg")):
+                report.add(rel, 0, "a binary file has no place here")
             continue
         checked += 1
         lines = text.count("\n")
