@@ -42,10 +42,10 @@ enum flat_msg_type {
 #define FLAT_FD_TCP 16U
 
 /* flat_msg_connect_reply.path: how the bytes go. */
-enum flat_path {
-	FLAT_PATH_KERNEL = 0,	 /* not ours: connect with the kernel, to `peer` */
-	FLAT_PATH_DIRECT = 1,	 /* the other application's memory */
-	FLAT_PATH_FORWARDED = 2, /* through the offload half's private memory */
+enum flat_conn_path {
+	FLAT_CONN_KERNEL = 0,	 /* not ours: connect with the kernel, to `peer` */
+	FLAT_CONN_DIRECT = 1,	 /* the other application's memory */
+	FLAT_CONN_FORWARDED = 2, /* through the offload half's private memory */
 };
 
 /** An address as both halves write it: v4 in the first four bytes. Network byte order inside. */
@@ -77,7 +77,7 @@ struct flat_msg_conn {
 	struct flat_lane_geometry geo;
 	uint32_t slot;
 	uint32_t side; /* enum flat_side of the receiver */
-	uint32_t path; /* enum flat_path */
+	uint32_t path; /* enum flat_conn_path */
 	struct flat_addr local;
 	struct flat_addr peer;
 	char service[64]; /* cut, NUL-terminated; for flatctl and logs */

@@ -1,0 +1,145 @@
+/* flatd: the offload half as a process. */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <flat/flat.h>
+
+#include "base/log.h"
+#include "offload/offload.h"
+
+#define CONFIGS_MAX 64
+
+static struct flat_offload offload;
+
+
+static const char usage[] =
+	"usage: flatd [options]\n"
+	"The offload half of libflat: admits, polices and forwards the connections of applications.\n"
+	"\n"
+	"  --config PATH    file or folder of YAML; may be given several times; watched for change\n"
+	"  --control PATH   control socket (default " FLAT_CONTROL_PATH ")\n"
+	"  --check          load the configuration, print what is wrong, end\n"
+	"  --log-level L    error, warn, info (default), debug\n"
+	"  --ready-fd N     write one byte to descriptor N when serving\n"
+	"  --help, --version\n";
+
+static void on_signal(int sig)
+{
+	if (sig == SIGHUP)
+		offload.reload = true;
+	else
+		offload.stop = true;
+}
+
+static void raise_limit(void)
+{
+	struct rlimit lim;
+	if (getrlimit(RLIMIT_NOFILE, &lim) != 0)
+		return;
+	struct rlimit want = {1048576, 1048576};
+	if (setrlimit(RLIMIT_NOFILE, &want) == 0)
+		return;
+	lim.rlim_cur = lim.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &lim);
+}
+
+static int check(const char *const *paths, size_t n)
+{
+	struct flat_diags diags = {0};
+	struct flat_mesh *mesh = NULL;
+	struct flat_strbuf text = {0};
+	int err = flat_config_load(paths, n, &mesh, &diags);
+	flat_diags_text(&diags, &text);
+	if (text.len > 0)
+		fwrite(text.data, 1, text.len, stderr);
+	flat_strbuf_fini(&text);
+	flat_diags_fini(&diags);
+	flat_mesh_put(mesh);
+	return err == 0 ? 0 : 1;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{"config", required_argument, NULL, 'c'}, {"control", required_argument, NULL, 's'},
+		{"check", no_argument, NULL, 'k'},	  {"log-level", required_argument, NULL, 'l'},
+		{"ready-fd", required_argument, NULL, 'r'}, {"foreground", no_argument, NULL, 'f'},
+		{"help", no_argument, NULL, 'h'},	  {"version", no_argument, NULL, 'v'},
+		{NULL, 0, NULL, 0},
+	};
+	const char *paths[CONFIGS_MAX];
+	size_t n_paths = 0;
+	const char *control = FLAT_CONTROL_PATH;
+	int level = FLAT_LOG_INFO;
+	int ready_fd = -1;
+	bool only_check = false;
+	int opt;
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (opt) {
+		case 'c':
+			if (n_paths == CONFIGS_MAX) {
+				fprintf(stderr, "flatd: more than %d --config; put them in a folder\n",
+					CONFIGS_MAX);
+				return 2;
+			}
+			paths[n_paths++] = optarg;
+			break;
+		case 's':
+			control = optarg;
+			break;
+		case 'k':
+			only_check = true;
+			break;
+		case 'l':
+			level = flat_log_level_parse(optarg);
+			if (level < 0) {
+				fprintf(stderr, "flatd: --log-level %s: not one of error, warn, "
+						"info, debug\n",
+					optarg);
+				return 2;
+			}
+			break;
+		case 'r':
+			ready_fd = atoi(optarg);
+			break;
+		case 'f':
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			return 0;
+		case 'v':
+			printf("flatd %s\n", flat_version());
+			return 0;
+		default:
+			fputs("flatd: see flatd --help\n", stderr);
+			return 2;
+		}
+	}
+	if (only_check)
+		return check(paths, n_paths);
+	flat_log_init(2, (enum flat_log_level)level, "flatd");
+	raise_limit();
+	if (strcmp(control, FLAT_CONTROL_PATH) == 0)
+		(void)mkdir("/run/flat", 0755);
+	struct sigaction sa = {.sa_handler = on_signal};
+	sigaction(SIGTERM, &sa, NULL);
+	sigaction(SIGINT, &sa, NULL);
+	sigaction(SIGHUP, &sa, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	if (flat_offload_open(&offload, control, paths, n_paths) != 0)
+		return 1;
+	flat_info("serving on %s", control);
+	if (ready_fd >= 0 && write(ready_fd, "\n", 1) == 1)
+		close(ready_fd);
+	flat_offload_run(&offload);
+	flat_offload_close(&offload);
+	unlink(control);
+	return 0;
+}

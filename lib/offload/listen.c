@@ -1,0 +1,233 @@
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "offload/offload.h"
+
+static bool is_any(const struct flat_addr *a)
+{
+	static const uint8_t zero[16];
+	return memcmp(a->ip, zero, sizeof(zero)) == 0;
+}
+
+struct flat_listener *flat_listener_find(struct flat_offload *o, const struct flat_addr *addr)
+{
+	struct flat_addr want = *addr;
+	struct flat_listener *l;
+	struct flat_listener *any = NULL;
+	flat_addr_unmap(&want);
+	TAILQ_FOREACH (l, &o->listeners, link) {
+		struct flat_addr has = l->addr;
+		if (has.port != want.port)
+			continue;
+		if (is_any(&has) && !any)
+			any = l;
+		flat_addr_unmap(&has);
+		if (flat_addr_equal(&has, &want))
+			break;
+	}
+	if (!l)
+		l = any;
+	if (l) {
+		/* Several on one address (SO_REUSEPORT) take turns. */
+		TAILQ_REMOVE(&o->listeners, l, link);
+		TAILQ_INSERT_TAIL(&o->listeners, l, link);
+	}
+	return l;
+}
+
+static int send_accept(struct flat_listener *l, struct flat_conn *c)
+{
+	struct flat_end *server = &c->end[FLAT_SIDE_SERVER];
+	struct flat_msg msg;
+	int pair[2];
+	int fds[3];
+	size_t n = 0;
+	flat_msg_init(&msg, FLAT_MSG_ACCEPT, 0);
+	msg.body.conn.conn_id = c->id;
+	msg.body.conn.lane_id = server->lane->id;
+	msg.body.conn.geo = server->lane->lane.geo;
+	msg.body.conn.slot = server->slot;
+	msg.body.conn.side = FLAT_SIDE_SERVER;
+	msg.body.conn.path = (uint32_t)c->path;
+	msg.body.conn.local = c->target;
+	msg.body.conn.peer = c->from;
+	snprintf(msg.body.conn.service, sizeof(msg.body.conn.service), "%s", c->service);
+	/* The pair's far end stays ours as server->anchor; its near end goes out and is not kept. */
+	int err = flat_sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+	if (err < 0)
+		return err;
+	/* Our side keeps the number that the client's bell duplicates already, if it was made. */
+	fds[n++] = pair[0];
+	msg.fds = FLAT_FD_ANCHOR;
+	if (c->path == FLAT_CONN_DIRECT) {
+		fds[n++] = c->end[FLAT_SIDE_CLIENT].anchor.fd;
+		msg.fds |= FLAT_FD_BELL;
+	}
+	fds[n++] = server->lane->fd;
+	msg.fds |= FLAT_FD_LANE;
+	err = flat_msg_send(l->anchor.fd, &msg, fds, n, MSG_DONTWAIT);
+	close(pair[0]);
+	if (err < 0) {
+		close(pair[1]);
+		return err;
+	}
+	server->anchor.fd = pair[1];
+	return 0;
+}
+
+int flat_listener_offer(struct flat_listener *l, struct flat_conn *c)
+{
+	int err = l->n_pending > 0 ? -EAGAIN : send_accept(l, c);
+	if (err != -EAGAIN)
+		return err;
+	c->pending = true;
+	l->n_pending++;
+	TAILQ_INSERT_TAIL(&l->pending, c, pending_link);
+	return 0;
+}
+
+static void on_tcp(struct flat_source *source, int result)
+{
+	struct flat_listener *l = FLAT_CONTAINER_OF(source, struct flat_listener, tcp);
+	if (result >= 0)
+		flat_conn_plain(l, result);
+}
+
+static void on_anchor(struct flat_source *source, int result)
+{
+	struct flat_listener *l = FLAT_CONTAINER_OF(source, struct flat_listener, anchor);
+	if (result & (POLLHUP | POLLRDHUP | POLLERR)) {
+		flat_listener_close(l);
+		return;
+	}
+	if (!(result & POLLOUT))
+		return;
+	struct flat_conn *c;
+	while ((c = TAILQ_FIRST(&l->pending)) != NULL) {
+		int err = send_accept(l, c);
+		if (err == -EAGAIN)
+			return;
+		TAILQ_REMOVE(&l->pending, c, pending_link);
+		l->n_pending--;
+		c->pending = false;
+		if (err != 0)
+			flat_conn_cut(c, ECONNREFUSED, "the listener is gone");
+		else
+			flat_conn_answer(c);
+	}
+}
+
+/* The kernel's word on the socket that an application passed. 0, or why it is no listening TCP socket. */
+static int verify_tcp(int fd, struct flat_addr *addr)
+{
+	int type = 0;
+	int proto = 0;
+	int accepting = 0;
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(int);
+	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_STREAM)
+		return -EINVAL;
+	len = sizeof(int);
+	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &proto, &len) < 0 ||
+	    proto != IPPROTO_TCP)
+		return -EINVAL;
+	len = sizeof(int);
+	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &accepting, &len) < 0 || !accepting)
+		return -EINVAL;
+	len = sizeof(ss);
+	if (flat_sys_getsockname(fd, (struct sockaddr *)&ss, &len) < 0)
+		return -EINVAL;
+	return flat_addr_from_sockaddr(addr, (struct sockaddr *)&ss, len);
+}
+
+void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int tcp_fd)
+{
+	struct flat_offload *o = s->offload;
+	struct flat_msg reply;
+	int pair[2] = {-1, -1};
+	int sndbuf = 4 << 20;
+	struct flat_listener *l = calloc(1, sizeof(*l));
+	flat_msg_init(&reply, FLAT_MSG_LISTEN, msg->seq);
+	int err = !l		? -ENOMEM
+		  : tcp_fd < 0 ? -EINVAL
+		  : s->n_listeners >= FLAT_SESSION_LISTENERS_MAX
+			  ? -ENOBUFS
+			  : verify_tcp(tcp_fd, &l->addr);
+	if (err == 0)
+		err = flat_sys_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+	if (err == 0) {
+		(void)flat_sys_setsockopt(pair[1], SOL_SOCKET, SO_SNDBUFFORCE, &sndbuf,
+					  sizeof(sndbuf));
+		l->offload = o;
+		l->session = s;
+		l->id = ++o->next_id;
+		l->backlog = msg->body.listen.backlog;
+		TAILQ_INIT(&l->pending);
+		reply.body.listen.listener_id = l->id;
+		reply.fds = FLAT_FD_ANCHOR;
+		err = flat_loop_poll(&o->loop, &l->anchor, pair[1], POLLOUT | POLLRDHUP, on_anchor);
+	}
+	if (err == 0)
+		err = flat_loop_accept(&o->loop, &l->tcp, tcp_fd, on_tcp);
+	reply.status = err;
+	if (err != 0) {
+		reply.fds = 0;
+		snprintf(reply.reason, sizeof(reply.reason), "flatd refuses the listener: %s",
+			 strerror(-err));
+		flat_warn("listener of pid %d refused: %s", (int)s->pid, strerror(-err));
+		(void)!flat_msg_send(s->control.fd, &reply, NULL, 0, MSG_DONTWAIT);
+		if (l)
+			flat_loop_del(&o->loop, &l->anchor);
+		if (pair[0] >= 0) {
+			close(pair[0]);
+			close(pair[1]);
+		}
+		if (tcp_fd >= 0)
+			close(tcp_fd);
+		free(l);
+		return;
+	}
+	s->n_listeners++;
+	TAILQ_INSERT_TAIL(&o->listeners, l, link);
+	flat_offload_publish(o);
+	char text[FLAT_ADDR_STRLEN];
+	char name[96];
+	flat_info("listener %s of %s (pid %d)", flat_addr_str(&l->addr, text),
+		  flat_session_name(s, name), (int)s->pid);
+	(void)!flat_msg_send(s->control.fd, &reply, &pair[0], 1, MSG_DONTWAIT);
+	close(pair[0]);
+}
+
+void flat_listener_close(struct flat_listener *l)
+{
+	struct flat_offload *o = l->offload;
+	struct flat_conn *c;
+	struct flat_conn *next;
+	while ((c = TAILQ_FIRST(&l->pending)) != NULL) {
+		TAILQ_REMOVE(&l->pending, c, pending_link);
+		c->pending = false;
+		flat_conn_cut(c, ECONNREFUSED, "the listener is gone");
+	}
+	for (c = TAILQ_FIRST(&o->conns); c; c = next) {
+		next = TAILQ_NEXT(c, link);
+		if (c->listener == l)
+			c->listener = NULL;
+	}
+	if (l->session)
+		l->session->n_listeners--;
+	flat_lanes_orphan(o, NULL, l);
+	flat_loop_del(&o->loop, &l->anchor);
+	flat_loop_del(&o->loop, &l->tcp);
+	close(l->anchor.fd);
+	close(l->tcp.fd);
+	TAILQ_REMOVE(&o->listeners, l, link);
+	free(l);
+	flat_offload_publish(o);
+}

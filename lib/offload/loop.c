@@ -1,0 +1,155 @@
+#include "offload/loop.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#define RING_ENTRIES 4096
+/* user_data of requests whose completion interests nobody (cancellations) */
+#define NOBODY 0
+
+int flat_loop_init(struct flat_loop *loop)
+{
+	int err = io_uring_queue_init(RING_ENTRIES, &loop->ring, 0);
+	if (err < 0)
+		return err;
+	loop->slots = NULL;
+	loop->n_slots = 0;
+	loop->free_head = 0;
+	return 0;
+}
+
+void flat_loop_fini(struct flat_loop *loop)
+{
+	io_uring_queue_exit(&loop->ring);
+	free(loop->slots);
+}
+
+static struct io_uring_sqe *get_sqe(struct flat_loop *loop)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&loop->ring);
+	while (!sqe) {
+		io_uring_submit(&loop->ring);
+		sqe = io_uring_get_sqe(&loop->ring);
+	}
+	return sqe;
+}
+
+static int take_slot(struct flat_loop *loop, struct flat_source *source)
+{
+	if (loop->free_head == 0) {
+		uint32_t n = loop->n_slots ? loop->n_slots * 2 : 64;
+		struct flat_loop_slot *slots = realloc(loop->slots, n * sizeof(*slots));
+		if (!slots)
+			return -ENOMEM;
+		/* Slot 0 stays unused: index 0 says "not watched". */
+		for (uint32_t i = loop->n_slots ? loop->n_slots : 1; i < n; i++) {
+			slots[i] = (struct flat_loop_slot){.next_free = loop->free_head};
+			loop->free_head = i;
+		}
+		loop->slots = slots;
+		loop->n_slots = n;
+	}
+	uint32_t i = loop->free_head;
+	loop->free_head = loop->slots[i].next_free;
+	loop->slots[i].source = source;
+	loop->slots[i].generation++;
+	source->index = i;
+	return 0;
+}
+
+static uint64_t tag(const struct flat_loop *loop, const struct flat_source *source)
+{
+	return ((uint64_t)loop->slots[source->index].generation << 32) | source->index;
+}
+
+static void submit_source(struct flat_loop *loop, struct flat_source *source)
+{
+	struct io_uring_sqe *sqe = get_sqe(loop);
+	if (source->events)
+		io_uring_prep_poll_multishot(sqe, source->fd, source->events);
+	else
+		io_uring_prep_multishot_accept(sqe, source->fd, NULL, NULL,
+					       SOCK_CLOEXEC | SOCK_NONBLOCK);
+	io_uring_sqe_set_data64(sqe, tag(loop, source));
+}
+
+static int start(struct flat_loop *loop, struct flat_source *source, int fd, uint32_t events,
+		 flat_source_fn *fn)
+{
+	source->fd = fd;
+	source->fn = fn;
+	source->events = events;
+	int err = take_slot(loop, source);
+	if (err == 0)
+		submit_source(loop, source);
+	return err;
+}
+
+int flat_loop_poll(struct flat_loop *loop, struct flat_source *source, int fd, uint32_t events,
+		   flat_source_fn *fn)
+{
+	return start(loop, source, fd, events, fn);
+}
+
+int flat_loop_accept(struct flat_loop *loop, struct flat_source *source, int fd, flat_source_fn *fn)
+{
+	return start(loop, source, fd, 0, fn);
+}
+
+void flat_loop_del(struct flat_loop *loop, struct flat_source *source)
+{
+	if (source->index == 0)
+		return;
+	struct io_uring_sqe *sqe = get_sqe(loop);
+	if (source->events)
+		io_uring_prep_poll_remove(sqe, tag(loop, source));
+	else
+		io_uring_prep_cancel64(sqe, tag(loop, source), 0);
+	io_uring_sqe_set_data64(sqe, NOBODY);
+	/* Now, while the descriptor is open: a poll holds the file, and its far end must see the close. */
+	io_uring_submit(&loop->ring);
+	struct flat_loop_slot *slot = &loop->slots[source->index];
+	slot->source = NULL;
+	slot->generation++;
+	slot->next_free = loop->free_head;
+	loop->free_head = source->index;
+	source->index = 0;
+}
+
+static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t flags)
+{
+	uint32_t i = (uint32_t)data;
+	if (i == NOBODY || i >= loop->n_slots || loop->slots[i].generation != (uint32_t)(data >> 32))
+		return;
+	struct flat_source *source = loop->slots[i].source;
+	if (!source)
+		return;
+	if (!(flags & IORING_CQE_F_MORE)) {
+		if (res == -EBADF || res == -EINVAL || res == -ECANCELED)
+			res = source->events ? POLLHUP : res;
+		else if (!(source->events && (res < 0 || (res & POLLNVAL))))
+			submit_source(loop, source);
+	}
+	source->fn(source, res);
+}
+
+void flat_loop_turn(struct flat_loop *loop, int wait_ms)
+{
+	struct io_uring_cqe *cqe;
+	struct __kernel_timespec ts = {.tv_sec = wait_ms / 1000,
+				       .tv_nsec = (long long)(wait_ms % 1000) * 1000000};
+	if (wait_ms == 0)
+		io_uring_submit(&loop->ring);
+	else
+		(void)io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1,
+						       wait_ms < 0 ? NULL : &ts, NULL);
+	for (unsigned int n = 0; n < RING_ENTRIES && io_uring_peek_cqe(&loop->ring, &cqe) == 0; n++) {
+		uint64_t data = io_uring_cqe_get_data64(cqe);
+		int res = cqe->res;
+		uint32_t flags = cqe->flags;
+		io_uring_cqe_seen(&loop->ring, cqe);
+		dispatch(loop, data, res, flags);
+	}
+}

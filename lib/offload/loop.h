@@ -1,0 +1,51 @@
+/* The offload half's event loop: io_uring with multishot polls and accepts. One thread. */
+#ifndef FLAT_OFFLOAD_LOOP_H
+#define FLAT_OFFLOAD_LOOP_H
+
+#include <liburing.h>
+
+#include "base/base.h"
+
+struct flat_source;
+
+/** Called with poll events (POLLIN, ...), or for an accept with the new descriptor or a negative errno. */
+typedef void flat_source_fn(struct flat_source *source, int result);
+
+/** Something watched. Embedded in its owner, zeroed before first use. */
+struct flat_source {
+	flat_source_fn *fn;
+	int fd;
+	uint32_t index;	 /* in flat_loop.slots; 0: not watched */
+	uint32_t events; /* poll mask; 0: accept */
+};
+
+struct flat_loop_slot {
+	struct flat_source *source;
+	uint32_t generation;
+	uint32_t next_free;
+};
+
+struct flat_loop {
+	struct io_uring ring;
+	struct flat_loop_slot *slots;
+	uint32_t n_slots;
+	uint32_t free_head;
+};
+
+/** 0 or a negative errno (-EPERM, -ENOSYS where io_uring is forbidden). */
+FLAT_MUST_CHECK int flat_loop_init(struct flat_loop *loop);
+void flat_loop_fini(struct flat_loop *loop);
+
+/** Watches source->fd for `events`; edges: the handler reads until EAGAIN. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_loop_poll(struct flat_loop *loop, struct flat_source *source, int fd,
+				   uint32_t events, flat_source_fn *fn);
+/** Accepts on a listening socket for ever, never blocking whatever the socket's flags say. */
+FLAT_MUST_CHECK int flat_loop_accept(struct flat_loop *loop, struct flat_source *source, int fd,
+				     flat_source_fn *fn);
+/** Stops watching; no call after it. The fd stays the caller's, who may close it at once. */
+void flat_loop_del(struct flat_loop *loop, struct flat_source *source);
+
+/** Handles what has happened. wait_ms: 0 not to wait, -1 without limit. */
+void flat_loop_turn(struct flat_loop *loop, int wait_ms);
+
+#endif
