@@ -281,6 +281,7 @@ static void parse_operation(struct cfg *cfg, const struct yaml_node *node, void 
 	    CFG_FIELD("paths", parse_paths),	 CFG_FIELD("notPaths", parse_not_paths),
 	};
 
+	refuse_nulls(cfg, node);
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
 	if (node->kind == YAML_MAP && node->n == 0)
 		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING,

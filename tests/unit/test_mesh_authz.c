@@ -1,0 +1,378 @@
+/*
+ * Istio's meaning of AuthorizationPolicy for connections, case by case. Expectations come from Istio's
+ * documentation ("Authorization Policy", "Authorization Policy Conditions", task "TCP Traffic").
+ */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "mesh/authz.h"
+#include "support_mesh.h"
+
+#define SLEEP "cluster.local/ns/foo/sa/sleep"
+#define OTHER "cluster.local/ns/bar/sa/other"
+
+/* The destination: workload httpbin of namespace foo, labels app=httpbin, version=v1. */
+#define WORKLOAD                                                                                   \
+	"apiVersion: mesh.libflat.io/v1\n"                                                         \
+	"kind: Workload\n"                                                                         \
+	"metadata: {name: httpbin, namespace: foo, labels: {app: httpbin, version: v1}}\n"         \
+	"spec: {selectors: [{uid: 1}]}\n"
+
+/* A policy of namespace NS with a spec in flow style. */
+#define POLICY(ns, name, spec)                                                                     \
+	"---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"                       \
+	"metadata: {name: " name ", namespace: " ns "}\nspec: " spec "\n"
+#define ALLOW(rules) POLICY("foo", "p", "{rules: " rules "}")
+#define DENY(rules) POLICY("foo", "d", "{action: DENY, rules: " rules "}")
+#define FROM(source) "[{from: [{source: {" source "}}]}]"
+#define TO(operation) "[{to: [{operation: {" operation "}}]}]"
+#define WHEN(key, rest) "[{when: [{key: " key ", " rest "}]}]"
+
+struct authz_case {
+	const char *what;
+	const char *policies;
+	const char *principal; /* NULL: plain client */
+	const char *source_ip; /* NULL: 10.1.2.3 */
+	const char *remote_ip; /* NULL: none */
+	uint16_t port;	       /* 0: 9000 */
+	enum flat_authz_reason want;
+};
+
+#define ALLOWED FLAT_AUTHZ_ALLOWED_BY_RULE
+#define DENIED FLAT_AUTHZ_DENIED_BY_RULE
+#define NOT_ALLOWED FLAT_AUTHZ_NOT_ALLOWED
+#define NO_POLICY FLAT_AUTHZ_NO_POLICY
+#define CUSTOM FLAT_AUTHZ_DENIED_BY_CUSTOM
+
+static const struct authz_case cases[] = {
+    /* Which policies count at all. */
+    {"no policy allows", "", SLEEP, 0, 0, 0, NO_POLICY},
+    {"no policy allows plain clients", "", NULL, 0, 0, 0, NO_POLICY},
+    {"empty spec allows nothing", POLICY("foo", "p", "{}"), SLEEP, 0, 0, 0, NOT_ALLOWED},
+    {"empty rules allow nothing", ALLOW("[]"), SLEEP, 0, 0, 0, NOT_ALLOWED},
+    {"an empty rule allows everything", ALLOW("[{}]"), NULL, 0, 0, 0, ALLOWED},
+    {"a policy of another namespace does not count", POLICY("bar", "p", "{}"), SLEEP, 0, 0, 0,
+     NO_POLICY},
+    {"a policy of the root namespace counts everywhere", POLICY("istio-system", "p", "{}"), SLEEP,
+     0, 0, 0, NOT_ALLOWED},
+    {"a selector that holds", POLICY("foo", "p", "{selector: {matchLabels: {app: httpbin}}}"),
+     SLEEP, 0, 0, 0, NOT_ALLOWED},
+    {"a selector with another value", POLICY("foo", "p", "{selector: {matchLabels: {app: x}}}"),
+     SLEEP, 0, 0, 0, NO_POLICY},
+    {"a selector must hold whole",
+     POLICY("foo", "p", "{selector: {matchLabels: {app: httpbin, tier: a}}}"), SLEEP, 0, 0, 0,
+     NO_POLICY},
+    {"a selector of two labels",
+     POLICY("foo", "p", "{selector: {matchLabels: {app: httpbin, version: v1}}}"), SLEEP, 0, 0, 0,
+     NOT_ALLOWED},
+    {"root namespace with selector that holds",
+     POLICY("istio-system", "p", "{selector: {matchLabels: {version: v1}}}"), SLEEP, 0, 0, 0,
+     NOT_ALLOWED},
+    {"root namespace with selector that does not",
+     POLICY("istio-system", "p", "{selector: {matchLabels: {version: v2}}}"), SLEEP, 0, 0, 0,
+     NO_POLICY},
+    {"DENY without rules denies nothing", DENY("[]"), SLEEP, 0, 0, 0, NO_POLICY},
+    {"DENY with an empty rule denies everything", DENY("[{}]"), SLEEP, 0, 0, 0, DENIED},
+    {"DENY that does not match leaves all allowed", DENY(TO("ports: ['1']")), SLEEP, 0, 0, 0,
+     NO_POLICY},
+    {"DENY wins over ALLOW", ALLOW("[{}]") DENY("[{}]"), SLEEP, 0, 0, 0, DENIED},
+    {"ALLOW counts where DENY does not match", ALLOW("[{}]") DENY(TO("ports: ['1']")), SLEEP, 0, 0,
+     0, ALLOWED},
+    {"one ALLOW policy of two is enough", ALLOW("[]") POLICY("foo", "q", "{rules: [{}]}"), SLEEP, 0,
+     0, 0, ALLOWED},
+    {"root ALLOW with namespace allow-nothing",
+     POLICY("foo", "p", "{}") POLICY("istio-system", "q", "{rules: [{}]}"), SLEEP, 0, 0, 0,
+     ALLOWED},
+    {"root DENY over namespace ALLOW",
+     ALLOW("[{}]") POLICY("istio-system", "q", "{action: DENY, rules: [{}]}"), SLEEP, 0, 0, 0,
+     DENIED},
+    {"AUDIT decides nothing", POLICY("foo", "p", "{action: AUDIT, rules: [{}]}"), SLEEP, 0, 0, 0,
+     NO_POLICY},
+    {"CUSTOM that matches fails closed",
+     POLICY("foo", "c", "{action: CUSTOM, provider: {name: x}, rules: [{}]}") ALLOW("[{}]"), SLEEP,
+     0, 0, 0, CUSTOM},
+    {"CUSTOM that does not match decides nothing",
+     POLICY("foo", "c", "{action: CUSTOM, provider: {name: x}, rules: " TO("ports: ['1']") "}"),
+     SLEEP, 0, 0, 0, NO_POLICY},
+    {"CUSTOM comes before DENY",
+     POLICY("foo", "c", "{action: CUSTOM, provider: {name: x}, rules: [{}]}") DENY("[{}]"), SLEEP,
+     0, 0, 0, CUSTOM},
+    {"CUSTOM drops HTTP fields and matches on the rest",
+     POLICY("foo", "c", "{action: CUSTOM, provider: {name: x}, rules: " TO("paths: [/admin]") "}"),
+     SLEEP, 0, 0, 0, CUSTOM},
+    {"targetRefs attach to no workload",
+     POLICY("foo", "p", "{targetRefs: [{kind: Gateway, name: g}], rules: []}"), SLEEP, 0, 0, 0,
+     NO_POLICY},
+    /* Principals. */
+    {"principal, exact", ALLOW(FROM("principals: [" SLEEP "]")), SLEEP, 0, 0, 0, ALLOWED},
+    {"principal, other", ALLOW(FROM("principals: [" SLEEP "]")), OTHER, 0, 0, 0, NOT_ALLOWED},
+    {"principal, plain client", ALLOW(FROM("principals: [" SLEEP "]")), NULL, 0, 0, 0, NOT_ALLOWED},
+    {"principal, empty is none", ALLOW(FROM("principals: ['*']")), "", 0, 0, 0, NOT_ALLOWED},
+    {"principal, with scheme in the identity", ALLOW(FROM("principals: [" SLEEP "]")),
+     "spiffe://" SLEEP, 0, 0, 0, ALLOWED},
+    {"principal, exact is no prefix", ALLOW(FROM("principals: [" SLEEP "]")), SLEEP "y", 0, 0, 0,
+     NOT_ALLOWED},
+    {"principal, prefix", ALLOW(FROM("principals: [cluster.local/ns/foo/*]")), SLEEP, 0, 0, 0,
+     ALLOWED},
+    {"principal, prefix of another", ALLOW(FROM("principals: [cluster.local/ns/foo/*]")), OTHER, 0,
+     0, 0, NOT_ALLOWED},
+    {"principal, suffix", ALLOW(FROM("principals: ['*/sa/sleep']")), SLEEP, 0, 0, 0, ALLOWED},
+    {"principal, suffix of another", ALLOW(FROM("principals: ['*/sa/sleep']")), OTHER, 0, 0, 0,
+     NOT_ALLOWED},
+    {"principal, presence", ALLOW(FROM("principals: ['*']")), OTHER, 0, 0, 0, ALLOWED},
+    {"principal, presence with none", ALLOW(FROM("principals: ['*']")), NULL, 0, 0, 0, NOT_ALLOWED},
+    {"one of several principals", ALLOW(FROM("principals: [x, " OTHER "]")), OTHER, 0, 0, 0,
+     ALLOWED},
+    {"notPrincipals, the one", ALLOW(FROM("notPrincipals: [" SLEEP "]")), SLEEP, 0, 0, 0,
+     NOT_ALLOWED},
+    {"notPrincipals, another", ALLOW(FROM("notPrincipals: [" SLEEP "]")), OTHER, 0, 0, 0, ALLOWED},
+    {"notPrincipals holds for a plain client", ALLOW(FROM("notPrincipals: [" SLEEP "]")), NULL, 0,
+     0, 0, ALLOWED},
+    {"DENY all but those with identity", DENY(FROM("notPrincipals: ['*']")), NULL, 0, 0, 0, DENIED},
+    {"DENY all but those with identity, with one", DENY(FROM("notPrincipals: ['*']")), SLEEP, 0, 0,
+     0, NO_POLICY},
+    /* Namespaces. */
+    {"namespace", ALLOW(FROM("namespaces: [foo]")), SLEEP, 0, 0, 0, ALLOWED},
+    {"namespace, other", ALLOW(FROM("namespaces: [foo]")), OTHER, 0, 0, 0, NOT_ALLOWED},
+    {"namespace, plain client", ALLOW(FROM("namespaces: ['*']")), NULL, 0, 0, 0, NOT_ALLOWED},
+    {"namespace, prefix", ALLOW(FROM("namespaces: ['fo*']")), SLEEP, 0, 0, 0, ALLOWED},
+    {"namespace, suffix", ALLOW(FROM("namespaces: ['*oo']")), SLEEP, 0, 0, 0, ALLOWED},
+    {"namespace, star in the middle", ALLOW(FROM("namespaces: ['f*o']")), SLEEP, 0, 0, 0, ALLOWED},
+    {"namespace, exact is no prefix", ALLOW(FROM("namespaces: [fo]")), SLEEP, 0, 0, 0, NOT_ALLOWED},
+    {"notNamespaces, the one", ALLOW(FROM("notNamespaces: [foo]")), SLEEP, 0, 0, 0, NOT_ALLOWED},
+    {"notNamespaces, plain client", DENY(FROM("notNamespaces: [foo]")), NULL, 0, 0, 0, DENIED},
+    /* Service accounts. */
+    {"service account in the policy's namespace", ALLOW(FROM("serviceAccounts: [sleep]")), SLEEP, 0,
+     0, 0, ALLOWED},
+    {"service account of another namespace", ALLOW(FROM("serviceAccounts: [other]")), OTHER, 0, 0,
+     0, NOT_ALLOWED},
+    {"service account with namespace", ALLOW(FROM("serviceAccounts: [bar/other]")), OTHER, 0, 0, 0,
+     ALLOWED},
+    {"notServiceAccounts", DENY(FROM("notServiceAccounts: [sleep]")), OTHER, 0, 0, 0, DENIED},
+    {"notServiceAccounts, the one", DENY(FROM("notServiceAccounts: [sleep]")), SLEEP, 0, 0, 0,
+     NO_POLICY},
+    /* Addresses. */
+    {"ipBlocks, in", ALLOW(FROM("ipBlocks: [10.1.0.0/16]")), NULL, 0, 0, 0, ALLOWED},
+    {"ipBlocks, out", ALLOW(FROM("ipBlocks: [10.2.0.0/16]")), NULL, 0, 0, 0, NOT_ALLOWED},
+    {"ipBlocks, one address", ALLOW(FROM("ipBlocks: [10.1.2.3]")), NULL, 0, 0, 0, ALLOWED},
+    {"ipBlocks, last address of the block", ALLOW(FROM("ipBlocks: [10.1.2.0/30]")), NULL, 0, 0, 0,
+     ALLOWED},
+    {"ipBlocks, first address beyond", ALLOW(FROM("ipBlocks: [10.1.2.0/30]")), NULL, "10.1.2.4", 0,
+     0, NOT_ALLOWED},
+    {"ipBlocks, whole family", ALLOW(FROM("ipBlocks: [0.0.0.0/0]")), NULL, "::2", 0, 0,
+     NOT_ALLOWED},
+    {"ipBlocks, IPv6", ALLOW(FROM("ipBlocks: ['fd00::/8']")), NULL, "fd12::1", 0, 0, ALLOWED},
+    {"ipBlocks, IPv4 in IPv6", ALLOW(FROM("ipBlocks: [10.1.2.3]")), NULL, "::ffff:10.1.2.3", 0, 0,
+     ALLOWED},
+    {"notIpBlocks", ALLOW(FROM("notIpBlocks: [10.1.0.0/16]")), NULL, 0, 0, 0, NOT_ALLOWED},
+    {"remoteIpBlocks is the source without a proxy", ALLOW(FROM("remoteIpBlocks: [10.1.2.3]")),
+     NULL, 0, 0, 0, ALLOWED},
+    {"remoteIpBlocks with a proxy", ALLOW(FROM("remoteIpBlocks: [1.1.1.1]")), NULL, 0, "1.1.1.1", 0,
+     ALLOWED},
+    {"ipBlocks is not the remote address", ALLOW(FROM("ipBlocks: [1.1.1.1]")), NULL, 0, "1.1.1.1",
+     0, NOT_ALLOWED},
+    {"notRemoteIpBlocks", DENY(FROM("notRemoteIpBlocks: [10.1.2.3]")), NULL, 0, "1.1.1.1", 0,
+     DENIED},
+    /* Ports. */
+    {"port", ALLOW(TO("ports: ['9000']")), NULL, 0, 0, 0, ALLOWED},
+    {"port, other", ALLOW(TO("ports: ['9000']")), NULL, 0, 0, 9001, NOT_ALLOWED},
+    {"port, not quoted", ALLOW(TO("ports: [9000]")), NULL, 0, 0, 0, ALLOWED},
+    {"notPorts", ALLOW(TO("notPorts: ['9000']")), NULL, 0, 0, 0, NOT_ALLOWED},
+    {"notPorts, other", ALLOW(TO("notPorts: ['9000']")), NULL, 0, 0, 9001, ALLOWED},
+    {"ports and notPorts", ALLOW(TO("ports: [9000, 9001], notPorts: [9001]")), NULL, 0, 0, 9001,
+     NOT_ALLOWED},
+    /* How parts combine. */
+    {"fields of a source: all", ALLOW(FROM("principals: [" SLEEP "], ipBlocks: [10.2.0.0/16]")),
+     SLEEP, 0, 0, 0, NOT_ALLOWED},
+    {"sources of a rule: any",
+     ALLOW("[{from: [{source: {namespaces: [bar]}}, {source: {namespaces: [foo]}}]}]"), SLEEP, 0, 0,
+     0, ALLOWED},
+    {"from and to: both",
+     ALLOW("[{from: [{source: {namespaces: [foo]}}], to: [{operation: {ports: [1]}}]}]"), SLEEP, 0,
+     0, 0, NOT_ALLOWED},
+    {"rules: any",
+     ALLOW("[{to: [{operation: {ports: [1]}}]}, {to: [{operation: {ports: [9000]}}]}]"), SLEEP, 0,
+     0, 0, ALLOWED},
+    {"values and notValues", ALLOW(FROM("namespaces: [foo], notPrincipals: [" SLEEP "]")), SLEEP, 0,
+     0, 0, NOT_ALLOWED},
+    /* Conditions. */
+    {"when source.ip", ALLOW(WHEN("source.ip", "values: [10.1.0.0/16]")), NULL, 0, 0, 0, ALLOWED},
+    {"when remote.ip", ALLOW(WHEN("remote.ip", "values: [1.1.1.1]")), NULL, 0, "1.1.1.1", 0,
+     ALLOWED},
+    {"when source.namespace", ALLOW(WHEN("source.namespace", "values: [foo]")), SLEEP, 0, 0, 0,
+     ALLOWED},
+    {"when source.principal", ALLOW(WHEN("source.principal", "values: [" SLEEP "]")), OTHER, 0, 0,
+     0, NOT_ALLOWED},
+    {"when destination.ip", ALLOW(WHEN("destination.ip", "values: [10.9.9.9]")), NULL, 0, 0, 0,
+     ALLOWED},
+    {"when destination.ip, other", ALLOW(WHEN("destination.ip", "values: [10.9.9.8]")), NULL, 0, 0,
+     0, NOT_ALLOWED},
+    {"when destination.port", ALLOW(WHEN("destination.port", "values: ['9000']")), NULL, 0, 0, 0,
+     ALLOWED},
+    {"when notValues", ALLOW(WHEN("destination.port", "notValues: ['9000']")), NULL, 0, 0, 0,
+     NOT_ALLOWED},
+    {"conditions: all",
+     ALLOW("[{when: [{key: destination.port, values: [9000]}, {key: source.ip, values: [1.1.1.1]}]"
+	   "}]"),
+     NULL, 0, 0, 0, NOT_ALLOWED},
+    /* What a connection does not have: an ALLOW rule never matches, a DENY rule does without it. */
+    {"ALLOW methods", ALLOW(TO("methods: [GET], ports: [9000]")), SLEEP, 0, 0, 0, NOT_ALLOWED},
+    {"ALLOW notPaths", ALLOW(TO("notPaths: [/a]")), SLEEP, 0, 0, 0, NOT_ALLOWED},
+    {"ALLOW hosts in one of two operations spoils the rule",
+     ALLOW("[{to: [{operation: {hosts: [a]}}, {operation: {ports: [9000]}}]}]"), SLEEP, 0, 0, 0,
+     NOT_ALLOWED},
+    {"ALLOW with HTTP leaves other rules",
+     ALLOW("[{to: [{operation: {methods: [GET]}}]}, {to: [{operation: {ports: [9000]}}]}]"), SLEEP,
+     0, 0, 0, ALLOWED},
+    {"ALLOW requestPrincipals", ALLOW(FROM("requestPrincipals: ['*']")), SLEEP, 0, 0, 0,
+     NOT_ALLOWED},
+    {"ALLOW when request.headers", ALLOW(WHEN("'request.headers[x]'", "values: [a]")), SLEEP, 0, 0,
+     0, NOT_ALLOWED},
+    {"ALLOW when request.auth.claims", ALLOW(WHEN("'request.auth.claims[iss]'", "values: [a]")),
+     SLEEP, 0, 0, 0, NOT_ALLOWED},
+    {"ALLOW when connection.sni", ALLOW(WHEN("connection.sni", "values: [a]")), SLEEP, 0, 0, 0,
+     NOT_ALLOWED},
+    {"DENY methods with ports, that port", DENY(TO("methods: [POST], ports: [9000]")), SLEEP, 0, 0,
+     0, DENIED},
+    {"DENY methods with ports, another port", DENY(TO("methods: [POST], ports: [9000]")), SLEEP, 0,
+     0, 9001, NO_POLICY},
+    {"DENY methods alone denies all", DENY(TO("methods: [POST]")), SLEEP, 0, 0, 0, DENIED},
+    {"DENY requestPrincipals with namespaces",
+     DENY(FROM("notRequestPrincipals: ['*'], namespaces: [foo]")), OTHER, 0, 0, 0, NO_POLICY},
+    {"DENY when request.headers denies all", DENY(WHEN("'request.headers[x]'", "values: [a]")),
+     SLEEP, 0, 0, 0, DENIED},
+};
+
+static struct flat_ip ip_of(const char *text, const char *otherwise)
+{
+	struct flat_ip ip = {0};
+
+	if (!text)
+		text = otherwise;
+	if (text)
+		cr_assert_eq(flat_ip_parse(text, &ip), 0, "%s", text);
+	return ip;
+}
+
+static void run_case(const struct authz_case *c)
+{
+	struct flat_strbuf yaml = {0};
+	struct flat_authz_verdict verdict;
+	struct flat_authz_input input = {.source_principal = c->principal};
+	struct loaded l;
+
+	flat_strbuf_puts(&yaml, WORKLOAD);
+	flat_strbuf_puts(&yaml, c->policies);
+	l = load_good(flat_strbuf_str(&yaml));
+	input.source_ip = ip_of(c->source_ip, "10.1.2.3");
+	input.remote_ip = ip_of(c->remote_ip, NULL);
+	input.destination_ip = ip_of("10.9.9.9", NULL);
+	input.destination_port = c->port ? c->port : 9000;
+	input.destination = flat_mesh_workload_by_name(l.mesh, "foo", "httpbin");
+	cr_assert_not_null(input.destination);
+	flat_authz_check(l.mesh, &input, &verdict);
+	cr_expect_eq(verdict.reason, c->want, "%s: %s, not %s; %s", c->what,
+		     flat_authz_reason_name(verdict.reason), flat_authz_reason_name(c->want),
+		     verdict.text);
+	cr_expect_eq(verdict.allowed,
+		     c->want == FLAT_AUTHZ_NO_POLICY || c->want == FLAT_AUTHZ_ALLOWED_BY_RULE, "%s",
+		     c->what);
+	cr_expect_eq(verdict.policy_name == NULL, c->want == FLAT_AUTHZ_NO_POLICY, "%s", c->what);
+	loaded_fini(&l);
+	flat_strbuf_fini(&yaml);
+}
+
+Test(mesh_authz, decides_as_istio)
+{
+	size_t i;
+
+	cr_assert_geq(FLAT_ARRAY_SIZE(cases), 60);
+	for (i = 0; i < FLAT_ARRAY_SIZE(cases); i++)
+		run_case(&cases[i]);
+}
+
+Test(mesh_authz, names_policy_rule_and_place)
+{
+	struct loaded l = load_good(
+	    WORKLOAD "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+		     "metadata: {name: d, namespace: foo}\nspec:\n  action: DENY\n  rules:\n"
+		     "  - to: [{operation: {ports: [1]}}]\n"
+		     "  - from: [{source: {namespaces: [foo]}}]\n");
+	struct flat_authz_input input = {.source_principal = SLEEP, .destination_port = 9000};
+	struct flat_authz_verdict v;
+
+	input.destination = flat_mesh_workload_by_name(l.mesh, "foo", "httpbin");
+	flat_authz_check(l.mesh, &input, &v);
+	cr_assert_eq(v.reason, FLAT_AUTHZ_DENIED_BY_RULE);
+	cr_expect_eq(v.rule, 1);
+	cr_expect_str_eq(v.policy_name, "d");
+	cr_expect_str_eq(v.policy_namespace, "foo");
+	cr_expect_str_eq(v.where.file, "t.yaml");
+	cr_expect_eq(v.where.line, 13);
+	cr_expect_eq(v.where.col, 5);
+	cr_expect(strstr(v.text, SLEEP " to port 9000 of foo/httpbin is denied: rule 1 of DENY "
+				       "policy foo/d (t.yaml:13)"),
+		  "%s", v.text);
+	loaded_fini(&l);
+}
+
+Test(mesh_authz, server_that_is_no_workload_is_under_the_root_namespace_only)
+{
+	struct loaded l = load_good(POLICY("foo", "p", "{}") POLICY(
+	    "istio-system", "q", "{selector: {matchLabels: {a: b}}}"));
+	struct flat_authz_input input = {.destination_port = 1};
+	struct flat_authz_verdict v;
+
+	flat_authz_check(l.mesh, &input, &v);
+	cr_expect_eq(v.reason, FLAT_AUTHZ_NO_POLICY);
+	loaded_fini(&l);
+	l = load_good(POLICY("istio-system", "q", "{}"));
+	flat_authz_check(l.mesh, &input, &v);
+	cr_expect_eq(v.reason, FLAT_AUTHZ_NOT_ALLOWED);
+	loaded_fini(&l);
+}
+
+Test(mesh_authz, root_namespace_comes_from_mesh_config)
+{
+	struct loaded l = load_good(WORKLOAD POLICY("top", "q", "{}") "---\nkind: MeshConfig\n"
+								      "rootNamespace: top\n");
+	struct flat_authz_input input = {.destination_port = 1};
+	struct flat_authz_verdict v;
+
+	input.destination = flat_mesh_workload_by_name(l.mesh, "foo", "httpbin");
+	flat_authz_check(l.mesh, &input, &v);
+	cr_expect_eq(v.reason, FLAT_AUTHZ_NOT_ALLOWED);
+	loaded_fini(&l);
+}
+
+Test(mesh_authz, dry_run_decides_nothing)
+{
+	struct loaded l = load_good(
+	    WORKLOAD
+	    "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+	    "metadata: {name: p, namespace: foo, annotations: {istio.io/dry-run: 'true'}}\n"
+	    "spec: {action: DENY, rules: [{}]}\n");
+	struct flat_authz_input input = {.destination_port = 1};
+	struct flat_authz_verdict v;
+
+	input.destination = flat_mesh_workload_by_name(l.mesh, "foo", "httpbin");
+	flat_authz_check(l.mesh, &input, &v);
+	cr_expect_eq(v.reason, FLAT_AUTHZ_NO_POLICY);
+	cr_expect(strstr(loaded_text(&l), "dry run"));
+	loaded_fini(&l);
+}
+
+Test(mesh_authz, a_sentence_that_does_not_fit_is_cut_not_overrun)
+{
+	struct loaded l = load_good(WORKLOAD);
+	struct flat_authz_input input = {.destination_port = 1};
+	struct flat_authz_verdict v;
+	char principal[4096];
+
+	memset(principal, 'a', sizeof(principal));
+	principal[sizeof(principal) - 1] = '\0';
+	input.source_principal = principal;
+	flat_authz_check(l.mesh, &input, &v);
+	cr_expect_eq(strlen(v.text), FLAT_AUTHZ_TEXT_MAX - 1);
+	loaded_fini(&l);
+}
