@@ -520,6 +520,9 @@ void cfg_service_entry(struct cfg *cfg, const struct yaml_node *root)
 	r.base.external = true;			  /* likewise */
 	r.base.path = cfg_path(cfg);
 	cfg_spec(cfg, root, parse_spec, &r);
+	if (!yaml_get(root, "spec") || yaml_is_null(yaml_get(root, "spec")))
+		cfg_error(cfg, &cfg->where, FLAT_DIAG_MISSING, "add it",
+			  "field \"spec\" is missing");
 	if (cfg->oom || cfg->diags->n_errors != errors)
 		return;
 	check_overrides(cfg, &r);

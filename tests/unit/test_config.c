@@ -1,0 +1,502 @@
+/* What the loader says, word by word and place by place, and what it takes. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "control/limits.h"
+#include "mesh/build.h"
+#include "support_mesh.h"
+
+#define META "metadata: {name: x}\n"
+#define SE "apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n" META
+#define AP "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n" META
+#define PA "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n" META
+#define WL "apiVersion: mesh.libflat.io/v1\nkind: Workload\n" META
+#define SVC "apiVersion: v1\nkind: Service\n" META
+#define GOOD_SE "spec: {hosts: [a.b], ports: [{number: 1, name: t}], resolution: STATIC"
+
+/* `said` is contained in what is said about `yaml`; `ret` is the result. */
+struct config_case {
+	const char *yaml;
+	int ret;
+	const char *said;
+};
+
+static const struct config_case cases[] = {
+    /* Syntax. */
+    {"a: [", -EINVAL, "t.yaml:2:1: not YAML: "},
+    {"a: b: c", -EINVAL, "t.yaml:1:5: not YAML: mapping values are not allowed"},
+    {"a: \xff", -EINVAL, "t.yaml: not readable at byte "},
+    {"a: \"x\\0y\"", -EINVAL, "t.yaml:1:4: a text cannot hold a NUL character, remove it"},
+    {"? [a]\n: b", -EINVAL, "t.yaml:1:3: a field's name cannot be a list or a mapping"},
+    {"a: 1\nb: 2\na: 3", -EINVAL, "t.yaml:3:1: field \"a\" is there twice, keep one of them"},
+    {"a: &x 1\nb: &x 2", -EINVAL, "t.yaml:2:4: an anchor of this name exists already"},
+    {"a: *x", -EINVAL, "t.yaml:1:4: no such anchor in this document"},
+    {"a: &x [*x]", -EINVAL, "t.yaml:1:8: an alias to a value that holds it"},
+    {"a: &x {b: 1}\n<<: *x", -EINVAL, "t.yaml:2:1: merge keys are not supported"},
+    {"[a]", -EINVAL, "t.yaml:1:1: a mapping of fields is expected here, not a list"},
+    {"--- \n---\n# nothing\n", 0, ""},
+    {"", 0, ""},
+    /* The head of a document. */
+    {"a: 1", -EINVAL, "t.yaml:1:1: field \"kind\" is missing, begin each document with"},
+    {"kind: Workloda", -EINVAL,
+     "t.yaml:1:7: unknown kind \"Workloda\", did you mean \"Workload\"?"},
+    {"kind: Frobnicate", -EINVAL, "t.yaml:1:7: unknown kind \"Frobnicate\", see "},
+    {"kind: VirtualService", 0,
+     "t.yaml:1:7: warning: kind VirtualService is not honoured: the resource has no effect"},
+    {"kind: Workload\nmetadata: {name: x}", -EINVAL,
+     "t.yaml:1:1: field \"apiVersion\" is missing: mesh.libflat.io/v1 for kind Workload, add it"},
+    {"apiVersion: v1\nkind: Workload", -EINVAL,
+     "t.yaml:1:13: apiVersion of kind Workload is mesh.libflat.io/v1, not \"v1\", correct it"},
+    {"apiVersion: networking.istio.io/v1alpha1\nkind: Sidecar", -EINVAL,
+     "t.yaml:1:13: apiVersion of kind Sidecar is networking.istio.io/v1 or "
+     "networking.istio.io/v1beta1 or networking.istio.io/v1alpha3, not "},
+    {"apiVersion: mesh.libflat.io/v1\nkind: Workload", -EINVAL,
+     "t.yaml:1:1: Workload: field \"metadata\" is missing, add it"},
+    {"apiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {}", -EINVAL,
+     "t.yaml:3:11: Workload default/?: field \"metadata.name\" is missing, add it"},
+    {"apiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {nmae: x}", -EINVAL,
+     "t.yaml:3:12: Workload default/?: unknown field \"nmae\", did you mean \"name\"?"},
+    {"apiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {name: X}", -EINVAL,
+     "t.yaml:3:18: Workload default/X: \"X\" is no name, use lower-case letters"},
+    {"apiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {name: x, namespace: a.b}", -EINVAL,
+     "t.yaml:3:32: Workload a.b/x: \"a.b\" is no name of a namespace"},
+    {WL "spce: {}", -EINVAL,
+     "t.yaml:4:1: Workload default/x: unknown field \"spce\", did you mean \"spec\"?"},
+    {WL "spec: []", -EINVAL, "t.yaml:4:7: Workload default/x: a mapping of fields is expected"},
+    {WL "---\n" WL, -EINVAL,
+     "t.yaml:5:1: Workload default/x: there is a resource of this kind and name already at "
+     "t.yaml:1:1, rename or remove one of them"},
+    {"kind: List\nitems: {}", -EINVAL, "t.yaml:1:1: a List without a list of \"items\""},
+    {"kind: List\nitem: []\nitems: []", -EINVAL, "t.yaml:2:1: unknown field \"item\""},
+    {"kind: List\nitems:\n- kind: Foo", -EINVAL, "t.yaml:3:9: unknown kind \"Foo\""},
+    /* Workload. */
+    {WL "spec: {selectors: [{uid: 1}]}", 0, ""},
+    {WL, 0, "t.yaml:1:1: warning: Workload default/x: no selectors: no process belongs to it"},
+    {WL "spec: {selectors: [{}]}", -EINVAL,
+     "t.yaml:4:20: Workload default/x: an empty selector, which would select every process"},
+    {WL "spec: {selectors: [{uid: -1}]}", -EINVAL,
+     "t.yaml:4:26: Workload default/x: \"-1\" is not a whole number from 0 to 4294967294"},
+    {WL "spec: {selectors: [{uid: 4294967295}]}", -EINVAL, "t.yaml:4:26: "},
+    {WL "spec: {selectors: [{uid: 4294967294}]}", 0, ""},
+    {WL "spec: {selectors: [{uid: 99999999999999999999}]}", -EINVAL, "t.yaml:4:26: "},
+    {WL "spec: {selectors: [{uid: 0x10}]}", -EINVAL, "t.yaml:4:26: "},
+    {WL "spec: {selectors: [{usr: 1}]}", -EINVAL,
+     "t.yaml:4:21: Workload default/x: unknown field \"usr\", did you mean \"uid\"?"},
+    {WL "spec: {selectors: [{executable: bin/a}]}", -EINVAL,
+     "t.yaml:4:33: Workload default/x: \"bin/a\" is no absolute path"},
+    {WL "spec: {selectors: [{executable: /bin/../a}]}", -EINVAL, "is no absolute path"},
+    {WL "spec: {selectors: [{executable: /bin//a}]}", -EINVAL, "is no absolute path"},
+    {WL "spec: {selectors: [{executable: /bin/a}]}", 0,
+     "t.yaml:4:20: warning: Workload default/x: a path alone is weak"},
+    {WL "spec: {selectors: [{uid: 1}, {uid: 1}]}", -EINVAL,
+     "t.yaml:4:30: Workload default/x: the same selector as Workload default/x (t.yaml:1) has"},
+    {WL "spec: {serviceAccount: a/b, selectors: [{uid: 1}]}", -EINVAL,
+     "t.yaml:4:24: Workload default/x: \"a/b\" is no name of a service account"},
+    {WL "spec: {selectors: [{uid: 1}], limits: {weight: 1001}}", -EINVAL, "from 1 to 1000"},
+    {WL "spec: {selectors: [{uid: 1}], limits: {conections: 1}}", -EINVAL,
+     "did you mean \"connections\"?"},
+    /* ServiceEntry. */
+    {SE GOOD_SE "}", 0, ""},
+    {SE, -EINVAL, "t.yaml:1:1: ServiceEntry default/x: field \"spec\" is missing, add it"},
+    {SE "spec: {}", -EINVAL, "t.yaml:4:7: ServiceEntry default/x: a ServiceEntry needs a host"},
+    {SE "spec: {hosts: [], ports: []}", -EINVAL, "needs a port, add spec.ports"},
+    {SE "spec: {hosts: [a_b], ports: [{number: 1, name: t}]}", -EINVAL,
+     "t.yaml:4:16: ServiceEntry default/x: \"a_b\" is no host name"},
+    {SE "spec: {hosts: [a.b], ports: [{number: 0, name: t}]}", -EINVAL,
+     "t.yaml:4:39: ServiceEntry default/x: \"0\" is not a whole number from 1 to 65535"},
+    {SE "spec: {hosts: [a.b], ports: [{number: 65536, name: t}]}", -EINVAL, "t.yaml:4:39: "},
+    {SE "spec: {hosts: [a.b], ports: [{name: t}]}", -EINVAL, "field \"number\" is missing"},
+    {SE "spec: {hosts: [a.b], ports: [{number: 1}]}", -EINVAL, "field \"name\" is missing"},
+    {SE "spec: {hosts: [a.b], ports: [{number: 1, name: t}, {number: 1, name: u}]}", -EINVAL,
+     "t.yaml:4:52: ServiceEntry default/x: port 1 is there twice"},
+    {SE "spec: {hosts: [a.b], ports: [{number: 1, name: t}, {number: 2, name: t}]}", -EINVAL,
+     "two ports are named \"t\""},
+    {SE "spec: {hosts: [a.b], ports: [{number: 1, name: t, protocol: TPC}]}", -EINVAL,
+     "unknown protocol \"TPC\""},
+    {SE "spec: {hosts: [a.b], ports: [{number: 1, name: t, protocol: HTTP}]}", 0,
+     "t.yaml:4:61: warning: ServiceEntry default/x: protocol HTTP is not honoured: its bytes are "
+     "carried as TCP"},
+    {SE GOOD_SE ", addresses: [10.0.0.256]}", -EINVAL, "is no IP address or block"},
+    {SE GOOD_SE ", addresses: [10.0.0.0/33]}", -EINVAL, "is no IP address or block"},
+    {SE GOOD_SE ", endpoints: [{}]}", -EINVAL, "field \"address\" is missing"},
+    {SE GOOD_SE ", endpoints: [{address: 1.2.3.4, weight: -1}]}", -EINVAL, "\"-1\" is not a whole"},
+    {SE GOOD_SE ", endpoints: [{address: 1.2.3.4, weight: 0}]}", 0,
+     "warning: ServiceEntry default/x: weight 0 counts as 1"},
+    {SE GOOD_SE ", endpoints: [{address: 1.2.3.4, ports: {u: 5}}]}", -EINVAL,
+     "the service has no port named \"u\""},
+    {SE GOOD_SE ", endpoints: [{address: 1.2.3.4, locality: a}]}", 0,
+     "warning: ServiceEntry default/x: field \"locality\" is not honoured"},
+    {SE GOOD_SE ", endpoints: [{address: a b}]}", -EINVAL, "\"a b\" is no IP address"},
+    {SE GOOD_SE ", subjectAltNames: [a]}", 0, "field \"subjectAltNames\" is not honoured"},
+    {SE GOOD_SE ", exportTo: ['*']}", 0, ""},
+    {SE GOOD_SE ", exportTo: ['.']}", 0, "exportTo is not honoured"},
+    {SE "spec: {hosts: [a.b], ports: [{number: 1, name: t}], resolution: DNS}", 0,
+     "t.yaml:4:65: warning: ServiceEntry default/x: DNS resolution is not honoured"},
+    {SE "spec: {hosts: [a.b], ports: [{number: 1, name: t}], resolution: STTIC}", -EINVAL,
+     "\"STTIC\" is not one of NONE, STATIC, DNS, DNS_ROUND_ROBIN, DYNAMIC_DNS, did you mean "
+     "\"STATIC\"?"},
+    {SE GOOD_SE ", workloadSelector: {labels: {a: b}}, endpoints: [{address: 1.2.3.4}]}", -EINVAL,
+     "endpoints and workloadSelector exclude each other"},
+    {"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"
+     "metadata: {name: x, annotations: {mesh.libflat.io/pth: direct}}\n" GOOD_SE "}",
+     -EINVAL,
+     "t.yaml:3:35: ServiceEntry default/x: unknown annotation \"mesh.libflat.io/pth\", did you "
+     "mean "
+     "\"mesh.libflat.io/path\"?"},
+    {"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"
+     "metadata: {name: x, annotations: {mesh.libflat.io/path: fast}}\n" GOOD_SE "}",
+     -EINVAL, "\"fast\" is not one of auto, direct, forwarded"},
+    {"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"
+     "metadata: {name: x, annotations: {sidecar.istio.io/inject: 'true', other.org/a: b}}\n" GOOD_SE
+     "}",
+     0, "annotation \"sidecar.istio.io/inject\" is not honoured\n"},
+    {SE GOOD_SE "}\n---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: "
+		"y}\n" GOOD_SE "}",
+     -EINVAL,
+     "t.yaml:9:16: host a.b of ServiceEntry default/y belongs to ServiceEntry default/x already "
+     "(t.yaml:4), declare each host once"},
+    {SE "spec: {hosts: [a.b], addresses: [1.2.3.4], ports: [{number: 1, name: t}]}\n---\n"
+	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: y}\n"
+	"spec: {hosts: [c.d], addresses: [1.2.3.4], ports: [{number: 1, name: t}]}",
+     -EINVAL, "t.yaml:9:16: address 1.2.3.4 port 1 of ServiceEntry default/y belongs to "},
+    /* AuthorizationPolicy. */
+    {AP "spec: {action: ALOW}", -EINVAL,
+     "t.yaml:4:16: AuthorizationPolicy default/x: \"ALOW\" is not one of ALLOW, DENY, CUSTOM, "
+     "AUDIT, did you mean \"ALLOW\"?"},
+    {AP "spec: {rules: [{form: []}]}", -EINVAL, "unknown field \"form\", did you mean \"from\"?"},
+    {AP "spec: {rules: [{from: []}]}", -EINVAL,
+     "t.yaml:4:23: AuthorizationPolicy default/x: an "
+     "empty list, which could mean nobody or everybody"},
+    {AP "spec: {rules: [{from: [{}]}]}", -EINVAL, "field \"source\" is missing"},
+    {AP "spec: {rules: [{from: [{source: {}}]}]}", -EINVAL, "an empty source"},
+    {AP "spec: {rules: [{from: [{source: }]}]}", -EINVAL, "field \"source\" has no value"},
+    {AP "spec: {rules: [{from: [{source: {principals: }}]}]}", -EINVAL,
+     "t.yaml:4:34: AuthorizationPolicy default/x: field \"principals\" has no value"},
+    {AP "spec: {rules: [{from: }]}", -EINVAL, "field \"from\" has no value"},
+    {AP "spec: {rules: [{to: [{operation: {}}]}]}", -EINVAL, "an empty operation"},
+    {AP "spec: {rules: [{to: [{operation: {ports: }}]}]}", -EINVAL, "field \"ports\" has no value"},
+    {AP "spec: {rules: [~]}", -EINVAL, "a mapping of fields is expected here"},
+    {AP "spec: {rules: [{from: [{source: {principals: ['spiffe://a']}}]}]}", -EINVAL,
+     "principals are written without scheme"},
+    {AP "spec: {rules: [{from: [{source: {principals: [a*b]}}]}]}", 0,
+     "warning: AuthorizationPolicy default/x: only one star, at the start or the end"},
+    {AP "spec: {rules: [{from: [{source: {ipBlocks: [10.0.0.0/x]}}]}]}", -EINVAL,
+     "\"10.0.0.0/x\" is no IP address or block"},
+    {AP "spec: {rules: [{from: [{source: {serviceAccounts: [a], namespaces: [b]}}]}]}", -EINVAL,
+     "serviceAccounts cannot stand beside principals or namespaces"},
+    {AP "spec: {rules: [{from: [{source: {serviceAccounts: ['a/b/c']}}]}]}", -EINVAL,
+     "is no service account"},
+    {AP "spec: {rules: [{to: [{operation: {ports: ['*']}}]}]}", -EINVAL,
+     "\"*\" is not a whole number from 1 to 65535"},
+    {AP "spec: {rules: [{when: [{key: source.pi, values: [1.1.1.1]}]}]}", -EINVAL,
+     "unknown attribute \"source.pi\", did you mean \"source.ip\"?"},
+    {AP "spec: {rules: [{when: [{key: source.ip}]}]}", -EINVAL,
+     "needs \"values\" or \"notValues\""},
+    {AP "spec: {rules: [{when: [{values: [a]}]}]}", -EINVAL, "field \"key\" is missing"},
+    {AP "spec: {rules: [{to: [{operation: {methods: [GET], paths: [/]}}]}]}", 0,
+     "t.yaml:4:58: warning: AuthorizationPolicy default/x: field \"paths\" is not honoured"},
+    {AP "spec: {action: CUSTOM, rules: [{}]}", -EINVAL, "action CUSTOM needs a \"provider\""},
+    {AP "spec: {provider: {name: a}}", -EINVAL, "\"provider\" belongs to action CUSTOM only"},
+    {AP "spec: {selector: {matchLabels: {a: 'b*'}}}", -EINVAL, "label selectors take no wildcards"},
+    {AP "spec: {selector: {labels: {a: b}}}", -EINVAL, "unknown field \"labels\""},
+    {AP "spec: {targetRefs: [{kind: Gateway, name: g}]}", 0, "targetRef is not honoured"},
+    /* PeerAuthentication, Sidecar, MeshConfig. */
+    {PA "spec: {mtls: {mode: STRIKT}}", -EINVAL, "did you mean \"STRICT\"?"},
+    {PA "spec: {mtls: {mode: DISABLE}}", 0, "mode DISABLE accepts plain clients"},
+    {PA "spec: {portLevelMtls: {80: {mode: STRICT}}}", -EINVAL,
+     "t.yaml:4:23: PeerAuthentication default/x: portLevelMtls is for policies that select"},
+    {PA "spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {http: {mode: STRICT}}}", -EINVAL,
+     "\"http\" is not a whole number from 1 to 65535"},
+    {PA "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: y}", 0,
+     "PeerAuthentication default/y is not honoured: default/x comes first"},
+    {"kind: MeshConfig\nspec: {outboundTrafficPolicy: {mode: REGISTRY}}", -EINVAL,
+     "\"REGISTRY\" is not one of ALLOW_ANY, REGISTRY_ONLY"},
+    {"kind: MeshConfig\naccessLogFile: a\n", 0, "field \"accessLogFile\" is not honoured"},
+    {"kind: MeshConfig\noutboundTrafficPolicy: {}\n---\nkind: MeshConfig\nmetadata: {name: b}\n",
+     -EINVAL, "t.yaml:4:1: MeshConfig default/b: a second MeshConfig; the first is at t.yaml:1"},
+    {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio}\ndata:\n  mesh: |\n    a: 1\n",
+     -EINVAL, "t.yaml:6: ConfigMap default/istio: unknown field \"a\""},
+    {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\ndata: {a: b}", 0,
+     "only \"istio\" is read"},
+    /* Kubernetes. */
+    {SVC "spec: {ports: [{port: 80, targetPort: 8080}]}", 0, ""},
+    {SVC "spec: {}", -EINVAL, "a Service needs a port"},
+    {SVC "spec: {ports: [{prot: 80}]}", -EINVAL, "unknown field \"prot\", did you mean \"port\"?"},
+    {SVC "spec: {ports: [{port: 80}], clusterIP: x}", -EINVAL, "\"x\" is no IP address"},
+    {SVC "spec: {ports: [{port: 53, protocol: UDP}]}", 0, "UDP is not honoured"},
+    {SVC "spec: {ports: [{port: 80}], sessionAffinity: ClientIP}", 0,
+     "sessionAffinity is not honoured"},
+    {SVC "spec: {type: ExternalName, externalName: a.b}", 0, "type ExternalName is not honoured"},
+    {SVC "spec: {ports: [{port: 80, name: a}, {port: 80, name: b}]}", -EINVAL,
+     "port 80 \"b\" is there twice"},
+    {"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: x}\naddressType: "
+     "IPv4\nendpoints: []",
+     0, "the slice belongs to no Service"},
+    {"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: x, labels: "
+     "{kubernetes.io/service-name: no}}\naddressType: IPv4\nendpoints: []",
+     0, "there is no Service default/no: the slice is not used"},
+    {"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: x}\nendpoints: []",
+     -EINVAL, "field \"addressType\" is missing"},
+    {"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: x}\naddressType: "
+     "IPv4\nendpoints: [{addresses: ['::1']}]",
+     -EINVAL, "t.yaml:5:26: EndpointSlice default/x: \"::1\" is no IPv4 address"},
+};
+
+Test(config, says_what_is_wrong_and_where)
+{
+	size_t i;
+
+	for (i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		struct loaded l = load_yaml(cases[i].yaml);
+
+		cr_expect_eq(l.ret, cases[i].ret, "%s\ngave %d: %s", cases[i].yaml, l.ret,
+			     loaded_text(&l));
+		cr_expect(strstr(loaded_text(&l), cases[i].said), "%s\nsaid: %s\nnot: %s",
+			  cases[i].yaml, loaded_text(&l), cases[i].said);
+		cr_expect(*cases[i].said || !*loaded_text(&l), "%s\nsaid: %s", cases[i].yaml,
+			  loaded_text(&l));
+		cr_expect_eq(l.mesh == NULL, l.ret != 0);
+		loaded_fini(&l);
+	}
+}
+
+Test(config, one_run_shows_all_errors_in_order)
+{
+	struct loaded l = load_yaml(WL "spec: {selectors: [{usr: 1}], limts: {}}\n---\n" SE
+				       "spec: {hosts: [A_], ports: [{number: x, name: t}]}");
+
+	cr_expect_eq(l.ret, -EINVAL);
+	cr_assert_eq(l.diags.n_errors, 4, "%s", loaded_text(&l));
+	cr_expect_eq(l.diags.v[0].where.line, 4);
+	cr_expect_eq(l.diags.v[1].where.line, 4);
+	cr_expect_lt(l.diags.v[0].where.col, l.diags.v[1].where.col);
+	cr_expect_eq(l.diags.v[2].where.line, 9);
+	loaded_fini(&l);
+}
+
+Test(config, columns_count_characters)
+{
+	struct loaded l = load_yaml("{\"\xc3\xa4\xc3\xb6\": 1, kind: Nix}");
+
+	cr_expect(strstr(loaded_text(&l), "t.yaml:1:17: unknown kind"), "%s", loaded_text(&l));
+	loaded_fini(&l);
+}
+
+Test(config, json_is_yaml)
+{
+	struct loaded l = load_good("{\n\t\"apiVersion\": \"mesh.libflat.io/v1\",\n\t\"kind\": "
+				    "\"Workload\",\n\t\"metadata\": {\"name\": \"j\"},\n"
+				    "\t\"spec\": {\"selectors\": [{\"uid\": 7}]}\n}\n");
+
+	cr_expect_eq(flat_mesh_n_workloads(l.mesh), 1);
+	loaded_fini(&l);
+}
+
+Test(config, billion_laughs_are_refused_quickly)
+{
+	struct flat_strbuf sb = {0};
+	struct loaded l;
+	int i;
+
+	flat_strbuf_puts(&sb, "l0: &l0 [x, x, x, x, x, x, x, x, x, x]\n");
+	for (i = 1; i < 20; i++)
+		flat_strbuf_printf(&sb, "l%d: &l%d [*l%d, *l%d, *l%d, *l%d, *l%d, *l%d]\n", i, i,
+				   i - 1, i - 1, i - 1, i - 1, i - 1, i - 1);
+	l = load_yaml(flat_strbuf_str(&sb));
+	cr_expect_eq(l.ret, -EINVAL);
+	cr_expect(strstr(loaded_text(&l), "too many values"), "%s", loaded_text(&l));
+	loaded_fini(&l);
+	flat_strbuf_fini(&sb);
+}
+
+Test(config, depth_is_bounded)
+{
+	char text[FLAT_CONFIG_DEPTH_MAX + 2];
+	struct loaded l;
+
+	memset(text, '[', sizeof(text) - 1);
+	text[sizeof(text) - 1] = '\0';
+	l = load_yaml(text);
+	cr_expect(strstr(loaded_text(&l), "t.yaml:1:33: lists and mappings are nested too deeply"),
+		  "%s", loaded_text(&l));
+	loaded_fini(&l);
+}
+
+Test(config, more_errors_than_are_kept_are_counted)
+{
+	struct flat_strbuf sb = {0};
+	struct loaded l;
+	unsigned i;
+
+	for (i = 0; i < FLAT_DIAGS_MAX + 5; i++)
+		flat_strbuf_puts(&sb, "---\nkind: Nix\n");
+	l = load_yaml(flat_strbuf_str(&sb));
+	cr_expect_eq(l.ret, -EINVAL);
+	cr_expect_eq(l.diags.n, FLAT_DIAGS_MAX);
+	cr_expect_eq(l.diags.n_errors, FLAT_DIAGS_MAX + 5);
+	cr_expect(strstr(loaded_text(&l), "\nand 5 more\n"));
+	loaded_fini(&l);
+	flat_strbuf_fini(&sb);
+}
+
+Test(config, diagnostics_are_json)
+{
+	struct loaded l = load_yaml("kind: \"N\\\"ix\"");
+	struct flat_strbuf out = {0};
+	struct flat_json json;
+
+	flat_json_init(&json, &out, false);
+	flat_diags_json(&l.diags, &json, NULL);
+	cr_assert(flat_json_done(&json));
+	cr_expect_str_eq(flat_strbuf_str(&out),
+			 "[{\"severity\":\"error\",\"code\":\"unknown-kind\",\"file\":\"t.yaml\","
+			 "\"line\":1,\"column\":7,\"resource\":null,\"what\":\"unknown kind "
+			 "\\\"N\\\"ix\\\"\",\"todo\":\"see docs/configuration.md for the kinds "
+			 "there are\"}]");
+	flat_strbuf_fini(&out);
+	loaded_fini(&l);
+}
+
+Test(config, list_and_kubernetes_join_whatever_the_order)
+{
+	struct loaded l = load_good(
+	    "kind: List\nitems:\n"
+	    "- apiVersion: discovery.k8s.io/v1\n  kind: EndpointSlice\n"
+	    "  metadata: {name: w1, labels: {kubernetes.io/service-name: web}}\n"
+	    "  endpoints: [{addresses: [10.3.0.1]}, {addresses: [10.3.0.2], conditions: {ready: "
+	    "false}}]\n"
+	    "  ports: [{name: http, port: 8080}, {name: admin, port: 9090}]\n  addressType: IPv4\n"
+	    "- apiVersion: v1\n  kind: Service\n  metadata: {name: web}\n"
+	    "  spec: {clusterIP: 10.2.0.1, ports: [{name: http, port: 80, targetPort: web}]}\n");
+	const struct flat_service *s = flat_mesh_service_by_host(l.mesh, "web", NULL);
+
+	cr_assert_not_null(s);
+	cr_assert_eq(s->n_ports, 1);
+	cr_assert_eq(s->ports[0].n_endpoints, 1);
+	cr_expect_eq(s->ports[0].endpoints[0].port, 8080);
+	loaded_fini(&l);
+}
+
+/* --- files --- */
+
+static char folder[] = "/tmp/flat-test-config-XXXXXX";
+
+static void put_file(const char *name, const char *text)
+{
+	char path[256];
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", folder, name);
+	f = fopen(path, "w");
+	cr_assert_not_null(f);
+	cr_assert_geq(fputs(text, f), 0);
+	cr_assert_eq(fclose(f), 0);
+}
+
+static void folder_make(void)
+{
+	cr_assert_not_null(mkdtemp(folder));
+}
+
+static void folder_remove(void)
+{
+	char command[128];
+
+	(void)snprintf(command, sizeof(command), "rm -rf '%s'", folder);
+	cr_assert_eq(system(command), 0);
+}
+
+static struct loaded load_folder(void)
+{
+	const char *paths[] = {folder};
+	struct loaded l = {0};
+
+	l.ret = flat_config_load(paths, 1, &l.mesh, &l.diags);
+	flat_diags_text(&l.diags, &l.text);
+	return l;
+}
+
+Test(config_files, folder_is_read_sorted_and_only_what_is_configuration, .init = folder_make,
+     .fini = folder_remove)
+{
+	struct loaded l;
+
+	put_file("b.yml", "apiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {name: b}\n"
+			  "spec: {selectors: [{uid: 1}]}");
+	put_file("a.yaml", "apiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {name: a}\n"
+			   "spec: {selectors: [{uid: 2}]}");
+	put_file("c.json", "{\"kind\": \"MeshConfig\"}");
+	put_file("d.txt", "kind: Nix");
+	put_file(".e.yaml", "kind: Nix");
+	put_file("f.yaml~", "kind: Nix");
+	l = load_folder();
+	cr_assert_eq(l.ret, 0, "%s", loaded_text(&l));
+	cr_assert_eq(flat_mesh_n_workloads(l.mesh), 2);
+	cr_expect_str_eq(flat_mesh_workload_at(l.mesh, 0)->name, "a");
+	loaded_fini(&l);
+}
+
+Test(config_files, one_bad_file_refuses_all_and_names_itself, .init = folder_make,
+     .fini = folder_remove)
+{
+	struct loaded l;
+
+	put_file("a.yaml", "kind: MeshConfig");
+	put_file("b.yaml", "kind: [");
+	put_file("c.yaml", "kind: Nix");
+	l = load_folder();
+	cr_expect_eq(l.ret, -EINVAL);
+	cr_expect_null(l.mesh);
+	cr_expect(strstr(loaded_text(&l), "/b.yaml:2:1: not YAML"), "%s", loaded_text(&l));
+	cr_expect(strstr(loaded_text(&l), "/c.yaml:1:7: unknown kind"), "%s", loaded_text(&l));
+	loaded_fini(&l);
+}
+
+Test(config_files, what_cannot_be_read_is_an_error, .init = folder_make, .fini = folder_remove)
+{
+	const char *paths[] = {"/nonexistent/x.yaml", "/dev/null"};
+	struct loaded l = {0};
+	char path[256];
+
+	l.ret = flat_config_load(paths, 2, &l.mesh, &l.diags);
+	flat_diags_text(&l.diags, &l.text);
+	cr_expect_eq(l.ret, -EINVAL);
+	cr_expect(strstr(loaded_text(&l), "/nonexistent/x.yaml: cannot be read: No such file"));
+	cr_expect(strstr(loaded_text(&l), "/dev/null: not a regular file"));
+	loaded_fini(&l);
+	(void)snprintf(path, sizeof(path), "%s/fifo.yaml", folder);
+	cr_assert_eq(mkfifo(path, 0600), 0);
+	l = load_folder();
+	cr_expect(strstr(loaded_text(&l), "fifo.yaml: not a regular file"), "%s", loaded_text(&l));
+	loaded_fini(&l);
+}
+
+Test(config_files, a_file_too_large_is_refused, .init = folder_make, .fini = folder_remove)
+{
+	char path[256];
+	struct loaded l;
+
+	put_file("big.yaml", "");
+	(void)snprintf(path, sizeof(path), "%s/big.yaml", folder);
+	cr_assert_eq(truncate(path, (off_t)FLAT_CONFIG_FILE_BYTES_MAX + 1), 0);
+	l = load_folder();
+	cr_expect_eq(l.ret, -EINVAL);
+	cr_expect(strstr(loaded_text(&l), "big.yaml: the file is larger than 64 MiB"), "%s",
+		  loaded_text(&l));
+	loaded_fini(&l);
+}
+
+Test(config_files, empty_folder_is_an_empty_mesh, .init = folder_make, .fini = folder_remove)
+{
+	struct loaded l = load_folder();
+
+	cr_assert_eq(l.ret, 0);
+	cr_expect_eq(flat_mesh_n_services(l.mesh), 0);
+	loaded_fini(&l);
+}
