@@ -1,0 +1,188 @@
+# Shared by the scripts of this folder, which source it first. It makes a work folder with a flatd of its
+# own, starts and ends programs, waits for conditions, counts what went over which path, and ends the
+# script with status 1 after any FAIL. FLAT_BUILD: the build folder.
+set -u
+E2E_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+: "${FLAT_BUILD:=$E2E_ROOT/build}"
+E2E_NAME=$(basename "${BASH_SOURCE[1]}" .sh)
+WORK=$(mktemp -d "${TMPDIR:-/tmp}/flat-e2e-$E2E_NAME.XXXXXX")
+chmod 755 "$WORK"
+CONTROL=$WORK/control.sock
+CONFIG=$WORK/mesh.yaml
+PYTHON=/usr/bin/python3
+PATH=$FLAT_BUILD:$PATH:/usr/sbin:/sbin
+E2E_PIDS=()
+E2E_FAILED=0
+: "${FLAT_PORT_BASE:=26000}"
+E2E_PORT=$((FLAT_PORT_BASE + $$ % 400))
+export LC_ALL=C.UTF-8
+
+finish() {
+	local status=$? pid
+	trap - EXIT
+	for pid in "${E2E_PIDS[@]}"; do
+		kill "$pid" 2>/dev/null
+	done
+	for pid in "${E2E_PIDS[@]}"; do
+		wait_for 5 gone "$pid" || kill -9 "$pid" 2>/dev/null
+	done
+	[ $E2E_FAILED -eq 0 ] || status=1
+	if [ $status -ne 0 ] && [ $status -ne 77 ]; then
+		echo "-- flatd's last words:"
+		tail -n 15 "$WORK/flatd.log" 2>/dev/null
+	fi
+	if [ -n "${E2E_KEEP:-}" ]; then
+		echo "-- kept: $WORK"
+	else
+		rm -rf "$WORK"
+	fi
+	exit $status
+}
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
+
+pass() { echo "PASS $E2E_NAME/$1"; }
+fail() {
+	E2E_FAILED=1
+	echo "FAIL $E2E_NAME/$1${2:+: $2}"
+}
+die() {
+	fail "$@"
+	exit 1
+}
+
+# same NAME WANTED GOT: one case.
+same() {
+	if [ "$2" = "$3" ] && [ -n "$2" ]; then
+		pass "$1"
+	else
+		fail "$1" "wanted '$2', got '$3'"
+	fi
+}
+
+# holds NAME COMMAND...: one case; the command's output is shown where it fails.
+holds() {
+	local name=$1 out
+	shift
+	if out=$("$@" 2>&1); then
+		pass "$name"
+	else
+		fail "$name" "$* -> ${out:-false}"
+	fi
+}
+
+# wait_for SECONDS COMMAND...: until it succeeds; looks every 20 ms. 1 when time is over.
+wait_for() {
+	local end=$((${EPOCHREALTIME//[.,]/} + $1 * 1000000))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ "${EPOCHREALTIME//[.,]/}" -lt "$end" ] || return 1
+		read -rt 0.02 <> <(:) || :
+	done
+}
+
+gone() { ! kill -0 "$1" 2>/dev/null; }
+listening() { [ -n "$(ss -ltnH "sport = :$1")" ]; }
+port() {
+	while :; do
+		E2E_PORT=$((E2E_PORT + 1))
+		listening "$E2E_PORT" || break
+	done
+	PORT=$E2E_PORT
+}
+
+# start NAME COMMAND...: in the background, output in $WORK/NAME.log, pid in $PID; ended by finish().
+start() {
+	local name=$1
+	shift
+	"$@" >"$WORK/$name.log" 2>&1 </dev/null &
+	PID=$!
+	E2E_PIDS+=("$PID")
+}
+
+# stop PID: and waits for its end.
+stop() {
+	kill "$1" 2>/dev/null
+	wait_for 5 gone "$1" || kill -9 "$1" 2>/dev/null
+	wait "$1" 2>/dev/null
+}
+
+# serve NAME PORT COMMAND...: start, and wait until somebody listens on the port.
+serve() {
+	local name=$1 where=$2
+	shift 2
+	start "$name" "$@"
+	wait_for 10 listening "$where" || die "$name-starts" "$(tail -n 3 "$WORK/$name.log")"
+}
+
+# Under libflat: `over [--workload NAME] COMMAND...`.
+over() { flat-run --control "$CONTROL" "$@"; }
+
+# start_flatd: with $CONFIG as it is.
+start_flatd() {
+	start flatd flatd --control "$CONTROL" --config "$CONFIG"
+	FLATD=$PID
+	wait_for 10 flatctl --control "$CONTROL" ls || die flatd-starts "$(tail -n 5 "$WORK/flatd.log")"
+}
+
+# state EXPRESSION: a Python expression over `s`, flatd's state as `flatctl ls --json` gives it.
+state() {
+	flatctl --control "$CONTROL" ls --json |
+		"$PYTHON" -c 'import json, sys; s = json.load(sys.stdin); print(eval(sys.argv[1]))' "$1"
+}
+
+# opened PATH: connections made over it so far.
+opened() { state "s['opened_$1']"; }
+
+# went NAME PATH COMMAND...: the command's connections went over PATH and over no other, and there was
+# at least one. Its standard output goes to $OUT.
+went() {
+	local name=$1 path=$2 way before=() after=() status bad=
+	shift 2
+	for way in direct forwarded; do before+=("$(opened $way)"); done
+	OUT=$("$@")
+	status=$?
+	for way in direct forwarded; do after+=("$(opened $way)"); done
+	local direct=$((after[0] - before[0])) forwarded=$((after[1] - before[1]))
+	[ $status -eq 0 ] || bad="status $status"
+	case $path in
+	direct) [ $direct -gt 0 ] && [ $forwarded -eq 0 ] || bad="$bad direct $direct forwarded $forwarded" ;;
+	forwarded) [ $forwarded -gt 0 ] && [ $direct -eq 0 ] || bad="$bad direct $direct forwarded $forwarded" ;;
+	none) [ $forwarded -eq 0 ] && [ $direct -eq 0 ] || bad="$bad direct $direct forwarded $forwarded" ;;
+	esac
+	if [ -n "$bad" ]; then
+		fail "$name" "$bad"
+	else
+		pass "$name"
+	fi
+}
+
+# service NAME ADDRESS PORT TARGET_PORT [PATH]: a ServiceEntry on standard output.
+service() {
+	cat <<END
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata:
+  name: $1
+  namespace: e2e
+  annotations: { mesh.libflat.io/path: ${5:-auto} }
+spec:
+  hosts: [$1.e2e.example]
+  addresses: [$2]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{ number: $3, name: tcp, protocol: TCP }]
+  endpoints: [{ address: 127.0.0.1, ports: { tcp: $4 } }]
+END
+}
+
+# needs PROGRAM...: else the script is skipped.
+needs() {
+	local program
+	for program; do
+		command -v "$program" >/dev/null || { echo "SKIP $E2E_NAME: no $program" && exit 77; }
+	done
+}
+
+hash_of() { sha256sum | cut -d ' ' -f 1; }
