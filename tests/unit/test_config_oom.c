@@ -1,0 +1,203 @@
+/*
+ * Every allocation of a load fails in turn: the load must say -ENOMEM (or succeed, where the allocation
+ * did not matter), hand out no mesh, and leak nothing. malloc and its kin are replaced in this program,
+ * so libyaml's allocations fail as well.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/config.h"
+#include "control/watch.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define OWN_MALLOC 0
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ||                         \
+    __has_feature(memory_sanitizer)
+#define OWN_MALLOC 0
+#endif
+#endif
+#ifndef OWN_MALLOC
+#define OWN_MALLOC 1
+#endif
+
+#if OWN_MALLOC
+
+/* glibc's own, under the names it keeps for this purpose. */
+void *__libc_malloc(size_t size);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *mem, size_t size);
+void __libc_free(void *mem);
+
+static bool armed;	/* the tested code runs, in this one thread */
+static long until_fail; /* allocations that succeed before one fails; -1: all succeed */
+static long n_calls;
+static long n_live; /* blocks taken and not given back while armed */
+
+static bool fails(void)
+{
+	if (!armed)
+		return false;
+	n_calls++;
+	if (until_fail < 0)
+		return false;
+	return until_fail-- == 0;
+}
+
+void *malloc(size_t size)
+{
+	void *mem = fails() ? NULL : __libc_malloc(size);
+
+	if (armed && mem)
+		n_live++;
+	return mem;
+}
+
+void *calloc(size_t n, size_t size)
+{
+	void *mem = fails() ? NULL : __libc_calloc(n, size);
+
+	if (armed && mem)
+		n_live++;
+	return mem;
+}
+
+void *realloc(void *old, size_t size)
+{
+	void *mem = fails() ? NULL : __libc_realloc(old, size);
+
+	if (armed && mem && !old)
+		n_live++;
+	return mem;
+}
+
+void free(void *mem)
+{
+	if (armed && mem)
+		n_live--;
+	__libc_free(mem);
+}
+
+static const char everything[] =
+    "apiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {name: w, labels: {a: b}}\n"
+    "spec: {serviceAccount: s, labels: {c: d}, selectors: [{cgroup: /a/, uid: 1}]}\n"
+    "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: {name: e}\n"
+    "spec: {hosts: [a.x, b.x], ports: [{number: 1, name: t}], resolution: STATIC, endpoints: "
+    "[{address: 127.0.0.1, ports: {t: 2}, labels: {v: w}}]}\n"
+    "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: p}\n"
+    "spec: {selector: {matchLabels: {a: b}}, rules: [{from: [{source: {principals: ['a*'], "
+    "serviceAccounts: []}}], to: [{operation: {ports: [1], methods: [GET]}}], when: [{key: "
+    "source.ip, values: [1.1.1.1]}]}]}\n"
+    "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: q}\n"
+    "spec: {selector: {matchLabels: {a: b}}, portLevelMtls: {1: {mode: STRICT}}}\n"
+    "---\napiVersion: networking.istio.io/v1\nkind: Sidecar\nmetadata: {name: s}\n"
+    "spec: {outboundTrafficPolicy: {mode: ALLOW_ANY}}\n"
+    "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio}\ndata: {mesh: 'rootNamespace: "
+    "r'}\n"
+    "---\napiVersion: v1\nkind: Service\nmetadata: {name: h}\n"
+    "spec: {clusterIP: None, ports: [{port: 80}]}\n"
+    "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
+    "metadata: {name: h1, labels: {kubernetes.io/service-name: h}}\naddressType: IPv4\n"
+    "ports: [{port: 8080}]\nendpoints: [{addresses: [10.3.0.1]}]\n";
+
+/* One load under the current until_fail; what is alive afterwards is a leak. */
+static int load_once(const char *text, long *leaked)
+{
+	struct flat_diags diags = {0};
+	struct flat_mesh *mesh = NULL;
+	int ret;
+
+	n_calls = 0;
+	n_live = 0;
+	armed = true;
+	ret = flat_config_load_text("t.yaml", text, strlen(text), &mesh, &diags);
+	flat_mesh_put(mesh);
+	flat_diags_fini(&diags);
+	armed = false;
+	*leaked = n_live;
+	if (ret != 0 && mesh)
+		return -EBADF;
+	return ret;
+}
+
+static void fail_each(const char *text, int want)
+{
+	long leaked, total, i, refused = 0;
+
+	until_fail = -1;
+	cr_assert_eq(load_once(text, &leaked), want);
+	cr_assert_eq(leaked, 0);
+	total = n_calls;
+	cr_assert_gt(total, 20);
+	for (i = 0; i < total; i++) {
+		int ret;
+
+		until_fail = i;
+		ret = load_once(text, &leaked);
+		cr_assert(ret == -ENOMEM || ret == want, "allocation %ld of %ld: %d", i, total,
+			  ret);
+		cr_assert_eq(leaked, 0, "allocation %ld of %ld leaks %ld", i, total, leaked);
+		refused += ret == -ENOMEM;
+	}
+	/* Almost all matter; a program that never says -ENOMEM would not be tested by this. */
+	cr_expect_gt(refused, total / 2);
+}
+
+#endif
+
+Test(config_oom, each_allocation_of_a_good_load)
+{
+#if OWN_MALLOC
+	char good[sizeof(everything)];
+	char *empty;
+
+	memcpy(good, everything, sizeof(good));
+	empty = strstr(good, "serviceAccounts: []");
+	memcpy(empty, "ipBlocks: [1.2.3.4]", 19);
+	fail_each(good, 0);
+#else
+	cr_skip_test("malloc belongs to the sanitizer");
+#endif
+}
+
+Test(config_oom, each_allocation_of_a_load_with_errors)
+{
+#if OWN_MALLOC
+	fail_each(everything, -EINVAL);
+#else
+	cr_skip_test("malloc belongs to the sanitizer");
+#endif
+}
+
+Test(config_oom, each_allocation_of_a_watch)
+{
+#if OWN_MALLOC
+	const char *paths[] = {"/tmp/a", "/tmp/b/"};
+	struct flat_watch *watch = NULL;
+	long i, total;
+	int ret;
+
+	until_fail = -1;
+	n_calls = 0;
+	armed = true;
+	ret = flat_watch_open(paths, 2, &watch);
+	armed = false;
+	cr_assert_eq(ret, 0);
+	flat_watch_close(watch);
+	total = n_calls;
+	for (i = 0; i < total; i++) {
+		until_fail = i;
+		n_live = 0;
+		armed = true;
+		ret = flat_watch_open(paths, 2, &watch);
+		armed = false;
+		cr_assert_eq(ret, -ENOMEM);
+		cr_assert_eq(n_live, 0);
+	}
+#else
+	cr_skip_test("malloc belongs to the sanitizer");
+#endif
+}

@@ -1,0 +1,205 @@
+/* Changes of configuration files are noticed, once each, whatever way they are made. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "control/watch.h"
+
+/* Longest wait for a change that must come; a loaded machine may be slow. */
+#define COMES_MS 5000
+/* Time in which a change that must not come would have come. */
+#define NOTHING_MS (FLAT_WATCH_QUIET_MS * 4)
+
+static char folder[64];
+static struct flat_watch *watch;
+
+static void setup(void)
+{
+	(void)snprintf(folder, sizeof(folder), "/tmp/flat-test-watch-XXXXXX");
+	cr_assert_not_null(mkdtemp(folder));
+	cr_assert_eq(chdir(folder), 0);
+}
+
+static void teardown(void)
+{
+	char command[128];
+
+	flat_watch_close(watch);
+	watch = NULL;
+	(void)snprintf(command, sizeof(command), "rm -rf '%s'", folder);
+	cr_assert_eq(system(command), 0);
+}
+
+/* Waits as an event loop does. True when a change is reported within `ms`. */
+static bool changed_within(int ms)
+{
+	struct pollfd fd = {.fd = flat_watch_fd(watch), .events = POLLIN};
+	int waited;
+
+	/* Each poll ends by an event or by the end of the time; events that do not matter may come. */
+	for (waited = 0; waited < ms; waited += 10) {
+		int n = poll(&fd, 1, 10);
+
+		cr_assert_geq(n, 0);
+		if (n > 0 && flat_watch_changed(watch))
+			return true;
+	}
+	return false;
+}
+
+static void put(const char *name, const char *text)
+{
+	FILE *f = fopen(name, "w");
+
+	cr_assert_not_null(f);
+	cr_assert_geq(fputs(text, f), 0);
+	cr_assert_eq(fclose(f), 0);
+}
+
+static void watch_one(const char *path)
+{
+	const char *paths[] = {path};
+
+	cr_assert_eq(flat_watch_open(paths, 1, &watch), 0);
+}
+
+TestSuite(watch, .init = setup, .fini = teardown, .timeout = 120);
+
+Test(watch, nothing_happens_nothing_is_said)
+{
+	put("a.yaml", "x");
+	watch_one("a.yaml");
+	cr_expect_not(changed_within(NOTHING_MS));
+}
+
+Test(watch, file_is_written_in_place)
+{
+	put("a.yaml", "x");
+	watch_one("a.yaml");
+	put("a.yaml", "y");
+	cr_expect(changed_within(COMES_MS));
+	cr_expect_not(changed_within(NOTHING_MS));
+	put("a.yaml", "z");
+	cr_expect(changed_within(COMES_MS));
+}
+
+Test(watch, file_is_replaced_by_a_rename_again_and_again)
+{
+	int i;
+
+	put("a.yaml", "x");
+	watch_one("a.yaml");
+	for (i = 0; i < 3; i++) {
+		put(".a.yaml.swp", "y");
+		cr_assert_eq(rename(".a.yaml.swp", "a.yaml"), 0);
+		cr_expect(changed_within(COMES_MS), "turn %d", i);
+		cr_expect_not(changed_within(NOTHING_MS));
+	}
+}
+
+Test(watch, file_goes_and_comes_back)
+{
+	put("a.yaml", "x");
+	watch_one("a.yaml");
+	cr_assert_eq(unlink("a.yaml"), 0);
+	cr_expect(changed_within(COMES_MS));
+	put("a.yaml", "y");
+	cr_expect(changed_within(COMES_MS));
+	put("a.yaml", "z");
+	cr_expect(changed_within(COMES_MS));
+}
+
+Test(watch, file_does_not_exist_at_first)
+{
+	watch_one("a.yaml");
+	put("a.yaml", "x");
+	cr_expect(changed_within(COMES_MS));
+}
+
+Test(watch, neighbours_of_a_file_do_not_matter)
+{
+	put("a.yaml", "x");
+	watch_one("a.yaml");
+	put("b.yaml", "x");
+	cr_expect_not(changed_within(NOTHING_MS));
+}
+
+Test(watch, folder_with_files_that_come_and_go)
+{
+	cr_assert_eq(mkdir("d", 0700), 0);
+	watch_one("d/");
+	put("d/a.yaml", "x");
+	cr_expect(changed_within(COMES_MS));
+	put("d/a.yaml", "y");
+	cr_expect(changed_within(COMES_MS));
+	cr_assert_eq(unlink("d/a.yaml"), 0);
+	cr_expect(changed_within(COMES_MS));
+	put("d/.a.yaml.swp", "x");
+	put("d/notes.txt", "x");
+	cr_expect_not(changed_within(NOTHING_MS));
+}
+
+Test(watch, folder_is_replaced_as_a_whole)
+{
+	cr_assert_eq(mkdir("d", 0700), 0);
+	watch_one("d");
+	cr_assert_eq(mkdir("new", 0700), 0);
+	put("new/a.yaml", "x");
+	cr_assert_eq(rename("d", "old"), 0);
+	cr_assert_eq(rename("new", "d"), 0);
+	cr_expect(changed_within(COMES_MS));
+	put("d/a.yaml", "y");
+	cr_expect(changed_within(COMES_MS));
+}
+
+Test(watch, kubernetes_swaps_the_data_link)
+{
+	cr_assert_eq(mkdir("d", 0700), 0);
+	cr_assert_eq(mkdir("d/..1", 0700), 0);
+	cr_assert_eq(mkdir("d/..2", 0700), 0);
+	put("d/..1/a.yaml", "x");
+	put("d/..2/a.yaml", "y");
+	cr_assert_eq(symlink("..1", "d/..data"), 0);
+	cr_assert_eq(symlink("..data/a.yaml", "d/a.yaml"), 0);
+	watch_one("d");
+	cr_assert_eq(symlink("..2", "d/..data_tmp"), 0);
+	cr_assert_eq(rename("d/..data_tmp", "d/..data"), 0);
+	cr_expect(changed_within(COMES_MS));
+	flat_watch_close(watch);
+	watch_one("d/a.yaml");
+	cr_assert_eq(symlink("..1", "d/..data_tmp"), 0);
+	cr_assert_eq(rename("d/..data_tmp", "d/..data"), 0);
+	cr_expect(changed_within(COMES_MS));
+}
+
+Test(watch, a_burst_is_one_change)
+{
+	int i;
+
+	cr_assert_eq(mkdir("d", 0700), 0);
+	watch_one("d");
+	for (i = 0; i < 50; i++) {
+		char name[32];
+
+		(void)snprintf(name, sizeof(name), "d/%d.yaml", i);
+		put(name, "x");
+	}
+	cr_expect(changed_within(COMES_MS));
+	cr_expect_not(changed_within(NOTHING_MS));
+}
+
+Test(watch, errors)
+{
+	const char *missing[] = {"no/such/folder.yaml"}, *empty[] = {""};
+
+	cr_expect_eq(flat_watch_open(missing, 1, &watch), -ENOENT);
+	cr_expect_eq(flat_watch_open(empty, 1, &watch), -ENOENT);
+	cr_expect_null(watch);
+	flat_watch_close(NULL);
+}
