@@ -1,0 +1,118 @@
+/*
+ * The host half's own objects: descriptors, sockets, the session with the offload half.
+ * docs/design/core.md, section 6, says what is shared with forked processes and what is not.
+ */
+#ifndef FLAT_HOST_HOST_H
+#define FLAT_HOST_HOST_H
+
+#include <stdbool.h>
+
+#include <flat/socket.h>
+#include <flat/unstable/preload.h>
+
+#include "base/base.h"
+#include "base/sys.h"
+#include "mesh/directory.h"
+#include "vq/attach.h"
+#include "vq/vq.h"
+
+/** A connection or a listener. In memory shared with forked processes. */
+struct flat_sock {
+	_Atomic uint32_t refs; /* descriptors of all processes; 0: free */
+	uint32_t next_free;
+	uint8_t kind; /* enum flat_fd_kind: STREAM or LISTENER */
+	_Atomic uint8_t rd_shut;
+	_Atomic uint8_t wr_shut;
+	_Atomic uint8_t dead;	    /* the anchor hung up */
+	_Atomic uint8_t nonblock;   /* O_NONBLOCK of the file description */
+	_Atomic uint8_t tx_blocked; /* a send found no room; cleared when EPOLLOUT is reported */
+	uint8_t nodelay;
+	uint8_t keepalive;
+	_Atomic int error;	/* SO_ERROR */
+	_Atomic int rst_told;	/* ECONNRESET was reported once */
+	_Atomic int rx_lock;	/* tid of the holder */
+	_Atomic int tx_lock;
+	_Atomic uint64_t seen_epoch; /* of the directory's revocations */
+	struct linger linger;
+	struct timeval sndtimeo;
+	struct flat_vq vq;
+	uint64_t conn_id;
+	uint32_t lane_bytes;
+	uint32_t reserved; /* bytes reserved by flat_send_reserve() */
+	uint32_t viewed;   /* bytes shown by flat_recv_view() */
+	int bell_fd;	   /* private fd; -1: ring on the anchor */
+	int tcp_fd;	   /* LISTENER: private duplicate of the kernel's socket */
+	int backlog;
+	struct flat_addr local;
+	struct flat_addr peer;
+	int domain;
+};
+
+/* --- fdtable.c --- */
+
+/** The socket behind a descriptor, or NULL. */
+struct flat_sock *flat_fd_sock(int fd);
+/** A new socket object with one reference, or NULL when the pool is used up. */
+struct flat_sock *flat_sock_new(enum flat_fd_kind kind);
+/** Binds a descriptor number to a socket: takes over the caller's reference. */
+void flat_fd_bind(int fd, struct flat_sock *s);
+/** Forgets what a descriptor was; its socket ends with its last reference. Does not close the fd. */
+void flat_fd_unbind(int fd);
+void flat_fd_set_kind(int fd, enum flat_fd_kind kind);
+/** Moves a descriptor out of the application's way: a private one, CLOEXEC. -1 stays -1. */
+int flat_fd_private(int fd);
+/** A private descriptor, closed. */
+void flat_fd_close_private(int fd);
+/** This thread's id, cached. */
+int flat_tid(void);
+void flat_lock(_Atomic int *lock);
+void flat_unlock(_Atomic int *lock);
+/** -1 with errno for a negative result of ours; the one place where errno is set. */
+long flat_result(long value);
+
+/* --- session.c --- */
+
+/** The directory, if an offload half is or was there; NULL: there is none, all is the kernel's. */
+const struct flat_directory *flat_session_directory(void);
+/** The same without joining anew: no system call. */
+const struct flat_directory *flat_session_known(void);
+/** Asks the offload half. fds of the answer are the caller's. 0, or a negative errno (-ECONNREFUSED: gone). */
+FLAT_MUST_CHECK int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX],
+				     size_t *n);
+/** The mapped lane of a message; lane_fd may be -1 if it is mapped already. fd stays the caller's. NULL: no. */
+const struct flat_lane *flat_session_lane(const struct flat_msg_conn *m, int lane_fd);
+
+/* --- stream.c --- */
+
+/** Events as poll() reports them for a stream (EPOLLIN ...), no system call. */
+uint32_t flat_stream_events(struct flat_sock *s);
+/** Makes a stream of a CONNECT answer or ACCEPT message; takes the bell. */
+struct flat_sock *flat_stream_new(const struct flat_msg *msg, const struct flat_lane *lane, int bell);
+/** Last reference gone: FIN or RST to the peer. */
+void flat_stream_end(struct flat_sock *s);
+/** Looks whether connections were cut since. */
+void flat_stream_check_epoch(struct flat_sock *s, int fd);
+
+/* --- wait.c --- */
+
+/** A waiter's budget. Begin, then ask after every look; false: arm and sleep. */
+struct flat_wait {
+	uint32_t looks;
+	uint32_t yields;
+	uint32_t limit;
+};
+void flat_wait_begin(struct flat_wait *w);
+bool flat_wait_again(struct flat_wait *w);
+/** How it ended: `paid` if the look found something before sleep. */
+void flat_wait_end(const struct flat_wait *w, bool paid);
+
+/* --- epoll.c --- */
+
+/** A descriptor changed from the kernel's to ours under its number. */
+void flat_epoll_converted(int fd);
+/** A descriptor was closed. */
+void flat_epoll_closed(int fd);
+/** Whether an epoll descriptor has flat members ready (for poll on it). */
+bool flat_epoll_ready(int epfd);
+
+#endif
