@@ -218,6 +218,8 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	TAILQ_INIT(&o->conns);
 	TAILQ_INIT(&o->hot);
 	TAILQ_INIT(&o->lanes);
+	/* Lane ids are remembered by applications: a successor must not repeat them. */
+	o->next_id = (uint64_t)flat_now_us() << 8;
 	o->paths = paths;
 	o->n_paths = n_paths;
 	int err = flat_loop_init(&o->loop);

@@ -35,6 +35,12 @@ static inline enum flat_fd_kind flat_fd_kind(int fd)
 /** How many descriptors are not plain kernel ones: 0 lets poll and select go straight to the kernel. */
 FLAT_API extern uint32_t flat_fd_count;
 
+/** Makes the tables; before the first call that creates a descriptor. */
+FLAT_API void flat_host_init(void);
+
+/** The address of a mesh name as text (room for 64 bytes). 0, or -1: not a name of the mesh. */
+FLAT_API int flat_mesh_address(const char *host, char text[64]);
+
 FLAT_END_DECLS
 
 #endif

@@ -1,0 +1,296 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#include "host/host.h"
+
+/* Sockets of one process and its forked children: more than a process's descriptors usually are. */
+#define POOL_SOCKS 65536U
+
+const uint8_t *flat_fd_kinds;
+uint32_t flat_fd_count;
+
+struct pool {
+	_Atomic int lock;
+	uint32_t free_head;
+	uint32_t fresh;
+	struct flat_sock socks[POOL_SOCKS];
+};
+
+static uint8_t *kinds;
+static uint32_t *indices;     /* fd -> socket index + 1 */
+static uint16_t *local_refs; /* socket -> descriptors in this process */
+static struct pool *pool;
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static __thread int my_tid;
+
+int flat_tid(void)
+{
+	if (flat_unlikely(my_tid == 0))
+		my_tid = flat_sys_gettid();
+	return my_tid;
+}
+
+void flat_lock(_Atomic int *lock)
+{
+	int me = flat_tid();
+	int free = 0;
+	while (!atomic_compare_exchange_weak_explicit(lock, &free, me, memory_order_acquire,
+						      memory_order_relaxed)) {
+		/* A signal handler of this thread, or one that was left by longjmp: see core.md, 6. */
+		if (free == me)
+			return;
+		if (free != 0)
+			flat_sys_yield();
+		free = 0;
+	}
+}
+
+void flat_unlock(_Atomic int *lock)
+{
+	atomic_store_explicit(lock, 0, memory_order_release);
+}
+
+long flat_result(long value)
+{
+	if (flat_likely(value >= 0))
+		return value;
+	errno = (int)-value;
+	return -1;
+}
+
+static void *map_zero(size_t len, int flags)
+{
+	long addr = FLAT_SYS6(SYS_mmap, 0, len, PROT_READ | PROT_WRITE,
+			      flags | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return addr < 0 && addr > -4096 ? NULL : (void *)addr;
+}
+
+static void in_child(void)
+{
+	my_tid = 0;
+	/* The child holds every descriptor once more. */
+	for (uint32_t i = 0; i < POOL_SOCKS && i < pool->fresh; i++) {
+		if (local_refs[i])
+			atomic_fetch_add(&pool->socks[i].refs, local_refs[i]);
+	}
+}
+
+static void make(void)
+{
+	kinds = map_zero(FLAT_FD_KINDS, MAP_PRIVATE);
+	indices = map_zero(FLAT_FD_KINDS * sizeof(*indices), MAP_PRIVATE);
+	local_refs = map_zero(POOL_SOCKS * sizeof(*local_refs), MAP_PRIVATE);
+	pool = map_zero(sizeof(*pool), MAP_SHARED);
+	if (!kinds || !indices || !local_refs || !pool)
+		return;
+	(void)pthread_atfork(NULL, NULL, in_child);
+	flat_fd_kinds = kinds;
+}
+
+void flat_host_init(void)
+{
+	if (flat_unlikely(!flat_fd_kinds))
+		pthread_once(&once, make);
+}
+
+struct flat_sock *flat_fd_sock(int fd)
+{
+	enum flat_fd_kind kind = flat_fd_kind(fd);
+	if (kind != FLAT_FD_STREAM && kind != FLAT_FD_LISTENER)
+		return NULL;
+	return &pool->socks[indices[fd] - 1];
+}
+
+struct flat_sock *flat_sock_new(enum flat_fd_kind kind)
+{
+	flat_lock(&pool->lock);
+	uint32_t i = pool->free_head;
+	if (i != 0)
+		pool->free_head = pool->socks[i - 1].next_free;
+	else if (pool->fresh < POOL_SOCKS)
+		i = ++pool->fresh;
+	flat_unlock(&pool->lock);
+	if (i == 0)
+		return NULL;
+	struct flat_sock *s = &pool->socks[i - 1];
+	memset(s, 0, sizeof(*s));
+	atomic_store(&s->refs, 1);
+	s->kind = (uint8_t)kind;
+	s->bell_fd = s->tcp_fd = -1;
+	local_refs[i - 1] = 1;
+	return s;
+}
+
+void flat_fd_set_kind(int fd, enum flat_fd_kind kind)
+{
+	if (!kinds || (unsigned int)fd >= FLAT_FD_KINDS)
+		return;
+	uint8_t old = kinds[fd];
+	__atomic_store_n(&kinds[fd], (uint8_t)kind, __ATOMIC_RELEASE);
+	if (old == FLAT_FD_KERNEL && kind != FLAT_FD_KERNEL)
+		__atomic_fetch_add(&flat_fd_count, 1, __ATOMIC_RELAXED);
+	else if (old != FLAT_FD_KERNEL && kind == FLAT_FD_KERNEL)
+		__atomic_fetch_sub(&flat_fd_count, 1, __ATOMIC_RELAXED);
+}
+
+void flat_fd_bind(int fd, struct flat_sock *s)
+{
+	indices[fd] = (uint32_t)(s - pool->socks) + 1;
+	flat_fd_set_kind(fd, (enum flat_fd_kind)s->kind);
+}
+
+/* One more descriptor for the socket behind `from`. */
+static void sock_get(struct flat_sock *s)
+{
+	atomic_fetch_add(&s->refs, 1);
+	local_refs[s - pool->socks]++;
+}
+
+static void sock_put(struct flat_sock *s)
+{
+	uint32_t i = (uint32_t)(s - pool->socks);
+	bool last_here = --local_refs[i] == 0;
+	int bell = s->bell_fd;
+	int tcp = s->tcp_fd;
+	if (atomic_fetch_sub(&s->refs, 1) == 1) {
+		if (s->kind == FLAT_FD_STREAM)
+			flat_stream_end(s);
+		flat_lock(&pool->lock);
+		s->next_free = pool->free_head;
+		pool->free_head = i + 1;
+		flat_unlock(&pool->lock);
+	}
+	if (last_here) {
+		flat_fd_close_private(bell);
+		flat_fd_close_private(tcp);
+	}
+}
+
+void flat_fd_unbind(int fd)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	enum flat_fd_kind kind = flat_fd_kind(fd);
+	if (kind == FLAT_FD_KERNEL)
+		return;
+	flat_epoll_closed(fd);
+	flat_fd_set_kind(fd, FLAT_FD_KERNEL);
+	indices[fd] = 0;
+	if (s)
+		sock_put(s);
+}
+
+int flat_fd_private(int fd)
+{
+	static const int bases[] = {900000, 60000, 15000, 3500, 900, 200};
+	int high = -EINVAL;
+	if (fd < 0)
+		return fd;
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(bases) && high < 0; i++)
+		high = flat_sys_fcntl(fd, F_DUPFD_CLOEXEC, bases[i]);
+	if (high >= 0) {
+		flat_sys_close(fd);
+		fd = high;
+	}
+	flat_fd_set_kind(fd, FLAT_FD_PRIVATE);
+	return fd;
+}
+
+void flat_fd_close_private(int fd)
+{
+	if (fd < 0)
+		return;
+	flat_fd_set_kind(fd, FLAT_FD_KERNEL);
+	flat_sys_close(fd);
+}
+
+/* --- the calls that make and end descriptor numbers --- */
+
+int flat_close(int fd)
+{
+	enum flat_fd_kind kind = flat_fd_kind(fd);
+	if (kind == FLAT_FD_PRIVATE)
+		return (int)flat_result(-EBADF);
+	flat_fd_unbind(fd);
+	return (int)flat_result(flat_sys_close(fd));
+}
+
+int flat_close_range(unsigned int first, unsigned int last, int flags)
+{
+	if (first > last)
+		return (int)flat_result(-EINVAL);
+	if (flags & 4 /* CLOSE_RANGE_CLOEXEC */)
+		return (int)flat_result(FLAT_SYS3(SYS_close_range, first, last, flags));
+	/* Around what is ours: private descriptors stay. */
+	unsigned int from = first;
+	long err = 0;
+	for (unsigned int fd = first; fd <= last && fd < FLAT_FD_KINDS && flat_fd_kinds; fd++) {
+		enum flat_fd_kind kind = flat_fd_kind((int)fd);
+		if (kind == FLAT_FD_KERNEL)
+			continue;
+		if (kind != FLAT_FD_PRIVATE) {
+			flat_fd_unbind((int)fd);
+			continue;
+		}
+		if (fd > from)
+			err = FLAT_SYS3(SYS_close_range, from, fd - 1, flags);
+		from = fd + 1;
+	}
+	if (from <= last)
+		err = FLAT_SYS3(SYS_close_range, from, last, flags);
+	return (int)flat_result(err);
+}
+
+/* `to` is now a duplicate of `from` in the kernel: the same in our table. */
+static void duplicated(int from, int to)
+{
+	struct flat_sock *s = flat_fd_sock(from);
+	flat_fd_unbind(to);
+	if (s) {
+		sock_get(s);
+		flat_fd_bind(to, s);
+	} else if (flat_fd_kind(from) == FLAT_FD_CANDIDATE) {
+		flat_fd_set_kind(to, FLAT_FD_CANDIDATE);
+	}
+}
+
+int flat_dup(int fd)
+{
+	int to = (int)FLAT_SYS1(SYS_dup, fd);
+	if (to >= 0)
+		duplicated(fd, to);
+	return (int)flat_result(to);
+}
+
+int flat_dup2(int fd, int to)
+{
+	if (fd == to)
+		return (int)flat_result(flat_sys_fcntl(fd, F_GETFD, 0) < 0 ? -EBADF : fd);
+	return flat_dup3(fd, to, 0);
+}
+
+int flat_dup3(int fd, int to, int flags)
+{
+	if (flat_fd_kind(to) == FLAT_FD_PRIVATE)
+		return (int)flat_result(-EBADF);
+	if (flat_sys_fcntl(fd, F_GETFD, 0) >= 0 && fd != to)
+		flat_fd_unbind(to);
+	int err = flat_sys_dup3(fd, to, flags);
+	if (err >= 0)
+		duplicated(fd, to);
+	return (int)flat_result(err);
+}
+
+int flat_fcntl(int fd, int cmd, long arg)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	int ret = flat_sys_fcntl(fd, cmd, arg);
+	if (ret >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC))
+		duplicated(fd, ret);
+	if (ret >= 0 && s && cmd == F_SETFL)
+		atomic_store(&s->nonblock, (arg & O_NONBLOCK) != 0);
+	return (int)flat_result(ret);
+}

@@ -1,0 +1,233 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "host/host.h"
+
+/* Lanes of one process: with 64 slots each, far more than its descriptors. */
+#define LANES_MAX 4096
+/* How often a missing offload half is looked for again, ms. */
+#define RETRY_MS 200
+
+struct lane_entry {
+	uint64_t id;
+	struct flat_lane lane;
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static int control_fd = -1;
+static pid_t control_pid;
+static uint32_t next_seq;
+static bool ever_joined;
+static int64_t last_try_ms;
+static struct flat_directory directory;
+static struct lane_entry *lanes[LANES_MAX];
+static uint32_t n_lanes;
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+	FLAT_SYS2(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static int connect_to(const char *path)
+{
+	struct sockaddr_un un = {.sun_family = AF_UNIX};
+	struct timeval limit = {.tv_sec = FLAT_REPLY_TIMEOUT_MS / 1000};
+	struct ucred cred;
+	socklen_t len = sizeof(cred);
+	if (strlen(path) >= sizeof(un.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(un.sun_path, path, strlen(path) + 1);
+	int fd = flat_sys_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	int err = flat_sys_connect(fd, (struct sockaddr *)&un, sizeof(un));
+	/* Only root or ourselves may say what our connections are. */
+	if (err == 0 && (flat_sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 ||
+			 (cred.uid != 0 && cred.uid != getuid())))
+		err = -EPERM;
+	if (err == 0)
+		err = flat_sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+	if (err != 0) {
+		flat_sys_close(fd);
+		return err;
+	}
+	return flat_fd_private(fd);
+}
+
+static int exchange(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX], size_t *n)
+{
+	uint32_t seq = ++next_seq;
+	msg->seq = seq;
+	int err;
+	do
+		err = flat_msg_send(control_fd, msg, &send_fd, send_fd >= 0 ? 1 : 0, 0);
+	while (err == -EINTR);
+	while (err == 0) {
+		do
+			err = flat_msg_recv(control_fd, msg, fds, n, 0);
+		while (err == -EINTR);
+		if (err == 0 && msg->seq == seq)
+			return 0;
+		/* An answer that somebody gave up waiting for: what it brought is not taken. */
+		if (err == 0)
+			flat_msg_close_fds(fds, *n);
+	}
+	return err;
+}
+
+static int hello(void)
+{
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	flat_msg_init(&msg, FLAT_MSG_HELLO, 0);
+	int err = exchange(&msg, -1, fds, &n);
+	if (err != 0)
+		return err;
+	int fd = flat_msg_fd(&msg, fds, FLAT_FD_DIRECTORY);
+	flat_msg_close_fds(fds, n);
+	struct flat_directory dir;
+	err = fd < 0 ? -EPROTO : flat_directory_map(&dir, fd, msg.body.hello.directory_len);
+	if (fd >= 0)
+		flat_sys_close(fd);
+	/* An older mapping stays: other threads may be looking at it. A restart costs 32 MiB of address space. */
+	if (err == 0)
+		directory = dir;
+	return err;
+}
+
+static void drop(void)
+{
+	if (control_pid == flat_sys_getpid())
+		flat_fd_close_private(control_fd);
+	control_fd = -1;
+}
+
+/* Joined, or a negative errno. Under the lock. */
+static int join(bool patient)
+{
+	char path[108];
+	if (control_fd >= 0 && control_pid == flat_sys_getpid())
+		return 0;
+	/* A forked child has its parent's number: it says HELLO itself, as another process. */
+	if (control_fd >= 0)
+		flat_fd_close_private(control_fd);
+	control_fd = -1;
+	int64_t now = now_ms();
+	if (!patient && last_try_ms != 0 && now - last_try_ms < RETRY_MS &&
+	    control_pid == flat_sys_getpid())
+		return -ECONNREFUSED;
+	last_try_ms = now;
+	control_pid = flat_sys_getpid();
+	if (getauxval(AT_SECURE))
+		return -EPERM;
+	const char *env = secure_getenv("FLAT_CONTROL");
+	int fd;
+	if (env) {
+		fd = connect_to(env);
+	} else {
+		fd = connect_to(FLAT_CONTROL_PATH);
+		const char *dir = fd < 0 ? secure_getenv("XDG_RUNTIME_DIR") : NULL;
+		if (dir && strlen(dir) < sizeof(path) - 32) {
+			memcpy(path, dir, strlen(dir) + 1);
+			fd = connect_to(strcat(path, "/flat/control.sock"));
+		}
+	}
+	if (fd < 0)
+		return fd;
+	control_fd = fd;
+	int err = hello();
+	if (err != 0)
+		drop();
+	else
+		ever_joined = true;
+	return err;
+}
+
+static void in_child(void)
+{
+	pthread_mutex_init(&lock, NULL);
+}
+
+static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
+
+static void register_fork(void)
+{
+	(void)pthread_atfork(NULL, NULL, in_child);
+}
+
+const struct flat_directory *flat_session_directory(void)
+{
+	pthread_once(&fork_once, register_fork);
+	if (flat_unlikely(control_fd < 0 || control_pid != flat_sys_getpid())) {
+		pthread_mutex_lock(&lock);
+		(void)!join(false);
+		pthread_mutex_unlock(&lock);
+	}
+	return ever_joined ? &directory : NULL;
+}
+
+const struct flat_directory *flat_session_known(void)
+{
+	return ever_joined ? &directory : NULL;
+}
+
+int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX], size_t *n)
+{
+	struct flat_msg saved = *msg;
+	int err = -ECONNREFUSED;
+	pthread_once(&fork_once, register_fork);
+	pthread_mutex_lock(&lock);
+	/* Twice: the first may meet the socket of an offload half that has ended. */
+	for (int tries = 0; tries < 2; tries++) {
+		err = join(tries > 0);
+		if (err != 0)
+			break;
+		*msg = saved;
+		err = exchange(msg, send_fd, fds, n);
+		if (err == 0 || err == -EAGAIN)
+			break;
+		drop();
+	}
+	pthread_mutex_unlock(&lock);
+	if (err == -EAGAIN)
+		return -ETIMEDOUT;
+	return err == 0 ? 0 : -ECONNREFUSED;
+}
+
+const struct flat_lane *flat_session_lane(const struct flat_msg_conn *m, int lane_fd)
+{
+	const struct flat_lane *found = NULL;
+	if (!flat_lane_geometry_valid(&m->geo) || m->slot >= m->geo.slots || m->side > 1)
+		return NULL;
+	pthread_mutex_lock(&lock);
+	/* Ids of another offload half may repeat: a descriptor that came along is the better word. */
+	for (uint32_t i = 0; i < n_lanes && !found; i++) {
+		if (lanes[i]->id == m->lane_id)
+			found = &lanes[i]->lane;
+	}
+	if (!found && lane_fd >= 0 && n_lanes < LANES_MAX) {
+		struct lane_entry *e = calloc(1, sizeof(*e));
+		if (e && flat_lane_map(&e->lane, lane_fd, &m->geo, 1) == 0) {
+			e->id = m->lane_id;
+			lanes[n_lanes++] = e;
+			found = &e->lane;
+		} else {
+			free(e);
+		}
+	}
+	pthread_mutex_unlock(&lock);
+	if (found && memcmp(&found->geo, &m->geo, sizeof(m->geo)) != 0)
+		return NULL;
+	return found;
+}

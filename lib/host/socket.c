@@ -1,0 +1,502 @@
+/* How a socket becomes flat: socket, connect, listen, accept; names of it and its options. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+
+#include <linux/sockios.h>
+
+#include "host/host.h"
+
+int flat_socket(int domain, int type, int protocol)
+{
+	int fd = flat_sys_socket(domain, type, protocol);
+	if (fd < 0)
+		return (int)flat_result(fd);
+	flat_host_init();
+	/* The number was in use by us: closed by a call that no hook saw. */
+	flat_fd_unbind(fd);
+	if ((domain == AF_INET || domain == AF_INET6) &&
+	    (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM &&
+	    (protocol == 0 || protocol == IPPROTO_TCP))
+		flat_fd_set_kind(fd, FLAT_FD_CANDIDATE);
+	return fd;
+}
+
+int flat_bind(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	if (flat_fd_sock(fd))
+		return (int)flat_result(-EINVAL);
+	return (int)flat_result(FLAT_SYS3(SYS_bind, fd, addr, len));
+}
+
+static void copy_option(int from, int to, int name)
+{
+	struct timeval tv;
+	socklen_t len = sizeof(tv);
+	if (flat_sys_getsockopt(from, SOL_SOCKET, name, &tv, &len) == 0 && (tv.tv_sec || tv.tv_usec))
+		(void)flat_sys_setsockopt(to, SOL_SOCKET, name, &tv, len);
+}
+
+static int get_int(int fd, int level, int name)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+	return flat_sys_getsockopt(fd, level, name, &value, &len) == 0 ? value : 0;
+}
+
+/* The anchor takes the place of the kernel's socket under its number, with what was set on that. */
+static int replace(int fd, int anchor, struct flat_sock *s)
+{
+	int fl = flat_sys_fcntl(fd, F_GETFL, 0);
+	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
+	socklen_t len = sizeof(s->sndtimeo);
+	socklen_t linger_len = sizeof(s->linger);
+	s->domain = get_int(fd, SOL_SOCKET, SO_DOMAIN);
+	s->nodelay = get_int(fd, IPPROTO_TCP, TCP_NODELAY) != 0;
+	s->keepalive = get_int(fd, SOL_SOCKET, SO_KEEPALIVE) != 0;
+	(void)flat_sys_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &s->sndtimeo, &len);
+	(void)flat_sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &s->linger, &linger_len);
+	copy_option(fd, anchor, SO_RCVTIMEO);
+	if (fl & O_NONBLOCK)
+		(void)flat_sys_fcntl(anchor, F_SETFL, O_NONBLOCK);
+	atomic_store(&s->nonblock, (fl & O_NONBLOCK) != 0);
+	int err = flat_sys_dup3(anchor, fd, cloexec ? O_CLOEXEC : 0);
+	flat_sys_close(anchor);
+	if (err < 0)
+		return err;
+	flat_fd_bind(fd, s);
+	flat_epoll_converted(fd);
+	return 0;
+}
+
+static int connect_kernel(int fd, const struct flat_addr *peer, const struct sockaddr *addr,
+			  socklen_t len)
+{
+	struct sockaddr_storage ss;
+	struct flat_addr to = *peer;
+	flat_fd_set_kind(fd, FLAT_FD_KERNEL);
+	if (to.family == 0)
+		return (int)flat_result(flat_sys_connect(fd, addr, len));
+	if (addr->sa_family == AF_INET6 && to.family == AF_INET) {
+		memmove(to.ip + 12, to.ip, 4);
+		memset(to.ip, 0, 10);
+		memset(to.ip + 10, 0xff, 2);
+		to.family = AF_INET6;
+	}
+	socklen_t n = flat_addr_to_sockaddr(&to, &ss);
+	return (int)flat_result(flat_sys_connect(fd, (struct sockaddr *)&ss, n));
+}
+
+static int become_stream(int fd, const struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], size_t n)
+{
+	struct flat_msg_conn m = msg->body.conn;
+	int anchor = flat_msg_fd(msg, fds, FLAT_FD_ANCHOR);
+	int bell = flat_msg_fd(msg, fds, FLAT_FD_BELL);
+	int lane_fd = flat_msg_fd(msg, fds, FLAT_FD_LANE);
+	const struct flat_lane *lane = flat_session_lane(&m, lane_fd);
+	flat_msg_close_fds(fds, n);
+	if (lane_fd >= 0)
+		flat_sys_close(lane_fd);
+	struct flat_sock *s = lane && anchor >= 0 ? flat_stream_new(msg, lane, bell) : NULL;
+	if (!s) {
+		if (anchor >= 0)
+			flat_sys_close(anchor);
+		if (bell >= 0)
+			flat_sys_close(bell);
+		return -ENOMEM;
+	}
+	int err;
+	if (s->bell_fd < 0) {
+		/* The offload half is the peer: its end of the anchor is where it listens. */
+		s->bell_fd = flat_fd_private(flat_sys_fcntl(anchor, F_DUPFD_CLOEXEC, 0));
+		s->vq.bell_fd = s->bell_fd;
+	}
+	err = replace(fd, anchor, s);
+	return err;
+}
+
+int flat_connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	struct flat_msg msg;
+	struct flat_addr to;
+	if (s)
+		return (int)flat_result(addr->sa_family == AF_UNSPEC ? -EAFNOSUPPORT : -EISCONN);
+	const struct flat_directory *dir;
+	if (flat_fd_kind(fd) != FLAT_FD_CANDIDATE || flat_addr_from_sockaddr(&to, addr, len) != 0 ||
+	    !(dir = flat_session_directory()) ||
+	    (flat_directory_find_addr(dir, &to) == FLAT_DIRECTORY_NONE &&
+	     !(flat_directory_flags(dir) & FLAT_DIRECTORY_ASK_ALL)))
+		return (int)flat_result(flat_sys_connect(fd, addr, len));
+	struct sockaddr_storage ss;
+	socklen_t ss_len = sizeof(ss);
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	flat_msg_init(&msg, FLAT_MSG_CONNECT, 0);
+	msg.body.connect.to = to;
+	if (flat_sys_getsockname(fd, (struct sockaddr *)&ss, &ss_len) == 0 &&
+	    flat_addr_from_sockaddr(&msg.body.connect.from, (struct sockaddr *)&ss, ss_len) == 0 &&
+	    msg.body.connect.from.port == 0)
+		msg.body.connect.from.family = 0;
+	int err = flat_session_ask(&msg, -1, fds, &n);
+	if (err != 0)
+		return (int)flat_result(err);
+	if (msg.status != 0 || msg.body.conn.path == FLAT_CONN_KERNEL) {
+		flat_msg_close_fds(fds, n);
+		if (msg.status != 0)
+			return (int)flat_result(msg.status < 0 ? msg.status : -ECONNREFUSED);
+		return connect_kernel(fd, &msg.body.conn.peer, addr, len);
+	}
+	bool nonblock = (flat_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK) != 0;
+	err = become_stream(fd, &msg, fds, n);
+	if (err == 0 && nonblock)
+		err = -EINPROGRESS;
+	return (int)flat_result(err);
+}
+
+/* --- listeners --- */
+
+static int ask_listen(int tcp_fd, int backlog, int *anchor)
+{
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	flat_msg_init(&msg, FLAT_MSG_LISTEN, 0);
+	msg.fds = FLAT_FD_TCP;
+	msg.body.listen.backlog = (uint32_t)(backlog < 0 ? SOMAXCONN : backlog);
+	int err = flat_session_ask(&msg, tcp_fd, fds, &n);
+	if (err != 0)
+		return err;
+	*anchor = flat_msg_fd(&msg, fds, FLAT_FD_ANCHOR);
+	flat_msg_close_fds(fds, n);
+	return *anchor < 0 ? (msg.status < 0 ? msg.status : -EPROTO) : 0;
+}
+
+int flat_listen(int fd, int backlog)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	int anchor;
+	if (s)
+		return (int)flat_result(s->kind == FLAT_FD_LISTENER ? 0 : -EINVAL);
+	long err = FLAT_SYS2(SYS_listen, fd, backlog);
+	if (err < 0 || flat_fd_kind(fd) != FLAT_FD_CANDIDATE || !flat_session_directory())
+		return (int)flat_result(err);
+	/* What the offload half does not take stays a listener of the kernel's. */
+	if (ask_listen(fd, backlog, &anchor) != 0)
+		return 0;
+	s = flat_sock_new(FLAT_FD_LISTENER);
+	if (!s) {
+		flat_sys_close(anchor);
+		return 0;
+	}
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	if (flat_sys_getsockname(fd, (struct sockaddr *)&ss, &len) == 0)
+		(void)!flat_addr_from_sockaddr(&s->local, (struct sockaddr *)&ss, len);
+	s->backlog = backlog;
+	s->tcp_fd = flat_fd_private(flat_sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
+	return (int)flat_result(replace(fd, anchor, s));
+}
+
+/* The offload half ended: registers with its successor. 0 when the descriptor is a listener again. */
+static int listen_again(int fd, struct flat_sock *s)
+{
+	int anchor;
+	int err = s->tcp_fd < 0 ? -EINVAL : ask_listen(s->tcp_fd, s->backlog, &anchor);
+	if (err != 0)
+		return err;
+	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
+	if (atomic_load(&s->nonblock))
+		(void)flat_sys_fcntl(anchor, F_SETFL, O_NONBLOCK);
+	err = flat_sys_dup3(anchor, fd, cloexec ? O_CLOEXEC : 0);
+	flat_sys_close(anchor);
+	if (err >= 0)
+		flat_epoll_converted(fd);
+	return err < 0 ? err : 0;
+}
+
+static int wait_successor(int fd, struct flat_sock *s)
+{
+	struct timespec pause = {.tv_nsec = 100000000};
+	for (;;) {
+		if (listen_again(fd, s) == 0)
+			return 0;
+		if (atomic_load(&s->nonblock))
+			return -EAGAIN;
+		int err = (int)FLAT_SYS2(SYS_nanosleep, &pause, NULL);
+		if (err < 0)
+			return err;
+	}
+}
+
+static void name_out(const struct flat_addr *a, int domain, struct sockaddr *addr, socklen_t *len)
+{
+	struct sockaddr_storage ss;
+	struct flat_addr shown = *a;
+	if (!addr || !len)
+		return;
+	if (domain == AF_INET6 && shown.family == AF_INET) {
+		memmove(shown.ip + 12, shown.ip, 4);
+		memset(shown.ip, 0, 10);
+		memset(shown.ip + 10, 0xff, 2);
+		shown.family = AF_INET6;
+	}
+	socklen_t n = flat_addr_to_sockaddr(&shown, &ss);
+	memcpy(addr, &ss, *len < n ? *len : n);
+	*len = n;
+}
+
+static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock **out)
+{
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	int err;
+	for (;;) {
+		struct flat_wait w;
+		flat_wait_begin(&w);
+		do
+			err = flat_msg_recv(fd, &msg, fds, &n, MSG_DONTWAIT);
+		while (err == -EAGAIN && !atomic_load(&l->nonblock) && flat_wait_again(&w));
+		flat_wait_end(&w, err == 0);
+		if (err == -EAGAIN && !atomic_load(&l->nonblock))
+			err = flat_msg_recv(fd, &msg, fds, &n, 0);
+		if (err == -ENOTCONN)
+			err = wait_successor(fd, l);
+		else if (err != -EPROTO)
+			break;
+		if (err < 0)
+			return err;
+	}
+	if (err != 0)
+		return err;
+	int anchor = flat_msg_fd(&msg, fds, FLAT_FD_ANCHOR);
+	int bell = flat_msg_fd(&msg, fds, FLAT_FD_BELL);
+	int lane_fd = flat_msg_fd(&msg, fds, FLAT_FD_LANE);
+	const struct flat_lane *lane = flat_session_lane(&msg.body.conn, lane_fd);
+	flat_msg_close_fds(fds, n);
+	if (lane_fd >= 0)
+		flat_sys_close(lane_fd);
+	flat_fd_unbind(anchor);
+	struct flat_sock *s = lane ? flat_stream_new(&msg, lane, bell) : NULL;
+	if (!s) {
+		flat_sys_close(anchor);
+		return -ECONNABORTED;
+	}
+	if (s->bell_fd < 0) {
+		s->bell_fd = flat_fd_private(flat_sys_fcntl(anchor, F_DUPFD_CLOEXEC, 0));
+		s->vq.bell_fd = s->bell_fd;
+	}
+	s->domain = l->domain;
+	s->nodelay = l->nodelay;
+	s->keepalive = l->keepalive;
+	s->linger = l->linger;
+	s->sndtimeo = l->sndtimeo;
+	if (!(flags & SOCK_CLOEXEC))
+		(void)flat_sys_fcntl(anchor, F_SETFD, 0);
+	if (flags & SOCK_NONBLOCK) {
+		(void)flat_sys_fcntl(anchor, F_SETFL, O_NONBLOCK);
+		atomic_store(&s->nonblock, 1);
+	}
+	flat_fd_bind(anchor, s);
+	*out = s;
+	return anchor;
+}
+
+int flat_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	struct flat_sock *l = flat_fd_sock(fd);
+	struct flat_sock *s = NULL;
+	if (!l) {
+		int got = (int)FLAT_SYS4(SYS_accept4, fd, addr, len, flags);
+		if (got >= 0)
+			flat_fd_unbind(got);
+		return (int)flat_result(got);
+	}
+	if (l->kind != FLAT_FD_LISTENER || (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)))
+		return (int)flat_result(-EINVAL);
+	int got = take_accept(fd, l, flags, &s);
+	if (got >= 0)
+		name_out(&s->peer, s->domain, addr, len);
+	return (int)flat_result(got);
+}
+
+int flat_accept(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	return flat_accept4(fd, addr, len, 0);
+}
+
+/* --- names and options --- */
+
+int flat_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s)
+		return (int)flat_result(flat_sys_getsockname(fd, addr, len));
+	name_out(&s->local, s->domain, addr, len);
+	return 0;
+}
+
+int flat_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s)
+		return (int)flat_result(FLAT_SYS3(SYS_getpeername, fd, addr, len));
+	if (s->kind == FLAT_FD_LISTENER)
+		return (int)flat_result(-ENOTCONN);
+	name_out(&s->peer, s->domain, addr, len);
+	return 0;
+}
+
+static int give(void *value, socklen_t *len, const void *from, socklen_t size)
+{
+	if (*len > size)
+		*len = size;
+	memcpy(value, from, *len);
+	return 0;
+}
+
+static int give_int(void *value, socklen_t *len, int n)
+{
+	return give(value, len, &n, sizeof(n));
+}
+
+static int get_tcp(const struct flat_sock *s, int name, void *value, socklen_t *len)
+{
+	struct tcp_info info = {.tcpi_state = s->kind == FLAT_FD_LISTENER ? TCP_LISTEN
+								   : TCP_ESTABLISHED,
+				.tcpi_snd_mss = 32768,
+				.tcpi_rcv_mss = 32768,
+				.tcpi_snd_cwnd = 10,
+				.tcpi_pmtu = 65535};
+	switch (name) {
+	case TCP_NODELAY:
+		return give_int(value, len, s->nodelay);
+	case TCP_INFO:
+		return give(value, len, &info, sizeof(info));
+	case TCP_MAXSEG:
+		return give_int(value, len, 32768);
+	default:
+		return give_int(value, len, 0);
+	}
+}
+
+int flat_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s)
+		return (int)flat_result(flat_sys_getsockopt(fd, level, name, value, len));
+	if (level == IPPROTO_TCP)
+		return get_tcp(s, name, value, len);
+	if (level != SOL_SOCKET)
+		return give_int(value, len, 0);
+	switch (name) {
+	case SO_ERROR:
+		return give_int(value, len, atomic_exchange(&s->error, 0));
+	case SO_TYPE:
+		return give_int(value, len, SOCK_STREAM);
+	case SO_DOMAIN:
+		return give_int(value, len, s->domain);
+	case SO_PROTOCOL:
+		return give_int(value, len, IPPROTO_TCP);
+	case SO_ACCEPTCONN:
+		return give_int(value, len, s->kind == FLAT_FD_LISTENER);
+	case SO_KEEPALIVE:
+		return give_int(value, len, s->keepalive);
+	case SO_LINGER:
+		return give(value, len, &s->linger, sizeof(s->linger));
+	case SO_SNDTIMEO:
+		return give(value, len, &s->sndtimeo, sizeof(s->sndtimeo));
+	default:
+		/* Kept by the anchor, a socket of the kernel's. */
+		return (int)flat_result(flat_sys_getsockopt(fd, level, name, value, len));
+	}
+}
+
+int flat_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	int n = 0;
+	if (!s)
+		return (int)flat_result(flat_sys_setsockopt(fd, level, name, value, len));
+	if (value && len >= sizeof(n))
+		memcpy(&n, value, sizeof(n));
+	if (level == IPPROTO_TCP) {
+		if (name == TCP_NODELAY)
+			s->nodelay = n != 0;
+		return 0;
+	}
+	if (level != SOL_SOCKET)
+		return 0;
+	switch (name) {
+	case SO_KEEPALIVE:
+		s->keepalive = n != 0;
+		return 0;
+	case SO_LINGER:
+		if (len < sizeof(s->linger))
+			return (int)flat_result(-EINVAL);
+		memcpy(&s->linger, value, sizeof(s->linger));
+		return 0;
+	case SO_SNDTIMEO:
+		if (len < sizeof(s->sndtimeo))
+			return (int)flat_result(-EINVAL);
+		memcpy(&s->sndtimeo, value, sizeof(s->sndtimeo));
+		return 0;
+	case SO_SNDBUF:
+	case SO_RCVBUF:
+		/* Sizes are the ring's; the anchor carries bells only and must keep its own. */
+		return 0;
+	default:
+		return (int)flat_result(flat_sys_setsockopt(fd, level, name, value, len));
+	}
+}
+
+int flat_ioctl(int fd, unsigned long request, void *arg)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s || request == FIOCLEX || request == FIONCLEX)
+		return (int)flat_result(FLAT_SYS3(SYS_ioctl, fd, request, arg));
+	if (request == FIONBIO) {
+		atomic_store(&s->nonblock, *(int *)arg != 0);
+		return (int)flat_result(FLAT_SYS3(SYS_ioctl, fd, request, arg));
+	}
+	if (s->kind == FLAT_FD_LISTENER)
+		return (int)flat_result(-EINVAL);
+	if (request == FIONREAD || request == SIOCOUTQ) {
+		ssize_t n = request == FIONREAD ? flat_ring_pending(&s->vq.rx)
+						: flat_ring_unsent(&s->vq.tx);
+		*(int *)arg = n > 0 ? (int)n : 0;
+		return 0;
+	}
+	if (request == SIOCATMARK) {
+		*(int *)arg = 0;
+		return 0;
+	}
+	return (int)flat_result(-ENOTTY);
+}
+
+int flat_mesh_address(const char *host, char text[64])
+{
+	struct flat_addr addr;
+	flat_host_init();
+	const struct flat_directory *dir = host ? flat_session_directory() : NULL;
+	if (!dir || flat_directory_find_name(dir, host, &addr) != 0)
+		return -1;
+	return inet_ntop(addr.family, addr.ip, text, 64) ? 0 : -1;
+}
+
+int flat_getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+		     struct addrinfo **res)
+{
+	char text[64];
+	return getaddrinfo(flat_mesh_address(node, text) == 0 ? text : node, service, hints, res);
+}
+
+void flat_freeaddrinfo(struct addrinfo *res)
+{
+	freeaddrinfo(res);
+}

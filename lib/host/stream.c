@@ -1,0 +1,612 @@
+/* Bytes of a connected flat socket: send, receive, shut down, end. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "host/host.h"
+
+struct flat_sock *flat_stream_new(const struct flat_msg *msg, const struct flat_lane *lane, int bell)
+{
+	const struct flat_msg_conn *m = &msg->body.conn;
+	struct flat_sock *s = flat_sock_new(FLAT_FD_STREAM);
+	if (!s)
+		return NULL;
+	s->bell_fd = flat_fd_private(bell);
+	s->conn_id = m->conn_id;
+	s->local = m->local;
+	s->peer = m->peer;
+	s->domain = m->local.family;
+	flat_vq_init(&s->vq, &flat_vq_shm, lane, m->slot, (enum flat_side)m->side, -1, s->bell_fd);
+	const struct flat_directory *dir = flat_session_directory();
+	if (dir)
+		atomic_store(&s->seen_epoch, flat_directory_revoke_epoch(dir));
+	return s;
+}
+
+void flat_stream_end(struct flat_sock *s)
+{
+	bool unread = flat_ring_moved(&s->vq.rx);
+	bool hard = s->linger.l_onoff && s->linger.l_linger == 0;
+	if (!atomic_load(&s->wr_shut) || unread || hard)
+		flat_vq_end_tx(&s->vq, unread || hard ? FLAT_PROD_RST : FLAT_PROD_FIN);
+	flat_vq_end_rx(&s->vq, FLAT_CONS_CLOSED);
+}
+
+static bool anchor_hung_up(int fd)
+{
+	struct pollfd p = {.fd = fd};
+	struct timespec zero = {0};
+	return flat_sys_ppoll(&p, 1, &zero, NULL) == 1 && (p.revents & (POLLHUP | POLLERR));
+}
+
+/* The anchor is gone: why, says the offload half if it is there. */
+static void died(struct flat_sock *s)
+{
+	if (atomic_exchange(&s->dead, 1))
+		return;
+	uint32_t flags = flat_vq_peer_prod_flags(&s->vq);
+	if ((flags & FLAT_PROD_FIN) && !(flags & FLAT_PROD_RST))
+		return;
+	atomic_store(&s->error, ECONNRESET);
+}
+
+void flat_stream_check_epoch(struct flat_sock *s, int fd)
+{
+	const struct flat_directory *dir = flat_session_known();
+	uint64_t now = dir ? flat_directory_revoke_epoch(dir) : 0;
+	if (flat_likely(now == atomic_load_explicit(&s->seen_epoch, memory_order_relaxed)))
+		return;
+	atomic_store_explicit(&s->seen_epoch, now, memory_order_relaxed);
+	if (anchor_hung_up(fd))
+		died(s);
+}
+
+static bool reset_by_peer(struct flat_sock *s)
+{
+	return (flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST) || atomic_load(&s->error);
+}
+
+/* ECONNRESET once, then what an ended stream gives. */
+static ssize_t tell_reset(struct flat_sock *s, ssize_t after)
+{
+	atomic_store(&s->error, 0);
+	return atomic_exchange(&s->rst_told, 1) ? after : -ECONNRESET;
+}
+
+static bool readable(struct flat_sock *s)
+{
+	return flat_ring_moved(&s->vq.rx) || flat_vq_peer_prod_flags(&s->vq) != 0 ||
+	       atomic_load(&s->rd_shut) || atomic_load(&s->dead);
+}
+
+static bool writable(struct flat_sock *s)
+{
+	return flat_ring_space(&s->vq.tx) != 0 || flat_vq_peer_cons_flags(&s->vq) != 0 ||
+	       flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST || atomic_load(&s->wr_shut) ||
+	       atomic_load(&s->dead);
+}
+
+uint32_t flat_stream_events(struct flat_sock *s)
+{
+	uint32_t prod = flat_vq_peer_prod_flags(&s->vq);
+	uint32_t cons = flat_vq_peer_cons_flags(&s->vq);
+	bool dead = atomic_load(&s->dead);
+	bool in_end = (prod & (FLAT_PROD_FIN | FLAT_PROD_RST)) || atomic_load(&s->rd_shut) || dead;
+	bool out_end = atomic_load(&s->wr_shut) || (prod & FLAT_PROD_RST) || dead;
+	uint32_t ev = 0;
+	if (flat_ring_moved(&s->vq.rx) || in_end)
+		ev |= EPOLLIN | EPOLLRDNORM;
+	if (in_end)
+		ev |= EPOLLRDHUP;
+	if (((prod & FLAT_PROD_RST) || atomic_load(&s->error)) && !atomic_load(&s->rst_told))
+		ev |= EPOLLERR;
+	if (in_end && out_end)
+		ev |= EPOLLHUP;
+	/* Linux asks for a third of the buffer before it wakes writers. */
+	if (out_end || (cons & FLAT_CONS_CLOSED) ||
+	    flat_ring_space(&s->vq.tx) > (ssize_t)(s->vq.tx.mask[1] / 3))
+		ev |= EPOLLOUT | EPOLLWRNORM;
+	return ev;
+}
+
+/* Sleeps on the anchor until a bell. The kernel restarts it after a signal as it does any recv(). */
+static int sleep_rx(struct flat_sock *s, int fd)
+{
+	char sink[64];
+	int type;
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+	ssize_t n = flat_sys_recv(fd, sink, sizeof(sink), 0);
+	pthread_setcanceltype(type, NULL);
+	if (n > 0) {
+		s->vq.rx.bells_off += (uint32_t)n;
+		return 0;
+	}
+	if (n == 0) {
+		died(s);
+		return 0;
+	}
+	return (int)n;
+}
+
+static int wait_rx(struct flat_sock *s, int fd)
+{
+	struct flat_wait w;
+	flat_wait_begin(&w);
+	do {
+		if (readable(s)) {
+			flat_wait_end(&w, true);
+			return 0;
+		}
+	} while (flat_wait_again(&w));
+	flat_wait_end(&w, false);
+	flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
+	if (readable(s))
+		return 0;
+	return sleep_rx(s, fd);
+}
+
+static int wait_tx(struct flat_sock *s, int fd)
+{
+	struct flat_wait w;
+	char sink[64];
+	flat_wait_begin(&w);
+	do {
+		if (writable(s)) {
+			flat_wait_end(&w, true);
+			return 0;
+		}
+	} while (flat_wait_again(&w));
+	flat_wait_end(&w, false);
+	flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
+	if (writable(s))
+		return 0;
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	struct timespec limit = {s->sndtimeo.tv_sec, s->sndtimeo.tv_usec * 1000};
+	bool limited = limit.tv_sec || limit.tv_nsec;
+	int type;
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+	int n = flat_sys_ppoll(&p, 1, limited ? &limit : NULL, NULL);
+	pthread_setcanceltype(type, NULL);
+	if (n == 0)
+		return -EAGAIN;
+	if (n < 0)
+		return n;
+	if (flat_sys_recv(fd, sink, sizeof(sink), MSG_DONTWAIT) == 0)
+		died(s);
+	/* The bell may have been for bytes, whose waiter sleeps on: pass it on by arming again there. */
+	return 0;
+}
+
+static void drain_bells(struct flat_sock *s, int fd)
+{
+	s->vq.anchor_fd = fd;
+	if (flat_vq_take_bells(&s->vq) != 0)
+		died(s);
+}
+
+static ssize_t broken_pipe(int flags)
+{
+	if (!(flags & MSG_NOSIGNAL))
+		FLAT_SYS3(SYS_tgkill, flat_sys_getpid(), flat_tid(), SIGPIPE);
+	return -EPIPE;
+}
+
+/* Whether no more may be sent: 0, or the error. */
+static ssize_t send_state(struct flat_sock *s, int fd, int flags)
+{
+	flat_stream_check_epoch(s, fd);
+	if (flat_unlikely(reset_by_peer(s))) {
+		if (!atomic_load(&s->rst_told))
+			return tell_reset(s, -EPIPE);
+		return broken_pipe(flags);
+	}
+	if (flat_unlikely(atomic_load(&s->wr_shut) || atomic_load(&s->dead) ||
+			  (flat_vq_peer_cons_flags(&s->vq) & FLAT_CONS_CLOSED)))
+		return broken_pipe(flags);
+	return 0;
+}
+
+static bool no_wait(const struct flat_sock *s, int flags)
+{
+	return (flags & MSG_DONTWAIT) || atomic_load_explicit(&s->nonblock, memory_order_relaxed);
+}
+
+static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t len, int flags)
+{
+	size_t done = 0;
+	if (flags & MSG_OOB)
+		return -EOPNOTSUPP;
+	do {
+		ssize_t n = send_state(s, fd, done ? flags | MSG_NOSIGNAL : flags);
+		if (n == 0 && len > 0) {
+			flat_lock(&s->tx_lock);
+			n = flat_ring_write(&s->vq.tx, (const uint8_t *)buf + done, len - done);
+			flat_unlock(&s->tx_lock);
+			if (n > 0)
+				flat_vq_notify_data(&s->vq);
+			if (n == -EPROTO) {
+				atomic_store(&s->error, ECONNRESET);
+				n = -ECONNRESET;
+			}
+		}
+		if (n < 0)
+			return done ? (ssize_t)done : n;
+		done += (size_t)n;
+		if (done >= len)
+			break;
+		if (n > 0)
+			continue;
+		if (no_wait(s, flags)) {
+			atomic_store(&s->tx_blocked, 1);
+			flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
+			if (flat_ring_space(&s->vq.tx) > 0)
+				continue;
+			return done ? (ssize_t)done : -EAGAIN;
+		}
+		int err = wait_tx(s, fd);
+		if (err < 0)
+			return done ? (ssize_t)done : err;
+	} while (done < len);
+	return (ssize_t)done;
+}
+
+/* One look. Bytes, 0 for the end, -EAGAIN for nothing. */
+static ssize_t take(struct flat_sock *s, void *buf, size_t len, int flags)
+{
+	uint32_t prod = flat_vq_peer_prod_flags(&s->vq);
+	if (flat_unlikely(prod & FLAT_PROD_RST))
+		return tell_reset(s, 0);
+	flat_lock(&s->rx_lock);
+	ssize_t n = flat_ring_read(&s->vq.rx, buf, len, !(flags & MSG_PEEK));
+	flat_unlock(&s->rx_lock);
+	if (n > 0) {
+		if (!(flags & MSG_PEEK))
+			flat_vq_notify_room(&s->vq);
+		return n;
+	}
+	if (n < 0) {
+		atomic_store(&s->dead, 1);
+		return tell_reset(s, 0);
+	}
+	if (atomic_load(&s->error))
+		return tell_reset(s, 0);
+	if ((prod & FLAT_PROD_FIN) || atomic_load(&s->rd_shut) || atomic_load(&s->dead))
+		return 0;
+	return -EAGAIN;
+}
+
+static ssize_t stream_recv(struct flat_sock *s, int fd, void *buf, size_t len, int flags)
+{
+	size_t done = 0;
+	char sink[4096];
+	bool all = (flags & MSG_WAITALL) && !(flags & MSG_PEEK);
+	if (flags & MSG_OOB)
+		return -EINVAL;
+	if (flags & MSG_ERRQUEUE)
+		return -EAGAIN;
+	if (len == 0)
+		return 0;
+	for (;;) {
+		flat_stream_check_epoch(s, fd);
+		/* MSG_TRUNC on TCP: throw away without copying to the caller. */
+		bool away = (flags & MSG_TRUNC) != 0;
+		ssize_t n = take(s, away ? sink : (char *)buf + done,
+				 away ? flat_min_size(len - done, sizeof(sink)) : len - done, flags);
+		if (n > 0) {
+			done += (size_t)n;
+			if (done == len || !(all || away))
+				return (ssize_t)done;
+			continue;
+		}
+		if (n != -EAGAIN)
+			return done ? (ssize_t)done : n;
+		if (done > 0 && !all)
+			return (ssize_t)done;
+		if (no_wait(s, flags)) {
+			drain_bells(s, fd);
+			flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
+			if (readable(s))
+				continue;
+			return done ? (ssize_t)done : -EAGAIN;
+		}
+		int err = wait_rx(s, fd);
+		if (err < 0)
+			return done ? (ssize_t)done : err;
+	}
+}
+
+static ssize_t bad_listener(const struct flat_sock *s)
+{
+	return s->kind == FLAT_FD_LISTENER ? -ENOTCONN : 0;
+}
+
+static ssize_t vector(int fd, struct flat_sock *s, const struct iovec *iov, size_t n, int flags,
+		      bool out)
+{
+	ssize_t done = bad_listener(s);
+	if (n > IOV_MAX)
+		return -EMSGSIZE;
+	for (size_t i = 0; i < n && done >= 0; i++) {
+		if (iov[i].iov_len == 0)
+			continue;
+		/* After the first piece, only what is there: a vector is one call. */
+		int more = !out && done > 0 && !(flags & MSG_WAITALL) ? MSG_DONTWAIT : 0;
+		ssize_t got = out ? stream_send(s, fd, iov[i].iov_base, iov[i].iov_len, flags)
+				  : stream_recv(s, fd, iov[i].iov_base, iov[i].iov_len,
+						flags | more);
+		if (got < 0)
+			return done > 0 ? done : got;
+		done += got;
+		if ((size_t)got < iov[i].iov_len)
+			break;
+	}
+	return done;
+}
+
+/* --- the calls --- */
+
+ssize_t flat_send(int fd, const void *buf, size_t len, int flags)
+{
+	return flat_sendto(fd, buf, len, flags, NULL, 0);
+}
+
+ssize_t flat_sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *to,
+		    socklen_t to_len)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s)
+		return flat_result(FLAT_SYS6(SYS_sendto, fd, buf, len, flags, to, to_len));
+	ssize_t err = s->kind == FLAT_FD_LISTENER ? broken_pipe(flags) : 0;
+	return flat_result(err ? err : stream_send(s, fd, buf, len, flags));
+}
+
+ssize_t flat_write(int fd, const void *buf, size_t len)
+{
+	if (!flat_fd_sock(fd))
+		return flat_result(flat_sys_write(fd, buf, len));
+	return flat_send(fd, buf, len, 0);
+}
+
+ssize_t flat_recvfrom(int fd, void *buf, size_t len, int flags, struct sockaddr *from,
+		      socklen_t *from_len)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s)
+		return flat_result(FLAT_SYS6(SYS_recvfrom, fd, buf, len, flags, from, from_len));
+	if (from && from_len)
+		*from_len = 0;
+	ssize_t err = bad_listener(s);
+	return flat_result(err ? err : stream_recv(s, fd, buf, len, flags));
+}
+
+ssize_t flat_recv(int fd, void *buf, size_t len, int flags)
+{
+	return flat_recvfrom(fd, buf, len, flags, NULL, NULL);
+}
+
+ssize_t flat_read(int fd, void *buf, size_t len)
+{
+	if (!flat_fd_sock(fd))
+		return flat_result(flat_sys_read(fd, buf, len));
+	return flat_recv(fd, buf, len, 0);
+}
+
+ssize_t flat_writev(int fd, const struct iovec *iov, int n)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s)
+		return flat_result(FLAT_SYS3(SYS_writev, fd, iov, n));
+	return flat_result(n < 0 || n > IOV_MAX ? -EINVAL : vector(fd, s, iov, (size_t)n, 0, true));
+}
+
+ssize_t flat_readv(int fd, const struct iovec *iov, int n)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s)
+		return flat_result(FLAT_SYS3(SYS_readv, fd, iov, n));
+	return flat_result(n < 0 || n > IOV_MAX ? -EINVAL : vector(fd, s, iov, (size_t)n, 0, false));
+}
+
+ssize_t flat_sendmsg(int fd, const struct msghdr *msg, int flags)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s)
+		return flat_result(flat_sys_sendmsg(fd, msg, flags));
+	return flat_result(vector(fd, s, msg->msg_iov, msg->msg_iovlen, flags, true));
+}
+
+ssize_t flat_recvmsg(int fd, struct msghdr *msg, int flags)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s)
+		return flat_result(flat_sys_recvmsg(fd, msg, flags));
+	msg->msg_namelen = 0;
+	msg->msg_controllen = 0;
+	msg->msg_flags = 0;
+	return flat_result(vector(fd, s, msg->msg_iov, msg->msg_iovlen, flags, false));
+}
+
+int flat_sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)
+{
+	if (!flat_fd_sock(fd))
+		return (int)flat_result(FLAT_SYS4(SYS_sendmmsg, fd, msgs, n, flags));
+	for (unsigned int i = 0; i < n; i++) {
+		ssize_t got = flat_sendmsg(fd, &msgs[i].msg_hdr, flags);
+		if (got < 0)
+			return i ? (int)i : -1;
+		msgs[i].msg_len = (unsigned int)got;
+	}
+	return (int)n;
+}
+
+int flat_recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags, struct timespec *timeout)
+{
+	if (!flat_fd_sock(fd))
+		return (int)flat_result(FLAT_SYS5(SYS_recvmmsg, fd, msgs, n, flags, timeout));
+	for (unsigned int i = 0; i < n; i++) {
+		ssize_t got = flat_recvmsg(fd, &msgs[i].msg_hdr,
+					   (flags & ~MSG_WAITFORONE) |
+						   (i && (flags & MSG_WAITFORONE) ? MSG_DONTWAIT : 0));
+		if (got < 0)
+			return i ? (int)i : -1;
+		msgs[i].msg_len = (unsigned int)got;
+		if (got == 0)
+			return (int)i + 1;
+	}
+	return (int)n;
+}
+
+int flat_shutdown(int fd, int how)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s)
+		return (int)flat_result(flat_sys_shutdown(fd, how));
+	if (how < SHUT_RD || how > SHUT_RDWR)
+		return (int)flat_result(-EINVAL);
+	if (s->kind == FLAT_FD_LISTENER) {
+		if (how != SHUT_WR)
+			flat_sys_shutdown(fd, SHUT_RDWR);
+		return 0;
+	}
+	if (atomic_load(&s->dead) || (flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST))
+		return (int)flat_result(-ENOTCONN);
+	if (how != SHUT_RD && !atomic_exchange(&s->wr_shut, 1))
+		flat_vq_end_tx(&s->vq, FLAT_PROD_FIN);
+	if (how != SHUT_WR && !atomic_exchange(&s->rd_shut, 1))
+		flat_vq_end_rx(&s->vq, FLAT_CONS_SHUT);
+	return 0;
+}
+
+ssize_t flat_sendfile(int out_fd, int in_fd, off_t *offset, size_t count)
+{
+	struct flat_sock *s = flat_fd_sock(out_fd);
+	char buf[65536];
+	ssize_t done = 0;
+	if (!s && !flat_fd_sock(in_fd))
+		return flat_result(FLAT_SYS4(SYS_sendfile, out_fd, in_fd, offset, count));
+	if (!s || flat_fd_sock(in_fd))
+		return flat_result(-EINVAL);
+	off_t at = offset ? *offset : FLAT_SYS3(SYS_lseek, in_fd, 0, 1 /* SEEK_CUR */);
+	if (at < 0)
+		return flat_result(at);
+	while ((size_t)done < count) {
+		size_t want = flat_min_size(count - (size_t)done, sizeof(buf));
+		long got = FLAT_SYS4(SYS_pread64, in_fd, buf, want, at + done);
+		if (got <= 0) {
+			if (got < 0 && done == 0)
+				return flat_result(got);
+			break;
+		}
+		ssize_t sent = stream_send(s, out_fd, buf, (size_t)got, 0);
+		if (sent < 0) {
+			if (done == 0)
+				return flat_result(sent);
+			break;
+		}
+		done += sent;
+		if (sent < got)
+			break;
+	}
+	if (offset)
+		*offset = at + done;
+	else
+		(void)FLAT_SYS3(SYS_lseek, in_fd, at + done, 0 /* SEEK_SET */);
+	return done;
+}
+
+ssize_t flat_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, size_t len,
+		    unsigned int flags)
+{
+	struct flat_sock *in = flat_fd_sock(in_fd);
+	struct flat_sock *out = flat_fd_sock(out_fd);
+	char buf[65536];
+	int wait = flags & 2 /* SPLICE_F_NONBLOCK */ ? MSG_DONTWAIT : 0;
+	if (!in && !out)
+		return flat_result(FLAT_SYS6(SYS_splice, in_fd, in_offset, out_fd, out_offset, len,
+					     flags));
+	size_t want = flat_min_size(len, sizeof(buf));
+	if (out && !in) {
+		ssize_t got = flat_sys_read(in_fd, buf, want);
+		return flat_result(got <= 0 ? got : stream_send(out, out_fd, buf, (size_t)got, 0));
+	}
+	if (out)
+		return flat_result(-EINVAL);
+	/* Only what the pipe takes may leave the stream: look, write, then take. */
+	ssize_t got = stream_recv(in, in_fd, buf, want, MSG_PEEK | wait);
+	if (got <= 0)
+		return flat_result(got);
+	got = flat_sys_write(out_fd, buf, (size_t)got);
+	if (got > 0)
+		got = stream_recv(in, in_fd, buf, (size_t)got, MSG_DONTWAIT);
+	return flat_result(got);
+}
+
+/* --- zero copy --- */
+
+int flat_send_reserve(int fd, size_t want, struct iovec iov[2], int flags)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	int n = 0;
+	if (!s)
+		return (int)flat_result(flat_sys_fcntl(fd, F_GETFD, 0) < 0 ? -EBADF : -EOPNOTSUPP);
+	if (s->kind == FLAT_FD_LISTENER || want == 0)
+		return (int)flat_result(want ? -ENOTCONN : -EINVAL);
+	for (;;) {
+		ssize_t err = send_state(s, fd, flags);
+		if (err < 0)
+			return (int)flat_result(err);
+		ssize_t got = flat_ring_reserve(&s->vq.tx, want, iov, &n);
+		if (got < 0)
+			return (int)flat_result(-ECONNRESET);
+		s->reserved = (uint32_t)got;
+		if (got > 0)
+			return n;
+		if (no_wait(s, flags))
+			return (int)flat_result(-EAGAIN);
+		int failed = wait_tx(s, fd);
+		if (failed < 0)
+			return (int)flat_result(failed);
+	}
+}
+
+int flat_send_commit(int fd, size_t len)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s || len > s->reserved)
+		return (int)flat_result(s ? -EINVAL : -EBADF);
+	s->reserved = 0;
+	if (len > 0) {
+		flat_ring_commit(&s->vq.tx, len);
+		flat_vq_notify_data(&s->vq);
+	}
+	return 0;
+}
+
+ssize_t flat_recv_view(int fd, struct iovec iov[2], int *n_iov, int flags)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	char probe;
+	*n_iov = 0;
+	if (!s)
+		return flat_result(flat_sys_fcntl(fd, F_GETFD, 0) < 0 ? -EBADF : -EOPNOTSUPP);
+	ssize_t got = stream_recv(s, fd, &probe, 1, MSG_PEEK | (flags & MSG_DONTWAIT));
+	if (got > 0)
+		got = flat_ring_peek(&s->vq.rx, iov, n_iov);
+	s->viewed = got > 0 ? (uint32_t)got : 0;
+	return flat_result(got == -EPROTO ? -ECONNRESET : got);
+}
+
+int flat_recv_release(int fd, size_t len)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s || len > s->viewed)
+		return (int)flat_result(s ? -EINVAL : -EBADF);
+	s->viewed = 0;
+	flat_ring_consume(&s->vq.rx, len);
+	flat_vq_notify_room(&s->vq);
+	return 0;
+}
