@@ -141,6 +141,7 @@ void flat_lane_slot_reset(const struct flat_lane *lane, uint32_t slot)
 	for (unsigned int d = 0; d < 2; d++) {
 		struct flat_ring_ctl *ctl = &s->ring[d];
 		atomic_store_explicit(&ctl->prod.tail, 0, memory_order_relaxed);
+		atomic_store_explicit(&ctl->prod.total, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->prod.flags, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->prod.turn, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->prod.space, 0, memory_order_relaxed);
@@ -152,4 +153,10 @@ void flat_lane_slot_reset(const struct flat_lane *lane, uint32_t slot)
 		atomic_store_explicit(&ctl->arm.data, FLAT_ARM_BELL, memory_order_relaxed);
 	}
 	atomic_thread_fence(memory_order_release);
+}
+
+uint64_t flat_lane_total(const struct flat_lane *lane, uint32_t slot, unsigned int direction)
+{
+	return atomic_load_explicit(&flat_lane_slot(lane, slot)->ring[direction].prod.total,
+				    memory_order_relaxed);
 }

@@ -72,4 +72,10 @@ uint8_t *flat_lane_bulk(const struct flat_lane *lane, uint32_t slot, unsigned in
  */
 void flat_lane_slot_reset(const struct flat_lane *lane, uint32_t slot);
 
+/**
+ * Bytes published in a direction since the slot was reset, as its producer says: for counters, never for a
+ * decision. `slot` < slots, `direction` 0 or 1.
+ */
+uint64_t flat_lane_total(const struct flat_lane *lane, uint32_t slot, unsigned int direction);
+
 #endif

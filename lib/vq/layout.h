@@ -62,7 +62,8 @@ struct flat_ring_prod {
 	_Atomic uint64_t turn;	/* producer: last switch of ring, see FLAT_TURN_* */
 	_Atomic uint32_t space; /* producer sets, consumer clears: enum flat_arm, wants room */
 	_Atomic uint32_t bells; /* producer: bells rung at the consumer, free-running, a hint */
-	uint8_t pad[40];
+	_Atomic uint64_t total; /* producer: bytes published since the slot was new, for counters */
+	uint8_t pad[32];
 };
 
 /** Consumer's words of one direction. */
@@ -116,6 +117,7 @@ struct flat_lane_header {
 _Static_assert(sizeof(struct flat_ring_prod) == 64, "one line");
 _Static_assert(offsetof(struct flat_ring_prod, turn) == 8, "turn");
 _Static_assert(offsetof(struct flat_ring_prod, space) == 16, "space");
+_Static_assert(offsetof(struct flat_ring_prod, total) == 24, "total");
 _Static_assert(sizeof(struct flat_ring_cons) == 64, "one line");
 _Static_assert(sizeof(struct flat_ring_arm) == 64, "one line");
 _Static_assert(sizeof(struct flat_ring_ctl) == 192, "three lines");

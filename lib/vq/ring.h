@@ -27,7 +27,8 @@ struct flat_ring_tx {
 	struct flat_ring_ctl *ctl; /* shared */
 	uint8_t *ring[2];	   /* shared: small, bulk */
 	uint32_t mask[2];	   /* size - 1 of each */
-	uint32_t tail;		   /* bytes published */
+	uint64_t total;		   /* bytes published since it was bound, a count */
+	uint32_t tail;		   /* bytes published, as a position */
 	uint32_t head;		   /* consumer's position as last looked at, checked */
 	uint32_t turn_pos;	   /* where the ring in use began */
 	uint32_t turns;		   /* count of turns */
@@ -68,6 +69,9 @@ FLAT_MUST_CHECK ssize_t flat_ring_reserve(struct flat_ring_tx *tx, size_t want, 
 static inline void flat_ring_commit(struct flat_ring_tx *tx, size_t len)
 {
 	tx->tail += (uint32_t)len;
+	tx->total += len;
+	/* relaxed: a count for whoever looks on; the same line as tail, so it costs no transfer */
+	atomic_store_explicit(&tx->ctl->prod.total, tx->total, memory_order_relaxed);
 	/* release: pairs with the acquire of tail in flat_ring_peek() */
 	atomic_store_explicit(&tx->ctl->prod.tail, tx->tail, memory_order_release);
 }
