@@ -12,7 +12,7 @@ import tree
 # Words of lib/vq/layout.h, as they are reached through pointers into a lane.
 SHARED = re.compile(r"->\s*(?:prod|cons)\s*\.|\bctl(?:\[[^\]]*\])?\s*(?:->|\.)\s*arm\b|\barm\.data\b"
                     r"|->\s*(?:ready|sleepers)\b(?=[^;]*memory_order)")
-OWNERS = ("lib/vq/", "lib/offload/final", "tests/unit/", "tests/hostile/", "tests/stress/", "tests/fuzz/")
+OWNERS = ("lib/vq/", "lib/offload/conn.c", "tests/unit/", "tests/hostile/", "tests/stress/", "tests/fuzz/")
 
 
 def main():
