@@ -37,39 +37,48 @@ void cfg_warn(struct cfg *cfg, const struct flat_where *where, enum flat_diag_co
 	report(cfg, FLAT_SEVERITY_WARNING, where, code, todo, what);
 }
 
+#define DISTANCE_FAR 64U
+
+static unsigned min3(unsigned a, unsigned b, unsigned c)
+{
+	unsigned ab = a < b ? a : b;
+
+	return ab < c ? ab : c;
+}
+
+/* One row of the table of edit distances: `a` is the letter of this row, `b` the other text. */
+static void distance_row(unsigned *row, char a, const char *b)
+{
+	unsigned diagonal = row[0]++;
+	size_t j;
+
+	for (j = 1; b[j - 1]; j++) {
+		bool same = tolower((unsigned char)a) == tolower((unsigned char)b[j - 1]);
+		unsigned above = row[j];
+
+		row[j] = min3(diagonal + (same ? 0 : 1), above + 1, row[j - 1] + 1);
+		diagonal = above;
+	}
+}
+
 /* Edit distance (Levenshtein) with case ignored, of texts below 64 characters; larger ones: far. */
 static unsigned distance(const char *a, const char *b)
 {
-	unsigned row[64];
-	size_t la = strlen(a), lb = strlen(b), i, j;
+	unsigned row[DISTANCE_FAR];
+	size_t len = strlen(b), i;
 
-	if (la >= FLAT_ARRAY_SIZE(row) || lb >= FLAT_ARRAY_SIZE(row))
-		return 64;
-	for (j = 0; j <= lb; j++)
-		row[j] = (unsigned)j;
-	for (i = 1; i <= la; i++) {
-		unsigned diagonal = row[0];
-
-		row[0] = (unsigned)i;
-		for (j = 1; j <= lb; j++) {
-			bool same =
-			    tolower((unsigned char)a[i - 1]) == tolower((unsigned char)b[j - 1]);
-			unsigned best = diagonal + (same ? 0 : 1);
-
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			diagonal = row[j];
-			row[j] = best;
-		}
-	}
-	return row[lb];
+	if (strlen(a) >= DISTANCE_FAR || len >= DISTANCE_FAR)
+		return DISTANCE_FAR;
+	for (i = 0; i <= len; i++)
+		row[i] = (unsigned)i;
+	for (i = 0; a[i]; i++)
+		distance_row(row, a[i], b);
+	return row[len];
 }
 
 const char *cfg_nearest(const char *text, const char *const *names, size_t n)
 {
-	unsigned best = 64;
+	unsigned best = DISTANCE_FAR;
 	const char *found = NULL;
 	size_t i;
 

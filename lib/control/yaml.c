@@ -189,6 +189,12 @@ static int on_open(struct reader *reader, enum yaml_kind kind, const yaml_char_t
 	return 0;
 }
 
+/* The name of a field. An item of a mapping always has a key: attach() makes none without. */
+static const char *key_text(const struct yaml_item *item)
+{
+	return item->key ? item->key->text : "";
+}
+
 /* A field that is there twice. Short mappings are compared pairwise, long ones through a map. */
 static int check_keys(struct reader *reader, const struct yaml_node *node)
 {
@@ -198,7 +204,7 @@ static int check_keys(struct reader *reader, const struct yaml_node *node)
 
 	for (a = node->first; a && !twice && !ret; a = a->next) {
 		if (node->n > 16) {
-			ret = flat_map_put_str(&seen, a->key->text, reader);
+			ret = flat_map_put_str(&seen, key_text(a), reader);
 			if (ret == -EEXIST) {
 				twice = a;
 				ret = 0;
@@ -206,14 +212,14 @@ static int check_keys(struct reader *reader, const struct yaml_node *node)
 			continue;
 		}
 		for (b = node->first; b != a && !twice; b = b->next)
-			if (strcmp(a->key->text, b->key->text) == 0)
+			if (strcmp(key_text(a), key_text(b)) == 0)
 				twice = a;
 	}
 	flat_map_fini(&seen);
 	if (!twice)
 		return ret;
 	flat_diags_add(reader->diags, FLAT_SEVERITY_ERROR, FLAT_DIAG_DUPLICATE, &twice->key->where,
-		       NULL, "keep one of them", "field \"%s\" is there twice", twice->key->text);
+		       NULL, "keep one of them", "field \"%s\" is there twice", key_text(twice));
 	return -EINVAL;
 }
 

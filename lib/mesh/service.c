@@ -6,7 +6,7 @@
 #include "mesh/internal.h"
 
 /* A DNS name has at most 253 characters (RFC 1035, 2.3.4, less the dots of the wire format). */
-#define HOST_MAX 256
+#define HOST_MAX ((size_t)256)
 
 static const struct mesh_port_ref *find_addr(const struct flat_mesh *mesh, const struct flat_ip *ip,
 					     uint16_t port)

@@ -14,7 +14,9 @@
  */
 #define VIP_BASE UINT32_C(0xf0f00000)
 #define VIP_OCTETS 254U
-#define VIP_COUNT (256U * VIP_OCTETS)
+#define VIP_COUNT UINT32_C(65024) /* 256 * VIP_OCTETS */
+
+_Static_assert(VIP_COUNT == 256 * VIP_OCTETS, "all last octets of all third ones");
 
 struct vip_space {
 	uint64_t used[65536 / 64];

@@ -26,6 +26,9 @@
 
 #if OWN_MALLOC
 
+/* The build hides symbols; libyaml must find these. */
+#define EXPORTED __attribute__((visibility("default")))
+
 /* glibc's own, under the names it keeps for this purpose. */
 void *__libc_malloc(size_t size);
 void *__libc_calloc(size_t n, size_t size);
@@ -47,7 +50,7 @@ static bool fails(void)
 	return until_fail-- == 0;
 }
 
-void *malloc(size_t size)
+EXPORTED void *malloc(size_t size)
 {
 	void *mem = fails() ? NULL : __libc_malloc(size);
 
@@ -56,7 +59,7 @@ void *malloc(size_t size)
 	return mem;
 }
 
-void *calloc(size_t n, size_t size)
+EXPORTED void *calloc(size_t n, size_t size)
 {
 	void *mem = fails() ? NULL : __libc_calloc(n, size);
 
@@ -65,7 +68,7 @@ void *calloc(size_t n, size_t size)
 	return mem;
 }
 
-void *realloc(void *old, size_t size)
+EXPORTED void *realloc(void *old, size_t size)
 {
 	void *mem = fails() ? NULL : __libc_realloc(old, size);
 
@@ -74,7 +77,7 @@ void *realloc(void *old, size_t size)
 	return mem;
 }
 
-void free(void *mem)
+EXPORTED void free(void *mem)
 {
 	if (armed && mem)
 		n_live--;
@@ -131,7 +134,8 @@ static void fail_each(const char *text, int want)
 	cr_assert_eq(load_once(text, &leaked), want);
 	cr_assert_eq(leaked, 0);
 	total = n_calls;
-	cr_assert_gt(total, 20);
+	/* Below this libyaml's are not counted: the replacement is not in force for it. */
+	cr_assert_gt(total, 500);
 	for (i = 0; i < total; i++) {
 		int ret;
 
