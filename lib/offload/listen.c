@@ -16,30 +16,40 @@ static bool is_any(const struct flat_addr *a)
 	return memcmp(a->ip, zero, sizeof(zero)) == 0;
 }
 
+/* How well a listener's address fits: 0 not at all, 3 exactly. */
+static int fit(const struct flat_listener *l, const struct flat_addr *want)
+{
+	struct flat_addr has = l->addr;
+	if (has.port != want->port)
+		return 0;
+	if (is_any(&has)) {
+		if (has.family == want->family)
+			return 2;
+		return has.family == AF_INET6 && !l->v6only ? 1 : 0;
+	}
+	return flat_addr_equal(&has, want) ? 3 : 0;
+}
+
 struct flat_listener *flat_listener_find(struct flat_offload *o, const struct flat_addr *addr)
 {
 	struct flat_addr want = *addr;
 	struct flat_listener *l;
-	struct flat_listener *any = NULL;
+	struct flat_listener *best = NULL;
+	int best_fit = 0;
 	flat_addr_unmap(&want);
 	TAILQ_FOREACH (l, &o->listeners, link) {
-		struct flat_addr has = l->addr;
-		if (has.port != want.port)
-			continue;
-		if (is_any(&has) && !any)
-			any = l;
-		flat_addr_unmap(&has);
-		if (flat_addr_equal(&has, &want))
-			break;
+		int f = fit(l, &want);
+		if (f > best_fit) {
+			best = l;
+			best_fit = f;
+		}
 	}
-	if (!l)
-		l = any;
-	if (l) {
+	if (best) {
 		/* Several on one address (SO_REUSEPORT) take turns. */
-		TAILQ_REMOVE(&o->listeners, l, link);
-		TAILQ_INSERT_TAIL(&o->listeners, l, link);
+		TAILQ_REMOVE(&o->listeners, best, link);
+		TAILQ_INSERT_TAIL(&o->listeners, best, link);
 	}
-	return l;
+	return best;
 }
 
 static int send_accept(struct flat_listener *l, struct flat_conn *c)
@@ -153,6 +163,8 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 	struct flat_msg reply;
 	int pair[2] = {-1, -1};
 	int sndbuf = 4 << 20;
+	int v6only = 0;
+	socklen_t v6_len = sizeof(v6only);
 	struct flat_listener *l = calloc(1, sizeof(*l));
 	flat_msg_init(&reply, FLAT_MSG_LISTEN, msg->seq);
 	int err = !l		? -ENOMEM
@@ -160,6 +172,8 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 		  : s->n_listeners >= FLAT_SESSION_LISTENERS_MAX
 			  ? -ENOBUFS
 			  : verify_tcp(tcp_fd, &l->addr);
+	if (err == 0)
+		(void)flat_sys_getsockopt(tcp_fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &v6_len);
 	if (err == 0)
 		err = flat_sys_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
 	if (err == 0) {
@@ -169,6 +183,7 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 		l->session = s;
 		l->id = ++o->next_id;
 		l->backlog = msg->body.listen.backlog;
+		l->v6only = v6only != 0;
 		TAILQ_INIT(&l->pending);
 		reply.body.listen.listener_id = l->id;
 		reply.fds = FLAT_FD_ANCHOR;

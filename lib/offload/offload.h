@@ -67,6 +67,7 @@ struct flat_listener {
 	uint64_t id;
 	struct flat_addr addr;
 	uint32_t backlog;
+	bool v6only; /* of a v6 socket: IPV6_V6ONLY */
 	uint32_t n_pending;
 	TAILQ_HEAD(, flat_conn) pending;
 };
