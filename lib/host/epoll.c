@@ -20,6 +20,7 @@ struct member {
 	uint32_t last_tail; /* edges: what was reported */
 	uint32_t last_flags;
 	bool fresh; /* report whatever is there */
+	bool gone;  /* EPOLL_CTL_DEL: its anchor stays in S until it closes, as it may come back */
 };
 
 struct ep {
@@ -127,9 +128,10 @@ static int control(struct ep *e, int op, int fd, const struct epoll_event *event
 	int err;
 	if (op != EPOLL_CTL_DEL && !event)
 		return -EFAULT;
-	if (op == EPOLL_CTL_ADD && flat && m)
+	bool there = m && !m->gone;
+	if (op == EPOLL_CTL_ADD && flat && there)
 		return -EEXIST;
-	if (op != EPOLL_CTL_ADD && flat && !m)
+	if (op != EPOLL_CTL_ADD && flat && !there)
 		return -ENOENT;
 	if (!flat) {
 		struct epoll_event copy = event ? *event : (struct epoll_event){0};
@@ -138,11 +140,16 @@ static int control(struct ep *e, int op, int fd, const struct epoll_event *event
 			return err;
 	}
 	if (op == EPOLL_CTL_DEL) {
-		if (m)
+		if (m && flat) {
+			m->gone = true;
+			m->events = 0;
+		} else if (m) {
 			remove_member(e, m);
+		}
 		return 0;
 	}
 	if (m) {
+		m->gone = false;
 		m->events = event->events;
 		m->data = event->data.u64;
 		m->fresh = true;
@@ -287,7 +294,7 @@ static void arm_all(struct ep *e)
 	flat_lock(&e->lock);
 	for (uint32_t i = 0; i < e->n; i++) {
 		struct flat_sock *s = e->v[i].sock;
-		if (!s)
+		if (!s || e->v[i].gone)
 			continue;
 		flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
 		if ((e->v[i].events & EPOLLOUT) || atomic_load(&s->tx_blocked))
