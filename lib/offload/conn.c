@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -20,6 +21,12 @@ struct flat_conn *flat_conn_find(struct flat_offload *o, uint64_t id)
 			return c;
 	}
 	return NULL;
+}
+
+uint64_t flat_inode(int fd)
+{
+	struct stat st;
+	return fstat(fd, &st) == 0 ? st.st_ino : 0;
 }
 
 /* --- lanes --- */
@@ -103,9 +110,12 @@ static void slot_give(struct flat_offload *o, struct flat_lane_link *lane, uint3
 
 /* --- end of a connection --- */
 
+static void count_bytes(struct flat_conn *c);
+
 void flat_conn_destroy(struct flat_conn *c)
 {
 	struct flat_offload *o = c->offload;
+	count_bytes(c);
 	if (c->hot)
 		TAILQ_REMOVE(&o->hot, c, hot_link);
 	if (c->pending && c->listener) {
@@ -218,6 +228,40 @@ static int watch(struct flat_conn *c, int i)
 	uint32_t events = POLLIN | POLLRDHUP | (e->is_tcp ? POLLOUT : 0);
 	e->conn = c;
 	return flat_loop_poll(&c->offload->loop, &e->anchor, e->anchor.fd, events, flat_conn_event);
+}
+
+static void count(struct flat_conn *c)
+{
+	struct flat_offload *o = c->offload;
+	char text[FLAT_ADDR_STRLEN];
+	const char *name = c->service[0] ? c->service : flat_addr_str(&c->to, text);
+	uint32_t i = 0;
+	while (i < o->n_totals &&
+	       (o->totals[i].path != c->path || strcmp(o->totals[i].name, name) != 0))
+		i++;
+	if (i == FLAT_TOTALS_MAX)
+		i--;
+	else if (i == o->n_totals) {
+		o->n_totals++;
+		o->totals[i].path = c->path;
+		snprintf(o->totals[i].name, sizeof(o->totals[i].name), "%s", name);
+	}
+	c->total = &o->totals[i];
+	c->total->opened++;
+}
+
+/* Bytes that the ends of a connection sent, into its service's totals. */
+static void count_bytes(struct flat_conn *c)
+{
+	for (int i = 0; i < 2 && c->total; i++) {
+		const struct flat_end *e = &c->end[i];
+		if (c->path == FLAT_CONN_DIRECT && e->lane)
+			c->total->bytes[i] += atomic_load_explicit(
+				&flat_lane_slot(&e->lane->lane, e->slot)->ring[i].prod.tail,
+				memory_order_relaxed);
+		else
+			c->total->bytes[i] += e->bytes;
+	}
 }
 
 static struct flat_conn *conn_new(struct flat_offload *o, struct flat_session *s,
@@ -388,11 +432,13 @@ void flat_conn_request(struct flat_session *s, const struct flat_msg *msg)
 		return;
 	}
 	c->to = m->to;
+	count(c);
 	c->reply_seq = msg->seq;
 	name_client(c, &m->from);
 	d.status = flat_sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
 	if (d.status == 0) {
 		c->client_near = pair[0];
+		c->end[0].inode = flat_inode(pair[0]);
 		c->end[0].anchor.fd = pair[1];
 		d.status = bind_memory(c, s, d.listener);
 	}
@@ -444,6 +490,7 @@ void flat_conn_plain(struct flat_listener *l, int fd)
 	(void)flat_sys_setsockopt(fd, IPPROTO_TCP, 1 /* TCP_NODELAY */, &one, sizeof(one));
 	c->from = from;
 	c->to = c->target = to;
+	count(c);
 	c->end[0].is_tcp = true;
 	c->end[0].anchor.fd = fd;
 	int err = bind_memory(c, NULL, l);

@@ -73,7 +73,7 @@ static int send_accept(struct flat_listener *l, struct flat_conn *c)
 	int err = flat_sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
 	if (err < 0)
 		return err;
-	/* Our side keeps the number that the client's bell duplicates already, if it was made. */
+	server->inode = flat_inode(pair[0]);
 	fds[n++] = pair[0];
 	msg.fds = FLAT_FD_ANCHOR;
 	if (c->path == FLAT_CONN_DIRECT) {

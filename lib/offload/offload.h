@@ -78,6 +78,7 @@ struct flat_end {
 	struct flat_conn *conn;
 	struct flat_lane_link *lane; /* NULL: TCP */
 	uint32_t slot;
+	uint64_t inode; /* of the application's end of the anchor: what /proc/PID/fd shows */
 	bool gone; /* hung up, words completed */
 	bool is_tcp;
 	/* forwarded only: we are the application's peer */
@@ -107,6 +108,7 @@ struct flat_conn {
 	char service[64];
 	char client_name[96];
 	char server_name[96];
+	struct flat_total *total;
 	bool pending;	/* its ACCEPT waits for room in the listener's queue */
 	bool reply_due; /* the client waits for its answer until then */
 	uint32_t reply_seq;
@@ -127,6 +129,17 @@ struct flat_refusal {
 };
 
 #define FLAT_REFUSALS_KEPT 64
+
+/** Connections of one service (or address) over one path since the start. */
+struct flat_total {
+	char name[64];
+	enum flat_conn_path path;
+	uint64_t opened;
+	uint64_t bytes[2]; /* of closed connections, by the side that sent them */
+};
+
+/* Rows of `flatctl top`; what comes later is not told apart from the last one. */
+#define FLAT_TOTALS_MAX 1024
 
 struct flat_stats {
 	uint64_t opened[3]; /* by enum flat_conn_path */
@@ -164,6 +177,8 @@ struct flat_offload {
 	struct flat_stats stats;
 	struct flat_refusal refusals[FLAT_REFUSALS_KEPT];
 	uint32_t n_refusals;
+	struct flat_total totals[FLAT_TOTALS_MAX];
+	uint32_t n_totals;
 	bool stop;   /* set by a signal */
 	bool reload; /* likewise */
 };
@@ -235,6 +250,8 @@ void flat_conn_cut(struct flat_conn *c, int err, const char *reason);
 /** The server's end was handed over: the client may have its answer. */
 void flat_conn_answer(struct flat_conn *c);
 void flat_conn_destroy(struct flat_conn *c);
+/** The inode of an open descriptor, 0 if it has none. */
+uint64_t flat_inode(int fd);
 struct flat_conn *flat_conn_find(struct flat_offload *o, uint64_t id);
 /** Poll events on either end. */
 void flat_conn_event(struct flat_source *source, int events);
