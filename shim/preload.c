@@ -288,8 +288,8 @@ EXPORT ssize_t splice(int in_fd, off64_t *in_offset, int out_fd, off64_t *out_of
 {
 	REAL(ssize_t, splice, int, off64_t *, int, off64_t *, size_t, unsigned int);
 	return stream(in_fd) || stream(out_fd)
-		       ? flat_splice(in_fd, in_offset, out_fd, out_offset, len, flags)
-		       : real(in_fd, in_offset, out_fd, out_offset, len, flags);
+		   ? flat_splice(in_fd, in_offset, out_fd, out_offset, len, flags)
+		   : real(in_fd, in_offset, out_fd, out_offset, len, flags);
 }
 
 /* --- readiness --- */

@@ -12,7 +12,7 @@
 
 #define FLAT_ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 #define FLAT_CONTAINER_OF(ptr, type, member)                                                       \
-	((type *)(void *)((char *)(ptr) - offsetof(type, member)))
+	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
 #define flat_likely(x) __builtin_expect(!!(x), 1)
 #define flat_unlikely(x) __builtin_expect(!!(x), 0)

@@ -14,19 +14,21 @@
 #include "vq/attach.h"
 
 static const char usage[] =
-	"usage: flatctl [--control PATH] [--json] COMMAND\n"
-	"\n"
-	"  ls               services, sessions, listeners, connections\n"
-	"  top [--once]     connections and bytes by service and path, every second\n"
-	"  why PID FD       how this socket goes, and why\n"
-	"  why SRC DST      whether workload SRC (NAMESPACE/NAME) may reach DST (HOST:PORT), and by what rule\n"
-	"  check PATH...    what is wrong in a configuration, and what of it is not honoured\n"
-	"  reload           have flatd load its configuration again\n"
-	"  version\n"
-	"\n"
-	"  --control PATH   flatd's control socket (default: FLAT_CONTROL, else " FLAT_CONTROL_PATH ")\n"
-	"  --json           the answer as JSON\n"
-	"  --help\n";
+    "usage: flatctl [--control PATH] [--json] COMMAND\n"
+    "\n"
+    "  ls               services, sessions, listeners, connections\n"
+    "  top [--once]     connections and bytes by service and path, every second\n"
+    "  why PID FD       how this socket goes, and why\n"
+    "  why SRC DST      whether workload SRC (NAMESPACE/NAME) may reach DST (HOST:PORT), and by "
+    "what rule\n"
+    "  check PATH...    what is wrong in a configuration, and what of it is not honoured\n"
+    "  reload           have flatd load its configuration again\n"
+    "  version\n"
+    "\n"
+    "  --control PATH   flatd's control socket (default: FLAT_CONTROL, else " FLAT_CONTROL_PATH
+    ")\n"
+    "  --json           the answer as JSON\n"
+    "  --help\n";
 
 static const char *control;
 static int json;
@@ -44,7 +46,8 @@ static int ask(const char *question)
 	}
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&un, sizeof(un)) != 0) {
-		fprintf(stderr, "flatctl: %s: %s; is flatd running, and are you root or its user?\n",
+		fprintf(stderr,
+			"flatctl: %s: %s; is flatd running, and are you root or its user?\n",
 			un.sun_path, strerror(errno));
 		return 1;
 	}

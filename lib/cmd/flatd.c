@@ -18,17 +18,16 @@
 
 static struct flat_offload offload;
 
-
 static const char usage[] =
-	"usage: flatd [options]\n"
-	"The offload half of libflat: admits, polices and forwards the connections of applications.\n"
-	"\n"
-	"  --config PATH    file or folder of YAML; may be given several times; watched for change\n"
-	"  --control PATH   control socket (default " FLAT_CONTROL_PATH ")\n"
-	"  --check          load the configuration, print what is wrong, end\n"
-	"  --log-level L    error, warn, info (default), debug\n"
-	"  --ready-fd N     write one byte to descriptor N when serving\n"
-	"  --help, --version\n";
+    "usage: flatd [options]\n"
+    "The offload half of libflat: admits, polices and forwards the connections of applications.\n"
+    "\n"
+    "  --config PATH    file or folder of YAML; may be given several times; watched for change\n"
+    "  --control PATH   control socket (default " FLAT_CONTROL_PATH ")\n"
+    "  --check          load the configuration, print what is wrong, end\n"
+    "  --log-level L    error, warn, info (default), debug\n"
+    "  --ready-fd N     write one byte to descriptor N when serving\n"
+    "  --help, --version\n";
 
 static void on_signal(int sig)
 {
@@ -65,81 +64,85 @@ static int check(const char *const *paths, size_t n)
 	return err == 0 ? 0 : 1;
 }
 
-int main(int argc, char **argv)
+struct arguments {
+	const char *paths[CONFIGS_MAX];
+	size_t n_paths;
+	const char *control;
+	int level;
+	int ready_fd;
+	bool only_check;
+};
+
+/* Returns -1 to go on, else the exit status. */
+static int parse(int argc, char **argv, struct arguments *a)
 {
 	static const struct option options[] = {
-		{"config", required_argument, NULL, 'c'}, {"control", required_argument, NULL, 's'},
-		{"check", no_argument, NULL, 'k'},	  {"log-level", required_argument, NULL, 'l'},
-		{"ready-fd", required_argument, NULL, 'r'}, {"foreground", no_argument, NULL, 'f'},
-		{"help", no_argument, NULL, 'h'},	  {"version", no_argument, NULL, 'v'},
-		{NULL, 0, NULL, 0},
+	    {"config", required_argument, NULL, 'c'},
+	    {"control", required_argument, NULL, 's'},
+	    {"check", no_argument, NULL, 'k'},
+	    {"log-level", required_argument, NULL, 'l'},
+	    {"ready-fd", required_argument, NULL, 'r'},
+	    {"foreground", no_argument, NULL, 'f'},
+	    {"help", no_argument, NULL, 'h'},
+	    {"version", no_argument, NULL, 'v'},
+	    {NULL, 0, NULL, 0},
 	};
-	const char *paths[CONFIGS_MAX];
-	size_t n_paths = 0;
-	const char *control = FLAT_CONTROL_PATH;
-	int level = FLAT_LOG_INFO;
-	int ready_fd = -1;
-	bool only_check = false;
 	int opt;
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (opt) {
-		case 'c':
-			if (n_paths == CONFIGS_MAX) {
-				fprintf(stderr, "flatd: more than %d --config; put them in a folder\n",
-					CONFIGS_MAX);
-				return 2;
-			}
-			paths[n_paths++] = optarg;
-			break;
-		case 's':
-			control = optarg;
-			break;
-		case 'k':
-			only_check = true;
-			break;
-		case 'l':
-			level = flat_log_level_parse(optarg);
-			if (level < 0) {
-				fprintf(stderr, "flatd: --log-level %s: not one of error, warn, "
-						"info, debug\n",
-					optarg);
-				return 2;
-			}
-			break;
-		case 'r':
-			ready_fd = atoi(optarg);
-			break;
-		case 'f':
-			break;
-		case 'h':
-			fputs(usage, stdout);
-			return 0;
-		case 'v':
-			printf("flatd %s\n", flat_version());
-			return 0;
-		default:
+		if (opt == 'c' && a->n_paths == CONFIGS_MAX) {
+			fprintf(stderr, "flatd: more than %d --config; put them in a folder\n",
+				CONFIGS_MAX);
+			return 2;
+		} else if (opt == 'c') {
+			a->paths[a->n_paths++] = optarg;
+		} else if (opt == 's') {
+			a->control = optarg;
+		} else if (opt == 'k') {
+			a->only_check = true;
+		} else if (opt == 'l') {
+			a->level = flat_log_level_parse(optarg);
+		} else if (opt == 'r') {
+			a->ready_fd = (int)strtol(optarg, NULL, 10);
+		} else if (opt == 'h') {
+			return fputs(usage, stdout) < 0;
+		} else if (opt == 'v') {
+			return printf("flatd %s\n", flat_version()) < 0;
+		} else if (opt != 'f') {
 			fputs("flatd: see flatd --help\n", stderr);
 			return 2;
 		}
 	}
-	if (only_check)
-		return check(paths, n_paths);
-	flat_log_init(2, (enum flat_log_level)level, "flatd");
+	if (a->level < 0 || optind != argc) {
+		fputs("flatd: a word or log level it does not know; see flatd --help\n", stderr);
+		return 2;
+	}
+	return -1;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments a = {.control = FLAT_CONTROL_PATH, .level = FLAT_LOG_INFO, .ready_fd = -1};
+	int status = parse(argc, argv, &a);
+	if (status >= 0)
+		return status;
+	if (a.only_check)
+		return check(a.paths, a.n_paths);
+	flat_log_init(2, (enum flat_log_level)a.level, "flatd");
 	raise_limit();
-	if (strcmp(control, FLAT_CONTROL_PATH) == 0)
+	if (strcmp(a.control, FLAT_CONTROL_PATH) == 0)
 		(void)mkdir("/run/flat", 0755);
 	struct sigaction sa = {.sa_handler = on_signal};
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGHUP, &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	if (flat_offload_open(&offload, control, paths, n_paths) != 0)
+	if (flat_offload_open(&offload, a.control, a.paths, a.n_paths) != 0)
 		return 1;
-	flat_info("serving on %s", control);
-	if (ready_fd >= 0 && write(ready_fd, "\n", 1) == 1)
-		close(ready_fd);
+	flat_info("serving on %s", a.control);
+	if (a.ready_fd >= 0 && write(a.ready_fd, "\n", 1) == 1)
+		close(a.ready_fd);
 	flat_offload_run(&offload);
 	flat_offload_close(&offload);
-	unlink(control);
+	unlink(a.control);
 	return 0;
 }

@@ -14,7 +14,7 @@
 
 struct member {
 	int fd;
-	struct flat_sock *sock; /* NULL: a candidate, the kernel's for now */
+	struct flat_sock *sock; /* NULL: a candidate, the kernel's until it converts */
 	uint32_t events;	/* as asked for; EPOLLONESHOT spent: 0 */
 	uint64_t data;
 	uint32_t last_tail; /* edges: what was reported */
@@ -30,7 +30,7 @@ struct ep {
 	struct member *v;
 	uint32_t n;
 	uint32_t cap;
-	uint32_t start;	    /* where the next look begins: fairness */
+	uint32_t start; /* where the next look begins: fairness */
 	uint32_t n_flat;
 	uint32_t looks;
 	struct ep *next;
@@ -239,8 +239,9 @@ static uint32_t report(struct member *m)
 	if (now == 0)
 		return 0;
 	if (m->events & EPOLLET) {
-		uint32_t tail = atomic_load_explicit(&s->vq.rx.ctl->prod.tail, memory_order_relaxed);
-		uint32_t flags = flat_vq_peer_prod_flags(&s->vq) | (uint32_t)atomic_load(&s->dead) << 8;
+		uint32_t tail = flat_ring_tail_hint(&s->vq.rx);
+		uint32_t flags = flat_vq_peer_prod_flags(&s->vq) | (uint32_t)atomic_load(&s->dead)
+								       << 8;
 		bool room = (now & EPOLLOUT) && atomic_exchange(&s->tx_blocked, 0);
 		if (!m->fresh && !room && tail == m->last_tail && flags == m->last_flags)
 			return 0;
@@ -399,7 +400,7 @@ int flat_epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout_
 	if (max <= 0)
 		return (int)flat_result(-EINVAL);
 	return (int)flat_result(
-		wait_events(e, events, max, timeout_ms < 0 ? -1 : (int64_t)timeout_ms * 1000, mask));
+	    wait_events(e, events, max, timeout_ms < 0 ? -1 : (int64_t)timeout_ms * 1000, mask));
 }
 
 int flat_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
@@ -407,16 +408,16 @@ int flat_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_m
 	return flat_epoll_pwait(epfd, events, max, timeout_ms, NULL);
 }
 
-int flat_epoll_pwait2(int epfd, struct epoll_event *events, int max,
-		      const struct timespec *timeout, const sigset_t *mask)
+int flat_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
+		      const sigset_t *mask)
 {
 	struct ep *e = flat_fd_kind(epfd) == FLAT_FD_EPOLL ? find(epfd) : NULL;
 	if (!e)
 		return (int)flat_result(
-			FLAT_SYS6(SYS_epoll_pwait2, epfd, events, max, timeout, mask, 8));
+		    FLAT_SYS6(SYS_epoll_pwait2, epfd, events, max, timeout, mask, 8));
 	if (max <= 0)
 		return (int)flat_result(-EINVAL);
-	int64_t us = timeout ? (int64_t)timeout->tv_sec * 1000000 + (timeout->tv_nsec + 999) / 1000
-			     : -1;
+	int64_t us =
+	    timeout ? (int64_t)timeout->tv_sec * 1000000 + (timeout->tv_nsec + 999) / 1000 : -1;
 	return (int)flat_result(wait_events(e, events, max, us, mask));
 }

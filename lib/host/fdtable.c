@@ -21,7 +21,7 @@ struct pool {
 };
 
 static uint8_t *kinds;
-static uint32_t *indices;     /* fd -> socket index + 1 */
+static uint32_t *indices;    /* fd -> socket index + 1 */
 static uint16_t *local_refs; /* socket -> descriptors in this process */
 static struct pool *pool;
 static pthread_once_t once = PTHREAD_ONCE_INIT;

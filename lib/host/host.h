@@ -28,9 +28,9 @@ struct flat_sock {
 	_Atomic uint8_t tx_blocked; /* a send found no room; cleared when EPOLLOUT is reported */
 	uint8_t nodelay;
 	uint8_t keepalive;
-	_Atomic int error;	/* SO_ERROR */
-	_Atomic int rst_told;	/* ECONNRESET was reported once */
-	_Atomic int rx_lock;	/* tid of the holder */
+	_Atomic int error;    /* SO_ERROR */
+	_Atomic int rst_told; /* ECONNRESET was reported once */
+	_Atomic int rx_lock;  /* tid of the holder */
 	_Atomic int tx_lock;
 	_Atomic uint64_t seen_epoch; /* of the directory's revocations */
 	struct linger linger;
@@ -87,7 +87,8 @@ const struct flat_lane *flat_session_lane(const struct flat_msg_conn *m, int lan
 /** Events as poll() reports them for a stream (EPOLLIN ...), no system call. */
 uint32_t flat_stream_events(struct flat_sock *s);
 /** Makes a stream of a CONNECT answer or ACCEPT message; takes the bell. */
-struct flat_sock *flat_stream_new(const struct flat_msg *msg, const struct flat_lane *lane, int bell);
+struct flat_sock *flat_stream_new(const struct flat_msg *msg, const struct flat_lane *lane,
+				  int bell);
 /** Last reference gone: FIN or RST to the peer. */
 void flat_stream_end(struct flat_sock *s);
 /** Looks whether connections were cut since. */

@@ -150,7 +150,8 @@ int flat_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, con
 	struct pollfd small[SMALL_SET];
 	struct pollfd *copy = small;
 	struct timespec left = timeout ? *timeout : (struct timespec){0};
-	if (timeout && (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))
+	if (timeout &&
+	    (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))
 		return (int)flat_result(-EINVAL);
 	if (n > SMALL_SET) {
 		copy = calloc(n, sizeof(*copy));

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
@@ -139,8 +140,8 @@ static int join(bool patient)
 		fd = connect_to(FLAT_CONTROL_PATH);
 		const char *dir = fd < 0 ? secure_getenv("XDG_RUNTIME_DIR") : NULL;
 		if (dir && strlen(dir) < sizeof(path) - 32) {
-			memcpy(path, dir, strlen(dir) + 1);
-			fd = connect_to(strcat(path, "/flat/control.sock"));
+			(void)snprintf(path, sizeof(path), "%s/flat/control.sock", dir);
+			fd = connect_to(path);
 		}
 	}
 	if (fd < 0)

@@ -2,12 +2,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-
-#include <linux/sockios.h>
 
 #include "host/host.h"
 
@@ -37,7 +36,8 @@ static void copy_option(int from, int to, int name)
 {
 	struct timeval tv;
 	socklen_t len = sizeof(tv);
-	if (flat_sys_getsockopt(from, SOL_SOCKET, name, &tv, &len) == 0 && (tv.tv_sec || tv.tv_usec))
+	if (flat_sys_getsockopt(from, SOL_SOCKET, name, &tv, &len) == 0 &&
+	    (tv.tv_sec || tv.tv_usec))
 		(void)flat_sys_setsockopt(to, SOL_SOCKET, name, &tv, len);
 }
 
@@ -367,8 +367,8 @@ static int give_int(void *value, socklen_t *len, int n)
 
 static int get_tcp(const struct flat_sock *s, int name, void *value, socklen_t *len)
 {
-	struct tcp_info info = {.tcpi_state = s->kind == FLAT_FD_LISTENER ? TCP_LISTEN
-								   : TCP_ESTABLISHED,
+	struct tcp_info info = {.tcpi_state =
+				    s->kind == FLAT_FD_LISTENER ? TCP_LISTEN : TCP_ESTABLISHED,
 				.tcpi_snd_mss = 32768,
 				.tcpi_rcv_mss = 32768,
 				.tcpi_snd_cwnd = 10,

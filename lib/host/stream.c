@@ -9,7 +9,8 @@
 #include "base/limits.h"
 #include "host/host.h"
 
-struct flat_sock *flat_stream_new(const struct flat_msg *msg, const struct flat_lane *lane, int bell)
+struct flat_sock *flat_stream_new(const struct flat_msg *msg, const struct flat_lane *lane,
+				  int bell)
 {
 	const struct flat_msg_conn *m = &msg->body.conn;
 	struct flat_sock *s = flat_sock_new(FLAT_FD_STREAM);
@@ -294,8 +295,9 @@ static ssize_t stream_recv(struct flat_sock *s, int fd, void *buf, size_t len, i
 		flat_stream_check_epoch(s, fd);
 		/* MSG_TRUNC on TCP: throw away without copying to the caller. */
 		bool away = (flags & MSG_TRUNC) != 0;
-		ssize_t n = take(s, away ? sink : (char *)buf + done,
-				 away ? flat_min_size(len - done, sizeof(sink)) : len - done, flags);
+		ssize_t n =
+		    take(s, away ? sink : (char *)buf + done,
+			 away ? flat_min_size(len - done, sizeof(sink)) : len - done, flags);
 		if (n > 0) {
 			done += (size_t)n;
 			if (done == len || !(all || away))
@@ -335,9 +337,9 @@ static ssize_t vector(int fd, struct flat_sock *s, const struct iovec *iov, size
 			continue;
 		/* After the first piece, only what is there: a vector is one call. */
 		int more = !out && done > 0 && !(flags & MSG_WAITALL) ? MSG_DONTWAIT : 0;
-		ssize_t got = out ? stream_send(s, fd, iov[i].iov_base, iov[i].iov_len, flags)
-				  : stream_recv(s, fd, iov[i].iov_base, iov[i].iov_len,
-						flags | more);
+		ssize_t got =
+		    out ? stream_send(s, fd, iov[i].iov_base, iov[i].iov_len, flags)
+			: stream_recv(s, fd, iov[i].iov_base, iov[i].iov_len, flags | more);
 		if (got < 0)
 			return done > 0 ? done : got;
 		done += got;
@@ -408,7 +410,8 @@ ssize_t flat_readv(int fd, const struct iovec *iov, int n)
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (!s)
 		return flat_result(FLAT_SYS3(SYS_readv, fd, iov, n));
-	return flat_result(n < 0 || n > IOV_MAX ? -EINVAL : vector(fd, s, iov, (size_t)n, 0, false));
+	return flat_result(n < 0 || n > IOV_MAX ? -EINVAL
+						: vector(fd, s, iov, (size_t)n, 0, false));
 }
 
 ssize_t flat_sendmsg(int fd, const struct msghdr *msg, int flags)
@@ -450,7 +453,7 @@ int flat_recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags, struc
 	for (unsigned int i = 0; i < n; i++) {
 		ssize_t got = flat_recvmsg(fd, &msgs[i].msg_hdr,
 					   (flags & ~MSG_WAITFORONE) |
-						   (i && (flags & MSG_WAITFORONE) ? MSG_DONTWAIT : 0));
+					       (i && (flags & MSG_WAITFORONE) ? MSG_DONTWAIT : 0));
 		if (got < 0)
 			return i ? (int)i : -1;
 		msgs[i].msg_len = (unsigned int)got;
@@ -526,8 +529,8 @@ ssize_t flat_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, 
 	char buf[65536];
 	int wait = flags & 2 /* SPLICE_F_NONBLOCK */ ? MSG_DONTWAIT : 0;
 	if (!in && !out)
-		return flat_result(FLAT_SYS6(SYS_splice, in_fd, in_offset, out_fd, out_offset, len,
-					     flags));
+		return flat_result(
+		    FLAT_SYS6(SYS_splice, in_fd, in_offset, out_fd, out_offset, len, flags));
 	size_t want = flat_min_size(len, sizeof(buf));
 	if (out && !in) {
 		ssize_t got = flat_sys_read(in_fd, buf, want);

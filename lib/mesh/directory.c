@@ -174,8 +174,8 @@ int flat_directory_publish(struct flat_directory_writer *w, const struct flat_di
 	head.text_len = (uint32_t)text;
 
 	uint32_t next = atomic_load_explicit(&w->header->current, memory_order_relaxed) ^ 1U;
-	uint8_t *table = (uint8_t *)w->header + sizeof(*w->header) +
-			 (size_t)next * w->header->table_bytes;
+	uint8_t *table =
+	    (uint8_t *)w->header + sizeof(*w->header) + (size_t)next * w->header->table_bytes;
 	/* Odd epoch before the first change; seq_cst pairs with the reader's two looks. */
 	atomic_fetch_add_explicit(&w->header->epoch, 1, memory_order_seq_cst);
 	memset(table, 0, text_at);
@@ -241,16 +241,15 @@ static int view_begin(const struct flat_directory *dir, struct view *v)
 {
 	v->epoch = atomic_load_explicit(&dir->header->epoch, memory_order_acquire);
 	uint32_t cur = atomic_load_explicit(&dir->header->current, memory_order_acquire) & 1U;
-	v->base = (const uint8_t *)dir->header + sizeof(*dir->header) +
-		  (size_t)cur * dir->table_bytes;
+	v->base =
+	    (const uint8_t *)dir->header + sizeof(*dir->header) + (size_t)cur * dir->table_bytes;
 	memcpy(&v->head, v->base, sizeof(v->head));
 	const struct table_head *h = &v->head;
 	size_t names = (size_t)h->name_buckets * sizeof(struct name_entry);
 	size_t addrs = (size_t)h->addr_buckets * sizeof(struct addr_entry);
-	return h->addr_buckets && h->name_buckets &&
-	       !(h->addr_buckets & (h->addr_buckets - 1)) &&
-	       !(h->name_buckets & (h->name_buckets - 1)) &&
-	       sizeof(*h) + addrs <= h->name_offset && h->name_offset + names <= h->text_offset &&
+	return h->addr_buckets && h->name_buckets && !(h->addr_buckets & (h->addr_buckets - 1)) &&
+	       !(h->name_buckets & (h->name_buckets - 1)) && sizeof(*h) + addrs <= h->name_offset &&
+	       h->name_offset + names <= h->text_offset &&
 	       (size_t)h->text_offset + h->text_len <= dir->table_bytes;
 }
 
@@ -264,7 +263,8 @@ static int view_good(const struct flat_directory *dir, const struct view *v)
 
 static enum flat_directory_kind look_up(const struct view *v, const struct flat_addr *key)
 {
-	const struct addr_entry *e = (const struct addr_entry *)(const void *)(v->base + sizeof(v->head));
+	const struct addr_entry *e =
+	    (const struct addr_entry *)(const void *)(v->base + sizeof(v->head));
 	uint32_t mask = v->head.addr_buckets - 1;
 	for (uint32_t n = 0, i = hash_addr(key) & mask; n <= mask; n++, i = (i + 1) & mask) {
 		if (e[i].kind == 0)
@@ -321,7 +321,7 @@ int flat_directory_find_name(const struct flat_directory *dir, const char *host,
 		if (!view_begin(dir, &v))
 			continue;
 		const struct name_entry *e =
-			(const struct name_entry *)(const void *)(v.base + v.head.name_offset);
+		    (const struct name_entry *)(const void *)(v.base + v.head.name_offset);
 		const char *text = (const char *)v.base + v.head.text_offset;
 		uint32_t mask = v.head.name_buckets - 1;
 		uint32_t i = hash_bytes(key, (size_t)len) & mask;
@@ -349,7 +349,7 @@ int flat_directory_find_host(const struct flat_directory *dir, const struct flat
 		if (!view_begin(dir, &v))
 			continue;
 		const struct name_entry *e =
-			(const struct name_entry *)(const void *)(v.base + v.head.name_offset);
+		    (const struct name_entry *)(const void *)(v.base + v.head.name_offset);
 		const char *text = (const char *)v.base + v.head.text_offset;
 		for (uint32_t i = 0; i < v.head.name_buckets && found == -ENOENT; i++) {
 			uint32_t at = e[i].text - 1;

@@ -49,8 +49,8 @@ static uint32_t tail_of(const struct flat_conn *c, int i)
 	const struct flat_end *e = &c->end[i];
 	if (!e->lane)
 		return 0;
-	return atomic_load_explicit(
-		&flat_lane_slot(&e->lane->lane, e->slot)->ring[i].prod.tail, memory_order_relaxed);
+	return atomic_load_explicit(&flat_lane_slot(&e->lane->lane, e->slot)->ring[i].prod.tail,
+				    memory_order_relaxed);
 }
 
 static void put_conns(FILE *f, const struct flat_offload *o)
@@ -58,7 +58,8 @@ static void put_conns(FILE *f, const struct flat_offload *o)
 	const struct flat_conn *c;
 	const char *comma = "";
 	fputs("\"connections\":[", f);
-	TAILQ_FOREACH (c, &o->conns, link) {
+	TAILQ_FOREACH(c, &o->conns, link)
+	{
 		bool direct = c->path == FLAT_CONN_DIRECT;
 		fprintf(f, "%s{\"id\":%llu,", comma, (unsigned long long)c->id);
 		comma = ",";
@@ -75,8 +76,9 @@ static void put_conns(FILE *f, const struct flat_offload *o)
 		put_addr(f, "to", &c->to);
 		fputc(',', f);
 		put_addr(f, "target", &c->target);
-		fprintf(f, ",\"client_pid\":%d,\"server_pid\":%d,\"bytes_sent\":%llu,"
-			   "\"bytes_received\":%llu}",
+		fprintf(f,
+			",\"client_pid\":%d,\"server_pid\":%d,\"bytes_sent\":%llu,"
+			"\"bytes_received\":%llu}",
 			c->client ? (int)c->client->pid : 0,
 			c->listener && c->listener->session ? (int)c->listener->session->pid : 0,
 			(unsigned long long)(direct ? tail_of(c, 0) : c->end[0].bytes),
@@ -91,7 +93,7 @@ static void put_refusals(FILE *f, const struct flat_offload *o)
 	fputs("\"refusals\":[", f);
 	for (uint32_t i = 0; i < n; i++) {
 		const struct flat_refusal *r =
-			&o->refusals[(o->n_refusals - n + i) % FLAT_REFUSALS_KEPT];
+		    &o->refusals[(o->n_refusals - n + i) % FLAT_REFUSALS_KEPT];
 		fprintf(f, "%s{\"pid\":%d,", i ? "," : "", (int)r->pid);
 		put_text(f, "client", r->client_name);
 		fputc(',', f);
@@ -112,7 +114,8 @@ static void put_state(FILE *f, const struct flat_offload *o)
 	size_t lanes = 0;
 	char name[96];
 	fprintf(f, "{\"epoch\":%llu,\"sessions\":[", (unsigned long long)o->epoch);
-	TAILQ_FOREACH (s, &o->sessions, link) {
+	TAILQ_FOREACH(s, &o->sessions, link)
+	{
 		fprintf(f, "%s{\"pid\":%d,\"uid\":%u,\"connections\":%u,", comma, (int)s->pid,
 			s->uid, s->n_conns);
 		put_text(f, "workload", flat_session_name(s, name));
@@ -123,7 +126,8 @@ static void put_state(FILE *f, const struct flat_offload *o)
 	}
 	fputs("],\"listeners\":[", f);
 	comma = "";
-	TAILQ_FOREACH (l, &o->listeners, link) {
+	TAILQ_FOREACH(l, &o->listeners, link)
+	{
 		fprintf(f, "%s{\"pid\":%d,", comma, l->session ? (int)l->session->pid : 0);
 		put_addr(f, "address", &l->addr);
 		fputc(',', f);
@@ -139,15 +143,16 @@ static void put_state(FILE *f, const struct flat_offload *o)
 		fputs(i ? ",{" : "{", f);
 		put_text(f, "host", sv->host);
 		fputc(',', f);
-		put_text(f, "address", flat_service_resolve(sv, &ip) == 0 ? flat_ip_text(&ip, text) : "");
+		put_text(f, "address",
+			 flat_service_resolve(sv, &ip) == 0 ? flat_ip_text(&ip, text) : "");
 		fputc('}', f);
 	}
 	fputs("],", f);
 	put_conns(f, o);
 	fputc(',', f);
 	put_refusals(f, o);
-	TAILQ_FOREACH (lane, &o->lanes, link)
-		lanes++;
+	TAILQ_FOREACH(lane, &o->lanes, link)
+	lanes++;
 	fprintf(f,
 		",\"lanes\":%zu,\"opened_direct\":%llu,\"opened_forwarded\":%llu,"
 		"\"opened_kernel\":%llu,\"closed\":%llu,\"refused\":%llu,\"revoked\":%llu,"
@@ -185,19 +190,18 @@ static void put_ls(FILE *f, const struct flat_offload *o)
 		fprintf(f, "  %-48s %-20s %s:%u\n", sv->host, text, sv->where.file, sv->where.line);
 	}
 	fprintf(f, "SESSIONS\n");
-	TAILQ_FOREACH (s, &o->sessions, link)
-		fprintf(f, "  pid %-8d uid %-6u %-32s %s\n", (int)s->pid, s->uid,
-			flat_session_name(s, name), s->exe ? s->exe : "?");
+	TAILQ_FOREACH(s, &o->sessions, link)
+	fprintf(f, "  pid %-8d uid %-6u %-32s %s\n", (int)s->pid, s->uid,
+		flat_session_name(s, name), s->exe ? s->exe : "?");
 	fprintf(f, "LISTENERS\n");
-	TAILQ_FOREACH (l, &o->listeners, link)
-		fprintf(f, "  %-24s pid %-8d %s\n", flat_addr_str(&l->addr, a),
-			l->session ? (int)l->session->pid : 0,
-			l->session ? flat_session_name(l->session, name) : "");
+	TAILQ_FOREACH(l, &o->listeners, link)
+	fprintf(f, "  %-24s pid %-8d %s\n", flat_addr_str(&l->addr, a),
+		l->session ? (int)l->session->pid : 0,
+		l->session ? flat_session_name(l->session, name) : "");
 	fprintf(f, "CONNECTIONS\n");
-	TAILQ_FOREACH (c, &o->conns, link)
-		fprintf(f, "  %-24s -> %-24s %-10s %s -> %s\n", flat_addr_str(&c->from, a),
-			flat_addr_str(&c->target, b), path_names[c->path], c->client_name,
-			c->server_name);
+	TAILQ_FOREACH(c, &o->conns, link)
+	fprintf(f, "  %-24s -> %-24s %-10s %s -> %s\n", flat_addr_str(&c->from, a),
+		flat_addr_str(&c->target, b), path_names[c->path], c->client_name, c->server_name);
 }
 
 static void put_top(FILE *f, const struct flat_offload *o, bool json)
@@ -213,13 +217,14 @@ static void put_top(FILE *f, const struct flat_offload *o, bool json)
 		uint64_t open = 0;
 		uint64_t bytes[2] = {t->bytes[0], t->bytes[1]};
 		char text[FLAT_ADDR_STRLEN];
-		TAILQ_FOREACH (c, &o->conns, link) {
+		TAILQ_FOREACH(c, &o->conns, link)
+		{
 			if (c->path != t->path || strcmp(service_or_address(c, text), t->name) != 0)
 				continue;
 			open++;
 			for (int k = 0; k < 2; k++)
-				bytes[k] += c->path == FLAT_CONN_DIRECT ? tail_of(c, k)
-									: c->end[k].bytes;
+				bytes[k] +=
+				    c->path == FLAT_CONN_DIRECT ? tail_of(c, k) : c->end[k].bytes;
 		}
 		if (!json) {
 			fprintf(f, "%-48s %-10s %8llu %10llu %14llu %14llu\n", t->name,
@@ -232,8 +237,9 @@ static void put_top(FILE *f, const struct flat_offload *o, bool json)
 		put_text(f, "service", t->name);
 		fputc(',', f);
 		put_text(f, "path", path_names[t->path]);
-		fprintf(f, ",\"connections\":%llu,\"connections_opened\":%llu,\"bytes_sent\":%llu,"
-			   "\"bytes_received\":%llu}",
+		fprintf(f,
+			",\"connections\":%llu,\"connections_opened\":%llu,\"bytes_sent\":%llu,"
+			"\"bytes_received\":%llu}",
 			(unsigned long long)open, (unsigned long long)t->opened,
 			(unsigned long long)bytes[0], (unsigned long long)bytes[1]);
 	}
@@ -272,7 +278,8 @@ static int address_named(const struct flat_offload *o, const char *text, struct 
 	const struct flat_service *sv = flat_mesh_service_by_host(o->mesh, buf, NULL);
 	if (sv ? flat_service_resolve(sv, &ip) != 0 : flat_ip_parse(buf, &ip) != 0)
 		return -ENOENT;
-	*addr = (struct flat_addr){.family = ip.family, .port = (uint16_t)atoi(colon + 1)};
+	*addr =
+	    (struct flat_addr){.family = ip.family, .port = (uint16_t)strtoul(colon + 1, NULL, 10)};
 	memcpy(addr->ip, ip.bytes, 16);
 	return 0;
 }
@@ -309,12 +316,11 @@ static void put_why(FILE *f, struct flat_offload *o, const char *src, const char
 		return;
 	}
 	flat_admit(o, &as, &from, &to, NULL, &d);
-	const char *how = d.reason[0] ? d.reason
-			  : d.path == FLAT_CONN_KERNEL
-				  ? "no mesh server listens there: the kernel carries it"
-			  : d.path == FLAT_CONN_DIRECT
-				  ? "accelerated: both applications share one lane"
-				  : "through flatd: the service asks for it";
+	const char *how =
+	    d.reason[0]			 ? d.reason
+	    : d.path == FLAT_CONN_KERNEL ? "no mesh server listens there: the kernel carries it"
+	    : d.path == FLAT_CONN_DIRECT ? "accelerated: both applications share one lane"
+					 : "through flatd: the service asks for it";
 	put_answer(f, json, d.status == 0, d.status == 0 ? path_names[d.path] : "", how);
 }
 
@@ -324,29 +330,32 @@ static void put_why_fd(FILE *f, const struct flat_offload *o, int pid, unsigned 
 	const struct flat_conn *c;
 	const struct flat_session *s;
 	const struct flat_refusal *r;
-	char reason[400];
+	char reason[700];
 	char text[FLAT_ADDR_STRLEN];
-	TAILQ_FOREACH (c, &o->conns, link) {
+	TAILQ_FOREACH(c, &o->conns, link)
+	{
 		for (int i = 0; i < 2; i++) {
 			if (c->end[i].inode != inode || inode == 0)
 				continue;
-			snprintf(reason, sizeof(reason), "%s -> %s (%s), %s",
-				 c->client_name, c->server_name, service_or_address(c, text),
+			snprintf(reason, sizeof(reason), "%s -> %s (%s), %s", c->client_name,
+				 c->server_name, service_or_address(c, text),
 				 c->path == FLAT_CONN_DIRECT
-					 ? "accelerated: both applications share one lane"
-					 : "through flatd, in its private memory");
+				     ? "accelerated: both applications share one lane"
+				     : "through flatd, in its private memory");
 			put_answer(f, json, true, path_names[c->path], reason);
 			return;
 		}
 	}
-	TAILQ_FOREACH (s, &o->sessions, link) {
+	TAILQ_FOREACH(s, &o->sessions, link)
+	{
 		if (s->pid == pid)
 			break;
 	}
-	snprintf(reason, sizeof(reason), "%s",
-		 s ? "the kernel's: not TCP, or its address is not in the mesh"
-		   : "the kernel's: the process has no session; it runs without libflat, or has not "
-		     "used a socket yet");
+	snprintf(
+	    reason, sizeof(reason), "%s",
+	    s ? "the kernel's: not TCP, or its address is not in the mesh"
+	      : "the kernel's: the process has no session; it runs without libflat, or has not "
+		"used a socket yet");
 	for (uint32_t i = 0; i < FLAT_REFUSALS_KEPT && i < o->n_refusals; i++) {
 		r = &o->refusals[i];
 		if (r->pid == pid)
@@ -376,7 +385,8 @@ static void answer(FILE *f, struct flat_offload *o, char *line)
 	else if (n == 3 && strcmp(words[0], "why") == 0)
 		put_why(f, o, words[1], words[2], json);
 	else if (n == 3 && strcmp(words[0], "whyfd") == 0)
-		put_why_fd(f, o, atoi(words[1]), strtoull(words[2], NULL, 10), json);
+		put_why_fd(f, o, (int)strtol(words[1], NULL, 10), strtoull(words[2], NULL, 10),
+			   json);
 	else if (n == 1 && strcmp(words[0], "reload") == 0)
 		o->reload = true;
 	else
@@ -403,7 +413,8 @@ static void on_question(struct flat_source *source, int events)
 		answer(f, admin_offload, line);
 		fclose(f);
 		int size = (int)flat_min_size(len + 4096, 64U << 20);
-		(void)flat_sys_setsockopt(source->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+		(void)flat_sys_setsockopt(source->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size,
+					  sizeof(size));
 		/* What a slow or hostile reader leaves no room for is cut; nobody waits for it. */
 		(void)flat_sys_send(source->fd, text, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 		free(text);

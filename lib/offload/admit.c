@@ -47,11 +47,11 @@ static void authorize(struct flat_offload *o, const struct flat_session *s,
 	struct flat_addr src = *from;
 	flat_addr_unmap(&src);
 	struct flat_authz_input in = {
-		.source_principal = s && s->workload ? s->workload->principal : NULL,
-		.source_ip = to_ip(&src),
-		.destination_ip = to_ip(&d->target),
-		.destination_port = l->addr.port,
-		.destination = dest,
+	    .source_principal = s && s->workload ? s->workload->principal : NULL,
+	    .source_ip = to_ip(&src),
+	    .destination_ip = to_ip(&d->target),
+	    .destination_port = l->addr.port,
+	    .destination = dest,
 	};
 	if (!s && flat_mesh_mtls(o->mesh, dest, l->addr.port, &by) == FLAT_MTLS_STRICT) {
 		d->status = -EACCES;
@@ -66,7 +66,8 @@ static void authorize(struct flat_offload *o, const struct flat_session *s,
 	if (v.allowed)
 		return;
 	d->status = -EACCES;
-	snprintf(d->reason, sizeof(d->reason), "%s:%u: %.120s",
+	snprintf(d->reason, sizeof(d->reason), "policy %s/%s (%s:%u): %.300s",
+		 v.policy_namespace ? v.policy_namespace : "-", v.policy_name ? v.policy_name : "-",
 		 v.where.file ? v.where.file : "-", v.where.line, v.text);
 }
 
@@ -91,7 +92,8 @@ static int pick(struct flat_offload *o, const struct flat_service *service,
 	if (port->n_endpoints == 0 || slot >= o->n_balance)
 		return -ECONNREFUSED;
 	struct flat_balance_state *state = &o->balance[slot];
-	int i = flat_balance_pick(state, port->endpoints, port->n_endpoints, endpoint_is_live, &arg);
+	int i =
+	    flat_balance_pick(state, port->endpoints, port->n_endpoints, endpoint_is_live, &arg);
 	if (i < 0)
 		i = flat_balance_pick(state, port->endpoints, port->n_endpoints, NULL, NULL);
 	if (i < 0)
@@ -141,7 +143,8 @@ void flat_admit(struct flat_offload *o, const struct flat_session *s, const stru
 	}
 }
 
-bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char *reason, size_t size)
+bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char *reason,
+			size_t size)
 {
 	struct flat_decision d = {.target = c->target};
 	bool plain = c->end[FLAT_SIDE_CLIENT].is_tcp;

@@ -16,7 +16,8 @@
 struct flat_conn *flat_conn_find(struct flat_offload *o, uint64_t id)
 {
 	struct flat_conn *c;
-	TAILQ_FOREACH (c, &o->conns, link) {
+	TAILQ_FOREACH(c, &o->conns, link)
+	{
 		if (c->id == id)
 			return c;
 	}
@@ -62,7 +63,8 @@ static int lane_get(struct flat_offload *o, struct flat_session *s, struct flat_
 {
 	struct flat_lane_link *lane;
 	uint32_t slots = FLAT_LANE_SLOTS_FIRST;
-	TAILQ_FOREACH (lane, &o->lanes, link) {
+	TAILQ_FOREACH(lane, &o->lanes, link)
+	{
 		if (lane->orphan || lane->client != s || lane->listener != l)
 			continue;
 		uint32_t n = lane->lane.geo.slots;
@@ -257,8 +259,8 @@ static void count_bytes(struct flat_conn *c)
 		const struct flat_end *e = &c->end[i];
 		if (c->path == FLAT_CONN_DIRECT && e->lane)
 			c->total->bytes[i] += atomic_load_explicit(
-				&flat_lane_slot(&e->lane->lane, e->slot)->ring[i].prod.tail,
-				memory_order_relaxed);
+			    &flat_lane_slot(&e->lane->lane, e->slot)->ring[i].prod.tail,
+			    memory_order_relaxed);
 		else
 			c->total->bytes[i] += e->bytes;
 	}
@@ -316,7 +318,8 @@ void flat_conn_answer(struct flat_conn *c)
 	snprintf(m->service, sizeof(m->service), "%s", c->service);
 	if (c->cut_errno) {
 		reply.status = -c->cut_errno;
-		snprintf(reply.reason, sizeof(reply.reason), "%s", c->cut_reason);
+		snprintf(reply.reason, sizeof(reply.reason), "%.*s", (int)sizeof(reply.reason) - 1,
+			 c->cut_reason);
 	} else {
 		m->lane_id = e->lane->id;
 		m->geo = e->lane->lane.geo;
@@ -398,7 +401,8 @@ static void reply_refused(struct flat_session *s, const struct flat_msg *msg,
 	reply.status = d->status;
 	reply.body.conn.path = (uint32_t)d->path;
 	reply.body.conn.peer = d->target;
-	snprintf(reply.reason, sizeof(reply.reason), "%s", d->reason);
+	snprintf(reply.reason, sizeof(reply.reason), "%.*s", (int)sizeof(reply.reason) - 1,
+		 d->reason);
 	(void)!flat_msg_send(s->control.fd, &reply, NULL, 0, MSG_DONTWAIT);
 }
 
@@ -411,10 +415,11 @@ void flat_conn_request(struct flat_session *s, const struct flat_msg *msg)
 	flat_admit(o, s, &m->from, &m->to, NULL, &d);
 	if (d.status == 0 && d.path != FLAT_CONN_KERNEL &&
 	    s->n_conns >= (s->workload && s->workload->limit_connections
-				   ? s->workload->limit_connections
-				   : FLAT_SESSION_CONNS_MAX)) {
+			       ? s->workload->limit_connections
+			       : FLAT_SESSION_CONNS_MAX)) {
 		d.status = -EAGAIN;
-		snprintf(d.reason, sizeof(d.reason), "the process has reached its connection limit");
+		snprintf(d.reason, sizeof(d.reason),
+			 "the process has reached its connection limit");
 	}
 	if (d.status != 0)
 		flat_refuse(o, s->pid, flat_session_name(s, name), &m->to, d.reason);

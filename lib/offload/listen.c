@@ -37,7 +37,8 @@ struct flat_listener *flat_listener_find(struct flat_offload *o, const struct fl
 	struct flat_listener *best = NULL;
 	int best_fit = 0;
 	flat_addr_unmap(&want);
-	TAILQ_FOREACH (l, &o->listeners, link) {
+	TAILQ_FOREACH(l, &o->listeners, link)
+	{
 		int f = fit(l, &want);
 		if (f > best_fit) {
 			best = l;
@@ -167,11 +168,10 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 	socklen_t v6_len = sizeof(v6only);
 	struct flat_listener *l = calloc(1, sizeof(*l));
 	flat_msg_init(&reply, FLAT_MSG_LISTEN, msg->seq);
-	int err = !l		? -ENOMEM
-		  : tcp_fd < 0 ? -EINVAL
-		  : s->n_listeners >= FLAT_SESSION_LISTENERS_MAX
-			  ? -ENOBUFS
-			  : verify_tcp(tcp_fd, &l->addr);
+	int err = !l						 ? -ENOMEM
+		  : tcp_fd < 0					 ? -EINVAL
+		  : s->n_listeners >= FLAT_SESSION_LISTENERS_MAX ? -ENOBUFS
+								 : verify_tcp(tcp_fd, &l->addr);
 	if (err == 0)
 		(void)flat_sys_getsockopt(tcp_fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &v6_len);
 	if (err == 0)

@@ -121,7 +121,8 @@ void flat_loop_del(struct flat_loop *loop, struct flat_source *source)
 static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t flags)
 {
 	uint32_t i = (uint32_t)data;
-	if (i == NOBODY || i >= loop->n_slots || loop->slots[i].generation != (uint32_t)(data >> 32))
+	if (i == NOBODY || i >= loop->n_slots ||
+	    loop->slots[i].generation != (uint32_t)(data >> 32))
 		return;
 	struct flat_source *source = loop->slots[i].source;
 	if (!source)
@@ -145,7 +146,8 @@ void flat_loop_turn(struct flat_loop *loop, int wait_ms)
 	else
 		(void)io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1,
 						       wait_ms < 0 ? NULL : &ts, NULL);
-	for (unsigned int n = 0; n < RING_ENTRIES && io_uring_peek_cqe(&loop->ring, &cqe) == 0; n++) {
+	for (unsigned int n = 0; n < RING_ENTRIES && io_uring_peek_cqe(&loop->ring, &cqe) == 0;
+	     n++) {
 		uint64_t data = io_uring_cqe_get_data64(cqe);
 		int res = cqe->res;
 		uint32_t flags = cqe->flags;

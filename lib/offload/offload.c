@@ -78,8 +78,8 @@ void flat_offload_publish(struct flat_offload *o)
 		const struct flat_service *s = flat_mesh_service(o->mesh, i);
 		max += (size_t)s->n_addresses * s->n_ports;
 	}
-	TAILQ_FOREACH (l, &o->listeners, link)
-		max++;
+	TAILQ_FOREACH(l, &o->listeners, link)
+	max++;
 	struct flat_directory_addr *addrs = calloc(max + 1, sizeof(*addrs));
 	struct flat_directory_name *names = calloc((size_t)services + 1, sizeof(*names));
 	int err = addrs && names ? 0 : -ENOMEM;
@@ -88,7 +88,8 @@ void flat_offload_publish(struct flat_offload *o)
 		n += add_service(addrs + n, s);
 		add_name(names, &n_names, s);
 	}
-	TAILQ_FOREACH (l, &o->listeners, link) {
+	TAILQ_FOREACH(l, &o->listeners, link)
+	{
 		if (err != 0)
 			break;
 		addrs[n].kind = FLAT_DIRECTORY_LISTENER;
@@ -141,7 +142,8 @@ static int load(struct flat_offload *o)
 	struct flat_mesh *old = o->mesh;
 	o->mesh = mesh;
 	struct flat_session *s;
-	TAILQ_FOREACH (s, &o->sessions, link) {
+	TAILQ_FOREACH(s, &o->sessions, link)
+	{
 		if (s->greeted)
 			flat_session_identify(s);
 	}
@@ -154,7 +156,7 @@ void flat_offload_reload(struct flat_offload *o)
 {
 	struct flat_conn *c;
 	struct flat_conn *next;
-	char reason[160];
+	char reason[512];
 	if (load(o) != 0) {
 		flat_error("the configuration was refused; the one before stays in force");
 		return;
@@ -266,7 +268,8 @@ static void end_silent_sessions(struct flat_offload *o)
 static bool somebody_is_silent(const struct flat_offload *o)
 {
 	const struct flat_session *s;
-	TAILQ_FOREACH (s, &o->sessions, link) {
+	TAILQ_FOREACH(s, &o->sessions, link)
+	{
 		if (!s->greeted)
 			return true;
 	}

@@ -38,8 +38,8 @@ struct flat_session {
 	bool exe_owner_known;
 	bool greeted;
 	int64_t joined_ms;
-	char *exe;	     /* owned; NULL: unknown */
-	char *cgroup;	     /* owned; text of /proc/PID/cgroup */
+	char *exe;			      /* owned; NULL: unknown */
+	char *cgroup;			      /* owned; text of /proc/PID/cgroup */
 	const struct flat_workload *workload; /* of the current mesh; NULL: none */
 	uint32_t n_conns;
 	uint32_t n_listeners;
@@ -79,16 +79,16 @@ struct flat_end {
 	struct flat_lane_link *lane; /* NULL: TCP */
 	uint32_t slot;
 	uint64_t inode; /* of the application's end of the anchor: what /proc/PID/fd shows */
-	bool gone; /* hung up, words completed */
+	bool gone;	/* hung up, words completed */
 	bool is_tcp;
 	/* forwarded only: we are the application's peer */
 	struct flat_vq vq;
 	uint8_t *buf; /* private bytes read from this end, not yet given to the other */
 	uint32_t at;
 	uint32_t len;
-	bool eof;      /* the application's FIN was read */
-	bool reset;    /* its RST */
-	bool fin_sent; /* we told it FIN */
+	bool eof;	/* the application's FIN was read */
+	bool reset;	/* its RST */
+	bool fin_sent;	/* we told it FIN */
 	uint64_t bytes; /* read from it */
 };
 
@@ -99,9 +99,9 @@ struct flat_conn {
 	struct flat_offload *offload;
 	uint64_t id;
 	enum flat_conn_path path;
-	struct flat_session *client;   /* NULL: plain, or gone */
+	struct flat_session *client;	/* NULL: plain, or gone */
 	struct flat_listener *listener; /* NULL: gone, or TCP server */
-	struct flat_end end[2];	       /* by enum flat_side */
+	struct flat_end end[2];		/* by enum flat_side */
 	struct flat_addr from;
 	struct flat_addr to;	 /* what the client asked for */
 	struct flat_addr target; /* where the server listens */
@@ -115,8 +115,8 @@ struct flat_conn {
 	bool hot;
 	int client_near; /* the client's end of its anchor until it was sent; else -1 */
 	int64_t last_us; /* hot: when it last moved bytes */
-	int cut_errno; /* after a cut: what FLAT_MSG_WHY answers */
-	char cut_reason[160];
+	int cut_errno;	 /* after a cut: what FLAT_MSG_WHY answers */
+	char cut_reason[512];
 };
 
 /** A refused or ended attempt, for `flatctl why` and the metrics. */
@@ -125,7 +125,7 @@ struct flat_refusal {
 	pid_t pid;
 	struct flat_addr to;
 	char client_name[96];
-	char reason[168];
+	char reason[512];
 };
 
 #define FLAT_REFUSALS_KEPT 64
@@ -227,14 +227,15 @@ struct flat_decision {
 	struct flat_listener *listener; /* NULL: a server outside the mesh */
 	struct flat_addr target;
 	const struct flat_service *service;
-	char reason[168];
+	char reason[512];
 };
 
 /** Resolves and authorizes. session NULL: a plain client from `from`. `pinned`: no balancing, this listener. */
 void flat_admit(struct flat_offload *o, const struct flat_session *s, const struct flat_addr *from,
 		const struct flat_addr *to, struct flat_listener *pinned, struct flat_decision *d);
 /** Whether a live connection is still allowed. */
-bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char *reason, size_t size);
+bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char *reason,
+			size_t size);
 /** Remembers a refusal for `flatctl why` and logs it. */
 void flat_refuse(struct flat_offload *o, pid_t pid, const char *who, const struct flat_addr *to,
 		 const char *reason);

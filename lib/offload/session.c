@@ -28,13 +28,13 @@ const char *flat_session_name(const struct flat_session *s, char buf[96])
 void flat_session_identify(struct flat_session *s)
 {
 	struct flat_attest attest = {
-		.uid = s->uid,
-		.gid = s->gid,
-		.pid = s->pid,
-		.cgroup_paths = s->cgroup,
-		.exe = s->exe,
-		.exe_owner_known = s->exe_owner_known,
-		.exe_owner = s->exe_owner,
+	    .uid = s->uid,
+	    .gid = s->gid,
+	    .pid = s->pid,
+	    .cgroup_paths = s->cgroup,
+	    .exe = s->exe,
+	    .exe_owner_known = s->exe_owner_known,
+	    .exe_owner = s->exe_owner,
 	};
 	s->workload = flat_mesh_workload(s->offload->mesh, &attest);
 }
@@ -114,13 +114,15 @@ static void answer_why(struct flat_session *s, const struct flat_msg *msg)
 	struct flat_conn *c = flat_conn_find(s->offload, msg->body.why.conn_id);
 	if (c && c->cut_errno) {
 		reply.status = -c->cut_errno;
-		snprintf(reply.reason, sizeof(reply.reason), "%s", c->cut_reason);
+		snprintf(reply.reason, sizeof(reply.reason), "%.*s", (int)sizeof(reply.reason) - 1,
+			 c->cut_reason);
 	}
 	(void)!flat_msg_send(s->control.fd, &reply, NULL, 0, MSG_DONTWAIT);
 }
 
 /* One message. Descriptors that it does not take are closed. False: the session is gone. */
-static bool handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], size_t n)
+static bool handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX],
+		   size_t n)
 {
 	uint32_t allowed = msg->type == FLAT_MSG_LISTEN ? FLAT_FD_TCP : 0;
 	uint64_t id = s->id;
@@ -148,7 +150,8 @@ static bool handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MS
 		break;
 	}
 	flat_msg_close_fds(fds, n);
-	TAILQ_FOREACH (s, &o->sessions, link) {
+	TAILQ_FOREACH(s, &o->sessions, link)
+	{
 		if (s->id == id)
 			return true;
 	}
@@ -214,7 +217,8 @@ void flat_session_close(struct flat_session *s, const char *why)
 		if (l->session == s)
 			l->session = NULL;
 	}
-	TAILQ_FOREACH (c, &o->conns, link) {
+	TAILQ_FOREACH(c, &o->conns, link)
+	{
 		if (c->client == s)
 			c->client = NULL;
 	}

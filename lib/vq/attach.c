@@ -82,10 +82,10 @@ int flat_msg_recv(int sock, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], siz
 	union cmsg_space space;
 	struct iovec iov = {.iov_base = msg, .iov_len = sizeof(*msg)};
 	struct msghdr hdr = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = space.buf,
-		.msg_controllen = sizeof(space.buf),
+	    .msg_iov = &iov,
+	    .msg_iovlen = 1,
+	    .msg_control = space.buf,
+	    .msg_controllen = sizeof(space.buf),
 	};
 	*n = 0;
 	ssize_t len = flat_sys_recvmsg(sock, &hdr, flags | MSG_CMSG_CLOEXEC);
@@ -189,8 +189,7 @@ int flat_addr_equal(const struct flat_addr *a, const struct flat_addr *b)
 	struct flat_addr y = *b;
 	flat_addr_unmap(&x);
 	flat_addr_unmap(&y);
-	return x.family == y.family && x.port == y.port &&
-	       memcmp(x.ip, y.ip, sizeof(x.ip)) == 0;
+	return x.family == y.family && x.port == y.port && memcmp(x.ip, y.ip, sizeof(x.ip)) == 0;
 }
 
 const char *flat_addr_str(const struct flat_addr *addr, char buf[FLAT_ADDR_STRLEN])

@@ -85,7 +85,7 @@ struct flat_msg_conn {
 
 struct flat_msg_listen {
 	uint32_t backlog;
-	uint32_t flags; /* FLAT_LISTEN_* */
+	uint32_t flags;	      /* FLAT_LISTEN_* */
 	uint64_t listener_id; /* answer; in a request: 0 new, else change its backlog (no fd) */
 };
 

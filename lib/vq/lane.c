@@ -59,8 +59,8 @@ uint8_t *flat_lane_bulk(const struct flat_lane *lane, uint32_t slot, unsigned in
 
 static int memfd_open(const char *name)
 {
-	long fd = FLAT_SYS2(SYS_memfd_create, name,
-			    MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+	long fd =
+	    FLAT_SYS2(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
 	if (fd == -EINVAL)
 		fd = FLAT_SYS2(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
 	return (int)fd;
@@ -74,12 +74,12 @@ int flat_lane_create(const struct flat_lane_geometry *geo, uint64_t lane_id)
 	if (fd < 0)
 		return fd;
 	struct flat_lane_header header = {
-		.magic = FLAT_LANE_MAGIC,
-		.version = FLAT_LANE_VERSION,
-		.slots = geo->slots,
-		.small_bytes = geo->small_bytes,
-		.bulk_bytes = geo->bulk_bytes,
-		.lane_id = lane_id,
+	    .magic = FLAT_LANE_MAGIC,
+	    .version = FLAT_LANE_VERSION,
+	    .slots = geo->slots,
+	    .small_bytes = geo->small_bytes,
+	    .bulk_bytes = geo->bulk_bytes,
+	    .lane_id = lane_id,
 	};
 	long err = FLAT_SYS2(SYS_ftruncate, fd, flat_lane_len(geo));
 	if (err == 0)
@@ -116,8 +116,8 @@ int flat_lane_map(struct flat_lane *lane, int fd, const struct flat_lane_geometr
 		    (size_t)st.st_size != len)
 			return -EINVAL;
 	}
-	long addr = FLAT_SYS6(SYS_mmap, 0, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE,
-			      fd, 0);
+	long addr =
+	    FLAT_SYS6(SYS_mmap, 0, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (addr < 0 && addr > -4096)
 		return (int)addr;
 	lane->base = (uint8_t *)addr;

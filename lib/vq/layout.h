@@ -133,7 +133,7 @@ _Static_assert(sizeof(struct flat_lane_header) == FLAT_LANE_PAGE, "one page");
  * turns only after the consumer has passed the last turn, so two parts are in flight at the most.
  */
 #define FLAT_TURN(pos, count, ring)                                                                \
-	(((uint64_t)(pos) << 32) | ((uint64_t)((count) & 0x7fffffffU) << 1) | ((ring)&1U))
+	(((uint64_t)(pos) << 32) | ((uint64_t)((count)&0x7fffffffU) << 1) | ((ring)&1U))
 #define FLAT_TURN_POS(turn) ((uint32_t)((turn) >> 32))
 #define FLAT_TURN_RING(turn) ((uint32_t)((turn)&1U))
 

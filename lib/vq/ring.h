@@ -115,6 +115,12 @@ static inline int flat_ring_moved(const struct flat_ring_rx *rx)
 	return atomic_load_explicit(&rx->ctl->prod.tail, memory_order_relaxed) != rx->head;
 }
 
+/** The producer's position as it says, unchecked: to tell whether it moved since an earlier look. */
+static inline uint32_t flat_ring_tail_hint(const struct flat_ring_rx *rx)
+{
+	return atomic_load_explicit(&rx->ctl->prod.tail, memory_order_relaxed);
+}
+
 /** Likewise: the consumer has taken something since the producer last looked. */
 static inline int flat_ring_drained(const struct flat_ring_tx *tx)
 {

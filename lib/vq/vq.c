@@ -38,8 +38,8 @@ static void shm_ring_bell(struct flat_vq *vq)
 }
 
 const struct flat_vq_ops flat_vq_shm = {
-	.name = "shm",
-	.ring_bell = shm_ring_bell,
+    .name = "shm",
+    .ring_bell = shm_ring_bell,
 };
 
 void flat_vq_end_tx(struct flat_vq *vq, uint32_t prod_flags)

@@ -12,12 +12,12 @@
 FLAT_BEGIN_DECLS
 
 enum flat_fd_kind {
-	FLAT_FD_KERNEL = 0,	/* nothing of ours: the kernel's alone */
-	FLAT_FD_CANDIDATE = 1,	/* kernel TCP socket that may become flat at connect or listen */
-	FLAT_FD_STREAM = 2,	/* flat connection */
-	FLAT_FD_LISTENER = 3,	/* flat listener */
-	FLAT_FD_EPOLL = 4,	/* epoll instance with flat members (or with one that has) */
-	FLAT_FD_PRIVATE = 5,	/* the library's own: applications get EBADF */
+	FLAT_FD_KERNEL = 0,    /* nothing of ours: the kernel's alone */
+	FLAT_FD_CANDIDATE = 1, /* kernel TCP socket that may become flat at connect or listen */
+	FLAT_FD_STREAM = 2,    /* flat connection */
+	FLAT_FD_LISTENER = 3,  /* flat listener */
+	FLAT_FD_EPOLL = 4,     /* epoll instance with flat members (or with one that has) */
+	FLAT_FD_PRIVATE = 5,   /* the library's own: applications get EBADF */
 };
 
 /** One byte (enum flat_fd_kind) per descriptor number below FLAT_FD_KINDS. Never unmapped. */
