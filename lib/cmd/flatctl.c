@@ -133,6 +133,7 @@ int main(int argc, char **argv)
 	char *words[64];
 	size_t n = 0;
 	int once = !isatty(1);
+	int show_version = 0;
 	control = getenv("FLAT_CONTROL") ? getenv("FLAT_CONTROL") : FLAT_CONTROL_PATH;
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--json") == 0)
@@ -141,6 +142,8 @@ int main(int argc, char **argv)
 			once = 1;
 		else if (strcmp(argv[i], "--control") == 0 && i + 1 < argc)
 			control = argv[++i];
+		else if (strcmp(argv[i], "--version") == 0)
+			show_version = 1;
 		else if (strcmp(argv[i], "--help") == 0)
 			return fputs(usage, stdout) < 0;
 		else if (argv[i][0] == '-' || n == FLAT_ARRAY_SIZE(words))
@@ -150,6 +153,7 @@ int main(int argc, char **argv)
 		if (n > FLAT_ARRAY_SIZE(words))
 			break;
 	}
+	show_version |= n == 1 && strcmp(words[0], "version") == 0;
 	if (n == 1 && strcmp(words[0], "ls") == 0)
 		return ask("ls");
 	if (n == 1 && strcmp(words[0], "top") == 0)
@@ -158,10 +162,10 @@ int main(int argc, char **argv)
 		return why(words[1], words[2]);
 	if (n >= 2 && n <= FLAT_ARRAY_SIZE(words) && strcmp(words[0], "check") == 0)
 		return check(words + 1, n - 1);
+	if (show_version)
+		return printf("flatctl %s\n", flat_version()) < 0;
 	if (n == 1 && strcmp(words[0], "reload") == 0)
 		return ask("reload");
-	if (n == 1 && strcmp(words[0], "version") == 0)
-		return printf("flatctl %s\n", flat_version()) < 0;
 	fputs(usage, stderr);
 	return 2;
 }

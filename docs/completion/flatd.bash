@@ -1,0 +1,10 @@
+# bash completion of flatd
+_flatd() {
+	local word=${COMP_WORDS[COMP_CWORD]}
+	case ${COMP_WORDS[COMP_CWORD - 1]} in
+	--config | --control) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
+	--log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$word") ;;
+	*) mapfile -t COMPREPLY < <(compgen -W "--config --control --check --log-level --ready-fd --help --version" -- "$word") ;;
+	esac
+}
+complete -F _flatd flatd

@@ -1,0 +1,176 @@
+#include <criterion/criterion.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vq/vq.h"
+
+static struct flat_lane lane;
+
+static void setup(void)
+{
+	struct flat_lane_geometry geo = {4, 1024, 16384};
+	int fd = flat_lane_create(&geo, 7);
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(flat_lane_map(&lane, fd, &geo, 1), 0);
+	cr_assert_eq(flat_lane_seal(fd), 0);
+	close(fd);
+	flat_lane_slot_reset(&lane, 0);
+}
+
+static void teardown(void)
+{
+	flat_lane_unmap(&lane);
+}
+
+TestSuite(ring, .init = setup, .fini = teardown);
+
+/* Both ends of direction 0, as if `at` bytes had gone through. */
+static void ends_at(struct flat_ring_tx *tx, struct flat_ring_rx *rx, uint32_t at)
+{
+	flat_ring_tx_init(tx, &lane, 0, 0);
+	flat_ring_rx_init(rx, &lane, 0, 0);
+	tx->tail = tx->head = tx->turn_pos = at;
+	rx->head = rx->tail = at;
+	atomic_store(&tx->ctl->prod.tail, at);
+	atomic_store(&tx->ctl->cons.head, at);
+}
+
+/* Sends and takes `total` bytes in pieces of random sizes and compares each. */
+static void stream_through(uint32_t at, size_t total, size_t piece_max)
+{
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	uint8_t buf[32768];
+	size_t sent = 0;
+	size_t taken = 0;
+	ends_at(&tx, &rx, at);
+	srand(at + (unsigned int)piece_max);
+	while (taken < total) {
+		size_t want = 1 + (size_t)rand() % piece_max;
+		if (want > total - sent)
+			want = total - sent;
+		for (size_t i = 0; i < want; i++)
+			buf[i] = (uint8_t)((sent + i) * 31 + ((sent + i) >> 8));
+		ssize_t n = want ? flat_ring_write(&tx, buf, want) : 0;
+		cr_assert_geq(n, 0);
+		sent += (size_t)n;
+		n = flat_ring_read(&rx, buf, 1 + (size_t)rand() % piece_max, 1);
+		cr_assert_geq(n, 0);
+		for (size_t i = 0; i < (size_t)n; i++)
+			cr_assert_eq(buf[i], (uint8_t)((taken + i) * 31 + ((taken + i) >> 8)),
+				     "byte %zu", taken + i);
+		taken += (size_t)n;
+	}
+}
+
+Test(ring, small_messages_arrive)
+{
+	stream_through(0, 100000, 200);
+}
+
+Test(ring, large_writes_turn_and_arrive)
+{
+	stream_through(0, 2000000, 20000);
+}
+
+Test(ring, positions_wrap_at_2_to_the_32)
+{
+	stream_through(UINT32_MAX - 5000, 200000, 300);
+	flat_lane_slot_reset(&lane, 0);
+	stream_through(UINT32_MAX - 100000, 2000000, 20000);
+}
+
+Test(ring, full_is_zero_and_empty_is_zero)
+{
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	static uint8_t buf[65536];
+	ssize_t n;
+	size_t all = 0;
+	ends_at(&tx, &rx, 0);
+	cr_assert_eq(flat_ring_read(&rx, buf, 10, 1), 0);
+	while ((n = flat_ring_write(&tx, buf, sizeof(buf))) > 0)
+		all += (size_t)n;
+	cr_assert_eq(n, 0);
+	cr_assert_eq(all, 16384);
+	cr_assert_eq(flat_ring_unsent(&tx), (ssize_t)all);
+	cr_assert_eq(flat_ring_pending(&rx), (ssize_t)all);
+}
+
+Test(ring, a_peek_sees_across_a_turn_and_takes_nothing)
+{
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	uint8_t out[3000];
+	uint8_t in[2000];
+	memset(in, 'b', sizeof(in));
+	ends_at(&tx, &rx, 0);
+	cr_assert_eq(flat_ring_write(&tx, "aaaa", 4), 4);
+	cr_assert_eq(flat_ring_write(&tx, in, sizeof(in)), (ssize_t)sizeof(in));
+	cr_assert_eq(flat_ring_read(&rx, out, sizeof(out), 0), 2004);
+	cr_assert_eq(out[3], 'a');
+	cr_assert_eq(out[4], 'b');
+	cr_assert_eq(flat_ring_read(&rx, out, sizeof(out), 1), 2004);
+	cr_assert_eq(flat_ring_pending(&rx), 0);
+}
+
+Test(ring, a_hostile_word_breaks_the_queue_and_nothing_else)
+{
+	static const uint32_t bad[] = {0x80000000U, 0xffffffffU, 17409, 0x01000000U};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		struct flat_ring_tx tx;
+		struct flat_ring_rx rx;
+		uint8_t buf[64];
+		flat_lane_slot_reset(&lane, 0);
+		ends_at(&tx, &rx, 0);
+		atomic_store(&rx.ctl->prod.tail, bad[i]);
+		cr_assert_eq(flat_ring_read(&rx, buf, sizeof(buf), 1), -EPROTO, "tail %u", bad[i]);
+		ends_at(&tx, &rx, 0);
+		atomic_store(&tx.ctl->cons.head, bad[i]);
+		cr_assert_eq(flat_ring_unsent(&tx), -EPROTO, "head %u", bad[i]);
+		flat_lane_slot_reset(&lane, 0);
+		ends_at(&tx, &rx, 0);
+		cr_assert_eq(flat_ring_write(&tx, "x", 1), 1);
+		atomic_store(&rx.ctl->prod.turn, FLAT_TURN(0x40000000U + bad[i] / 2, 1, 1));
+		cr_assert_eq(flat_ring_read(&rx, buf, sizeof(buf), 1), -EPROTO, "turn %u", bad[i]);
+	}
+}
+
+Test(ring, a_taken_arm_sets_the_ready_bit_and_rings)
+{
+	int pair[2];
+	struct flat_vq a;
+	struct flat_vq b;
+	char byte;
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	flat_vq_init(&a, &flat_vq_shm, &lane, 0, FLAT_SIDE_CLIENT, -1, pair[1]);
+	flat_vq_init(&b, &flat_vq_shm, &lane, 0, FLAT_SIDE_SERVER, pair[0], -1);
+	flat_vq_arm_rx(&b, FLAT_ARM_READY);
+	cr_assert_eq(flat_ring_write(&a.tx, "x", 1), 1);
+	flat_vq_notify_data(&a);
+	cr_assert_eq(flat_lane_take_ready(b.mine, ~0ULL), 1);
+	cr_assert_eq(recv(pair[0], &byte, 1, MSG_DONTWAIT), -1);
+	flat_vq_arm_rx(&b, FLAT_ARM_BELL);
+	flat_vq_notify_data(&a);
+	cr_assert_eq(flat_vq_take_bells(&b), 0);
+	cr_assert_eq(recv(pair[0], &byte, 1, MSG_DONTWAIT), -1);
+	flat_vq_notify_data(&a);
+	cr_assert_eq(recv(pair[0], &byte, 1, MSG_DONTWAIT), -1, "nobody asked: no bell");
+	close(pair[0]);
+	close(pair[1]);
+}
+
+Test(ring, an_unsealed_or_wrong_lane_is_refused)
+{
+	struct flat_lane_geometry geo = {4, 1024, 16384};
+	struct flat_lane_geometry odd = {4, 1000, 16384};
+	struct flat_lane other;
+	int fd = memfd_create("test", MFD_CLOEXEC);
+	cr_assert_eq(ftruncate(fd, (off_t)flat_lane_len(&geo)), 0);
+	cr_assert_eq(flat_lane_map(&other, fd, &geo, 1), -EINVAL);
+	cr_assert_eq(flat_lane_create(&odd, 1), -EINVAL);
+	close(fd);
+}
