@@ -69,14 +69,18 @@ static void *map_zero(size_t len, int flags)
 	return addr < 0 && addr > -4096 ? NULL : (void *)addr;
 }
 
-static void in_child(void)
+/* Before a fork, so that the parent's close can't come before the child is counted. */
+static void before_fork(void)
 {
-	my_tid = 0;
-	/* The child holds every descriptor once more. */
 	for (uint32_t i = 0; i < POOL_SOCKS && i < pool->fresh; i++) {
 		if (local_refs[i])
 			atomic_fetch_add(&pool->socks[i].refs, local_refs[i]);
 	}
+}
+
+static void in_child(void)
+{
+	my_tid = 0;
 }
 
 static void make(void)
@@ -87,7 +91,7 @@ static void make(void)
 	pool = map_zero(sizeof(*pool), MAP_SHARED);
 	if (!kinds || !indices || !local_refs || !pool)
 		return;
-	(void)pthread_atfork(NULL, NULL, in_child);
+	(void)pthread_atfork(before_fork, NULL, in_child);
 	flat_fd_kinds = kinds;
 }
 
