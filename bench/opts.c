@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <flat/flat.h>
+
 /* Long options without a letter. */
 enum {
 	OPT_TCP = 256,
@@ -369,7 +371,8 @@ int perf_opts_parse(struct perf_opts *o, int argc, char **argv, FILE *out, FILE 
 		return 1;
 	}
 	if (argc >= 2 && !strcmp(argv[1], "--version")) {
-		fputs("flatperf (libflat) 1\n", out);
+		fprintf(out, "flatperf %d.%d.%d\n", FLAT_VERSION_MAJOR, FLAT_VERSION_MINOR,
+			FLAT_VERSION_PATCH);
 		return 1;
 	}
 	if (argc < 2 || parse_mode(o, argv[1]) < 0) {
@@ -392,7 +395,8 @@ int perf_opts_parse(struct perf_opts *o, int argc, char **argv, FILE *out, FILE 
 			return 1;
 		}
 		if (opt == OPT_VERSION) {
-			fputs("flatperf (libflat) 1\n", out);
+			fprintf(out, "flatperf %d.%d.%d\n", FLAT_VERSION_MAJOR, FLAT_VERSION_MINOR,
+				FLAT_VERSION_PATCH);
 			return 1;
 		}
 		const char *given = argv[optind]; /* argv + 1, one back: the option just read */
