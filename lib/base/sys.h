@@ -9,6 +9,7 @@
 #ifndef FLAT_BASE_SYS_H
 #define FLAT_BASE_SYS_H
 
+#include <errno.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -157,6 +158,16 @@ static inline int flat_sys_getpid(void)
 static inline int flat_sys_yield(void)
 {
 	return (int)FLAT_SYS0(SYS_sched_yield);
+}
+
+/** A memfd that can be sealed, CLOEXEC, and not executable where the kernel knows of that (Linux 6.3). */
+static inline int flat_sys_memfd(const char *name)
+{
+	const unsigned int cloexec = 1, allow_sealing = 2, noexec_seal = 8; /* linux/memfd.h */
+	int fd = (int)FLAT_SYS2(SYS_memfd_create, name, cloexec | allow_sealing | noexec_seal);
+	if (fd == -EINVAL)
+		fd = (int)FLAT_SYS2(SYS_memfd_create, name, cloexec | allow_sealing);
+	return fd;
 }
 
 /** ppoll with the kernel's view of sigset_t (8 bytes). `timeout` is updated by the kernel. */

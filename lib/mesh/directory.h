@@ -69,7 +69,11 @@ void flat_directory_destroy(struct flat_directory_writer *w);
 int flat_directory_fd(const struct flat_directory_writer *w);
 size_t flat_directory_len(const struct flat_directory_writer *w);
 
-/** Publishes a whole new content. 0, or -ENOSPC (nothing changed), -ENOMEM. */
+/**
+ * Publishes a whole new content. 0; -ENOSPC (more than table_bytes) and -EINVAL (a name that is empty or longer
+ * than 255 characters) change nothing. Does not allocate. Of a name or a name's address given twice the
+ * first counts, of an address and port the last.
+ */
 FLAT_MUST_CHECK int flat_directory_publish(struct flat_directory_writer *w,
 					   const struct flat_directory_addr *addrs, size_t n_addrs,
 					   const struct flat_directory_name *names, size_t n_names,

@@ -10,11 +10,6 @@
 
 #include "base/sys.h"
 
-/* Linux 6.3 and later; older kernels refuse the flag and are asked again without it. */
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
-
 static int is_power_of_two(uint32_t value)
 {
 	return value != 0 && (value & (value - 1)) == 0;
@@ -57,20 +52,11 @@ uint8_t *flat_lane_bulk(const struct flat_lane *lane, uint32_t slot, unsigned in
 	       (2 * (size_t)slot + direction) * lane->geo.bulk_bytes;
 }
 
-static int memfd_open(const char *name)
-{
-	long fd =
-	    FLAT_SYS2(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-	if (fd == -EINVAL)
-		fd = FLAT_SYS2(SYS_memfd_create, name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	return (int)fd;
-}
-
 int flat_lane_create(const struct flat_lane_geometry *geo, uint64_t lane_id)
 {
 	if (!flat_lane_geometry_valid(geo))
 		return -EINVAL;
-	int fd = memfd_open("flat-lane");
+	int fd = flat_sys_memfd("flat-lane");
 	if (fd < 0)
 		return fd;
 	struct flat_lane_header header = {
