@@ -88,7 +88,7 @@ static int pick(struct flat_offload *o, const struct flat_service *service,
 		const struct flat_service_port *port, struct flat_addr *target)
 {
 	struct usable_arg arg = {o};
-	size_t slot = service->index * 8U + (size_t)(port - service->ports) % 8U;
+	size_t slot = (size_t)service->index * 8U + (size_t)(port - service->ports) % 8U;
 	if (port->n_endpoints == 0 || slot >= o->n_balance)
 		return -ECONNREFUSED;
 	struct flat_balance_state *state = &o->balance[slot];

@@ -30,86 +30,6 @@ uint64_t flat_inode(int fd)
 	return fstat(fd, &st) == 0 ? st.st_ino : 0;
 }
 
-/* --- lanes --- */
-
-static void lane_free(struct flat_offload *o, struct flat_lane_link *lane)
-{
-	TAILQ_REMOVE(&o->lanes, lane, link);
-	flat_lane_unmap(&lane->lane);
-	close(lane->fd);
-	free(lane);
-}
-
-void flat_lanes_orphan(struct flat_offload *o, const struct flat_session *s,
-		       const struct flat_listener *l)
-{
-	struct flat_lane_link *lane;
-	struct flat_lane_link *next;
-	for (lane = TAILQ_FIRST(&o->lanes); lane; lane = next) {
-		next = TAILQ_NEXT(lane, link);
-		if (!(s && lane->client == s) && !(l && lane->listener == l))
-			continue;
-		lane->orphan = true;
-		lane->client = s ? NULL : lane->client;
-		lane->listener = l ? NULL : lane->listener;
-		if (lane->used == 0)
-			lane_free(o, lane);
-	}
-}
-
-/* A lane between the two parties with a free slot; made if there is none. */
-static int lane_get(struct flat_offload *o, struct flat_session *s, struct flat_listener *l,
-		    struct flat_lane_link **out)
-{
-	struct flat_lane_link *lane;
-	uint32_t slots = FLAT_LANE_SLOTS_FIRST;
-	TAILQ_FOREACH(lane, &o->lanes, link)
-	{
-		if (lane->orphan || lane->client != s || lane->listener != l)
-			continue;
-		uint32_t n = lane->lane.geo.slots;
-		if (lane->used != (n == 64 ? ~0ULL : (1ULL << n) - 1)) {
-			*out = lane;
-			return 0;
-		}
-		if (n * 4 > slots)
-			slots = n * 4 > FLAT_LANE_SLOTS_MAX ? FLAT_LANE_SLOTS_MAX : n * 4;
-	}
-	struct flat_lane_geometry geo = {slots, FLAT_SMALL_BYTES_DEFAULT, FLAT_BULK_BYTES_DEFAULT};
-	lane = calloc(1, sizeof(*lane));
-	if (!lane)
-		return -ENOMEM;
-	lane->id = ++o->next_id;
-	lane->fd = flat_lane_create(&geo, lane->id);
-	int err = lane->fd < 0 ? lane->fd : flat_lane_map(&lane->lane, lane->fd, &geo, 0);
-	if (err != 0) {
-		if (lane->fd >= 0)
-			close(lane->fd);
-		free(lane);
-		return err;
-	}
-	lane->client = s;
-	lane->listener = l;
-	TAILQ_INSERT_HEAD(&o->lanes, lane, link);
-	*out = lane;
-	return 0;
-}
-
-static void slot_take(struct flat_end *e, struct flat_lane_link *lane)
-{
-	e->lane = lane;
-	e->slot = (uint32_t)__builtin_ctzll(~lane->used);
-	lane->used |= 1ULL << e->slot;
-	flat_lane_slot_reset(&lane->lane, e->slot);
-}
-
-static void slot_give(struct flat_offload *o, struct flat_lane_link *lane, uint32_t slot)
-{
-	lane->used &= ~(1ULL << slot);
-	if (lane->used == 0 && lane->orphan)
-		lane_free(o, lane);
-}
-
 /* --- end of a connection --- */
 
 static void count_bytes(struct flat_conn *c);
@@ -134,9 +54,9 @@ void flat_conn_destroy(struct flat_conn *c)
 	struct flat_lane_link *a = c->end[0].lane;
 	struct flat_lane_link *b = c->end[1].lane;
 	if (a)
-		slot_give(o, a, c->end[0].slot);
+		flat_slot_give(o, a, c->end[0].slot);
 	if (b && (b != a || c->end[1].slot != c->end[0].slot))
-		slot_give(o, b, c->end[1].slot);
+		flat_slot_give(o, b, c->end[1].slot);
 	if (c->client_near >= 0)
 		close(c->client_near);
 	if (c->client)
@@ -331,14 +251,14 @@ void flat_conn_answer(struct flat_conn *c)
 			fds[n++] = c->end[FLAT_SIDE_SERVER].anchor.fd;
 			reply.fds |= FLAT_FD_BELL;
 		}
-		if (!e->lane->client_has_it) {
+		/* Of two threads that connect, the second may have its answer before the first has mapped. */
+		if (!flat_lane_client_maps(e->lane)) {
 			fds[n++] = e->lane->fd;
 			reply.fds |= FLAT_FD_LANE;
-			e->lane->client_has_it = true;
 		}
 	}
 	if (c->client)
-		(void)!flat_msg_send(c->client->control.fd, &reply, fds, n, MSG_DONTWAIT);
+		flat_session_reply(c->client, &reply, fds, n);
 	if (c->client_near >= 0)
 		close(c->client_near);
 	c->client_near = -1;
@@ -371,23 +291,23 @@ static int bind_memory(struct flat_conn *c, struct flat_session *s, struct flat_
 	struct flat_lane_link *lane;
 	int err = 0;
 	if (c->path == FLAT_CONN_DIRECT) {
-		err = lane_get(o, s, l, &lane);
+		err = flat_lane_get(o, s, l, &lane);
 		if (err != 0)
 			return err;
-		slot_take(&c->end[0], lane);
+		flat_slot_take(&c->end[0], lane);
 		c->end[1].lane = lane;
 		c->end[1].slot = c->end[0].slot;
 		return 0;
 	}
 	if (s) {
-		err = lane_get(o, s, NULL, &lane);
+		err = flat_lane_get(o, s, NULL, &lane);
 		if (err == 0)
-			slot_take(&c->end[0], lane);
+			flat_slot_take(&c->end[0], lane);
 	}
 	if (err == 0)
-		err = lane_get(o, NULL, l, &lane);
+		err = flat_lane_get(o, NULL, l, &lane);
 	if (err == 0) {
-		slot_take(&c->end[1], lane);
+		flat_slot_take(&c->end[1], lane);
 		err = flat_forward_init(c);
 	}
 	return err;
@@ -403,7 +323,7 @@ static void reply_refused(struct flat_session *s, const struct flat_msg *msg,
 	reply.body.conn.peer = d->target;
 	snprintf(reply.reason, sizeof(reply.reason), "%.*s", (int)sizeof(reply.reason) - 1,
 		 d->reason);
-	(void)!flat_msg_send(s->control.fd, &reply, NULL, 0, MSG_DONTWAIT);
+	flat_session_reply(s, &reply, NULL, 0);
 }
 
 void flat_conn_request(struct flat_session *s, const struct flat_msg *msg)

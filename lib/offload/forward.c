@@ -12,7 +12,7 @@
 #include "offload/offload.h"
 
 /* Bytes taken from one end in one turn: the quantum (rule 11). */
-#define QUANTUM_BYTES (64U * 1024)
+#define QUANTUM_BYTES ((size_t)64 * 1024)
 /* How long a connection that moves nothing is still looked at, microseconds. */
 #define HOT_US 100
 

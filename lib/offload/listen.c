@@ -57,7 +57,7 @@ static int send_accept(struct flat_listener *l, struct flat_conn *c)
 {
 	struct flat_end *server = &c->end[FLAT_SIDE_SERVER];
 	struct flat_msg msg;
-	int pair[2];
+	int pair[2] = {-1, -1};
 	int fds[3];
 	size_t n = 0;
 	flat_msg_init(&msg, FLAT_MSG_ACCEPT, 0);
@@ -197,7 +197,7 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 		snprintf(reply.reason, sizeof(reply.reason), "flatd refuses the listener: %s",
 			 strerror(-err));
 		flat_warn("listener of pid %d refused: %s", (int)s->pid, strerror(-err));
-		(void)!flat_msg_send(s->control.fd, &reply, NULL, 0, MSG_DONTWAIT);
+		flat_session_reply(s, &reply, NULL, 0);
 		if (l)
 			flat_loop_del(&o->loop, &l->anchor);
 		if (pair[0] >= 0) {
@@ -216,7 +216,7 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 	char name[96];
 	flat_info("listener %s of %s (pid %d)", flat_addr_str(&l->addr, text),
 		  flat_session_name(s, name), (int)s->pid);
-	(void)!flat_msg_send(s->control.fd, &reply, &pair[0], 1, MSG_DONTWAIT);
+	flat_session_reply(s, &reply, &pair[0], 1);
 	close(pair[0]);
 }
 

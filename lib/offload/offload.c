@@ -253,18 +253,6 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	return err;
 }
 
-static void end_silent_sessions(struct flat_offload *o)
-{
-	struct flat_session *s;
-	struct flat_session *next;
-	int64_t now_ms = flat_now_us() / 1000;
-	for (s = TAILQ_FIRST(&o->sessions); s; s = next) {
-		next = TAILQ_NEXT(s, link);
-		if (!s->greeted && now_ms - s->joined_ms > FLAT_HELLO_TIMEOUT_MS)
-			flat_session_close(s, "rule 15: no HELLO within a second");
-	}
-}
-
 static bool somebody_is_silent(const struct flat_offload *o)
 {
 	const struct flat_session *s;
@@ -287,10 +275,12 @@ void flat_offload_run(struct flat_offload *o)
 			/* The yield is also when io_uring's completions of this thread are run. */
 			flat_sys_yield();
 			flat_loop_turn(&o->loop, 0);
+			if (o->doomed)
+				flat_sessions_reap(o);
 			continue;
 		}
 		flat_loop_turn(&o->loop, somebody_is_silent(o) ? TICK_MS : -1);
-		end_silent_sessions(o);
+		flat_sessions_reap(o);
 	}
 }
 

@@ -37,6 +37,7 @@ struct flat_session {
 	uid_t exe_owner;
 	bool exe_owner_known;
 	bool greeted;
+	const char *doom; /* why it is to be ended after this turn; NULL: it goes on */
 	int64_t joined_ms;
 	char *exe;			      /* owned; NULL: unknown */
 	char *cgroup;			      /* owned; text of /proc/PID/cgroup */
@@ -54,8 +55,9 @@ struct flat_lane_link {
 	uint64_t used; /* a bit per slot given out */
 	struct flat_session *client;
 	struct flat_listener *listener;
-	bool client_has_it;
-	bool orphan; /* a party is gone: free with the last slot */
+	bool client_maps; /* seen: its words were written by the client */
+	bool sealed;	  /* FUTURE_WRITE: no process maps it any more */
+	bool orphan;	  /* a party is gone: free with the last slot */
 };
 
 struct flat_listener {
@@ -171,6 +173,8 @@ struct flat_offload {
 	struct flat_conns conns;
 	struct flat_conns hot;
 	struct flat_lanes lanes;
+	uint32_t n_lanes;
+	uint64_t lane_bytes;
 	uint64_t next_id;
 	uint16_t next_port;
 	uint64_t epoch; /* of the configuration */
@@ -179,6 +183,7 @@ struct flat_offload {
 	uint32_t n_refusals;
 	struct flat_total totals[FLAT_TOTALS_MAX];
 	uint32_t n_totals;
+	bool doomed; /* some session has `doom` set */
 	bool stop;   /* set by a signal */
 	bool reload; /* likewise */
 };
@@ -203,6 +208,11 @@ int64_t flat_now_us(void);
 void flat_session_open(struct flat_offload *o, int fd);
 /** Ends it, with its listeners; connections end with their anchors. `why` is logged. */
 void flat_session_close(struct flat_session *s, const char *why);
+/** Sends an answer; a session that takes none is ended after this turn. */
+void flat_session_reply(struct flat_session *s, const struct flat_msg *reply, const int *fds,
+			size_t n);
+/** Ends the sessions that broke a rule, and those that never said who they are. */
+void flat_sessions_reap(struct flat_offload *o);
 /** Its identity under the present configuration. */
 void flat_session_identify(struct flat_session *s);
 /** "workload.namespace (pid 7)" */
@@ -256,6 +266,24 @@ uint64_t flat_inode(int fd);
 struct flat_conn *flat_conn_find(struct flat_offload *o, uint64_t id);
 /** Poll events on either end. */
 void flat_conn_event(struct flat_source *source, int events);
+
+/* --- lane.c --- */
+
+/**
+ * A lane between the two parties (NULL: the offload half; not both) with a free slot; made if there is none.
+ * 0, -ENOBUFS (the allowance of the party that pays is used up), -ENOMEM, -EMFILE.
+ */
+FLAT_MUST_CHECK int flat_lane_get(struct flat_offload *o, struct flat_session *s,
+				  struct flat_listener *l, struct flat_lane_link **out);
+/**
+ * Whether the client session is known to have mapped the lane (by what it wrote there). Seals a lane that no other
+ * process can need.
+ */
+bool flat_lane_client_maps(struct flat_lane_link *lane);
+/** Takes a free slot of `lane` for `e`; there is one. */
+void flat_slot_take(struct flat_end *e, struct flat_lane_link *lane);
+/** Gives a slot back; the lane goes with its last one when a party is gone. */
+void flat_slot_give(struct flat_offload *o, struct flat_lane_link *lane, uint32_t slot);
 /** Marks lanes of a party that is gone; frees those without slots in use. */
 void flat_lanes_orphan(struct flat_offload *o, const struct flat_session *s,
 		       const struct flat_listener *l);

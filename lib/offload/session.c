@@ -83,6 +83,31 @@ static int attest(struct flat_session *s)
 	return 0;
 }
 
+void flat_session_reply(struct flat_session *s, const struct flat_msg *reply, const int *fds,
+			size_t n)
+{
+	int err = flat_msg_send(s->control.fd, reply, fds, n, MSG_DONTWAIT);
+	if (err != 0 && !s->doom)
+		s->doom = err == -EAGAIN ? "rule 13: it does not read its answers"
+					 : "its control socket is closed";
+	s->offload->doomed |= err != 0;
+}
+
+void flat_sessions_reap(struct flat_offload *o)
+{
+	struct flat_session *s;
+	struct flat_session *next;
+	int64_t now_ms = flat_now_us() / 1000;
+	o->doomed = false;
+	for (s = TAILQ_FIRST(&o->sessions); s; s = next) {
+		next = TAILQ_NEXT(s, link);
+		if (s->doom)
+			flat_session_close(s, s->doom);
+		else if (!s->greeted && now_ms - s->joined_ms > FLAT_HELLO_TIMEOUT_MS)
+			flat_session_close(s, "rule 15: no HELLO within a second");
+	}
+}
+
 static void answer_hello(struct flat_session *s, const struct flat_msg *msg)
 {
 	struct flat_offload *o = s->offload;
@@ -102,8 +127,7 @@ static void answer_hello(struct flat_session *s, const struct flat_msg *msg)
 	char name[96];
 	flat_debug("session %llu: pid %d uid %d exe %s is %s", (unsigned long long)s->id,
 		   (int)s->pid, (int)s->uid, s->exe ? s->exe : "?", flat_session_name(s, name));
-	if (flat_msg_send(s->control.fd, &reply, &fd, 1, MSG_DONTWAIT) != 0)
-		flat_session_close(s, "its control socket takes no answer");
+	flat_session_reply(s, &reply, &fd, 1);
 }
 
 static void answer_why(struct flat_session *s, const struct flat_msg *msg)
@@ -117,7 +141,7 @@ static void answer_why(struct flat_session *s, const struct flat_msg *msg)
 		snprintf(reply.reason, sizeof(reply.reason), "%.*s", (int)sizeof(reply.reason) - 1,
 			 c->cut_reason);
 	}
-	(void)!flat_msg_send(s->control.fd, &reply, NULL, 0, MSG_DONTWAIT);
+	flat_session_reply(s, &reply, NULL, 0);
 }
 
 /* One message. Descriptors that it does not take are closed. False: the session is gone. */

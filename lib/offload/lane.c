@@ -1,0 +1,152 @@
+/*
+ * Lanes as the offload half holds them: made for two parties, charged to one, sealed when no process needs to map
+ * them any more, freed with their last slot. docs/design/core.md, section 1, says which seal comes when and why.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "offload/offload.h"
+
+static void lane_free(struct flat_offload *o, struct flat_lane_link *lane)
+{
+	TAILQ_REMOVE(&o->lanes, lane, link);
+	o->n_lanes--;
+	o->lane_bytes -= lane->lane.len_bytes;
+	flat_lane_unmap(&lane->lane);
+	close(lane->fd);
+	free(lane);
+}
+
+void flat_lanes_orphan(struct flat_offload *o, const struct flat_session *s,
+		       const struct flat_listener *l)
+{
+	struct flat_lane_link *lane;
+	struct flat_lane_link *next;
+	for (lane = TAILQ_FIRST(&o->lanes); lane; lane = next) {
+		next = TAILQ_NEXT(lane, link);
+		if (!(s && lane->client == s) && !(l && lane->listener == l))
+			continue;
+		lane->orphan = true;
+		lane->client = s ? NULL : lane->client;
+		lane->listener = l ? NULL : lane->listener;
+		if (lane->used == 0)
+			lane_free(o, lane);
+	}
+}
+
+/* Bytes of lanes that are charged to the client, or else to the listener. */
+static uint64_t charged(const struct flat_offload *o, const struct flat_session *s,
+			const struct flat_listener *l)
+{
+	const struct flat_lane_link *lane;
+	uint64_t bytes = 0;
+	TAILQ_FOREACH(lane, &o->lanes, link)
+	{
+		if (s ? lane->client == s : !lane->client && lane->listener == l)
+			bytes += lane->lane.len_bytes;
+	}
+	return bytes;
+}
+
+static uint64_t allowance(const struct flat_session *s)
+{
+	uint64_t own = s && s->workload ? s->workload->limit_memory_bytes : 0;
+	return own ? own : FLAT_SESSION_LANE_BYTES_MAX;
+}
+
+static int lane_new(struct flat_offload *o, uint32_t slots, struct flat_lane_link **out)
+{
+	struct flat_lane_geometry geo = {slots, FLAT_SMALL_BYTES_DEFAULT, FLAT_BULK_BYTES_DEFAULT};
+	struct flat_lane_link *lane = calloc(1, sizeof(*lane));
+	if (!lane)
+		return -ENOMEM;
+	lane->id = ++o->next_id;
+	lane->fd = flat_lane_create(&geo, lane->id);
+	int err = lane->fd < 0 ? lane->fd : flat_lane_map(&lane->lane, lane->fd, &geo, 0);
+	if (err != 0) {
+		if (lane->fd >= 0)
+			close(lane->fd);
+		free(lane);
+		return err;
+	}
+	*out = lane;
+	return 0;
+}
+
+int flat_lane_get(struct flat_offload *o, struct flat_session *s, struct flat_listener *l,
+		  struct flat_lane_link **out)
+{
+	struct flat_lane_link *lane;
+	uint32_t slots = FLAT_LANE_SLOTS_FIRST;
+	TAILQ_FOREACH(lane, &o->lanes, link)
+	{
+		if (lane->orphan || lane->client != s || lane->listener != l)
+			continue;
+		uint32_t n = lane->lane.geo.slots;
+		if (lane->used != (n == 64 ? ~0ULL : (1ULL << n) - 1)) {
+			*out = lane;
+			return 0;
+		}
+		if (n * 4 > slots)
+			slots = n * 4 > FLAT_LANE_SLOTS_MAX ? FLAT_LANE_SLOTS_MAX : n * 4;
+	}
+	struct flat_lane_geometry geo = {slots, FLAT_SMALL_BYTES_DEFAULT, FLAT_BULK_BYTES_DEFAULT};
+	if (charged(o, s, l) + flat_lane_len(&geo) > allowance(s ? s : l->session))
+		return -ENOBUFS;
+	int err = lane_new(o, slots, &lane);
+	if (err != 0)
+		return err;
+	lane->client = s;
+	lane->listener = l;
+	/* Processes that share a listener may each have to map it: nobody may seal it against them. */
+	if (l)
+		(void)flat_sys_fcntl(lane->fd, F_ADD_SEALS, F_SEAL_SEAL);
+	TAILQ_INSERT_HEAD(&o->lanes, lane, link);
+	o->n_lanes++;
+	o->lane_bytes += lane->lane.len_bytes;
+	*out = lane;
+	return 0;
+}
+
+/* Bytes that only the client can have written or taken in this slot: then it has mapped the lane. */
+static bool client_wrote(const struct flat_lane_link *lane, uint32_t slot)
+{
+	const struct flat_slot *s = flat_lane_slot(&lane->lane, slot);
+	return atomic_load_explicit(&s->ring[FLAT_SIDE_CLIENT].prod.tail, memory_order_relaxed) ||
+	       atomic_load_explicit(&s->ring[FLAT_SIDE_SERVER].cons.head, memory_order_relaxed);
+}
+
+bool flat_lane_client_maps(struct flat_lane_link *lane)
+{
+	for (uint64_t used = lane->used; used && !lane->client_maps; used &= used - 1)
+		lane->client_maps = client_wrote(lane, (uint32_t)__builtin_ctzll(used));
+	if (lane->client_maps && !lane->listener && !lane->orphan && !lane->sealed) {
+		int err = flat_lane_seal(lane->fd);
+		lane->sealed = true;
+		if (err < 0)
+			flat_warn("lane %llu could not be sealed (rule 2): %s",
+				  (unsigned long long)lane->id, strerror(-err));
+	}
+	return lane->client_maps;
+}
+
+void flat_slot_take(struct flat_end *e, struct flat_lane_link *lane)
+{
+	e->lane = lane;
+	e->slot = (uint32_t)__builtin_ctzll(~lane->used);
+	lane->used |= 1ULL << e->slot;
+	flat_lane_slot_reset(&lane->lane, e->slot);
+}
+
+void flat_slot_give(struct flat_offload *o, struct flat_lane_link *lane, uint32_t slot)
+{
+	(void)flat_lane_client_maps(lane);
+	lane->used &= ~(1ULL << slot);
+	if (lane->used == 0 && lane->orphan)
+		lane_free(o, lane);
+}
