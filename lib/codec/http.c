@@ -1,0 +1,146 @@
+#include "codec/http.h"
+
+#include <strings.h>
+
+static unsigned char fold_of(char c)
+{
+	unsigned char u = (unsigned char)c;
+	return u >= 'A' && u <= 'Z' ? (unsigned char)(u | 0x20) : u;
+}
+
+bool flat_span_equal(struct flat_span a, struct flat_span b, bool fold)
+{
+	if (!a.text || !b.text || a.len != b.len)
+		return false;
+	if (!fold)
+		return memcmp(a.text, b.text, a.len) == 0;
+	for (size_t i = 0; i < a.len; i++) {
+		if (fold_of(a.text[i]) != fold_of(b.text[i]))
+			return false;
+	}
+	return true;
+}
+
+static bool is(const char *name, size_t len, const char *what)
+{
+	return flat_span_equal((struct flat_span){name, len}, (struct flat_span){what, len}, true);
+}
+
+enum flat_http_name flat_http_name_of(const char *name, size_t len)
+{
+	switch (len) {
+	case 2:
+		return is(name, len, "te") ? FLAT_HTTP_TE : FLAT_HTTP_OTHER;
+	case 4:
+		return is(name, len, "host") ? FLAT_HTTP_HOST : FLAT_HTTP_OTHER;
+	case 6:
+		return is(name, len, "expect")	 ? FLAT_HTTP_EXPECT
+		       : is(name, len, "cookie") ? FLAT_HTTP_COOKIE
+						 : FLAT_HTTP_OTHER;
+	case 7:
+		return is(name, len, "upgrade")	  ? FLAT_HTTP_UPGRADE
+		       : is(name, len, "trailer") ? FLAT_HTTP_TRAILER
+						  : FLAT_HTTP_OTHER;
+	case 10:
+		return is(name, len, "connection")   ? FLAT_HTTP_CONNECTION
+		       : is(name, len, "keep-alive") ? FLAT_HTTP_KEEP_ALIVE
+		       : is(name, len, "set-cookie") ? FLAT_HTTP_SET_COOKIE
+						     : FLAT_HTTP_OTHER;
+	case 13:
+		return is(name, len, "authorization") ? FLAT_HTTP_AUTHORIZATION : FLAT_HTTP_OTHER;
+	case 14:
+		return is(name, len, "content-length")	 ? FLAT_HTTP_CONTENT_LENGTH
+		       : is(name, len, "http2-settings") ? FLAT_HTTP_HTTP2_SETTINGS
+							 : FLAT_HTTP_OTHER;
+	case 16:
+		return is(name, len, "proxy-connection") ? FLAT_HTTP_PROXY_CONNECTION
+							 : FLAT_HTTP_OTHER;
+	case 17:
+		return is(name, len, "transfer-encoding") ? FLAT_HTTP_TRANSFER_ENCODING
+							  : FLAT_HTTP_OTHER;
+	case 19:
+		return is(name, len, "proxy-authorization") ? FLAT_HTTP_PROXY_AUTHORIZATION
+							    : FLAT_HTTP_OTHER;
+	case 23:
+		return is(name, len, "x-forwarded-client-cert") ? FLAT_HTTP_XFCC : FLAT_HTTP_OTHER;
+	default:
+		return FLAT_HTTP_OTHER;
+	}
+}
+
+struct flat_span flat_http_host(struct flat_span authority)
+{
+	const char *colon;
+
+	if (!authority.text)
+		return authority;
+	/* "[::1]:80": a colon within the brackets is no port. */
+	colon = memrchr(authority.text, ':', authority.len);
+	if (!colon || memchr(colon, ']', (size_t)(authority.text + authority.len - colon)))
+		return authority;
+	return (struct flat_span){authority.text, (size_t)(colon - authority.text)};
+}
+
+struct flat_span flat_http_field_get(const struct flat_http_request *request, struct flat_span name,
+				     uint32_t n)
+{
+	const struct flat_http_head *head = request->head;
+
+	for (uint32_t i = 0; i < head->n_fields; i++) {
+		const struct flat_http_field *f = &head->fields[i];
+		if (f->hidden || f->name_len != name.len ||
+		    !flat_span_equal(flat_head_span(request->text, f->name, f->name_len), name,
+				     true))
+			continue;
+		if (n-- == 0)
+			return flat_head_span(request->text, f->value, f->value_len);
+	}
+	return (struct flat_span){NULL, 0};
+}
+
+struct flat_span flat_http_field_joined(const struct flat_http_request *request,
+					struct flat_span name, char *buf, size_t size,
+					bool *overflow)
+{
+	struct flat_span out = flat_http_field_get(request, name, 0);
+	struct flat_span next = flat_http_field_get(request, name, 1);
+	size_t len = 0;
+
+	*overflow = false;
+	if (!next.text)
+		return out;
+	next = out;
+	for (uint32_t n = 1; next.text; n++) {
+		if (next.len + 1 > size - len) {
+			*overflow = true;
+			return (struct flat_span){NULL, 0};
+		}
+		if (n > 1)
+			buf[len++] = ',';
+		memcpy(buf + len, next.text, next.len);
+		len += next.len;
+		next = flat_http_field_get(request, name, n);
+	}
+	return (struct flat_span){buf, len};
+}
+
+bool flat_http_list_has(struct flat_span list, const char *token)
+{
+	struct flat_span want = flat_span_of(token);
+	size_t i = 0;
+
+	while (list.text && i < list.len) {
+		size_t end = i;
+		while (end < list.len && list.text[end] != ',')
+			end++;
+		size_t next = end + 1;
+		while (i < end && (list.text[i] == ' ' || list.text[i] == '\t'))
+			i++;
+		while (end > i && (list.text[end - 1] == ' ' || list.text[end - 1] == '\t'))
+			end--;
+		if (flat_span_equal((struct flat_span){list.text + i, end - i}, want, true))
+			return true;
+		i = next;
+	}
+	return false;
+}

@@ -1,0 +1,151 @@
+#include "codec/path.h"
+
+#include <errno.h>
+#include <sys/types.h>
+
+static int hex_of(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'A' && c <= 'F')
+		return c - 'A' + 10;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* RFC 3986, 2.3. */
+static bool unreserved(unsigned c)
+{
+	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+	       c == '-' || c == '.' || c == '_' || c == '~';
+}
+
+/* Nothing to do, and nothing to look at closer. */
+static bool plain(struct flat_span path)
+{
+	if (path.len == 0 || path.text[0] != '/')
+		return false;
+	for (size_t i = 0; i < path.len; i++) {
+		unsigned char c = (unsigned char)path.text[i];
+		if (c <= ' ' || c >= 0x7f || c == '%' || c == '\\' || c == ';' || c == '#' ||
+		    c == '?')
+			return false;
+		if (c == '/' && i + 1 < path.len &&
+		    (path.text[i + 1] == '/' || path.text[i + 1] == '.'))
+			return false;
+	}
+	return true;
+}
+
+/* The byte that stands at text[*i], decoded if it is %XX; moves *i past it. -EBADMSG: refused. */
+static int next_byte(struct flat_span path, size_t *i, bool *encoded)
+{
+	unsigned char c = (unsigned char)path.text[(*i)++];
+	int high;
+	int low;
+
+	*encoded = c == '%';
+	if (!*encoded)
+		return c <= ' ' || c >= 0x7f || c == '\\' || c == ';' || c == '#' || c == '?'
+			   ? -EBADMSG
+			   : c;
+	if (path.len - *i < 2)
+		return -EBADMSG;
+	high = hex_of(path.text[*i]);
+	low = hex_of(path.text[*i + 1]);
+	if (high < 0 || low < 0)
+		return -EBADMSG;
+	*i += 2;
+	c = (unsigned char)(high << 4 | low);
+	return c < ' ' || c == 0x7f || c == '/' || c == '\\' ? -EBADMSG : c;
+}
+
+/*
+ * Overlong forms of UTF-8: a second spelling of `/` and `.` for decoders that do not look. What is no UTF-8 at all
+ * (Latin-1 of old) has one spelling only, and stays.
+ */
+static bool overlong(int before, int c)
+{
+	return c == 0xc0 || c == 0xc1 || (before == 0xe0 && c >= 0x80 && c < 0xa0) ||
+	       (before == 0xf0 && c >= 0x80 && c < 0x90);
+}
+
+/* Takes the last segment of buf[0..len) off: "/a/b/" -> "/a/". -EBADMSG above the root. */
+static ssize_t pop(const char *buf, size_t len)
+{
+	if (len <= 1)
+		return -EBADMSG;
+	len--;
+	while (len > 0 && buf[len - 1] != '/')
+		len--;
+	return (ssize_t)len;
+}
+
+/* At the end of a segment that begins at `from`: resolves . and .. The new length. */
+static ssize_t close_segment(const char *buf, size_t from, size_t len)
+{
+	if (len - from == 1 && buf[from] == '.')
+		return (ssize_t)from;
+	if (len - from == 2 && buf[from] == '.' && buf[from + 1] == '.')
+		return pop(buf, from);
+	return (ssize_t)len;
+}
+
+static ssize_t rebuild(struct flat_span path, char *buf)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	size_t segment = 1;
+	size_t len = 1;
+	size_t i = 1;
+	int before = 0;
+	ssize_t n;
+
+	buf[0] = '/';
+	while (i < path.len) {
+		bool encoded;
+		int c = next_byte(path, &i, &encoded);
+		if (c < 0 || overlong(before, c))
+			return -EBADMSG;
+		before = c;
+		if (c == '/') {
+			n = close_segment(buf, segment, len);
+			if (n < 0)
+				return n;
+			len = (size_t)n;
+			if (buf[len - 1] != '/')
+				buf[len++] = '/';
+			segment = len;
+		} else if (encoded && !unreserved((unsigned)c)) {
+			buf[len++] = '%';
+			buf[len++] = digits[c >> 4];
+			buf[len++] = digits[c & 15];
+		} else {
+			buf[len++] = (char)c;
+		}
+	}
+	return close_segment(buf, segment, len);
+}
+
+int flat_path_canonical(struct flat_span path, char *buf, size_t size, struct flat_span *out)
+{
+	static const char root[] = "/";
+	ssize_t n;
+
+	*out = path;
+	if (plain(path))
+		return 0;
+	if (path.len == 0) {
+		*out = (struct flat_span){root, 1};
+		return 0;
+	}
+	if (path.len == 1 && path.text[0] == '*')
+		return 0;
+	if (path.text[0] != '/')
+		return -EBADMSG;
+	if (path.len + 1 > size)
+		return -ENOBUFS;
+	n = rebuild(path, buf);
+	if (n < 0)
+		return (int)n;
+	*out = (struct flat_span){buf, (size_t)n};
+	return 0;
+}
