@@ -1,5 +1,5 @@
 #!/bin/bash
-# Checks the models; the one without its fence must be found wrong.
+# Checks the models of docs/design/core.md; each variant that breaks a rule must be found wrong.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d)
@@ -11,12 +11,17 @@ model() {
 	local name=$1 wanted=$2 errors
 	shift 2
 	rm -f pan* ./*.trail
-	if ! spin -a "$@" "$here/$name.pml" >spin.log 2>&1 || ! gcc -O2 -DSAFETY -o pan pan.c 2>gcc.log; then
+	if ! spin -a "$@" "$here/$name.pml" >spin.log 2>&1 || ! gcc -w -O2 -DSAFETY -o pan pan.c 2>gcc.log; then
 		echo "FAIL spin/$name $*: $(tail -n 1 spin.log gcc.log)"
 		status=1
 		return
 	fi
-	errors=$(./pan -m100000 | sed -n 's/.*errors: \([0-9]*\).*/\1/p')
+	./pan -m100000 >pan.log 2>&1
+	errors=$(sed -n 's/.*errors: \([0-9]*\).*/\1/p' pan.log)
+	# A search that was cut short proves nothing.
+	if [ "$wanted" = 0 ] && grep -qE 'max search depth too small|out of memory|Search not completed' pan.log; then
+		errors=incomplete
+	fi
 	if { [ "$wanted" = 0 ] && [ "$errors" = 0 ]; } || { [ "$wanted" = some ] && [ "${errors:-0}" -gt 0 ]; }; then
 		echo "PASS spin/$name${*:+ $*}: $errors errors, as it must be"
 	else
@@ -26,4 +31,17 @@ model() {
 }
 model wake 0
 model wake some -DNO_FENCE
+model sleepers 0
+model sleepers some -DLOOK_FIRST
+model sleepers some -DRING_FIRST
+model sleepers some -DNO_LOOK
+model waiters 0
+model waiters some -DTAKE_LAST
+model waiters some -DNO_LOCK
+model waiters some -DLATE_JOIN
+model attach 0
+model attach some -DREUSE_EARLY
+model attach some -DNO_COMPLETION
+model attach some -DCUT_BY_WORDS
+model attach some -DSAME_LANE
 exit $status
