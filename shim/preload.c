@@ -347,6 +347,20 @@ EXPORT int pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec
 			     : real(n, r, w, x, timeout, mask);
 }
 
+EXPORT int epoll_create1(int flags)
+{
+	return flat_epoll_create1(flags);
+}
+
+EXPORT int epoll_create(int size)
+{
+	if (size <= 0) {
+		errno = EINVAL;
+		return -1;
+	}
+	return flat_epoll_create1(0);
+}
+
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
 	REAL(int, epoll_ctl, int, int, int, struct epoll_event *);

@@ -1,423 +1,515 @@
-/*
- * epoll with flat members. The user's instance E keeps its kernel members; its flat members' anchors are in a
- * private shadow instance S, edge-triggered, and S is a member of E. docs/design/core.md, section 5.
- */
+/* Instances and their members: epoll_ctl, and what happens to descriptors meanwhile. */
+#include "host/epoll.h"
+
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "host/host.h"
+/* Of descriptor numbers, in pages that come into being as they are used. */
+static struct flat_epoll **instances;
+static struct flat_epoll *all;
+static struct flat_member **members; /* first of each number's chain */
+static _Atomic int table_lock;	     /* of chains; innermost */
+static _Atomic uint32_t orphans;     /* members whose number was closed before their socket */
 
-/* Data of S in E: no pointer and no small number that a program would use. */
-#define COOKIE 0xf1a7e9011c00c1e5ULL
-
-struct member {
-	int fd;
-	struct flat_sock *sock; /* NULL: a candidate, the kernel's until it converts */
-	uint32_t events;	/* as asked for; EPOLLONESHOT spent: 0 */
-	uint64_t data;
-	uint32_t last_tail; /* edges: what was reported */
-	uint32_t last_flags;
-	bool fresh; /* report whatever is there */
-	bool gone;  /* EPOLL_CTL_DEL: its anchor stays in S until it closes, as it may come back */
-};
-
-struct ep {
-	_Atomic int lock;
-	int epfd;
-	int shadow;
-	struct member *v;
-	uint32_t n;
-	uint32_t cap;
-	uint32_t start; /* where the next look begins: fairness */
-	uint32_t n_flat;
-	uint32_t looks;
-	struct ep *next;
-};
-
-static struct ep *eps; /* all of this process; entries are never freed before their epfd closes */
-static _Atomic int eps_lock;
-
-static struct ep *find(int epfd)
+static void *map_table(void)
 {
-	for (struct ep *e = __atomic_load_n(&eps, __ATOMIC_ACQUIRE); e; e = e->next) {
-		if (e->epfd == epfd)
-			return e;
-	}
-	return NULL;
+	long addr = FLAT_SYS6(SYS_mmap, 0, FLAT_FD_KINDS * sizeof(void *), PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return addr < 0 && addr > -4096 ? NULL : (void *)addr;
 }
 
-static struct ep *make(int epfd)
+static bool have_tables(void)
 {
-	struct ep *e = find(epfd);
+	if (flat_likely(__atomic_load_n(&members, __ATOMIC_ACQUIRE) != NULL))
+		return true;
+	flat_lock(&table_lock);
+	if (!instances)
+		instances = map_table();
+	if (instances && !members)
+		__atomic_store_n(&members, (struct flat_member **)map_table(), __ATOMIC_RELEASE);
+	flat_unlock(&table_lock);
+	return members != NULL;
+}
+
+struct flat_epoll *flat_epoll_find(int epfd)
+{
+	if (!__atomic_load_n(&members, __ATOMIC_ACQUIRE) || (unsigned int)epfd >= FLAT_FD_KINDS)
+		return NULL;
+	return __atomic_load_n(&instances[epfd], __ATOMIC_ACQUIRE);
+}
+
+static struct flat_epoll *find_or_make(int epfd)
+{
+	if (!have_tables() || (unsigned int)epfd >= FLAT_FD_KINDS)
+		return NULL;
+	struct flat_epoll *e = flat_epoll_find(epfd);
 	if (e)
 		return e;
 	e = calloc(1, sizeof(*e));
 	if (!e)
 		return NULL;
 	e->epfd = epfd;
-	e->shadow = -1;
-	flat_lock(&eps_lock);
-	e->next = eps;
-	__atomic_store_n(&eps, e, __ATOMIC_RELEASE);
-	flat_unlock(&eps_lock);
+	e->shadow = e->kick_fd = -1;
+	e->refs = 1;
+	TAILQ_INIT(&e->active);
+	flat_lock(&table_lock);
+	if (instances[epfd]) {
+		free(e);
+		e = instances[epfd];
+	} else {
+		e->next = all;
+		all = e;
+		__atomic_store_n(&instances[epfd], e, __ATOMIC_RELEASE);
+	}
+	flat_unlock(&table_lock);
+	flat_fd_set_kind(epfd, FLAT_FD_EPOLL);
 	return e;
 }
 
-static struct member *member_of(struct ep *e, int fd)
+/* --- members --- */
+
+static struct flat_member *member_of(const struct flat_epoll *e, int fd)
 {
-	for (uint32_t i = 0; i < e->n; i++) {
-		if (e->v[i].fd == fd)
-			return &e->v[i];
-	}
-	return NULL;
+	flat_lock(&table_lock);
+	struct flat_member *m = members[fd];
+	while (m && m->ep != e)
+		m = m->next;
+	flat_unlock(&table_lock);
+	return m;
 }
 
-static int add_member(struct ep *e, const struct member *m)
+static void link_number(struct flat_member *m)
 {
-	if (e->n == e->cap) {
-		uint32_t cap = e->cap ? e->cap * 2 : 16;
-		struct member *v = realloc(e->v, cap * sizeof(*v));
-		if (!v)
-			return -ENOMEM;
-		e->v = v;
-		e->cap = cap;
+	flat_lock(&table_lock);
+	m->next = members[m->fd];
+	members[m->fd] = m;
+	flat_unlock(&table_lock);
+}
+
+static void unlink_number(struct flat_member *m)
+{
+	if (m->fd < 0)
+		return;
+	flat_lock(&table_lock);
+	struct flat_member **at = &members[m->fd];
+	while (*at && *at != m)
+		at = &(*at)->next;
+	if (*at)
+		*at = m->next;
+	flat_unlock(&table_lock);
+}
+
+static struct flat_member *member_new(struct flat_epoll *e, int fd)
+{
+	struct flat_member *m = e->free;
+	if (m) {
+		e->free = m->next;
+		uint64_t id = m->id + (1ULL << 32);
+		memset(m, 0, sizeof(*m));
+		m->id = id;
+	} else {
+		if (e->n == e->cap) {
+			uint32_t cap = e->cap ? e->cap * 2 : 16;
+			struct flat_member **v =
+			    reallocarray(e->v, cap, sizeof(struct flat_member *));
+			if (!v)
+				return NULL;
+			e->v = v;
+			e->cap = cap;
+		}
+		m = calloc(1, sizeof(*m));
+		if (!m)
+			return NULL;
+		m->id = e->n;
+		e->v[e->n++] = m;
 	}
-	e->v[e->n++] = *m;
+	m->ep = e;
+	m->fd = fd;
+	m->fresh = true;
+	link_number(m);
+	return m;
+}
+
+static struct flat_ep_lane *lane_of(struct flat_epoll *e, struct flat_lane_side *mine)
+{
+	for (uint32_t i = 0; i < e->n_lanes; i++) {
+		if (e->lanes[i]->mine == mine)
+			return e->lanes[i];
+	}
+	if (e->n_lanes == e->cap_lanes) {
+		uint32_t cap = e->cap_lanes ? e->cap_lanes * 2 : 8;
+		struct flat_ep_lane **v =
+		    reallocarray(e->lanes, cap, sizeof(struct flat_ep_lane *));
+		if (!v)
+			return NULL;
+		e->lanes = v;
+		e->cap_lanes = cap;
+	}
+	struct flat_ep_lane *l = calloc(1, sizeof(*l));
+	if (!l)
+		return NULL;
+	l->mine = mine;
+	e->lanes[e->n_lanes] = l;
+	/* Release: a thread that wakes up counts sleepers down over the lanes that it saw. */
+	__atomic_store_n(&e->n_lanes, e->n_lanes + 1, __ATOMIC_RELEASE);
+	return l;
+}
+
+/* Ready bits are taken by one party: two members of one slot in one instance do with bells. */
+static void join_lane(struct flat_member *m)
+{
+	struct flat_vq *vq = &m->sock->vq;
+	struct flat_ep_lane *l = lane_of(m->ep, vq->mine);
+	if (!l || (l->mask & vq->bit))
+		return;
+	l->by_slot[__builtin_ctzll(vq->bit)] = m;
+	l->mask |= vq->bit;
+	m->lane = l;
+}
+
+static void leave_lane(struct flat_member *m)
+{
+	if (!m->lane)
+		return;
+	m->lane->mask &= ~m->sock->vq.bit;
+	m->lane->by_slot[__builtin_ctzll(m->sock->vq.bit)] = NULL;
+	m->lane = NULL;
+}
+
+static void member_end(struct flat_member *m)
+{
+	struct flat_epoll *e = m->ep;
+	flat_epoll_deactivate(m);
+	if (m->sock) {
+		leave_lane(m);
+		if (m->fd >= 0)
+			(void)flat_sys_epoll_ctl(e->shadow, EPOLL_CTL_DEL, m->fd, NULL);
+		else
+			atomic_fetch_sub(&orphans, 1);
+		flat_bell_leave(m->sock);
+	}
+	unlink_number(m);
+	m->sock = NULL;
+	m->inner = NULL;
+	m->events = 0;
+	m->fd = -1;
+	m->next = e->free;
+	e->free = m;
+}
+
+static int make_shadow(struct flat_epoll *e, int epfd)
+{
+	struct epoll_event in = {.events = EPOLLIN, .data.u64 = FLAT_EPOLL_COOKIE};
+	int s = flat_fd_private(flat_sys_epoll_create1(EPOLL_CLOEXEC));
+	if (s < 0)
+		return s;
+	int err = flat_sys_epoll_ctl(epfd, EPOLL_CTL_ADD, s, &in);
+	if (err < 0) {
+		flat_fd_close_private(s);
+		return err;
+	}
+	e->shadow = s;
 	return 0;
 }
 
-static int watch_anchor(struct ep *e, int fd)
+/* Threads asleep on the instance look again: they have not armed what is new. */
+static void kick(struct flat_epoll *e)
 {
-	struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET};
-	if (e->shadow < 0) {
-		struct epoll_event in = {.events = EPOLLIN, .data.u64 = COOKIE};
-		int s = flat_fd_private(flat_sys_epoll_create1(EPOLL_CLOEXEC));
-		if (s < 0)
-			return s;
-		int err = flat_sys_epoll_ctl(e->epfd, EPOLL_CTL_ADD, s, &in);
-		if (err < 0) {
-			flat_fd_close_private(s);
-			return err;
-		}
-		e->shadow = s;
-		flat_fd_set_kind(e->epfd, FLAT_FD_EPOLL);
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u64 = UINT64_MAX};
+	uint64_t one = 1;
+	if (e->asleep == 0 || e->shadow < 0)
+		return;
+	if (e->kick_fd >= 0) {
+		(void)flat_sys_write(e->kick_fd, &one, sizeof(one));
+		return;
 	}
-	ev.data.fd = fd;
-	int err = flat_sys_epoll_ctl(e->shadow, EPOLL_CTL_ADD, fd, &ev);
-	if (err == 0)
-		e->n_flat++;
+	e->kick_fd =
+	    flat_fd_private((int)FLAT_SYS2(SYS_eventfd2, 1, O_NONBLOCK | O_CLOEXEC /* as EFD_ */));
+	if (e->kick_fd >= 0)
+		(void)flat_sys_epoll_ctl(e->shadow, EPOLL_CTL_ADD, e->kick_fd, &ev);
+}
+
+void flat_epoll_forked(void)
+{
+	table_lock = 0;
+	for (struct flat_epoll *e = all; e; e = e->next) {
+		e->lock = 0;
+		e->asleep = 0;
+		for (uint32_t i = 0; i < e->n_lanes; i++)
+			e->lanes[i]->up = false;
+	}
+}
+
+/* A member whose descriptor is a stream, new or converted: its anchor goes into S. */
+static int become_flat(struct flat_member *m, int epfd, struct flat_sock *s)
+{
+	struct flat_epoll *e = m->ep;
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.u64 = m->id};
+	int err = e->shadow < 0 ? make_shadow(e, epfd) : 0;
+	if (err < 0)
+		return err;
+	/* Counted before its anchor is watched: from now on the last bell stays there. */
+	flat_lock(&s->bell_lock);
+	atomic_fetch_add_explicit(&s->waiters, 1, memory_order_relaxed);
+	flat_unlock(&s->bell_lock);
+	err = flat_sys_epoll_ctl(e->shadow, EPOLL_CTL_ADD, m->fd, &ev);
+	if (err < 0) {
+		flat_bell_leave(s);
+		return err;
+	}
+	m->sock = s;
+	m->fresh = true;
+	join_lane(m);
+	flat_epoll_activate(m);
+	kick(e);
+	return 0;
+}
+
+/* --- epoll_ctl --- */
+
+static int add(struct flat_epoll *e, int epfd, int fd, struct flat_sock *stream,
+	       const struct epoll_event *event)
+{
+	struct flat_member *m = member_new(e, fd);
+	if (!m)
+		return -ENOMEM;
+	m->events = event->events;
+	m->data = event->data.u64;
+	int err = 0;
+	if (stream)
+		err = become_flat(m, epfd, stream);
+	else if (flat_fd_kind(fd) == FLAT_FD_EPOLL)
+		m->inner = find_or_make(fd);
+	if (err < 0) {
+		member_end(m);
+	} else if (m->inner) {
+		flat_epoll_activate(m);
+		kick(e);
+	}
 	return err;
 }
 
-static void remove_member(struct ep *e, struct member *m)
-{
-	if (m->sock) {
-		(void)flat_sys_epoll_ctl(e->shadow, EPOLL_CTL_DEL, m->fd, NULL);
-		e->n_flat--;
-	}
-	*m = e->v[--e->n];
-}
-
-static int control(struct ep *e, int op, int fd, const struct epoll_event *event)
+/* What the kernel has members for, it has done already. */
+static int control(struct flat_epoll *e, int epfd, int op, int fd, const struct epoll_event *event)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
 	bool flat = s && s->kind == FLAT_FD_STREAM;
-	struct member *m = member_of(e, fd);
-	int err;
+	struct flat_member *m = member_of(e, fd);
+	bool there = m && !m->gone;
 	if (op != EPOLL_CTL_DEL && !event)
 		return -EFAULT;
-	bool there = m && !m->gone;
-	if (op == EPOLL_CTL_ADD && flat && there)
+	if (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL)
+		return -EINVAL;
+	if (flat && op == EPOLL_CTL_ADD && there)
 		return -EEXIST;
-	if (op != EPOLL_CTL_ADD && flat && !there)
+	if (flat && op != EPOLL_CTL_ADD && !there)
 		return -ENOENT;
-	if (!flat) {
-		struct epoll_event copy = event ? *event : (struct epoll_event){0};
-		err = flat_sys_epoll_ctl(e->epfd, op, fd, &copy);
-		if (err < 0)
-			return err;
-	}
+	/* epoll_ctl(2): EPOLLEXCLUSIVE is for EPOLL_CTL_ADD, and final. */
+	if (flat && op == EPOLL_CTL_MOD && ((m->events | event->events) & EPOLLEXCLUSIVE))
+		return -EINVAL;
 	if (op == EPOLL_CTL_DEL) {
 		if (m && flat) {
 			m->gone = true;
 			m->events = 0;
 		} else if (m) {
-			remove_member(e, m);
+			member_end(m);
 		}
 		return 0;
 	}
-	if (m) {
-		m->gone = false;
-		m->events = event->events;
-		m->data = event->data.u64;
-		m->fresh = true;
-		return 0;
+	if (!m)
+		return add(e, epfd, fd, flat ? s : NULL, event);
+	m->gone = false;
+	m->events = event->events;
+	m->data = event->data.u64;
+	m->fresh = true;
+	if (m->sock || m->inner) {
+		flat_epoll_activate(m);
+		kick(e);
 	}
-	struct member add = {.fd = fd,
-			     .sock = flat ? s : NULL,
-			     .events = event->events,
-			     .data = event->data.u64,
-			     .fresh = true};
-	err = flat ? watch_anchor(e, fd) : 0;
-	return err < 0 ? err : add_member(e, &add);
+	return 0;
 }
 
 int flat_epoll_create1(int flags)
 {
 	int fd = flat_sys_epoll_create1(flags);
-	if (fd >= 0)
+	if (fd >= 0) {
+		flat_host_init();
 		flat_fd_unbind(fd);
+		flat_fd_set_kind(fd, FLAT_FD_EPOLL);
+	}
 	return (int)flat_result(fd);
 }
 
 int flat_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
 	enum flat_fd_kind kind = flat_fd_kind(fd);
-	struct ep *e = find(epfd);
-	if (!e && kind != FLAT_FD_STREAM && kind != FLAT_FD_CANDIDATE)
+	struct flat_epoll *e = flat_epoll_find(epfd);
+	struct epoll_event probe = {0};
+	bool ours = kind == FLAT_FD_STREAM || kind == FLAT_FD_CANDIDATE ||
+		    kind == FLAT_FD_LISTENER || kind == FLAT_FD_EPOLL;
+	if (!ours || epfd == fd)
 		return (int)flat_result(flat_sys_epoll_ctl(epfd, op, fd, event));
-	if (kind != FLAT_FD_STREAM && kind != FLAT_FD_CANDIDATE && !(e && member_of(e, fd)))
+	if (!e && kind == FLAT_FD_STREAM) {
+		/* A stream is no member in the kernel: an epoll instance says ENOENT, others what they are. */
+		int err = flat_sys_epoll_ctl(epfd, EPOLL_CTL_MOD, fd, &probe);
+		if (err != -ENOENT || op != EPOLL_CTL_ADD)
+			return (int)flat_result(err == 0 ? -EINVAL : err);
+	} else if (!e && op != EPOLL_CTL_ADD) {
 		return (int)flat_result(flat_sys_epoll_ctl(epfd, op, fd, event));
-	if (!e && flat_sys_fcntl(epfd, 1 /* F_GETFD */, 0) < 0)
-		return (int)flat_result(-EBADF);
-	e = make(epfd);
+	}
+	int err = kind != FLAT_FD_STREAM ? flat_sys_epoll_ctl(epfd, op, fd, event) : 0;
+	if (err < 0)
+		return (int)flat_result(err);
+	e = find_or_make(epfd);
 	if (!e)
 		return (int)flat_result(-ENOMEM);
 	flat_lock(&e->lock);
-	int err = control(e, op, fd, event);
+	err = control(e, epfd, op, fd, event);
 	flat_unlock(&e->lock);
 	return (int)flat_result(err);
 }
 
+/* --- what happens to descriptors --- */
+
+/* Instances that one descriptor is a member of, at the most: programs have one, rarely two. */
+#define INSTANCES_OF_ONE 32
+
+/* The members of a number; each is locked by lock_member() before it is used. */
+static uint32_t members_of(int fd, struct flat_member *out[INSTANCES_OF_ONE])
+{
+	uint32_t n = 0;
+	if (!__atomic_load_n(&members, __ATOMIC_ACQUIRE) || (unsigned int)fd >= FLAT_FD_KINDS)
+		return 0;
+	if (flat_likely(!__atomic_load_n(&members[fd], __ATOMIC_RELAXED)))
+		return 0;
+	flat_lock(&table_lock);
+	for (struct flat_member *m = members[fd]; m && n < INSTANCES_OF_ONE; m = m->next)
+		out[n++] = m;
+	flat_unlock(&table_lock);
+	return n;
+}
+
+/* False: it left meanwhile, and is not locked. */
+static bool lock_member(struct flat_member *m, int fd)
+{
+	flat_lock(&m->ep->lock);
+	if (m->fd == fd)
+		return true;
+	flat_unlock(&m->ep->lock);
+	return false;
+}
+
+void flat_epoll_converting(int fd)
+{
+	struct flat_member *v[INSTANCES_OF_ONE];
+	uint32_t n = members_of(fd, v);
+	for (uint32_t i = 0; i < n; i++) {
+		if (!lock_member(v[i], fd))
+			continue;
+		if (!v[i]->sock)
+			(void)flat_sys_epoll_ctl(v[i]->ep->epfd, EPOLL_CTL_DEL, fd, NULL);
+		flat_unlock(&v[i]->ep->lock);
+	}
+}
+
 void flat_epoll_converted(int fd)
 {
+	struct flat_member *v[INSTANCES_OF_ONE];
 	struct flat_sock *s = flat_fd_sock(fd);
-	for (struct ep *e = eps; e; e = e->next) {
-		flat_lock(&e->lock);
-		struct member *m = member_of(e, fd);
-		if (m && s && s->kind == FLAT_FD_STREAM && !m->sock) {
-			m->sock = s;
-			m->fresh = true;
-			(void)!watch_anchor(e, fd);
-		} else if (m && !m->sock) {
-			/* A listener's anchor is the kernel's to watch, as the socket before it was. */
-			struct epoll_event ev = {.events = m->events, .data.u64 = m->data};
-			(void)flat_sys_epoll_ctl(e->epfd, EPOLL_CTL_ADD, fd, &ev);
-		}
-		flat_unlock(&e->lock);
-	}
-}
-
-void flat_epoll_closed(int fd)
-{
-	for (struct ep *e = eps; e; e = e->next) {
-		flat_lock(&e->lock);
-		struct member *m = member_of(e, fd);
-		if (m)
-			remove_member(e, m);
-		if (e->epfd == fd) {
-			flat_fd_close_private(e->shadow);
-			e->shadow = -1;
-			e->epfd = -1; /* the entry stays: another thread may be walking the list */
-			e->n = e->n_flat = 0;
-		}
-		flat_unlock(&e->lock);
-	}
-}
-
-/* What a member reports now; remembers it where edges count. */
-static uint32_t report(struct member *m)
-{
-	struct flat_sock *s = m->sock;
-	uint32_t want = m->events & (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLRDNORM |
-				     EPOLLWRNORM | EPOLLERR | EPOLLHUP);
-	if (m->events == 0)
-		return 0;
-	uint32_t now = flat_stream_events(s) & (want | EPOLLERR | EPOLLHUP);
-	if (now == 0)
-		return 0;
-	if (m->events & EPOLLET) {
-		uint32_t tail = flat_ring_tail_hint(&s->vq.rx);
-		uint32_t flags = flat_vq_peer_prod_flags(&s->vq) | (uint32_t)atomic_load(&s->dead)
-								       << 8;
-		bool room = (now & EPOLLOUT) && atomic_exchange(&s->tx_blocked, 0);
-		if (!m->fresh && !room && tail == m->last_tail && flags == m->last_flags)
-			return 0;
-		m->last_tail = tail;
-		m->last_flags = flags;
-	}
-	m->fresh = false;
-	if (m->events & EPOLLONESHOT)
-		m->events = 0;
-	return now;
-}
-
-static int collect(struct ep *e, struct epoll_event *out, int max)
-{
-	int n = 0;
-	flat_lock(&e->lock);
-	for (uint32_t k = 0; k < e->n && n < max; k++) {
-		uint32_t i = (e->start + k) % e->n;
-		struct member *m = &e->v[i];
-		uint32_t ev = m->sock ? report(m) : 0;
-		if (ev == 0)
+	uint32_t n = members_of(fd, v);
+	for (uint32_t i = 0; i < n; i++) {
+		struct flat_member *m = v[i];
+		struct flat_epoll *e = m->ep;
+		if (!lock_member(m, fd))
 			continue;
-		out[n].events = ev;
-		out[n].data.u64 = m->data;
-		n++;
-		if (n == max)
-			e->start = i + 1;
+		struct epoll_event ev = {.events = m->events, .data.u64 = m->data};
+		if (!m->sock && s && s->kind == FLAT_FD_STREAM)
+			(void)!become_flat(m, e->epfd, s);
+		else if (!m->sock)
+			/* A listener's anchor is the kernel's to watch, as the socket before it was. */
+			(void)flat_sys_epoll_ctl(e->epfd, EPOLL_CTL_ADD, fd, &ev);
+		flat_unlock(&e->lock);
 	}
-	flat_unlock(&e->lock);
-	return n;
 }
 
-bool flat_epoll_ready(int epfd)
+/* Members that outlived their number end with their socket's last one here. */
+static void end_orphans(const struct flat_sock *s)
 {
-	struct ep *e = find(epfd);
-	bool ready = false;
-	if (!e)
-		return false;
-	flat_lock(&e->lock);
-	for (uint32_t i = 0; i < e->n && !ready; i++) {
-		struct member *m = &e->v[i];
-		ready = m->sock && m->events &&
-			(flat_stream_events(m->sock) & (m->events | EPOLLERR | EPOLLHUP));
+	for (struct flat_epoll *e = all; e && atomic_load(&orphans) > 0; e = e->next) {
+		flat_lock(&e->lock);
+		for (uint32_t i = 0; i < e->n; i++) {
+			if (e->v[i]->sock == s && e->v[i]->fd < 0)
+				member_end(e->v[i]);
+		}
+		flat_unlock(&e->lock);
 	}
-	flat_unlock(&e->lock);
-	return ready;
 }
 
-static void arm_all(struct ep *e)
+static void instance_closed(int fd)
 {
+	flat_lock(&table_lock);
+	struct flat_epoll *e = instances[fd];
+	instances[fd] = NULL;
+	bool last = e && --e->refs == 0;
+	int other = -1;
+	for (int i = 0; e && !last && e->epfd == fd && i < (int)FLAT_FD_KINDS && other < 0; i++)
+		other = instances[i] == e ? i : -1;
+	if (other >= 0)
+		e->epfd = other;
+	flat_unlock(&table_lock);
+	if (!last)
+		return;
 	flat_lock(&e->lock);
 	for (uint32_t i = 0; i < e->n; i++) {
-		struct flat_sock *s = e->v[i].sock;
-		if (!s || e->v[i].gone)
-			continue;
-		flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
-		if ((e->v[i].events & EPOLLOUT) || atomic_load(&s->tx_blocked))
-			flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
+		if (e->v[i]->fd >= 0 || e->v[i]->sock)
+			member_end(e->v[i]);
 	}
+	flat_fd_close_private(e->shadow);
+	flat_fd_close_private(e->kick_fd);
+	e->shadow = e->kick_fd = -1;
 	flat_unlock(&e->lock);
+	/* Not freed: another thread may be waiting on it still. One small object per instance that ended. */
 }
 
-/* Takes the bells of what S says was rung, so that anchors never fill up. */
-static void harvest(struct ep *e)
+void flat_epoll_closed(int fd, bool last)
 {
-	struct epoll_event ev[64];
-	char sink[256];
-	int n = flat_sys_epoll_pwait(e->shadow, ev, 64, 0, NULL);
-	for (int i = 0; i < n; i++) {
-		struct flat_sock *s = flat_fd_sock(ev[i].data.fd);
-		ssize_t got = flat_sys_recv(ev[i].data.fd, sink, sizeof(sink), MSG_DONTWAIT);
-		if (!s)
-			continue;
-		if (got > 0)
-			s->vq.rx.bells_off += (uint32_t)got;
-		if (got == 0 || (ev[i].events & (EPOLLHUP | EPOLLERR))) {
-			atomic_store(&s->dead, 1);
-			if (!(flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_FIN))
-				atomic_store(&s->error, ECONNRESET);
+	struct flat_member *v[INSTANCES_OF_ONE];
+	struct flat_sock *s = flat_fd_sock(fd);
+	uint32_t n;
+	if (!__atomic_load_n(&members, __ATOMIC_ACQUIRE) || (unsigned int)fd >= FLAT_FD_KINDS)
+		return;
+	if (instances[fd])
+		instance_closed(fd);
+	while ((n = members_of(fd, v)) > 0) {
+		for (uint32_t i = 0; i < n; i++) {
+			struct flat_epoll *e = v[i]->ep;
+			if (!lock_member(v[i], fd))
+				continue;
+			if (v[i]->sock && !last) {
+				unlink_number(v[i]);
+				v[i]->fd = -1;
+				atomic_fetch_add(&orphans, 1);
+			} else {
+				member_end(v[i]);
+			}
+			flat_unlock(&e->lock);
 		}
 	}
+	if (last && s && atomic_load(&orphans) > 0)
+		end_orphans(s);
 }
 
-/* One look at the kernel's members; S's own event is taken out. Count, or negative errno. */
-static int kernel_look(struct ep *e, struct epoll_event *out, int max, int timeout_ms,
-		       const sigset_t *mask)
+void flat_epoll_duplicated(int from, int to)
 {
-	int n = flat_sys_epoll_pwait(e->epfd, out, max, timeout_ms, mask);
-	for (int i = 0; i < n; i++) {
-		if (out[i].data.u64 != COOKIE)
-			continue;
-		harvest(e);
-		out[i] = out[--n];
-		break;
-	}
-	return n;
-}
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
-static int wait_events(struct ep *e, struct epoll_event *out, int max, int64_t timeout_us,
-		       const sigset_t *mask)
-{
-	int64_t end = timeout_us > 0 ? now_us() + timeout_us : 0;
-	for (bool slept = false;; slept = true) {
-		struct flat_wait w;
-		int n;
-		flat_wait_begin(&w);
-		do {
-			n = collect(e, out, max);
-			/* Kernel members have their turn: always when we have time, else every 8th call. */
-			if (n == 0 ? w.looks % 64 == 63 : n < max && e->looks++ % 8 == 0) {
-				int k = kernel_look(e, out + n, max - n, 0, NULL);
-				n += k > 0 ? k : 0;
-			}
-			if (n > 0) {
-				flat_wait_end(&w, true);
-				return n;
-			}
-		} while (timeout_us != 0 && !mask && flat_wait_again(&w));
-		flat_wait_end(&w, false);
-		int wait_ms = -1;
-		if (timeout_us == 0) {
-			wait_ms = 0;
-		} else if (timeout_us > 0) {
-			int64_t left = end - now_us();
-			wait_ms = left <= 0 ? 0 : (int)((left + 999) / 1000);
-		}
-		arm_all(e);
-		n = collect(e, out, max);
-		if (n > 0)
-			return n;
-		n = kernel_look(e, out, max, wait_ms, mask);
-		if (n < 0)
-			return n;
-		if (n == 0)
-			n = collect(e, out, max);
-		if (n > 0 || (wait_ms == 0 && (slept || timeout_us == 0)))
-			return n;
-		if (wait_ms > 0 && timeout_us > 0 && now_us() >= end)
-			return 0;
-	}
-}
-
-int flat_epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout_ms,
-		     const sigset_t *mask)
-{
-	struct ep *e = flat_fd_kind(epfd) == FLAT_FD_EPOLL ? find(epfd) : NULL;
-	if (!e)
-		return (int)flat_result(flat_sys_epoll_pwait(epfd, events, max, timeout_ms, mask));
-	if (max <= 0)
-		return (int)flat_result(-EINVAL);
-	return (int)flat_result(
-	    wait_events(e, events, max, timeout_ms < 0 ? -1 : (int64_t)timeout_ms * 1000, mask));
-}
-
-int flat_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
-{
-	return flat_epoll_pwait(epfd, events, max, timeout_ms, NULL);
-}
-
-int flat_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
-		      const sigset_t *mask)
-{
-	struct ep *e = flat_fd_kind(epfd) == FLAT_FD_EPOLL ? find(epfd) : NULL;
-	if (!e)
-		return (int)flat_result(
-		    FLAT_SYS6(SYS_epoll_pwait2, epfd, events, max, timeout, mask, 8));
-	if (max <= 0)
-		return (int)flat_result(-EINVAL);
-	int64_t us =
-	    timeout ? (int64_t)timeout->tv_sec * 1000000 + (timeout->tv_nsec + 999) / 1000 : -1;
-	return (int)flat_result(wait_events(e, events, max, us, mask));
+	struct flat_epoll *e = find_or_make(from);
+	flat_fd_set_kind(to, FLAT_FD_EPOLL);
+	if (!e || (unsigned int)to >= FLAT_FD_KINDS)
+		return;
+	flat_lock(&table_lock);
+	e->refs++;
+	__atomic_store_n(&instances[to], e, __ATOMIC_RELEASE);
+	flat_unlock(&table_lock);
 }

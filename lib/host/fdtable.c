@@ -5,10 +5,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#include "host/host.h"
-
-/* Sockets of one process and its forked children: more than a process's descriptors usually are. */
-#define POOL_SOCKS 65536U
+#include "host/epoll.h"
 
 const uint8_t *flat_fd_kinds;
 uint32_t flat_fd_count;
@@ -17,7 +14,7 @@ struct pool {
 	_Atomic int lock;
 	uint32_t free_head;
 	uint32_t fresh;
-	struct flat_sock socks[POOL_SOCKS];
+	struct flat_sock socks[FLAT_SOCKS_MAX];
 };
 
 static uint8_t *kinds;
@@ -38,12 +35,16 @@ void flat_lock(_Atomic int *lock)
 {
 	int me = flat_tid();
 	int free = 0;
+	uint32_t yields = 0;
 	while (!atomic_compare_exchange_weak_explicit(lock, &free, me, memory_order_acquire,
 						      memory_order_relaxed)) {
 		/* A signal handler of this thread, or one that was left by longjmp: see core.md, 6. */
 		if (free == me)
 			return;
-		if (free != 0)
+		/* Held for nanoseconds: a holder that is gone was killed, in a process that shares the socket. */
+		if (free != 0 && ++yields % 1024 == 0 && FLAT_SYS2(SYS_tkill, free, 0) == -ESRCH)
+			(void)atomic_compare_exchange_strong(lock, &free, 0);
+		else if (free != 0)
 			flat_sys_yield();
 		free = 0;
 	}
@@ -69,10 +70,21 @@ static void *map_zero(size_t len, int flags)
 	return addr < 0 && addr > -4096 ? NULL : (void *)addr;
 }
 
+uint32_t flat_sock_index(const struct flat_sock *s)
+{
+	return (uint32_t)(s - pool->socks);
+}
+
+bool flat_sock_shared(struct flat_sock *s)
+{
+	return atomic_load_explicit(&s->refs, memory_order_relaxed) !=
+	       local_refs[flat_sock_index(s)];
+}
+
 /* Before a fork, so that the parent's close can't come before the child is counted. */
 static void before_fork(void)
 {
-	for (uint32_t i = 0; i < POOL_SOCKS && i < pool->fresh; i++) {
+	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
 		if (local_refs[i])
 			atomic_fetch_add(&pool->socks[i].refs, local_refs[i]);
 	}
@@ -81,13 +93,15 @@ static void before_fork(void)
 static void in_child(void)
 {
 	my_tid = 0;
+	flat_bell_forked();
+	flat_epoll_forked();
 }
 
 static void make(void)
 {
 	kinds = map_zero(FLAT_FD_KINDS, MAP_PRIVATE);
 	indices = map_zero(FLAT_FD_KINDS * sizeof(*indices), MAP_PRIVATE);
-	local_refs = map_zero(POOL_SOCKS * sizeof(*local_refs), MAP_PRIVATE);
+	local_refs = map_zero(FLAT_SOCKS_MAX * sizeof(*local_refs), MAP_PRIVATE);
 	pool = map_zero(sizeof(*pool), MAP_SHARED);
 	if (!kinds || !indices || !local_refs || !pool)
 		return;
@@ -115,7 +129,7 @@ struct flat_sock *flat_sock_new(enum flat_fd_kind kind)
 	uint32_t i = pool->free_head;
 	if (i != 0)
 		pool->free_head = pool->socks[i - 1].next_free;
-	else if (pool->fresh < POOL_SOCKS)
+	else if (pool->fresh < FLAT_SOCKS_MAX)
 		i = ++pool->fresh;
 	flat_unlock(&pool->lock);
 	if (i == 0)
@@ -135,15 +149,17 @@ void flat_fd_set_kind(int fd, enum flat_fd_kind kind)
 		return;
 	uint8_t old = kinds[fd];
 	__atomic_store_n(&kinds[fd], (uint8_t)kind, __ATOMIC_RELEASE);
-	if (old == FLAT_FD_KERNEL && kind != FLAT_FD_KERNEL)
+	bool counted = old != FLAT_FD_KERNEL && old != FLAT_FD_EPOLL;
+	bool counts = kind != FLAT_FD_KERNEL && kind != FLAT_FD_EPOLL;
+	if (counts && !counted)
 		__atomic_fetch_add(&flat_fd_count, 1, __ATOMIC_RELAXED);
-	else if (old != FLAT_FD_KERNEL && kind == FLAT_FD_KERNEL)
+	else if (counted && !counts)
 		__atomic_fetch_sub(&flat_fd_count, 1, __ATOMIC_RELAXED);
 }
 
 void flat_fd_bind(int fd, struct flat_sock *s)
 {
-	indices[fd] = (uint32_t)(s - pool->socks) + 1;
+	indices[fd] = flat_sock_index(s) + 1;
 	flat_fd_set_kind(fd, (enum flat_fd_kind)s->kind);
 }
 
@@ -156,7 +172,7 @@ static void sock_get(struct flat_sock *s)
 
 static void sock_put(struct flat_sock *s)
 {
-	uint32_t i = (uint32_t)(s - pool->socks);
+	uint32_t i = flat_sock_index(s);
 	bool last_here = --local_refs[i] == 0;
 	int bell = s->bell_fd;
 	int tcp = s->tcp_fd;
@@ -178,9 +194,9 @@ void flat_fd_unbind(int fd)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
 	enum flat_fd_kind kind = flat_fd_kind(fd);
+	flat_epoll_closed(fd, !s || local_refs[flat_sock_index(s)] == 1);
 	if (kind == FLAT_FD_KERNEL)
 		return;
-	flat_epoll_closed(fd);
 	flat_fd_set_kind(fd, FLAT_FD_KERNEL);
 	indices[fd] = 0;
 	if (s)
@@ -258,6 +274,8 @@ static void duplicated(int from, int to)
 		flat_fd_bind(to, s);
 	} else if (flat_fd_kind(from) == FLAT_FD_CANDIDATE) {
 		flat_fd_set_kind(to, FLAT_FD_CANDIDATE);
+	} else if (flat_fd_kind(from) == FLAT_FD_EPOLL) {
+		flat_epoll_duplicated(from, to);
 	}
 }
 

@@ -16,6 +16,9 @@
 #include "vq/attach.h"
 #include "vq/vq.h"
 
+/** Sockets of one process and its forked children: more than a process's descriptors usually are. */
+#define FLAT_SOCKS_MAX 65536U
+
 /** A connection or a listener. In memory shared with forked processes. */
 struct flat_sock {
 	_Atomic uint32_t refs; /* descriptors of all processes; 0: free */
@@ -32,6 +35,8 @@ struct flat_sock {
 	_Atomic int rst_told; /* ECONNRESET was reported once */
 	_Atomic int rx_lock;  /* tid of the holder */
 	_Atomic int tx_lock;
+	_Atomic int bell_lock;	     /* of waiters, and of taking bells off the anchor: bell.h */
+	_Atomic uint32_t waiters;    /* threads asleep or about to be, and epoll memberships */
 	_Atomic uint64_t seen_epoch; /* of the directory's revocations */
 	struct linger linger;
 	struct timeval sndtimeo;
@@ -52,6 +57,10 @@ struct flat_sock {
 
 /** The socket behind a descriptor, or NULL. */
 struct flat_sock *flat_fd_sock(int fd);
+/** Its number among the sockets of this process and its relatives, below FLAT_SOCKS_MAX. */
+uint32_t flat_sock_index(const struct flat_sock *s);
+/** Whether other processes hold descriptors of it too. */
+bool flat_sock_shared(struct flat_sock *s);
 /** A new socket object with one reference, or NULL when the pool is used up. */
 struct flat_sock *flat_sock_new(enum flat_fd_kind kind);
 /** Binds a descriptor number to a socket: takes over the caller's reference. */
@@ -91,6 +100,10 @@ struct flat_sock *flat_stream_new(const struct flat_msg *msg, const struct flat_
 				  int bell);
 /** Last reference gone: FIN or RST to the peer. */
 void flat_stream_end(struct flat_sock *s);
+/** The anchor hung up: the offload half cut the connection, or every other holder is gone. */
+void flat_stream_died(struct flat_sock *s);
+/** The peer's end, as far as it is seen: it changes when there is an edge to report. */
+uint32_t flat_stream_edges(const struct flat_sock *s);
 /** Looks whether connections were cut since. */
 void flat_stream_check_epoch(struct flat_sock *s, int fd);
 
@@ -109,11 +122,12 @@ void flat_wait_end(const struct flat_wait *w, bool paid);
 
 /* --- epoll.c --- */
 
-/** A descriptor changed from the kernel's to ours under its number. */
+/** Before and after a descriptor changes from the kernel's to ours under its number. */
+void flat_epoll_converting(int fd);
 void flat_epoll_converted(int fd);
-/** A descriptor was closed. */
-void flat_epoll_closed(int fd);
-/** Whether an epoll descriptor has flat members ready (for poll on it). */
-bool flat_epoll_ready(int epfd);
+/** A descriptor is closed; `last`: no other number of this process means the same socket. */
+void flat_epoll_closed(int fd, bool last);
+/** A descriptor of an epoll instance was duplicated. */
+void flat_epoll_duplicated(int from, int to);
 
 #endif

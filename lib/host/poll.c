@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/host.h"
+#include "host/epoll.h"
 
 /* Sets up to this size need no allocation. */
 #define SMALL_SET 64
@@ -24,12 +24,13 @@ static int look_flat(struct pollfd *fds, nfds_t n, nfds_t *kernel)
 		if (fds[i].fd < 0)
 			continue;
 		struct flat_sock *s = flat_fd_sock(fds[i].fd);
+		struct flat_epoll *e = s ? NULL : flat_epoll_find(fds[i].fd);
 		if (s && s->kind == FLAT_FD_STREAM) {
 			flat_stream_check_epoch(s, fds[i].fd);
 			fds[i].revents = stream_revents(s, fds[i].events);
 		} else {
 			(*kernel)++;
-			if (flat_fd_kind(fds[i].fd) == FLAT_FD_EPOLL && flat_epoll_ready(fds[i].fd))
+			if (e && flat_epoll_look(e, 0))
 				fds[i].revents = (short)(fds[i].events & (POLLIN | POLLRDNORM));
 		}
 		ready += fds[i].revents != 0;
@@ -37,65 +38,40 @@ static int look_flat(struct pollfd *fds, nfds_t n, nfds_t *kernel)
 	return ready;
 }
 
-/* What the kernel says, streams by their anchors. Fills revents of kernel entries; count of those. */
-static int ask_kernel(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct timespec *timeout,
-		      const sigset_t *mask, bool sleeping)
+/* Entries of `copy` for the kernel's own descriptors; streams are left out. Count of private ones: closed, to the program. */
+static int kernel_part(struct pollfd *fds, struct pollfd *copy, nfds_t n)
 {
-	char sink[64];
-	int ready = 0;
+	int closed = 0;
 	for (nfds_t i = 0; i < n; i++) {
 		struct flat_sock *s = flat_fd_sock(fds[i].fd);
-		copy[i] = fds[i];
+		copy[i].fd = fds[i].fd;
+		copy[i].events = fds[i].events;
 		copy[i].revents = 0;
 		if (s && s->kind == FLAT_FD_STREAM) {
-			copy[i].events = POLLIN;
-			if (!sleeping)
-				copy[i].fd = -1;
+			copy[i].fd = -1;
 		} else if (flat_fd_kind(fds[i].fd) == FLAT_FD_PRIVATE) {
-			/* Closed, as far as the application knows. */
 			copy[i].fd = -1;
 			fds[i].revents = POLLNVAL;
-			ready++;
+			closed++;
 		}
 	}
-	int err = flat_sys_ppoll(copy, n, timeout, mask);
-	if (err < 0)
-		return err;
-	for (nfds_t i = 0; i < n; i++) {
-		struct flat_sock *s = flat_fd_sock(fds[i].fd);
-		if (copy[i].fd < 0 || copy[i].revents == 0)
-			continue;
-		if (!s || s->kind != FLAT_FD_STREAM) {
-			/* An epoll instance that shows only a shadow's bell is not ready by itself. */
-			if (flat_fd_kind(fds[i].fd) == FLAT_FD_EPOLL && flat_fd_count &&
-			    !flat_epoll_ready(fds[i].fd) && sleeping)
-				continue;
-			ready += fds[i].revents == 0;
-			fds[i].revents = copy[i].revents;
-			continue;
-		}
-		ssize_t got = flat_sys_recv(fds[i].fd, sink, sizeof(sink), MSG_DONTWAIT);
-		if (got > 0)
-			s->vq.rx.bells_off += (uint32_t)got;
-		if (got == 0) {
-			atomic_store(&s->dead, 1);
-			if (!(flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_FIN))
-				atomic_store(&s->error, ECONNRESET);
-		}
-	}
-	return ready;
+	return closed;
 }
 
-static void arm(struct pollfd *fds, nfds_t n)
+/* What the kernel said of its own, into fds. Count of entries that became ready. */
+static int kernel_results(struct pollfd *fds, const struct pollfd *copy, nfds_t n)
 {
+	int ready = 0;
 	for (nfds_t i = 0; i < n; i++) {
-		struct flat_sock *s = flat_fd_sock(fds[i].fd);
-		if (!s || s->kind != FLAT_FD_STREAM)
+		if (copy[i].fd < 0 || copy[i].revents == 0 || copy[i].fd != fds[i].fd)
 			continue;
-		flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
-		if (fds[i].events & POLLOUT)
-			flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
+		struct flat_sock *s = flat_fd_sock(fds[i].fd);
+		if (s && s->kind == FLAT_FD_STREAM)
+			continue;
+		ready += fds[i].revents == 0;
+		fds[i].revents = copy[i].revents;
 	}
+	return ready;
 }
 
 static int look_all(struct pollfd *fds, struct pollfd *copy, nfds_t n)
@@ -103,22 +79,100 @@ static int look_all(struct pollfd *fds, struct pollfd *copy, nfds_t n)
 	struct timespec zero = {0};
 	nfds_t kernel;
 	int ready = look_flat(fds, n, &kernel);
-	if (kernel > 0) {
-		int k = ask_kernel(fds, copy, n, &zero, NULL, false);
-		ready += k > 0 ? k : 0;
-	}
+	if (kernel == 0)
+		return ready;
+	ready += kernel_part(fds, copy, n);
+	if (flat_sys_ppoll(copy, n, &zero, NULL) > 0)
+		ready += kernel_results(fds, copy, n);
 	return ready;
+}
+
+/*
+ * Joins the waiters of every stream, and arms. Where we are alone the anchor is polled; others ring this thread's
+ * edge-triggered instance, which gets the entry behind the last. `raised`: one per epoll instance in the set.
+ */
+static int begin_sleep(struct pollfd *fds, struct pollfd *copy, nfds_t n,
+		       struct flat_ep_raised *raised)
+{
+	int watch = -1;
+	raised->n = 0;
+	for (nfds_t i = 0; i < n; i++) {
+		struct flat_sock *s = flat_fd_sock(fds[i].fd);
+		if (!s || s->kind != FLAT_FD_STREAM)
+			continue;
+		copy[i].events = POLLIN;
+		if (flat_bell_join(s, fds[i].fd))
+			copy[i].fd = fds[i].fd;
+		else
+			watch = flat_bell_watch(fds[i].fd);
+	}
+	if (watch >= 0)
+		flat_bell_swallow();
+	copy[n].fd = watch;
+	copy[n].events = POLLIN;
+	copy[n].revents = 0;
+	bool may_sleep = true;
+	for (nfds_t i = 0; i < n && may_sleep; i++) {
+		struct flat_sock *s = flat_fd_sock(fds[i].fd);
+		struct flat_epoll *e = s ? NULL : flat_epoll_find(fds[i].fd);
+		if (s && s->kind == FLAT_FD_STREAM) {
+			flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
+			if (fds[i].events & POLLOUT)
+				flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
+		} else if (e) {
+			may_sleep = flat_epoll_begin_sleep(e, raised);
+		}
+	}
+	return may_sleep ? 0 : -EAGAIN;
+}
+
+static void end_sleep(struct pollfd *fds, const struct pollfd *copy, nfds_t n,
+		      struct flat_ep_raised *raised)
+{
+	flat_epoll_end_sleep(raised);
+	for (nfds_t i = 0; i < n; i++) {
+		struct flat_sock *s = flat_fd_sock(fds[i].fd);
+		if (!s || s->kind != FLAT_FD_STREAM)
+			continue;
+		if (copy[i].fd < 0) {
+			flat_bell_unwatch(fds[i].fd);
+		} else if (copy[i].revents) {
+			flat_bell_seen(fds[i].fd, (uint32_t)(unsigned short)copy[i].revents);
+			flat_bell_clear_alone(s, fds[i].fd);
+		}
+		flat_bell_leave(s);
+	}
+}
+
+/* Sleeps until something may be ready: 0, or a negative errno. Count of the kernel's in *ready. */
+static int sleep_once(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct timespec *left,
+		      const sigset_t *mask, int *ready)
+{
+	struct flat_ep_raised raised;
+	nfds_t kernel;
+	*ready = kernel_part(fds, copy, n);
+	int err = begin_sleep(fds, copy, n, &raised);
+	if (err == 0)
+		*ready += look_flat(fds, n, &kernel);
+	if (err == 0 && *ready == 0) {
+		err = flat_sys_ppoll(copy, n + 1, left, mask);
+		if (err > 0 && copy[n].revents)
+			flat_bell_swallow();
+		if (err > 0)
+			*ready = kernel_results(fds, copy, n);
+	}
+	end_sleep(fds, copy, n, &raised);
+	return err == -EAGAIN || err > 0 ? 0 : err;
 }
 
 static int poll_loop(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct timespec *left,
 		     const sigset_t *mask)
 {
-	bool zero = left && left->tv_sec == 0 && left->tv_nsec == 0;
 	nfds_t kernel;
 	for (;;) {
 		struct flat_wait w;
 		int ready = look_all(fds, copy, n);
-		if (ready != 0 || zero)
+		if (ready != 0 || (left && left->tv_sec == 0 && left->tv_nsec == 0))
 			return ready;
 		flat_wait_begin(&w);
 		while (!mask && flat_wait_again(&w)) {
@@ -126,35 +180,30 @@ static int poll_loop(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct t
 						   : look_flat(fds, n, &kernel);
 			if (ready != 0) {
 				flat_wait_end(&w, true);
-				return ready;
+				return look_all(fds, copy, n);
 			}
 		}
 		flat_wait_end(&w, false);
-		arm(fds, n);
-		ready = look_flat(fds, n, &kernel);
-		if (ready != 0)
-			return ready;
 		/* ppoll keeps the rest of the time in *left */
-		int k = ask_kernel(fds, copy, n, left, mask, true);
-		if (k < 0)
-			return k;
-		ready = look_flat(fds, n, &kernel);
-		if (ready + k > 0)
+		int err = sleep_once(fds, copy, n, left, mask, &ready);
+		if (err < 0)
+			return err;
+		nfds_t none;
+		if (ready > 0 || look_flat(fds, n, &none) > 0)
 			return look_all(fds, copy, n);
-		zero = left && left->tv_sec == 0 && left->tv_nsec == 0;
 	}
 }
 
 int flat_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
-	struct pollfd small[SMALL_SET];
+	struct pollfd small[SMALL_SET + 1];
 	struct pollfd *copy = small;
 	struct timespec left = timeout ? *timeout : (struct timespec){0};
 	if (timeout &&
 	    (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))
 		return (int)flat_result(-EINVAL);
 	if (n > SMALL_SET) {
-		copy = calloc(n, sizeof(*copy));
+		copy = calloc(n + 1, sizeof(*copy));
 		if (!copy)
 			return (int)flat_result(-ENOMEM);
 	}
@@ -218,7 +267,8 @@ static int select_loop(int n, fd_set *r, fd_set *w, fd_set *x, struct timespec *
 	nfds_t count = 0;
 	if (n < 0)
 		return -EINVAL;
-	struct pollfd *fds = calloc((size_t)n + 1, 2 * sizeof(*fds));
+	struct pollfd *fds =
+	    calloc((size_t)n + 1, 2 * sizeof(*fds)); /* the set, and poll_loop's copy */
 	if (!fds)
 		return -ENOMEM;
 	for (int fd = 0; fd < n; fd++) {

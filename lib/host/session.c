@@ -183,6 +183,52 @@ const struct flat_directory *flat_session_known(void)
 	return ever_joined ? &directory : NULL;
 }
 
+/* Under the lock. */
+static const struct flat_lane *find_lane(uint64_t id)
+{
+	for (uint32_t i = 0; i < n_lanes; i++) {
+		if (lanes[i]->id == id)
+			return &lanes[i]->lane;
+	}
+	return NULL;
+}
+
+/* Under the lock: found, or mapped from lane_fd if there is one. */
+static const struct flat_lane *lane_of(const struct flat_msg_conn *m, int lane_fd)
+{
+	if (!flat_lane_geometry_valid(&m->geo) || m->slot >= m->geo.slots || m->side > 1)
+		return NULL;
+	const struct flat_lane *found = find_lane(m->lane_id);
+	if (!found && lane_fd >= 0 && n_lanes < LANES_MAX) {
+		struct lane_entry *e = calloc(1, sizeof(*e));
+		if (!e || flat_lane_map(&e->lane, lane_fd, &m->geo, 1) != 0) {
+			free(e);
+			return NULL;
+		}
+		e->id = m->lane_id;
+		lanes[n_lanes++] = e;
+		found = &e->lane;
+	}
+	return found && memcmp(&found->geo, &m->geo, sizeof(m->geo)) == 0 ? found : NULL;
+}
+
+const struct flat_lane *flat_session_lane(const struct flat_msg_conn *m, int lane_fd)
+{
+	pthread_mutex_lock(&lock);
+	const struct flat_lane *found = lane_of(m, lane_fd);
+	pthread_mutex_unlock(&lock);
+	return found;
+}
+
+/* Peeks at the descriptor of a new lane: the answer of the next thread may come without one and rely on it. */
+static void map_new_lane(const struct flat_msg *msg, const int fds[FLAT_MSG_FDS_MAX])
+{
+	int copy[FLAT_MSG_FDS_MAX];
+	memcpy(copy, fds, sizeof(copy));
+	if (msg->type == FLAT_MSG_CONNECT && (msg->fds & FLAT_FD_LANE))
+		(void)lane_of(&msg->body.conn, flat_msg_fd(msg, copy, FLAT_FD_LANE));
+}
+
 int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX], size_t *n)
 {
 	struct flat_msg saved = *msg;
@@ -196,6 +242,8 @@ int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX
 			break;
 		*msg = saved;
 		err = exchange(msg, send_fd, fds, n);
+		if (err == 0)
+			map_new_lane(msg, fds);
 		if (err == 0 || err == -EAGAIN)
 			break;
 		drop();
@@ -204,31 +252,4 @@ int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX
 	if (err == -EAGAIN)
 		return -ETIMEDOUT;
 	return err == 0 ? 0 : -ECONNREFUSED;
-}
-
-const struct flat_lane *flat_session_lane(const struct flat_msg_conn *m, int lane_fd)
-{
-	const struct flat_lane *found = NULL;
-	if (!flat_lane_geometry_valid(&m->geo) || m->slot >= m->geo.slots || m->side > 1)
-		return NULL;
-	pthread_mutex_lock(&lock);
-	/* Ids of another offload half may repeat: a descriptor that came along is the better word. */
-	for (uint32_t i = 0; i < n_lanes && !found; i++) {
-		if (lanes[i]->id == m->lane_id)
-			found = &lanes[i]->lane;
-	}
-	if (!found && lane_fd >= 0 && n_lanes < LANES_MAX) {
-		struct lane_entry *e = calloc(1, sizeof(*e));
-		if (e && flat_lane_map(&e->lane, lane_fd, &m->geo, 1) == 0) {
-			e->id = m->lane_id;
-			lanes[n_lanes++] = e;
-			found = &e->lane;
-		} else {
-			free(e);
-		}
-	}
-	pthread_mutex_unlock(&lock);
-	if (found && memcmp(&found->geo, &m->geo, sizeof(m->geo)) != 0)
-		return NULL;
-	return found;
 }

@@ -64,6 +64,7 @@ static int replace(int fd, int anchor, struct flat_sock *s)
 	if (fl & O_NONBLOCK)
 		(void)flat_sys_fcntl(anchor, F_SETFL, O_NONBLOCK);
 	atomic_store(&s->nonblock, (fl & O_NONBLOCK) != 0);
+	flat_epoll_converting(fd);
 	int err = flat_sys_dup3(anchor, fd, cloexec ? O_CLOEXEC : 0);
 	flat_sys_close(anchor);
 	if (err < 0)
@@ -78,7 +79,7 @@ static int connect_kernel(int fd, const struct flat_addr *peer, const struct soc
 {
 	struct sockaddr_storage ss;
 	struct flat_addr to = *peer;
-	flat_fd_set_kind(fd, FLAT_FD_KERNEL);
+	flat_fd_unbind(fd);
 	if (to.family == 0)
 		return (int)flat_result(flat_sys_connect(fd, addr, len));
 	if (addr->sa_family == AF_INET6 && to.family == AF_INET) {

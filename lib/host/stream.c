@@ -2,12 +2,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/limits.h"
-#include "host/host.h"
+#include "host/bell.h"
 
 struct flat_sock *flat_stream_new(const struct flat_msg *msg, const struct flat_lane *lane,
 				  int bell)
@@ -45,7 +44,7 @@ static bool anchor_hung_up(int fd)
 }
 
 /* The anchor is gone: why, says the offload half if it is there. */
-static void died(struct flat_sock *s)
+void flat_stream_died(struct flat_sock *s)
 {
 	if (atomic_exchange(&s->dead, 1))
 		return;
@@ -63,7 +62,7 @@ void flat_stream_check_epoch(struct flat_sock *s, int fd)
 		return;
 	atomic_store_explicit(&s->seen_epoch, now, memory_order_relaxed);
 	if (anchor_hung_up(fd))
-		died(s);
+		flat_stream_died(s);
 }
 
 static bool reset_by_peer(struct flat_sock *s)
@@ -114,79 +113,43 @@ uint32_t flat_stream_events(struct flat_sock *s)
 	return ev;
 }
 
-/* Sleeps on the anchor until a bell. The kernel restarts it after a signal as it does any recv(). */
-static int sleep_rx(struct flat_sock *s, int fd)
+uint32_t flat_stream_edges(const struct flat_sock *s)
 {
-	char sink[64];
-	int type;
-	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-	ssize_t n = flat_sys_recv(fd, sink, sizeof(sink), 0);
-	pthread_setcanceltype(type, NULL);
-	if (n > 0) {
-		s->vq.rx.bells_off += (uint32_t)n;
-		return 0;
-	}
-	if (n == 0) {
-		died(s);
-		return 0;
-	}
-	return (int)n;
+	return flat_vq_peer_prod_flags(&s->vq) | flat_vq_peer_cons_flags(&s->vq) << 4 |
+	       (uint32_t)atomic_load(&s->dead) << 8;
 }
 
-static int wait_rx(struct flat_sock *s, int fd)
+/* Looks for a while, then sleeps. 0: look again; or as send() and recv() end: -EAGAIN, -EINTR. */
+static int wait_for(struct flat_sock *s, int fd, bool tx)
 {
+	bool (*ready)(struct flat_sock *) = tx ? writable : readable;
 	struct flat_wait w;
 	flat_wait_begin(&w);
 	do {
-		if (readable(s)) {
+		if (ready(s)) {
 			flat_wait_end(&w, true);
 			return 0;
 		}
 	} while (flat_wait_again(&w));
 	flat_wait_end(&w, false);
-	flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
-	if (readable(s))
-		return 0;
-	return sleep_rx(s, fd);
+	return flat_bell_sleep(s, fd, tx, ready);
 }
 
-static int wait_tx(struct flat_sock *s, int fd)
+/*
+ * A non-blocking call found nothing, and the program may be about to wait in a way that no hook sees: a bell it shall
+ * be, on an anchor that is not readable before. Waits for bytes that we know of arm for themselves; those for room
+ * rely on this one (EPOLLOUT is rarely waited for, and asking the peer each time would wake for nothing).
+ */
+static bool nothing_there(struct flat_sock *s, int fd, bool tx)
 {
-	struct flat_wait w;
-	char sink[64];
-	flat_wait_begin(&w);
-	do {
-		if (writable(s)) {
-			flat_wait_end(&w, true);
-			return 0;
-		}
-	} while (flat_wait_again(&w));
-	flat_wait_end(&w, false);
-	flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
-	if (writable(s))
-		return 0;
-	struct pollfd p = {.fd = fd, .events = POLLIN};
-	struct timespec limit = {s->sndtimeo.tv_sec, s->sndtimeo.tv_usec * 1000};
-	bool limited = limit.tv_sec || limit.tv_nsec;
-	int type;
-	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-	int n = flat_sys_ppoll(&p, 1, limited ? &limit : NULL, NULL);
-	pthread_setcanceltype(type, NULL);
-	if (n == 0)
-		return -EAGAIN;
-	if (n < 0)
-		return n;
-	if (flat_sys_recv(fd, sink, sizeof(sink), MSG_DONTWAIT) == 0)
-		died(s);
-	/* The bell may have been for bytes, whose waiter sleeps on: pass it on by arming again there. */
-	return 0;
-}
-
-static void drain_bells(struct flat_sock *s, int fd)
-{
-	s->vq.anchor_fd = fd;
-	if (flat_vq_take_bells(&s->vq) != 0)
-		died(s);
+	bool watched = atomic_load_explicit(&s->waiters, memory_order_relaxed) != 0;
+	if (!watched)
+		flat_bell_clear(s, fd);
+	if (tx)
+		flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
+	else if (!watched)
+		flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
+	return !(tx ? writable(s) : readable(s));
 }
 
 static ssize_t broken_pipe(int flags)
@@ -243,12 +206,11 @@ static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t 
 			continue;
 		if (no_wait(s, flags)) {
 			atomic_store(&s->tx_blocked, 1);
-			flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
-			if (flat_ring_space(&s->vq.tx) > 0)
+			if (!nothing_there(s, fd, true))
 				continue;
 			return done ? (ssize_t)done : -EAGAIN;
 		}
-		int err = wait_tx(s, fd);
+		int err = wait_for(s, fd, true);
 		if (err < 0)
 			return done ? (ssize_t)done : err;
 	} while (done < len);
@@ -309,13 +271,11 @@ static ssize_t stream_recv(struct flat_sock *s, int fd, void *buf, size_t len, i
 		if (done > 0 && !all)
 			return (ssize_t)done;
 		if (no_wait(s, flags)) {
-			drain_bells(s, fd);
-			flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
-			if (readable(s))
+			if (!nothing_there(s, fd, false))
 				continue;
 			return done ? (ssize_t)done : -EAGAIN;
 		}
-		int err = wait_rx(s, fd);
+		int err = wait_for(s, fd, false);
 		if (err < 0)
 			return done ? (ssize_t)done : err;
 	}
@@ -570,7 +530,7 @@ int flat_send_reserve(int fd, size_t want, struct iovec iov[2], int flags)
 			return n;
 		if (no_wait(s, flags))
 			return (int)flat_result(-EAGAIN);
-		int failed = wait_tx(s, fd);
+		int failed = wait_for(s, fd, true);
 		if (failed < 0)
 			return (int)flat_result(failed);
 	}

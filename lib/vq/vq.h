@@ -82,12 +82,21 @@ static inline void flat_vq_notify_room(struct flat_vq *vq)
 		flat_vq_notify_slow(vq, arm);
 }
 
+/** Several may wait: whoever wants a bell gets it, whoever does with the ready bit does not take it back. */
+static inline void flat_vq_arm(_Atomic uint32_t *arm, enum flat_arm how)
+{
+	uint32_t now = atomic_load_explicit(arm, memory_order_relaxed);
+	if (how == FLAT_ARM_BELL && now != FLAT_ARM_BELL)
+		atomic_store_explicit(arm, FLAT_ARM_BELL, memory_order_relaxed);
+	else if (how == FLAT_ARM_READY && now == FLAT_ARM_NONE)
+		(void)atomic_compare_exchange_strong_explicit(
+		    arm, &now, FLAT_ARM_READY, memory_order_relaxed, memory_order_relaxed);
+}
+
 /** Waiter: asks to be told of bytes, FIN, RST. The caller looks again after it, before it sleeps. */
 static inline void flat_vq_arm_rx(struct flat_vq *vq, enum flat_arm how)
 {
-	_Atomic uint32_t *arm = &vq->rx.ctl->arm.data;
-	if (atomic_load_explicit(arm, memory_order_relaxed) != (uint32_t)how)
-		atomic_store_explicit(arm, (uint32_t)how, memory_order_relaxed);
+	flat_vq_arm(&vq->rx.ctl->arm.data, how);
 	/* seq_cst fence: pairs with the one in flat_vq_notify_data() */
 	atomic_thread_fence(memory_order_seq_cst);
 }
@@ -95,9 +104,7 @@ static inline void flat_vq_arm_rx(struct flat_vq *vq, enum flat_arm how)
 /** Waiter: asks to be told of room, and of the peer's end. Likewise. */
 static inline void flat_vq_arm_tx(struct flat_vq *vq, enum flat_arm how)
 {
-	_Atomic uint32_t *arm = &vq->tx.ctl->prod.space;
-	if (atomic_load_explicit(arm, memory_order_relaxed) != (uint32_t)how)
-		atomic_store_explicit(arm, (uint32_t)how, memory_order_relaxed);
+	flat_vq_arm(&vq->tx.ctl->prod.space, how);
 	/* seq_cst fence: pairs with the one in flat_vq_notify_room() */
 	atomic_thread_fence(memory_order_seq_cst);
 }

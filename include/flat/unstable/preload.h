@@ -16,7 +16,7 @@ enum flat_fd_kind {
 	FLAT_FD_CANDIDATE = 1, /* kernel TCP socket that may become flat at connect or listen */
 	FLAT_FD_STREAM = 2,    /* flat connection */
 	FLAT_FD_LISTENER = 3,  /* flat listener */
-	FLAT_FD_EPOLL = 4,     /* epoll instance with flat members (or with one that has) */
+	FLAT_FD_EPOLL = 4,     /* epoll instance */
 	FLAT_FD_PRIVATE = 5,   /* the library's own: applications get EBADF */
 };
 
@@ -32,7 +32,7 @@ static inline enum flat_fd_kind flat_fd_kind(int fd)
 	return (enum flat_fd_kind)__atomic_load_n(&flat_fd_kinds[fd], __ATOMIC_RELAXED);
 }
 
-/** How many descriptors are not plain kernel ones: 0 lets poll and select go straight to the kernel. */
+/** How many descriptors are sockets of ours, candidates or private: 0 lets poll and select go straight to the kernel. */
 FLAT_API extern uint32_t flat_fd_count;
 
 /** Makes the tables; before the first call that creates a descriptor. */

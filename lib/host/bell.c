@@ -1,0 +1,255 @@
+#include "host/bell.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+
+/* This thread's instance; -1: none yet. */
+static __thread int watch_fd = -1;
+static pthread_key_t watch_key;
+static pthread_once_t watch_once = PTHREAD_ONCE_INIT;
+
+static void thread_ends(void *value)
+{
+	(void)value;
+	flat_fd_close_private(watch_fd);
+	watch_fd = -1;
+}
+
+static void make_key(void)
+{
+	(void)pthread_key_create(&watch_key, thread_ends);
+}
+
+void flat_bell_forked(void)
+{
+	flat_fd_close_private(watch_fd);
+	watch_fd = -1;
+}
+
+/* --- joining --- */
+
+/* Under bell_lock, alone. */
+static void empty(struct flat_sock *s, int fd, bool (*take)(struct flat_vq *vq))
+{
+	s->vq.anchor_fd = fd;
+	if (!take(&s->vq))
+		flat_stream_died(s);
+}
+
+static bool take_rung(struct flat_vq *vq)
+{
+	return flat_vq_take_bells(vq) == 0;
+}
+
+static bool take_any(struct flat_vq *vq)
+{
+	return flat_vq_drain_anchor(vq) == 0;
+}
+
+bool flat_bell_join(struct flat_sock *s, int fd)
+{
+	flat_lock(&s->bell_lock);
+	bool alone = atomic_fetch_add_explicit(&s->waiters, 1, memory_order_relaxed) == 0;
+	if (alone)
+		empty(s, fd, take_rung);
+	flat_unlock(&s->bell_lock);
+	if (!alone)
+		flat_bell_trim(s, fd);
+	return alone;
+}
+
+void flat_bell_leave(struct flat_sock *s)
+{
+	atomic_fetch_sub_explicit(&s->waiters, 1, memory_order_release);
+}
+
+void flat_bell_clear(struct flat_sock *s, int fd)
+{
+	flat_lock(&s->bell_lock);
+	if (atomic_load_explicit(&s->waiters, memory_order_relaxed) == 0)
+		empty(s, fd, take_rung);
+	flat_unlock(&s->bell_lock);
+}
+
+void flat_bell_clear_alone(struct flat_sock *s, int fd)
+{
+	flat_lock(&s->bell_lock);
+	if (atomic_load_explicit(&s->waiters, memory_order_relaxed) == 1)
+		empty(s, fd, take_any);
+	flat_unlock(&s->bell_lock);
+}
+
+void flat_bell_trim(struct flat_sock *s, int fd)
+{
+	char sink[FLAT_BELLS_MAX * 4];
+	int there = 0;
+	uint32_t rung = atomic_load_explicit(&s->vq.rx.ctl->prod.bells, memory_order_relaxed);
+	if (flat_likely(rung - s->vq.rx.bells_off < FLAT_BELLS_MAX))
+		return;
+	flat_lock(&s->bell_lock);
+	if (FLAT_SYS3(SYS_ioctl, fd, FIONREAD, &there) == 0 && there > 1) {
+		size_t most = flat_min_size((size_t)there - 1, sizeof(sink));
+		(void)flat_sys_recv(fd, sink, most, MSG_DONTWAIT);
+	}
+	/* The count is the peer's word, a hint: what was rung so far has been dealt with. */
+	s->vq.rx.bells_off = rung;
+	flat_unlock(&s->bell_lock);
+}
+
+/* --- the thread's edge-triggered instance --- */
+
+static int instance(void)
+{
+	if (watch_fd >= 0)
+		return watch_fd;
+	int fd = flat_fd_private(flat_sys_epoll_create1(EPOLL_CLOEXEC));
+	if (fd < 0)
+		return fd;
+	pthread_once(&watch_once, make_key);
+	(void)pthread_setspecific(watch_key, &watch_fd);
+	watch_fd = fd;
+	return fd;
+}
+
+int flat_bell_watch(int fd)
+{
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP | EPOLLET, .data.fd = fd};
+	int w = instance();
+	if (w < 0)
+		return w;
+	int err = flat_sys_epoll_ctl(w, EPOLL_CTL_ADD, fd, &ev);
+	/* Left there by a wait that a signal handler left by longjmp. */
+	if (err == -EEXIST)
+		err = flat_sys_epoll_ctl(w, EPOLL_CTL_MOD, fd, &ev);
+	return err < 0 ? err : w;
+}
+
+void flat_bell_unwatch(int fd)
+{
+	(void)flat_sys_epoll_ctl(watch_fd, EPOLL_CTL_DEL, fd, NULL);
+}
+
+void flat_bell_seen(int fd, uint32_t events)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (s && s->kind == FLAT_FD_STREAM && (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)))
+		flat_stream_died(s);
+}
+
+void flat_bell_swallow(void)
+{
+	struct epoll_event ev[16];
+	int n;
+	do {
+		n = flat_sys_epoll_pwait(watch_fd, ev, 16, 0, NULL);
+		for (int i = 0; i < n; i++)
+			flat_bell_seen(ev[i].data.fd, ev[i].events);
+	} while (n == 16);
+}
+
+/* --- sleeping of blocking calls --- */
+
+static void arm(struct flat_sock *s, bool tx)
+{
+	if (tx)
+		flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
+	else
+		flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
+}
+
+static int timeout_ms(const struct flat_sock *s, int fd, bool tx)
+{
+	struct timeval tv = {0};
+	socklen_t len = sizeof(tv);
+	if (tx)
+		tv = s->sndtimeo;
+	else
+		(void)flat_sys_getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &len);
+	if (tv.tv_sec == 0 && tv.tv_usec == 0)
+		return -1;
+	return tv.tv_sec > 2000000 ? -1 : (int)(tv.tv_sec * 1000 + (tv.tv_usec + 999) / 1000);
+}
+
+/* Alone: the anchor is empty. The kernel restarts recv() after a signal, or not, as it does on any socket. */
+static int sleep_alone(struct flat_sock *s, int fd, bool tx)
+{
+	char byte;
+	if (tx && (s->sndtimeo.tv_sec || s->sndtimeo.tv_usec)) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		struct timespec limit = {s->sndtimeo.tv_sec, s->sndtimeo.tv_usec * 1000};
+		int n = flat_sys_ppoll(&p, 1, &limit, NULL);
+		if (n > 0)
+			flat_bell_seen(fd, (uint32_t)(unsigned short)p.revents);
+		return n == 0 ? -EAGAIN : n < 0 ? n : 0;
+	}
+	ssize_t n = flat_sys_recv(fd, &byte, 1, MSG_PEEK);
+	if (n == 0)
+		flat_stream_died(s);
+	/* A limit for recv() is none for send(). */
+	return n >= 0 || (tx && n == -EAGAIN) ? 0 : (int)n;
+}
+
+/*
+ * epoll_wait() is never restarted after a signal; recv() is if the handler was installed with SA_RESTART. Which handler
+ * ran is not known: restarted if all there are ask for it.
+ */
+static bool handlers_restart(void)
+{
+	struct {
+		void (*handler)(int);
+		unsigned long flags;
+		void (*restorer)(void);
+		unsigned long mask;
+	} sa;
+	for (int sig = 1; sig <= 64; sig++) {
+		sa.handler = SIG_DFL;
+		if (FLAT_SYS4(SYS_rt_sigaction, sig, NULL, &sa, sizeof(sa.mask)) == 0 &&
+		    sa.handler != SIG_DFL && sa.handler != SIG_IGN && !(sa.flags & SA_RESTART))
+			return false;
+	}
+	return true;
+}
+
+static int sleep_edge(struct flat_sock *s, int fd, bool tx)
+{
+	struct epoll_event ev;
+	int limit = timeout_ms(s, fd, tx);
+	int n = flat_sys_epoll_pwait(watch_fd, &ev, 1, limit, NULL);
+	if (n == 0)
+		return -EAGAIN;
+	if (n == -EINTR)
+		return limit < 0 && handlers_restart() ? 0 : -EINTR;
+	if (n > 0)
+		flat_bell_seen(ev.data.fd, ev.events);
+	return n < 0 ? n : 0;
+}
+
+int flat_bell_sleep(struct flat_sock *s, int fd, bool tx, bool (*ready)(struct flat_sock *s))
+{
+	int err = 0;
+	int type;
+	bool alone = flat_bell_join(s, fd);
+	if (!alone) {
+		err = flat_bell_watch(fd);
+		if (err < 0) {
+			flat_bell_leave(s);
+			return err == -ENOMEM || err == -EMFILE || err == -ENFILE ? -ENOBUFS : err;
+		}
+		flat_bell_swallow();
+	}
+	arm(s, tx);
+	err = 0;
+	if (!ready(s)) {
+		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+		err = alone ? sleep_alone(s, fd, tx) : sleep_edge(s, fd, tx);
+		pthread_setcanceltype(type, NULL);
+		if (alone)
+			flat_bell_clear_alone(s, fd);
+	}
+	if (!alone)
+		flat_bell_unwatch(fd);
+	flat_bell_leave(s);
+	return err;
+}

@@ -1,0 +1,103 @@
+/*
+ * epoll with flat members (docs/design/core.md, section 5).
+ *
+ * The program's instance E keeps its kernel members. The anchors of its flat members are in a private shadow
+ * instance S, edge-triggered, and S is a member of E under a cookie, so that E is readable in the kernel when a bell
+ * rings. A flat member is active (looked at by each wait) or at rest: armed, and found again by its ready
+ * bit, or by its bell where others wait for the same socket.
+ */
+#ifndef FLAT_HOST_EPOLL_H
+#define FLAT_HOST_EPOLL_H
+
+#include <sys/queue.h>
+
+#include "host/bell.h"
+
+/** Data of S in E: no pointer and no small number that a program would use. */
+#define FLAT_EPOLL_COOKIE 0xf1a7e9011c00c1e5ULL
+/** As the kernel's limit of instances inside each other. */
+#define FLAT_EPOLL_NESTS_MAX 5
+
+struct flat_epoll;
+
+/** A lane side in which an instance has members at rest. Kept until its instance ends. */
+struct flat_ep_lane {
+	struct flat_lane_side *mine; /* shared memory: ready bits, sleepers */
+	uint64_t mask;		     /* slots of this instance's members */
+	bool up;		     /* counted among its sleepers */
+	struct flat_member *by_slot[FLAT_LANE_SLOTS_MAX];
+};
+
+/** A descriptor in an instance. Belongs to it, under its lock. */
+struct flat_member {
+	struct flat_epoll *ep;
+	struct flat_sock *sock;	   /* NULL: the kernel's (candidate, listener), or `inner` */
+	struct flat_epoll *inner;  /* an epoll instance */
+	struct flat_ep_lane *lane; /* where its ready bit is taken; NULL: woken by its bell alone */
+	struct flat_member
+	    *next; /* of the same descriptor number, in other instances; of free ones */
+	TAILQ_ENTRY(flat_member) link;
+	uint64_t data;
+	uint64_t id;	    /* index in the instance, generation above: data of the anchor in S */
+	int fd;		    /* -1: this number was closed, others of its socket were not */
+	uint32_t events;    /* as asked for; EPOLLONESHOT spent: 0 */
+	uint32_t last_tail; /* edges: what was reported */
+	uint32_t last_flags;
+	uint32_t idle; /* looks in a row that found nothing */
+	bool fresh;    /* report whatever is there */
+	bool gone; /* EPOLL_CTL_DEL: its anchor stays in S until it closes, as it may come back */
+	bool active;
+};
+
+TAILQ_HEAD(flat_member_list, flat_member);
+
+struct flat_epoll {
+	_Atomic int lock;
+	int epfd;    /* one of its descriptor numbers */
+	int shadow;  /* S; -1: no flat member yet */
+	int kick_fd; /* eventfd in S: wakes sleepers for a member that another thread added; -1 */
+	uint32_t asleep; /* threads, see flat_epoll_begin_sleep() */
+	uint32_t refs;	 /* descriptor numbers */
+	uint32_t n;	 /* members ever, all in v */
+	uint32_t cap;
+	uint32_t n_lanes;
+	uint32_t cap_lanes;
+	uint32_t n_active;
+	uint32_t looks;
+	struct flat_member **v;
+	struct flat_member *free;
+	struct flat_ep_lane **lanes;
+	struct flat_member_list active;
+	struct flat_epoll *next; /* all instances of the process */
+};
+
+/** The instance behind a descriptor, if it has members that concern us; else NULL. */
+struct flat_epoll *flat_epoll_find(int epfd);
+
+/** Under the lock: a member will be looked at by the next wait. */
+void flat_epoll_activate(struct flat_member *m);
+void flat_epoll_deactivate(struct flat_member *m);
+
+/** Something to report, without reporting it. Takes the lock. */
+bool flat_epoll_look(struct flat_epoll *e, int depth);
+/** Arms every member that has nothing to report. False: one has, do not sleep. Takes the lock. */
+bool flat_epoll_settle(struct flat_epoll *e, int depth);
+
+/** The instances that a sleeper told peers about: its own, and those inside. */
+struct flat_ep_raised {
+	struct flat_epoll *v[16];
+	uint32_t n;
+};
+
+/**
+ * Before a sleep in the kernel on the instance; adds to `raised`. False: something is ready, do not sleep, and nothing
+ * is raised any more.
+ */
+bool flat_epoll_begin_sleep(struct flat_epoll *e, struct flat_ep_raised *raised);
+/** Afterwards: lowers what was raised. */
+void flat_epoll_end_sleep(struct flat_ep_raised *raised);
+
+/** In a forked child: nobody sleeps, no lock is held. */
+void flat_epoll_forked(void);
+
+#endif

@@ -1,0 +1,374 @@
+/* epoll_wait: what members report, when they rest, and sleeping on the kernel's instance. */
+#include <errno.h>
+
+#include "host/epoll.h"
+
+/* An active member that found nothing this often is armed and rests, while others are busy. */
+#define IDLE_LOOKS 256
+/* With more active members than this an idle one rests at once: ready bits find it cheaper. */
+#define ACTIVE_MAX 64
+/* The kernel's members are looked at in each wait that found nothing, and in every eighth that did. */
+#define KERNEL_EVERY 8
+
+#define ASKABLE ((uint32_t)EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLRDNORM | EPOLLWRNORM)
+
+void flat_epoll_activate(struct flat_member *m)
+{
+	m->idle = 0;
+	if (m->active)
+		return;
+	m->active = true;
+	m->ep->n_active++;
+	TAILQ_INSERT_TAIL(&m->ep->active, m, link);
+}
+
+void flat_epoll_deactivate(struct flat_member *m)
+{
+	if (!m->active)
+		return;
+	m->active = false;
+	m->ep->n_active--;
+	TAILQ_REMOVE(&m->ep->active, m, link);
+}
+
+/* What a member could report now, edges not considered. */
+static uint32_t level(const struct flat_member *m, int depth)
+{
+	if (m->events == 0)
+		return 0;
+	if (m->inner)
+		return depth < FLAT_EPOLL_NESTS_MAX && flat_epoll_look(m->inner, depth + 1)
+			   ? m->events & (EPOLLIN | EPOLLRDNORM)
+			   : 0;
+	if (!m->sock)
+		return 0;
+	return flat_stream_events(m->sock) & ((m->events & ASKABLE) | EPOLLERR | EPOLLHUP);
+}
+
+/* For EPOLLET: whether anything happened since it was reported. */
+static bool edge(const struct flat_member *m, uint32_t now)
+{
+	const struct flat_sock *s = m->sock;
+	if (m->fresh || !s)
+		return true;
+	if ((now & EPOLLOUT) && atomic_load_explicit(&s->tx_blocked, memory_order_relaxed))
+		return true;
+	return flat_ring_tail_hint(&s->vq.rx) != m->last_tail ||
+	       flat_stream_edges(s) != m->last_flags;
+}
+
+static uint32_t peek(const struct flat_member *m, int depth)
+{
+	uint32_t now = level(m, depth);
+	return now && (m->events & EPOLLET) && !edge(m, now) ? 0 : now;
+}
+
+/* What it reports, remembered where edges count. */
+static uint32_t report(struct flat_member *m)
+{
+	uint32_t tail = m->sock ? flat_ring_tail_hint(&m->sock->vq.rx) : 0;
+	uint32_t flags = m->sock ? flat_stream_edges(m->sock) : 0;
+	uint32_t now = peek(m, 0);
+	if (now == 0)
+		return 0;
+	if (m->sock && (now & EPOLLOUT))
+		atomic_store_explicit(&m->sock->tx_blocked, 0, memory_order_relaxed);
+	m->last_tail = tail;
+	m->last_flags = flags;
+	m->fresh = false;
+	if (m->events & EPOLLONESHOT)
+		m->events = 0;
+	return now;
+}
+
+/* Arms a member. True: it has nothing to report and may rest. */
+static bool rest(struct flat_member *m, int depth)
+{
+	if (m->events == 0)
+		return true;
+	if (m->inner)
+		return depth >= FLAT_EPOLL_NESTS_MAX || flat_epoll_settle(m->inner, depth + 1);
+	struct flat_sock *s = m->sock;
+	bool alone = m->lane && !flat_sock_shared(s) &&
+		     atomic_load_explicit(&s->waiters, memory_order_relaxed) == 1;
+	flat_vq_arm_rx(&s->vq, alone ? FLAT_ARM_READY : FLAT_ARM_BELL);
+	/* For room only where it was missed: each byte taken by the peer would wake us else. */
+	if ((m->events & EPOLLOUT) &&
+	    (!(m->events & EPOLLET) || atomic_load_explicit(&s->tx_blocked, memory_order_relaxed)))
+		flat_vq_arm_tx(&s->vq, alone ? FLAT_ARM_READY : FLAT_ARM_BELL);
+	return peek(m, depth) == 0;
+}
+
+static void take_ready(struct flat_epoll *e)
+{
+	for (uint32_t i = 0; i < e->n_lanes; i++) {
+		struct flat_ep_lane *l = e->lanes[i];
+		uint64_t bits = flat_lane_take_ready(l->mine, l->mask);
+		for (; bits; bits &= bits - 1)
+			flat_epoll_activate(l->by_slot[__builtin_ctzll(bits)]);
+	}
+}
+
+static int collect(struct flat_epoll *e, struct epoll_event *out, int max)
+{
+	int n = 0;
+	flat_lock(&e->lock);
+	take_ready(e);
+	for (uint32_t k = e->n_active; k > 0 && n < max; k--) {
+		struct flat_member *m = TAILQ_FIRST(&e->active);
+		uint32_t ev = report(m);
+		TAILQ_REMOVE(&e->active, m, link);
+		TAILQ_INSERT_TAIL(&e->active, m, link);
+		if (ev != 0) {
+			m->idle = 0;
+			out[n].events = ev;
+			out[n].data.u64 = m->data;
+			n++;
+		} else if ((++m->idle > IDLE_LOOKS || e->n_active > ACTIVE_MAX) && rest(m, 0)) {
+			flat_epoll_deactivate(m);
+		}
+	}
+	flat_unlock(&e->lock);
+	return n;
+}
+
+bool flat_epoll_look(struct flat_epoll *e, int depth)
+{
+	struct flat_member *m;
+	bool ready = false;
+	flat_lock(&e->lock);
+	take_ready(e);
+	TAILQ_FOREACH(m, &e->active, link)
+	{
+		ready = peek(m, depth) != 0;
+		if (ready)
+			break;
+	}
+	flat_unlock(&e->lock);
+	return ready;
+}
+
+bool flat_epoll_settle(struct flat_epoll *e, int depth)
+{
+	bool all = true;
+	flat_lock(&e->lock);
+	for (uint32_t k = e->n_active; k > 0; k--) {
+		struct flat_member *m = TAILQ_FIRST(&e->active);
+		bool still = rest(m, depth);
+		all &= still;
+		/* An instance inside rests only as long as this wait lasts: it stays active here. */
+		if (still && !m->inner) {
+			flat_epoll_deactivate(m);
+		} else {
+			TAILQ_REMOVE(&e->active, m, link);
+			TAILQ_INSERT_TAIL(&e->active, m, link);
+		}
+	}
+	flat_unlock(&e->lock);
+	return all;
+}
+
+/* Raised: true if a ready bit came meanwhile, of a notifier that did not see us asleep. */
+static bool any_ready(struct flat_epoll *e, int depth)
+{
+	struct flat_member *m;
+	bool ready = false;
+	flat_lock(&e->lock);
+	for (uint32_t i = 0; i < e->n_lanes && !ready; i++)
+		ready = (atomic_load_explicit(&e->lanes[i]->mine->ready, memory_order_seq_cst) &
+			 e->lanes[i]->mask) != 0;
+	TAILQ_FOREACH(m, &e->active, link)
+	{
+		if (!ready && m->inner && depth < FLAT_EPOLL_NESTS_MAX)
+			ready = any_ready(m->inner, depth + 1);
+	}
+	flat_unlock(&e->lock);
+	return ready;
+}
+
+static void raise_one(struct flat_epoll *e)
+{
+	e->asleep++;
+	for (uint32_t i = 0; i < e->n_lanes; i++) {
+		struct flat_ep_lane *l = e->lanes[i];
+		if (l->up)
+			continue;
+		l->up = true;
+		/* seq_cst: pairs with the notifier's, who sets the bit before it looks here */
+		atomic_fetch_add_explicit(&l->mine->sleepers, 1, memory_order_seq_cst);
+	}
+}
+
+static void raise_all(struct flat_epoll *e, struct flat_ep_raised *r, int depth)
+{
+	struct flat_member *m;
+	flat_lock(&e->lock);
+	raise_one(e);
+	/* One too many to remember stays raised: superfluous bells, none lost. */
+	if (r->n < FLAT_ARRAY_SIZE(r->v))
+		r->v[r->n++] = e;
+	TAILQ_FOREACH(m, &e->active, link)
+	{
+		if (m->inner && depth < FLAT_EPOLL_NESTS_MAX)
+			raise_all(m->inner, r, depth + 1);
+	}
+	flat_unlock(&e->lock);
+}
+
+void flat_epoll_end_sleep(struct flat_ep_raised *r)
+{
+	while (r->n > 0) {
+		struct flat_epoll *e = r->v[--r->n];
+		flat_lock(&e->lock);
+		bool last = e->asleep > 0 && --e->asleep == 0;
+		for (uint32_t i = 0; last && i < e->n_lanes; i++) {
+			struct flat_ep_lane *l = e->lanes[i];
+			if (l->up)
+				atomic_fetch_sub_explicit(&l->mine->sleepers, 1,
+							  memory_order_relaxed);
+			l->up = false;
+		}
+		flat_unlock(&e->lock);
+	}
+}
+
+bool flat_epoll_begin_sleep(struct flat_epoll *e, struct flat_ep_raised *r)
+{
+	raise_all(e, r, 0);
+	if (flat_epoll_settle(e, 0) && !any_ready(e, 0))
+		return true;
+	flat_epoll_end_sleep(r);
+	return false;
+}
+
+/* What S says was rung: those members will be looked at. */
+static void harvest(struct flat_epoll *e)
+{
+	struct epoll_event ev[64];
+	int n;
+	do {
+		n = flat_sys_epoll_pwait(e->shadow, ev, 64, 0, NULL);
+		flat_lock(&e->lock);
+		for (int i = 0; i < n; i++) {
+			uint32_t index = (uint32_t)ev[i].data.u64;
+			struct flat_member *m = index < e->n ? e->v[index] : NULL;
+			if (!m || m->id != ev[i].data.u64 || !m->sock)
+				continue;
+			if (ev[i].events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR))
+				flat_stream_died(m->sock);
+			if (m->fd >= 0)
+				flat_bell_trim(m->sock, m->fd);
+			if (!m->gone)
+				flat_epoll_activate(m);
+		}
+		flat_unlock(&e->lock);
+	} while (n == 64);
+}
+
+/* One look at the kernel's members; S's own event is taken out. Count, or negative errno. */
+static int kernel_look(struct flat_epoll *e, int epfd, struct epoll_event *out, int max,
+		       int timeout_ms, const sigset_t *mask)
+{
+	int n = flat_sys_epoll_pwait(epfd, out, max, timeout_ms, mask);
+	for (int i = 0; i < n; i++) {
+		if (out[i].data.u64 != FLAT_EPOLL_COOKIE)
+			continue;
+		harvest(e);
+		out[i] = out[--n];
+		break;
+	}
+	return n;
+}
+
+static int64_t now_us(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static int look(struct flat_epoll *e, int epfd, struct epoll_event *out, int max, bool kernel)
+{
+	int n = collect(e, out, max);
+	if (n < max && (n == 0 ? kernel : e->looks++ % KERNEL_EVERY == 0)) {
+		int k = kernel_look(e, epfd, out + n, max - n, 0, NULL);
+		n += k > 0 ? k : 0;
+	}
+	return n;
+}
+
+static int spin(struct flat_epoll *e, int epfd, struct epoll_event *out, int max)
+{
+	struct flat_wait w;
+	int n;
+	flat_wait_begin(&w);
+	do
+		n = look(e, epfd, out, max, w.looks % 64 == 63);
+	while (n == 0 && flat_wait_again(&w));
+	flat_wait_end(&w, n > 0);
+	return n;
+}
+
+static int wait_events(struct flat_epoll *e, int epfd, struct epoll_event *out, int max,
+		       int64_t timeout_us, const sigset_t *mask)
+{
+	int64_t end = timeout_us > 0 ? now_us() + timeout_us : 0;
+	int n = timeout_us != 0 && !mask ? spin(e, epfd, out, max) : look(e, epfd, out, max, false);
+	while (n == 0) {
+		struct flat_ep_raised raised = {.n = 0};
+		int64_t left = timeout_us > 0 ? end - now_us() : timeout_us;
+		int wait_ms = timeout_us < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999) / 1000);
+		bool asleep = wait_ms != 0 && flat_epoll_begin_sleep(e, &raised);
+		if (wait_ms == 0 || asleep) {
+			n = kernel_look(e, epfd, out, max, wait_ms, mask);
+			if (asleep)
+				flat_epoll_end_sleep(&raised);
+			if (n < 0)
+				return n;
+		}
+		if (n < max) {
+			int more = collect(e, out + n, max - n);
+			n += more;
+		}
+		if (wait_ms == 0)
+			break;
+	}
+	return n;
+}
+
+static int wait_on(int epfd, struct epoll_event *events, int max, int64_t timeout_us,
+		   const sigset_t *mask)
+{
+	struct flat_epoll *e = flat_epoll_find(epfd);
+	if (max <= 0)
+		return -EINVAL;
+	return wait_events(e, epfd, events, max, timeout_us, mask);
+}
+
+int flat_epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout_ms,
+		     const sigset_t *mask)
+{
+	if (!flat_epoll_find(epfd))
+		return (int)flat_result(flat_sys_epoll_pwait(epfd, events, max, timeout_ms, mask));
+	return (int)flat_result(
+	    wait_on(epfd, events, max, timeout_ms < 0 ? -1 : (int64_t)timeout_ms * 1000, mask));
+}
+
+int flat_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
+{
+	return flat_epoll_pwait(epfd, events, max, timeout_ms, NULL);
+}
+
+int flat_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
+		      const sigset_t *mask)
+{
+	if (!flat_epoll_find(epfd))
+		return (int)flat_result(
+		    FLAT_SYS6(SYS_epoll_pwait2, epfd, events, max, timeout, mask, 8));
+	if (timeout &&
+	    (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))
+		return (int)flat_result(-EINVAL);
+	int64_t us =
+	    timeout ? (int64_t)timeout->tv_sec * 1000000 + (timeout->tv_nsec + 999) / 1000 : -1;
+	return (int)flat_result(wait_on(epfd, events, max, us, mask));
+}
