@@ -40,7 +40,8 @@ static uint32_t level(const struct flat_member *m, int depth)
 		return depth < FLAT_EPOLL_NESTS_MAX && flat_epoll_look(m->inner, depth + 1)
 			   ? m->events & (EPOLLIN | EPOLLRDNORM)
 			   : 0;
-	if (!m->sock)
+	/* Most looks, at most members: one shared cache line. */
+	if (!m->sock || (!(m->events & (EPOLLOUT | EPOLLWRNORM)) && !flat_stream_readable(m->sock)))
 		return 0;
 	return flat_stream_events(m->sock) & ((m->events & ASKABLE) | EPOLLERR | EPOLLHUP);
 }
@@ -66,8 +67,13 @@ static uint32_t peek(const struct flat_member *m, int depth)
 /* What it reports, remembered where edges count. */
 static uint32_t report(struct flat_member *m)
 {
-	uint32_t tail = m->sock ? flat_ring_tail_hint(&m->sock->vq.rx) : 0;
-	uint32_t flags = m->sock ? flat_stream_edges(m->sock) : 0;
+	uint32_t tail = 0;
+	uint32_t flags = 0;
+	if (m->sock && (m->events & EPOLLET)) {
+		/* Before the look: what comes after it is another edge. */
+		tail = flat_ring_tail_hint(&m->sock->vq.rx);
+		flags = flat_stream_edges(m->sock);
+	}
 	uint32_t now = peek(m, 0);
 	if (now == 0)
 		return 0;
@@ -109,23 +115,30 @@ static void take_ready(struct flat_epoll *e)
 	}
 }
 
+/* One look at each active member. Those that reported go to the end: the others have their turn first. */
 static int collect(struct flat_epoll *e, struct epoll_event *out, int max)
 {
+	struct flat_member *m;
+	struct flat_member *next;
 	int n = 0;
 	flat_lock(&e->lock);
 	take_ready(e);
-	for (uint32_t k = e->n_active; k > 0 && n < max; k--) {
-		struct flat_member *m = TAILQ_FIRST(&e->active);
+	uint32_t left = e->n_active;
+	for (m = TAILQ_FIRST(&e->active); m && left > 0 && n < max; m = next, left--) {
+		next = TAILQ_NEXT(m, link);
 		uint32_t ev = report(m);
-		TAILQ_REMOVE(&e->active, m, link);
-		TAILQ_INSERT_TAIL(&e->active, m, link);
-		if (ev != 0) {
-			m->idle = 0;
-			out[n].events = ev;
-			out[n].data.u64 = m->data;
-			n++;
-		} else if ((++m->idle > IDLE_LOOKS || e->n_active > ACTIVE_MAX) && rest(m, 0)) {
-			flat_epoll_deactivate(m);
+		if (ev == 0) {
+			if ((++m->idle > IDLE_LOOKS || e->n_active > ACTIVE_MAX) && rest(m, 0))
+				flat_epoll_deactivate(m);
+			continue;
+		}
+		m->idle = 0;
+		out[n].events = ev;
+		out[n].data.u64 = m->data;
+		n++;
+		if (next) {
+			TAILQ_REMOVE(&e->active, m, link);
+			TAILQ_INSERT_TAIL(&e->active, m, link);
 		}
 	}
 	flat_unlock(&e->lock);

@@ -95,6 +95,8 @@ const struct flat_lane *flat_session_lane(const struct flat_msg_conn *m, int lan
 
 /** Events as poll() reports them for a stream (EPOLLIN ...), no system call. */
 uint32_t flat_stream_events(struct flat_sock *s);
+/** Whether recv() would not wait: bytes, or an end. One shared cache line. */
+bool flat_stream_readable(struct flat_sock *s);
 /** Makes a stream of a CONNECT answer or ACCEPT message; takes the bell. */
 struct flat_sock *flat_stream_new(const struct flat_msg *msg, const struct flat_lane *lane,
 				  int bell);

@@ -77,7 +77,7 @@ static ssize_t tell_reset(struct flat_sock *s, ssize_t after)
 	return atomic_exchange(&s->rst_told, 1) ? after : -ECONNRESET;
 }
 
-static bool readable(struct flat_sock *s)
+bool flat_stream_readable(struct flat_sock *s)
 {
 	return flat_ring_moved(&s->vq.rx) || flat_vq_peer_prod_flags(&s->vq) != 0 ||
 	       atomic_load(&s->rd_shut) || atomic_load(&s->dead);
@@ -122,7 +122,7 @@ uint32_t flat_stream_edges(const struct flat_sock *s)
 /* Looks for a while, then sleeps. 0: look again; or as send() and recv() end: -EAGAIN, -EINTR. */
 static int wait_for(struct flat_sock *s, int fd, bool tx)
 {
-	bool (*ready)(struct flat_sock *) = tx ? writable : readable;
+	bool (*ready)(struct flat_sock *) = tx ? writable : flat_stream_readable;
 	struct flat_wait w;
 	flat_wait_begin(&w);
 	do {
@@ -149,7 +149,7 @@ static bool nothing_there(struct flat_sock *s, int fd, bool tx)
 		flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
 	else if (!watched)
 		flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
-	return !(tx ? writable(s) : readable(s));
+	return !(tx ? writable(s) : flat_stream_readable(s));
 }
 
 static ssize_t broken_pipe(int flags)

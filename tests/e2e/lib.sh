@@ -95,6 +95,8 @@ port() {
 start() {
 	local name=$1
 	shift
+	# Not the function: $! would be a shell between, and its end not the program's.
+	[ "$1" != over ] || set -- flat-run --control "$CONTROL" "${@:2}"
 	"$@" >"$WORK/$name.log" 2>&1 </dev/null &
 	PID=$!
 	E2E_PIDS+=("$PID")
