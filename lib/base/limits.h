@@ -28,6 +28,24 @@
 #define FLAT_SESSION_LANE_BYTES_MAX (8ULL << 30)
 /* Listeners of one session: more ports than servers bind. */
 #define FLAT_SESSION_LISTENERS_MAX 4096
+/* Control messages of one session: far more than connects a process can make on one core, so that only a flood
+ * meets it; what is over it waits in the application's own socket. */
+#define FLAT_SESSION_MSGS_PER_S 100000
+#define FLAT_SESSION_MSGS_BURST 4096
+/* Connects of one session that wait for a listener's queue or for a server outside: more than accept queues are
+ * long (net.core.somaxconn). */
+#define FLAT_SESSION_HALF_OPEN_MAX 4096
+/* How long such a connect may wait, ms: less than FLAT_REPLY_TIMEOUT_MS, so that its answer is still heard. */
+#define FLAT_HALF_OPEN_MS 4500
+
+/* --- seeing it --- */
+
+/* Time series of connections: services times clients of a large node; what comes later is counted together. */
+#define FLAT_SERIES_MAX 4096
+/* Scrapers served at once, bytes of a request, and time to send it and to take the answer, ms. */
+#define FLAT_SCRAPERS_MAX 16
+#define FLAT_SCRAPE_REQUEST_MAX 4096
+#define FLAT_SCRAPE_MS 5000
 
 /* --- waiting --- */
 

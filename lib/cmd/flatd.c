@@ -15,6 +15,7 @@
 #include "offload/offload.h"
 
 #define CONFIGS_MAX 64
+#define METRICS_ADDR "127.0.0.1:15020" /* Istio's port for it */
 
 static struct flat_offload offload;
 
@@ -24,6 +25,8 @@ static const char usage[] =
     "\n"
     "  --config PATH    file or folder of YAML; may be given several times; watched for change\n"
     "  --control PATH   control socket (default " FLAT_CONTROL_PATH ")\n"
+    "  --workers N      threads that move forwarded bytes, 1 to 64 (default 1)\n"
+    "  --metrics A:P    where Prometheus is served, or off (default " METRICS_ADDR ")\n"
     "  --check          load the configuration, print what is wrong, end\n"
     "  --log-level L    error, warn, info (default), debug\n"
     "  --ready-fd N     write one byte to descriptor N when serving\n"
@@ -31,10 +34,13 @@ static const char usage[] =
 
 static void on_signal(int sig)
 {
+	int saved = errno;
 	if (sig == SIGHUP)
 		offload.reload = true;
 	else
 		offload.stop = true;
+	flat_offload_wake(&offload);
+	errno = saved;
 }
 
 static void raise_limit(void)
@@ -70,6 +76,8 @@ struct arguments {
 	const char *control;
 	int level;
 	int ready_fd;
+	long workers;
+	const char *metrics;
 	bool only_check;
 };
 
@@ -79,6 +87,8 @@ static int parse(int argc, char **argv, struct arguments *a)
 	static const struct option options[] = {
 	    {"config", required_argument, NULL, 'c'},
 	    {"control", required_argument, NULL, 's'},
+	    {"workers", required_argument, NULL, 'w'},
+	    {"metrics", required_argument, NULL, 'm'},
 	    {"check", no_argument, NULL, 'k'},
 	    {"log-level", required_argument, NULL, 'l'},
 	    {"ready-fd", required_argument, NULL, 'r'},
@@ -97,6 +107,10 @@ static int parse(int argc, char **argv, struct arguments *a)
 			a->paths[a->n_paths++] = optarg;
 		} else if (opt == 's') {
 			a->control = optarg;
+		} else if (opt == 'w') {
+			a->workers = strtol(optarg, NULL, 10);
+		} else if (opt == 'm') {
+			a->metrics = optarg;
 		} else if (opt == 'k') {
 			a->only_check = true;
 		} else if (opt == 'l') {
@@ -116,12 +130,17 @@ static int parse(int argc, char **argv, struct arguments *a)
 		fputs("flatd: a word or log level it does not know; see flatd --help\n", stderr);
 		return 2;
 	}
+	if (a->workers < 1 || a->workers > FLAT_WORKERS_MAX) {
+		fprintf(stderr, "flatd: --workers takes 1 to %d\n", FLAT_WORKERS_MAX);
+		return 2;
+	}
 	return -1;
 }
 
 int main(int argc, char **argv)
 {
-	struct arguments a = {.control = FLAT_CONTROL_PATH, .level = FLAT_LOG_INFO, .ready_fd = -1};
+	struct arguments a = {
+	    .control = FLAT_CONTROL_PATH, .level = FLAT_LOG_INFO, .ready_fd = -1, .workers = 1};
 	int status = parse(argc, argv, &a);
 	if (status >= 0)
 		return status;
@@ -136,6 +155,11 @@ int main(int argc, char **argv)
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGHUP, &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	offload.n_workers = (uint32_t)a.workers;
+	offload.metrics_asked = a.metrics != NULL;
+	offload.metrics_addr = !a.metrics		       ? METRICS_ADDR
+			       : strcmp(a.metrics, "off") == 0 ? NULL
+							       : a.metrics;
 	if (flat_offload_open(&offload, a.control, a.paths, a.n_paths) != 0)
 		return 1;
 	flat_info("serving on %s", a.control);

@@ -170,7 +170,8 @@ static void register_fork(void)
 const struct flat_directory *flat_session_directory(void)
 {
 	pthread_once(&fork_once, register_fork);
-	if (flat_unlikely(control_fd < 0 || control_pid != flat_sys_getpid())) {
+	/* Not joined before the directory is there, although the socket is: another thread is at it. */
+	if (flat_unlikely(!ever_joined || control_fd < 0 || control_pid != flat_sys_getpid())) {
 		pthread_mutex_lock(&lock);
 		(void)!join(false);
 		pthread_mutex_unlock(&lock);

@@ -5,25 +5,19 @@
 #include "base/log.h"
 #include "offload/offload.h"
 
-static struct flat_ip to_ip(const struct flat_addr *a)
+const char *flat_refusal_name(enum flat_refusal_kind kind)
 {
-	struct flat_addr u = *a;
-	struct flat_ip ip = {0};
-	flat_addr_unmap(&u);
-	ip.family = (uint8_t)u.family;
-	memcpy(ip.bytes, u.ip, 16);
-	return ip;
-}
-
-static struct flat_addr to_addr(const struct flat_ip *ip, uint16_t port)
-{
-	struct flat_addr a = {.family = ip->family, .port = port};
-	memcpy(a.ip, ip->bytes, 16);
-	return a;
+	static const char *const names[FLAT_REFUSED_KINDS] = {
+	    [FLAT_REFUSED_POLICY] = "policy",		[FLAT_REFUSED_STRICT] = "strict",
+	    [FLAT_REFUSED_EGRESS] = "egress",		[FLAT_REFUSED_NO_PORT] = "no-port",
+	    [FLAT_REFUSED_NO_ENDPOINT] = "no-endpoint", [FLAT_REFUSED_LIMIT] = "limit",
+	    [FLAT_REFUSED_UNREACHABLE] = "unreachable", [FLAT_REFUSED_RESOURCES] = "resources",
+	};
+	return names[kind];
 }
 
 void flat_refuse(struct flat_offload *o, pid_t pid, const char *who, const struct flat_addr *to,
-		 const char *reason)
+		 enum flat_refusal_kind kind, const char *reason)
 {
 	struct flat_refusal *r = &o->refusals[o->n_refusals++ % FLAT_REFUSALS_KEPT];
 	char text[FLAT_ADDR_STRLEN];
@@ -32,8 +26,14 @@ void flat_refuse(struct flat_offload *o, pid_t pid, const char *who, const struc
 	r->to = *to;
 	snprintf(r->client_name, sizeof(r->client_name), "%s", who);
 	snprintf(r->reason, sizeof(r->reason), "%s", reason);
-	o->stats.refused++;
+	o->stats.refused[kind]++;
 	flat_warn("refused %s -> %s: %s", who, flat_addr_str(to, text), reason);
+}
+
+static void refuse(struct flat_decision *d, int err, enum flat_refusal_kind kind)
+{
+	d->status = -err;
+	d->kind = kind;
 }
 
 /* Authorization and mutual identity of one connection to a mesh server. */
@@ -43,18 +43,16 @@ static void authorize(struct flat_offload *o, const struct flat_session *s,
 {
 	struct flat_authz_verdict v;
 	struct flat_decided_by by;
-	const struct flat_workload *dest = l->session ? l->session->workload : NULL;
-	struct flat_addr src = *from;
-	flat_addr_unmap(&src);
+	const struct flat_workload *dest = l->session->workload;
 	struct flat_authz_input in = {
 	    .source_principal = s && s->workload ? s->workload->principal : NULL,
-	    .source_ip = to_ip(&src),
-	    .destination_ip = to_ip(&d->target),
+	    .source_ip = flat_addr_ip(from),
+	    .destination_ip = flat_addr_ip(&d->target),
 	    .destination_port = l->addr.port,
 	    .destination = dest,
 	};
 	if (!s && flat_mesh_mtls(o->mesh, dest, l->addr.port, &by) == FLAT_MTLS_STRICT) {
-		d->status = -EACCES;
+		refuse(d, EACCES, FLAT_REFUSED_STRICT);
 		snprintf(d->reason, sizeof(d->reason),
 			 "%s %s/%s is STRICT: plain clients are refused (%s:%u)",
 			 by.kind ? by.kind : "default", by.namespace ? by.namespace : "-",
@@ -65,78 +63,78 @@ static void authorize(struct flat_offload *o, const struct flat_session *s,
 	flat_authz_check(o->mesh, &in, &v);
 	if (v.allowed)
 		return;
-	d->status = -EACCES;
+	refuse(d, EACCES, FLAT_REFUSED_POLICY);
 	snprintf(d->reason, sizeof(d->reason), "policy %s/%s (%s:%u): %.300s",
 		 v.policy_namespace ? v.policy_namespace : "-", v.policy_name ? v.policy_name : "-",
 		 v.where.file ? v.where.file : "-", v.where.line, v.text);
 }
 
-struct usable_arg {
-	struct flat_offload *o;
-};
-
-static bool endpoint_is_live(void *arg, uint32_t index, const struct flat_endpoint *endpoint)
+/* Which service is meant, and where its connection goes. False: refused. */
+static bool resolve(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d)
 {
-	struct usable_arg *u = arg;
-	struct flat_addr a = to_addr(&endpoint->ip, endpoint->port);
-	(void)index;
-	return flat_listener_find(u->o, &a) != NULL;
-}
-
-/* Picks an endpoint: one with a live mesh listener if there is any, else by weight alone. */
-static int pick(struct flat_offload *o, const struct flat_service *service,
-		const struct flat_service_port *port, struct flat_addr *target)
-{
-	struct usable_arg arg = {o};
-	size_t slot = (size_t)service->index * 8U + (size_t)(port - service->ports) % 8U;
-	if (port->n_endpoints == 0 || slot >= o->n_balance)
-		return -ECONNREFUSED;
-	struct flat_balance_state *state = &o->balance[slot];
-	int i =
-	    flat_balance_pick(state, port->endpoints, port->n_endpoints, endpoint_is_live, &arg);
-	if (i < 0)
-		i = flat_balance_pick(state, port->endpoints, port->n_endpoints, NULL, NULL);
-	if (i < 0)
-		return -ECONNREFUSED;
-	*target = to_addr(&port->endpoints[i].ip, port->endpoints[i].port);
-	return 0;
-}
-
-void flat_admit(struct flat_offload *o, const struct flat_session *s, const struct flat_addr *from,
-		const struct flat_addr *to, struct flat_listener *pinned, struct flat_decision *d)
-{
-	struct flat_ip ip = to_ip(to);
 	const struct flat_service_port *port = NULL;
-	memset(d, 0, sizeof(*d));
-	d->target = *to;
-	d->listener = pinned;
-	if (!pinned)
-		d->service = flat_mesh_service_by_addr(o->mesh, &ip, to->port, &port);
+	struct flat_ip ip = flat_addr_ip(&q->to);
+	d->service = flat_mesh_service_by_addr(o->mesh, &ip, q->to.port, &port);
+	const struct flat_service *owner =
+	    d->service ? NULL : flat_mesh_service_owning(o->mesh, &ip);
+	d->listener = d->service ? NULL : flat_listener_find(o, &q->to);
+	if (owner && !d->listener && owner->resolution == FLAT_RESOLUTION_STATIC) {
+		refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_PORT);
+		snprintf(d->reason, sizeof(d->reason), "service %s has no port %u (%s:%u)",
+			 owner->host, q->to.port, owner->where.file, owner->where.line);
+		return false;
+	}
 	if (d->service && port && d->service->resolution == FLAT_RESOLUTION_STATIC) {
-		d->status = pick(o, d->service, port, &d->target);
-		if (d->status != 0) {
+		struct flat_target target = {0};
+		int err = flat_resolve(o, d->service, port, q->dry, &target);
+		if (err != 0) {
+			refuse(d, err == -ENOMEM ? ENOMEM : ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
 			snprintf(d->reason, sizeof(d->reason),
 				 "service %s has no endpoint for port %u", d->service->host,
-				 to->port);
-			return;
+				 q->to.port);
+			return false;
 		}
-	}
-	if (!d->listener)
+		d->target = target.addr;
+		d->listener = target.listener;
+	} else if (d->service) {
 		d->listener = flat_listener_find(o, &d->target);
+	}
+	return true;
+}
+
+/* The service of a mesh server that is reached by its own address. */
+static const struct flat_service *service_behind(const struct flat_offload *o,
+						 const struct flat_listener *l,
+						 const struct flat_addr *target)
+{
+	struct flat_ip ip = flat_addr_ip(target);
+	const struct flat_service *s =
+	    flat_mesh_service_by_endpoint(o->mesh, &ip, target->port, NULL);
+	return s || !l ? s : flat_service_of(o, l);
+}
+
+void flat_admit(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d)
+{
+	struct flat_decided_by by;
+	memset(d, 0, sizeof(*d));
+	d->to = d->target = q->to;
+	d->listener = q->pinned;
+	if (!q->pinned && !resolve(o, q, d))
+		return;
 	if (!d->service)
-		d->service = flat_mesh_service_by_endpoint(o->mesh, &ip, d->target.port, &port);
+		d->service = service_behind(o, d->listener, &d->target);
+	bool asked = d->service && d->service->path == FLAT_PATH_FORWARDED;
 	if (d->listener) {
-		d->path = s ? FLAT_CONN_DIRECT : FLAT_CONN_FORWARDED;
-		if (d->service && d->service->path == FLAT_PATH_FORWARDED)
-			d->path = FLAT_CONN_FORWARDED;
-		authorize(o, s, from, d->listener, d);
+		d->path = q->session && !asked ? FLAT_CONN_DIRECT : FLAT_CONN_FORWARDED;
+		authorize(o, q->session, &q->from, d->listener, d);
+		if (!q->dry && !q->pinned && d->status == 0)
+			flat_listener_rotate(d->listener);
 		return;
 	}
-	d->path = FLAT_CONN_KERNEL;
-	struct flat_decided_by by;
-	if (!d->service && s &&
-	    flat_mesh_egress(o->mesh, s->workload, &by) == FLAT_EGRESS_REGISTRY_ONLY) {
-		d->status = -EACCES;
+	d->path = asked ? FLAT_CONN_FORWARDED : FLAT_CONN_KERNEL;
+	if (!d->service && q->session &&
+	    flat_mesh_egress(o->mesh, q->session->workload, &by) == FLAT_EGRESS_REGISTRY_ONLY) {
+		refuse(d, EACCES, FLAT_REFUSED_EGRESS);
 		snprintf(d->reason, sizeof(d->reason),
 			 "egress is REGISTRY_ONLY and no service has this address (%s:%u)",
 			 by.where.file ? by.where.file : "-", by.where.line);
@@ -147,11 +145,9 @@ bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char 
 			size_t size)
 {
 	struct flat_decision d = {.target = c->target};
-	bool plain = c->end[FLAT_SIDE_CLIENT].is_tcp;
-	/* Without a live session the identity can't be attested again; the process is gone or going. */
-	if (!c->listener || (!plain && !c->client))
+	if (!c->listener)
 		return true;
-	authorize(o, plain ? NULL : c->client, &c->from, c->listener, &d);
+	authorize(o, c->client, &c->from, c->listener, &d);
 	snprintf(reason, size, "%s", d.reason);
 	return d.status == 0;
 }

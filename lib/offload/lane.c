@@ -59,6 +59,12 @@ static uint64_t allowance(const struct flat_session *s)
 	return own ? own : FLAT_SESSION_LANE_BYTES_MAX;
 }
 
+static uint64_t all_slots(const struct flat_lane_link *lane)
+{
+	uint32_t n = lane->lane.geo.slots;
+	return n == 64 ? ~0ULL : (1ULL << n) - 1;
+}
+
 static int lane_new(struct flat_offload *o, uint32_t slots, struct flat_lane_link **out)
 {
 	struct flat_lane_geometry geo = {slots, FLAT_SMALL_BYTES_DEFAULT, FLAT_BULK_BYTES_DEFAULT};
@@ -88,7 +94,7 @@ int flat_lane_get(struct flat_offload *o, struct flat_session *s, struct flat_li
 		if (lane->orphan || lane->client != s || lane->listener != l)
 			continue;
 		uint32_t n = lane->lane.geo.slots;
-		if (lane->used != (n == 64 ? ~0ULL : (1ULL << n) - 1)) {
+		if ((lane->used | lane->tainted) != all_slots(lane)) {
 			*out = lane;
 			return 0;
 		}
@@ -138,15 +144,17 @@ bool flat_lane_client_maps(struct flat_lane_link *lane)
 void flat_slot_take(struct flat_end *e, struct flat_lane_link *lane)
 {
 	e->lane = lane;
-	e->slot = (uint32_t)__builtin_ctzll(~lane->used);
+	e->slot = (uint32_t)__builtin_ctzll(~(lane->used | lane->tainted));
 	lane->used |= 1ULL << e->slot;
 	flat_lane_slot_reset(&lane->lane, e->slot);
 }
 
-void flat_slot_give(struct flat_offload *o, struct flat_lane_link *lane, uint32_t slot)
+void flat_slot_give(struct flat_offload *o, struct flat_lane_link *lane, uint32_t slot, bool taint)
 {
+	uint64_t bit = 1ULL << slot;
 	(void)flat_lane_client_maps(lane);
-	lane->used &= ~(1ULL << slot);
-	if (lane->used == 0 && lane->orphan)
+	lane->used &= ~bit;
+	lane->tainted |= taint ? bit : 0;
+	if (lane->used == 0 && (lane->orphan || lane->tainted == all_slots(lane)))
 		lane_free(o, lane);
 }

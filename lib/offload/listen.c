@@ -30,7 +30,7 @@ static int fit(const struct flat_listener *l, const struct flat_addr *want)
 	return flat_addr_equal(&has, want) ? 3 : 0;
 }
 
-struct flat_listener *flat_listener_find(struct flat_offload *o, const struct flat_addr *addr)
+struct flat_listener *flat_listener_find(const struct flat_offload *o, const struct flat_addr *addr)
 {
 	struct flat_addr want = *addr;
 	struct flat_listener *l;
@@ -45,12 +45,14 @@ struct flat_listener *flat_listener_find(struct flat_offload *o, const struct fl
 			best_fit = f;
 		}
 	}
-	if (best) {
-		/* Several on one address (SO_REUSEPORT) take turns. */
-		TAILQ_REMOVE(&o->listeners, best, link);
-		TAILQ_INSERT_TAIL(&o->listeners, best, link);
-	}
 	return best;
+}
+
+void flat_listener_rotate(struct flat_listener *l)
+{
+	struct flat_offload *o = l->offload;
+	TAILQ_REMOVE(&o->listeners, l, link);
+	TAILQ_INSERT_TAIL(&o->listeners, l, link);
 }
 
 static int send_accept(struct flat_listener *l, struct flat_conn *c)
@@ -69,7 +71,8 @@ static int send_accept(struct flat_listener *l, struct flat_conn *c)
 	msg.body.conn.path = (uint32_t)c->path;
 	msg.body.conn.local = c->target;
 	msg.body.conn.peer = c->from;
-	snprintf(msg.body.conn.service, sizeof(msg.body.conn.service), "%s", c->service);
+	snprintf(msg.body.conn.service, sizeof(msg.body.conn.service), "%.*s",
+		 (int)sizeof(msg.body.conn.service) - 1, c->service);
 	/* The pair's far end stays ours as server->anchor; its near end goes out and is not kept. */
 	int err = flat_sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
 	if (err < 0)
@@ -125,13 +128,11 @@ static void on_anchor(struct flat_source *source, int result)
 		int err = send_accept(l, c);
 		if (err == -EAGAIN)
 			return;
-		TAILQ_REMOVE(&l->pending, c, pending_link);
-		l->n_pending--;
-		c->pending = false;
 		if (err != 0)
-			flat_conn_cut(c, ECONNREFUSED, "the listener is gone");
+			flat_conn_fail(c, ECONNREFUSED, FLAT_REFUSED_UNREACHABLE,
+				       "the listener is gone");
 		else
-			flat_conn_answer(c);
+			flat_conn_open(c);
 	}
 }
 
@@ -210,6 +211,7 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 		return;
 	}
 	s->n_listeners++;
+	o->n_listeners++;
 	TAILQ_INSERT_TAIL(&o->listeners, l, link);
 	flat_offload_publish(o);
 	char text[FLAT_ADDR_STRLEN];
@@ -225,24 +227,22 @@ void flat_listener_close(struct flat_listener *l)
 	struct flat_offload *o = l->offload;
 	struct flat_conn *c;
 	struct flat_conn *next;
-	while ((c = TAILQ_FIRST(&l->pending)) != NULL) {
-		TAILQ_REMOVE(&l->pending, c, pending_link);
-		c->pending = false;
-		flat_conn_cut(c, ECONNREFUSED, "the listener is gone");
-	}
+	while ((c = TAILQ_FIRST(&l->pending)) != NULL)
+		flat_conn_fail(c, ECONNREFUSED, FLAT_REFUSED_UNREACHABLE, "the listener is gone");
 	for (c = TAILQ_FIRST(&o->conns); c; c = next) {
 		next = TAILQ_NEXT(c, link);
 		if (c->listener == l)
 			c->listener = NULL;
 	}
-	if (l->session)
-		l->session->n_listeners--;
 	flat_lanes_orphan(o, NULL, l);
 	flat_loop_del(&o->loop, &l->anchor);
 	flat_loop_del(&o->loop, &l->tcp);
 	close(l->anchor.fd);
 	close(l->tcp.fd);
 	TAILQ_REMOVE(&o->listeners, l, link);
+	o->n_listeners--;
+	l->session->n_listeners--;
+	flat_session_put(l->session);
 	free(l);
 	flat_offload_publish(o);
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #define RING_ENTRIES 4096
@@ -11,7 +12,11 @@
 
 int flat_loop_init(struct flat_loop *loop)
 {
-	int err = io_uring_queue_init(RING_ENTRIES, &loop->ring, 0);
+	/* Completions are run at our next system call, not by an interrupt between two looks at a ring. */
+	int err = io_uring_queue_init(RING_ENTRIES, &loop->ring,
+				      IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
+	if (err == -EINVAL)
+		err = io_uring_queue_init(RING_ENTRIES, &loop->ring, 0);
 	if (err < 0)
 		return err;
 	loop->slots = NULL;
@@ -22,8 +27,10 @@ int flat_loop_init(struct flat_loop *loop)
 
 void flat_loop_fini(struct flat_loop *loop)
 {
-	io_uring_queue_exit(&loop->ring);
+	if (loop->ring.ring_fd > 0)
+		io_uring_queue_exit(&loop->ring);
 	free(loop->slots);
+	memset(loop, 0, sizeof(*loop));
 }
 
 static struct io_uring_sqe *get_sqe(struct flat_loop *loop)
@@ -67,7 +74,7 @@ static uint64_t tag(const struct flat_loop *loop, const struct flat_source *sour
 static void submit_source(struct flat_loop *loop, struct flat_source *source)
 {
 	struct io_uring_sqe *sqe = get_sqe(loop);
-	if (source->events)
+	if (source->op == FLAT_SOURCE_POLL)
 		io_uring_prep_poll_multishot(sqe, source->fd, source->events);
 	else
 		io_uring_prep_multishot_accept(sqe, source->fd, NULL, NULL,
@@ -81,21 +88,48 @@ static int start(struct flat_loop *loop, struct flat_source *source, int fd, uin
 	source->fd = fd;
 	source->fn = fn;
 	source->events = events;
-	int err = take_slot(loop, source);
-	if (err == 0)
-		submit_source(loop, source);
-	return err;
+	source->op = events ? FLAT_SOURCE_POLL : FLAT_SOURCE_ACCEPT;
+	return take_slot(loop, source);
 }
 
 int flat_loop_poll(struct flat_loop *loop, struct flat_source *source, int fd, uint32_t events,
 		   flat_source_fn *fn)
 {
-	return start(loop, source, fd, events, fn);
+	int err = start(loop, source, fd, events, fn);
+	if (err == 0)
+		submit_source(loop, source);
+	return err;
 }
 
 int flat_loop_accept(struct flat_loop *loop, struct flat_source *source, int fd, flat_source_fn *fn)
 {
-	return start(loop, source, fd, 0, fn);
+	int err = start(loop, source, fd, 0, fn);
+	if (err == 0)
+		submit_source(loop, source);
+	return err;
+}
+
+int flat_loop_connect(struct flat_loop *loop, struct flat_source *source, int fd,
+		      const struct sockaddr *addr, socklen_t len, flat_source_fn *fn)
+{
+	int err = start(loop, source, fd, 0, fn);
+	if (err != 0)
+		return err;
+	source->op = FLAT_SOURCE_CONNECT;
+	struct io_uring_sqe *sqe = get_sqe(loop);
+	io_uring_prep_connect(sqe, fd, addr, len);
+	io_uring_sqe_set_data64(sqe, tag(loop, source));
+	return 0;
+}
+
+static void give_slot(struct flat_loop *loop, struct flat_source *source)
+{
+	struct flat_loop_slot *slot = &loop->slots[source->index];
+	slot->source = NULL;
+	slot->generation++;
+	slot->next_free = loop->free_head;
+	loop->free_head = source->index;
+	source->index = 0;
 }
 
 void flat_loop_del(struct flat_loop *loop, struct flat_source *source)
@@ -103,19 +137,14 @@ void flat_loop_del(struct flat_loop *loop, struct flat_source *source)
 	if (source->index == 0)
 		return;
 	struct io_uring_sqe *sqe = get_sqe(loop);
-	if (source->events)
+	if (source->op == FLAT_SOURCE_POLL)
 		io_uring_prep_poll_remove(sqe, tag(loop, source));
 	else
 		io_uring_prep_cancel64(sqe, tag(loop, source), 0);
 	io_uring_sqe_set_data64(sqe, NOBODY);
 	/* Now, while the descriptor is open: a poll holds the file, and its far end must see the close. */
 	io_uring_submit(&loop->ring);
-	struct flat_loop_slot *slot = &loop->slots[source->index];
-	slot->source = NULL;
-	slot->generation++;
-	slot->next_free = loop->free_head;
-	loop->free_head = source->index;
-	source->index = 0;
+	give_slot(loop, source);
 }
 
 static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t flags)
@@ -127,10 +156,13 @@ static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t fl
 	struct flat_source *source = loop->slots[i].source;
 	if (!source)
 		return;
-	if (!(flags & IORING_CQE_F_MORE)) {
+	if (source->op == FLAT_SOURCE_CONNECT) {
+		give_slot(loop, source);
+	} else if (!(flags & IORING_CQE_F_MORE)) {
+		bool poll = source->op == FLAT_SOURCE_POLL;
 		if (res == -EBADF || res == -EINVAL || res == -ECANCELED)
-			res = source->events ? POLLHUP : res;
-		else if (!(source->events && (res < 0 || (res & POLLNVAL))))
+			res = poll ? POLLHUP : res;
+		else if (!(poll && (res < 0 || (res & POLLNVAL))))
 			submit_source(loop, source);
 	}
 	source->fn(source, res);

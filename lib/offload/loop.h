@@ -1,4 +1,4 @@
-/* The offload half's event loop: io_uring with multishot polls and accepts. One thread. */
+/* The offload half's event loop: io_uring with multishot polls and accepts. One thread each. */
 #ifndef FLAT_OFFLOAD_LOOP_H
 #define FLAT_OFFLOAD_LOOP_H
 
@@ -8,15 +8,25 @@
 
 struct flat_source;
 
-/** Called with poll events (POLLIN, ...), or for an accept with the new descriptor or a negative errno. */
+/**
+ * Called with poll events (POLLIN, ...); for an accept with the new descriptor or a negative errno; for a connect
+ * with 0 or a negative errno.
+ */
 typedef void flat_source_fn(struct flat_source *source, int result);
 
-/** Something watched. Embedded in its owner, zeroed before first use. */
+enum flat_source_op {
+	FLAT_SOURCE_POLL,
+	FLAT_SOURCE_ACCEPT,
+	FLAT_SOURCE_CONNECT, /* once; the source is not watched any more when its function is called */
+};
+
+/** Something watched. Embedded in its owner, zeroed before first use. Owner: the loop's thread. */
 struct flat_source {
 	flat_source_fn *fn;
 	int fd;
-	uint32_t index;	 /* in flat_loop.slots; 0: not watched */
-	uint32_t events; /* poll mask; 0: accept */
+	uint32_t index; /* in flat_loop.slots; 0: not watched */
+	uint32_t events;
+	enum flat_source_op op;
 };
 
 struct flat_loop_slot {
@@ -34,15 +44,23 @@ struct flat_loop {
 
 /** 0 or a negative errno (-EPERM, -ENOSYS where io_uring is forbidden). */
 FLAT_MUST_CHECK int flat_loop_init(struct flat_loop *loop);
+/** Frees all. Safe on a zeroed loop. */
 void flat_loop_fini(struct flat_loop *loop);
 
-/** Watches source->fd for `events`; edges: the handler reads until EAGAIN. 0 or -ENOMEM. */
+/** Watches fd for `events`; edges: the handler reads until EAGAIN. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_loop_poll(struct flat_loop *loop, struct flat_source *source, int fd,
 				   uint32_t events, flat_source_fn *fn);
-/** Accepts on a listening socket for ever, never blocking whatever the socket's flags say. */
+/** Accepts on a listening socket for ever, never blocking whatever the socket's flags say. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_loop_accept(struct flat_loop *loop, struct flat_source *source, int fd,
 				     flat_source_fn *fn);
-/** Stops watching; no call after it. The fd stays the caller's, who may close it at once. */
+/** Connects a socket without blocking. `addr` is borrowed until the function is called. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_loop_connect(struct flat_loop *loop, struct flat_source *source, int fd,
+				      const struct sockaddr *addr, socklen_t len,
+				      flat_source_fn *fn);
+/**
+ * Stops watching; no call after it. The fd stays the caller's, who may close it at once. Nothing where the source
+ * is not watched.
+ */
 void flat_loop_del(struct flat_loop *loop, struct flat_source *source);
 
 /** Handles what has happened. wait_ms: 0 not to wait, -1 without limit. */

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
@@ -17,13 +18,6 @@
 #define DIRECTORY_TABLE_BYTES (16U << 20)
 /* How often sessions that never said HELLO are looked for, ms. */
 #define TICK_MS 500
-
-int64_t flat_now_us(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
 
 static void add_name(struct flat_directory_name *v, size_t *n, const struct flat_service *s)
 {
@@ -128,17 +122,6 @@ static int load(struct flat_offload *o)
 		o->stats.config_errors++;
 		return err;
 	}
-	uint32_t n = flat_mesh_n_services(mesh) * 8;
-	struct flat_balance_state *balance = calloc((size_t)n + 1, sizeof(*balance));
-	if (!balance) {
-		flat_mesh_put(mesh);
-		return -ENOMEM;
-	}
-	for (uint32_t i = 0; i < o->n_balance; i++)
-		flat_balance_fini(&o->balance[i]);
-	free(o->balance);
-	o->balance = balance;
-	o->n_balance = n;
 	struct flat_mesh *old = o->mesh;
 	o->mesh = mesh;
 	struct flat_session *s;
@@ -147,6 +130,9 @@ static int load(struct flat_offload *o)
 		if (s->greeted)
 			flat_session_identify(s);
 	}
+	TAILQ_FOREACH(s, &o->ghosts, link)
+	flat_session_identify(s);
+	flat_balance_keep(o);
 	flat_mesh_put(old);
 	o->epoch++;
 	return 0;
@@ -165,7 +151,7 @@ void flat_offload_reload(struct flat_offload *o)
 	flat_offload_publish(o);
 	for (c = TAILQ_FIRST(&o->conns); c; c = next) {
 		next = TAILQ_NEXT(c, link);
-		if (c->cut_errno || flat_still_allowed(o, c, reason, sizeof(reason)))
+		if (c->cut || flat_still_allowed(o, c, reason, sizeof(reason)))
 			continue;
 		o->stats.revoked++;
 		flat_conn_cut(c, ECONNRESET, reason);
@@ -211,14 +197,38 @@ static int listen_control(const char *path)
 	return fd;
 }
 
+/* The default port may be another flatd's; one that was asked for must be had. */
+static int open_metrics(struct flat_offload *o)
+{
+	int err = flat_metrics_open(o, o->metrics_addr);
+	return err == -EADDRINUSE && !o->metrics_asked ? 0 : err;
+}
+
+static void on_signal(struct flat_source *source, int events)
+{
+	uint64_t count;
+	(void)events;
+	(void)flat_sys_read(source->fd, &count, sizeof(count));
+}
+
+void flat_offload_wake(struct flat_offload *o)
+{
+	uint64_t one = 1;
+	if (o->wake.fd > 0)
+		(void)flat_sys_write(o->wake.fd, &one, sizeof(one));
+}
+
 int flat_offload_open(struct flat_offload *o, const char *control_path, const char *const *paths,
 		      size_t n_paths)
 {
-	memset(o, 0, sizeof(*o));
+	o->control.fd = -1;
+	o->started_s = (int64_t)time(NULL);
 	TAILQ_INIT(&o->sessions);
 	TAILQ_INIT(&o->listeners);
 	TAILQ_INIT(&o->conns);
-	TAILQ_INIT(&o->hot);
+	TAILQ_INIT(&o->ghosts);
+	TAILQ_INIT(&o->ready);
+	TAILQ_INIT(&o->half_open);
 	TAILQ_INIT(&o->lanes);
 	/* Lane ids are remembered by applications: a successor must not repeat them. */
 	o->next_id = (uint64_t)flat_now_us() << 8;
@@ -230,7 +240,15 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 			   strerror(-err));
 		return err;
 	}
-	err = load(o);
+	int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	err = wake < 0 ? -errno : flat_loop_poll(&o->loop, &o->wake, wake, POLLIN, on_signal);
+	if (err != 0)
+		return err;
+	err = flat_workers_open(&o->workers, o->n_workers ? o->n_workers : 1, &o->loop);
+	if (err != 0)
+		flat_error("%u workers could not be started: %s", o->n_workers, strerror(-err));
+	if (err == 0)
+		err = load(o);
 	if (err == 0)
 		err = flat_directory_create(&o->directory, DIRECTORY_TABLE_BYTES);
 	if (err != 0)
@@ -245,6 +263,8 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	err = flat_loop_accept(&o->loop, &o->control, fd, on_connect);
 	if (err == 0)
 		err = flat_admin_open(o, control_path);
+	if (err == 0 && o->metrics_addr)
+		err = open_metrics(o);
 	if (err == 0 && n_paths > 0)
 		err = flat_watch_open(paths, n_paths, &o->watch);
 	if (err == 0 && o->watch)
@@ -253,15 +273,29 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	return err;
 }
 
-static bool somebody_is_silent(const struct flat_offload *o)
+/* Connections whose bytes are all moved. */
+static void reap(struct flat_offload *o)
 {
-	const struct flat_session *s;
-	TAILQ_FOREACH(s, &o->sessions, link)
-	{
-		if (!s->greeted)
-			return true;
-	}
-	return false;
+	struct flat_pipe *p;
+	while ((p = flat_workers_finished(&o->workers)) != NULL)
+		flat_conn_destroy(p->conn);
+	if (o->doomed)
+		flat_sessions_reap(o);
+}
+
+static int sooner(int a, int b)
+{
+	return a < 0 ? b : b < 0 || a < b ? a : b;
+}
+
+/* What happens by time. Returns how long the loop may sleep, ms; -1: for ever. */
+static int by_time(struct flat_offload *o)
+{
+	o->tick_ms = flat_now_us() / 1000;
+	flat_sessions_reap(o);
+	flat_conns_expire(o);
+	int wait = sooner(flat_sessions_wait_ms(o), flat_metrics_expire(o));
+	return TAILQ_EMPTY(&o->half_open) ? wait : sooner(wait, TICK_MS);
 }
 
 void flat_offload_run(struct flat_offload *o)
@@ -271,16 +305,17 @@ void flat_offload_run(struct flat_offload *o)
 			o->reload = false;
 			flat_offload_reload(o);
 		}
-		if (flat_forward_turn(o)) {
-			/* The yield is also when io_uring's completions of this thread are run. */
+		/* Busy for long: what goes by time has its turn all the same. */
+		int64_t now_ms = flat_now_us() / 1000;
+		if (now_ms - o->tick_ms > TICK_MS)
+			(void)by_time(o);
+		bool busy = flat_worker_turn(&o->workers.v[0]);
+		busy |= flat_sessions_turn(o);
+		reap(o);
+		/* The yield is also when io_uring's completions of this thread are run. */
+		if (busy)
 			flat_sys_yield();
-			flat_loop_turn(&o->loop, 0);
-			if (o->doomed)
-				flat_sessions_reap(o);
-			continue;
-		}
-		flat_loop_turn(&o->loop, somebody_is_silent(o) ? TICK_MS : -1);
-		flat_sessions_reap(o);
+		flat_loop_turn(&o->loop, busy ? 0 : by_time(o));
 	}
 }
 
@@ -289,18 +324,24 @@ void flat_offload_close(struct flat_offload *o)
 	struct flat_conn *c;
 	struct flat_listener *l;
 	struct flat_session *s;
-	while ((l = TAILQ_FIRST(&o->listeners)) != NULL)
-		flat_listener_close(l);
+	flat_workers_close(&o->workers);
 	while ((c = TAILQ_FIRST(&o->conns)) != NULL)
 		flat_conn_destroy(c);
+	while ((l = TAILQ_FIRST(&o->listeners)) != NULL)
+		flat_listener_close(l);
 	while ((s = TAILQ_FIRST(&o->sessions)) != NULL)
 		flat_session_close(s, NULL);
+	flat_metrics_close(o);
 	flat_admin_close(o);
 	flat_directory_destroy(o->directory);
 	flat_watch_close(o->watch);
-	for (uint32_t i = 0; i < o->n_balance; i++)
-		flat_balance_fini(&o->balance[i]);
-	free(o->balance);
+	flat_balance_free(o);
+	flat_series_fini(&o->series);
 	flat_mesh_put(o->mesh);
+	flat_loop_del(&o->loop, &o->control);
+	if (o->control.fd >= 0)
+		close(o->control.fd);
+	if (o->wake.fd > 0)
+		close(o->wake.fd);
 	flat_loop_fini(&o->loop);
 }

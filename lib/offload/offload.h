@@ -1,10 +1,12 @@
 /*
  * The offload half: who is who (sessions, listeners, connections) and what was decided about them.
- * docs/design/core.md says how they live and die. One thread owns all of it.
+ * docs/design/core.md says how they live and die. The control thread owns all of it; bytes are moved by workers
+ * (worker.h).
  */
 #ifndef FLAT_OFFLOAD_OFFLOAD_H
 #define FLAT_OFFLOAD_OFFLOAD_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/queue.h>
 #include <sys/types.h>
@@ -17,16 +19,24 @@
 #include "mesh/directory.h"
 #include "mesh/mesh.h"
 #include "mesh/policy.h"
+#include "offload/bucket.h"
 #include "offload/loop.h"
+#include "offload/series.h"
+#include "offload/worker.h"
 #include "vq/attach.h"
 #include "vq/vq.h"
 
 struct flat_offload;
 struct flat_session;
 
-/** One process that said HELLO. What the kernel says of it, not what it says. */
+/**
+ * One process that said HELLO. What the kernel says of it, not what it says. After its end it stays, closed, for
+ * as long as a connection or a listener of its is held by somebody (a forked child, say): what they may do goes by its
+ * identity.
+ */
 struct flat_session {
 	TAILQ_ENTRY(flat_session) link;
+	TAILQ_ENTRY(flat_session) ready_link;
 	struct flat_offload *offload;
 	struct flat_source control;
 	uint64_t id;
@@ -37,12 +47,16 @@ struct flat_session {
 	uid_t exe_owner;
 	bool exe_owner_known;
 	bool greeted;
+	bool closed;	  /* its control socket is no more; in flat_offload.ghosts */
+	bool ready;	  /* has messages to be read; in flat_offload.ready */
 	const char *doom; /* why it is to be ended after this turn; NULL: it goes on */
 	int64_t joined_ms;
+	struct flat_bucket bucket;	      /* of control messages */
 	char *exe;			      /* owned; NULL: unknown */
 	char *cgroup;			      /* owned; text of /proc/PID/cgroup */
 	const struct flat_workload *workload; /* of the current mesh; NULL: none */
 	uint32_t n_conns;
+	uint32_t n_half_open;
 	uint32_t n_listeners;
 };
 
@@ -52,7 +66,8 @@ struct flat_lane_link {
 	uint64_t id;
 	int fd;
 	struct flat_lane lane;
-	uint64_t used; /* a bit per slot given out */
+	uint64_t used;	  /* a bit per slot given out */
+	uint64_t tainted; /* slots of connections that were cut: never given out again */
 	struct flat_session *client;
 	struct flat_listener *listener;
 	bool client_maps; /* seen: its words were written by the client */
@@ -63,9 +78,9 @@ struct flat_lane_link {
 struct flat_listener {
 	TAILQ_ENTRY(flat_listener) link;
 	struct flat_offload *offload;
-	struct flat_session *session;
-	struct flat_source anchor; /* our end of the listener anchor */
-	struct flat_source tcp;	   /* the kernel's listening socket, passed by the application */
+	struct flat_session *session; /* who registered it; never NULL */
+	struct flat_source anchor;    /* our end of the listener anchor */
+	struct flat_source tcp;	      /* the kernel's listening socket, passed by the application */
 	uint64_t id;
 	struct flat_addr addr;
 	uint32_t backlog;
@@ -76,52 +91,60 @@ struct flat_listener {
 
 /** One side of a connection as the offload half holds it. */
 struct flat_end {
-	struct flat_source anchor; /* our end of the application's anchor; or the TCP socket */
+	struct flat_source
+	    anchor; /* our end of the application's anchor; or the TCP socket. Owns the fd */
 	struct flat_conn *conn;
 	struct flat_lane_link *lane; /* NULL: TCP */
 	uint32_t slot;
 	uint64_t inode; /* of the application's end of the anchor: what /proc/PID/fd shows */
-	bool gone;	/* hung up, words completed */
+	bool gone;	/* direct: hung up, words completed */
 	bool is_tcp;
-	/* forwarded only: we are the application's peer */
-	struct flat_vq vq;
-	uint8_t *buf; /* private bytes read from this end, not yet given to the other */
-	uint32_t at;
-	uint32_t len;
-	bool eof;	/* the application's FIN was read */
-	bool reset;	/* its RST */
-	bool fin_sent;	/* we told it FIN */
-	uint64_t bytes; /* read from it */
 };
 
+/** Half open: its server's end is not there yet. Then open, until both ends are gone. */
 struct flat_conn {
 	TAILQ_ENTRY(flat_conn) link;
 	TAILQ_ENTRY(flat_conn) pending_link;
-	TAILQ_ENTRY(flat_conn) hot_link;
+	TAILQ_ENTRY(flat_conn) half_link;
 	struct flat_offload *offload;
 	uint64_t id;
 	enum flat_conn_path path;
-	struct flat_session *client;	/* NULL: plain, or gone */
-	struct flat_listener *listener; /* NULL: gone, or TCP server */
+	struct flat_session *client;	/* NULL: a plain client */
+	struct flat_listener *listener; /* NULL: gone, or a server outside the mesh */
+	struct flat_pipe *pipe;		/* forwarded: moves the bytes; owned */
 	struct flat_end end[2];		/* by enum flat_side */
 	struct flat_addr from;
 	struct flat_addr to;	 /* what the client asked for */
 	struct flat_addr target; /* where the server listens */
-	char service[64];
+	char service[256];
 	char client_name[96];
 	char server_name[96];
-	struct flat_total *total;
+	struct flat_series *series;
+	uint64_t live[2]; /* direct: bytes as last added up; never less than before */
+	bool half_open;
 	bool pending;	/* its ACCEPT waits for room in the listener's queue */
 	bool reply_due; /* the client waits for its answer until then */
+	bool cut;
 	uint32_t reply_seq;
-	bool hot;
 	int client_near; /* the client's end of its anchor until it was sent; else -1 */
-	int64_t last_us; /* hot: when it last moved bytes */
-	int cut_errno;	 /* after a cut: what FLAT_MSG_WHY answers */
-	char cut_reason[512];
+	int64_t since_ms;
+	struct sockaddr_storage upstream; /* of a server outside the mesh, while connecting */
 };
 
-/** A refused or ended attempt, for `flatctl why` and the metrics. */
+/** Why a connection was refused, in kinds that are counted. */
+enum flat_refusal_kind {
+	FLAT_REFUSED_POLICY,
+	FLAT_REFUSED_STRICT,
+	FLAT_REFUSED_EGRESS,
+	FLAT_REFUSED_NO_PORT,
+	FLAT_REFUSED_NO_ENDPOINT,
+	FLAT_REFUSED_LIMIT,
+	FLAT_REFUSED_UNREACHABLE,
+	FLAT_REFUSED_RESOURCES,
+	FLAT_REFUSED_KINDS,
+};
+
+/** A refused attempt, for `flatctl why`. */
 struct flat_refusal {
 	int64_t at_ms;
 	pid_t pid;
@@ -130,26 +153,33 @@ struct flat_refusal {
 	char reason[512];
 };
 
-#define FLAT_REFUSALS_KEPT 64
-
-/** Connections of one service (or address) over one path since the start. */
-struct flat_total {
-	char name[64];
-	enum flat_conn_path path;
-	uint64_t opened;
-	uint64_t bytes[2]; /* of closed connections, by the side that sent them */
+/** A connection that was cut: what FLAT_MSG_WHY answers. */
+struct flat_cut {
+	uint64_t conn_id;
+	int err;
+	char reason[168];
 };
 
-/* Rows of `flatctl top`; what comes later is not told apart from the last one. */
-#define FLAT_TOTALS_MAX 1024
+#define FLAT_REFUSALS_KEPT 64
+
+#define FLAT_CUTS_KEPT 256
 
 struct flat_stats {
 	uint64_t opened[3]; /* by enum flat_conn_path */
 	uint64_t closed;
-	uint64_t refused;
+	uint64_t refused[FLAT_REFUSED_KINDS];
 	uint64_t revoked;
-	uint64_t bytes_forwarded;
+	uint64_t sessions;
+	uint64_t sessions_ended; /* for breaking a rule */
+	uint64_t throttled;
 	uint64_t config_errors;
+};
+
+/** How the turns of one service's port stand. Survives a reload. */
+struct flat_balance_entry {
+	struct flat_balance_state state;
+	uint16_t port;
+	char host[]; /* the key is the host, a NUL, and the port */
 };
 
 TAILQ_HEAD(flat_sessions, flat_session);
@@ -161,38 +191,56 @@ struct flat_offload {
 	struct flat_loop loop;
 	struct flat_source control;
 	struct flat_source watch_source;
+	struct flat_source wake; /* eventfd for signal handlers */
 	struct flat_directory_writer *directory;
 	struct flat_mesh *mesh;
-	struct flat_balance_state *balance; /* per service and port, see admit.c */
-	uint32_t n_balance;
+	struct flat_map balance; /* of struct flat_balance_entry, see resolve.c */
 	struct flat_watch *watch;
 	const char *const *paths;
 	size_t n_paths;
+	struct flat_workers workers;
+	const char *metrics_addr; /* "ADDR:PORT"; NULL: none */
+	struct flat_metrics *metrics;
 	struct flat_sessions sessions;
+	struct flat_sessions ghosts; /* closed, still referred to */
+	struct flat_sessions ready;  /* with messages to be read */
 	struct flat_listeners listeners;
 	struct flat_conns conns;
-	struct flat_conns hot;
+	struct flat_conns half_open; /* oldest first */
 	struct flat_lanes lanes;
-	uint32_t n_lanes;
+	struct flat_series_table series;
+	struct flat_stats stats;
 	uint64_t lane_bytes;
 	uint64_t next_id;
-	uint16_t next_port;
-	uint64_t epoch; /* of the configuration */
-	struct flat_stats stats;
+	uint64_t epoch;	   /* of the configuration */
+	int64_t started_s; /* of the epoch */
+	int64_t tick_ms;   /* when timers were last looked at */
 	struct flat_refusal refusals[FLAT_REFUSALS_KEPT];
+	struct flat_cut cuts[FLAT_CUTS_KEPT];
+	uint32_t n_workers; /* wanted; 0: 1 */
+	uint32_t n_sessions;
+	uint32_t n_listeners;
+	uint32_t n_conns;
+	uint32_t n_lanes;
 	uint32_t n_refusals;
-	struct flat_total totals[FLAT_TOTALS_MAX];
-	uint32_t n_totals;
-	bool doomed; /* some session has `doom` set */
-	bool stop;   /* set by a signal */
-	bool reload; /* likewise */
+	uint32_t n_cuts;
+	uint16_t next_port;
+	bool metrics_asked; /* it is an error if that address is taken */
+	bool doomed;	    /* some session has `doom` set */
+	atomic_bool stop;   /* set by a signal */
+	atomic_bool reload; /* likewise */
 };
 
 /* --- offload.c --- */
 
-/** Opens everything at `control_path` and loads the configuration. 0 or a negative errno, explained in the log. */
+/**
+ * Opens everything at `control_path` and loads the configuration; n_workers and metrics_addr are set before.
+ * 0 or a negative errno, explained in the log.
+ */
 FLAT_MUST_CHECK int flat_offload_open(struct flat_offload *o, const char *control_path,
 				      const char *const *paths, size_t n_paths);
+/** After o->stop or o->reload was set by a signal handler: the loop looks. Async-signal-safe. */
+void flat_offload_wake(struct flat_offload *o);
 /** Serves until o->stop. */
 void flat_offload_run(struct flat_offload *o);
 void flat_offload_close(struct flat_offload *o);
@@ -200,13 +248,12 @@ void flat_offload_close(struct flat_offload *o);
 void flat_offload_reload(struct flat_offload *o);
 /** Publishes services and listeners to the applications. */
 void flat_offload_publish(struct flat_offload *o);
-int64_t flat_now_us(void);
 
 /* --- session.c --- */
 
 /** Takes a new control connection (owned from here). */
 void flat_session_open(struct flat_offload *o, int fd);
-/** Ends it, with its listeners; connections end with their anchors. `why` is logged. */
+/** Ends it, with its half-open connections; others and listeners end with their anchors. `why` is logged. */
 void flat_session_close(struct flat_session *s, const char *why);
 /** Sends an answer; a session that takes none is ended after this turn. */
 void flat_session_reply(struct flat_session *s, const struct flat_msg *reply, const int *fds,
@@ -215,6 +262,12 @@ void flat_session_reply(struct flat_session *s, const struct flat_msg *reply, co
 void flat_sessions_reap(struct flat_offload *o);
 /** Its identity under the present configuration. */
 void flat_session_identify(struct flat_session *s);
+/** Reads on where messages were left, each session in its turn. True: there are more. */
+bool flat_sessions_turn(struct flat_offload *o);
+/** A connection or listener of its is gone. Frees a closed session with its last one. */
+void flat_session_put(struct flat_session *s);
+/** How long the loop may sleep for the sake of throttled or silent sessions, ms; -1: for ever. */
+int flat_sessions_wait_ms(const struct flat_offload *o);
 /** "workload.namespace (pid 7)" */
 const char *flat_session_name(const struct flat_session *s, char buf[96]);
 
@@ -223,49 +276,106 @@ const char *flat_session_name(const struct flat_session *s, char buf[96]);
 /** LISTEN: fd is the application's kernel socket (owned from here). Answers on the control socket. */
 void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int tcp_fd);
 void flat_listener_close(struct flat_listener *l);
-/** The live listener that serves `addr`, or NULL; round robin among several. */
-struct flat_listener *flat_listener_find(struct flat_offload *o, const struct flat_addr *addr);
-/** Hands the server's end of a connection to the listener, now or when its queue has room. */
-int flat_listener_offer(struct flat_listener *l, struct flat_conn *c);
+/** The live listener that serves `addr`, or NULL. Changes nothing. */
+struct flat_listener *flat_listener_find(const struct flat_offload *o,
+					 const struct flat_addr *addr);
+/** Puts a listener that was chosen behind the others: several on one address (SO_REUSEPORT) take turns. */
+void flat_listener_rotate(struct flat_listener *l);
+/**
+ * Hands the server's end of a connection to the listener, now or when its queue has room (then c->pending). 0 or a
+ * negative errno.
+ */
+FLAT_MUST_CHECK int flat_listener_offer(struct flat_listener *l, struct flat_conn *c);
+
+/* --- resolve.c --- */
+
+/** Where a connection to a service goes. */
+struct flat_target {
+	struct flat_addr addr;
+	struct flat_listener *listener; /* NULL: a server outside the mesh */
+};
+
+/**
+ * Picks an endpoint of the port: those that the service declares, and mesh listeners that its selector holds for; with
+ * a live mesh listener if any has one. dry: asks only, nobody's turn is used up. 0, or -ECONNREFUSED (there is none).
+ */
+FLAT_MUST_CHECK int flat_resolve(struct flat_offload *o, const struct flat_service *service,
+				 const struct flat_service_port *port, bool dry,
+				 struct flat_target *target);
+/** The service that a mesh listener serves, by its selector; NULL: none. */
+const struct flat_service *flat_service_of(const struct flat_offload *o,
+					   const struct flat_listener *l);
+/** Drops the state of services that the present configuration has not got. */
+void flat_balance_keep(struct flat_offload *o);
+void flat_balance_free(struct flat_offload *o);
+
+struct flat_ip flat_addr_ip(const struct flat_addr *a);
+struct flat_addr flat_ip_addr(const struct flat_ip *ip, uint16_t port);
 
 /* --- admit.c --- */
 
 /** What was decided about a connection attempt. */
 struct flat_decision {
 	int status; /* 0: allowed; negative errno: refused */
+	enum flat_refusal_kind kind;
 	enum flat_conn_path path;
 	struct flat_listener *listener; /* NULL: a server outside the mesh */
-	struct flat_addr target;
+	struct flat_addr to;		/* what was asked for */
+	struct flat_addr target;	/* where it goes */
 	const struct flat_service *service;
 	char reason[512];
 };
 
-/** Resolves and authorizes. session NULL: a plain client from `from`. `pinned`: no balancing, this listener. */
-void flat_admit(struct flat_offload *o, const struct flat_session *s, const struct flat_addr *from,
-		const struct flat_addr *to, struct flat_listener *pinned, struct flat_decision *d);
+struct flat_question {
+	const struct flat_session *session; /* NULL: a plain client from `from` */
+	struct flat_addr from;
+	struct flat_addr to;
+	struct flat_listener *pinned; /* a plain client's: no balancing */
+	bool dry;		      /* asks only */
+};
+
+/** Resolves and authorizes. */
+void flat_admit(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d);
 /** Whether a live connection is still allowed. */
 bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char *reason,
 			size_t size);
-/** Remembers a refusal for `flatctl why` and logs it. */
+/** Remembers a refusal for `flatctl why`, counts and logs it. */
 void flat_refuse(struct flat_offload *o, pid_t pid, const char *who, const struct flat_addr *to,
-		 const char *reason);
+		 enum flat_refusal_kind kind, const char *reason);
+/** "policy", "strict", ...: stable, for metrics. */
+const char *flat_refusal_name(enum flat_refusal_kind kind);
 
-/* --- conn.c --- */
+/* --- connect.c --- */
 
 /** CONNECT of a session. */
 void flat_conn_request(struct flat_session *s, const struct flat_msg *msg);
 /** A plain client's accepted socket (owned from here). */
 void flat_conn_plain(struct flat_listener *l, int fd);
-/** Cuts a connection on both sides, with the errno and reason that its applications shall see. */
+
+/* --- conn.c --- */
+
+/** A half-open connection as decided, counted nowhere but in its session. NULL without memory. */
+FLAT_MUST_CHECK struct flat_conn *flat_conn_new(struct flat_offload *o, struct flat_session *s,
+						const struct flat_decision *d);
+/** The server's end is there: bytes may flow, and the client has its answer. */
+void flat_conn_open(struct flat_conn *c);
+/** A half-open connection comes to nothing: the client is told err (positive) and why; `c` is gone. */
+void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, const char *reason);
+/** Has it looked at while it is half open: its client may go away, and it may not wait for ever. */
+void flat_conn_wait(struct flat_conn *c);
+/** Fails those that have waited too long. */
+void flat_conns_expire(struct flat_offload *o);
+/** Ends a connection on both sides, with the errno (positive) and reason that its applications shall see. */
 void flat_conn_cut(struct flat_conn *c, int err, const char *reason);
-/** The server's end was handed over: the client may have its answer. */
-void flat_conn_answer(struct flat_conn *c);
 void flat_conn_destroy(struct flat_conn *c);
+/** The bytes that side i sent so far: of a direct connection as its application says, for counters only. */
+uint64_t flat_conn_bytes(struct flat_conn *c, int i);
 /** The inode of an open descriptor, 0 if it has none. */
 uint64_t flat_inode(int fd);
-struct flat_conn *flat_conn_find(struct flat_offload *o, uint64_t id);
-/** Poll events on either end. */
-void flat_conn_event(struct flat_source *source, int events);
+/** The cut connection of this id, or NULL. */
+const struct flat_cut *flat_cut_find(const struct flat_offload *o, uint64_t conn_id);
+/** Adds up the live bytes of every series. */
+void flat_series_live(struct flat_offload *o);
 
 /* --- lane.c --- */
 
@@ -282,22 +392,24 @@ FLAT_MUST_CHECK int flat_lane_get(struct flat_offload *o, struct flat_session *s
 bool flat_lane_client_maps(struct flat_lane_link *lane);
 /** Takes a free slot of `lane` for `e`; there is one. */
 void flat_slot_take(struct flat_end *e, struct flat_lane_link *lane);
-/** Gives a slot back; the lane goes with its last one when a party is gone. */
-void flat_slot_give(struct flat_offload *o, struct flat_lane_link *lane, uint32_t slot);
+/**
+ * Gives a slot back; the lane goes with its last one when a party is gone. taint: its applications may hold it
+ * still (the connection was cut), so that nobody else may have it.
+ */
+void flat_slot_give(struct flat_offload *o, struct flat_lane_link *lane, uint32_t slot, bool taint);
 /** Marks lanes of a party that is gone; frees those without slots in use. */
 void flat_lanes_orphan(struct flat_offload *o, const struct flat_session *s,
 		       const struct flat_listener *l);
 
-/* --- forward.c --- */
+/* --- metrics.c --- */
 
-/** Binds our side of both ends and their buffers. 0 or -ENOMEM. */
-FLAT_MUST_CHECK int flat_forward_init(struct flat_conn *c);
-/** Moves what can be moved; true if anything was. */
-bool flat_forward_pump(struct flat_conn *c);
-/** Puts a forwarded connection among those looked at without sleeping. */
-void flat_forward_heat(struct flat_conn *c);
-/** One look at all hot connections; cools those that are idle. True while any is hot. */
-bool flat_forward_turn(struct flat_offload *o);
+/** Serves /metrics and /healthz at "ADDR:PORT". 0 or a negative errno. */
+FLAT_MUST_CHECK int flat_metrics_open(struct flat_offload *o, const char *addr);
+void flat_metrics_close(struct flat_offload *o);
+/** Ends scrapers that are too slow. Returns how long the loop may sleep for their sake, ms; -1: for ever. */
+int flat_metrics_expire(struct flat_offload *o);
+/** All families of the node in Prometheus's text form. */
+void flat_metrics_text(struct flat_offload *o, struct flat_strbuf *out);
 
 /* --- admin.c --- */
 

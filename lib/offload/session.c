@@ -83,14 +83,22 @@ static int attest(struct flat_session *s)
 	return 0;
 }
 
+/* What is no offence: the process is gone. */
+#define DOOM_EOF ""
+
+static void doom(struct flat_session *s, const char *why)
+{
+	if (!s->doom)
+		s->doom = why;
+	s->offload->doomed = true;
+}
+
 void flat_session_reply(struct flat_session *s, const struct flat_msg *reply, const int *fds,
 			size_t n)
 {
 	int err = flat_msg_send(s->control.fd, reply, fds, n, MSG_DONTWAIT);
-	if (err != 0 && !s->doom)
-		s->doom = err == -EAGAIN ? "rule 13: it does not read its answers"
-					 : "its control socket is closed";
-	s->offload->doomed |= err != 0;
+	if (err != 0)
+		doom(s, err == -EAGAIN ? "rule 13: it does not read its answers" : DOOM_EOF);
 }
 
 void flat_sessions_reap(struct flat_offload *o)
@@ -102,7 +110,7 @@ void flat_sessions_reap(struct flat_offload *o)
 	for (s = TAILQ_FIRST(&o->sessions); s; s = next) {
 		next = TAILQ_NEXT(s, link);
 		if (s->doom)
-			flat_session_close(s, s->doom);
+			flat_session_close(s, *s->doom ? s->doom : NULL);
 		else if (!s->greeted && now_ms - s->joined_ms > FLAT_HELLO_TIMEOUT_MS)
 			flat_session_close(s, "rule 15: no HELLO within a second");
 	}
@@ -114,7 +122,7 @@ static void answer_hello(struct flat_session *s, const struct flat_msg *msg)
 	struct flat_msg reply;
 	int err = s->greeted ? -EPROTO : attest(s);
 	if (err != 0) {
-		flat_session_close(s, err == -EPROTO ? "rule 15: HELLO twice" : "died at HELLO");
+		doom(s, err == -EPROTO ? "rule 15: HELLO twice" : DOOM_EOF);
 		return;
 	}
 	s->greeted = true;
@@ -133,28 +141,25 @@ static void answer_hello(struct flat_session *s, const struct flat_msg *msg)
 static void answer_why(struct flat_session *s, const struct flat_msg *msg)
 {
 	struct flat_msg reply;
+	const struct flat_cut *cut = flat_cut_find(s->offload, msg->body.why.conn_id);
 	flat_msg_init(&reply, FLAT_MSG_WHY, msg->seq);
 	reply.status = -ECONNRESET;
-	struct flat_conn *c = flat_conn_find(s->offload, msg->body.why.conn_id);
-	if (c && c->cut_errno) {
-		reply.status = -c->cut_errno;
-		snprintf(reply.reason, sizeof(reply.reason), "%.*s", (int)sizeof(reply.reason) - 1,
-			 c->cut_reason);
+	if (cut) {
+		reply.status = -cut->err;
+		memcpy(reply.reason, cut->reason, sizeof(reply.reason));
 	}
 	flat_session_reply(s, &reply, NULL, 0);
 }
 
-/* One message. Descriptors that it does not take are closed. False: the session is gone. */
-static bool handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX],
+/* One message. Descriptors that it does not take are closed. */
+static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX],
 		   size_t n)
 {
 	uint32_t allowed = msg->type == FLAT_MSG_LISTEN ? FLAT_FD_TCP : 0;
-	uint64_t id = s->id;
-	struct flat_offload *o = s->offload;
 	if ((msg->fds & ~allowed) || (!s->greeted && msg->type != FLAT_MSG_HELLO)) {
 		flat_msg_close_fds(fds, n);
-		flat_session_close(s, "rule 15: unexpected descriptors or no HELLO");
-		return false;
+		doom(s, "rule 15: unexpected descriptors or no HELLO");
+		return;
 	}
 	switch (msg->type) {
 	case FLAT_MSG_HELLO:
@@ -170,49 +175,95 @@ static bool handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MS
 		answer_why(s, msg);
 		break;
 	default:
-		flat_session_close(s, "rule 15: unknown message");
+		doom(s, "rule 15: unknown message");
 		break;
 	}
 	flat_msg_close_fds(fds, n);
-	TAILQ_FOREACH(s, &o->sessions, link)
-	{
-		if (s->id == id)
-			return true;
-	}
-	return false;
 }
 
-/* Messages taken from one session before others have their turn. */
-#define QUANTUM 32
+/* Messages taken from one session before the next has its turn (rule 11). */
+#define QUANTUM 16
+
+/* Reads a session's messages. True: there may be more, and it may have them now. */
+static bool serve(struct flat_session *s)
+{
+	for (int i = 0; i < QUANTUM && !s->doom; i++) {
+		struct flat_msg msg;
+		int fds[FLAT_MSG_FDS_MAX];
+		size_t n;
+		if (!flat_bucket_take(&s->bucket, flat_now_us())) {
+			s->offload->stats.throttled++;
+			return true;
+		}
+		int err = flat_msg_recv(s->control.fd, &msg, fds, &n, MSG_DONTWAIT);
+		if (err == -EAGAIN)
+			return false;
+		if (err == -EINTR)
+			continue;
+		if (err != 0) {
+			doom(s, err == -EPROTO ? "rule 15: malformed message" : DOOM_EOF);
+			return false;
+		}
+		handle(s, &msg, fds, n);
+	}
+	return !s->doom;
+}
+
+static void set_ready(struct flat_session *s, bool ready)
+{
+	struct flat_offload *o = s->offload;
+	if (s->ready == ready)
+		return;
+	s->ready = ready;
+	if (ready)
+		TAILQ_INSERT_TAIL(&o->ready, s, ready_link);
+	else
+		TAILQ_REMOVE(&o->ready, s, ready_link);
+}
 
 static void on_control(struct flat_source *source, int result)
 {
 	struct flat_session *s = FLAT_CONTAINER_OF(source, struct flat_session, control);
 	(void)result;
-	for (int i = 0;; i++) {
-		struct flat_msg msg;
-		int fds[FLAT_MSG_FDS_MAX];
-		size_t n;
-		int err = flat_msg_recv(s->control.fd, &msg, fds, &n, MSG_DONTWAIT);
-		if (err == -EAGAIN)
-			return;
-		if (err == -EINTR)
+	if (!s->ready && serve(s))
+		set_ready(s, true);
+}
+
+bool flat_sessions_turn(struct flat_offload *o)
+{
+	struct flat_session *last = TAILQ_LAST(&o->ready, flat_sessions);
+	struct flat_session *s = NULL;
+	bool now = false;
+	while (s != last && (s = TAILQ_FIRST(&o->ready)) != NULL) {
+		set_ready(s, false);
+		if (!serve(s))
 			continue;
-		if (err != 0) {
-			flat_session_close(s, err == -EPROTO ? "rule 15: malformed message" : NULL);
-			return;
-		}
-		if (!handle(s, &msg, fds, n))
-			return;
-		if (i >= QUANTUM && i % QUANTUM == 0)
-			(void)flat_forward_turn(s->offload);
+		set_ready(s, true);
+		now |= flat_bucket_wait_us(&s->bucket) == 0;
 	}
+	return now;
+}
+
+int flat_sessions_wait_ms(const struct flat_offload *o)
+{
+	const struct flat_session *s;
+	/* Throttled: a token comes within a millisecond. */
+	if (!TAILQ_EMPTY(&o->ready))
+		return 1;
+	TAILQ_FOREACH(s, &o->sessions, link)
+	{
+		if (!s->greeted)
+			return FLAT_HELLO_TIMEOUT_MS / 4;
+	}
+	return -1;
 }
 
 void flat_session_open(struct flat_offload *o, int fd)
 {
-	struct flat_session *s = calloc(1, sizeof(*s));
+	struct flat_session *s = o->n_sessions < FLAT_SESSIONS_MAX ? calloc(1, sizeof(*s)) : NULL;
 	if (!s) {
+		flat_warn("a process was turned away: rule 15: %u sessions are open",
+			  o->n_sessions);
 		close(fd);
 		return;
 	}
@@ -221,38 +272,56 @@ void flat_session_open(struct flat_offload *o, int fd)
 	s->id = ++o->next_id;
 	s->joined_ms = flat_now_us() / 1000;
 	s->control.fd = fd;
+	flat_bucket_init(&s->bucket, FLAT_SESSION_MSGS_PER_S, FLAT_SESSION_MSGS_BURST,
+			 flat_now_us());
 	TAILQ_INSERT_TAIL(&o->sessions, s, link);
+	o->n_sessions++;
+	o->stats.sessions++;
 	if (flat_loop_poll(&o->loop, &s->control, fd, POLLIN | POLLRDHUP, on_control) != 0)
 		flat_session_close(s, "out of memory");
+}
+
+static void session_free(struct flat_session *s)
+{
+	if (s->pidfd >= 0)
+		close(s->pidfd);
+	TAILQ_REMOVE(&s->offload->ghosts, s, link);
+	free(s->exe);
+	free(s->cgroup);
+	free(s);
+}
+
+void flat_session_put(struct flat_session *s)
+{
+	if (s->closed && s->n_conns == 0 && s->n_listeners == 0)
+		session_free(s);
 }
 
 void flat_session_close(struct flat_session *s, const char *why)
 {
 	struct flat_offload *o = s->offload;
-	struct flat_listener *l;
-	struct flat_listener *next;
 	struct flat_conn *c;
-	if (why)
+	struct flat_conn *next;
+	if (why) {
 		flat_warn("session of pid %d (%s) ended: %s", (int)s->pid, s->exe ? s->exe : "?",
 			  why);
-	for (l = TAILQ_FIRST(&o->listeners); l; l = next) {
-		next = TAILQ_NEXT(l, link);
-		/* A listener lives as long as somebody holds its anchor: forked workers, say. */
-		if (l->session == s)
-			l->session = NULL;
+		o->stats.sessions_ended++;
 	}
-	TAILQ_FOREACH(c, &o->conns, link)
-	{
-		if (c->client == s)
-			c->client = NULL;
-	}
-	flat_lanes_orphan(o, s, NULL);
+	set_ready(s, false);
 	flat_loop_del(&o->loop, &s->control);
 	close(s->control.fd);
-	if (s->pidfd >= 0)
-		close(s->pidfd);
 	TAILQ_REMOVE(&o->sessions, s, link);
-	free(s->exe);
-	free(s->cgroup);
-	free(s);
+	TAILQ_INSERT_TAIL(&o->ghosts, s, link);
+	o->n_sessions--;
+	/* Kept from being freed by the last of these. */
+	s->n_conns++;
+	s->closed = true;
+	for (c = TAILQ_FIRST(&o->half_open); c; c = next) {
+		next = TAILQ_NEXT(c, half_link);
+		if (c->client == s)
+			flat_conn_destroy(c);
+	}
+	flat_lanes_orphan(o, s, NULL);
+	s->n_conns--;
+	flat_session_put(s);
 }

@@ -1,0 +1,24 @@
+/* The admin socket's answers. Text for people, or one JSON object. Control thread. */
+#ifndef FLAT_OFFLOAD_ADMIN_H
+#define FLAT_OFFLOAD_ADMIN_H
+
+#include "base/strbuf.h"
+#include "offload/offload.h"
+
+/** `ls`: services, sessions, listeners, connections; as JSON also refusals and all counts. */
+void flat_admin_ls(struct flat_offload *o, bool json, struct flat_strbuf *out);
+/** `top`: connections and bytes by service and path since the start. */
+void flat_admin_top(struct flat_offload *o, bool json, struct flat_strbuf *out);
+/** `why SRC DST`: what would be decided. Changes nothing. */
+void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, bool json,
+		    struct flat_strbuf *out);
+/**
+ * `socket PID INODE`, for flatctl: a line "found PATH" and one that explains; or a line "unknown session" or "unknown
+ * stranger", and the process's last refusal, if it had one.
+ */
+void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, struct flat_strbuf *out);
+
+/** "kernel", "direct", "forwarded". */
+const char *flat_conn_path_name(enum flat_conn_path path);
+
+#endif

@@ -1,0 +1,260 @@
+/* How a connection begins: asked for by a session, or come from a plain client; with a mesh server, or another. */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/sys.h"
+#include "offload/offload.h"
+
+#define EPHEMERAL_FIRST 32768
+
+static void name_client(struct flat_conn *c, const struct flat_addr *bound)
+{
+	struct flat_offload *o = c->offload;
+	c->from = *bound;
+	if (c->from.family == 0) {
+		c->from.family = c->to.family;
+		/* A client on this host is seen under the loopback address, as with the kernel. */
+		if (c->from.family == AF_INET6)
+			c->from.ip[15] = 1;
+		else
+			memcpy(c->from.ip, (const uint8_t[]){127, 0, 0, 1}, 4);
+	}
+	if (c->from.port == 0) {
+		if (++o->next_port < EPHEMERAL_FIRST)
+			o->next_port = EPHEMERAL_FIRST;
+		c->from.port = o->next_port;
+	}
+}
+
+static int take_slot(struct flat_conn *c, int i, struct flat_session *s, struct flat_listener *l)
+{
+	struct flat_lane_link *lane;
+	int err = flat_lane_get(c->offload, s, l, &lane);
+	if (err == 0)
+		flat_slot_take(&c->end[i], lane);
+	return err;
+}
+
+/* The memory that joins the parties, but for a server outside the mesh. */
+static int bind_memory(struct flat_conn *c)
+{
+	struct flat_session *s = c->client;
+	struct flat_listener *l = c->listener;
+	if (c->path == FLAT_CONN_DIRECT) {
+		int err = take_slot(c, FLAT_SIDE_CLIENT, s, l);
+		c->end[1].lane = c->end[0].lane;
+		c->end[1].slot = c->end[0].slot;
+		return err;
+	}
+	c->pipe = calloc(1, sizeof(*c->pipe));
+	int err = c->pipe ? 0 : -ENOMEM;
+	if (err == 0 && s)
+		err = take_slot(c, FLAT_SIDE_CLIENT, s, NULL);
+	if (err == 0 && l)
+		err = take_slot(c, FLAT_SIDE_SERVER, NULL, l);
+	return err;
+}
+
+static void set_nodelay(int fd)
+{
+	int one = 1;
+	(void)flat_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+}
+
+/* --- a server outside the mesh --- */
+
+static void on_upstream(struct flat_source *source, int result)
+{
+	struct flat_end *e = FLAT_CONTAINER_OF(source, struct flat_end, anchor);
+	char text[FLAT_ADDR_STRLEN];
+	char reason[200];
+	if (result == 0) {
+		flat_conn_open(e->conn);
+		return;
+	}
+	snprintf(reason, sizeof(reason), "flatd could not connect to %s: %s",
+		 flat_addr_str(&e->conn->target, text), strerror(-result));
+	flat_conn_fail(e->conn, -result, FLAT_REFUSED_UNREACHABLE, reason);
+}
+
+static int connect_upstream(struct flat_conn *c)
+{
+	struct flat_end *e = &c->end[FLAT_SIDE_SERVER];
+	socklen_t len = flat_addr_to_sockaddr(&c->target, &c->upstream);
+	int fd = flat_sys_socket(c->target.family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+	if (fd < 0)
+		return fd;
+	set_nodelay(fd);
+	e->is_tcp = true;
+	e->anchor.fd = fd;
+	snprintf(c->server_name, sizeof(c->server_name), "outside the mesh");
+	return flat_loop_connect(&c->offload->loop, &e->anchor, fd,
+				 (const struct sockaddr *)&c->upstream, len, on_upstream);
+}
+
+/* Goes for the server's end. The connection may be open when it returns, or gone. */
+static void proceed(struct flat_conn *c)
+{
+	char reason[200];
+	int err = bind_memory(c);
+	if (err == 0 && !c->listener)
+		err = connect_upstream(c);
+	else if (err == 0)
+		err = flat_listener_offer(c->listener, c);
+	if (err != 0) {
+		snprintf(reason, sizeof(reason), "%s: %s",
+			 err == -ENOBUFS ? "rule 15: its memory limit is reached"
+					 : "flatd could not bind memory",
+			 strerror(-err));
+		flat_conn_fail(
+		    c, -err, err == -ENOBUFS ? FLAT_REFUSED_LIMIT : FLAT_REFUSED_RESOURCES, reason);
+	} else if (c->listener && !c->pending) {
+		flat_conn_open(c);
+	} else {
+		flat_conn_wait(c);
+	}
+}
+
+/* --- sessions --- */
+
+static void check_limits(const struct flat_session *s, struct flat_decision *d)
+{
+	uint32_t max = s->workload && s->workload->limit_connections
+			   ? s->workload->limit_connections
+			   : FLAT_SESSION_CONNS_MAX;
+	const char *what = s->n_conns >= max ? "connection limit"
+			   : s->n_half_open >= FLAT_SESSION_HALF_OPEN_MAX
+			       ? "limit of connections being made"
+			       : NULL;
+	if (!what || d->status != 0 || d->path == FLAT_CONN_KERNEL)
+		return;
+	d->status = -EAGAIN;
+	d->kind = FLAT_REFUSED_LIMIT;
+	snprintf(d->reason, sizeof(d->reason), "rule 15: the process has reached its %s", what);
+}
+
+/* Refused, or the kernel's business. */
+static void reply_decided(struct flat_session *s, const struct flat_msg *msg,
+			  const struct flat_decision *d)
+{
+	struct flat_msg reply;
+	flat_msg_init(&reply, FLAT_MSG_CONNECT, msg->seq);
+	reply.status = d->status;
+	reply.body.conn.path = (uint32_t)d->path;
+	reply.body.conn.peer = d->target;
+	snprintf(reply.reason, sizeof(reply.reason), "%.*s", (int)sizeof(reply.reason) - 1,
+		 d->reason);
+	flat_session_reply(s, &reply, NULL, 0);
+}
+
+static void count_kernel(struct flat_offload *o, const struct flat_session *s,
+			 const struct flat_addr *to, const struct flat_decision *d)
+{
+	char text[FLAT_ADDR_STRLEN];
+	struct flat_series_key key = {
+	    .source = s->workload,
+	    .service = d->service,
+	    .address = flat_addr_str(to, text),
+	    .path = FLAT_CONN_KERNEL,
+	    .source_in_mesh = true,
+	};
+	struct flat_series *series = flat_series_get(&o->series, &key);
+	if (series)
+		series->opened++;
+	o->stats.opened[FLAT_CONN_KERNEL]++;
+}
+
+static void begin(struct flat_session *s, const struct flat_msg *msg, struct flat_decision *d)
+{
+	int pair[2];
+	struct flat_conn *c = flat_conn_new(s->offload, s, d);
+	d->status = c ? flat_sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) : -ENOMEM;
+	if (d->status != 0) {
+		snprintf(d->reason, sizeof(d->reason), "flatd has no memory or descriptors left");
+		if (c)
+			flat_conn_destroy(c);
+		reply_decided(s, msg, d);
+		return;
+	}
+	c->reply_seq = msg->seq;
+	c->reply_due = true;
+	c->client_near = pair[0];
+	c->end[0].inode = flat_inode(pair[0]);
+	c->end[0].anchor.fd = pair[1];
+	name_client(c, &msg->body.connect.from);
+	proceed(c);
+}
+
+void flat_conn_request(struct flat_session *s, const struct flat_msg *msg)
+{
+	struct flat_offload *o = s->offload;
+	const struct flat_msg_connect *m = &msg->body.connect;
+	struct flat_question q = {.session = s, .from = m->from, .to = m->to};
+	struct flat_decision d;
+	char name[96];
+	flat_admit(o, &q, &d);
+	check_limits(s, &d);
+	if (d.status != 0)
+		flat_refuse(o, s->pid, flat_session_name(s, name), &m->to, d.kind, d.reason);
+	else if (d.path == FLAT_CONN_KERNEL)
+		count_kernel(o, s, &m->to, &d);
+	if (d.status != 0 || d.path == FLAT_CONN_KERNEL)
+		reply_decided(s, msg, &d);
+	else
+		begin(s, msg, &d);
+}
+
+/* --- plain clients --- */
+
+static void refuse_plain(struct flat_offload *o, int fd, const struct flat_addr *to,
+			 const struct flat_decision *d)
+{
+	struct linger hard = {.l_onoff = 1};
+	flat_refuse(o, 0, "plain client", to, d->kind, d->reason);
+	(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	close(fd);
+}
+
+void flat_conn_plain(struct flat_listener *l, int fd)
+{
+	struct flat_offload *o = l->offload;
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct flat_question q = {.to = l->addr, .pinned = l};
+	struct flat_decision d;
+	memset(&ss, 0, sizeof(ss));
+	if (FLAT_SYS3(SYS_getpeername, fd, &ss, &len) == 0)
+		(void)!flat_addr_from_sockaddr(&q.from, (struct sockaddr *)&ss, len);
+	len = sizeof(ss);
+	if (flat_sys_getsockname(fd, (struct sockaddr *)&ss, &len) == 0)
+		(void)!flat_addr_from_sockaddr(&q.to, (struct sockaddr *)&ss, len);
+	flat_admit(o, &q, &d);
+	if (d.status == 0 && l->n_pending >= FLAT_SESSION_HALF_OPEN_MAX) {
+		d.status = -EAGAIN;
+		d.kind = FLAT_REFUSED_LIMIT;
+		snprintf(d.reason, sizeof(d.reason), "rule 15: too many wait for this listener");
+	}
+	if (d.status != 0) {
+		refuse_plain(o, fd, &q.to, &d);
+		return;
+	}
+	d.path = FLAT_CONN_FORWARDED;
+	struct flat_conn *c = flat_conn_new(o, NULL, &d);
+	if (!c) {
+		close(fd);
+		return;
+	}
+	set_nodelay(fd);
+	c->from = q.from;
+	c->target = q.to;
+	c->end[0].is_tcp = true;
+	c->end[0].anchor.fd = fd;
+	proceed(c);
+}

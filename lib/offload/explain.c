@@ -1,0 +1,174 @@
+/* Why a connection goes as it goes: `flatctl why`. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "offload/admin.h"
+
+/* "demo/shop", "shop.demo", "shop". */
+static const struct flat_workload *workload_named(const struct flat_offload *o, const char *text)
+{
+	char buf[256];
+	snprintf(buf, sizeof(buf), "%s", text);
+	char *slash = strchr(buf, '/');
+	if (slash) {
+		*slash = 0;
+		return flat_mesh_workload_by_name(o->mesh, buf, slash + 1);
+	}
+	char *dot = strchr(buf, '.');
+	if (dot)
+		*dot = 0;
+	return flat_mesh_workload_by_name(o->mesh, dot ? dot + 1 : NULL, buf);
+}
+
+static int address_named(const struct flat_offload *o, const char *text, const char *namespace,
+			 struct flat_addr *addr)
+{
+	char buf[300];
+	char *end;
+	struct flat_ip ip;
+	snprintf(buf, sizeof(buf), "%s", text);
+	char *colon = strrchr(buf, ':');
+	if (!colon)
+		return -EINVAL;
+	*colon = 0;
+	unsigned long port = strtoul(colon + 1, &end, 10);
+	if (end == colon + 1 || *end || port == 0 || port > 65535)
+		return -EINVAL;
+	char *host = buf;
+	if (host[0] == '[' && colon > buf + 1 && colon[-1] == ']') {
+		colon[-1] = 0;
+		host++;
+	}
+	const struct flat_service *sv = flat_mesh_service_by_host(o->mesh, host, namespace);
+	if (sv ? flat_service_resolve(sv, &ip) != 0 : flat_ip_parse(host, &ip) != 0)
+		return -ENOENT;
+	*addr = flat_ip_addr(&ip, (uint16_t)port);
+	return 0;
+}
+
+static void put_answer(struct flat_strbuf *out, bool json, bool allowed, const char *path,
+		       const struct flat_decision *d, const char *reason)
+{
+	struct flat_json j;
+	char text[FLAT_ADDR_STRLEN];
+	if (!json) {
+		flat_strbuf_printf(out, "%s%s%s\n%s\n", allowed ? "allowed" : "denied",
+				   *path ? ", path " : "", path, reason);
+		return;
+	}
+	flat_json_init(&j, out, false);
+	flat_json_object(&j, NULL);
+	flat_json_bool(&j, "allowed", allowed);
+	flat_json_string(&j, "path", path);
+	flat_json_bool(&j, "accelerated", strcmp(path, "direct") == 0);
+	if (d && d->service) {
+		flat_json_string(&j, "service", d->service->host);
+		flat_json_string(&j, "service_file", d->service->where.file);
+		flat_json_uint(&j, "service_line", d->service->where.line);
+	}
+	if (d && allowed)
+		flat_json_string(&j, "target", flat_addr_str(&d->target, text));
+	flat_json_string(&j, "reason", reason);
+	flat_json_object_end(&j);
+	flat_strbuf_putc(out, '\n');
+}
+
+/* Which rule allowed it: the reason's second half. */
+static void add_rule(struct flat_offload *o, const struct flat_question *q,
+		     const struct flat_decision *d, char *reason, size_t size)
+{
+	struct flat_authz_verdict v;
+	size_t len = strlen(reason);
+	if (!d->listener || len >= size)
+		return;
+	struct flat_authz_input in = {
+	    .source_principal =
+		q->session && q->session->workload ? q->session->workload->principal : NULL,
+	    .source_ip = flat_addr_ip(&q->from),
+	    .destination_ip = flat_addr_ip(&d->target),
+	    .destination_port = d->listener->addr.port,
+	    .destination = d->listener->session->workload,
+	};
+	flat_authz_check(o->mesh, &in, &v);
+	snprintf(reason + len, size - len, "; %s", v.text);
+}
+
+static const char *how(const struct flat_decision *d, bool plain)
+{
+	if (d->path == FLAT_CONN_DIRECT)
+		return "accelerated: both applications share one lane";
+	if (d->path == FLAT_CONN_KERNEL)
+		return "no mesh server listens there: the kernel carries it";
+	if (!d->listener)
+		return "through flatd, which connects to a server outside the mesh: the service "
+		       "asks "
+		       "for it";
+	return plain ? "through flatd: a plain client has no lane"
+		     : "through flatd: the service asks for it";
+}
+
+void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, bool json,
+		    struct flat_strbuf *out)
+{
+	struct flat_session as = {.offload = o};
+	struct flat_question q = {.from = {.family = AF_INET, .ip = {127, 0, 0, 1}}, .dry = true};
+	struct flat_decision d;
+	char reason[1400];
+	bool plain = strcmp(src, "plain") == 0;
+	as.workload = plain ? NULL : workload_named(o, src);
+	q.session = plain ? NULL : &as;
+	if (!plain && !as.workload) {
+		put_answer(out, json, false, "", NULL,
+			   "there is no such workload; give NAMESPACE/NAME as in the "
+			   "configuration, or `plain` for a client without libflat");
+		return;
+	}
+	if (address_named(o, dst, as.workload ? as.workload->namespace : NULL, &q.to) != 0) {
+		put_answer(out, json, false, "", NULL,
+			   "there is no such service or address; give HOST:PORT, see flatctl ls");
+		return;
+	}
+	flat_admit(o, &q, &d);
+	snprintf(reason, sizeof(reason), "%s", d.reason[0] ? d.reason : how(&d, plain));
+	if (d.status == 0)
+		add_rule(o, &q, &d, reason, sizeof(reason));
+	put_answer(out, json, d.status == 0, d.status == 0 ? flat_conn_path_name(d.path) : "", &d,
+		   reason);
+}
+
+void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, struct flat_strbuf *out)
+{
+	const struct flat_conn *c;
+	const struct flat_session *s;
+	char text[FLAT_ADDR_STRLEN];
+	TAILQ_FOREACH(c, &o->conns, link)
+	{
+		if (inode == 0 || (c->end[0].inode != inode && c->end[1].inode != inode))
+			continue;
+		flat_strbuf_printf(out, "found %s\n%s -> %s (%s), %s\n",
+				   flat_conn_path_name(c->path), c->client_name, c->server_name,
+				   c->service[0] ? c->service : flat_addr_str(&c->to, text),
+				   c->path == FLAT_CONN_DIRECT
+				       ? "accelerated: both applications share one lane"
+				       : "through flatd, in its private memory");
+		return;
+	}
+	TAILQ_FOREACH(s, &o->sessions, link)
+	{
+		if (s->pid == pid)
+			break;
+	}
+	flat_strbuf_printf(out, "unknown %s\n", s ? "session" : "stranger");
+	for (uint32_t i = 0; i < FLAT_REFUSALS_KEPT && i < o->n_refusals; i++) {
+		const struct flat_refusal *r =
+		    &o->refusals[(o->n_refusals - 1 - i) % FLAT_REFUSALS_KEPT];
+		if (r->pid != pid)
+			continue;
+		flat_strbuf_printf(out, "last refused %s: %s\n", flat_addr_str(&r->to, text),
+				   r->reason);
+		return;
+	}
+}

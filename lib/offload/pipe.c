@@ -1,0 +1,316 @@
+#include "offload/pipe.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/sys.h"
+
+/* A TCP read of this size or more makes the next one go straight into the ring. */
+#define BULKY_BYTES ((size_t)16 * 1024)
+
+void flat_pipe_lane(struct flat_pipe *p, int i, const struct flat_lane *lane, uint32_t slot, int fd)
+{
+	struct flat_pipe_end *e = &p->end[i];
+	e->pipe = p;
+	e->source.fd = fd;
+	e->lane = *lane;
+	e->slot = slot;
+	e->side = (enum flat_side)i;
+	/* The client's peer in its lane is the server side: us; and the other way round. */
+	flat_vq_init(&e->vq, &flat_vq_shm, lane, slot, (enum flat_side)(i ^ 1), fd, fd);
+}
+
+void flat_pipe_tcp(struct flat_pipe *p, int i, int fd)
+{
+	struct flat_pipe_end *e = &p->end[i];
+	e->pipe = p;
+	e->source.fd = fd;
+	e->is_tcp = true;
+}
+
+void flat_end_complete(const struct flat_lane *lane, uint32_t slot, enum flat_side side, int bell)
+{
+	struct flat_vq vq;
+	flat_vq_init(&vq, &flat_vq_shm, lane, slot, side, -1, bell);
+	struct flat_ring_ctl *in = vq.rx.ctl;
+	struct flat_ring_ctl *out = vq.tx.ctl;
+	uint32_t unread = atomic_load_explicit(&in->prod.tail, memory_order_acquire) -
+			  atomic_load_explicit(&in->cons.head, memory_order_acquire);
+	if (!(atomic_load_explicit(&out->prod.flags, memory_order_acquire) &
+	      (FLAT_PROD_FIN | FLAT_PROD_RST)))
+		flat_vq_end_tx(&vq, unread ? FLAT_PROD_RST : FLAT_PROD_FIN);
+	flat_vq_end_rx(&vq, FLAT_CONS_CLOSED);
+	/* Its sleepers may have armed nothing yet: one bell always. */
+	if (bell >= 0)
+		(void)flat_sys_send(bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static void count(struct flat_pipe_end *src, size_t n)
+{
+	/* relaxed: a count, with one writer */
+	atomic_store_explicit(&src->bytes,
+			      atomic_load_explicit(&src->bytes, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+/* Tells an end that no byte follows, or that its peer is gone. */
+static void end_write(struct flat_pipe_end *e, bool reset)
+{
+	if (e->fin_sent)
+		return;
+	e->fin_sent = true;
+	if (!e->is_tcp) {
+		flat_vq_end_tx(&e->vq, reset ? FLAT_PROD_RST : FLAT_PROD_FIN);
+		if (reset)
+			flat_vq_end_rx(&e->vq, FLAT_CONS_CLOSED);
+		return;
+	}
+	if (!reset) {
+		flat_sys_shutdown(e->source.fd, SHUT_WR);
+		return;
+	}
+	/* Closed by the control thread: with this, by a reset. */
+	struct linger hard = {.l_onoff = 1};
+	(void)flat_sys_setsockopt(e->source.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	e->gone = true;
+}
+
+/* `dst` takes nothing any more. As TCP: the sender learns by a reset. */
+static void broken(struct flat_pipe_end *src)
+{
+	src->reset = true;
+	end_write(src, true);
+}
+
+static bool takes_nothing(const struct flat_pipe_end *e)
+{
+	return e->gone || (!e->is_tcp && (flat_vq_peer_cons_flags(&e->vq) & FLAT_CONS_CLOSED) != 0);
+}
+
+/* What a source without bytes has to say. */
+static void look_at_end(struct flat_pipe_end *src, uint32_t flags)
+{
+	if (flags & FLAT_PROD_RST)
+		src->reset = true;
+	else if (flags & FLAT_PROD_FIN)
+		src->eof = true;
+}
+
+static void put(const struct iovec *iov, int n, const uint8_t *from)
+{
+	memcpy(iov[0].iov_base, from, iov[0].iov_len);
+	if (n == 2)
+		memcpy(iov[1].iov_base, from + iov[0].iov_len, iov[1].iov_len);
+}
+
+static size_t lane_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
+{
+	struct iovec iov[2];
+	int n_iov = 0;
+	/* Flags before bytes: after FIN no byte follows. */
+	uint32_t flags = flat_vq_peer_prod_flags(&src->vq);
+	ssize_t n = flat_ring_pending(&src->vq.rx);
+	if (n == 0) {
+		look_at_end(src, flags);
+		return 0;
+	}
+	if (n > 0 && takes_nothing(dst)) {
+		broken(src);
+		return 0;
+	}
+	ssize_t room =
+	    n < 0 ? 0
+		  : flat_ring_reserve(&dst->vq.tx, flat_min_size((size_t)n, FLAT_PIPE_CHUNK), iov,
+				      &n_iov);
+	dst->full = room == 0;
+	if (n > 0 && room == 0)
+		return 0;
+	if (room < 0) {
+		dst->reset = true;
+		broken(src);
+		return 0;
+	}
+	if (n > 0)
+		n = flat_ring_read(&src->vq.rx, scratch, (size_t)room, 1);
+	if (n <= 0) {
+		/* Positions that no honest producer makes. */
+		src->reset = true;
+		return 0;
+	}
+	if (n < room)
+		(void)!flat_ring_reserve(&dst->vq.tx, (size_t)n, iov, &n_iov);
+	put(iov, n_iov, scratch);
+	flat_ring_commit(&dst->vq.tx, (size_t)n);
+	flat_vq_notify_data(&dst->vq);
+	flat_vq_notify_room(&src->vq);
+	return (size_t)n;
+}
+
+static void consume(struct flat_ring_rx *rx, size_t len)
+{
+	struct iovec iov[2];
+	int n_iov;
+	while (len > 0) {
+		ssize_t n = flat_ring_peek(rx, iov, &n_iov);
+		if (n <= 0)
+			return;
+		flat_ring_consume(rx, flat_min_size((size_t)n, len));
+		len -= flat_min_size((size_t)n, len);
+	}
+}
+
+static size_t lane_to_tcp(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
+{
+	uint32_t flags = flat_vq_peer_prod_flags(&src->vq);
+	ssize_t n = flat_ring_read(&src->vq.rx, scratch, FLAT_PIPE_CHUNK, 0);
+	if (n < 0)
+		src->reset = true;
+	if (n == 0)
+		look_at_end(src, flags);
+	if (n <= 0)
+		return 0;
+	if (takes_nothing(dst)) {
+		broken(src);
+		return 0;
+	}
+	ssize_t sent =
+	    flat_sys_send(dst->source.fd, scratch, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	dst->full = sent < n;
+	if (sent == -EAGAIN || sent == -EINTR)
+		return 0;
+	if (sent < 0) {
+		broken(src);
+		return 0;
+	}
+	consume(&src->vq.rx, (size_t)sent);
+	flat_vq_notify_room(&src->vq);
+	return (size_t)sent;
+}
+
+/* Receives straight into the ring, where much is coming; else into scratch, so that the ring's choice fits. */
+static ssize_t receive(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch,
+		       size_t room)
+{
+	struct iovec iov[2];
+	int n_iov = 0;
+	ssize_t n;
+	if (src->bulky) {
+		ssize_t got = flat_ring_reserve(&dst->vq.tx, room, iov, &n_iov);
+		struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)n_iov};
+		if (got <= 0)
+			return got == 0 ? -EAGAIN : -EPIPE;
+		n = flat_sys_recvmsg(src->source.fd, &msg, MSG_DONTWAIT);
+	} else {
+		n = flat_sys_recv(src->source.fd, scratch, room, MSG_DONTWAIT);
+		if (n > 0 && flat_ring_reserve(&dst->vq.tx, (size_t)n, iov, &n_iov) != n)
+			return -EPIPE;
+		if (n > 0)
+			put(iov, n_iov, scratch);
+	}
+	if (n > 0)
+		flat_ring_commit(&dst->vq.tx, (size_t)n);
+	src->bulky = n >= (ssize_t)BULKY_BYTES;
+	return n;
+}
+
+static size_t tcp_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
+{
+	ssize_t room = flat_ring_space(&dst->vq.tx);
+	if (takes_nothing(dst))
+		room = (ssize_t)
+		    FLAT_PIPE_CHUNK; /* read on: bytes for nobody are answered by a reset */
+	dst->full = room == 0;
+	if (room == 0)
+		return 0;
+	ssize_t n = room < 0
+			? -EPIPE
+			: receive(src, dst, scratch, flat_min_size((size_t)room, FLAT_PIPE_CHUNK));
+	if (n == -EAGAIN || n == -EINTR)
+		return 0;
+	if (n == 0)
+		src->eof = true;
+	else if (n == -EPIPE || (n > 0 && takes_nothing(dst)))
+		broken(src);
+	else if (n < 0)
+		src->reset = true;
+	else
+		flat_vq_notify_data(&dst->vq);
+	return n > 0 ? (size_t)n : 0;
+}
+
+static size_t pump_one(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch,
+		       size_t max)
+{
+	size_t done = 0;
+	while (done < max && !src->eof && !src->reset) {
+		size_t n = src->is_tcp	 ? tcp_to_lane(src, dst, scratch)
+			   : dst->is_tcp ? lane_to_tcp(src, dst, scratch)
+					 : lane_to_lane(src, dst, scratch);
+		if (n == 0)
+			break;
+		count(src, n);
+		done += n;
+		/* Small messages: the next look finds nothing, and costs a system call where it is TCP. */
+		if (n < BULKY_BYTES)
+			break;
+	}
+	if ((src->eof || src->reset) && !dst->fin_sent) {
+		end_write(dst, src->reset);
+		done = done ? done : 1;
+	}
+	return done;
+}
+
+size_t flat_pipe_pump(struct flat_pipe *p, uint8_t *scratch, size_t max)
+{
+	size_t moved = pump_one(&p->end[0], &p->end[1], scratch, max);
+	moved += pump_one(&p->end[1], &p->end[0], scratch, max);
+	for (int i = 0; i < 2; i++) {
+		struct flat_pipe_end *e = &p->end[i];
+		const struct flat_pipe_end *other = &p->end[i ^ 1];
+		/* A socket of the kernel has no holder to hang up: done when both ways are. */
+		if (e->is_tcp && (e->reset || (e->fin_sent && (e->eof || other->gone))))
+			e->gone = true;
+	}
+	return moved;
+}
+
+void flat_pipe_event(struct flat_pipe_end *e, int events)
+{
+	if (e->is_tcp)
+		return;
+	if ((events & (POLLHUP | POLLRDHUP | POLLERR)) && !e->gone) {
+		e->gone = true;
+		/* In a forwarded lane we are our own neighbour: nobody needs a bell. */
+		flat_end_complete(&e->lane, e->slot, e->side, -1);
+	} else if (events & POLLIN) {
+		(void)!flat_vq_drain_anchor(&e->vq);
+	}
+}
+
+void flat_pipe_arm(struct flat_pipe *p)
+{
+	for (int i = 0; i < 2; i++) {
+		struct flat_pipe_end *e = &p->end[i];
+		if (e->is_tcp)
+			continue;
+		flat_vq_arm_rx(&e->vq, FLAT_ARM_BELL);
+		if (e->full)
+			flat_vq_arm_tx(&e->vq, FLAT_ARM_BELL);
+	}
+}
+
+void flat_pipe_disarm(struct flat_pipe *p)
+{
+	for (int i = 0; i < 2; i++) {
+		if (!p->end[i].is_tcp)
+			flat_vq_disarm_rx(&p->end[i].vq);
+	}
+}
+
+bool flat_pipe_over(const struct flat_pipe *p)
+{
+	return p->end[0].gone && p->end[1].gone;
+}
