@@ -91,6 +91,13 @@ FLAT_MUST_CHECK int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[
 /** The mapped lane of a message; lane_fd may be -1 if it is mapped already. fd stays the caller's. NULL: no. */
 const struct flat_lane *flat_session_lane(const struct flat_msg_conn *m, int lane_fd);
 
+/* --- socket.c --- */
+
+/** The anchor takes the place of the kernel's socket under its number, with what was set on that. Takes the anchor. */
+FLAT_MUST_CHECK int flat_sock_replace(int fd, int anchor, struct flat_sock *s);
+/** Writes an address as accept() and getsockname() do; v4 as mapped v6 for AF_INET6 sockets. */
+void flat_sock_name(const struct flat_addr *a, int domain, struct sockaddr *addr, socklen_t *len);
+
 /* --- stream.c --- */
 
 /** Events as poll() reports them for a stream (EPOLLIN ...), no system call. */

@@ -114,10 +114,34 @@ static void drop(void)
 	control_fd = -1;
 }
 
+/*
+ * Where the offload half listens: what the environment said when it was first asked, since programs write over
+ * their environment (nginx's workers have none); else the host's, else the user's.
+ */
+static int connect_any(void)
+{
+	static char from_env[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	static char of_user[sizeof(from_env)];
+	static bool asked;
+	if (!asked) {
+		const char *env = secure_getenv("FLAT_CONTROL");
+		const char *dir = secure_getenv("XDG_RUNTIME_DIR");
+		/* One that is too long is cut, and not found: never another one taken instead. */
+		if (env)
+			(void)snprintf(from_env, sizeof(from_env), "%s", env);
+		if (dir && strlen(dir) < sizeof(of_user) - 32)
+			(void)snprintf(of_user, sizeof(of_user), "%s/flat/control.sock", dir);
+		asked = true;
+	}
+	if (from_env[0])
+		return connect_to(from_env);
+	int fd = connect_to(FLAT_CONTROL_PATH);
+	return fd < 0 && of_user[0] ? connect_to(of_user) : fd;
+}
+
 /* Joined, or a negative errno. Under the lock. */
 static int join(bool patient)
 {
-	char path[108];
 	if (control_fd >= 0 && control_pid == flat_sys_getpid())
 		return 0;
 	/* A forked child has its parent's number: it says HELLO itself, as another process. */
@@ -132,18 +156,7 @@ static int join(bool patient)
 	control_pid = flat_sys_getpid();
 	if (getauxval(AT_SECURE))
 		return -EPERM;
-	const char *env = secure_getenv("FLAT_CONTROL");
-	int fd;
-	if (env) {
-		fd = connect_to(env);
-	} else {
-		fd = connect_to(FLAT_CONTROL_PATH);
-		const char *dir = fd < 0 ? secure_getenv("XDG_RUNTIME_DIR") : NULL;
-		if (dir && strlen(dir) < sizeof(path) - 32) {
-			(void)snprintf(path, sizeof(path), "%s/flat/control.sock", dir);
-			fd = connect_to(path);
-		}
-	}
+	int fd = connect_any();
 	if (fd < 0)
 		return fd;
 	control_fd = fd;

@@ -1,4 +1,4 @@
-/* How a socket becomes flat: socket, connect, listen, accept; names of it and its options. */
+/* How a socket becomes flat: socket, connect; its names and options. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -49,7 +49,7 @@ static int get_int(int fd, int level, int name)
 }
 
 /* The anchor takes the place of the kernel's socket under its number, with what was set on that. */
-static int replace(int fd, int anchor, struct flat_sock *s)
+int flat_sock_replace(int fd, int anchor, struct flat_sock *s)
 {
 	int fl = flat_sys_fcntl(fd, F_GETFL, 0);
 	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
@@ -116,7 +116,7 @@ static int become_stream(int fd, const struct flat_msg *msg, int fds[FLAT_MSG_FD
 		s->bell_fd = flat_fd_private(flat_sys_fcntl(anchor, F_DUPFD_CLOEXEC, 0));
 		s->vq.bell_fd = s->bell_fd;
 	}
-	err = replace(fd, anchor, s);
+	err = flat_sock_replace(fd, anchor, s);
 	return err;
 }
 
@@ -159,82 +159,7 @@ int flat_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	return (int)flat_result(err);
 }
 
-/* --- listeners --- */
-
-static int ask_listen(int tcp_fd, int backlog, int *anchor)
-{
-	struct flat_msg msg;
-	int fds[FLAT_MSG_FDS_MAX];
-	size_t n = 0;
-	flat_msg_init(&msg, FLAT_MSG_LISTEN, 0);
-	msg.fds = FLAT_FD_TCP;
-	msg.body.listen.backlog = (uint32_t)(backlog < 0 ? SOMAXCONN : backlog);
-	int err = flat_session_ask(&msg, tcp_fd, fds, &n);
-	if (err != 0)
-		return err;
-	*anchor = flat_msg_fd(&msg, fds, FLAT_FD_ANCHOR);
-	flat_msg_close_fds(fds, n);
-	return *anchor < 0 ? (msg.status < 0 ? msg.status : -EPROTO) : 0;
-}
-
-int flat_listen(int fd, int backlog)
-{
-	struct flat_sock *s = flat_fd_sock(fd);
-	int anchor;
-	if (s)
-		return (int)flat_result(s->kind == FLAT_FD_LISTENER ? 0 : -EINVAL);
-	long err = FLAT_SYS2(SYS_listen, fd, backlog);
-	if (err < 0 || flat_fd_kind(fd) != FLAT_FD_CANDIDATE || !flat_session_directory())
-		return (int)flat_result(err);
-	/* What the offload half does not take stays a listener of the kernel's. */
-	if (ask_listen(fd, backlog, &anchor) != 0)
-		return 0;
-	s = flat_sock_new(FLAT_FD_LISTENER);
-	if (!s) {
-		flat_sys_close(anchor);
-		return 0;
-	}
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
-	if (flat_sys_getsockname(fd, (struct sockaddr *)&ss, &len) == 0)
-		(void)!flat_addr_from_sockaddr(&s->local, (struct sockaddr *)&ss, len);
-	s->backlog = backlog;
-	s->tcp_fd = flat_fd_private(flat_sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
-	return (int)flat_result(replace(fd, anchor, s));
-}
-
-/* The offload half ended: registers with its successor. 0 when the descriptor is a listener again. */
-static int listen_again(int fd, struct flat_sock *s)
-{
-	int anchor;
-	int err = s->tcp_fd < 0 ? -EINVAL : ask_listen(s->tcp_fd, s->backlog, &anchor);
-	if (err != 0)
-		return err;
-	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
-	if (atomic_load(&s->nonblock))
-		(void)flat_sys_fcntl(anchor, F_SETFL, O_NONBLOCK);
-	err = flat_sys_dup3(anchor, fd, cloexec ? O_CLOEXEC : 0);
-	flat_sys_close(anchor);
-	if (err >= 0)
-		flat_epoll_converted(fd);
-	return err < 0 ? err : 0;
-}
-
-static int wait_successor(int fd, struct flat_sock *s)
-{
-	struct timespec pause = {.tv_nsec = 100000000};
-	for (;;) {
-		if (listen_again(fd, s) == 0)
-			return 0;
-		if (atomic_load(&s->nonblock))
-			return -EAGAIN;
-		int err = (int)FLAT_SYS2(SYS_nanosleep, &pause, NULL);
-		if (err < 0)
-			return err;
-	}
-}
-
-static void name_out(const struct flat_addr *a, int domain, struct sockaddr *addr, socklen_t *len)
+void flat_sock_name(const struct flat_addr *a, int domain, struct sockaddr *addr, socklen_t *len)
 {
 	struct sockaddr_storage ss;
 	struct flat_addr shown = *a;
@@ -251,86 +176,6 @@ static void name_out(const struct flat_addr *a, int domain, struct sockaddr *add
 	*len = n;
 }
 
-static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock **out)
-{
-	struct flat_msg msg;
-	int fds[FLAT_MSG_FDS_MAX];
-	size_t n = 0;
-	int err;
-	for (;;) {
-		struct flat_wait w;
-		flat_wait_begin(&w);
-		do
-			err = flat_msg_recv(fd, &msg, fds, &n, MSG_DONTWAIT);
-		while (err == -EAGAIN && !atomic_load(&l->nonblock) && flat_wait_again(&w));
-		flat_wait_end(&w, err == 0);
-		if (err == -EAGAIN && !atomic_load(&l->nonblock))
-			err = flat_msg_recv(fd, &msg, fds, &n, 0);
-		if (err == -ENOTCONN)
-			err = wait_successor(fd, l);
-		else if (err != -EPROTO)
-			break;
-		if (err < 0)
-			return err;
-	}
-	if (err != 0)
-		return err;
-	int anchor = flat_msg_fd(&msg, fds, FLAT_FD_ANCHOR);
-	int bell = flat_msg_fd(&msg, fds, FLAT_FD_BELL);
-	int lane_fd = flat_msg_fd(&msg, fds, FLAT_FD_LANE);
-	const struct flat_lane *lane = flat_session_lane(&msg.body.conn, lane_fd);
-	flat_msg_close_fds(fds, n);
-	if (lane_fd >= 0)
-		flat_sys_close(lane_fd);
-	flat_fd_unbind(anchor);
-	struct flat_sock *s = lane ? flat_stream_new(&msg, lane, bell) : NULL;
-	if (!s) {
-		flat_sys_close(anchor);
-		return -ECONNABORTED;
-	}
-	if (s->bell_fd < 0) {
-		s->bell_fd = flat_fd_private(flat_sys_fcntl(anchor, F_DUPFD_CLOEXEC, 0));
-		s->vq.bell_fd = s->bell_fd;
-	}
-	s->domain = l->domain;
-	s->nodelay = l->nodelay;
-	s->keepalive = l->keepalive;
-	s->linger = l->linger;
-	s->sndtimeo = l->sndtimeo;
-	if (!(flags & SOCK_CLOEXEC))
-		(void)flat_sys_fcntl(anchor, F_SETFD, 0);
-	if (flags & SOCK_NONBLOCK) {
-		(void)flat_sys_fcntl(anchor, F_SETFL, O_NONBLOCK);
-		atomic_store(&s->nonblock, 1);
-	}
-	flat_fd_bind(anchor, s);
-	*out = s;
-	return anchor;
-}
-
-int flat_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
-{
-	struct flat_sock *l = flat_fd_sock(fd);
-	struct flat_sock *s = NULL;
-	if (!l) {
-		int got = (int)FLAT_SYS4(SYS_accept4, fd, addr, len, flags);
-		if (got >= 0)
-			flat_fd_unbind(got);
-		return (int)flat_result(got);
-	}
-	if (l->kind != FLAT_FD_LISTENER || (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)))
-		return (int)flat_result(-EINVAL);
-	int got = take_accept(fd, l, flags, &s);
-	if (got >= 0)
-		name_out(&s->peer, s->domain, addr, len);
-	return (int)flat_result(got);
-}
-
-int flat_accept(int fd, struct sockaddr *addr, socklen_t *len)
-{
-	return flat_accept4(fd, addr, len, 0);
-}
-
 /* --- names and options --- */
 
 int flat_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
@@ -338,7 +183,7 @@ int flat_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (!s)
 		return (int)flat_result(flat_sys_getsockname(fd, addr, len));
-	name_out(&s->local, s->domain, addr, len);
+	flat_sock_name(&s->local, s->domain, addr, len);
 	return 0;
 }
 
@@ -349,7 +194,7 @@ int flat_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 		return (int)flat_result(FLAT_SYS3(SYS_getpeername, fd, addr, len));
 	if (s->kind == FLAT_FD_LISTENER)
 		return (int)flat_result(-ENOTCONN);
-	name_out(&s->peer, s->domain, addr, len);
+	flat_sock_name(&s->peer, s->domain, addr, len);
 	return 0;
 }
 

@@ -431,8 +431,10 @@ int flat_shutdown(int fd, int how)
 	if (how < SHUT_RD || how > SHUT_RDWR)
 		return (int)flat_result(-EINVAL);
 	if (s->kind == FLAT_FD_LISTENER) {
-		if (how != SHUT_WR)
+		if (how != SHUT_WR && !atomic_exchange(&s->rd_shut, 1)) {
+			flat_sys_shutdown(s->tcp_fd, SHUT_RDWR);
 			flat_sys_shutdown(fd, SHUT_RDWR);
+		}
 		return 0;
 	}
 	if (atomic_load(&s->dead) || (flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST))

@@ -45,7 +45,8 @@ void flat_directory_unmap(struct flat_directory *dir)
 
 /* A table as looked at once: its head, checked against the private length. */
 struct view {
-	uint8_t *table; /* mapped read-only; not const, since C11 loads atomics through non-const only */
+	uint8_t *
+	    table; /* mapped read-only; not const, since C11 loads atomics through non-const only */
 	struct flat_directory_head head;
 	uint64_t epoch;
 };
@@ -71,8 +72,8 @@ static int view_begin(const struct flat_directory *dir, struct view *v)
 	v->epoch = atomic_load_explicit(&header->epoch, memory_order_acquire);
 	/* acquire: pairs with the release in flat_directory_publish() */
 	uint32_t current = atomic_load_explicit(&header->current, memory_order_acquire) & 1U;
-	v->table = (uint8_t *)(uintptr_t)header + sizeof(*header) +
-		   (size_t)current * dir->table_bytes;
+	v->table =
+	    (uint8_t *)(uintptr_t)header + sizeof(*header) + (size_t)current * dir->table_bytes;
 	flat_directory_load(&v->head, v->table, 0, sizeof(v->head));
 	return head_valid(&v->head, dir->table_bytes);
 }
@@ -149,7 +150,8 @@ static int load_text(const struct view *v, const struct flat_directory_name_entr
 {
 	uint32_t at = e->text - 1;
 	uint32_t len = e->text_len;
-	if (len >= FLAT_DIRECTORY_HOST_MAX || at >= v->head.text_len || len >= v->head.text_len - at)
+	if (len >= FLAT_DIRECTORY_HOST_MAX || at >= v->head.text_len ||
+	    len >= v->head.text_len - at)
 		return -ENOENT;
 	_Atomic uint8_t *text = flat_directory_text(v->table, v->head.text_offset) + at;
 	for (uint32_t i = 0; i < len; i++)
@@ -207,7 +209,7 @@ static int look_up_host(const struct view *v, const struct flat_addr *key,
 	for (uint32_t n = 0; n <= mask; n++, i = (i + 1) & mask) {
 		struct flat_directory_name_entry e;
 		uint32_t name = atomic_load_explicit(
-			flat_directory_host(v->table, v->head.host_offset, i), memory_order_relaxed);
+		    flat_directory_host(v->table, v->head.host_offset, i), memory_order_relaxed);
 		if (name == 0 || name > v->head.name_buckets)
 			break;
 		load_name(v, name - 1, &e);
