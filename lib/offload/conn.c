@@ -143,6 +143,8 @@ void flat_conn_destroy(struct flat_conn *c)
 		settle(c);
 	else
 		count_closed(c);
+	/* Shut by us, not let go by the application: it may still write there. */
+	bool taint = c->cut || (c->pipe && (c->pipe->end[0].broken || c->pipe->end[1].broken));
 	pipe_free(o, c->pipe);
 	for (int i = 0; i < 2; i++) {
 		struct flat_end *e = &c->end[i];
@@ -153,9 +155,9 @@ void flat_conn_destroy(struct flat_conn *c)
 	struct flat_lane_link *a = c->end[0].lane;
 	struct flat_lane_link *b = c->end[1].lane;
 	if (a)
-		flat_slot_give(o, a, c->end[0].slot, c->cut);
+		flat_slot_give(o, a, c->end[0].slot, taint);
 	if (b && (b != a || c->end[1].slot != c->end[0].slot))
-		flat_slot_give(o, b, c->end[1].slot, c->cut);
+		flat_slot_give(o, b, c->end[1].slot, taint);
 	if (c->client_near >= 0)
 		close(c->client_near);
 	TAILQ_REMOVE(&o->conns, c, link);
@@ -260,6 +262,7 @@ static void start_pipe(struct flat_conn *c)
 	}
 	const struct flat_session *s = c->client;
 	p->conn = c;
+	p->conn_id = c->id;
 	p->share_key = s ? s->id : 0;
 	p->weight = s && s->workload && s->workload->limit_weight ? s->workload->limit_weight : 1;
 	flat_worker_start(&c->offload->workers, p);

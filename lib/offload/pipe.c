@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "base/log.h"
 #include "base/sys.h"
 
 /* A TCP read of this size or more makes the next one go straight into the ring. */
@@ -77,6 +78,21 @@ static void end_write(struct flat_pipe_end *e, bool reset)
 	e->gone = true;
 }
 
+/* Words that no honest party writes (rule 6): nothing more goes to or comes from that application's end. */
+static void breach(struct flat_pipe_end *e)
+{
+	if (e->broken)
+		return;
+	e->broken = true;
+	e->reset = true;
+	flat_warn("connection %llu is closed: rule 6: positions of its %s that cannot be",
+		  (unsigned long long)e->pipe->conn_id,
+		  e->side == FLAT_SIDE_CLIENT ? "client" : "server");
+	end_write(e, true);
+	/* Its holders see a hang-up, and so do we: the end is over. */
+	flat_sys_shutdown(e->source.fd, SHUT_RDWR);
+}
+
 /* `dst` takes nothing any more. As TCP: the sender learns by a reset. */
 static void broken(struct flat_pipe_end *src)
 {
@@ -86,7 +102,8 @@ static void broken(struct flat_pipe_end *src)
 
 static bool takes_nothing(const struct flat_pipe_end *e)
 {
-	return e->gone || (!e->is_tcp && (flat_vq_peer_cons_flags(&e->vq) & FLAT_CONS_CLOSED) != 0);
+	return e->gone || e->broken ||
+	       (!e->is_tcp && (flat_vq_peer_cons_flags(&e->vq) & FLAT_CONS_CLOSED) != 0);
 }
 
 /* What a source without bytes has to say. */
@@ -128,15 +145,14 @@ static size_t lane_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst,
 	if (n > 0 && room == 0)
 		return 0;
 	if (room < 0) {
-		dst->reset = true;
+		breach(dst);
 		broken(src);
 		return 0;
 	}
 	if (n > 0)
 		n = flat_ring_read(&src->vq.rx, scratch, (size_t)room, 1);
 	if (n <= 0) {
-		/* Positions that no honest producer makes. */
-		src->reset = true;
+		breach(src);
 		return 0;
 	}
 	if (n < room)
@@ -166,7 +182,7 @@ static size_t lane_to_tcp(struct flat_pipe_end *src, struct flat_pipe_end *dst, 
 	uint32_t flags = flat_vq_peer_prod_flags(&src->vq);
 	ssize_t n = flat_ring_read(&src->vq.rx, scratch, FLAT_PIPE_CHUNK, 0);
 	if (n < 0)
-		src->reset = true;
+		breach(src);
 	if (n == 0)
 		look_at_end(src, flags);
 	if (n <= 0)
@@ -199,6 +215,8 @@ static ssize_t receive(struct flat_pipe_end *src, struct flat_pipe_end *dst, uin
 	if (src->bulky) {
 		ssize_t got = flat_ring_reserve(&dst->vq.tx, room, iov, &n_iov);
 		struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)n_iov};
+		if (got < 0)
+			breach(dst);
 		if (got <= 0)
 			return got == 0 ? -EAGAIN : -EPIPE;
 		n = flat_sys_recvmsg(src->source.fd, &msg, MSG_DONTWAIT);
@@ -218,6 +236,8 @@ static ssize_t receive(struct flat_pipe_end *src, struct flat_pipe_end *dst, uin
 static size_t tcp_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
 {
 	ssize_t room = flat_ring_space(&dst->vq.tx);
+	if (room < 0)
+		breach(dst);
 	if (takes_nothing(dst))
 		room = (ssize_t)
 		    FLAT_PIPE_CHUNK; /* read on: bytes for nobody are answered by a reset */

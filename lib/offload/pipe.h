@@ -34,6 +34,7 @@ struct flat_pipe_end {
 	bool gone;		/* hung up, its words completed; TCP: nothing more to do with it */
 	bool eof;		/* its FIN was read */
 	bool reset;		/* its RST, or it broke the rules */
+	bool broken;		/* it broke the rules: its anchor was shut, its slot is burnt */
 	bool fin_sent;		/* it was told FIN or RST */
 	bool full;		/* it had no room for what the other end has */
 	bool bulky;		/* TCP: the last read was large */
@@ -48,6 +49,7 @@ struct flat_pipe {
 	struct flat_share *share;
 	struct flat_conn *conn; /* whose it is; the worker does not look into it */
 	bool local;		/* the worker is the control thread */
+	uint64_t conn_id;	/* for the log */
 	uint64_t share_key;	/* whose turns it uses: the session's id; 0: plain clients */
 	uint32_t weight;	/* of that session, 1 to 1000 */
 	int64_t last_us;	/* hot: when it last moved bytes */
