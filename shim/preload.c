@@ -53,7 +53,7 @@ EXPORT int listen(int fd, int backlog)
 EXPORT int bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	REAL(int, bind, int, const struct sockaddr *, socklen_t);
-	return stream(fd) ? flat_bind(fd, addr, len) : real(fd, addr, len);
+	return mine(fd) ? flat_bind(fd, addr, len) : real(fd, addr, len);
 }
 
 EXPORT int connect(int fd, const struct sockaddr *addr, socklen_t len)

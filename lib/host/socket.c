@@ -25,11 +25,31 @@ int flat_socket(int domain, int type, int protocol)
 	return fd;
 }
 
+/* A listener that was closed is held by the offload half until it hears of it. It answers in order: true, once it has. */
+#define BIND_TRIES 4
+static bool offload_caught_up(void)
+{
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	flat_msg_init(&msg, FLAT_MSG_WHY, 0);
+	if (flat_session_ask(&msg, -1, fds, &n) != 0)
+		return false;
+	flat_msg_close_fds(fds, n);
+	return true;
+}
+
 int flat_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	if (flat_fd_sock(fd))
 		return (int)flat_result(-EINVAL);
-	return (int)flat_result(FLAT_SYS3(SYS_bind, fd, addr, len));
+	long err = FLAT_SYS3(SYS_bind, fd, addr, len);
+	for (int i = 0; err == -EADDRINUSE && i < BIND_TRIES && flat_session_known(); i++) {
+		if (!offload_caught_up())
+			break;
+		err = FLAT_SYS3(SYS_bind, fd, addr, len);
+	}
+	return (int)flat_result(err);
 }
 
 static void copy_option(int from, int to, int name)
