@@ -85,7 +85,7 @@ void flat_bell_trim(struct flat_sock *s, int fd)
 {
 	char sink[FLAT_BELLS_MAX * 4];
 	int there = 0;
-	uint32_t rung = atomic_load_explicit(&s->vq.rx.ctl->prod.bells, memory_order_relaxed);
+	uint32_t rung = flat_vq_bells_rung(&s->vq);
 	if (flat_likely(rung - s->vq.rx.bells_off < FLAT_BELLS_MAX))
 		return;
 	flat_lock(&s->bell_lock);

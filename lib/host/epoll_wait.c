@@ -188,8 +188,7 @@ static bool any_ready(struct flat_epoll *e, int depth)
 	bool ready = false;
 	flat_lock(&e->lock);
 	for (uint32_t i = 0; i < e->n_lanes && !ready; i++)
-		ready = (atomic_load_explicit(&e->lanes[i]->mine->ready, memory_order_seq_cst) &
-			 e->lanes[i]->mask) != 0;
+		ready = flat_lane_any_ready(e->lanes[i]->mine, e->lanes[i]->mask);
 	TAILQ_FOREACH(m, &e->active, link)
 	{
 		if (!ready && m->inner && depth < FLAT_EPOLL_NESTS_MAX)
@@ -207,8 +206,7 @@ static void raise_one(struct flat_epoll *e)
 		if (l->up)
 			continue;
 		l->up = true;
-		/* seq_cst: pairs with the notifier's, who sets the bit before it looks here */
-		atomic_fetch_add_explicit(&l->mine->sleepers, 1, memory_order_seq_cst);
+		flat_lane_sleepers_raise(l->mine);
 	}
 }
 
@@ -237,8 +235,7 @@ void flat_epoll_end_sleep(struct flat_ep_raised *r)
 		for (uint32_t i = 0; last && i < e->n_lanes; i++) {
 			struct flat_ep_lane *l = e->lanes[i];
 			if (l->up)
-				atomic_fetch_sub_explicit(&l->mine->sleepers, 1,
-							  memory_order_relaxed);
+				flat_lane_sleepers_lower(l->mine);
 			l->up = false;
 		}
 		flat_unlock(&e->lock);

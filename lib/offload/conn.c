@@ -177,8 +177,8 @@ static void on_direct(struct flat_source *source, int events)
 	int i = e == &c->end[1];
 	if ((events & (POLLHUP | POLLRDHUP | POLLERR)) && !e->gone) {
 		e->gone = true;
-		flat_end_complete(&e->lane->lane, e->slot, (enum flat_side)i,
-				  c->end[i ^ 1].anchor.fd);
+		flat_vq_complete(&e->lane->lane, e->slot, (enum flat_side)i,
+				 c->end[i ^ 1].anchor.fd);
 	}
 	if (c->end[0].gone && c->end[1].gone) {
 		flat_conn_destroy(c);
@@ -364,11 +364,8 @@ void flat_conn_cut(struct flat_conn *c, int err, const char *reason)
 	for (int i = 0; i < 2; i++) {
 		struct flat_end *e = &c->end[i];
 		struct linger hard = {.l_onoff = 1};
-		struct flat_slot *slot = e->lane ? flat_lane_slot(&e->lane->lane, e->slot) : NULL;
-		for (int d = 0; slot && d < 2; d++)
-			atomic_fetch_or_explicit(&slot->ring[d].prod.flags,
-						 FLAT_PROD_RST | FLAT_PROD_ERROR,
-						 memory_order_release);
+		if (e->lane)
+			flat_lane_slot_cut(&e->lane->lane, e->slot);
 		if (e->is_tcp)
 			(void)flat_sys_setsockopt(e->anchor.fd, SOL_SOCKET, SO_LINGER, &hard,
 						  sizeof(hard));

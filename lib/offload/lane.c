@@ -119,18 +119,11 @@ int flat_lane_get(struct flat_offload *o, struct flat_session *s, struct flat_li
 	return 0;
 }
 
-/* Bytes that only the client can have written or taken in this slot: then it has mapped the lane. */
-static bool client_wrote(const struct flat_lane_link *lane, uint32_t slot)
-{
-	const struct flat_slot *s = flat_lane_slot(&lane->lane, slot);
-	return atomic_load_explicit(&s->ring[FLAT_SIDE_CLIENT].prod.tail, memory_order_relaxed) ||
-	       atomic_load_explicit(&s->ring[FLAT_SIDE_SERVER].cons.head, memory_order_relaxed);
-}
-
 bool flat_lane_client_maps(struct flat_lane_link *lane)
 {
 	for (uint64_t used = lane->used; used && !lane->client_maps; used &= used - 1)
-		lane->client_maps = client_wrote(lane, (uint32_t)__builtin_ctzll(used));
+		lane->client_maps = flat_lane_slot_touched(
+		    &lane->lane, (uint32_t)__builtin_ctzll(used), FLAT_SIDE_CLIENT);
 	if (lane->client_maps && !lane->listener && !lane->orphan && !lane->sealed) {
 		int err = flat_lane_seal(lane->fd);
 		lane->sealed = true;

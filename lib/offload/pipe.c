@@ -31,23 +31,6 @@ void flat_pipe_tcp(struct flat_pipe *p, int i, int fd)
 	e->is_tcp = true;
 }
 
-void flat_end_complete(const struct flat_lane *lane, uint32_t slot, enum flat_side side, int bell)
-{
-	struct flat_vq vq;
-	flat_vq_init(&vq, &flat_vq_shm, lane, slot, side, -1, bell);
-	struct flat_ring_ctl *in = vq.rx.ctl;
-	struct flat_ring_ctl *out = vq.tx.ctl;
-	uint32_t unread = atomic_load_explicit(&in->prod.tail, memory_order_acquire) -
-			  atomic_load_explicit(&in->cons.head, memory_order_acquire);
-	if (!(atomic_load_explicit(&out->prod.flags, memory_order_acquire) &
-	      (FLAT_PROD_FIN | FLAT_PROD_RST)))
-		flat_vq_end_tx(&vq, unread ? FLAT_PROD_RST : FLAT_PROD_FIN);
-	flat_vq_end_rx(&vq, FLAT_CONS_CLOSED);
-	/* Its sleepers may have armed nothing yet: one bell always. */
-	if (bell >= 0)
-		(void)flat_sys_send(bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
 static void count(struct flat_pipe_end *src, size_t n)
 {
 	/* relaxed: a count, with one writer */
@@ -304,7 +287,7 @@ void flat_pipe_event(struct flat_pipe_end *e, int events)
 	if ((events & (POLLHUP | POLLRDHUP | POLLERR)) && !e->gone) {
 		e->gone = true;
 		/* In a forwarded lane we are our own neighbour: nobody needs a bell. */
-		flat_end_complete(&e->lane, e->slot, e->side, -1);
+		flat_vq_complete(&e->lane, e->slot, e->side, -1);
 	} else if (events & POLLIN) {
 		(void)!flat_vq_drain_anchor(&e->vq);
 	}

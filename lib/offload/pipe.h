@@ -81,10 +81,4 @@ void flat_pipe_disarm(struct flat_pipe *p);
 /** Both ends are over: nothing will move any more. */
 bool flat_pipe_over(const struct flat_pipe *p);
 
-/**
- * Every holder of the application's end is gone: completes its words (FIN, or RST if it left bytes unread; CLOSED).
- * `bell`: the peer application's to ring, or -1 when the peer is ourselves.
- */
-void flat_end_complete(const struct flat_lane *lane, uint32_t slot, enum flat_side side, int bell);
-
 #endif

@@ -141,6 +141,23 @@ void flat_lane_slot_reset(const struct flat_lane *lane, uint32_t slot)
 	atomic_thread_fence(memory_order_release);
 }
 
+void flat_lane_slot_cut(const struct flat_lane *lane, uint32_t slot)
+{
+	struct flat_slot *s = flat_lane_slot(lane, slot);
+	for (unsigned int d = 0; d < 2; d++)
+		/* release: pairs with flat_vq_peer_prod_flags() */
+		atomic_fetch_or_explicit(&s->ring[d].prod.flags, FLAT_PROD_RST | FLAT_PROD_ERROR,
+					 memory_order_release);
+}
+
+int flat_lane_slot_touched(const struct flat_lane *lane, uint32_t slot, enum flat_side side)
+{
+	const struct flat_slot *s = flat_lane_slot(lane, slot);
+	unsigned int d = (unsigned int)side;
+	return atomic_load_explicit(&s->ring[d].prod.tail, memory_order_relaxed) ||
+	       atomic_load_explicit(&s->ring[d ^ 1U].cons.head, memory_order_relaxed);
+}
+
 uint64_t flat_lane_total(const struct flat_lane *lane, uint32_t slot, unsigned int direction)
 {
 	return atomic_load_explicit(&flat_lane_slot(lane, slot)->ring[direction].prod.total,

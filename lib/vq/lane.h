@@ -72,6 +72,15 @@ uint8_t *flat_lane_bulk(const struct flat_lane *lane, uint32_t slot, unsigned in
  */
 void flat_lane_slot_reset(const struct flat_lane *lane, uint32_t slot);
 
+/** Ends both directions with RST and ERROR: the offload half has cut the connection. Wakes nobody. */
+void flat_lane_slot_cut(const struct flat_lane *lane, uint32_t slot);
+
+/**
+ * Whether `side` has published or taken bytes since the reset, as its own words say: then somebody there has mapped the
+ * lane. 1 or 0.
+ */
+int flat_lane_slot_touched(const struct flat_lane *lane, uint32_t slot, enum flat_side side);
+
 /**
  * Bytes published in a direction since the slot was reset, as its producer says: for counters, never for a
  * decision. `slot` < slots, `direction` 0 or 1.

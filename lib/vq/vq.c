@@ -55,6 +55,23 @@ void flat_vq_end_rx(struct flat_vq *vq, uint32_t cons_flags)
 	flat_vq_notify_room(vq);
 }
 
+void flat_vq_complete(const struct flat_lane *lane, uint32_t slot, enum flat_side side, int bell)
+{
+	struct flat_vq vq;
+	flat_vq_init(&vq, &flat_vq_shm, lane, slot, side, -1, bell);
+	struct flat_ring_ctl *in = vq.rx.ctl;
+	struct flat_ring_ctl *out = vq.tx.ctl;
+	uint32_t unread = atomic_load_explicit(&in->prod.tail, memory_order_acquire) -
+			  atomic_load_explicit(&in->cons.head, memory_order_acquire);
+	if (!(atomic_load_explicit(&out->prod.flags, memory_order_acquire) &
+	      (FLAT_PROD_FIN | FLAT_PROD_RST)))
+		flat_vq_end_tx(&vq, unread ? FLAT_PROD_RST : FLAT_PROD_FIN);
+	flat_vq_end_rx(&vq, FLAT_CONS_CLOSED);
+	/* Its sleepers may have armed nothing yet: one bell always. */
+	if (bell >= 0)
+		(void)flat_sys_send(bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 int flat_vq_drain_anchor(struct flat_vq *vq)
 {
 	char sink[256];

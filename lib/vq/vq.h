@@ -145,6 +145,39 @@ FLAT_MUST_CHECK int flat_vq_take_bells(struct flat_vq *vq);
 /** The same without asking whether any was rung: after a poll said that the anchor is readable. */
 FLAT_MUST_CHECK int flat_vq_drain_anchor(struct flat_vq *vq);
 
+/** Bells that the peer says it rang at me, free-running: a hint, which costs no system call. */
+static inline uint32_t flat_vq_bells_rung(const struct flat_vq *vq)
+{
+	return atomic_load_explicit(&vq->rx.ctl->prod.bells, memory_order_relaxed);
+}
+
+/**
+ * Offload half: every holder of the application's end at `side` is gone. Completes its words: FIN, or RST if it left bytes
+ * unread, and CLOSED; tells the other side. `bell`: where to ring that one, or -1 when it is the offload half itself.
+ */
+void flat_vq_complete(const struct flat_lane *lane, uint32_t slot, enum flat_side side, int bell);
+
+/** Whether a ready bit in `mask` is up: the last look of a waiter that has raised its sleepers. */
+static inline int flat_lane_any_ready(struct flat_lane_side *mine, uint64_t mask)
+{
+	/* seq_cst: pairs with flat_vq_notify_slow(), which sets the bit before it looks at sleepers */
+	return (atomic_load_explicit(&mine->ready, memory_order_seq_cst) & mask) != 0;
+}
+
+/** One more waiter that no arm flag knows of. Before its last look (I6). */
+static inline void flat_lane_sleepers_raise(struct flat_lane_side *mine)
+{
+	/* seq_cst: pairs with flat_vq_notify_slow() */
+	atomic_fetch_add_explicit(&mine->sleepers, 1, memory_order_seq_cst);
+}
+
+/** One less: it woke. */
+static inline void flat_lane_sleepers_lower(struct flat_lane_side *mine)
+{
+	/* relaxed: a bell too many harms nobody */
+	atomic_fetch_sub_explicit(&mine->sleepers, 1, memory_order_relaxed);
+}
+
 /**
  * Takes the ready bits of this side that lie in `mask` (the slots that this process holds). Returns them. Bits of
  * other processes that share the lane stay.
