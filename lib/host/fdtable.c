@@ -18,8 +18,8 @@ struct pool {
 };
 
 static uint8_t *kinds;
-static uint32_t *indices;    /* fd -> socket index + 1 */
-static uint16_t *local_refs; /* socket -> descriptors in this process */
+static uint32_t *indices;	     /* fd -> socket index + 1 */
+static _Atomic uint16_t *local_refs; /* socket -> descriptors in this process */
 static struct pool *pool;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static __thread int my_tid;
@@ -167,13 +167,13 @@ void flat_fd_bind(int fd, struct flat_sock *s)
 static void sock_get(struct flat_sock *s)
 {
 	atomic_fetch_add(&s->refs, 1);
-	local_refs[s - pool->socks]++;
+	atomic_fetch_add(&local_refs[flat_sock_index(s)], 1);
 }
 
 static void sock_put(struct flat_sock *s)
 {
 	uint32_t i = flat_sock_index(s);
-	bool last_here = --local_refs[i] == 0;
+	bool last_here = atomic_fetch_sub(&local_refs[i], 1) == 1;
 	int bell = s->bell_fd;
 	int tcp = s->tcp_fd;
 	if (atomic_fetch_sub(&s->refs, 1) == 1) {
@@ -206,11 +206,16 @@ void flat_fd_unbind(int fd)
 int flat_fd_private(int fd)
 {
 	static const int bases[] = {900000, 60000, 15000, 3500, 900, 200};
+	static _Atomic size_t
+	    fits; /* the first one below the process's limit, when it was last asked */
 	int high = -EINVAL;
 	if (fd < 0)
 		return fd;
-	for (size_t i = 0; i < FLAT_ARRAY_SIZE(bases) && high < 0; i++)
+	for (size_t i = atomic_load(&fits); i < FLAT_ARRAY_SIZE(bases) && high < 0; i++) {
 		high = flat_sys_fcntl(fd, F_DUPFD_CLOEXEC, bases[i]);
+		if (high >= 0)
+			atomic_store(&fits, i);
+	}
 	if (high >= 0) {
 		flat_sys_close(fd);
 		fd = high;

@@ -74,9 +74,18 @@ static int exchange(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX]
 		err = flat_msg_send(control_fd, msg, &send_fd, send_fd >= 0 ? 1 : 0, 0);
 	while (err == -EINTR);
 	while (err == 0) {
+		/* An answer takes less time than to fall asleep and wake up. */
+		struct flat_wait w;
+		flat_wait_begin(&w);
 		do
+			err = flat_msg_recv(control_fd, msg, fds, n, MSG_DONTWAIT);
+		while (err == -EAGAIN && flat_wait_again(&w));
+		flat_wait_end(&w, err == 0);
+		while (err == -EAGAIN || err == -EINTR) {
 			err = flat_msg_recv(control_fd, msg, fds, n, 0);
-		while (err == -EINTR);
+			if (err == -EAGAIN)
+				break;
+		}
 		if (err == 0 && msg->seq == seq)
 			return 0;
 		/* An answer that somebody gave up waiting for: what it brought is not taken. */
