@@ -108,7 +108,10 @@ static void proceed(struct flat_conn *c)
 		err = connect_upstream(c);
 	else if (err == 0)
 		err = flat_listener_offer(c->listener, c);
-	if (err != 0) {
+	/* The listener's end is gone, and we have not heard of it yet. */
+	if (err == -EPIPE || err == -ECONNRESET) {
+		flat_conn_fail(c, ECONNREFUSED, FLAT_REFUSED_RESOURCES, "the listener is gone");
+	} else if (err != 0) {
 		snprintf(reason, sizeof(reason), "%s: %s",
 			 err == -ENOBUFS ? "rule 15: its memory limit is reached"
 					 : "flatd could not bind memory",

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,9 @@
 #include "base/log.h"
 #include "base/sys.h"
 
+/* A predecessor that is ending has so many looks, with a pause between them, ms. */
+#define TAKE_OVER_LOOKS 20
+#define TAKE_OVER_MS 25
 #define DIRECTORY_TABLE_BYTES (16U << 20)
 /* How often sessions that never said HELLO are looked for, ms. */
 #define TICK_MS 500
@@ -173,20 +177,41 @@ static void on_connect(struct flat_source *source, int result)
 		flat_session_open(o, result);
 }
 
+/*
+ * Whether a living process answers on the control socket. One that was killed may seem to for a moment: io_uring lets go of
+ * its files only after the process has ended.
+ */
+static bool somebody_serves(const struct sockaddr_un *un)
+{
+	struct ucred cred = {.pid = 0};
+	socklen_t len = sizeof(cred);
+	int fd = flat_sys_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	bool serves = flat_sys_connect(fd, (const struct sockaddr *)un, sizeof(*un)) == 0;
+	/* pid 0: of another pid namespace, of which nothing can be told. */
+	if (serves && flat_sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0 &&
+	    cred.pid > 0 && kill(cred.pid, 0) != 0 && errno == ESRCH)
+		serves = false;
+	close(fd);
+	return serves;
+}
+
 static int listen_control(const char *path)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	if (strlen(path) >= sizeof(un.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(un.sun_path, path, strlen(path) + 1);
+	/* Somebody answers there: not ours to take. */
+	for (int i = 0; somebody_serves(&un); i++) {
+		if (i == TAKE_OVER_LOOKS)
+			return -EADDRINUSE;
+		(void)poll(NULL, 0, TAKE_OVER_MS);
+	}
 	int fd = flat_sys_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;
-	/* Somebody answers there: not ours to take. */
-	if (flat_sys_connect(fd, (struct sockaddr *)&un, sizeof(un)) == 0) {
-		close(fd);
-		return -EADDRINUSE;
-	}
 	unlink(path);
 	if (bind(fd, (struct sockaddr *)&un, sizeof(un)) != 0 || chmod(path, 0666) != 0 ||
 	    listen(fd, SOMAXCONN) != 0) {
