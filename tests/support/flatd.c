@@ -122,7 +122,7 @@ static void run_flatd(const struct test_flatd *f, int ready)
 	if (log < 0 || dup2(log, 2) < 0 || fcntl(ready, F_SETFD, 0) < 0)
 		_exit(126);
 	execl(path, "flatd", "--control", f->control, "--config", f->config, "--ready-fd", number,
-	      (char *)NULL);
+	      "--metrics", "off", (char *)NULL);
 	_exit(127);
 }
 

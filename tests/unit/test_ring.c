@@ -148,6 +148,11 @@ Test(ring, a_taken_arm_sets_the_ready_bit_and_rings)
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
 	flat_vq_init(&a, &flat_vq_shm, &lane, 0, FLAT_SIDE_CLIENT, -1, pair[1]);
 	flat_vq_init(&b, &flat_vq_shm, &lane, 0, FLAT_SIDE_SERVER, pair[0], -1);
+	/* A new slot is armed with BELL; who asks for a ready bit does not take that back. */
+	flat_vq_arm_rx(&b, FLAT_ARM_READY);
+	flat_vq_notify_data(&a);
+	cr_assert_eq(recv(pair[0], &byte, 1, MSG_DONTWAIT), 1);
+	cr_assert_eq(flat_lane_take_ready(b.mine, ~0ULL), 1);
 	flat_vq_arm_rx(&b, FLAT_ARM_READY);
 	cr_assert_eq(flat_ring_write(&a.tx, "x", 1), 1);
 	flat_vq_notify_data(&a);
