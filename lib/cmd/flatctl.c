@@ -70,7 +70,7 @@ static int why(const char *a, const char *b)
 	char path[64];
 	char link[64];
 	char *end;
-	unsigned long long inode = 0;
+	unsigned long long inode;
 	long pid = strtol(a, &end, 10);
 	if (*end) {
 		snprintf(question, sizeof(question), "why %.400s %.400s", a, b);
@@ -83,10 +83,11 @@ static int why(const char *a, const char *b)
 		return 1;
 	}
 	link[n] = 0;
-	if (sscanf(link, "socket:[%llu]", &inode) != 1) {
+	if (strncmp(link, "socket:[", 8) != 0) {
 		printf("not a socket: %s\n", link);
 		return 0;
 	}
+	inode = strtoull(link + 8, NULL, 10);
 	snprintf(question, sizeof(question), "whyfd %ld %llu", pid, inode);
 	return ask(question);
 }

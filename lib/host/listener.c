@@ -180,7 +180,7 @@ int flat_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	if (l->kind != FLAT_FD_LISTENER || (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)))
 		return (int)flat_result(-EINVAL);
 	int got = take_accept(fd, l, flags, &s);
-	if (got >= 0)
+	if (got >= 0 && s)
 		flat_sock_name(&s->peer, s->domain, addr, len);
 	return (int)flat_result(got);
 }

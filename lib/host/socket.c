@@ -289,7 +289,9 @@ int flat_setsockopt(int fd, int level, int name, const void *value, socklen_t le
 	int n = 0;
 	if (!s)
 		return (int)flat_result(flat_sys_setsockopt(fd, level, name, value, len));
-	if (value && len >= sizeof(n))
+	if (!value && len > 0)
+		return (int)flat_result(-EFAULT);
+	if (len >= sizeof(n))
 		memcpy(&n, value, sizeof(n));
 	if (level == IPPROTO_TCP) {
 		if (name == TCP_NODELAY)

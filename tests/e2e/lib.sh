@@ -17,6 +17,16 @@ E2E_FAILED=0
 E2E_PORT=$((FLAT_PORT_BASE + $$ % 400))
 export LC_ALL=C.UTF-8
 
+# The end of each program's log: a failure has to be understood from the output alone.
+last_words() {
+	local log
+	for log in "$WORK"/*.log; do
+		[ -s "$log" ] || continue
+		echo "-- the end of $(basename "$log"):"
+		tail -n 10 "$log" | cut -c 1-300
+	done
+}
+
 finish() {
 	local status=$? pid
 	trap - EXIT
@@ -28,8 +38,7 @@ finish() {
 	done
 	[ $E2E_FAILED -eq 0 ] || status=1
 	if [ $status -ne 0 ] && [ $status -ne 77 ]; then
-		echo "-- flatd's last words:"
-		tail -n 15 "$WORK/flatd.log" 2>/dev/null
+		last_words
 	fi
 	if [ -n "${E2E_KEEP:-}" ]; then
 		echo "-- kept: $WORK"

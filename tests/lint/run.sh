@@ -21,7 +21,7 @@ for check in "$here"/*.sh "$here"/*.py; do
 	77) echo "SKIP lint/$name: $(tail -n 1 <<<"${out#SKIP }")" ;;
 	*)
 		printf '%s\n' "$out"
-		echo "FAIL lint/$name"
+		echo "FAIL lint/$name: $(head -n 1 <<<"$out")"
 		status=1
 		;;
 	esac

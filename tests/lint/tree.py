@@ -13,7 +13,8 @@ def folders():
     for here, subs, names in os.walk(ROOT):
         subs[:] = sorted(s for s in subs if not s.startswith((".", "build", "__pycache__")) or s == ".ci")
         rel = os.path.relpath(here, ROOT)
-        yield ("" if rel == "." else rel), sorted(names)
+        # In a second work tree .git is a file.
+        yield ("" if rel == "." else rel), sorted(n for n in names if n != ".git")
 
 
 def files(suffixes=None, under=None):
