@@ -1,5 +1,6 @@
 /* flatctl: asks flatd what it does and why. */
-#include <dirent.h>
+#include "cmd/flatctl.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,10 +18,11 @@ static const char usage[] =
     "usage: flatctl [--control PATH] [--json] COMMAND\n"
     "\n"
     "  ls               services, sessions, listeners, connections\n"
-    "  top [--once]     connections and bytes by service and path, every second\n"
+    "  top [--once]     connections and bytes a second by service and path; on a terminal every\n"
+    "                   second, until q or Ctrl-C\n"
     "  why PID FD       how this socket goes, and why\n"
-    "  why SRC DST      whether workload SRC (NAMESPACE/NAME) may reach DST (HOST:PORT), and by "
-    "what rule\n"
+    "  why SRC DST      whether workload SRC (NAMESPACE/NAME, or plain: a client without libflat)\n"
+    "                   may reach DST (HOST:PORT), how, and by what rule\n"
     "  check PATH...    what is wrong in a configuration, and what of it is not honoured\n"
     "  reload           have flatd load its configuration again\n"
     "  version\n"
@@ -30,87 +32,72 @@ static const char usage[] =
     "  --json           the answer as JSON\n"
     "  --help\n";
 
-static const char *control;
-static int json;
-
-static int ask(const char *question)
+int ctl_ask(const struct ctl *ctl, const char *question, struct flat_strbuf *out, bool quiet)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	char line[1024];
 	char buf[65536];
 	ssize_t got;
-	int n = snprintf(un.sun_path, sizeof(un.sun_path), "%s.admin", control);
+	int n = snprintf(un.sun_path, sizeof(un.sun_path), "%s.admin", ctl->control);
 	if (n < 0 || (size_t)n >= sizeof(un.sun_path)) {
 		fprintf(stderr, "flatctl: the path of the control socket is too long\n");
-		return 2;
+		return CTL_USAGE;
 	}
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&un, sizeof(un)) != 0) {
-		fprintf(stderr,
-			"flatctl: %s: %s; is flatd running, and are you root or its user?\n",
-			un.sun_path, strerror(errno));
-		return 1;
+		if (!quiet)
+			fprintf(stderr,
+				"flatctl: %s: %s; is flatd running, and are you root or its "
+				"user?\n",
+				un.sun_path, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return CTL_FAILED;
 	}
-	n = snprintf(line, sizeof(line), "%s%s\n", question, json ? " --json" : "");
+	n = snprintf(line, sizeof(line), "%s\n", question);
 	if (n < 0 || (size_t)n >= sizeof(line) || write(fd, line, (size_t)n) != n) {
 		fprintf(stderr, "flatctl: the question is too long\n");
 		close(fd);
-		return 2;
+		return CTL_USAGE;
 	}
 	while ((got = read(fd, buf, sizeof(buf))) > 0)
-		fwrite(buf, 1, (size_t)got, stdout);
+		flat_strbuf_add(out, buf, (size_t)got);
 	close(fd);
-	fflush(stdout);
-	return 0;
+	return out->failed ? CTL_FAILED : CTL_OK;
 }
 
-static int why(const char *a, const char *b)
+/* A question whose answer is printed as it comes. */
+static int ask(const struct ctl *ctl, const char *question)
+{
+	struct flat_strbuf text = {0};
+	struct flat_strbuf line = {0};
+	flat_strbuf_printf(&line, "%s%s", question, ctl->json ? " --json" : "");
+	int ret = line.failed ? CTL_FAILED : ctl_ask(ctl, line.data, &text, false);
+	if (ret == CTL_OK && text.len > 0 && fwrite(text.data, 1, text.len, stdout) != text.len)
+		ret = CTL_FAILED;
+	flat_strbuf_fini(&text);
+	flat_strbuf_fini(&line);
+	return fflush(stdout) == 0 ? ret : CTL_FAILED;
+}
+
+static int why(const struct ctl *ctl, const char *a, const char *b)
 {
 	char question[900];
-	char path[64];
-	char link[64];
 	char *end;
-	unsigned long long inode;
 	long pid = strtol(a, &end, 10);
-	if (*end) {
-		snprintf(question, sizeof(question), "why %.400s %.400s", a, b);
-		return ask(question);
-	}
-	snprintf(path, sizeof(path), "/proc/%ld/fd/%.20s", pid, b);
-	ssize_t n = readlink(path, link, sizeof(link) - 1);
-	if (n < 0) {
-		fprintf(stderr, "flatctl: %s: %s\n", path, strerror(errno));
-		return 1;
-	}
-	link[n] = 0;
-	if (strncmp(link, "socket:[", 8) != 0) {
-		printf("not a socket: %s\n", link);
-		return 0;
-	}
-	inode = strtoull(link + 8, NULL, 10);
-	snprintf(question, sizeof(question), "whyfd %ld %llu", pid, inode);
-	return ask(question);
+	if (*a && !*end && pid > 0)
+		return ctl_why_socket(ctl, pid, b);
+	snprintf(question, sizeof(question), "why %.400s %.400s", a, b);
+	return ask(ctl, question);
 }
 
-static int top(int once)
-{
-	for (;;) {
-		if (!once)
-			fputs("\033[H\033[2J", stdout);
-		int err = ask("top");
-		if (err != 0 || once)
-			return err;
-		sleep(1);
-	}
-}
-
-static int check(char **paths, size_t n)
+static int check(const struct ctl *ctl, char **paths, size_t n)
 {
 	struct flat_diags diags = {0};
 	struct flat_mesh *mesh = NULL;
 	struct flat_strbuf text = {0};
 	int err = flat_config_load((const char *const *)paths, n, &mesh, &diags);
-	if (json) {
+	if (ctl->json) {
 		struct flat_json out;
 		flat_json_init(&out, &text, false);
 		flat_json_object(&out, NULL);
@@ -121,7 +108,7 @@ static int check(char **paths, size_t n)
 	}
 	if (text.len > 0)
 		fwrite(text.data, 1, text.len, stdout);
-	if (json)
+	if (ctl->json)
 		putchar('\n');
 	flat_strbuf_fini(&text);
 	flat_diags_fini(&diags);
@@ -129,44 +116,48 @@ static int check(char **paths, size_t n)
 	return err == 0 ? 0 : 1;
 }
 
+static int run(const struct ctl *ctl, char **words, size_t n)
+{
+	if (n == 1 && strcmp(words[0], "ls") == 0)
+		return ask(ctl, "ls");
+	if (n == 1 && strcmp(words[0], "top") == 0)
+		return ctl_top(ctl);
+	if (n == 3 && strcmp(words[0], "why") == 0)
+		return why(ctl, words[1], words[2]);
+	if (n >= 2 && strcmp(words[0], "check") == 0)
+		return check(ctl, words + 1, n - 1);
+	if (n == 1 && strcmp(words[0], "reload") == 0)
+		return ask(ctl, "reload");
+	if (n == 1 && strcmp(words[0], "version") == 0)
+		return printf("flatctl %s\n", flat_version()) < 0;
+	fputs(usage, stderr);
+	return CTL_USAGE;
+}
+
 int main(int argc, char **argv)
 {
 	char *words[64];
 	size_t n = 0;
-	int once = !isatty(1);
-	int show_version = 0;
-	control = getenv("FLAT_CONTROL") ? getenv("FLAT_CONTROL") : FLAT_CONTROL_PATH;
+	struct ctl ctl = {.control = getenv("FLAT_CONTROL")};
+	if (!ctl.control || !*ctl.control)
+		ctl.control = FLAT_CONTROL_PATH;
 	for (int i = 1; i < argc; i++) {
-		if (strcmp(argv[i], "--json") == 0)
-			json = once = 1;
-		else if (strcmp(argv[i], "--once") == 0)
-			once = 1;
-		else if (strcmp(argv[i], "--control") == 0 && i + 1 < argc)
-			control = argv[++i];
-		else if (strcmp(argv[i], "--version") == 0)
-			show_version = 1;
-		else if (strcmp(argv[i], "--help") == 0)
+		if (strcmp(argv[i], "--json") == 0) {
+			ctl.json = true;
+		} else if (strcmp(argv[i], "--once") == 0) {
+			ctl.once = true;
+		} else if (strcmp(argv[i], "--control") == 0 && i + 1 < argc) {
+			ctl.control = argv[++i];
+		} else if (strcmp(argv[i], "--version") == 0) {
+			return printf("flatctl %s\n", flat_version()) < 0;
+		} else if (strcmp(argv[i], "--help") == 0) {
 			return fputs(usage, stdout) < 0;
-		else if (argv[i][0] == '-' || n == FLAT_ARRAY_SIZE(words))
-			n = FLAT_ARRAY_SIZE(words) + 1;
-		else
+		} else if (argv[i][0] == '-' || n == FLAT_ARRAY_SIZE(words)) {
+			fputs(usage, stderr);
+			return CTL_USAGE;
+		} else {
 			words[n++] = argv[i];
-		if (n > FLAT_ARRAY_SIZE(words))
-			break;
+		}
 	}
-	show_version |= n == 1 && strcmp(words[0], "version") == 0;
-	if (n == 1 && strcmp(words[0], "ls") == 0)
-		return ask("ls");
-	if (n == 1 && strcmp(words[0], "top") == 0)
-		return top(once);
-	if (n == 3 && strcmp(words[0], "why") == 0)
-		return why(words[1], words[2]);
-	if (n >= 2 && n <= FLAT_ARRAY_SIZE(words) && strcmp(words[0], "check") == 0)
-		return check(words + 1, n - 1);
-	if (show_version)
-		return printf("flatctl %s\n", flat_version()) < 0;
-	if (n == 1 && strcmp(words[0], "reload") == 0)
-		return ask("reload");
-	fputs(usage, stderr);
-	return 2;
+	return run(&ctl, words, n);
 }

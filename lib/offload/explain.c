@@ -143,6 +143,7 @@ void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, struct f
 {
 	const struct flat_conn *c;
 	const struct flat_session *s;
+	const struct flat_listener *l;
 	char text[FLAT_ADDR_STRLEN];
 	TAILQ_FOREACH(c, &o->conns, link)
 	{
@@ -154,6 +155,16 @@ void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, struct f
 				   c->path == FLAT_CONN_DIRECT
 				       ? "accelerated: both applications share one lane"
 				       : "through flatd, in its private memory");
+		return;
+	}
+	TAILQ_FOREACH(l, &o->listeners, link)
+	{
+		if (inode == 0 || l->inode != inode)
+			continue;
+		flat_strbuf_printf(out,
+				   "found listener\nlistens on %s: mesh clients reach it directly, "
+				   "plain ones through flatd\n",
+				   flat_addr_str(&l->addr, text));
 		return;
 	}
 	TAILQ_FOREACH(s, &o->sessions, link)

@@ -183,6 +183,7 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 		l->offload = o;
 		l->session = s;
 		l->id = ++o->next_id;
+		l->inode = flat_inode(pair[0]);
 		l->backlog = msg->body.listen.backlog;
 		l->v6only = v6only != 0;
 		TAILQ_INIT(&l->pending);

@@ -82,6 +82,7 @@ struct flat_listener {
 	struct flat_source anchor;    /* our end of the listener anchor */
 	struct flat_source tcp;	      /* the kernel's listening socket, passed by the application */
 	uint64_t id;
+	uint64_t inode; /* of the application's end of the anchor */
 	struct flat_addr addr;
 	uint32_t backlog;
 	bool v6only; /* of a v6 socket: IPV6_V6ONLY */

@@ -44,6 +44,7 @@ struct flat_worker {
 	struct flat_pipes hot;
 	TAILQ_HEAD(, flat_share) shares;
 	uint32_t n_shares;
+	uint32_t n_tcp; /* pipes with a socket */
 	uint32_t weight_max;
 	uint64_t round;
 	_Atomic uint64_t bytes; /* moved so far */

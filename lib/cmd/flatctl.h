@@ -1,0 +1,34 @@
+/* flatctl: what its parts share. */
+#ifndef FLAT_CMD_FLATCTL_H
+#define FLAT_CMD_FLATCTL_H
+
+#include <stdbool.h>
+
+#include "base/base.h"
+#include "base/strbuf.h"
+
+/* Exit codes: done; it could not be done; wrong use. */
+#define CTL_OK 0
+#define CTL_FAILED 1
+#define CTL_USAGE 2
+
+struct ctl {
+	const char *control; /* flatd's control socket */
+	bool json;
+	bool once;
+};
+
+/**
+ * Asks flatd one question and appends its answer to `out`. quiet: nothing is printed when nobody answers. CTL_OK,
+ * CTL_FAILED (no flatd), CTL_USAGE (too long).
+ */
+FLAT_MUST_CHECK int ctl_ask(const struct ctl *ctl, const char *question, struct flat_strbuf *out,
+			    bool quiet);
+
+/** top: a table that is drawn anew each second on a terminal, else once. */
+FLAT_MUST_CHECK int ctl_top(const struct ctl *ctl);
+
+/** why PID FD: asks flatd, and where it does not know the socket, the kernel. */
+FLAT_MUST_CHECK int ctl_why_socket(const struct ctl *ctl, long pid, const char *fd);
+
+#endif
