@@ -147,10 +147,7 @@ void flat_conn_destroy(struct flat_conn *c)
 	bool taint = c->cut || (c->pipe && (c->pipe->end[0].broken || c->pipe->end[1].broken));
 	pipe_free(o, c->pipe);
 	for (int i = 0; i < 2; i++) {
-		struct flat_end *e = &c->end[i];
-		flat_loop_del(&o->loop, &e->anchor);
-		if (e->anchor.fd >= 0)
-			close(e->anchor.fd);
+		flat_loop_close(&o->loop, &c->end[i].anchor);
 	}
 	struct flat_lane_link *a = c->end[0].lane;
 	struct flat_lane_link *b = c->end[1].lane;
@@ -177,8 +174,9 @@ static void on_direct(struct flat_source *source, int events)
 	int i = e == &c->end[1];
 	if ((events & (POLLHUP | POLLRDHUP | POLLERR)) && !e->gone) {
 		e->gone = true;
+		const struct flat_end *other = &c->end[i ^ 1];
 		flat_vq_complete(&e->lane->lane, e->slot, (enum flat_side)i,
-				 c->end[i ^ 1].anchor.fd);
+				 other->gone ? -1 : other->anchor.fd);
 	}
 	if (c->end[0].gone && c->end[1].gone) {
 		flat_conn_destroy(c);

@@ -132,19 +132,39 @@ static void give_slot(struct flat_loop *loop, struct flat_source *source)
 	source->index = 0;
 }
 
-void flat_loop_del(struct flat_loop *loop, struct flat_source *source)
+static void cancel(struct flat_loop *loop, const struct flat_source *source)
 {
-	if (source->index == 0)
-		return;
 	struct io_uring_sqe *sqe = get_sqe(loop);
 	if (source->op == FLAT_SOURCE_POLL)
 		io_uring_prep_poll_remove(sqe, tag(loop, source));
 	else
 		io_uring_prep_cancel64(sqe, tag(loop, source), 0);
 	io_uring_sqe_set_data64(sqe, NOBODY);
+}
+
+void flat_loop_del(struct flat_loop *loop, struct flat_source *source)
+{
+	if (source->index == 0)
+		return;
+	cancel(loop, source);
 	/* Now, while the descriptor is open: a poll holds the file, and its far end must see the close. */
 	io_uring_submit(&loop->ring);
 	give_slot(loop, source);
+}
+
+void flat_loop_close(struct flat_loop *loop, struct flat_source *source)
+{
+	if (source->index != 0) {
+		cancel(loop, source);
+		give_slot(loop, source);
+	}
+	if (source->fd < 0)
+		return;
+	/* In order, both with the next submission: a poll holds the file, and its far end must see the close. */
+	struct io_uring_sqe *sqe = get_sqe(loop);
+	io_uring_prep_close(sqe, source->fd);
+	io_uring_sqe_set_data64(sqe, NOBODY);
+	source->fd = -1;
 }
 
 static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t flags)
@@ -168,8 +188,9 @@ static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t fl
 	source->fn(source, res);
 }
 
-void flat_loop_turn(struct flat_loop *loop, int wait_ms)
+uint32_t flat_loop_turn(struct flat_loop *loop, int wait_ms)
 {
+	uint32_t handled = 0;
 	struct io_uring_cqe *cqe;
 	struct __kernel_timespec ts = {.tv_sec = wait_ms / 1000,
 				       .tv_nsec = (long long)(wait_ms % 1000) * 1000000};
@@ -178,12 +199,13 @@ void flat_loop_turn(struct flat_loop *loop, int wait_ms)
 	else
 		(void)io_uring_submit_and_wait_timeout(&loop->ring, &cqe, 1,
 						       wait_ms < 0 ? NULL : &ts, NULL);
-	for (unsigned int n = 0; n < RING_ENTRIES && io_uring_peek_cqe(&loop->ring, &cqe) == 0;
-	     n++) {
+	for (uint32_t n = 0; n < RING_ENTRIES && io_uring_peek_cqe(&loop->ring, &cqe) == 0; n++) {
 		uint64_t data = io_uring_cqe_get_data64(cqe);
 		int res = cqe->res;
 		uint32_t flags = cqe->flags;
 		io_uring_cqe_seen(&loop->ring, cqe);
+		handled += data != NOBODY;
 		dispatch(loop, data, res, flags);
 	}
+	return handled;
 }

@@ -63,7 +63,10 @@ FLAT_MUST_CHECK int flat_loop_connect(struct flat_loop *loop, struct flat_source
  */
 void flat_loop_del(struct flat_loop *loop, struct flat_source *source);
 
-/** Handles what has happened. wait_ms: 0 not to wait, -1 without limit. */
-void flat_loop_turn(struct flat_loop *loop, int wait_ms);
+/** Stops watching and closes the descriptor, with the next turn's system call. fd becomes -1. */
+void flat_loop_close(struct flat_loop *loop, struct flat_source *source);
+
+/** Handles what has happened; how many things. wait_ms: 0 not to wait, -1 without limit. */
+uint32_t flat_loop_turn(struct flat_loop *loop, int wait_ms);
 
 #endif

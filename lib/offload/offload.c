@@ -323,8 +323,12 @@ static int by_time(struct flat_offload *o)
 	return TAILQ_EMPTY(&o->half_open) ? wait : sooner(wait, TICK_MS);
 }
 
+/* How long the control thread looks on after something happened, microseconds. */
+#define LINGER_US 50
+
 void flat_offload_run(struct flat_offload *o)
 {
+	int64_t lately_us = 0;
 	while (!o->stop) {
 		if (o->reload) {
 			o->reload = false;
@@ -337,10 +341,13 @@ void flat_offload_run(struct flat_offload *o)
 		bool busy = flat_worker_turn(&o->workers.v[0]);
 		busy |= flat_sessions_turn(o);
 		reap(o);
+		/* Who asked is about to connect, or to go, again: that takes less than a wake-up costs. */
+		busy |= flat_now_us() - lately_us < LINGER_US;
 		/* The yield is also when io_uring's completions of this thread are run. */
 		if (busy)
 			flat_sys_yield();
-		flat_loop_turn(&o->loop, busy ? 0 : by_time(o));
+		if (flat_loop_turn(&o->loop, busy ? 0 : by_time(o)) > 0)
+			lately_us = flat_now_us();
 	}
 }
 

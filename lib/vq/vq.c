@@ -31,6 +31,8 @@ void flat_vq_notify_slow(struct flat_vq *vq, _Atomic uint32_t *arm)
 
 static void shm_ring_bell(struct flat_vq *vq)
 {
+	if (vq->bell_fd < 0)
+		return;
 	/* Counted first: a consumer that reads the count late still finds the byte by polling. */
 	atomic_fetch_add_explicit(&vq->tx.ctl->prod.bells, 1, memory_order_relaxed);
 	/* EAGAIN: so many bells are unanswered that one more tells nothing. Others: the peer is gone. */
@@ -58,7 +60,8 @@ void flat_vq_end_rx(struct flat_vq *vq, uint32_t cons_flags)
 void flat_vq_complete(const struct flat_lane *lane, uint32_t slot, enum flat_side side, int bell)
 {
 	struct flat_vq vq;
-	flat_vq_init(&vq, &flat_vq_shm, lane, slot, side, -1, bell);
+	/* Its sleepers may have armed nothing yet: one bell always, and no other. */
+	flat_vq_init(&vq, &flat_vq_shm, lane, slot, side, -1, -1);
 	struct flat_ring_ctl *in = vq.rx.ctl;
 	struct flat_ring_ctl *out = vq.tx.ctl;
 	uint32_t unread = atomic_load_explicit(&in->prod.tail, memory_order_acquire) -
@@ -67,7 +70,6 @@ void flat_vq_complete(const struct flat_lane *lane, uint32_t slot, enum flat_sid
 	      (FLAT_PROD_FIN | FLAT_PROD_RST)))
 		flat_vq_end_tx(&vq, unread ? FLAT_PROD_RST : FLAT_PROD_FIN);
 	flat_vq_end_rx(&vq, FLAT_CONS_CLOSED);
-	/* Its sleepers may have armed nothing yet: one bell always. */
 	if (bell >= 0)
 		(void)flat_sys_send(bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
