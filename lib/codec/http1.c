@@ -159,6 +159,9 @@ int flat_http1_read(struct flat_http1 *p, const uint8_t *bytes, size_t len)
 
 	if (p->fault)
 		return -EBADMSG;
+	/* Fewer than last time: nothing new. */
+	if (limit < p->scan)
+		return 0;
 	for (;;) {
 		size_t at = flat_find_control(bytes, p->scan, limit);
 		int ret;

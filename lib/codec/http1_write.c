@@ -9,6 +9,8 @@ void flat_http1_put(struct flat_http1_out *out, const void *text, size_t len)
 		out->full = true;
 		return;
 	}
+	if (len == 0)
+		return;
 	memcpy(out->bytes + out->len, text, len);
 	out->len += len;
 }

@@ -13,7 +13,7 @@ struct reading {
 	uint32_t n_clauses;
 	struct flat_condition *conditions; /* of the clause being read */
 	uint32_t n_conditions;
-	bool http_only; /* the rule asks for what a connection does not have */
+	bool http; /* the rule asks for what a connection does not have */
 	/* One condition of `when`. */
 	const struct yaml_node *when_key, *when_values, *when_not_values;
 	bool has_accounts, has_identities;
@@ -26,6 +26,8 @@ enum value_form {
 	VALUE_ACCOUNT,
 	VALUE_CIDR,
 	VALUE_PORT,
+	VALUE_PATH,
+	VALUE_ANY, /* compared with nothing */
 };
 
 static enum value_form form_of(enum flat_attribute attribute)
@@ -39,6 +41,15 @@ static enum value_form form_of(enum flat_attribute attribute)
 		return VALUE_ACCOUNT;
 	case FLAT_ATTR_DESTINATION_PORT:
 		return VALUE_PORT;
+	case FLAT_ATTR_HTTP_PATH:
+		return VALUE_PATH;
+	case FLAT_ATTR_HTTP_HOST:
+	case FLAT_ATTR_HTTP_METHOD:
+	case FLAT_ATTR_HTTP_HEADER:
+		return VALUE_TEXT;
+	case FLAT_ATTR_ABSENT:
+	case FLAT_ATTR_UNKNOWN:
+		return VALUE_ANY;
 	default:
 		return VALUE_CIDR;
 	}
@@ -74,6 +85,52 @@ static void set_text(struct cfg *cfg, const struct yaml_node *node, struct flat_
 		cfg_warn(cfg, &node->where, FLAT_DIAG_ADVICE,
 			 "put the star at one end only, or list the values",
 			 "only one star, at the start or the end, stands for any text");
+}
+
+/*
+ * A path with {*} (one segment) or {**} (any number, last or before one fixed suffix), as Istio's URI templates; else a
+ * text. Requests are compared in canonical form: a value in another form would match nothing.
+ */
+static void set_path(struct cfg *cfg, const struct yaml_node *node, struct flat_match *match)
+{
+	const char *text = cfg_string(cfg, node), *error, *p;
+	struct flat_strbuf pattern = {0};
+
+	if (!text)
+		return;
+	if (!strchr(text, '{') && !strchr(text, '}')) {
+		set_text(cfg, node, match);
+		return;
+	}
+	for (p = text; *p; p++) {
+		if (strncmp(p, "{**}", 4) == 0) {
+			flat_strbuf_puts(&pattern, ".*");
+			p += 3;
+		} else if (strncmp(p, "{*}", 3) == 0) {
+			flat_strbuf_puts(&pattern, "[^/]+");
+			p += 2;
+		} else if (*p == '{' || *p == '}' || *p == '*') {
+			cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+				  "use {*} for one segment, {**} for any number, and no other star",
+				  "\"%.200s\" is no path template", text);
+			break;
+		} else {
+			if (strchr("\\.+?()[]|^$", *p))
+				flat_strbuf_putc(&pattern, '\\');
+			flat_strbuf_putc(&pattern, *p);
+		}
+	}
+	match->kind = FLAT_MATCH_REGEX;
+	match->text = text;
+	if (!*p && flat_strbuf_str(&pattern)) {
+		match->regex = flat_regex_compile(cfg->pool, pattern.data, false, &error);
+		if (!match->regex && error)
+			cfg_error(cfg, &node->where, FLAT_DIAG_LIMIT, "shorten it",
+				  "a path template that is too large");
+		cfg->oom |= !match->regex && !error;
+	}
+	cfg->oom |= pattern.failed;
+	flat_strbuf_fini(&pattern);
 }
 
 static void set_account(struct cfg *cfg, const struct yaml_node *node, struct flat_match *match)
@@ -123,6 +180,12 @@ static void set_value(struct cfg *cfg, const struct yaml_node *node, enum value_
 	case VALUE_PORT:
 		match->kind = FLAT_MATCH_PORT;
 		match->port = cfg_port(cfg, node);
+		break;
+	case VALUE_PATH:
+		set_path(cfg, node, match);
+		break;
+	case VALUE_ANY:
+		(void)cfg_string(cfg, node);
 		break;
 	}
 }
@@ -175,6 +238,7 @@ static void add_values(struct cfg *cfg, const struct yaml_node *node, struct rea
 		r->has_accounts = true;
 	else if (attribute == FLAT_ATTR_SOURCE_PRINCIPAL || attribute == FLAT_ATTR_SOURCE_NAMESPACE)
 		r->has_identities = true;
+	r->http |= attribute >= FLAT_ATTR_HTTP_HOST;
 	if (negative)
 		c->not_values = read_values(cfg, node, form_of(attribute), &c->n_not_values);
 	else
@@ -182,14 +246,15 @@ static void add_values(struct cfg *cfg, const struct yaml_node *node, struct rea
 }
 
 /* The action may stand after the rules, so the warning tells of both. */
-static void http_only(struct cfg *cfg, struct reading *r, const char *name,
-		      const struct flat_where *where)
+static void not_honoured(struct cfg *cfg, struct reading *r, const char *name,
+			 const struct flat_where *where)
 {
-	r->http_only = true;
+	(void)condition_of(r, FLAT_ATTR_UNKNOWN);
+	r->http = true;
 	cfg_warn(
-	    cfg, where, FLAT_DIAG_NOT_HONOURED, "use ports, principals, namespaces or ipBlocks",
-	    "field \"%s\" is not honoured: a connection does not have it; an ALLOW rule with it "
-	    "matches nothing, a DENY or CUSTOM rule matches without it",
+	    cfg, where, FLAT_DIAG_NOT_HONOURED, "use another attribute",
+	    "attribute \"%s\" is not honoured: an ALLOW rule with it matches nothing, a DENY or "
+	    "CUSTOM rule matches without it",
 	    name);
 }
 
@@ -226,21 +291,16 @@ LIST_FIELD(parse_not_remote_blocks, FLAT_ATTR_REMOTE_IP, true)
 LIST_FIELD(parse_ports, FLAT_ATTR_DESTINATION_PORT, false)
 LIST_FIELD(parse_not_ports, FLAT_ATTR_DESTINATION_PORT, true)
 
-/* The name of the field comes from its table entry, so each has a function of its own. */
-#define HTTP_FIELD(fn, name)                                                                       \
-	static void fn(struct cfg *cfg, const struct yaml_node *node, void *obj)                   \
-	{                                                                                          \
-		if (cfg_expect(cfg, node, YAML_LIST))                                              \
-			http_only(cfg, obj, name, &node->where);                                   \
-	}
-HTTP_FIELD(parse_request_principals, "requestPrincipals")
-HTTP_FIELD(parse_not_request_principals, "notRequestPrincipals")
-HTTP_FIELD(parse_hosts, "hosts")
-HTTP_FIELD(parse_not_hosts, "notHosts")
-HTTP_FIELD(parse_methods, "methods")
-HTTP_FIELD(parse_not_methods, "notMethods")
-HTTP_FIELD(parse_paths, "paths")
-HTTP_FIELD(parse_not_paths, "notPaths")
+LIST_FIELD(parse_hosts, FLAT_ATTR_HTTP_HOST, false)
+LIST_FIELD(parse_not_hosts, FLAT_ATTR_HTTP_HOST, true)
+LIST_FIELD(parse_methods, FLAT_ATTR_HTTP_METHOD, false)
+LIST_FIELD(parse_not_methods, FLAT_ATTR_HTTP_METHOD, true)
+LIST_FIELD(parse_paths, FLAT_ATTR_HTTP_PATH, false)
+LIST_FIELD(parse_not_paths, FLAT_ATTR_HTTP_PATH, true)
+
+/* No token is ever verified here, so nobody has a request principal: as in Istio without RequestAuthentication. */
+LIST_FIELD(parse_request_principals, FLAT_ATTR_ABSENT, false)
+LIST_FIELD(parse_not_request_principals, FLAT_ATTR_ABSENT, true)
 
 static void parse_source(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
@@ -295,7 +355,7 @@ static void parse_clause(struct cfg *cfg, const struct yaml_node *node, struct r
 	struct flat_clause *clause = &r->clauses[r->n_clauses++];
 
 	/* At most one condition for each attribute. */
-	r->conditions = cfg_array(cfg, FLAT_ATTR_DESTINATION_PORT + 1, sizeof(*r->conditions));
+	r->conditions = cfg_array(cfg, FLAT_ATTRIBUTES, sizeof(*r->conditions));
 	r->n_conditions = 0;
 	if (!r->conditions)
 		return;
@@ -385,49 +445,75 @@ static void parse_when_not_values(struct cfg *cfg, const struct yaml_node *node,
 		r->when_not_values = node;
 }
 
-static const char *const when_keys[] = {
-    "source.ip",
-    "remote.ip",
-    "source.namespace",
-    "source.principal",
-    "destination.ip",
-    "destination.port",
-    "source.serviceAccount",
-    /* From here on: what a connection does not have. */
-    "connection.sni",
-    "request.auth.principal",
-    "request.auth.audiences",
-    "request.auth.presenter",
-    "request.headers",
-    "request.auth.claims",
-    "experimental.envoy.filters",
-};
-static const enum flat_attribute when_attributes[] = {
-    FLAT_ATTR_SOURCE_IP,
-    FLAT_ATTR_REMOTE_IP,
-    FLAT_ATTR_SOURCE_NAMESPACE,
-    FLAT_ATTR_SOURCE_PRINCIPAL,
-    FLAT_ATTR_DESTINATION_IP,
-    FLAT_ATTR_DESTINATION_PORT,
-    FLAT_ATTR_SOURCE_SERVICE_ACCOUNT,
+/* What `when` may ask for; those with a name in brackets are compared up to it. */
+static const struct {
+	const char *key;
+	enum flat_attribute attribute;
+	bool named;
+} when_keys[] = {
+    {"source.ip", FLAT_ATTR_SOURCE_IP, false},
+    {"remote.ip", FLAT_ATTR_REMOTE_IP, false},
+    {"source.namespace", FLAT_ATTR_SOURCE_NAMESPACE, false},
+    {"source.principal", FLAT_ATTR_SOURCE_PRINCIPAL, false},
+    {"destination.ip", FLAT_ATTR_DESTINATION_IP, false},
+    {"destination.port", FLAT_ATTR_DESTINATION_PORT, false},
+    {"source.serviceAccount", FLAT_ATTR_SOURCE_SERVICE_ACCOUNT, false},
+    {"request.headers", FLAT_ATTR_HTTP_HEADER, true},
+    {"connection.sni", FLAT_ATTR_ABSENT, false},
+    {"request.auth.principal", FLAT_ATTR_ABSENT, false},
+    {"request.auth.audiences", FLAT_ATTR_ABSENT, false},
+    {"request.auth.presenter", FLAT_ATTR_ABSENT, false},
+    {"request.auth.claims", FLAT_ATTR_ABSENT, true},
+    {"experimental.envoy.filters.", FLAT_ATTR_UNKNOWN, true},
 };
 
-/* Index in when_keys, -1: unknown. Keys with a name in brackets or behind a dot match by prefix. */
+/* Index in when_keys, -1: unknown. */
 static int when_index(const char *key)
 {
 	size_t i;
 
 	for (i = 0; i < FLAT_ARRAY_SIZE(when_keys); i++) {
-		size_t len = strlen(when_keys[i]);
+		size_t len = strlen(when_keys[i].key);
 
-		if (strcmp(key, when_keys[i]) == 0 && strncmp(key, "request.headers", 15) != 0 &&
-		    strncmp(key, "request.auth.claims", 19) != 0)
+		if (!when_keys[i].named && strcmp(key, when_keys[i].key) == 0)
 			return (int)i;
-		if (i >= FLAT_ARRAY_SIZE(when_keys) - 3 && strncmp(key, when_keys[i], len) == 0 &&
-		    (key[len] == '[' || (i == FLAT_ARRAY_SIZE(when_keys) - 1 && key[len] == '.')))
+		if (when_keys[i].named && strncmp(key, when_keys[i].key, len) == 0 &&
+		    (key[len] == '[' || key[len - 1] == '.'))
 			return (int)i;
 	}
 	return -1;
+}
+
+/* "request.headers[NAME]" -> NAME. */
+static const char *header_name(struct cfg *cfg, const struct yaml_node *key)
+{
+	const char *begin = strchr(key->text, '[') + 1;
+	size_t len = strlen(begin);
+	char *name;
+
+	if (len < 2 || begin[len - 1] != ']') {
+		cfg_error(cfg, &key->where, FLAT_DIAG_BAD_VALUE, "write request.headers[NAME]",
+			  "\"%.200s\" names no header", key->text);
+		return NULL;
+	}
+	name = flat_pool_strndup(cfg->pool, begin, len - 1);
+	cfg->oom |= !name;
+	return name;
+}
+
+static void hint_at_key(struct cfg *cfg, const struct yaml_node *key)
+{
+	const char *names[FLAT_ARRAY_SIZE(when_keys)], *near;
+	char todo[128];
+	size_t i;
+
+	for (i = 0; i < FLAT_ARRAY_SIZE(when_keys); i++)
+		names[i] = when_keys[i].key;
+	near = cfg_nearest(key->text, names, FLAT_ARRAY_SIZE(names));
+	(void)snprintf(todo, sizeof(todo), near ? "did you mean \"%s\"?" : "see %s",
+		       near ? near : "docs/configuration.md");
+	cfg_error(cfg, &key->where, FLAT_DIAG_BAD_VALUE, todo, "unknown attribute \"%.100s\"",
+		  key->text);
 }
 
 static void add_when(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
@@ -435,15 +521,9 @@ static void add_when(struct cfg *cfg, const struct yaml_node *node, struct readi
 	int i = when_index(r->when_key->text);
 	struct flat_condition *c;
 	enum value_form form;
-	const char *near;
-	char todo[128];
 
 	if (i < 0) {
-		near = cfg_nearest(r->when_key->text, when_keys, FLAT_ARRAY_SIZE(when_keys));
-		(void)snprintf(todo, sizeof(todo), near ? "did you mean \"%s\"?" : "see %s",
-			       near ? near : "docs/configuration.md");
-		cfg_error(cfg, &r->when_key->where, FLAT_DIAG_BAD_VALUE, todo,
-			  "unknown attribute \"%.100s\"", r->when_key->text);
+		hint_at_key(cfg, r->when_key);
 		return;
 	}
 	if (!r->when_values && !r->when_not_values) {
@@ -451,12 +531,15 @@ static void add_when(struct cfg *cfg, const struct yaml_node *node, struct readi
 			  "a condition needs \"values\" or \"notValues\"");
 		return;
 	}
-	if ((size_t)i >= FLAT_ARRAY_SIZE(when_attributes)) {
-		http_only(cfg, r, r->when_key->text, &r->when_key->where);
+	if (when_keys[i].attribute == FLAT_ATTR_UNKNOWN) {
+		not_honoured(cfg, r, r->when_key->text, &r->when_key->where);
 		return;
 	}
 	c = &r->conditions[r->n_conditions++];
-	c->attribute = when_attributes[i];
+	c->attribute = when_keys[i].attribute;
+	r->http |= c->attribute >= FLAT_ATTR_HTTP_HOST;
+	if (c->attribute == FLAT_ATTR_HTTP_HEADER)
+		c->name = header_name(cfg, r->when_key);
 	form = form_of(c->attribute);
 	if (r->when_values)
 		c->values = read_values(cfg, r->when_values, form, &c->n_values);
@@ -511,10 +594,10 @@ static void parse_rule(struct cfg *cfg, const struct yaml_node *node, void *obj)
 
 	r->rule = &r->rules[r->policy->n_rules++];
 	r->rule->where = node->where;
-	r->http_only = false;
+	r->http = false;
 	refuse_nulls(cfg, node);
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	r->rule->unmatchable = r->http_only;
+	r->rule->http = r->http;
 }
 
 static void parse_rules(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -543,9 +626,10 @@ static void parse_action(struct cfg *cfg, const struct yaml_node *node, void *ob
 		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
 			 "action AUDIT is not honoured: matches are not marked for audit");
 	if (i == FLAT_AUTHZ_CUSTOM)
-		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "use ALLOW or DENY",
-			 "action CUSTOM is not honoured: there is no external authorizer, so every "
-			 "connection that the rules match is denied");
+		cfg_warn(
+		    cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "use ALLOW or DENY",
+		    "action CUSTOM is not honoured: there is no external authorizer, so everything "
+		    "that the rules match is denied");
 }
 
 static void parse_selector(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -584,13 +668,8 @@ static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
 }
 
-/* With the action known: rules that ask for HTTP match nothing only where that is the safe side. */
 static void settle(struct cfg *cfg, struct reading *r)
 {
-	uint32_t i;
-
-	for (i = 0; i < r->policy->n_rules && r->policy->action != FLAT_AUTHZ_ALLOW; i++)
-		r->rules[i].unmatchable = false;
 	if (r->policy->detached && r->policy->selector.n)
 		cfg_error(cfg, &cfg->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
 			  "selector and targetRef exclude each other");

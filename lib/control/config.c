@@ -24,6 +24,8 @@ struct kind {
 static const struct kind kinds[] = {
     {"ServiceEntry", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_service_entry, false},
     {"Sidecar", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_sidecar, false},
+    {"VirtualService", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_virtual_service, false},
+    {"DestinationRule", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_destination_rule, false},
     {"AuthorizationPolicy", SECURITY, {"v1", "v1beta1"}, cfg_authorization_policy, false},
     {"PeerAuthentication", SECURITY, {"v1", "v1beta1"}, cfg_peer_authentication, false},
     {"Service", "", {"v1"}, cfg_k8s_service, false},
@@ -35,8 +37,6 @@ static const struct kind kinds[] = {
 
 /* Kinds that often stand in the same files and mean nothing to us. */
 static const char *const foreign_kinds[] = {
-    "VirtualService",
-    "DestinationRule",
     "Gateway",
     "WorkloadEntry",
     "WorkloadGroup",

@@ -29,6 +29,12 @@
 #define FLAT_CONFIG_ENDPOINTS_MAX 100000U
 /* Rules, sources, operations, conditions of one policy, and values of one of those lists. */
 #define FLAT_CONFIG_LIST_MAX 10000U
+/* Headers or query parameters of one match, headers changed by one route: a request has at most 100. */
+#define FLAT_CONFIG_MATCHES_MAX 100U
+/* Body of a direct response: Envoy's default bound of 4 KiB. It is sent in one piece. */
+#define FLAT_CONFIG_BODY_MAX 4096U
+/* Retries of one request: more only hurt a server that is in trouble. */
+#define FLAT_CONFIG_RETRIES_MAX 100U
 /* Selectors of one Workload. */
 #define FLAT_CONFIG_SELECTORS_MAX 64U
 

@@ -18,6 +18,7 @@ struct subject {
 	struct span namespace;
 	struct span account;
 	const struct flat_ip *remote_ip;
+	bool deny; /* the policy asked is one that denies */
 };
 
 /* The path segment after "/`key`/" in a principal "TD/ns/NS/sa/SA", up to the next slash. */
@@ -92,6 +93,8 @@ static bool text_match(const struct flat_match *match, struct span value)
 
 	if (!value.text)
 		return false;
+	if (match->kind == FLAT_MATCH_REGEX)
+		return flat_regex_match(match->regex, value.text, value.len);
 	if (match->kind == FLAT_MATCH_PRESENT)
 		return value.len > 0;
 	if (match->kind == FLAT_MATCH_GLOB)
@@ -116,10 +119,82 @@ static bool account_match(const struct flat_match *match, const struct subject *
 	return text_match(&ns, subject->namespace) && text_match(match, subject->account);
 }
 
-static bool value_match(enum flat_attribute attribute, const struct flat_match *match,
-			const struct subject *subject)
+static struct span span_of(struct flat_span s)
 {
-	switch (attribute) {
+	return (struct span){s.text, s.len};
+}
+
+/* As text_match(), with letters of either case equal: hosts. */
+static bool host_match(const struct flat_match *match, struct flat_span value)
+{
+	struct flat_span want = flat_span_of(match->text);
+
+	if (!value.text || match->kind == FLAT_MATCH_PRESENT)
+		return value.text && value.len > 0;
+	if (want.len > value.len)
+		return false;
+	if (match->kind == FLAT_MATCH_SUFFIX)
+		value.text += value.len - want.len;
+	if (match->kind != FLAT_MATCH_EXACT)
+		value.len = want.len;
+	return flat_span_equal(value, want, true);
+}
+
+/* A pattern without port speaks of the host, on whatever port. */
+static bool authority_match(const struct flat_match *match, const struct flat_http_request *http)
+{
+	if (host_match(match, http->authority))
+		return true;
+	return (!match->text || !strchr(match->text, ':')) && host_match(match, http->host);
+}
+
+static bool header_value(const struct flat_match *match, struct flat_span value)
+{
+	return match->kind == FLAT_MATCH_PRESENT ? value.text != NULL
+						 : text_match(match, span_of(value));
+}
+
+/*
+ * A header that stands several times is one value, joined by commas (as Envoy since CVE-2020-25017). Where a match
+ * denies, each of its values counts as well: a second one cannot hide the first.
+ */
+static bool header_match(const struct flat_condition *c, const struct flat_match *match,
+			 const struct flat_http_request *http, bool denies)
+{
+	struct flat_span name = flat_span_of(c->name);
+	struct flat_span value = flat_http_field_get(http, name, 0);
+	char joined[8192];
+	bool overflow = false;
+
+	if (!value.text || !flat_http_field_get(http, name, 1).text)
+		return header_value(match, value);
+	for (uint32_t n = 0; denies && value.text; value = flat_http_field_get(http, name, ++n)) {
+		if (header_value(match, value))
+			return true;
+	}
+	value = flat_http_field_joined(http, name, joined, sizeof(joined), &overflow);
+	return overflow ? denies : header_value(match, value);
+}
+
+/* `denies`: it is towards a refusal that this value matches. */
+static bool value_match(const struct flat_condition *c, const struct flat_match *match,
+			const struct subject *subject, bool denies)
+{
+	const struct flat_http_request *http = subject->input->http;
+
+	switch (c->attribute) {
+	case FLAT_ATTR_HTTP_HOST:
+		return authority_match(match, http);
+	case FLAT_ATTR_HTTP_METHOD:
+		return text_match(match, span_of(http->method));
+	case FLAT_ATTR_HTTP_PATH:
+		return text_match(match, span_of(http->path));
+	case FLAT_ATTR_HTTP_HEADER:
+		return header_match(c, match, http, denies);
+	case FLAT_ATTR_ABSENT:
+	case FLAT_ATTR_UNKNOWN:
+	case FLAT_ATTRIBUTES:
+		return false;
 	case FLAT_ATTR_SOURCE_PRINCIPAL:
 		return text_match(match, subject->principal);
 	case FLAT_ATTR_SOURCE_NAMESPACE:
@@ -138,15 +213,26 @@ static bool value_match(enum flat_attribute attribute, const struct flat_match *
 	return false;
 }
 
-static bool any_match(enum flat_attribute attribute, const struct flat_match *values, uint32_t n,
-		      const struct subject *subject)
+static bool any_match(const struct flat_condition *c, bool negative, const struct subject *subject)
 {
+	const struct flat_match *values = negative ? c->not_values : c->values;
+	uint32_t n = negative ? c->n_not_values : c->n_values;
 	uint32_t i;
 
 	for (i = 0; i < n; i++)
-		if (value_match(attribute, &values[i], subject))
+		if (value_match(c, &values[i], subject, subject->deny != negative))
 			return true;
 	return false;
+}
+
+/*
+ * Whether the condition can be asked at all. Where not, it is left out of a rule that denies, which then matches more;
+ * rules that allow are not asked (policy_match()), or do not hold.
+ */
+static bool askable(const struct flat_condition *c, const struct subject *subject)
+{
+	return c->attribute < FLAT_ATTR_HTTP_HOST ||
+	       (subject->input->http && c->attribute != FLAT_ATTR_UNKNOWN);
 }
 
 static bool clause_holds(const struct flat_clause *clause, const struct subject *subject)
@@ -156,9 +242,14 @@ static bool clause_holds(const struct flat_clause *clause, const struct subject 
 	for (i = 0; i < clause->n; i++) {
 		const struct flat_condition *c = &clause->v[i];
 
-		if (c->n_values && !any_match(c->attribute, c->values, c->n_values, subject))
+		if (!askable(c, subject)) {
+			if (!subject->deny)
+				return false;
+			continue;
+		}
+		if (c->n_values && !any_match(c, false, subject))
 			return false;
-		if (any_match(c->attribute, c->not_values, c->n_not_values, subject))
+		if (any_match(c, true, subject))
 			return false;
 	}
 	return true;
@@ -183,8 +274,10 @@ static int policy_match(const struct flat_authz_policy *policy, const struct sub
 
 	for (i = 0; i < policy->n_rules; i++) {
 		const struct flat_authz_rule *rule = &policy->rules[i];
+		/* One of several clauses may be without HTTP: the rule as a whole is what counts. */
+		bool asked = !rule->http || subject->input->http || subject->deny;
 
-		if (!rule->unmatchable && one_holds(rule->from, rule->n_from, subject) &&
+		if (asked && one_holds(rule->from, rule->n_from, subject) &&
 		    one_holds(rule->to, rule->n_to, subject) && clause_holds(&rule->when, subject))
 			return (int)i;
 	}
@@ -224,13 +317,14 @@ static void candidates_init(struct candidates *candidates, const struct flat_mes
  */
 static const struct flat_authz_policy *find_policy(const struct candidates *candidates,
 						   enum flat_authz_action action,
-						   const struct subject *subject, int *rule,
+						   struct subject *subject, int *rule,
 						   const struct flat_authz_policy **selected)
 {
 	size_t l;
 	uint32_t i;
 
 	*selected = NULL;
+	subject->deny = action != FLAT_AUTHZ_ALLOW;
 	for (l = 0; l < FLAT_ARRAY_SIZE(candidates->lists); l++) {
 		const struct mesh_policies *list = candidates->lists[l];
 
@@ -333,6 +427,27 @@ void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_inpu
 		decide(verdict, &subject, FLAT_AUTHZ_NOT_ALLOWED, selected, -1);
 	else
 		decide(verdict, &subject, FLAT_AUTHZ_NO_POLICY, NULL, -1);
+}
+
+bool flat_authz_needs_http(const struct flat_mesh *mesh, const struct flat_workload *destination)
+{
+	struct candidates candidates;
+
+	candidates_init(&candidates, mesh, destination);
+	for (size_t l = 0; l < FLAT_ARRAY_SIZE(candidates.lists); l++) {
+		const struct mesh_policies *list = candidates.lists[l];
+
+		for (uint32_t i = 0; list && i < list->n; i++) {
+			if (list->v[i]->action == FLAT_AUTHZ_AUDIT ||
+			    !policy_selects(list->v[i], destination))
+				continue;
+			for (uint32_t r = 0; r < list->v[i]->n_rules; r++) {
+				if (list->v[i]->rules[r].http)
+					return true;
+			}
+		}
+	}
+	return false;
 }
 
 const char *flat_authz_reason_name(enum flat_authz_reason reason)

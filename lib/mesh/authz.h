@@ -1,6 +1,5 @@
 /*
- * Authorization at the level of connections, with the meaning Istio gives AuthorizationPolicy on
- * TCP:
+ * Authorization of connections and of HTTP requests, with the meaning Istio gives AuthorizationPolicy:
  *
  * 1. A CUSTOM policy that matches denies (we have no external authorizer; fail closed).
  * 2. A DENY policy that matches denies.
@@ -8,15 +7,16 @@
  * 4. An ALLOW policy that matches allows.
  * 5. Otherwise denied.
  *
- * A policy selects a workload when it is in the workload's namespace, or in the root namespace, and
- * its selector holds for the workload's labels. What a connection does not have (HTTP fields) makes
- * an ALLOW rule match nothing, and is left out of a DENY or CUSTOM rule, which then matches more:
- * never less safe. AUDIT policies, and those under dry run, decide nothing. Source: istio.io
- * reference "Authorization Policy" and task "TCP Traffic".
+ * A policy selects a workload when it is in the workload's namespace, or in the root namespace, and its selector holds
+ * for the workload's labels. Asked about a connection, what only a request has (HTTP fields) makes an ALLOW rule match
+ * nothing, and is left out of a DENY or CUSTOM rule, which then matches more: never less safe. AUDIT policies, and
+ * those under dry run, decide nothing. Source: istio.io reference "Authorization Policy", tasks "TCP Traffic" and
+ * "HTTP Traffic".
  */
 #ifndef FLAT_MESH_AUTHZ_H
 #define FLAT_MESH_AUTHZ_H
 
+#include "codec/http.h"
 #include "mesh/mesh.h"
 
 /* Room for the sentence: principal and names of 253 characters would be cut, nothing shorter. */
@@ -40,6 +40,8 @@ struct flat_authz_input {
 	/* NULL: the server is no workload; then only root namespace policies without selector
 	 * apply. */
 	const struct flat_workload *destination;
+	/* NULL: a connection as such is asked about. Its path is canonical (codec/path.h). */
+	const struct flat_http_request *http;
 };
 
 enum flat_authz_reason {
@@ -64,11 +66,14 @@ struct flat_authz_verdict {
 };
 
 /**
- * Decides on one connection. Never fails: what cannot be told is denied. Does not allocate or
+ * Decides on one connection or request. Never fails: what cannot be told is denied. Does not allocate or
  * block; any thread. O(policies of the destination's and the root namespace).
  */
 void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_input *input,
 		      struct flat_authz_verdict *verdict);
+
+/** Whether a policy for `destination` (NULL: as above) speaks of HTTP, so that its requests must be seen. */
+bool flat_authz_needs_http(const struct flat_mesh *mesh, const struct flat_workload *destination);
 
 /** "no-policy", "allowed-by-rule", "denied-by-rule", "denied-by-custom", "not-allowed". */
 const char *flat_authz_reason_name(enum flat_authz_reason reason);

@@ -9,6 +9,7 @@
 #include "mesh/authz.h"
 #include "mesh/mesh.h"
 #include "mesh/policy.h"
+#include "mesh/route.h"
 
 /* --- authorization policies --- */
 
@@ -20,6 +21,14 @@ enum flat_attribute {
 	FLAT_ATTR_REMOTE_IP,
 	FLAT_ATTR_DESTINATION_IP,
 	FLAT_ATTR_DESTINATION_PORT,
+	/* From here on: what requests have and connections do not. */
+	FLAT_ATTR_HTTP_HOST,
+	FLAT_ATTR_HTTP_METHOD,
+	FLAT_ATTR_HTTP_PATH,
+	FLAT_ATTR_HTTP_HEADER,
+	FLAT_ATTR_ABSENT,  /* what there is never here: tokens, their claims, TLS names */
+	FLAT_ATTR_UNKNOWN, /* what we can't tell: the rule is on the safe side */
+	FLAT_ATTRIBUTES,
 };
 
 enum flat_match_kind {
@@ -30,6 +39,7 @@ enum flat_match_kind {
 	FLAT_MATCH_GLOB,    /* '*' anywhere stands for any text: namespaces only, as Istio does */
 	FLAT_MATCH_CIDR,
 	FLAT_MATCH_PORT,
+	FLAT_MATCH_REGEX, /* whole text */
 };
 
 struct flat_match {
@@ -38,11 +48,13 @@ struct flat_match {
 	const char *namespace; /* SOURCE_SERVICE_ACCOUNT: namespace of the account */
 	struct flat_cidr cidr;
 	uint16_t port;
+	const struct flat_regex *regex;
 };
 
 /* Holds when one of `values` matches (or there are none) and none of `not_values` does. */
 struct flat_condition {
 	enum flat_attribute attribute;
+	const char *name; /* HTTP_HEADER: the header's */
 	const struct flat_match *values;
 	uint32_t n_values;
 	const struct flat_match *not_values;
@@ -62,7 +74,7 @@ struct flat_authz_rule {
 	const struct flat_clause *to;
 	uint32_t n_to;
 	struct flat_clause when;
-	bool unmatchable; /* ALLOW rule that asks for what a connection does not have */
+	bool http; /* asks for what a connection does not have */
 	struct flat_where where;
 };
 
@@ -118,6 +130,9 @@ FLAT_MUST_CHECK int flat_mesh_add_workload(struct flat_mesh *mesh, struct flat_w
 FLAT_MUST_CHECK int flat_mesh_add_authz(struct flat_mesh *mesh, struct flat_authz_policy *policy);
 FLAT_MUST_CHECK int flat_mesh_add_peer(struct flat_mesh *mesh, struct flat_peer_policy *policy);
 FLAT_MUST_CHECK int flat_mesh_add_egress(struct flat_mesh *mesh, struct flat_egress_policy *policy);
+FLAT_MUST_CHECK int flat_mesh_add_virtual(struct flat_mesh *mesh,
+					  struct flat_virtual_service *virtual);
+FLAT_MUST_CHECK int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule);
 
 /** Sets the root namespace; `name` comes from the pool. */
 void flat_mesh_set_root_namespace(struct flat_mesh *mesh, const char *name);

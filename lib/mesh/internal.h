@@ -56,12 +56,19 @@ struct flat_mesh {
 	struct mesh_vec authz;	   /* struct flat_authz_policy */
 	struct mesh_vec peer;	   /* struct flat_peer_policy */
 	struct mesh_vec egress;	   /* struct flat_egress_policy */
+	struct mesh_vec virtual;   /* struct flat_virtual_service */
+	struct mesh_vec rules;	   /* struct flat_destination_rule */
 
 	struct flat_map hosts;	      /* host -> struct flat_service */
 	struct flat_map addrs;	      /* mesh_addr_key -> struct mesh_port_ref */
 	struct flat_map endpoints;    /* mesh_addr_key -> struct mesh_port_ref */
 	struct flat_map workload_ids; /* "namespace/name" -> struct flat_workload */
 	struct flat_map scopes;	      /* namespace -> struct mesh_scope */
+	struct flat_map
+	    virtual_hosts; /* service's or literal host -> struct flat_virtual_service */
+	struct flat_map rules_by_host; /* service's host -> struct flat_destination_rule */
+	uint32_t n_routes;
+	uint32_t n_destinations;
 	const struct flat_egress_policy *mesh_egress;
 
 	/* Prefix lengths in use, longest first. */
@@ -92,6 +99,9 @@ FLAT_MUST_CHECK int mesh_index_services(struct flat_mesh *mesh, struct flat_diag
 
 /** Builds the look-ups of policies and workloads (index.c). */
 FLAT_MUST_CHECK int mesh_index_policies(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** Finds what routes refer to, and builds their look-ups (route.c). */
+FLAT_MUST_CHECK int mesh_index_routes(struct flat_mesh *mesh, struct flat_diags *diags);
 
 /** The scope of a namespace, or NULL when it has no policy. */
 static inline const struct mesh_scope *mesh_scope(const struct flat_mesh *mesh,

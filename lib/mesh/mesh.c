@@ -38,11 +38,15 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	free(mesh->authz.v);
 	free(mesh->peer.v);
 	free(mesh->egress.v);
+	free(mesh->virtual.v);
+	free(mesh->rules.v);
 	flat_map_fini(&mesh->hosts);
 	flat_map_fini(&mesh->addrs);
 	flat_map_fini(&mesh->endpoints);
 	flat_map_fini(&mesh->workload_ids);
 	flat_map_fini(&mesh->scopes);
+	flat_map_fini(&mesh->virtual_hosts);
+	flat_map_fini(&mesh->rules_by_host);
 	flat_pool_fini(&mesh->pool);
 	free(mesh);
 }
@@ -97,6 +101,16 @@ int flat_mesh_add_egress(struct flat_mesh *mesh, struct flat_egress_policy *poli
 	return vec_add(&mesh->egress, policy);
 }
 
+int flat_mesh_add_virtual(struct flat_mesh *mesh, struct flat_virtual_service *virtual)
+{
+	return vec_add(&mesh->virtual, virtual);
+}
+
+int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule)
+{
+	return vec_add(&mesh->rules, rule);
+}
+
 void flat_mesh_set_root_namespace(struct flat_mesh *mesh, const char *name)
 {
 	mesh->root_namespace = name;
@@ -115,6 +129,9 @@ int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
 	if (ret)
 		return ret;
 	ret = mesh_index_policies(mesh, diags);
+	if (ret)
+		return ret;
+	ret = mesh_index_routes(mesh, diags);
 	if (ret)
 		return ret;
 	return diags->n_errors == errors ? 0 : -EINVAL;

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "offload/offload.h"
+#include "offload/l7.h"
 
 const char *flat_refusal_name(enum flat_refusal_kind kind)
 {
@@ -36,13 +36,28 @@ static void refuse(struct flat_decision *d, int err, enum flat_refusal_kind kind
 	d->kind = kind;
 }
 
+/* Plain clients of a server that wants mesh clients alone. False: refused. */
+static bool check_strict(struct flat_offload *o, const struct flat_listener *l,
+			 struct flat_decision *d)
+{
+	struct flat_decided_by by;
+	const struct flat_workload *dest = l->session->workload;
+	if (flat_mesh_mtls(o->mesh, dest, l->addr.port, &by) != FLAT_MTLS_STRICT)
+		return true;
+	refuse(d, EACCES, FLAT_REFUSED_STRICT);
+	snprintf(d->reason, sizeof(d->reason),
+		 "%s %s/%s is STRICT: plain clients are refused (%s:%u)",
+		 by.kind ? by.kind : "default", by.namespace ? by.namespace : "-",
+		 by.name ? by.name : "-", by.where.file ? by.where.file : "-", by.where.line);
+	return false;
+}
+
 /* Authorization and mutual identity of one connection to a mesh server. */
 static void authorize(struct flat_offload *o, const struct flat_session *s,
 		      const struct flat_addr *from, const struct flat_listener *l,
 		      struct flat_decision *d)
 {
 	struct flat_authz_verdict v;
-	struct flat_decided_by by;
 	const struct flat_workload *dest = l->session->workload;
 	struct flat_authz_input in = {
 	    .source_principal = s && s->workload ? s->workload->principal : NULL,
@@ -51,15 +66,8 @@ static void authorize(struct flat_offload *o, const struct flat_session *s,
 	    .destination_port = l->addr.port,
 	    .destination = dest,
 	};
-	if (!s && flat_mesh_mtls(o->mesh, dest, l->addr.port, &by) == FLAT_MTLS_STRICT) {
-		refuse(d, EACCES, FLAT_REFUSED_STRICT);
-		snprintf(d->reason, sizeof(d->reason),
-			 "%s %s/%s is STRICT: plain clients are refused (%s:%u)",
-			 by.kind ? by.kind : "default", by.namespace ? by.namespace : "-",
-			 by.name ? by.name : "-", by.where.file ? by.where.file : "-",
-			 by.where.line);
+	if (!s && !check_strict(o, l, d))
 		return;
-	}
 	flat_authz_check(o->mesh, &in, &v);
 	if (v.allowed)
 		return;
@@ -77,6 +85,12 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 	d->service = flat_mesh_service_by_addr(o->mesh, &ip, q->to.port, &port);
 	const struct flat_service *owner =
 	    d->service ? NULL : flat_mesh_service_owning(o->mesh, &ip);
+	d->port = port;
+	if (d->service && flat_l7_wanted(o, d->service, port, NULL)) {
+		/* Each request finds its own server. */
+		d->l7 = true;
+		return true;
+	}
 	d->listener = d->service ? NULL : flat_listener_find(o, &q->to);
 	if (owner && !d->listener && owner->resolution == FLAT_RESOLUTION_STATIC) {
 		refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_PORT);
@@ -86,7 +100,7 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 	}
 	if (d->service && port && d->service->resolution == FLAT_RESOLUTION_STATIC) {
 		struct flat_target target = {0};
-		int err = flat_resolve(o, d->service, port, q->dry, &target);
+		int err = flat_resolve(o, d->service, port, NULL, q->dry, &target);
 		if (err != 0) {
 			refuse(d, err == -ENOMEM ? ENOMEM : ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
 			snprintf(d->reason, sizeof(d->reason),
@@ -105,12 +119,18 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 /* The service of a mesh server that is reached by its own address. */
 static const struct flat_service *service_behind(const struct flat_offload *o,
 						 const struct flat_listener *l,
-						 const struct flat_addr *target)
+						 const struct flat_addr *target,
+						 const struct flat_service_port **port)
 {
 	struct flat_ip ip = flat_addr_ip(target);
 	const struct flat_service *s =
-	    flat_mesh_service_by_endpoint(o->mesh, &ip, target->port, NULL);
-	return s || !l ? s : flat_service_of(o, l);
+	    flat_mesh_service_by_endpoint(o->mesh, &ip, target->port, port);
+	if (s || !l)
+		return s;
+	s = flat_service_of(o, l);
+	if (s)
+		(void)flat_service_selects(s, l->session->workload, l->addr.port, port);
+	return s;
 }
 
 void flat_admit(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d)
@@ -122,7 +142,18 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 	if (!q->pinned && !resolve(o, q, d))
 		return;
 	if (!d->service)
-		d->service = service_behind(o, d->listener, &d->target);
+		d->service = service_behind(o, d->listener, &d->target, &d->port);
+	if (!d->l7 && d->listener && flat_l7_wanted(o, d->service, d->port, d->listener)) {
+		d->l7 = d->l7_pinned = true;
+		if (!q->session && !check_strict(o, d->listener, d))
+			return;
+	}
+	if (d->l7) {
+		/* Policies are asked request by request. */
+		d->path = FLAT_CONN_FORWARDED;
+		d->listener = NULL;
+		return;
+	}
 	bool asked = d->service && d->service->path == FLAT_PATH_FORWARDED;
 	if (d->listener) {
 		d->path = q->session && !asked ? FLAT_CONN_DIRECT : FLAT_CONN_FORWARDED;
@@ -145,7 +176,7 @@ bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char 
 			size_t size)
 {
 	struct flat_decision d = {.target = c->target};
-	if (!c->listener)
+	if (!c->listener || c->l7_upstream)
 		return true;
 	authorize(o, c->client, &c->from, c->listener, &d);
 	snprintf(reason, size, "%s", d.reason);

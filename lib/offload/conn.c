@@ -10,7 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
-#include "offload/offload.h"
+#include "offload/l7.h"
 
 uint64_t flat_inode(int fd)
 {
@@ -23,6 +23,8 @@ uint64_t flat_inode(int fd)
 uint64_t flat_conn_bytes(struct flat_conn *c, int i)
 {
 	const struct flat_end *e = &c->end[i];
+	if (c->l7 || c->l7_upstream)
+		return flat_l7_bytes(c, i);
 	if (c->pipe)
 		return atomic_load_explicit(&c->pipe->end[i].bytes, memory_order_relaxed);
 	if (c->path == FLAT_CONN_DIRECT && e->lane) {
@@ -64,7 +66,7 @@ static struct flat_series *find_series(const struct flat_conn *c,
 
 static void count_closed(struct flat_conn *c)
 {
-	c->offload->stats.closed++;
+	c->offload->stats.closed += !c->l7_upstream;
 	for (int i = 0; i < 2 && c->series; i++)
 		c->series->bytes[i] += flat_conn_bytes(c, i);
 	if (c->series)
@@ -144,7 +146,9 @@ void flat_conn_destroy(struct flat_conn *c)
 	else
 		count_closed(c);
 	/* Shut by us, not let go by the application: it may still write there. */
-	bool taint = c->cut || (c->pipe && (c->pipe->end[0].broken || c->pipe->end[1].broken));
+	bool taint = c->cut || (c->pipe && (c->pipe->end[0].broken || c->pipe->end[1].broken)) ||
+		     flat_l7_broken(c);
+	flat_l7_gone(c);
 	pipe_free(o, c->pipe);
 	for (int i = 0; i < 2; i++) {
 		flat_loop_close(&o->loop, &c->end[i].anchor);
@@ -270,6 +274,8 @@ static int start(struct flat_conn *c)
 {
 	struct flat_loop *loop = &c->offload->loop;
 	int err = 0;
+	if (c->l7 || c->l7_upstream)
+		return flat_l7_start(c);
 	if (c->pipe) {
 		start_pipe(c);
 		return 0;
@@ -317,7 +323,7 @@ static void reply_opened(struct flat_conn *c)
 void flat_conn_open(struct flat_conn *c)
 {
 	settle(c);
-	c->offload->stats.opened[c->path]++;
+	c->offload->stats.opened[c->path] += !c->l7_upstream;
 	if (c->series)
 		c->series->opened++;
 	/* The answer first: the client runs while we do the rest. */
@@ -373,6 +379,7 @@ void flat_conn_cut(struct flat_conn *c, int err, const char *reason)
 	}
 	flat_directory_revoked(c->offload->directory);
 	/* Nobody watches one that could not be started. */
-	if (!c->pipe && (c->end[0].anchor.index == 0 || c->end[1].anchor.index == 0))
+	if (!c->pipe && !c->l7 && !c->l7_upstream &&
+	    (c->end[0].anchor.index == 0 || c->end[1].anchor.index == 0))
 		flat_conn_destroy(c);
 }

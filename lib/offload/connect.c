@@ -10,7 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
-#include "offload/offload.h"
+#include "offload/l7.h"
 
 #define EPHEMERAL_FIRST 32768
 
@@ -47,6 +47,10 @@ static int bind_memory(struct flat_conn *c)
 {
 	struct flat_session *s = c->client;
 	struct flat_listener *l = c->listener;
+	if (c->l7)
+		return s ? take_slot(c, FLAT_SIDE_CLIENT, s, NULL) : 0;
+	if (c->l7_upstream)
+		return l ? take_slot(c, FLAT_SIDE_SERVER, NULL, l) : 0;
 	if (c->path == FLAT_CONN_DIRECT) {
 		int err = take_slot(c, FLAT_SIDE_CLIENT, s, l);
 		c->end[1].lane = c->end[0].lane;
@@ -104,6 +108,10 @@ static void proceed(struct flat_conn *c)
 {
 	char reason[200];
 	int err = bind_memory(c);
+	if (err == 0 && c->l7) {
+		flat_conn_open(c);
+		return;
+	}
 	if (err == 0 && !c->listener)
 		err = connect_upstream(c);
 	else if (err == 0)
@@ -123,6 +131,40 @@ static void proceed(struct flat_conn *c)
 	} else {
 		flat_conn_wait(c);
 	}
+}
+
+/* --- for requests of HTTP clients --- */
+
+struct flat_conn *flat_conn_upstream(struct flat_conn *client, const struct flat_target *target)
+{
+	struct flat_decision d = {
+	    .path = FLAT_CONN_FORWARDED,
+	    .listener = target->listener,
+	    .to = client->to,
+	    .target = target->addr,
+	};
+	struct flat_conn *c = flat_conn_new(client->offload, client->client, &d);
+	if (!c)
+		return NULL;
+	c->from = client->from;
+	snprintf(c->service, sizeof(c->service), "%s", client->service);
+	/* The client's connection is the one that is counted. */
+	c->series = NULL;
+	return c;
+}
+
+int flat_conn_upstream_open(struct flat_conn *c)
+{
+	int err = bind_memory(c);
+	if (err == 0 && !c->listener)
+		err = connect_upstream(c);
+	else if (err == 0)
+		err = flat_listener_offer(c->listener, c);
+	if (err != 0)
+		flat_conn_destroy(c);
+	else if (c->listener && !c->pending)
+		flat_conn_open(c);
+	return err;
 }
 
 /* --- sessions --- */
@@ -179,6 +221,10 @@ static void begin(struct flat_session *s, const struct flat_msg *msg, struct fla
 	int pair[2];
 	struct flat_conn *c = flat_conn_new(s->offload, s, d);
 	d->status = c ? flat_sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) : -ENOMEM;
+	if (d->status == 0 && d->l7 && (d->status = flat_l7_attach(c, d)) != 0) {
+		close(pair[0]);
+		close(pair[1]);
+	}
 	if (d->status != 0) {
 		snprintf(d->reason, sizeof(d->reason), "flatd has no memory or descriptors left");
 		if (c)
@@ -259,5 +305,9 @@ void flat_conn_plain(struct flat_listener *l, int fd)
 	c->target = q.to;
 	c->end[0].is_tcp = true;
 	c->end[0].anchor.fd = fd;
+	if (d.l7 && flat_l7_attach(c, &d) != 0) {
+		flat_conn_destroy(c);
+		return;
+	}
 	proceed(c);
 }

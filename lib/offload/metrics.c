@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/http.h"
+#include "offload/l7.h"
 #include "offload/offload.h"
 
 struct scraper {
@@ -100,6 +101,7 @@ void flat_metrics_text(struct flat_offload *o, struct flat_strbuf *out)
 	put_counters(o, out);
 	flat_series_live(o);
 	flat_series_text(&o->series, out);
+	flat_l7_metrics(o, out);
 }
 
 /* --- scrapers --- */

@@ -1,5 +1,3 @@
-#include "offload/offload.h"
-
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
@@ -15,6 +13,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/l7.h"
 
 /* A predecessor that is ending has so many looks, with a pause between them, ms. */
 #define TAKE_OVER_LOOKS 20
@@ -137,6 +136,7 @@ static int load(struct flat_offload *o)
 	TAILQ_FOREACH(s, &o->ghosts, link)
 	flat_session_identify(s);
 	flat_balance_keep(o);
+	flat_l7_reloaded(o);
 	flat_mesh_put(old);
 	o->epoch++;
 	return 0;
@@ -273,6 +273,8 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	if (err != 0)
 		flat_error("%u workers could not be started: %s", o->n_workers, strerror(-err));
 	if (err == 0)
+		err = flat_l7_init(o, o->access_log);
+	if (err == 0)
 		err = load(o);
 	if (err == 0)
 		err = flat_directory_create(&o->directory, DIRECTORY_TABLE_BYTES);
@@ -320,6 +322,7 @@ static int by_time(struct flat_offload *o)
 	flat_sessions_reap(o);
 	flat_conns_expire(o);
 	int wait = sooner(flat_sessions_wait_ms(o), flat_metrics_expire(o));
+	wait = sooner(wait, flat_l7_wait_ms(o));
 	return TAILQ_EMPTY(&o->half_open) ? wait : sooner(wait, TICK_MS);
 }
 
@@ -339,6 +342,7 @@ void flat_offload_run(struct flat_offload *o)
 		if (now_ms - o->tick_ms > TICK_MS)
 			(void)by_time(o);
 		bool busy = flat_worker_turn(&o->workers.v[0]);
+		busy |= flat_l7_turn(o);
 		busy |= flat_sessions_turn(o);
 		reap(o);
 		/* Who asked is about to connect, or to go, again: that takes less than a wake-up costs. */
@@ -363,6 +367,7 @@ void flat_offload_close(struct flat_offload *o)
 		flat_listener_close(l);
 	while ((s = TAILQ_FIRST(&o->sessions)) != NULL)
 		flat_session_close(s, NULL);
+	flat_l7_fini(o);
 	flat_metrics_close(o);
 	flat_admin_close(o);
 	flat_directory_destroy(o->directory);

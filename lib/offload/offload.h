@@ -19,6 +19,7 @@
 #include "mesh/directory.h"
 #include "mesh/mesh.h"
 #include "mesh/policy.h"
+#include "mesh/route.h"
 #include "offload/bucket.h"
 #include "offload/loop.h"
 #include "offload/series.h"
@@ -28,6 +29,9 @@
 
 struct flat_offload;
 struct flat_session;
+struct flat_l7;
+struct flat_l7_node;
+struct flat_l7_upstream;
 
 /**
  * One process that said HELLO. What the kernel says of it, not what it says. After its end it stays, closed, for
@@ -113,7 +117,10 @@ struct flat_conn {
 	struct flat_session *client;	/* NULL: a plain client */
 	struct flat_listener *listener; /* NULL: gone, or a server outside the mesh */
 	struct flat_pipe *pipe;		/* forwarded: moves the bytes; owned */
-	struct flat_end end[2];		/* by enum flat_side */
+	struct flat_l7 *l7;		/* forwarded as HTTP: a client's; see l7.h */
+	struct flat_l7_upstream
+	    *l7_upstream;	/* of ours, to a server, for an HTTP client's requests */
+	struct flat_end end[2]; /* by enum flat_side */
 	struct flat_addr from;
 	struct flat_addr to;	 /* what the client asked for */
 	struct flat_addr target; /* where the server listens */
@@ -201,7 +208,9 @@ struct flat_offload {
 	size_t n_paths;
 	struct flat_workers workers;
 	const char *metrics_addr; /* "ADDR:PORT"; NULL: none */
+	const char *access_log;	  /* where HTTP requests are logged; NULL: nowhere */
 	struct flat_metrics *metrics;
+	struct flat_l7_node *l7;
 	struct flat_sessions sessions;
 	struct flat_sessions ghosts; /* closed, still referred to */
 	struct flat_sessions ready;  /* with messages to be read */
@@ -297,12 +306,16 @@ struct flat_target {
 };
 
 /**
- * Picks an endpoint of the port: those that the service declares, and mesh listeners that its selector holds for; with
+ * Picks an endpoint of the port, of `subset` alone (NULL: of all): those that the service declares, and mesh listeners that its selector holds for; with
  * a live mesh listener if any has one. dry: asks only, nobody's turn is used up. 0, or -ECONNREFUSED (there is none).
  */
 FLAT_MUST_CHECK int flat_resolve(struct flat_offload *o, const struct flat_service *service,
-				 const struct flat_service_port *port, bool dry,
+				 const struct flat_service_port *port,
+				 const struct flat_subset *subset, bool dry,
 				 struct flat_target *target);
+/** Whether a mesh server of the port has policies that speak of HTTP. */
+bool flat_resolve_needs_http(const struct flat_offload *o, const struct flat_service *service,
+			     const struct flat_service_port *port);
 /** The service that a mesh listener serves, by its selector; NULL: none. */
 const struct flat_service *flat_service_of(const struct flat_offload *o,
 					   const struct flat_listener *l);
@@ -324,6 +337,9 @@ struct flat_decision {
 	struct flat_addr to;		/* what was asked for */
 	struct flat_addr target;	/* where it goes */
 	const struct flat_service *service;
+	const struct flat_service_port *port; /* of it, as it was asked for; NULL: unknown */
+	bool l7;	/* forwarded as HTTP: its requests are decided one by one */
+	bool l7_pinned; /* and all go to `target` */
 	char reason[512];
 };
 
@@ -352,6 +368,12 @@ const char *flat_refusal_name(enum flat_refusal_kind kind);
 void flat_conn_request(struct flat_session *s, const struct flat_msg *msg);
 /** A plain client's accepted socket (owned from here). */
 void flat_conn_plain(struct flat_listener *l, int fd);
+
+/** A connection of ours to a server, for an HTTP client's requests. NULL without memory. c->l7_upstream is the caller's. */
+FLAT_MUST_CHECK struct flat_conn *flat_conn_upstream(struct flat_conn *client,
+						     const struct flat_target *target);
+/** Goes for its server. 0: open, or on its way; a negative errno: it is gone. */
+FLAT_MUST_CHECK int flat_conn_upstream_open(struct flat_conn *c);
 
 /* --- conn.c --- */
 

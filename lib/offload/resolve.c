@@ -27,21 +27,25 @@ struct flat_addr flat_ip_addr(const struct flat_ip *ip, uint16_t port)
 
 /* --- state of turns --- */
 
-#define KEY_MAX 300
+/* A host, a port, and a subset's name as far as it fits: others of a like name take turns with it. */
+#define KEY_MAX 600
 
-static size_t make_key(char key[KEY_MAX], const char *host, uint16_t port)
+static size_t make_key(char key[KEY_MAX], const char *host, uint16_t port, const char *subset)
 {
 	size_t len = flat_min_size(strlen(host), KEY_MAX - 1 - sizeof(port));
+	size_t rest = flat_min_size(strlen(subset), KEY_MAX - len - 1 - sizeof(port));
 	memcpy(key, host, len);
 	key[len] = 0;
 	memcpy(key + len + 1, &port, sizeof(port));
-	return len + 1 + sizeof(port);
+	memcpy(key + len + 1 + sizeof(port), subset, rest);
+	return len + 1 + sizeof(port) + rest;
 }
 
-static struct flat_balance_entry *entry_get(struct flat_offload *o, const char *host, uint16_t port)
+static struct flat_balance_entry *entry_get(struct flat_offload *o, const char *host, uint16_t port,
+					    const char *subset)
 {
 	char key[KEY_MAX];
-	size_t len = make_key(key, host, port);
+	size_t len = make_key(key, host, port, subset);
 	struct flat_balance_entry *e = flat_map_get(&o->balance, key, len);
 	if (e)
 		return e;
@@ -149,7 +153,8 @@ static bool selects(const struct flat_service *service, const struct flat_servic
 }
 
 static int find_candidates(const struct flat_offload *o, const struct flat_service *service,
-			   const struct flat_service_port *port, struct candidates *c)
+			   const struct flat_service_port *port, const struct flat_subset *subset,
+			   struct candidates *c)
 {
 	size_t max = (size_t)port->n_endpoints + (service->has_selector ? o->n_listeners : 0);
 	struct flat_listener *l;
@@ -160,13 +165,16 @@ static int find_candidates(const struct flat_offload *o, const struct flat_servi
 	for (uint32_t i = 0; i < port->n_endpoints; i++) {
 		const struct flat_endpoint *e = &port->endpoints[i];
 		struct flat_addr a = flat_ip_addr(&e->ip, e->port);
+		if (subset && !flat_labels_match(&subset->labels, e->labels))
+			continue;
 		add(c, e, flat_listener_find(o, &a));
 	}
 	if (!service->has_selector)
 		return 0;
 	TAILQ_FOREACH(l, &o->listeners, link)
 	{
-		if (!selects(service, port, l))
+		if (!selects(service, port, l) ||
+		    (subset && !flat_labels_match(&subset->labels, &l->session->workload->labels)))
 			continue;
 		struct flat_endpoint e = selected(l);
 		if (!declared(port, &e) && c->n < max)
@@ -182,10 +190,10 @@ static bool is_live(void *arg, uint32_t index, const struct flat_endpoint *endpo
 	return c->listener[index] != NULL;
 }
 
-static int pick(struct flat_offload *o, const char *host, uint16_t number, bool dry,
-		struct candidates *c)
+static int pick(struct flat_offload *o, const char *host, uint16_t number, const char *subset,
+		bool dry, struct candidates *c)
 {
-	struct flat_balance_entry *e = entry_get(o, host, number);
+	struct flat_balance_entry *e = entry_get(o, host, number, subset);
 	struct flat_balance_state copy = {0};
 	if (!e)
 		return -ENOMEM;
@@ -205,12 +213,13 @@ static int pick(struct flat_offload *o, const char *host, uint16_t number, bool 
 }
 
 int flat_resolve(struct flat_offload *o, const struct flat_service *service,
-		 const struct flat_service_port *port, bool dry, struct flat_target *target)
+		 const struct flat_service_port *port, const struct flat_subset *subset, bool dry,
+		 struct flat_target *target)
 {
 	struct candidates c = {0};
-	int i = find_candidates(o, service, port, &c);
+	int i = find_candidates(o, service, port, subset, &c);
 	if (i == 0)
-		i = pick(o, service->host, port->number, dry, &c);
+		i = pick(o, service->host, port->number, subset ? subset->name : "", dry, &c);
 	if (i >= 0) {
 		target->addr = flat_ip_addr(&c.v[i].ip, c.v[i].port);
 		target->listener = c.listener[i];
@@ -218,6 +227,21 @@ int flat_resolve(struct flat_offload *o, const struct flat_service *service,
 	free(c.v);
 	free(c.listener);
 	return i >= 0 ? 0 : i == -ENOMEM ? i : -ECONNREFUSED;
+}
+
+bool flat_resolve_needs_http(const struct flat_offload *o, const struct flat_service *service,
+			     const struct flat_service_port *port)
+{
+	struct candidates c = {0};
+	bool needs = false;
+	if (find_candidates(o, service, port, NULL, &c) == 0) {
+		for (uint32_t i = 0; i < c.n && !needs; i++)
+			needs = c.listener[i] &&
+				flat_authz_needs_http(o->mesh, c.listener[i]->session->workload);
+	}
+	free(c.v);
+	free(c.listener);
+	return needs;
 }
 
 const struct flat_service *flat_service_of(const struct flat_offload *o,

@@ -142,7 +142,8 @@ static const char *const label_names[FLAT_LABELS] = {
 
 static const char *const path_names[] = {"kernel", "direct", "forwarded"};
 
-static void put_labels(const struct flat_series *s, bool source, struct flat_strbuf *out)
+void flat_series_labels(const struct flat_series *s, bool source, const char *protocol,
+			const char *flags, struct flat_strbuf *out)
 {
 	/* Istio says "unknown" at the source; at the destination nothing is encrypted on one host, and the
 	 * client's identity comes from the kernel, which Istio has no word for. */
@@ -163,9 +164,9 @@ static void put_labels(const struct flat_series *s, bool source, struct flat_str
 	flat_strbuf_puts(out, "\",destination_canonical_revision=\"");
 	flat_metrics_escape(out, s->label[FLAT_LABEL_DESTINATION_VERSION]);
 	flat_strbuf_printf(out,
-			   "\",request_protocol=\"tcp\",response_flags=\"-\","
-			   "connection_security_policy=\"%s\",path=\"%s\"}",
-			   security, path_names[s->path]);
+			   "\",request_protocol=\"%s\",response_flags=\"%s\","
+			   "connection_security_policy=\"%s\",path=\"%s\"",
+			   protocol, flags, security, path_names[s->path]);
 }
 
 static void family(const struct flat_series_table *t, struct flat_strbuf *out, const char *name,
@@ -181,8 +182,8 @@ static void family(const struct flat_series_table *t, struct flat_strbuf *out, c
 			if (!(source ? s->source_in_mesh : s->destination_in_mesh))
 				continue;
 			flat_strbuf_puts(out, name);
-			put_labels(s, source, out);
-			flat_strbuf_printf(out, " %" PRIu64 "\n", value(s));
+			flat_series_labels(s, source, "tcp", "-", out);
+			flat_strbuf_printf(out, "} %" PRIu64 "\n", value(s));
 		}
 	}
 }

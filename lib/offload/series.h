@@ -69,6 +69,13 @@ void flat_series_fini(struct flat_series_table *t);
 /** The four istio_tcp_* families in Prometheus's text form, version 0.0.4. */
 void flat_series_text(const struct flat_series_table *t, struct flat_strbuf *out);
 
+/**
+ * Appends an opening brace and the labels that Istio's metrics of connections and requests share. `source`: as the
+ * client's side reports it. protocol: "tcp", "http". The caller goes on with a comma or the closing brace.
+ */
+void flat_series_labels(const struct flat_series *s, bool source, const char *protocol,
+			const char *flags, struct flat_strbuf *out);
+
 /** Appends `value` as Prometheus wants it between the quotes of a label. */
 void flat_metrics_escape(struct flat_strbuf *out, const char *value);
 

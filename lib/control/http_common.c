@@ -1,0 +1,435 @@
+#include "control/http_common.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "codec/http.h"
+
+/* Digits with a fraction of at most `places`, scaled to whole numbers; the end in *end. false: none, or too large. */
+static bool read_decimal(const char *text, unsigned places, uint64_t *out, const char **end)
+{
+	uint64_t value = 0;
+	bool point = false;
+	bool any = false;
+	const char *p;
+
+	for (p = text; *p; p++) {
+		if (*p == '.' && !point) {
+			point = true;
+			continue;
+		}
+		if (*p < '0' || *p > '9')
+			break;
+		any = true;
+		if (point && places == 0)
+			continue;
+		if (value > UINT32_MAX)
+			return false;
+		value = value * 10 + (uint64_t)(*p - '0');
+		places -= point;
+	}
+	while (places-- > 0)
+		value *= 10;
+	*out = value;
+	*end = p;
+	return any;
+}
+
+bool cfg_duration_ms(struct cfg *cfg, const struct yaml_node *node, uint32_t *out)
+{
+	static const struct {
+		const char *name;
+		uint64_t us;
+	} units[] = {
+	    {"us", 1}, {"ms", 1000}, {"s", 1000000}, {"m", 60000000}, {"h", 3600000000ULL}};
+	uint64_t total = 0;
+	const char *p;
+	bool good;
+
+	*out = 0;
+	if (!cfg_expect(cfg, node, YAML_SCALAR))
+		return false;
+	p = node->text;
+	for (good = *p != 0; good && *p;) {
+		uint64_t value;
+		size_t i;
+
+		good = read_decimal(p, 3, &value, &p);
+		for (i = 0; good && i < FLAT_ARRAY_SIZE(units); i++) {
+			size_t len = strlen(units[i].name);
+
+			if (strncmp(p, units[i].name, len) == 0 && !islower((unsigned char)p[len]))
+				break;
+		}
+		good = good && i < FLAT_ARRAY_SIZE(units) && value < (1ULL << 31);
+		if (good) {
+			total += value * units[i].us / 1000;
+			p += strlen(units[i].name);
+		}
+	}
+	if (!good || total > 86400000000ULL) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			  "write a number with a unit, such as 1.5s or 100ms, up to 24h",
+			  "\"%.100s\" is no duration", node->text);
+		return false;
+	}
+	*out = (uint32_t)((total + 999) / 1000);
+	return true;
+}
+
+uint32_t cfg_millionths(struct cfg *cfg, const struct yaml_node *node)
+{
+	uint64_t value;
+	const char *end;
+
+	if (!cfg_expect(cfg, node, YAML_SCALAR))
+		return 0;
+	if (!read_decimal(node->text, 4, &value, &end) || *end || value > FLAT_MILLION) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "correct the number",
+			  "\"%.100s\" is not a percentage from 0 to 100", node->text);
+		return 0;
+	}
+	return (uint32_t)value;
+}
+
+static void parse_value(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint32_t *out = obj;
+
+	*out = cfg_millionths(cfg, node);
+}
+
+uint32_t cfg_percentage(struct cfg *cfg, const struct yaml_node *node)
+{
+	static const struct cfg_field fields[] = {CFG_FIELD("value", parse_value)};
+	uint32_t out = 0;
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &out);
+	return out;
+}
+
+/* --- texts --- */
+
+static void set_text(struct cfg *cfg, const struct yaml_node *node, struct flat_text_match *match,
+		     enum flat_text_kind kind)
+{
+	const char *text = cfg_string(cfg, node);
+
+	if (!text)
+		return;
+	match->kind = kind;
+	match->text = text;
+	match->len = strlen(text);
+}
+
+static void parse_exact(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	set_text(cfg, node, obj, FLAT_TEXT_EXACT);
+}
+
+static void parse_prefix(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	set_text(cfg, node, obj, FLAT_TEXT_PREFIX);
+}
+
+static void parse_regex(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_text_match *match = obj;
+	const char *error = NULL;
+
+	set_text(cfg, node, match, FLAT_TEXT_REGEX);
+	if (!match->text)
+		return;
+	match->regex = flat_regex_compile(cfg->pool, match->text, false, &error);
+	if (match->regex)
+		return;
+	match->kind = FLAT_TEXT_EXACT;
+	if (!error)
+		cfg->oom = true;
+	else
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "use the syntax of RE2",
+			  "the regular expression \"%.200s\" is not taken: %s", match->text, error);
+}
+
+void cfg_text_match(struct cfg *cfg, const struct yaml_node *node, bool presence,
+		    struct flat_text_match *out)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("exact", parse_exact),
+	    CFG_FIELD("prefix", parse_prefix),
+	    CFG_FIELD("regex", parse_regex),
+	};
+
+	out->kind = FLAT_TEXT_PRESENT;
+	if (!cfg_expect(cfg, node, YAML_MAP))
+		return;
+	if (node->n > 1 || (node->n == 0 && !presence)) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			  "name one of exact, prefix and regex", "%s",
+			  node->n ? "more than one way to match" : "an empty match");
+		return;
+	}
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), out);
+}
+
+static bool is_token(const char *text)
+{
+	if (!*text)
+		return false;
+	for (; *text; text++) {
+		if (!isalnum((unsigned char)*text) && !strchr("!#$%&'*+-.^_`|~", *text))
+			return false;
+	}
+	return true;
+}
+
+/* The name of a header that rules may look at or change. */
+static const char *header_name(struct cfg *cfg, const struct yaml_node *node, bool change)
+{
+	const char *name = cfg_string(cfg, node);
+
+	if (!name)
+		return NULL;
+	if (!is_token(name)) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			  name[0] == ':' ? "match uri, method, scheme or authority instead"
+					 : "use letters, digits and dashes",
+			  "\"%.100s\" is no name of a header", name);
+		return NULL;
+	}
+	switch (flat_http_name_of(name, strlen(name))) {
+	case FLAT_HTTP_HOST:
+	case FLAT_HTTP_CONTENT_LENGTH:
+	case FLAT_HTTP_TRANSFER_ENCODING:
+	case FLAT_HTTP_CONNECTION:
+	case FLAT_HTTP_KEEP_ALIVE:
+	case FLAT_HTTP_PROXY_CONNECTION:
+	case FLAT_HTTP_TE:
+	case FLAT_HTTP_TRAILER:
+	case FLAT_HTTP_UPGRADE:
+		if (change) {
+			cfg_error(
+			    cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			    "remove it; a host is changed by rewrite.authority",
+			    "header \"%s\" says how a message is carried: it cannot be changed",
+			    name);
+			return NULL;
+		}
+		return name;
+	default:
+		return name;
+	}
+}
+
+const struct flat_named_match *cfg_named_matches(struct cfg *cfg, const struct yaml_node *node,
+						 bool headers, uint32_t *n)
+{
+	const struct yaml_item *item;
+	struct flat_named_match *v;
+
+	*n = 0;
+	if (!cfg_expect(cfg, node, YAML_MAP))
+		return NULL;
+	if (node->n > FLAT_CONFIG_MATCHES_MAX) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_LIMIT, "use several matches",
+			  "more than %u names in one match", FLAT_CONFIG_MATCHES_MAX);
+		return NULL;
+	}
+	v = cfg_array(cfg, node->n, sizeof(*v));
+	for (item = v ? node->first : NULL; item; item = item->next) {
+		struct flat_named_match *named = &v[(*n)++];
+
+		named->name =
+		    headers ? header_name(cfg, item->key, false) : cfg_string(cfg, item->key);
+		/* `{}` and nothing at all: it must be there. */
+		if (!yaml_is_null(item->value))
+			cfg_text_match(cfg, item->value, true, &named->match);
+	}
+	return v;
+}
+
+/* --- headers --- */
+
+static const char *header_value(struct cfg *cfg, const struct yaml_node *node)
+{
+	const char *p, *value;
+
+	if (!cfg_expect(cfg, node, YAML_SCALAR))
+		return NULL;
+	value = *node->text ? cfg_string(cfg, node) : "";
+	for (p = value; p && *p; p++) {
+		if (((unsigned char)*p < 0x20 && *p != '\t') || *p == 0x7f) {
+			cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "remove it",
+				  "a control character in the value of a header");
+			return NULL;
+		}
+	}
+	if (value && strchr(value, '%'))
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
+			 "variables between percent signs are not honoured: the text is sent as it "
+			 "stands");
+	return value;
+}
+
+static const struct flat_name_value *read_pairs(struct cfg *cfg, const struct yaml_node *node,
+						uint32_t *n)
+{
+	const struct yaml_item *item;
+	struct flat_name_value *v;
+
+	*n = 0;
+	if (!cfg_expect(cfg, node, YAML_MAP))
+		return NULL;
+	if (node->n > FLAT_CONFIG_MATCHES_MAX) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_LIMIT, "remove some", "more than %u headers",
+			  FLAT_CONFIG_MATCHES_MAX);
+		return NULL;
+	}
+	v = cfg_array(cfg, node->n, sizeof(*v));
+	for (item = v ? node->first : NULL; item; item = item->next) {
+		v[*n].name = header_name(cfg, item->key, true);
+		v[*n].value = header_value(cfg, item->value);
+		if (v[*n].name && v[*n].value)
+			(*n)++;
+	}
+	return v;
+}
+
+static void parse_set(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_header_ops *ops = obj;
+
+	ops->set = read_pairs(cfg, node, &ops->n_set);
+}
+
+static void parse_add(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_header_ops *ops = obj;
+
+	ops->add = read_pairs(cfg, node, &ops->n_add);
+}
+
+static void parse_remove(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_header_ops *ops = obj;
+	const struct yaml_item *item;
+	const char **v;
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n > FLAT_CONFIG_MATCHES_MAX)
+		return;
+	v = cfg_array(cfg, node->n, sizeof(*v));
+	for (item = v ? node->first : NULL; item; item = item->next) {
+		v[ops->n_remove] = header_name(cfg, item->value, true);
+		ops->n_remove += v[ops->n_remove] != NULL;
+	}
+	ops->remove = v;
+}
+
+static void read_ops(struct cfg *cfg, const struct yaml_node *node, struct flat_header_ops *ops)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("set", parse_set),
+	    CFG_FIELD("add", parse_add),
+	    CFG_FIELD("remove", parse_remove),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), ops);
+}
+
+struct both {
+	struct flat_header_ops *request, *response;
+};
+
+static void parse_request(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	const struct both *both = obj;
+
+	read_ops(cfg, node, both->request);
+}
+
+static void parse_response(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	const struct both *both = obj;
+
+	read_ops(cfg, node, both->response);
+}
+
+void cfg_header_ops(struct cfg *cfg, const struct yaml_node *node, struct flat_header_ops *request,
+		    struct flat_header_ops *response)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("request", parse_request),
+	    CFG_FIELD("response", parse_response),
+	};
+	struct both both = {request, response};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &both);
+}
+
+/* --- the rest --- */
+
+const char *cfg_host(struct cfg *cfg, const struct yaml_node *node, bool wildcard)
+{
+	const char *text = cfg_string(cfg, node);
+	const char *name;
+	struct flat_ip ip;
+	char *host;
+
+	if (!text)
+		return NULL;
+	host = flat_pool_strdup(cfg->pool, text);
+	if (!host) {
+		cfg->oom = true;
+		return NULL;
+	}
+	for (size_t i = 0; host[i]; i++)
+		host[i] = (char)tolower((unsigned char)host[i]);
+	name = wildcard && strncmp(host, "*.", 2) == 0 ? host + 2 : host;
+	if ((wildcard && strcmp(host, "*") == 0) || cfg_is_dns(name, true) ||
+	    flat_ip_parse(host, &ip) == 0)
+		return host;
+	cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+		  wildcard ? "write a name such as web.example.com, or *.example.com"
+			   : "write the name of a service",
+		  "\"%.200s\" is no host name", text);
+	return NULL;
+}
+
+const char *cfg_joined(struct cfg *cfg, const struct yaml_node *node)
+{
+	struct flat_strbuf all = {0};
+	const struct yaml_item *item;
+	const char *text = NULL;
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return NULL;
+	for (item = node->first; item; item = item->next) {
+		const char *one = cfg_string(cfg, item->value);
+
+		if (one && !is_token(one)) {
+			cfg_error(cfg, &item->value->where, FLAT_DIAG_BAD_VALUE, "correct it",
+				  "\"%.100s\" is no token of HTTP", one);
+			continue;
+		}
+		flat_strbuf_puts(&all, item == node->first ? "" : ",");
+		flat_strbuf_puts(&all, one ? one : "");
+	}
+	if (flat_strbuf_str(&all))
+		text = flat_pool_strdup(cfg->pool, flat_strbuf_str(&all));
+	cfg->oom |= !text;
+	flat_strbuf_fini(&all);
+	return text;
+}
+
+void cfg_export_to(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)obj;
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	if (node->n == 0 || (node->n == 1 && node->first->value->kind == YAML_SCALAR &&
+			     strcmp(node->first->value->text, "*") == 0))
+		return;
+	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
+		 "exportTo is not honoured: it holds for clients of every namespace");
+}

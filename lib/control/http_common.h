@@ -1,0 +1,37 @@
+/* Values that the kinds of HTTP routing share. */
+#ifndef FLAT_CONTROL_HTTP_COMMON_H
+#define FLAT_CONTROL_HTTP_COMMON_H
+
+#include "control/schema.h"
+
+/** A duration such as 1.5s, 100ms, 1h: whole milliseconds, at least 1 where it is more than 0. false: an error. */
+bool cfg_duration_ms(struct cfg *cfg, const struct yaml_node *node, uint32_t *out);
+
+/** A percentage from 0 to 100 with up to four decimals, in millionths; 0 with an error. */
+uint32_t cfg_millionths(struct cfg *cfg, const struct yaml_node *node);
+
+/** `{value: 12.5}`, likewise. */
+uint32_t cfg_percentage(struct cfg *cfg, const struct yaml_node *node);
+
+/** A StringMatch: `{exact: a}`, `{prefix: a}`, `{regex: a}`; `{}` is presence where `presence` allows it. */
+void cfg_text_match(struct cfg *cfg, const struct yaml_node *node, bool presence,
+		    struct flat_text_match *out);
+
+/** A mapping from names to StringMatches. NULL and *n 0 on error. */
+const struct flat_named_match *cfg_named_matches(struct cfg *cfg, const struct yaml_node *node,
+						 bool headers, uint32_t *n);
+
+/** `headers: {request: {set, add, remove}, response: {...}}`. */
+void cfg_header_ops(struct cfg *cfg, const struct yaml_node *node, struct flat_header_ops *request,
+		    struct flat_header_ops *response);
+
+/** A host name of a service or wildcard, in lower case; NULL with an error. */
+const char *cfg_host(struct cfg *cfg, const struct yaml_node *node, bool wildcard);
+
+/** Texts of a list joined by commas; NULL with an error or for an empty list. */
+const char *cfg_joined(struct cfg *cfg, const struct yaml_node *node);
+
+/** exportTo: a warning, unless it says everywhere. */
+void cfg_export_to(struct cfg *cfg, const struct yaml_node *node, void *obj);
+
+#endif

@@ -1,0 +1,442 @@
+#include "control/virtual_action.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* A URL's piece that goes into a start line or a header: visible ASCII. */
+static const char *url_text(struct cfg *cfg, const struct yaml_node *node)
+{
+	const char *text = cfg_string(cfg, node);
+
+	for (const char *p = text; p && *p; p++) {
+		if (*p <= ' ' || *p >= 0x7f || *p == '#') {
+			cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+				  "write other characters with a percent sign",
+				  "\"%.200s\" is no piece of a URL", text);
+			return NULL;
+		}
+	}
+	return text;
+}
+
+/* --- redirect --- */
+
+static void parse_redirect_uri(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct flat_http_redirect *)obj)->uri = url_text(cfg, node);
+}
+
+static void parse_redirect_authority(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct flat_http_redirect *)obj)->authority = url_text(cfg, node);
+}
+
+static void parse_redirect_scheme(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"http", "https"};
+	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
+
+	if (i >= 0)
+		((struct flat_http_redirect *)obj)->scheme = names[i];
+}
+
+static void parse_redirect_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct flat_http_redirect *)obj)->port = cfg_port(cfg, node);
+}
+
+static void parse_redirect_code(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"301", "302", "303", "307", "308"};
+	static const uint16_t codes[] = {301, 302, 303, 307, 308};
+	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
+
+	if (i >= 0)
+		((struct flat_http_redirect *)obj)->status = codes[i];
+}
+
+void cfg_route_redirect(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("uri", parse_redirect_uri),
+	    CFG_FIELD("authority", parse_redirect_authority),
+	    CFG_FIELD("scheme", parse_redirect_scheme),
+	    CFG_FIELD("port", parse_redirect_port),
+	    CFG_FIELD("redirectCode", parse_redirect_code),
+	    CFG_UNHONOURED("derivePort", "a port is kept only as it was written"),
+	};
+	struct flat_http_route *route = obj;
+	struct flat_http_redirect *redirect = cfg_array(cfg, 1, sizeof(*redirect));
+
+	if (!redirect)
+		return;
+	redirect->status = 301;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), redirect);
+	route->redirect = redirect;
+}
+
+/* --- direct response --- */
+
+static void parse_status(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint64_t status;
+
+	if (cfg_uint(cfg, node, 200, 599, &status))
+		((struct flat_http_direct *)obj)->status = (uint16_t)status;
+}
+
+static void parse_body_text(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_http_direct *direct = obj;
+
+	if (!cfg_expect(cfg, node, YAML_SCALAR))
+		return;
+	direct->len = strlen(node->text);
+	if (direct->len > FLAT_CONFIG_BODY_MAX) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_LIMIT, "serve it from a server",
+			  "a body of more than %u bytes", FLAT_CONFIG_BODY_MAX);
+		return;
+	}
+	direct->body = flat_pool_strndup(cfg->pool, node->text, direct->len);
+	cfg->oom |= !direct->body;
+}
+
+static void parse_body(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("string", parse_body_text),
+	    CFG_UNHONOURED("bytes", "write it as string"),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+void cfg_route_direct(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("status", parse_status),
+	    CFG_FIELD("body", parse_body),
+	};
+	struct flat_http_route *route = obj;
+	struct flat_http_direct *direct = cfg_array(cfg, 1, sizeof(*direct));
+
+	if (!direct)
+		return;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), direct);
+	if (!direct->status && node->kind == YAML_MAP && !yaml_get(node, "status"))
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
+			  "field \"status\" is missing");
+	route->direct = direct;
+}
+
+/* --- rewrite --- */
+
+static void parse_rewrite_uri(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_http_rewrite *rewrite = obj;
+
+	rewrite->uri = url_text(cfg, node);
+	if (rewrite->uri && (rewrite->uri[0] != '/' || strchr(rewrite->uri, '?'))) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "begin it with a slash",
+			  "\"%.200s\" is no path", rewrite->uri);
+		rewrite->uri = NULL;
+	}
+}
+
+static void parse_rewrite_authority(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct flat_http_rewrite *)obj)->authority = cfg_host(cfg, node, false);
+}
+
+void cfg_route_rewrite(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("uri", parse_rewrite_uri),
+	    CFG_FIELD("authority", parse_rewrite_authority),
+	    CFG_UNHONOURED("uriRegexRewrite", "regular expressions do not capture: the path stays"),
+	};
+	struct flat_http_route *route = obj;
+	struct flat_http_rewrite *rewrite = cfg_array(cfg, 1, sizeof(*rewrite));
+
+	if (!rewrite)
+		return;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), rewrite);
+	route->rewrite = rewrite;
+}
+
+/* --- retries --- */
+
+static void parse_attempts(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint64_t n;
+
+	if (cfg_uint(cfg, node, 0, FLAT_CONFIG_RETRIES_MAX, &n))
+		((struct flat_http_retries *)obj)->attempts = (uint32_t)n;
+}
+
+static void parse_per_try(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)cfg_duration_ms(cfg, node, &((struct flat_http_retries *)obj)->per_try_ms);
+}
+
+static bool add_status(struct flat_http_retries *retries, const char *word, size_t len)
+{
+	unsigned status = 0;
+
+	if (len != 3)
+		return false;
+	for (size_t i = 0; i < len; i++) {
+		if (word[i] < '0' || word[i] > '9')
+			return false;
+		status = status * 10 + (unsigned)(word[i] - '0');
+	}
+	if (status < 100 || retries->n_statuses == FLAT_RETRY_STATUSES_MAX)
+		return false;
+	retries->on |= FLAT_RETRY_STATUS;
+	retries->statuses[retries->n_statuses++] = (uint16_t)status;
+	return true;
+}
+
+static void add_condition(struct cfg *cfg, const struct yaml_node *node,
+			  struct flat_http_retries *retries, const char *word, size_t len)
+{
+	static const struct {
+		const char *name;
+		unsigned on; /* 0: of gRPC, or without meaning here */
+	} words[] = {
+	    {"connect-failure", FLAT_RETRY_CONNECT},
+	    {"refused-stream", FLAT_RETRY_REFUSED},
+	    {"reset", FLAT_RETRY_RESET},
+	    {"reset-before-request", FLAT_RETRY_UNSENT},
+	    {"gateway-error", FLAT_RETRY_GATEWAY},
+	    {"5xx", FLAT_RETRY_5XX},
+	    {"retriable-4xx", FLAT_RETRY_4XX},
+	    {"retriable-status-codes", 0},
+	    {"unavailable", 0},
+	    {"cancelled", 0},
+	    {"deadline-exceeded", 0},
+	    {"resource-exhausted", 0},
+	    {"internal", 0},
+	    {"retriable-headers", 0},
+	    {"envoy-ratelimited", 0},
+	    {"http3-post-connect-failure", 0},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(words); i++) {
+		if (strlen(words[i].name) != len || memcmp(words[i].name, word, len) != 0)
+			continue;
+		retries->on |= words[i].on;
+		if (!words[i].on && i != 7)
+			cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
+				 "retry condition \"%s\" is not honoured", words[i].name);
+		return;
+	}
+	if (!add_status(retries, word, len))
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			  "use conditions of Envoy's retry-on, or status codes",
+			  "\"%.*s\" is no condition", (int)len, word);
+}
+
+static void parse_retry_on(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	const char *p = cfg_string(cfg, node);
+
+	while (p && *p) {
+		size_t skip = strspn(p, " ,");
+		size_t len;
+
+		p += skip;
+		len = strcspn(p, " ,");
+		if (len)
+			add_condition(cfg, node, obj, p, len);
+		p += len;
+	}
+}
+
+void cfg_route_retries(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("attempts", parse_attempts),
+	    CFG_FIELD("perTryTimeout", parse_per_try),
+	    CFG_FIELD("retryOn", parse_retry_on),
+	    CFG_UNHONOURED("retryRemoteLocalities", "endpoints are chosen by weight only"),
+	    CFG_UNHONOURED("retryIgnorePreviousHosts", "the next endpoint has its turn"),
+	    CFG_UNHONOURED("backoff", "the back-off is 25 ms, doubled each time"),
+	};
+	struct flat_http_route *route = obj;
+	struct flat_http_retries *retries = cfg_array(cfg, 1, sizeof(*retries));
+
+	if (!retries)
+		return;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), retries);
+	/* Istio's own. */
+	if (!retries->on)
+		retries->on = FLAT_RETRY_CONNECT | FLAT_RETRY_REFUSED | FLAT_RETRY_UNSENT;
+	route->retries = retries;
+}
+
+/* --- fault --- */
+
+struct fault {
+	struct flat_http_fault *fault;
+	uint32_t *percent; /* of the part being read */
+	bool set;
+};
+
+static void parse_fault_percentage(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct fault *f = obj;
+
+	*f->percent = cfg_percentage(cfg, node);
+	f->set = true;
+}
+
+static void parse_fault_percent(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct fault *f = obj;
+
+	if (!f->set)
+		*f->percent = cfg_millionths(cfg, node);
+	f->set = true;
+}
+
+static void parse_fixed_delay(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)cfg_duration_ms(cfg, node, &((struct fault *)obj)->fault->delay_ms);
+}
+
+static void parse_delay(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("fixedDelay", parse_fixed_delay),
+	    CFG_FIELD("percentage", parse_fault_percentage),
+	    CFG_FIELD("percent", parse_fault_percent),
+	    CFG_UNHONOURED("exponentialDelay", "use fixedDelay"),
+	};
+	struct fault *f = obj;
+
+	f->percent = &f->fault->delay_of_million;
+	f->set = false;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), f);
+	/* Without a percentage: all, as in Istio. */
+	if (!f->set)
+		f->fault->delay_of_million = FLAT_MILLION;
+}
+
+static void parse_abort_status(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint64_t status;
+
+	if (cfg_uint(cfg, node, 200, 599, &status))
+		((struct fault *)obj)->fault->abort_status = (uint16_t)status;
+}
+
+static void parse_abort(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("httpStatus", parse_abort_status),
+	    CFG_FIELD("percentage", parse_fault_percentage),
+	    CFG_UNHONOURED("grpcStatus", "use httpStatus"),
+	    CFG_UNHONOURED("http2Error", "use httpStatus"),
+	};
+	struct fault *f = obj;
+
+	f->percent = &f->fault->abort_of_million;
+	f->set = false;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), f);
+	if (!f->set)
+		f->fault->abort_of_million = FLAT_MILLION;
+}
+
+void cfg_route_fault(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("delay", parse_delay),
+	    CFG_FIELD("abort", parse_abort),
+	};
+	struct flat_http_route *route = obj;
+	struct fault f = {.fault = cfg_array(cfg, 1, sizeof(*f.fault))};
+
+	if (!f.fault)
+		return;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &f);
+	route->fault = f.fault;
+}
+
+/* --- CORS --- */
+
+struct cors {
+	struct flat_http_cors *cors;
+	struct flat_text_match *origins;
+};
+
+static void parse_origin(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct cors *c = obj;
+
+	cfg_text_match(cfg, node, false, &c->origins[c->cors->n_origins++]);
+}
+
+static void parse_origins(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct cors *c = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	c->origins = cfg_array(cfg, node->n, sizeof(*c->origins));
+	c->cors->origins = c->origins;
+	if (c->origins)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_origin, c);
+}
+
+static void parse_cors_methods(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct cors *)obj)->cors->methods = cfg_joined(cfg, node);
+}
+
+static void parse_cors_headers(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct cors *)obj)->cors->headers = cfg_joined(cfg, node);
+}
+
+static void parse_cors_expose(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct cors *)obj)->cors->expose = cfg_joined(cfg, node);
+}
+
+static void parse_cors_age(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct cors *c = obj;
+	uint32_t ms;
+
+	if (!cfg_duration_ms(cfg, node, &ms))
+		return;
+	c->cors->max_age = flat_pool_printf(cfg->pool, "%u", ms / 1000);
+	cfg->oom |= !c->cors->max_age;
+}
+
+static void parse_cors_credentials(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct cors *)obj)->cors->credentials = cfg_bool(cfg, node);
+}
+
+void cfg_route_cors(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("allowOrigins", parse_origins),
+	    CFG_FIELD("allowMethods", parse_cors_methods),
+	    CFG_FIELD("allowHeaders", parse_cors_headers),
+	    CFG_FIELD("exposeHeaders", parse_cors_expose),
+	    CFG_FIELD("maxAge", parse_cors_age),
+	    CFG_FIELD("allowCredentials", parse_cors_credentials),
+	    CFG_UNHONOURED("allowOrigin", "use allowOrigins"),
+	    CFG_UNHONOURED("unmatchedPreflights", "preflights of other origins go to the server"),
+	};
+	struct flat_http_route *route = obj;
+	struct cors c = {.cors = cfg_array(cfg, 1, sizeof(*c.cors))};
+
+	if (!c.cors)
+		return;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &c);
+	route->cors = c.cors;
+}

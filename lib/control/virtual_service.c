@@ -1,0 +1,441 @@
+/* VirtualService (networking.istio.io) -> struct flat_virtual_service. What a route does: virtual_action.c. */
+#include <string.h>
+
+#include "control/virtual_action.h"
+
+struct reading {
+	struct flat_virtual_service *vs;
+	const char **hosts;
+	struct flat_http_route *route;		    /* being read */
+	struct flat_http_match *matches;	    /* of it */
+	struct flat_http_match *match;		    /* being read */
+	struct flat_route_destination *destination; /* being read */
+	bool mesh; /* the list of gateways being read holds "mesh" */
+	bool has_weight, no_weight;
+	bool has_timeout;
+	bool ignore_case;
+};
+
+/* --- matches --- */
+
+static const struct flat_text_match *read_text(struct cfg *cfg, const struct yaml_node *node)
+{
+	struct flat_text_match *match = cfg_array(cfg, 1, sizeof(*match));
+
+	if (match)
+		cfg_text_match(cfg, node, false, match);
+	return match;
+}
+
+static void parse_uri(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->match->uri = read_text(cfg, node);
+}
+
+static void parse_scheme(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->match->scheme = read_text(cfg, node);
+}
+
+static void parse_method(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->match->method = read_text(cfg, node);
+}
+
+static void parse_authority(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->match->authority = read_text(cfg, node);
+}
+
+static void parse_headers(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_http_match *match = ((struct reading *)obj)->match;
+
+	match->headers = cfg_named_matches(cfg, node, true, &match->n_headers);
+}
+
+static void parse_without(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_http_match *match = ((struct reading *)obj)->match;
+
+	match->without = cfg_named_matches(cfg, node, true, &match->n_without);
+}
+
+static void parse_query(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_http_match *match = ((struct reading *)obj)->match;
+
+	match->query = cfg_named_matches(cfg, node, false, &match->n_query);
+}
+
+static void parse_match_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->match->port = cfg_port(cfg, node);
+}
+
+static void parse_source_labels(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->match->source_labels = cfg_labels(cfg, node);
+}
+
+static void parse_source_namespace(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->match->source_namespace = cfg_string(cfg, node);
+}
+
+static void parse_gateway(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+	const char *name = cfg_string(cfg, node);
+
+	if (!name)
+		return;
+	if (strcmp(name, "mesh") == 0)
+		r->mesh = true;
+	else
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
+			 "gateway \"%.200s\" is not honoured: there is the mesh alone", name);
+}
+
+static bool read_gateways(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
+{
+	r->mesh = false;
+	if (cfg_expect(cfg, node, YAML_LIST))
+		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_gateway, r);
+	return r->mesh || node->n == 0;
+}
+
+static void parse_match_gateways(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->match->never = !read_gateways(cfg, node, r);
+}
+
+static void parse_ignore_case(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->ignore_case = cfg_bool(cfg, node);
+}
+
+static void parse_nothing(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)obj;
+	(void)cfg_string(cfg, node);
+}
+
+/* Of an exact or prefix match of the URI. */
+static void fold_uri(struct cfg *cfg, struct flat_http_match *match)
+{
+	struct flat_text_match *folded;
+
+	if (!match->uri || match->uri->kind == FLAT_TEXT_REGEX)
+		return;
+	folded = cfg_array(cfg, 1, sizeof(*folded));
+	if (!folded)
+		return;
+	*folded = *match->uri;
+	folded->fold = true;
+	match->uri = folded;
+}
+
+static void parse_match(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("name", parse_nothing),
+	    CFG_FIELD("uri", parse_uri),
+	    CFG_FIELD("scheme", parse_scheme),
+	    CFG_FIELD("method", parse_method),
+	    CFG_FIELD("authority", parse_authority),
+	    CFG_FIELD("headers", parse_headers),
+	    CFG_FIELD("withoutHeaders", parse_without),
+	    CFG_FIELD("queryParams", parse_query),
+	    CFG_FIELD("port", parse_match_port),
+	    CFG_FIELD("sourceLabels", parse_source_labels),
+	    CFG_FIELD("sourceNamespace", parse_source_namespace),
+	    CFG_FIELD("gateways", parse_match_gateways),
+	    CFG_FIELD("ignoreUriCase", parse_ignore_case),
+	    CFG_UNHONOURED("statPrefix", "metrics are by service"),
+	};
+	struct reading *r = obj;
+
+	r->match = &r->matches[r->route->n_matches++];
+	r->match->where = node->where;
+	r->ignore_case = false;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (r->ignore_case)
+		fold_uri(cfg, r->match);
+}
+
+static void parse_matches(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	r->matches = cfg_array(cfg, node->n, sizeof(*r->matches));
+	r->route->matches = r->matches;
+	if (r->matches)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_match, r);
+}
+
+/* --- destinations --- */
+
+static void parse_destination_host(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->destination->host = cfg_host(cfg, node, false);
+}
+
+static void parse_destination_subset(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->destination->subset_name = cfg_string(cfg, node);
+}
+
+static void parse_port_number(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->destination->port = cfg_port(cfg, node);
+}
+
+static void parse_destination_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {CFG_FIELD("number", parse_port_number)};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+static void parse_destination(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("host", parse_destination_host),
+	    CFG_FIELD("subset", parse_destination_subset),
+	    CFG_FIELD("port", parse_destination_port),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+static void parse_weight(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+	uint64_t weight;
+
+	if (!cfg_uint(cfg, node, 0, INT32_MAX, &weight))
+		return;
+	r->destination->weight = (uint32_t)weight;
+	r->has_weight = true;
+}
+
+static void parse_destination_headers(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_route_destination *d = ((struct reading *)obj)->destination;
+
+	cfg_header_ops(cfg, node, &d->request, &d->response);
+}
+
+static void parse_route_destination(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("destination", parse_destination),
+	    CFG_FIELD("weight", parse_weight),
+	    CFG_FIELD("headers", parse_destination_headers),
+	};
+	struct reading *r = obj;
+
+	r->destination = &r->route->destinations[r->route->n_destinations++];
+	r->destination->where = node->where;
+	r->has_weight = false;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (!r->has_weight)
+		r->no_weight = true;
+	if (!r->destination->host && node->kind == YAML_MAP && !yaml_get(node, "destination"))
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
+			  "field \"destination\" is missing");
+	else if (!r->destination->host)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
+			  "field \"destination.host\" is missing or wrong");
+}
+
+static void parse_route_list(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+	struct flat_http_route *route = r->route;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	route->destinations = cfg_array(cfg, node->n, sizeof(*route->destinations));
+	r->no_weight = false;
+	if (route->destinations)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_route_destination, r);
+	for (uint32_t i = 0; i < route->n_destinations; i++)
+		route->weight += route->destinations[i].weight;
+	/* One without a weight has all; several need them, as in Istio. */
+	if (route->n_destinations == 1 && r->no_weight) {
+		route->destinations[0].weight = 1;
+		route->weight = 1;
+	}
+	if (route->n_destinations > 0 && route->weight == 0)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "give the destinations weights",
+			  "the weights of a route add up to 0");
+}
+
+/* --- routes --- */
+
+static void parse_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	const char *name = cfg_string(cfg, node);
+
+	if (name)
+		((struct reading *)obj)->route->name = name;
+}
+
+static void parse_timeout(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)cfg_duration_ms(cfg, node, &((struct reading *)obj)->route->timeout_ms);
+}
+
+static void parse_route_headers(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_http_route *route = ((struct reading *)obj)->route;
+
+	cfg_header_ops(cfg, node, &route->request, &route->response);
+}
+
+#define ROUTE_FIELD(fn, action)                                                                    \
+	static void fn(struct cfg *cfg, const struct yaml_node *node, void *obj)                   \
+	{                                                                                          \
+		action(cfg, node, ((struct reading *)obj)->route);                                 \
+	}
+ROUTE_FIELD(parse_redirect, cfg_route_redirect)
+ROUTE_FIELD(parse_direct, cfg_route_direct)
+ROUTE_FIELD(parse_rewrite, cfg_route_rewrite)
+ROUTE_FIELD(parse_retries, cfg_route_retries)
+ROUTE_FIELD(parse_fault, cfg_route_fault)
+ROUTE_FIELD(parse_cors, cfg_route_cors)
+
+static void check_route(struct cfg *cfg, const struct yaml_node *node,
+			const struct flat_http_route *route)
+{
+	int actions =
+	    (route->n_destinations > 0) + (route->redirect != NULL) + (route->direct != NULL);
+
+	if (actions != 1)
+		cfg_error(cfg, &node->where, actions ? FLAT_DIAG_BAD_VALUE : FLAT_DIAG_MISSING,
+			  "give it one of route, redirect and directResponse", "%s",
+			  actions ? "a route that does several things"
+				  : "a route that does nothing");
+	if (route->rewrite && route->redirect)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
+			  "rewrite and redirect exclude each other");
+}
+
+static void parse_route(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("name", parse_name),
+	    CFG_FIELD("match", parse_matches),
+	    CFG_FIELD("route", parse_route_list),
+	    CFG_FIELD("redirect", parse_redirect),
+	    CFG_FIELD("directResponse", parse_direct),
+	    CFG_FIELD("rewrite", parse_rewrite),
+	    CFG_FIELD("timeout", parse_timeout),
+	    CFG_FIELD("retries", parse_retries),
+	    CFG_FIELD("fault", parse_fault),
+	    CFG_FIELD("corsPolicy", parse_cors),
+	    CFG_FIELD("headers", parse_route_headers),
+	    CFG_UNHONOURED("mirror", "requests are not copied"),
+	    CFG_UNHONOURED("mirrors", "requests are not copied"),
+	    CFG_UNHONOURED("mirrorPercentage", "requests are not copied"),
+	    CFG_UNHONOURED("mirrorPercent", "requests are not copied"),
+	    CFG_UNHONOURED("delegate", "write its routes here"),
+	    CFG_UNHONOURED("websocketUpgrade", "it belongs to the port"),
+	};
+	struct reading *r = obj;
+	uint32_t errors = cfg->diags->n_errors;
+
+	r->route = &r->vs->routes[r->vs->n_routes++];
+	r->route->name = "";
+	r->route->where = node->where;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (cfg->diags->n_errors == errors)
+		check_route(cfg, node, r->route);
+}
+
+static void parse_http(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	r->vs->routes = cfg_array(cfg, node->n, sizeof(*r->vs->routes));
+	if (r->vs->routes)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_route, r);
+}
+
+/* --- the whole --- */
+
+static void parse_host(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+	const char *host = cfg_host(cfg, node, true);
+
+	if (host)
+		r->hosts[r->vs->n_hosts++] = host;
+}
+
+static void parse_hosts(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	r->hosts = cfg_array(cfg, node->n, sizeof(*r->hosts));
+	r->vs->hosts = r->hosts;
+	if (r->hosts)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_host, r);
+}
+
+static void parse_gateways(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->vs->detached = !read_gateways(cfg, node, r);
+}
+
+static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("hosts", parse_hosts),
+	    CFG_FIELD("gateways", parse_gateways),
+	    CFG_FIELD("http", parse_http),
+	    CFG_FIELD("exportTo", cfg_export_to),
+	    CFG_UNHONOURED("tls", "TLS is not looked into"),
+	    CFG_UNHONOURED("tcp", "connections go by the service alone"),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+void cfg_virtual_service(struct cfg *cfg, const struct yaml_node *root)
+{
+	struct reading r = {.vs = cfg_array(cfg, 1, sizeof(*r.vs))};
+	uint32_t errors = cfg->diags->n_errors;
+
+	if (!r.vs)
+		return;
+	r.vs->name = cfg->name;
+	r.vs->namespace = cfg->namespace;
+	r.vs->where = cfg->where;
+	cfg_check_annotations(cfg, NULL, 0);
+	cfg_spec(cfg, root, parse_spec, &r);
+	if (cfg->oom || cfg->diags->n_errors != errors)
+		return;
+	if (r.vs->n_hosts == 0) {
+		cfg_error(cfg, &cfg->where, FLAT_DIAG_MISSING, "add spec.hosts",
+			  "a VirtualService needs a host");
+		return;
+	}
+	/* One without http routes (of tcp or tls) has nothing to say about requests. */
+	if (r.vs->n_routes == 0)
+		r.vs->detached = true;
+	if (flat_mesh_add_virtual(cfg->mesh, r.vs))
+		cfg->oom = true;
+}

@@ -1,0 +1,32 @@
+/*
+ * Regular expressions in time linear in the text: a Thompson automaton, all of whose states are followed at once
+ * (R. Cox, "Regular Expression Matching Can Be Simple And Fast"). The syntax is RE2's for bytes; a whole text is
+ * matched, as in Istio. What an administrator writes cannot make a request expensive: steps are at most
+ * FLAT_REGEX_STATES_MAX for each byte.
+ */
+#ifndef FLAT_MESH_REGEX_H
+#define FLAT_MESH_REGEX_H
+
+#include <stdbool.h>
+
+#include "base/pool.h"
+
+/* Routes of real meshes have tens; a path of 60 KiB then costs at most 31 million small steps. */
+#define FLAT_REGEX_STATES_MAX 512U
+/* Groups within groups: the compiler calls itself. */
+#define FLAT_REGEX_DEPTH_MAX 32U
+
+struct flat_regex;
+
+/**
+ * Compiles `pattern` from `pool`. fold: letters of either case are equal. NULL without memory (*error NULL), or with
+ * *error what is wrong, a constant text: bad syntax, what RE2 knows and we do not (\b, \p, names, look-around), or too
+ * large.
+ */
+FLAT_MUST_CHECK const struct flat_regex *
+flat_regex_compile(struct flat_pool *pool, const char *pattern, bool fold, const char **error);
+
+/** Whether the whole of `text` (`len` bytes) matches. Does not allocate; any thread. */
+bool flat_regex_match(const struct flat_regex *regex, const char *text, size_t len);
+
+#endif

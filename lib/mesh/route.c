@@ -1,0 +1,300 @@
+#include "mesh/route.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "mesh/internal.h"
+
+/* --- asking --- */
+
+/* The value of the first query parameter of a name. */
+static struct flat_span query_get(struct flat_span query, const char *name)
+{
+	size_t want = strlen(name);
+	size_t i = 0;
+
+	while (query.text && i < query.len) {
+		const char *begin = query.text + i;
+		const char *end = memchr(begin, '&', query.len - i);
+		size_t len = end ? (size_t)(end - begin) : query.len - i;
+		const char *equals = memchr(begin, '=', len);
+		size_t name_len = equals ? (size_t)(equals - begin) : len;
+
+		if (name_len == want && memcmp(begin, name, want) == 0)
+			return (struct flat_span){begin + name_len + (equals != NULL),
+						  len - name_len - (equals != NULL)};
+		i += len + 1;
+	}
+	return (struct flat_span){NULL, 0};
+}
+
+/* Where a name stands several times: any of the values, or all joined, as in Envoy. */
+static bool header_holds(const struct flat_named_match *named,
+			 const struct flat_http_request *request)
+{
+	struct flat_span name = flat_span_of(named->name);
+	struct flat_span value = flat_http_field_get(request, name, 0);
+	char joined[4096];
+	bool overflow;
+
+	if (!value.text)
+		return false;
+	if (!flat_http_field_get(request, name, 1).text)
+		return flat_text_matches(&named->match, value);
+	for (uint32_t n = 0; value.text; value = flat_http_field_get(request, name, ++n)) {
+		if (flat_text_matches(&named->match, value))
+			return true;
+	}
+	value = flat_http_field_joined(request, name, joined, sizeof(joined), &overflow);
+	return flat_text_matches(&named->match, value);
+}
+
+static bool text_holds(const struct flat_text_match *match, struct flat_span value)
+{
+	return !match || flat_text_matches(match, value);
+}
+
+static bool source_holds(const struct flat_http_match *match, const struct flat_workload *source)
+{
+	if (match->source_namespace &&
+	    (!source || strcmp(source->namespace, match->source_namespace) != 0))
+		return false;
+	return match->source_labels.n == 0 ||
+	       (source && flat_labels_match(&match->source_labels, &source->labels));
+}
+
+bool flat_route_match(const struct flat_http_match *match,
+		      const struct flat_route_question *question)
+{
+	const struct flat_http_request *r = question->request;
+
+	if (match->never || (match->port && match->port != question->port) ||
+	    !text_holds(match->uri, r->path) || !text_holds(match->method, r->method) ||
+	    !text_holds(match->scheme, flat_span_of("http")) ||
+	    !source_holds(match, question->source))
+		return false;
+	/* With a port or without: both are how a client may write the same host. */
+	if (match->authority && !flat_text_matches(match->authority, r->authority) &&
+	    !flat_text_matches(match->authority, r->host))
+		return false;
+	for (uint32_t i = 0; i < match->n_headers; i++) {
+		if (!header_holds(&match->headers[i], r))
+			return false;
+	}
+	for (uint32_t i = 0; i < match->n_without; i++) {
+		if (header_holds(&match->without[i], r))
+			return false;
+	}
+	for (uint32_t i = 0; i < match->n_query; i++) {
+		if (!flat_text_matches(&match->query[i].match,
+				       query_get(r->query, match->query[i].name)))
+			return false;
+	}
+	return true;
+}
+
+const struct flat_http_route *flat_route_find(const struct flat_virtual_service *vs,
+					      const struct flat_route_question *question,
+					      const struct flat_http_match **match)
+{
+	*match = NULL;
+	for (uint32_t i = 0; i < vs->n_routes; i++) {
+		const struct flat_http_route *route = &vs->routes[i];
+
+		if (route->n_matches == 0)
+			return route;
+		for (uint32_t k = 0; k < route->n_matches; k++) {
+			if (flat_route_match(&route->matches[k], question)) {
+				*match = &route->matches[k];
+				return route;
+			}
+		}
+	}
+	return NULL;
+}
+
+static const struct flat_virtual_service *by_key(const struct flat_mesh *mesh, const char *key,
+						 size_t len)
+{
+	return flat_map_get(&mesh->virtual_hosts, key, len);
+}
+
+const struct flat_virtual_service *flat_mesh_virtual_by_host(const struct flat_mesh *mesh,
+							     struct flat_span host,
+							     const struct flat_service *service)
+{
+	const struct flat_virtual_service *vs;
+	char key[FLAT_HTTP_HOST_MAX + 2];
+	size_t len = 0;
+
+	if (mesh->virtual.n == 0)
+		return NULL;
+	if (service) {
+		vs = by_key(mesh, service->host, strlen(service->host));
+		if (vs)
+			return vs;
+		host = flat_span_of(service->host);
+	}
+	if (host.len > FLAT_HTTP_HOST_MAX)
+		return NULL;
+	for (; len < host.len; len++) {
+		char c = host.text[len];
+		key[len + 1] = (char)(c >= 'A' && c <= 'Z' ? c | 0x20 : c);
+	}
+	if (len > 0 && key[len] == '.')
+		len--;
+	vs = by_key(mesh, key + 1, len);
+	/* "a.b.c": "*.b.c", "*.c", "*". The star takes the place of what is before the dot. */
+	for (size_t i = 1; !vs && i <= len; i++) {
+		if (key[i] != '.')
+			continue;
+		key[i - 1] = '*';
+		vs = by_key(mesh, key + i - 1, len + 2 - i);
+	}
+	return vs ? vs : by_key(mesh, "*", 1);
+}
+
+uint32_t flat_mesh_n_virtual(const struct flat_mesh *mesh)
+{
+	return mesh->virtual.n;
+}
+
+const struct flat_virtual_service *flat_mesh_virtual(const struct flat_mesh *mesh, uint32_t i)
+{
+	return i < mesh->virtual.n ? mesh->virtual.v[i] : NULL;
+}
+
+uint32_t flat_mesh_n_routes(const struct flat_mesh *mesh)
+{
+	return mesh->n_routes;
+}
+
+uint32_t flat_mesh_n_destinations(const struct flat_mesh *mesh)
+{
+	return mesh->n_destinations;
+}
+
+/* --- building --- */
+
+static const struct flat_subset *find_subset(const struct flat_destination_rule *rule,
+					     const char *name)
+{
+	for (uint32_t i = 0; rule && i < rule->n_subsets; i++) {
+		if (strcmp(rule->subsets[i].name, name) == 0)
+			return &rule->subsets[i];
+	}
+	return NULL;
+}
+
+static void settle_destination(struct flat_mesh *mesh, const struct flat_virtual_service *vs,
+			       struct flat_route_destination *d, struct flat_diags *diags)
+{
+	char resource[600];
+	const struct flat_destination_rule *rule;
+
+	snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace, vs->name);
+	d->index = mesh->n_destinations++;
+	d->service = flat_mesh_service_by_host(mesh, d->host, vs->namespace);
+	if (!d->service) {
+		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &d->where, resource,
+			       "declare it with a ServiceEntry or Service",
+			       "no service has the host \"%.253s\": its requests are answered 503",
+			       d->host);
+		return;
+	}
+	if (d->port && !flat_service_port(d->service, d->port))
+		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &d->where, resource,
+			       "use one of its ports",
+			       "service %s has no port %u: its requests are answered 503",
+			       d->service->host, d->port);
+	if (!d->subset_name)
+		return;
+	rule = flat_map_get_str(&mesh->rules_by_host, d->service->host);
+	d->subset = find_subset(rule, d->subset_name);
+	if (!d->subset)
+		flat_diags_add(
+		    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &d->where, resource,
+		    "declare it in a DestinationRule of that host",
+		    "host \"%.253s\" has no subset \"%.100s\": its requests are answered 503",
+		    d->host, d->subset_name);
+}
+
+static int index_rules(struct flat_mesh *mesh, struct flat_diags *diags)
+{
+	for (uint32_t i = 0; i < mesh->rules.n; i++) {
+		struct flat_destination_rule *rule = mesh->rules.v[i];
+		char resource[600];
+		int ret;
+
+		snprintf(resource, sizeof(resource), "DestinationRule %s/%s", rule->namespace,
+			 rule->name);
+		rule->service = flat_mesh_service_by_host(mesh, rule->host, rule->namespace);
+		if (!rule->service) {
+			flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &rule->where,
+				       resource, NULL, "no service has the host \"%.253s\"",
+				       rule->host);
+			continue;
+		}
+		ret = flat_map_put_str(&mesh->rules_by_host, rule->service->host, rule);
+		if (ret == -EEXIST)
+			flat_diags_add(
+			    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &rule->where,
+			    resource, "put the subsets into one of them",
+			    "host \"%.253s\" has a DestinationRule already: this one has "
+			    "no effect",
+			    rule->host);
+		else if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static int index_hosts(struct flat_mesh *mesh, struct flat_virtual_service *vs,
+		       struct flat_diags *diags)
+{
+	for (uint32_t i = 0; i < vs->n_hosts; i++) {
+		const struct flat_service *service = NULL;
+		const char *key = vs->hosts[i];
+		char resource[600];
+		int ret;
+
+		if (key[0] != '*')
+			service = flat_mesh_service_by_host(mesh, key, vs->namespace);
+		/* A wildcard service of that name is another host. */
+		if (service && service->host[0] != '*')
+			key = service->host;
+		ret = flat_map_put_str(&mesh->virtual_hosts, key, vs);
+		if (ret == -EEXIST) {
+			snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace,
+				 vs->name);
+			flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED,
+				       &vs->where, resource, "put the routes into one of them",
+				       "host \"%.253s\" has a VirtualService already: this one has "
+				       "no effect on it",
+				       vs->hosts[i]);
+		} else if (ret) {
+			return ret;
+		}
+	}
+	return 0;
+}
+
+int mesh_index_routes(struct flat_mesh *mesh, struct flat_diags *diags)
+{
+	int ret = index_rules(mesh, diags);
+
+	for (uint32_t i = 0; !ret && i < mesh->virtual.n; i++) {
+		struct flat_virtual_service *vs = mesh->virtual.v[i];
+
+		for (uint32_t r = 0; r < vs->n_routes; r++) {
+			struct flat_http_route *route = &vs->routes[r];
+
+			route->index = mesh->n_routes++;
+			for (uint32_t d = 0; d < route->n_destinations; d++)
+				settle_destination(mesh, vs, &route->destinations[d], diags);
+		}
+		if (!vs->detached)
+			ret = index_hosts(mesh, vs, diags);
+	}
+	return ret;
+}

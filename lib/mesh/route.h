@@ -1,0 +1,193 @@
+/*
+ * Routes of HTTP requests: Istio's VirtualService (spec.http) and DestinationRule (subsets), with their meaning for
+ * clients in the mesh. Of a VirtualService the first route with a match that holds is taken; a route without matches
+ * holds always; where none holds the request has no route (404). A host without VirtualService is its service.
+ */
+#ifndef FLAT_MESH_ROUTE_H
+#define FLAT_MESH_ROUTE_H
+
+#include "mesh/match.h"
+#include "mesh/mesh.h"
+
+struct flat_named_match {
+	const char *name; /* of a header or query parameter */
+	struct flat_text_match match;
+};
+
+/* Holds when everything it names does. */
+struct flat_http_match {
+	const struct flat_text_match *uri, *scheme, *method, *authority; /* NULL: any */
+	const struct flat_named_match *headers;
+	uint32_t n_headers;
+	const struct flat_named_match *without; /* none of these may hold */
+	uint32_t n_without;
+	const struct flat_named_match *query;
+	uint32_t n_query;
+	uint16_t port; /* of the service, as the client asked for it; 0: any */
+	struct flat_labels source_labels;
+	const char *source_namespace; /* NULL: any */
+	bool never; /* for gateways only, or of a source that is not in the mesh */
+	struct flat_where where;
+};
+
+struct flat_name_value {
+	const char *name, *value;
+};
+
+/* Applied in this order. */
+struct flat_header_ops {
+	const struct flat_name_value *set; /* replaces all of the name */
+	uint32_t n_set;
+	const struct flat_name_value *add;
+	uint32_t n_add;
+	const char *const *remove;
+	uint32_t n_remove;
+};
+
+struct flat_subset {
+	const char *name;
+	struct flat_labels labels; /* an endpoint's must hold them */
+	struct flat_where where;
+};
+
+struct flat_destination_rule {
+	const char *name, *namespace;
+	const char *host;		    /* as written */
+	const struct flat_service *service; /* found when the mesh is finished; NULL: none */
+	const struct flat_subset *subsets;
+	uint32_t n_subsets;
+	struct flat_where where;
+};
+
+struct flat_route_destination {
+	const char *host;	 /* as written */
+	const char *subset_name; /* NULL: none */
+	const struct flat_service
+	    *service;			  /* found when the mesh is finished; NULL: there is none */
+	const struct flat_subset *subset; /* likewise; NULL with a name: there is none */
+	uint16_t port;			  /* 0: the one asked for, or the only one */
+	uint32_t weight;
+	struct flat_header_ops request, response;
+	uint32_t index; /* among all destinations of the mesh */
+	struct flat_where where;
+};
+
+struct flat_http_redirect {
+	const char *uri, *authority, *scheme; /* NULL: as it was */
+	uint16_t port;			      /* 0: none */
+	uint16_t status;		      /* 301, 302, 303, 307, 308 */
+};
+
+struct flat_http_direct {
+	uint16_t status;
+	const char *body; /* NULL: none */
+	size_t len;
+};
+
+struct flat_http_rewrite {
+	const char *uri;       /* replaces the prefix that matched, else the path; NULL: as it is */
+	const char *authority; /* NULL: as it is */
+};
+
+/* When an attempt that failed is made again. */
+enum flat_retry_on {
+	FLAT_RETRY_CONNECT = 1 << 0, /* no connection to the endpoint */
+	FLAT_RETRY_REFUSED = 1 << 1, /* refused-stream: it took none of it */
+	FLAT_RETRY_RESET = 1 << 2,   /* the connection ended before an answer */
+	FLAT_RETRY_GATEWAY = 1 << 3, /* 502, 503, 504 */
+	FLAT_RETRY_5XX = 1 << 4,     /* any 5xx, or no answer at all */
+	FLAT_RETRY_4XX = 1 << 5,     /* retriable-4xx: 409 */
+	FLAT_RETRY_STATUS = 1 << 6,  /* one of `statuses` */
+	FLAT_RETRY_UNSENT = 1 << 7,  /* reset-before-request */
+};
+
+#define FLAT_RETRY_STATUSES_MAX 16U
+
+struct flat_http_retries {
+	uint32_t attempts; /* beside the first */
+	uint32_t per_try_ms;
+	unsigned on; /* enum flat_retry_on */
+	uint16_t statuses[FLAT_RETRY_STATUSES_MAX];
+	uint32_t n_statuses;
+};
+
+/* Of a million requests. */
+#define FLAT_MILLION 1000000U
+
+struct flat_http_fault {
+	uint32_t delay_ms;
+	uint32_t delay_of_million;
+	uint16_t abort_status;
+	uint32_t abort_of_million;
+};
+
+struct flat_http_cors {
+	const struct flat_text_match *origins;
+	uint32_t n_origins;
+	const char *methods, *headers, *expose; /* joined by commas; NULL: none */
+	const char *max_age;			/* seconds, as text; NULL: none */
+	bool credentials;
+};
+
+struct flat_http_route {
+	const char *name; /* "" without */
+	const struct flat_http_match *matches;
+	uint32_t n_matches; /* 0: always */
+	struct flat_route_destination *destinations;
+	uint32_t n_destinations;
+	uint64_t weight; /* of all destinations together */
+	const struct flat_http_redirect *redirect;
+	const struct flat_http_direct *direct;
+	const struct flat_http_rewrite *rewrite;
+	const struct flat_http_retries *retries;
+	const struct flat_http_fault *fault;
+	const struct flat_http_cors *cors;
+	uint32_t timeout_ms; /* 0: none */
+	struct flat_header_ops request, response;
+	uint32_t index; /* among all routes of the mesh */
+	struct flat_where where;
+};
+
+struct flat_virtual_service {
+	const char *name, *namespace;
+	const char *const *hosts; /* lower case, as written */
+	uint32_t n_hosts;
+	struct flat_http_route *routes;
+	uint32_t n_routes;
+	bool detached; /* for gateways only */
+	struct flat_where where;
+};
+
+/** Number of VirtualServices, and one of them. */
+uint32_t flat_mesh_n_virtual(const struct flat_mesh *mesh);
+const struct flat_virtual_service *flat_mesh_virtual(const struct flat_mesh *mesh, uint32_t i);
+
+/** Number of routes and of destinations of all VirtualServices: bounds of their indexes. */
+uint32_t flat_mesh_n_routes(const struct flat_mesh *mesh);
+uint32_t flat_mesh_n_destinations(const struct flat_mesh *mesh);
+
+/**
+ * The VirtualService that holds for a host, exact ones before wildcards, longer wildcards first; NULL: none. `service`
+ * (or NULL) is the service that the host means; its VirtualService holds for each of its names.
+ */
+const struct flat_virtual_service *flat_mesh_virtual_by_host(const struct flat_mesh *mesh,
+							     struct flat_span host,
+							     const struct flat_service *service);
+
+/* What a route is looked for with. */
+struct flat_route_question {
+	const struct flat_http_request *request;
+	uint16_t port;			    /* of the service, as the client asked for it */
+	const struct flat_workload *source; /* NULL: none */
+};
+
+/** The first route that holds, with the match that did (NULL: it has none); NULL: no route. */
+const struct flat_http_route *flat_route_find(const struct flat_virtual_service *vs,
+					      const struct flat_route_question *question,
+					      const struct flat_http_match **match);
+
+/** Whether one match holds. */
+bool flat_route_match(const struct flat_http_match *match,
+		      const struct flat_route_question *question);
+
+#endif

@@ -1,0 +1,390 @@
+/* HTTP connections: how they begin and end, who is looked at, time. */
+#include "offload/l7.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "offload/l7_engine.h"
+
+/* How long a connection that moves nothing is still looked at, microseconds. */
+#define HOT_US 100
+
+/* --- the node --- */
+
+int flat_l7_init(struct flat_offload *o, const char *access_log)
+{
+	struct flat_l7_node *node = calloc(1, sizeof(*node));
+	if (!node)
+		return -ENOMEM;
+	node->offload = o;
+	node->random = (uint64_t)flat_now_us() | 1;
+	node->log_fd = -1;
+	TAILQ_INIT(&node->hot);
+	TAILQ_INIT(&node->timers);
+	o->l7 = node;
+	if (access_log)
+		flat_l7_log_open(node, access_log);
+	return 0;
+}
+
+void flat_l7_fini(struct flat_offload *o)
+{
+	struct flat_l7_node *node = o->l7;
+	if (!node)
+		return;
+	flat_l7_log_fini(node);
+	free(node->shares);
+	free(node);
+	o->l7 = NULL;
+}
+
+static bool has_rules(const struct flat_mesh *mesh)
+{
+	if (flat_mesh_n_virtual(mesh) > 0)
+		return true;
+	for (uint32_t i = 0; i < flat_mesh_n_workloads(mesh); i++) {
+		if (flat_authz_needs_http(mesh, flat_mesh_workload_at(mesh, i)))
+			return true;
+	}
+	return flat_authz_needs_http(mesh, NULL);
+}
+
+void flat_l7_reloaded(struct flat_offload *o)
+{
+	struct flat_l7_node *node = o->l7;
+	uint32_t n = flat_mesh_n_destinations(o->mesh);
+	if (!node)
+		return;
+	node->rules = has_rules(o->mesh);
+	free(node->shares);
+	node->shares = calloc((size_t)n + 1, sizeof(*node->shares));
+	node->n_shares = node->shares ? n : 0;
+}
+
+/* xorshift64*: faults and pauses want no secrets. */
+uint32_t flat_l7_random(struct flat_l7_node *node, uint32_t n)
+{
+	uint64_t x = node->random;
+	x ^= x >> 12;
+	x ^= x << 25;
+	x ^= x >> 27;
+	node->random = x;
+	return (uint32_t)(((x * 0x2545f4914f6cdd1dULL >> 32) * n) >> 32);
+}
+
+bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
+		    const struct flat_service_port *port, const struct flat_listener *pinned)
+{
+	if (!o->l7 || !o->l7->rules || !port || port->protocol != FLAT_PROTOCOL_HTTP)
+		return false;
+	if (pinned)
+		return flat_authz_needs_http(o->mesh, pinned->session->workload);
+	return service->resolution == FLAT_RESOLUTION_STATIC &&
+	       (flat_mesh_virtual_by_host(o->mesh, flat_span_of(service->host), service) ||
+		flat_resolve_needs_http(o, service, port));
+}
+
+/* --- who is looked at --- */
+
+static void each_end(struct flat_l7 *l7, void (*fn)(struct flat_l7_end *e))
+{
+	struct flat_l7_upstream *up;
+	fn(&l7->end);
+	TAILQ_FOREACH(up, &l7->upstreams, link)
+	fn(&up->end);
+}
+
+void flat_l7_heat(struct flat_l7 *l7)
+{
+	l7->last_us = flat_now_us();
+	if (l7->hot)
+		return;
+	l7->hot = true;
+	TAILQ_INSERT_TAIL(&l7->node->hot, l7, hot_link);
+	each_end(l7, flat_l7_end_disarm);
+}
+
+static bool over(const struct flat_l7 *l7)
+{
+	return l7->end.open && l7->end.gone;
+}
+
+static void cool(struct flat_l7 *l7)
+{
+	struct flat_l7_upstream *up;
+	each_end(l7, flat_l7_end_arm);
+	if (flat_l7_pump(l7) || over(l7)) {
+		each_end(l7, flat_l7_end_disarm);
+		return;
+	}
+	/* The head of a request stays where it is until its exchange is over. */
+	TAILQ_FOREACH(up, &l7->upstreams, link)
+	flat_l7_end_rest(&up->end);
+	if (l7->x.head_len == 0)
+		flat_l7_end_rest(&l7->end);
+	l7->hot = false;
+	TAILQ_REMOVE(&l7->node->hot, l7, hot_link);
+}
+
+void flat_l7_wake_at(struct flat_l7 *l7, int64_t us)
+{
+	struct flat_l7_node *node = l7->node;
+	if (!l7->timed)
+		TAILQ_INSERT_TAIL(&node->timers, l7, timer_link);
+	l7->timed = true;
+	l7->wake_us = us;
+	if (node->next_us == 0 || us < node->next_us)
+		node->next_us = us;
+}
+
+static void untime(struct flat_l7 *l7)
+{
+	if (l7->timed)
+		TAILQ_REMOVE(&l7->node->timers, l7, timer_link);
+	l7->timed = false;
+}
+
+/* Those that are due are looked at; what they wait for, they ask again. */
+static void expire(struct flat_l7_node *node, int64_t now)
+{
+	struct flat_l7 *l7;
+	struct flat_l7 *next;
+	if (node->next_us == 0 || now < node->next_us)
+		return;
+	node->next_us = 0;
+	for (l7 = TAILQ_FIRST(&node->timers); l7; l7 = next) {
+		next = TAILQ_NEXT(l7, timer_link);
+		if (l7->wake_us > now) {
+			if (node->next_us == 0 || l7->wake_us < node->next_us)
+				node->next_us = l7->wake_us;
+			continue;
+		}
+		untime(l7);
+		flat_l7_heat(l7);
+	}
+}
+
+int flat_l7_wait_ms(struct flat_offload *o)
+{
+	struct flat_l7_node *node = o->l7;
+	int64_t now;
+	if (!node || node->next_us == 0)
+		return -1;
+	now = flat_now_us();
+	/* Rounded up: too early would be for nothing. */
+	return node->next_us <= now ? 0 : (int)((node->next_us - now + 999) / 1000);
+}
+
+bool flat_l7_turn(struct flat_offload *o)
+{
+	struct flat_l7_node *node = o->l7;
+	struct flat_l7 *l7;
+	struct flat_l7 *next;
+	int64_t now;
+	if (TAILQ_EMPTY(&node->hot) && node->next_us == 0)
+		return false;
+	now = flat_now_us();
+	expire(node, now);
+	for (l7 = TAILQ_FIRST(&node->hot); l7; l7 = next) {
+		next = TAILQ_NEXT(l7, hot_link);
+		bool moved = flat_l7_pump(l7);
+		if (over(l7)) {
+			flat_conn_destroy(l7->conn);
+			continue;
+		}
+		if (moved)
+			l7->last_us = now;
+		else if (now - l7->last_us > HOT_US)
+			cool(l7);
+	}
+	return !TAILQ_EMPTY(&node->hot);
+}
+
+/* --- clients --- */
+
+int flat_l7_attach(struct flat_conn *c, const struct flat_decision *d)
+{
+	struct flat_l7 *l7 = calloc(1, sizeof(*l7));
+	if (!l7)
+		return -ENOMEM;
+	l7->node = c->offload->l7;
+	l7->conn = c;
+	l7->port = d->port ? d->port->number : d->to.port;
+	if (d->l7_pinned)
+		l7->pinned = d->target;
+	TAILQ_INIT(&l7->upstreams);
+	flat_http1_begin(&l7->in, FLAT_HTTP1_REQUEST);
+	c->l7 = l7;
+	return 0;
+}
+
+static void on_client(struct flat_source *source, int events)
+{
+	struct flat_l7_end *e = FLAT_CONTAINER_OF(source, struct flat_l7_end, source);
+	struct flat_l7 *l7 = FLAT_CONTAINER_OF(e, struct flat_l7, end);
+	flat_l7_end_event(e, events);
+	flat_l7_heat(l7);
+}
+
+static void on_upstream(struct flat_source *source, int events)
+{
+	struct flat_l7_end *e = FLAT_CONTAINER_OF(source, struct flat_l7_end, source);
+	struct flat_l7_upstream *up = FLAT_CONTAINER_OF(e, struct flat_l7_upstream, end);
+	flat_l7_end_event(e, events);
+	if (up->l7)
+		flat_l7_heat(up->l7);
+	else if (e->gone)
+		flat_conn_destroy(up->conn);
+}
+
+static int start_end(struct flat_conn *c, int i, struct flat_l7_end *e, flat_source_fn *fn)
+{
+	const struct flat_end *from = &c->end[i];
+	if (from->is_tcp)
+		flat_l7_end_tcp(e, from->anchor.fd);
+	else
+		flat_l7_end_lane(e, &from->lane->lane, from->slot, (enum flat_side)i,
+				 from->anchor.fd);
+	uint32_t events = POLLIN | POLLRDHUP | (e->is_tcp ? POLLOUT : 0U);
+	return flat_loop_poll(&c->offload->loop, &e->source, from->anchor.fd, events, fn);
+}
+
+int flat_l7_start(struct flat_conn *c)
+{
+	int err;
+	if (c->l7) {
+		err = start_end(c, FLAT_SIDE_CLIENT, &c->l7->end, on_client);
+		if (err == 0)
+			flat_l7_heat(c->l7);
+		return err;
+	}
+	struct flat_l7_upstream *up = c->l7_upstream;
+	err = start_end(c, FLAT_SIDE_SERVER, &up->end, on_upstream);
+	up->open = err == 0;
+	if (err == 0 && up->l7)
+		flat_l7_heat(up->l7);
+	return err;
+}
+
+static void forget(struct flat_l7_upstream *up)
+{
+	if (!up->l7)
+		return;
+	TAILQ_REMOVE(&up->l7->upstreams, up, link);
+	up->l7->n_upstreams--;
+	up->l7 = NULL;
+}
+
+static void upstream_gone(struct flat_conn *c)
+{
+	struct flat_l7_upstream *up = c->l7_upstream;
+	struct flat_l7 *l7 = up->l7;
+	forget(up);
+	flat_loop_del(&c->offload->loop, &up->end.source);
+	flat_l7_end_fini(&up->end);
+	c->l7_upstream = NULL;
+	if (l7 && l7->x.upstream == up) {
+		l7->x.upstream = NULL;
+		flat_l7_heat(l7);
+	}
+	free(up);
+}
+
+void flat_l7_gone(struct flat_conn *c)
+{
+	struct flat_l7 *l7 = c->l7;
+	struct flat_l7_upstream *up;
+	if (c->l7_upstream)
+		upstream_gone(c);
+	if (!l7)
+		return;
+	flat_l7_abandon(l7);
+	while ((up = TAILQ_FIRST(&l7->upstreams)) != NULL)
+		flat_l7_upstream_close(up, false);
+	if (l7->hot)
+		TAILQ_REMOVE(&l7->node->hot, l7, hot_link);
+	untime(l7);
+	flat_loop_del(&c->offload->loop, &l7->end.source);
+	flat_l7_end_fini(&l7->end);
+	c->l7 = NULL;
+	free(l7);
+}
+
+bool flat_l7_broken(const struct flat_conn *c)
+{
+	return (c->l7 && c->l7->end.broken) || (c->l7_upstream && c->l7_upstream->end.broken);
+}
+
+uint64_t flat_l7_bytes(const struct flat_conn *c, int i)
+{
+	const struct flat_l7_end *e = c->l7 ? &c->l7->end : &c->l7_upstream->end;
+	return (c->l7 != NULL) == (i == FLAT_SIDE_CLIENT) ? e->bytes_in : e->bytes_out;
+}
+
+/* --- upstreams --- */
+
+void flat_l7_upstream_close(struct flat_l7_upstream *up, bool reset)
+{
+	struct flat_l7 *l7 = up->l7;
+	if (l7 && l7->x.upstream == up)
+		l7->x.upstream = NULL;
+	forget(up);
+	if (reset)
+		flat_l7_end_abort(&up->end);
+	else
+		flat_l7_end_leave(&up->end);
+	/* The application's anchor says when it has let go; a socket of the kernel is ours to close. */
+	if (!up->open || up->end.is_tcp || up->end.gone)
+		flat_conn_destroy(up->conn);
+	else
+		flat_l7_end_fini(&up->end);
+}
+
+static bool idle(const struct flat_l7_upstream *up)
+{
+	return up->open && !up->end.gone && !up->end.eof && !up->end.reset;
+}
+
+struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err)
+{
+	const struct flat_target *target = &l7->x.target;
+	struct flat_l7_upstream *up;
+	TAILQ_FOREACH(up, &l7->upstreams, link)
+	{
+		if (up->mesh == (target->listener != NULL) && idle(up) &&
+		    flat_addr_equal(&up->target, &target->addr))
+			break;
+	}
+	if (up) {
+		/* The one used last stands last: the first is the one to go. */
+		TAILQ_REMOVE(&l7->upstreams, up, link);
+		TAILQ_INSERT_TAIL(&l7->upstreams, up, link);
+		return up;
+	}
+	if (l7->n_upstreams == FLAT_L7_UPSTREAMS_MAX)
+		flat_l7_upstream_close(TAILQ_FIRST(&l7->upstreams), false);
+	*err = -ENOMEM;
+	struct flat_conn *c = flat_conn_upstream(l7->conn, target);
+	if (!c)
+		return NULL;
+	up = calloc(1, sizeof(*up));
+	if (!up) {
+		flat_conn_destroy(c);
+		return NULL;
+	}
+	up->l7 = l7;
+	up->conn = c;
+	up->target = target->addr;
+	up->mesh = target->listener != NULL;
+	flat_http1_begin(&up->in, FLAT_HTTP1_RESPONSE);
+	TAILQ_INSERT_TAIL(&l7->upstreams, up, link);
+	l7->n_upstreams++;
+	c->l7_upstream = up;
+	/* Open, or on its way; where it failed, c and up are gone. */
+	*err = flat_conn_upstream_open(c);
+	return *err == 0 ? up : NULL;
+}

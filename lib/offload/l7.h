@@ -1,0 +1,55 @@
+/*
+ * HTTP in the offload half: what the rest of it calls. A client's connection to an HTTP port with rules is read into
+ * requests; each is routed, authorized and sent to a server of its own choice, over connections of ours (upstreams)
+ * that belong to that client's connection alone. docs/design/http.md. Control thread.
+ */
+#ifndef FLAT_OFFLOAD_L7_H
+#define FLAT_OFFLOAD_L7_H
+
+#include "offload/offload.h"
+
+struct flat_l7;
+struct flat_l7_upstream;
+struct flat_l7_node;
+
+/** Makes o->l7. access_log: where requests are logged, NULL: nowhere. 0 or a negative errno. */
+FLAT_MUST_CHECK int flat_l7_init(struct flat_offload *o, const char *access_log);
+void flat_l7_fini(struct flat_offload *o);
+/** A new configuration is in force. */
+void flat_l7_reloaded(struct flat_offload *o);
+
+/**
+ * Whether connections to this port of a service are read as HTTP: its protocol says HTTP/1, and a VirtualService or a
+ * policy with HTTP fields has something to say about it. pinned: the one server that is meant, by its own address.
+ */
+bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
+		    const struct flat_service_port *port, const struct flat_listener *pinned);
+
+/** Makes c->l7 for a client's connection. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_l7_attach(struct flat_conn *c, const struct flat_decision *d);
+/** The ends of a client's connection, or of an upstream, are open. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_l7_start(struct flat_conn *c);
+/** A client's connection, or an upstream, is about to be freed. */
+void flat_l7_gone(struct flat_conn *c);
+/** Whether the application of a client's connection, or an upstream, broke the rules: its slot is burnt. */
+bool flat_l7_broken(const struct flat_conn *c);
+/** Bytes that side i sent so far. */
+uint64_t flat_l7_bytes(const struct flat_conn *c, int i);
+
+/** One look at what moves. True while anything does: the caller yields and comes back. */
+bool flat_l7_turn(struct flat_offload *o);
+/** How long the loop may sleep for the sake of time-outs and delays, ms; -1: for ever. */
+int flat_l7_wait_ms(struct flat_offload *o);
+
+/** istio_requests_total and istio_request_duration_milliseconds in Prometheus's text form. */
+void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out);
+
+/* --- admin --- */
+
+/** `routes`: VirtualServices with their routes and destinations. */
+void flat_admin_routes(struct flat_offload *o, bool json, struct flat_strbuf *out);
+/** `whyhttp SRC METHOD URL [NAME:VALUE]...`: each step of the decision on a request. Changes nothing. */
+void flat_admin_why_http(struct flat_offload *o, const char *src, char **words, size_t n, bool json,
+			 struct flat_strbuf *out);
+
+#endif

@@ -1,0 +1,605 @@
+/* Where a request goes, and what it and its answer look like on the way. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "offload/l7_engine.h"
+
+static enum flat_l7_verb answer_text(struct flat_l7_answer *a, unsigned status,
+				     enum flat_record_verdict verdict, const char *text)
+{
+	memset(a, 0, offsetof(struct flat_l7_answer, fields));
+	a->fields[0] = 0;
+	a->status = (uint16_t)status;
+	a->verdict = verdict;
+	if (text) {
+		a->body = text;
+		a->len = strlen(text);
+		a->type = "text/plain";
+	}
+	return FLAT_L7_ANSWER;
+}
+
+/* --- which service, which route --- */
+
+static const struct flat_workload *source_of(const struct flat_l7 *l7)
+{
+	return l7->conn->client ? l7->conn->client->workload : NULL;
+}
+
+/* The service of a host name, if it is one with an HTTP port of the number that the client connected to. */
+static const struct flat_service *service_named(const struct flat_l7 *l7, struct flat_span host)
+{
+	const struct flat_workload *source = source_of(l7);
+	const struct flat_service *s;
+	const struct flat_service_port *port;
+	char name[FLAT_HTTP_HOST_MAX + 1];
+
+	memcpy(name, host.text, host.len);
+	name[host.len] = 0;
+	s = flat_mesh_service_by_host(l7->x.mesh, name, source ? source->namespace : NULL);
+	port = s ? flat_service_port(s, l7->port) : NULL;
+	return port && port->protocol == FLAT_PROTOCOL_HTTP ? s : NULL;
+}
+
+/* As in Istio, the request's host says which service is meant; one that means nothing, the address. */
+static const struct flat_virtual_service *find_virtual(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	const struct flat_virtual_service *vs;
+
+	x->service = service_named(l7, x->request.host);
+	if (x->service)
+		return flat_mesh_virtual_by_host(x->mesh, x->request.host, x->service);
+	x->service = flat_mesh_service_by_host(x->mesh, l7->conn->service, NULL);
+	vs = flat_mesh_virtual_by_host(x->mesh, x->request.host, NULL);
+	if (vs || !x->service)
+		return vs;
+	return flat_mesh_virtual_by_host(x->mesh, flat_span_of(x->service->host), x->service);
+}
+
+static const struct flat_route_destination *pick_destination(struct flat_l7_node *node,
+							     const struct flat_http_route *route)
+{
+	const struct flat_route_destination *best = NULL;
+	int64_t *best_share = NULL;
+
+	/* Smooth weighted round robin, as in mesh/balance.h: exact shares over a full turn. */
+	for (uint32_t i = 0; i < route->n_destinations; i++) {
+		const struct flat_route_destination *d = &route->destinations[i];
+		int64_t *share = d->index < node->n_shares ? &node->shares[d->index] : NULL;
+
+		if (d->weight == 0)
+			continue;
+		if (share)
+			*share += d->weight;
+		if (!best || (share && best_share && *share > *best_share)) {
+			best = d;
+			best_share = share;
+		}
+	}
+	if (best_share)
+		*best_share -= (int64_t)route->weight;
+	return best;
+}
+
+/* --- answers of our own --- */
+
+static void put_redirect(const struct flat_l7 *l7, const struct flat_http_redirect *r,
+			 struct flat_l7_answer *a)
+{
+	const struct flat_http_request *q = &l7->x.request;
+	struct flat_span host = r->authority ? flat_span_of(r->authority) : q->authority;
+	struct flat_span path = r->uri ? flat_span_of(r->uri) : q->path;
+	char port[8] = "";
+	bool query = q->query.text && !memchr(path.text, '?', path.len);
+
+	if (r->port)
+		snprintf(port, sizeof(port), ":%u", r->port);
+	if (r->port && !r->authority)
+		host = q->host;
+	(void)answer_text(a, r->status, FLAT_VERDICT_ANSWERED, NULL);
+	int n = snprintf(a->fields, sizeof(a->fields), "location: %s://%.*s%s%.*s%s%.*s\r\n",
+			 r->scheme ? r->scheme : "http", (int)host.len, host.text, port,
+			 (int)path.len, path.text, query ? "?" : "", query ? (int)q->query.len : 0,
+			 query ? q->query.text : "");
+	if (n < 0 || (size_t)n >= sizeof(a->fields))
+		(void)answer_text(a, 414, FLAT_VERDICT_MALFORMED, NULL);
+}
+
+static bool origin_allowed(const struct flat_http_cors *cors, struct flat_span origin)
+{
+	for (uint32_t i = 0; i < cors->n_origins; i++) {
+		const struct flat_text_match *m = &cors->origins[i];
+
+		if ((m->kind == FLAT_TEXT_EXACT && strcmp(m->text, "*") == 0) ||
+		    flat_text_matches(m, origin))
+			return origin.text != NULL;
+	}
+	return false;
+}
+
+static bool is_preflight(const struct flat_l7_exchange *x)
+{
+	struct flat_span origin = flat_http_field_get(&x->request, flat_span_of("origin"), 0);
+
+	return x->request.head->method_id == FLAT_METHOD_OPTIONS &&
+	       origin_allowed(x->route->cors, origin) &&
+	       flat_http_field_get(&x->request, flat_span_of("access-control-request-method"), 0)
+		   .text;
+}
+
+static void add_line(struct flat_l7_answer *a, const char *name, const char *value)
+{
+	size_t len = strlen(a->fields);
+	int n;
+
+	if (!value)
+		return;
+	n = snprintf(a->fields + len, sizeof(a->fields) - len, "%s: %s\r\n", name, value);
+	/* Whole or not at all. */
+	if (n < 0 || (size_t)n >= sizeof(a->fields) - len)
+		a->fields[len] = 0;
+}
+
+static void put_preflight(const struct flat_l7_exchange *x, struct flat_l7_answer *a)
+{
+	const struct flat_http_cors *cors = x->route->cors;
+	struct flat_span origin = flat_http_field_get(&x->request, flat_span_of("origin"), 0);
+	char text[512];
+
+	(void)answer_text(a, 200, FLAT_VERDICT_ANSWERED, NULL);
+	snprintf(text, sizeof(text), "%.*s", (int)flat_min_size(origin.len, 511), origin.text);
+	add_line(a, "access-control-allow-origin", text);
+	add_line(a, "access-control-allow-credentials", cors->credentials ? "true" : NULL);
+	add_line(a, "access-control-allow-methods", cors->methods);
+	add_line(a, "access-control-allow-headers", cors->headers);
+	add_line(a, "access-control-max-age", cors->max_age);
+}
+
+/* --- deciding --- */
+
+static enum flat_l7_verb check_form(const struct flat_l7 *l7, struct flat_l7_answer *a)
+{
+	const struct flat_http_head *h = &l7->in.head;
+
+	if (h->form == FLAT_FORM_AUTHORITY) {
+		(void)answer_text(a, 405, FLAT_VERDICT_MALFORMED, "CONNECT is not allowed");
+		return FLAT_L7_ANSWER;
+	}
+	if (!h->upgrade)
+		return FLAT_L7_GO;
+	for (uint32_t i = 0; i < h->n_fields; i++) {
+		const struct flat_http_field *f = &h->fields[i];
+
+		/* RFC 9113 dropped it, and it may be ignored: the request goes on as HTTP/1.1. */
+		if (f->id == FLAT_HTTP_UPGRADE &&
+		    !flat_http_list_has(flat_head_span(l7->end.in, f->value, f->value_len), "h2c"))
+			return answer_text(a, 403, FLAT_VERDICT_MALFORMED,
+					   "upgrade is not allowed");
+	}
+	return FLAT_L7_GO;
+}
+
+static int make_request(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	const struct flat_http_head *h = &l7->in.head;
+	struct flat_http_request *r = &x->request;
+	const uint8_t *text = l7->end.in;
+	int err;
+
+	r->head = h;
+	r->text = text;
+	r->method = flat_head_span(text, h->start, h->method_len);
+	r->authority = flat_head_span(text, h->authority, h->authority_len);
+	r->host = flat_http_host(r->authority);
+	r->query = (struct flat_span){NULL, 0};
+	if (h->has_query)
+		r->query = flat_head_span(text, h->query, h->query_len);
+	err = flat_path_canonical(flat_head_span(text, h->path, h->path_len), l7->node->path,
+				  sizeof(l7->node->path), &r->path);
+	if (err == 0 && r->path.text == l7->node->path) {
+		x->path = malloc(r->path.len);
+		if (!x->path)
+			return -ENOMEM;
+		memcpy(x->path, r->path.text, r->path.len);
+		r->path.text = x->path;
+	}
+	return err;
+}
+
+static enum flat_l7_verb apply_fault(struct flat_l7 *l7, struct flat_l7_answer *a,
+				     uint32_t *delay_ms)
+{
+	const struct flat_http_fault *f = l7->x.route->fault;
+
+	if (l7->phase != FLAT_L7_DELAY && f->delay_ms &&
+	    flat_l7_random(l7->node, FLAT_MILLION) < f->delay_of_million) {
+		*delay_ms = f->delay_ms;
+		return FLAT_L7_LATER;
+	}
+	if (f->abort_status && flat_l7_random(l7->node, FLAT_MILLION) < f->abort_of_million)
+		return answer_text(a, f->abort_status, FLAT_VERDICT_FAULT, "fault filter abort");
+	return FLAT_L7_GO;
+}
+
+static enum flat_l7_verb act(struct flat_l7 *l7, struct flat_l7_answer *a, uint32_t *delay_ms)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	const struct flat_http_route *route = x->route;
+	enum flat_l7_verb verb = FLAT_L7_GO;
+
+	if (route->cors && is_preflight(x)) {
+		put_preflight(x, a);
+		return FLAT_L7_ANSWER;
+	}
+	if (route->fault)
+		verb = apply_fault(l7, a, delay_ms);
+	if (verb != FLAT_L7_GO)
+		return verb;
+	if (route->redirect) {
+		put_redirect(l7, route->redirect, a);
+		return FLAT_L7_ANSWER;
+	}
+	if (route->direct) {
+		(void)answer_text(a, route->direct->status, FLAT_VERDICT_ANSWERED,
+				  route->direct->body);
+		a->len = route->direct->len;
+		return FLAT_L7_ANSWER;
+	}
+	x->destination = pick_destination(l7->node, route);
+	return FLAT_L7_GO;
+}
+
+enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, uint32_t *delay_ms)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	const struct flat_workload *source = source_of(l7);
+	const struct flat_virtual_service *vs;
+	struct flat_route_question question = {&x->request, l7->port, source};
+
+	/* After a delay everything but the delay is there already. */
+	if (l7->phase == FLAT_L7_DELAY)
+		return act(l7, a, delay_ms);
+	x->mesh = flat_mesh_get(l7->node->offload->mesh);
+	x->record.epoch = (uint32_t)l7->node->offload->epoch;
+	x->record.source = source ? source->index + 1 : 0;
+	if (l7->conn->client)
+		snprintf(l7->principal, sizeof(l7->principal), "%s",
+			 source && source->principal ? source->principal : "");
+	if (check_form(l7, a) != FLAT_L7_GO)
+		return FLAT_L7_ANSWER;
+	if (make_request(l7) != 0)
+		return answer_text(a, 400, FLAT_VERDICT_MALFORMED, NULL);
+	if (l7->pinned.family) {
+		x->service = flat_mesh_service_by_host(x->mesh, l7->conn->service, NULL);
+		x->record.service = x->service ? x->service->index + 1 : 0;
+		return FLAT_L7_GO;
+	}
+	vs = find_virtual(l7);
+	x->record.service = x->service ? x->service->index + 1 : 0;
+	if (!vs)
+		return x->service ? FLAT_L7_GO : answer_text(a, 404, FLAT_VERDICT_NO_ROUTE, NULL);
+	x->route = flat_route_find(vs, &question, &x->match);
+	if (!x->route)
+		return answer_text(a, 404, FLAT_VERDICT_NO_ROUTE, NULL);
+	x->record.route = x->route->index + 1;
+	return act(l7, a, delay_ms);
+}
+
+/* --- one attempt: where to --- */
+
+static const struct flat_service_port *http_port(const struct flat_service *s, uint16_t wanted,
+						 uint16_t asked)
+{
+	const struct flat_service_port *p = flat_service_port(s, wanted ? wanted : asked);
+
+	/* Without a number in the route: a service of one port has no other. */
+	return p || wanted || s->n_ports != 1 ? p : &s->ports[0];
+}
+
+static int find_target(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_offload *o = l7->node->offload;
+	const struct flat_route_destination *d = x->destination;
+
+	if (l7->pinned.family) {
+		x->target.addr = l7->pinned;
+		x->target.listener = flat_listener_find(o, &l7->pinned);
+		return x->target.listener ? 0 : -ECONNREFUSED;
+	}
+	if (d) {
+		x->service = d->service;
+		if (!d->service || (d->subset_name && !d->subset))
+			return -ECONNREFUSED;
+	}
+	x->port = x->service ? http_port(x->service, d ? d->port : 0, l7->port) : NULL;
+	if (!x->port)
+		return -ECONNREFUSED;
+	x->record.service = x->service->index + 1;
+	return flat_resolve(o, x->service, x->port, d ? d->subset : NULL, false, &x->target);
+}
+
+/* --- one attempt: what is sent --- */
+
+struct ops {
+	const struct flat_header_ops *v[2]; /* the destination's, then the route's */
+};
+
+static struct ops ops_of(const struct flat_l7_exchange *x, bool response)
+{
+	struct ops ops = {{NULL, NULL}};
+
+	if (x->destination)
+		ops.v[0] = response ? &x->destination->response : &x->destination->request;
+	if (x->route)
+		ops.v[1] = response ? &x->route->response : &x->route->request;
+	return ops;
+}
+
+static bool any_ops(const struct ops *ops)
+{
+	for (int i = 0; i < 2; i++) {
+		if (ops->v[i] && (ops->v[i]->n_set || ops->v[i]->n_add || ops->v[i]->n_remove))
+			return true;
+	}
+	return false;
+}
+
+static bool removed(const struct ops *ops, struct flat_span name)
+{
+	for (int i = 0; i < 2; i++) {
+		for (uint32_t k = 0; ops->v[i] && k < ops->v[i]->n_remove; k++) {
+			if (flat_span_equal(flat_span_of(ops->v[i]->remove[k]), name, true))
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool replaced(const struct ops *ops, struct flat_span name)
+{
+	for (int i = 0; i < 2; i++) {
+		for (uint32_t k = 0; ops->v[i] && k < ops->v[i]->n_set; k++) {
+			if (flat_span_equal(flat_span_of(ops->v[i]->set[k].name), name, true))
+				return true;
+		}
+	}
+	return false;
+}
+
+static void put_pairs(const struct ops *ops, const struct flat_name_value *v, uint32_t n,
+		      struct flat_http1_out *out)
+{
+	for (uint32_t k = 0; k < n; k++) {
+		if (!removed(ops, flat_span_of(v[k].name)))
+			flat_http1_put_field(out, flat_span_of(v[k].name),
+					     flat_span_of(v[k].value));
+	}
+}
+
+static void put_ops(const struct ops *ops, struct flat_http1_out *out)
+{
+	for (int i = 0; i < 2; i++) {
+		if (!ops->v[i])
+			continue;
+		put_pairs(ops, ops->v[i]->set, ops->v[i]->n_set, out);
+		put_pairs(ops, ops->v[i]->add, ops->v[i]->n_add, out);
+	}
+}
+
+/* The path after a rewrite, in canonical form; in node->path. */
+static int rewrite_path(struct flat_l7 *l7, struct flat_span *path)
+{
+	const struct flat_l7_exchange *x = &l7->x;
+	const char *uri = x->route && x->route->rewrite ? x->route->rewrite->uri : NULL;
+	const struct flat_text_match *m = x->match ? x->match->uri : NULL;
+	struct flat_l7_node *node = l7->node;
+	size_t skip = x->request.path.len;
+	size_t len;
+
+	*path = x->request.path;
+	if (!uri)
+		return 0;
+	/* What a prefix matched is replaced; a route that matches every path is one of prefix "/". */
+	if (!m || m->kind == FLAT_TEXT_PREFIX)
+		skip = m ? m->len : 1;
+	len = strlen(uri);
+	if (skip > path->len || len + 1 + path->len - skip > sizeof(node->fields))
+		return -EMSGSIZE;
+	memcpy(node->fields, uri, len);
+	if (skip == 1 && uri[len - 1] != '/')
+		node->fields[len++] = '/';
+	memcpy(node->fields + len, path->text + skip, path->len - skip);
+	return flat_path_canonical((struct flat_span){node->fields, len + path->len - skip},
+				   node->path, sizeof(node->path), path);
+}
+
+static void put_request_fields(const struct flat_l7 *l7, const struct ops *ops,
+			       struct flat_http1_out *out)
+{
+	const struct flat_http_head *h = &l7->in.head;
+	const struct flat_http_route *route = l7->x.route;
+	const char *authority = route && route->rewrite ? route->rewrite->authority : NULL;
+	bool connection = false;
+
+	for (uint32_t i = 0; i < h->n_fields; i++) {
+		const struct flat_http_field *f = &h->fields[i];
+		struct flat_span name = flat_head_span(l7->end.in, f->name, f->name_len);
+		struct flat_span value = flat_head_span(l7->end.in, f->value, f->value_len);
+
+		if (f->id == FLAT_HTTP_CONNECTION && !connection) {
+			/* The client's wish, and no more of it: what it sends next comes elsewhere anyway. */
+			connection = true;
+			if (h->says_close || h->says_keep_alive)
+				flat_http1_put_field(
+				    out, name,
+				    flat_span_of(h->says_close ? "close" : "keep-alive"));
+			continue;
+		}
+		if (f->hidden || removed(ops, name) || replaced(ops, name))
+			continue;
+		if (f->id == FLAT_HTTP_HOST && authority)
+			value = flat_span_of(authority);
+		flat_http1_put_field(out, name, value);
+	}
+	put_ops(ops, out);
+	flat_http1_put(out, "\r\n", 2);
+}
+
+/* Writes the head into node->head. 0, or -EMSGSIZE, -EBADMSG. */
+static int write_head(struct flat_l7 *l7, const struct ops *ops, size_t *len)
+{
+	const struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_node *node = l7->node;
+	struct flat_http1_out out = {.bytes = node->head, .size = sizeof(node->head)};
+	struct flat_span path;
+	int err = rewrite_path(l7, &path);
+
+	if (err != 0)
+		return err;
+	flat_http1_put(&out, x->request.method.text, x->request.method.len);
+	flat_http1_put(&out, " ", 1);
+	flat_http1_put(&out, path.text, path.len);
+	if (x->request.query.text) {
+		flat_http1_put(&out, "?", 1);
+		flat_http1_put(&out, x->request.query.text, x->request.query.len);
+	}
+	flat_http1_puts(&out, l7->in.head.minor ? " HTTP/1.1\r\n" : " HTTP/1.0\r\n");
+	put_request_fields(l7, ops, &out);
+	*len = out.len;
+	return out.full ? -EMSGSIZE : 0;
+}
+
+/* What was changed is read again, so that policies see what the server will. */
+static int read_again(struct flat_l7 *l7, size_t len, struct flat_http_request *r)
+{
+	struct flat_l7_node *node = l7->node;
+	const struct flat_http_head *h = &node->scratch.head;
+
+	flat_http1_begin(&node->scratch, FLAT_HTTP1_REQUEST);
+	if (flat_http1_read(&node->scratch, node->head, len) != (int)len)
+		return -EBADMSG;
+	r->head = h;
+	r->text = node->head;
+	r->method = flat_head_span(node->head, h->start, h->method_len);
+	r->authority = flat_head_span(node->head, h->authority, h->authority_len);
+	r->host = flat_http_host(r->authority);
+	r->query = (struct flat_span){NULL, 0};
+	if (h->has_query)
+		r->query = flat_head_span(node->head, h->query, h->query_len);
+	return flat_path_canonical(flat_head_span(node->head, h->path, h->path_len), node->path,
+				   sizeof(node->path), &r->path);
+}
+
+/* --- one attempt: may it --- */
+
+static bool authorized(struct flat_l7 *l7, const struct flat_http_request *request)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	const struct flat_listener *l = x->target.listener;
+	struct flat_authz_verdict v;
+	struct flat_decided_by by;
+	struct flat_authz_input in = {
+	    .source_principal = l7->principal[0] ? l7->principal : NULL,
+	    .source_ip = flat_addr_ip(&l7->conn->from),
+	    .destination_ip = flat_addr_ip(&x->target.addr),
+	    .destination_port = l->addr.port,
+	    .destination = l->session->workload,
+	    .http = request,
+	};
+
+	/* The listener's workload is of the newest mesh: so is what decides about it. */
+	const struct flat_mesh *mesh = l7->node->offload->mesh;
+	if (!l7->conn->client &&
+	    flat_mesh_mtls(mesh, in.destination, l->addr.port, &by) == FLAT_MTLS_STRICT)
+		return false;
+	flat_authz_check(mesh, &in, &v);
+	if (!v.allowed)
+		flat_info("denied %.*s %.*s of %s to %s: policy %s/%s (%s:%u)",
+			  (int)request->method.len, request->method.text,
+			  (int)flat_min_size(request->path.len, 200), request->path.text,
+			  l7->conn->client_name, l7->conn->service,
+			  v.policy_namespace ? v.policy_namespace : "-",
+			  v.policy_name ? v.policy_name : "-", v.where.file ? v.where.file : "-",
+			  v.where.line);
+	return v.allowed;
+}
+
+enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *a, size_t *len)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct ops ops = ops_of(x, false);
+	struct flat_http_request request = x->request;
+	int err = find_target(l7);
+
+	if (err != 0)
+		return answer_text(a, 503, FLAT_VERDICT_NO_HOST, "no healthy upstream");
+	flat_l7_join(l7);
+	(void)flat_addr_str(&x->target.addr, x->host);
+	err = write_head(l7, &ops, len);
+	if (err == 0 && ((x->route && x->route->rewrite) || any_ops(&ops)))
+		err = read_again(l7, *len, &request);
+	if (err != 0)
+		return answer_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
+	/* A server outside the mesh has no policies here: it asks for itself. */
+	if (x->target.listener && !authorized(l7, &request))
+		return answer_text(a, 403, FLAT_VERDICT_DENIED, "RBAC: access denied");
+	return FLAT_L7_GO;
+}
+
+/* --- the answer on its way back --- */
+
+static void put_cors(const struct flat_l7_exchange *x, struct flat_http1_out *out)
+{
+	const struct flat_http_cors *cors = x->route->cors;
+	struct flat_span origin = flat_http_field_get(&x->request, flat_span_of("origin"), 0);
+
+	if (!origin_allowed(cors, origin))
+		return;
+	flat_http1_put_field(out, flat_span_of("access-control-allow-origin"), origin);
+	if (cors->credentials)
+		flat_http1_put_field(out, flat_span_of("access-control-allow-credentials"),
+				     flat_span_of("true"));
+	if (cors->expose)
+		flat_http1_put_field(out, flat_span_of("access-control-expose-headers"),
+				     flat_span_of(cors->expose));
+}
+
+bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, const void *text,
+			   struct flat_http1_out *out)
+{
+	const struct flat_l7_exchange *x = &l7->x;
+	struct ops ops = ops_of(x, true);
+	bool interim = h->status < 200;
+	bool connection = interim;
+
+	if (interim)
+		ops = (struct ops){{NULL, NULL}};
+	flat_http1_put_status_line(out, h->status, flat_head_span(text, h->reason, h->reason_len));
+	for (uint32_t i = 0; i < h->n_fields; i++) {
+		const struct flat_http_field *f = &h->fields[i];
+		struct flat_span name = flat_head_span(text, f->name, f->name_len);
+
+		if (f->id == FLAT_HTTP_CONNECTION && !connection &&
+		    (x->close || h->says_keep_alive)) {
+			connection = true;
+			flat_http1_put_field(out, name,
+					     flat_span_of(x->close ? "close" : "keep-alive"));
+		}
+		if (f->hidden || removed(&ops, name) || replaced(&ops, name))
+			continue;
+		flat_http1_put_field(out, name, flat_head_span(text, f->value, f->value_len));
+	}
+	put_ops(&ops, out);
+	if (!interim && x->route && x->route->cors)
+		put_cors(x, out);
+	if (!connection && x->close)
+		flat_http1_puts(out, "Connection: close\r\n");
+	flat_http1_put(out, "\r\n", 2);
+	return !out->full;
+}

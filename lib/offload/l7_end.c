@@ -1,0 +1,273 @@
+#include "offload/l7_end.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/sys.h"
+
+/* Pieces below this are gathered, so that a head and a small body go out together. */
+#define LARGE_BYTES ((size_t)8 * 1024)
+
+void flat_l7_end_lane(struct flat_l7_end *e, const struct flat_lane *lane, uint32_t slot,
+		      enum flat_side side, int fd)
+{
+	e->source.fd = fd;
+	e->lane = *lane;
+	e->slot = slot;
+	e->side = side;
+	e->open = true;
+	flat_vq_init(&e->vq, &flat_vq_shm, lane, slot, (enum flat_side)(side ^ 1), fd, fd);
+}
+
+void flat_l7_end_tcp(struct flat_l7_end *e, int fd)
+{
+	e->source.fd = fd;
+	e->is_tcp = true;
+	e->open = true;
+}
+
+void flat_l7_end_fini(struct flat_l7_end *e)
+{
+	free(e->in);
+	free(e->out);
+	e->in = e->out = NULL;
+}
+
+int flat_l7_end_buffers(struct flat_l7_end *e)
+{
+	if (!e->in) {
+		e->in = malloc(FLAT_L7_IN_BYTES);
+		e->at = e->len = 0;
+	}
+	if (!e->out) {
+		e->out = malloc(FLAT_L7_OUT_BYTES);
+		e->out_at = e->out_len = 0;
+	}
+	return e->in && e->out ? 0 : -ENOMEM;
+}
+
+void flat_l7_end_rest(struct flat_l7_end *e)
+{
+	if (e->in && e->at == e->len) {
+		free(e->in);
+		e->in = NULL;
+		e->at = e->len = 0;
+	}
+	if (e->out && e->out_at == e->out_len) {
+		free(e->out);
+		e->out = NULL;
+		e->out_at = e->out_len = 0;
+	}
+}
+
+static void end_tx(struct flat_l7_end *e, bool reset)
+{
+	e->fin_sent = true;
+	if (!e->open)
+		return;
+	if (!e->is_tcp) {
+		flat_vq_end_tx(&e->vq, reset ? FLAT_PROD_RST : FLAT_PROD_FIN);
+	} else if (!reset) {
+		flat_sys_shutdown(e->source.fd, SHUT_WR);
+	} else {
+		/* Closed with its connection: with this, by a reset. */
+		struct linger hard = {.l_onoff = 1};
+		(void)flat_sys_setsockopt(e->source.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+		e->gone = true;
+	}
+}
+
+/* Words that no honest party writes (rule 6): nothing more goes to or comes from that application's end. */
+static void breach(struct flat_l7_end *e)
+{
+	if (e->broken)
+		return;
+	e->broken = e->reset = e->deaf = true;
+	flat_warn("an HTTP connection is closed: rule 6: positions of its %s that cannot be",
+		  e->side == FLAT_SIDE_CLIENT ? "client" : "server");
+	if (!e->fin_sent)
+		end_tx(e, true);
+	/* Its holders see a hang-up, and so do we: the end is over. */
+	flat_sys_shutdown(e->source.fd, SHUT_RDWR);
+}
+
+/* --- reading --- */
+
+static ssize_t read_lane(struct flat_l7_end *e, size_t room)
+{
+	/* Flags before bytes: after FIN no byte follows. */
+	uint32_t flags = flat_vq_peer_prod_flags(&e->vq);
+	ssize_t n = flat_ring_read(&e->vq.rx, e->in + e->len, room, 1);
+	if (n > 0)
+		flat_vq_notify_room(&e->vq);
+	else if (n < 0)
+		breach(e);
+	else if (flags & FLAT_PROD_RST)
+		e->reset = true;
+	else if (flags & FLAT_PROD_FIN)
+		e->eof = true;
+	return n;
+}
+
+static ssize_t read_tcp(struct flat_l7_end *e, size_t room)
+{
+	ssize_t n = flat_sys_recv(e->source.fd, e->in + e->len, room, MSG_DONTWAIT);
+	if (n == 0)
+		e->eof = true;
+	else if (n < 0 && n != -EAGAIN && n != -EINTR)
+		e->reset = true;
+	return n;
+}
+
+size_t flat_l7_end_read(struct flat_l7_end *e, size_t max)
+{
+	size_t room = flat_min_size(FLAT_L7_IN_BYTES - e->len, max);
+	if (!e->open || e->eof || e->reset || room == 0)
+		return 0;
+	ssize_t n = e->is_tcp ? read_tcp(e, room) : read_lane(e, room);
+	if (n <= 0)
+		return 0;
+	e->len += (size_t)n;
+	e->bytes_in += (uint64_t)n;
+	return (size_t)n;
+}
+
+void flat_l7_end_pack(struct flat_l7_end *e, size_t to)
+{
+	if (e->at == to)
+		return;
+	memmove(e->in + to, e->in + e->at, e->len - e->at);
+	e->len = to + (e->len - e->at);
+	e->at = to;
+}
+
+/* --- writing --- */
+
+static bool takes_nothing(const struct flat_l7_end *e)
+{
+	return e->gone || e->fin_sent || e->broken ||
+	       (!e->is_tcp && (flat_vq_peer_cons_flags(&e->vq) & FLAT_CONS_CLOSED) != 0);
+}
+
+/* Bytes taken now. What nobody takes any more is dropped. */
+static size_t send_now(struct flat_l7_end *e, const uint8_t *bytes, size_t len)
+{
+	ssize_t n;
+	if (!e->open)
+		return 0;
+	if (takes_nothing(e)) {
+		e->deaf = true;
+		return len;
+	}
+	if (e->is_tcp) {
+		n = flat_sys_send(e->source.fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n == -EAGAIN || n == -EINTR)
+			n = 0;
+	} else {
+		n = flat_ring_write(&e->vq.tx, bytes, len);
+		if (n > 0)
+			flat_vq_notify_data(&e->vq);
+	}
+	if (n < 0) {
+		e->deaf = true;
+		if (!e->is_tcp)
+			breach(e);
+		return len;
+	}
+	e->full = (size_t)n < len;
+	e->bytes_out += (uint64_t)n;
+	return (size_t)n;
+}
+
+size_t flat_l7_end_room(struct flat_l7_end *e)
+{
+	if (e->out_at == e->out_len)
+		e->out_at = e->out_len = 0;
+	return FLAT_L7_OUT_BYTES - e->out_len;
+}
+
+void flat_l7_end_put(struct flat_l7_end *e, const void *bytes, size_t len)
+{
+	size_t sent = 0;
+	if (len >= LARGE_BYTES) {
+		(void)flat_l7_end_flush(e);
+		if (e->out_at == e->out_len)
+			sent = send_now(e, bytes, len);
+	}
+	if (len > sent)
+		memcpy(e->out + e->out_len, (const uint8_t *)bytes + sent, len - sent);
+	e->out_len += len - sent;
+}
+
+size_t flat_l7_end_flush(struct flat_l7_end *e)
+{
+	size_t sent = 0;
+	if (e->out_at < e->out_len) {
+		sent = send_now(e, e->out + e->out_at, e->out_len - e->out_at);
+		e->out_at += sent;
+	}
+	if (e->out_at < e->out_len)
+		return sent;
+	e->out_at = e->out_len = 0;
+	if (e->fin_due && !e->fin_sent && e->open) {
+		end_tx(e, false);
+		return sent ? sent : 1;
+	}
+	return sent;
+}
+
+void flat_l7_end_abort(struct flat_l7_end *e)
+{
+	e->out_at = e->out_len = 0;
+	if (!e->fin_sent)
+		end_tx(e, true);
+	if (e->open && !e->is_tcp)
+		flat_vq_end_rx(&e->vq, FLAT_CONS_CLOSED);
+}
+
+void flat_l7_end_leave(struct flat_l7_end *e)
+{
+	if (!e->fin_sent)
+		end_tx(e, false);
+	if (e->open && !e->is_tcp)
+		flat_vq_end_rx(&e->vq, FLAT_CONS_CLOSED);
+}
+
+size_t flat_l7_end_untaken(struct flat_l7_end *e)
+{
+	ssize_t n = e->open && !e->is_tcp ? flat_ring_unsent(&e->vq.tx) : 0;
+	return (n > 0 ? (size_t)n : 0) + (e->out_len - e->out_at);
+}
+
+/* --- waiting --- */
+
+void flat_l7_end_event(struct flat_l7_end *e, int events)
+{
+	if (e->is_tcp)
+		return;
+	if ((events & (POLLHUP | POLLRDHUP | POLLERR)) && !e->gone) {
+		e->gone = true;
+		/* In a forwarded lane we are our own neighbour: nobody needs a bell. */
+		flat_vq_complete(&e->lane, e->slot, e->side, -1);
+	} else if (events & POLLIN) {
+		(void)!flat_vq_drain_anchor(&e->vq);
+	}
+}
+
+void flat_l7_end_arm(struct flat_l7_end *e)
+{
+	if (!e->open || e->is_tcp)
+		return;
+	flat_vq_arm_rx(&e->vq, FLAT_ARM_BELL);
+	if (e->full)
+		flat_vq_arm_tx(&e->vq, FLAT_ARM_BELL);
+}
+
+void flat_l7_end_disarm(struct flat_l7_end *e)
+{
+	if (e->open && !e->is_tcp)
+		flat_vq_disarm_rx(&e->vq);
+}

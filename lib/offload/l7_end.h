@@ -1,0 +1,80 @@
+/*
+ * One end of an HTTP connection: an application's slot in a lane, whose peer we are, or a kernel TCP socket. Bytes are
+ * read into private memory, looked at there, and written from there (security.md, rule 10). Control thread.
+ */
+#ifndef FLAT_OFFLOAD_L7_END_H
+#define FLAT_OFFLOAD_L7_END_H
+
+#include <stdbool.h>
+
+#include "offload/loop.h"
+#include "vq/vq.h"
+
+/* A head of the largest size, and as much of a body beside it. */
+#define FLAT_L7_IN_BYTES ((size_t)96 * 1024)
+/* A head of the largest size with what a route adds. */
+#define FLAT_L7_OUT_BYTES ((size_t)80 * 1024)
+
+struct flat_l7_end {
+	struct flat_source
+	    source; /* our end of the anchor, or the socket; the fd is the connection's */
+	struct flat_lane lane; /* copy of the mapping's geometry; not TCP */
+	struct flat_vq vq;     /* likewise */
+	uint32_t slot;
+	enum flat_side side; /* of the application */
+	bool open;
+	bool is_tcp;
+	bool gone;	/* hung up, its words completed; TCP: nothing more to do with it */
+	bool eof;	/* its FIN was read */
+	bool reset;	/* its RST, or it broke the rules */
+	bool broken;	/* it broke the rules: its anchor was shut, its slot is burnt */
+	bool deaf;	/* it takes nothing any more: what we send is dropped */
+	bool fin_due;	/* FIN follows what is in `out` */
+	bool fin_sent;	/* it was told FIN or RST */
+	bool full;	/* it had no room for what we have */
+	uint8_t *in;	/* FLAT_L7_IN_BYTES, or NULL while there is nothing */
+	size_t at, len; /* bytes [at, len) are not used up */
+	uint8_t *out;	/* FLAT_L7_OUT_BYTES, or NULL */
+	size_t out_at, out_len;
+	uint64_t bytes_in, bytes_out;
+};
+
+/** Makes an end of a slot; `fd`, our end of its anchor, is borrowed. */
+void flat_l7_end_lane(struct flat_l7_end *e, const struct flat_lane *lane, uint32_t slot,
+		      enum flat_side side, int fd);
+/** Makes an end of a TCP socket, borrowed. */
+void flat_l7_end_tcp(struct flat_l7_end *e, int fd);
+/** Frees the buffers. The source is the caller's to stop. */
+void flat_l7_end_fini(struct flat_l7_end *e);
+
+/** Makes both buffers; 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_l7_end_buffers(struct flat_l7_end *e);
+/** Gives back buffers that hold nothing. */
+void flat_l7_end_rest(struct flat_l7_end *e);
+
+/** Reads what is there and fits, at most `max` bytes. Returns the count; sets eof, reset. Never blocks. */
+size_t flat_l7_end_read(struct flat_l7_end *e, size_t max);
+/** Moves unused bytes so that they begin at `to`, which is not behind them. */
+void flat_l7_end_pack(struct flat_l7_end *e, size_t to);
+
+/** Bytes that flat_l7_end_put() takes now. */
+size_t flat_l7_end_room(struct flat_l7_end *e);
+/** Queues `len` bytes, at most the room; large pieces go out at once. */
+void flat_l7_end_put(struct flat_l7_end *e, const void *bytes, size_t len);
+/** Sends what is queued, then FIN if that is due. Returns the bytes sent, 1 for a FIN alone. */
+size_t flat_l7_end_flush(struct flat_l7_end *e);
+/** Tells it at once that its peer is gone, and that nothing is read any more. */
+void flat_l7_end_abort(struct flat_l7_end *e);
+/** Tells it FIN and that nothing is read any more: an idle server. */
+void flat_l7_end_leave(struct flat_l7_end *e);
+
+/** Bytes sent that the application has not taken; 0 where it cannot be told. */
+size_t flat_l7_end_untaken(struct flat_l7_end *e);
+
+/** Poll events. */
+void flat_l7_end_event(struct flat_l7_end *e, int events);
+/** Asks to be rung. The caller looks once more after it. */
+void flat_l7_end_arm(struct flat_l7_end *e);
+void flat_l7_end_disarm(struct flat_l7_end *e);
+
+#endif

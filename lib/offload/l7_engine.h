@@ -1,0 +1,193 @@
+/* What the files of the HTTP engine share (l7.c, l7_exchange.c, l7_decide.c, l7_log.c). Nobody else includes this. */
+#ifndef FLAT_OFFLOAD_L7_ENGINE_H
+#define FLAT_OFFLOAD_L7_ENGINE_H
+
+#include "codec/http1.h"
+#include "codec/path.h"
+#include "mesh/route.h"
+#include "offload/l7.h"
+#include "offload/l7_end.h"
+
+/* Servers that one client's connection holds connections to: as many as a route has destinations, and then some. */
+#define FLAT_L7_UPSTREAMS_MAX 16U
+/* Bytes that a client may still send after its last answer, so that it reads the answer and no reset. */
+#define FLAT_L7_DRAIN_BYTES ((uint64_t)256 * 1024)
+/* How long a client may take for that, and for the head of a request that it began, us. */
+#define FLAT_L7_DRAIN_US ((int64_t)5 * 1000000)
+#define FLAT_L7_HEAD_US ((int64_t)60 * 1000000)
+/* Retries where a route says nothing, as in Istio; the first pause, doubled each time up to ten times it. */
+#define FLAT_L7_RETRIES 2U
+#define FLAT_L7_BACKOFF_US 25000U
+
+enum flat_l7_phase {
+	FLAT_L7_HEAD,	 /* a request's head is awaited */
+	FLAT_L7_DELAY,	 /* a fault's delay */
+	FLAT_L7_BACKOFF, /* the pause before the next attempt */
+	FLAT_L7_SERVE,	 /* the request goes, the response comes */
+	FLAT_L7_CLOSING, /* the last answer is out: the client may hang up */
+};
+
+/* A connection of ours to a server. Owner: its client's connection; an orphan waits for its server to hang up. */
+struct flat_l7_upstream {
+	TAILQ_ENTRY(flat_l7_upstream) link;
+	struct flat_l7 *l7; /* NULL: orphan */
+	struct flat_conn *conn;
+	struct flat_l7_end end;
+	struct flat_addr target;
+	bool mesh; /* a mesh listener */
+	bool open; /* connected */
+	bool used; /* a response came on it before this request */
+	struct flat_http1 in;
+};
+
+/* One request and its response. */
+struct flat_l7_exchange {
+	struct flat_record record;
+	struct flat_mesh *mesh;		    /* a reference, while the request is decided by it */
+	const struct flat_service *service; /* where it goes, NULL: pinned without service */
+	const struct flat_service_port *port;
+	const struct flat_http_route *route;
+	const struct flat_http_match *match;
+	const struct flat_route_destination *destination;
+	const struct flat_series *joined;  /* whom it joins, for the metrics; NULL: not known yet */
+	struct flat_target target;	   /* of the attempt */
+	struct flat_l7_upstream *upstream; /* of the attempt */
+	struct flat_http_request request;  /* as it came, path canonical; in the client's buffer */
+	char *path;	  /* owned: the canonical path, where it is not as it came */
+	size_t head_len;  /* bytes of the head at the front of the client's buffer */
+	size_t sent_head; /* bytes of the head as it was sent */
+	struct flat_http1_body up, down;
+	struct flat_http1 trailers;
+	bool replayable; /* all of it so far is in the client's buffer */
+	bool up_done;	 /* the request is sent */
+	bool head_out;	 /* a final response head went to the client */
+	bool down_done;	 /* the response is over */
+	bool close;	 /* the client's connection ends with it */
+	uint32_t interim;
+	int64_t start_us;
+	int64_t deadline_us, try_us;   /* 0: none */
+	uint64_t up_bytes, down_bytes; /* of bodies */
+	uint64_t out_before;	       /* bytes that went to the upstream before this attempt */
+	char host[FLAT_ADDR_STRLEN];   /* of the last attempt, as text */
+};
+
+/* The client's side. */
+struct flat_l7 {
+	TAILQ_ENTRY(flat_l7) hot_link;
+	TAILQ_ENTRY(flat_l7) timer_link;
+	struct flat_l7_node *node;
+	struct flat_conn *conn;
+	struct flat_l7_end end;
+	enum flat_l7_phase phase;
+	struct flat_addr pinned; /* family 0: routed */
+	uint16_t port;		 /* of the service */
+	char principal[320];	 /* of the client; "": none */
+	bool hot, timed;
+	int64_t last_us;
+	int64_t wake_us; /* timed: when */
+	uint64_t drained;
+	uint32_t n_requests;
+	const struct flat_series
+	    *joined; /* of the last request, in the epoch and for the key below */
+	uint64_t joined_epoch;
+	const void *joined_key[2];
+	struct flat_http1 in;
+	struct flat_l7_exchange x;
+	TAILQ_HEAD(, flat_l7_upstream) upstreams;
+	uint32_t n_upstreams;
+};
+
+TAILQ_HEAD(flat_l7_list, flat_l7);
+
+struct flat_l7_series;
+
+struct flat_l7_node {
+	struct flat_offload *offload;
+	struct flat_l7_list hot;
+	struct flat_l7_list timers;
+	int64_t next_us; /* no timer is due before; 0: there is none */
+	uint64_t random;
+	bool rules;	 /* the mesh has a VirtualService, or a policy with HTTP fields */
+	int64_t *shares; /* per destination of the mesh: its turns among its route's */
+	uint32_t n_shares;
+	int log_fd; /* -1: none */
+	struct flat_map series_map;
+	struct flat_l7_series **series;
+	uint32_t n_series;
+	struct flat_http1 scratch;	 /* for a head that was changed: read again */
+	uint8_t head[FLAT_L7_OUT_BYTES]; /* a head being made */
+	char path[FLAT_L7_OUT_BYTES];	 /* its path */
+	char fields[FLAT_L7_OUT_BYTES];	 /* pieces of it */
+};
+
+/* --- l7.c --- */
+
+/** It is looked at from now on. */
+void flat_l7_heat(struct flat_l7 *l7);
+/** It is looked at, at the latest, at that time. */
+void flat_l7_wake_at(struct flat_l7 *l7, int64_t us);
+/** The exchange's upstream, open or on its way, for x.target. NULL: x failed, *err says how (negative errno). */
+struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err);
+/** Closes an upstream: at once (reset), or as an idle one. */
+void flat_l7_upstream_close(struct flat_l7_upstream *up, bool reset);
+/** A random number below n. */
+uint32_t flat_l7_random(struct flat_l7_node *node, uint32_t n);
+
+/* --- l7_exchange.c --- */
+
+/** Moves what can be moved. True if anything was. */
+bool flat_l7_pump(struct flat_l7 *l7);
+/** Ends the exchange without an answer: its client is gone. */
+void flat_l7_abandon(struct flat_l7 *l7);
+
+/** The exchange is over, one way or another: counts it, and makes ready for the next. */
+void flat_l7_finish(struct flat_l7 *l7);
+
+struct flat_l7_answer;
+
+/* --- l7_reply.c --- */
+
+/** Answers in the server's place; the exchange is over. */
+void flat_l7_reply(struct flat_l7 *l7, const struct flat_l7_answer *answer);
+/** Likewise, of a few words. */
+void flat_l7_reply_status(struct flat_l7 *l7, unsigned status, enum flat_record_verdict verdict,
+			  const char *text);
+
+/* --- l7_decide.c --- */
+
+/** What is done with a request. */
+enum flat_l7_verb {
+	FLAT_L7_GO,	/* x.target is its server */
+	FLAT_L7_ANSWER, /* `answer` is the response */
+	FLAT_L7_LATER,	/* a delay first, of delay_ms */
+};
+
+/* A response of our own. */
+struct flat_l7_answer {
+	uint16_t status;
+	enum flat_record_verdict verdict;
+	const char *body; /* NULL: none */
+	size_t len;
+	const char *type;  /* content-type; NULL: none */
+	char fields[2048]; /* further field lines, each with CRLF */
+};
+
+/** A request's head is whole: its path, service and route. */
+enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *answer,
+				 uint32_t *delay_ms);
+/** One attempt: destination, head (in node->head, *len bytes), authorization. GO or ANSWER. */
+enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *answer, size_t *len);
+/** Writes a response's head for the client: route's changes, our Connection. false: it does not fit. */
+bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *head, const void *text,
+			   struct flat_http1_out *out);
+
+/* --- l7_log.c --- */
+
+/** Counts an exchange that is over, and logs it. */
+void flat_l7_count(struct flat_l7 *l7);
+/** Notes whom the attempt joins. */
+void flat_l7_join(struct flat_l7 *l7);
+void flat_l7_log_open(struct flat_l7_node *node, const char *path);
+void flat_l7_log_fini(struct flat_l7_node *node);
+
+#endif

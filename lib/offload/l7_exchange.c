@@ -1,0 +1,675 @@
+/* One request and its response, piece by piece: end to end back pressure, retries, time-outs. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "offload/l7_engine.h"
+
+/* Bytes taken from one end in one turn (rule 11), and steps. */
+#define QUANTUM_BYTES ((size_t)64 * 1024)
+#define STEPS 64
+/* Room in a buffer for what must not be cut: a head of ours, trailers, a chunk's line. */
+#define ROOM_BYTES ((size_t)24 * 1024)
+
+/* --- begin and end --- */
+
+static void clear(struct flat_l7_exchange *x)
+{
+	/* The trailers' fields are written before they are read. */
+	struct flat_http1 *trailers = &x->trailers;
+	size_t before = offsetof(struct flat_l7_exchange, trailers);
+	size_t after = before + sizeof(*trailers);
+
+	memset(x, 0, before);
+	memset((char *)x + after, 0, sizeof(*x) - after);
+}
+
+static void release(struct flat_l7 *l7)
+{
+	free(l7->x.path);
+	flat_mesh_put(l7->x.mesh);
+	clear(&l7->x);
+}
+
+static void begin_closing(struct flat_l7 *l7)
+{
+	l7->phase = FLAT_L7_CLOSING;
+	l7->end.fin_due = true;
+	l7->drained = 0;
+	flat_l7_wake_at(l7, flat_now_us() + FLAT_L7_DRAIN_US);
+}
+
+void flat_l7_finish(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_upstream *up = x->upstream;
+	bool close = x->close || !x->up_done;
+
+	flat_l7_count(l7);
+	if (up) {
+		const struct flat_http_head *h = &up->in.head;
+		bool keep = x->up_done && h->keep_alive && x->down.kind != FLAT_BODY_OPAQUE &&
+			    up->end.at == up->end.len && !up->end.deaf;
+
+		x->upstream = NULL;
+		if (keep) {
+			up->used = true;
+			flat_http1_begin(&up->in, FLAT_HTTP1_RESPONSE);
+		} else {
+			/* Bytes that nobody asked for are nobody's answer. */
+			flat_l7_upstream_close(up, !x->up_done || up->end.at < up->end.len);
+		}
+	}
+	release(l7);
+	flat_http1_begin(&l7->in, FLAT_HTTP1_REQUEST);
+	l7->phase = FLAT_L7_HEAD;
+	if (close)
+		begin_closing(l7);
+}
+
+void flat_l7_abandon(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+
+	if (x->upstream)
+		flat_l7_upstream_close(x->upstream, true);
+	if (x->head_len > 0) {
+		x->record.verdict = FLAT_VERDICT_GONE;
+		flat_l7_count(l7);
+	}
+	release(l7);
+	l7->phase = FLAT_L7_CLOSING;
+}
+
+/* The client can be told only by the end of its connection. */
+static void cut_client(struct flat_l7 *l7, enum flat_record_verdict verdict)
+{
+	struct flat_l7_exchange *x = &l7->x;
+
+	x->record.verdict = (uint8_t)verdict;
+	x->close = true;
+	if (x->upstream)
+		flat_l7_upstream_close(x->upstream, true);
+	flat_l7_finish(l7);
+	flat_l7_end_abort(&l7->end);
+}
+
+/* --- attempts --- */
+
+static void attempt(struct flat_l7 *l7);
+
+static unsigned retry_on(const struct flat_l7_exchange *x, uint32_t *max)
+{
+	const struct flat_http_retries *r = x->route ? x->route->retries : NULL;
+
+	*max = r ? r->attempts : FLAT_L7_RETRIES;
+	return r ? r->on : FLAT_RETRY_CONNECT | FLAT_RETRY_REFUSED | FLAT_RETRY_UNSENT;
+}
+
+/* Makes another attempt for one of the reasons in `why`, if the route has it. */
+static bool retry(struct flat_l7 *l7, unsigned why)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	uint32_t max;
+	uint32_t shift = x->record.attempt < 4 ? x->record.attempt : 4;
+	uint32_t pause = FLAT_L7_BACKOFF_US << shift;
+
+	if (!(retry_on(x, &max) & why) || x->record.attempt >= max || !x->replayable || x->head_out)
+		return false;
+	if (x->upstream)
+		flat_l7_upstream_close(x->upstream, true);
+	x->record.attempt++;
+	l7->end.at = x->head_len;
+	flat_http1_body_begin(&x->up, (enum flat_body_kind)l7->in.head.body, l7->in.head.length);
+	x->up_done = x->up.over;
+	x->up_bytes = 0;
+	x->interim = 0;
+	if (pause > FLAT_L7_BACKOFF_US * 10)
+		pause = FLAT_L7_BACKOFF_US * 10;
+	/* What never reached a server hurts none: at once. */
+	if (why & FLAT_RETRY_UNSENT) {
+		attempt(l7);
+		return true;
+	}
+	l7->phase = FLAT_L7_BACKOFF;
+	x->try_us = flat_now_us() + flat_l7_random(l7->node, pause);
+	flat_l7_wake_at(l7, x->try_us);
+	return true;
+}
+
+static void connect_failed(struct flat_l7 *l7)
+{
+	if (!retry(l7, FLAT_RETRY_CONNECT | FLAT_RETRY_5XX | FLAT_RETRY_RESET))
+		flat_l7_reply_status(l7, 503, FLAT_VERDICT_CONNECT,
+				     "upstream connect error or disconnect/reset before headers. "
+				     "reset reason: connection failure");
+}
+
+/* RFC 9110, 9.2.2. */
+static bool idempotent(struct flat_span m)
+{
+	static const char *const names[] = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(names); i++) {
+		if (flat_span_equal(m, flat_span_of(names[i]), false))
+			return true;
+	}
+	return false;
+}
+
+/* The server's connection ended before its answer. */
+static void upstream_reset(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_upstream *up = x->upstream;
+	uint64_t sent = up->end.bytes_out - x->out_before + (up->end.out_len - up->end.out_at);
+	unsigned why = FLAT_RETRY_RESET | FLAT_RETRY_5XX;
+
+	if (!up->end.is_tcp && flat_l7_end_untaken(&up->end) >= sent)
+		why |= FLAT_RETRY_UNSENT;
+	/* It may have closed an idle connection while the request was on its way. */
+	else if (up->used && up->end.len == 0 && idempotent(x->request.method))
+		why |= FLAT_RETRY_UNSENT;
+	if (!retry(l7, why))
+		flat_l7_reply_status(l7, 503, FLAT_VERDICT_RESET,
+				     "upstream connect error or disconnect/reset before headers. "
+				     "reset reason: connection termination");
+}
+
+static void timed_out(struct flat_l7 *l7, bool whole)
+{
+	struct flat_l7_exchange *x = &l7->x;
+
+	if (x->head_out) {
+		cut_client(l7, FLAT_VERDICT_TIMEOUT);
+		return;
+	}
+	if (whole || !retry(l7, FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY))
+		flat_l7_reply_status(l7, 504, FLAT_VERDICT_TIMEOUT, "upstream request timeout");
+}
+
+/* Whether the exchange's time, or the attempt's, is over; else asks to be woken. */
+static bool check_time(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	int64_t next = x->deadline_us;
+	int64_t now;
+
+	if (x->try_us && (!next || x->try_us < next))
+		next = x->try_us;
+	if (!next)
+		return false;
+	now = flat_now_us();
+	if (now < next) {
+		if (!l7->timed)
+			flat_l7_wake_at(l7, next);
+		return false;
+	}
+	timed_out(l7, x->deadline_us && now >= x->deadline_us);
+	return true;
+}
+
+static void attempt(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_node *node = l7->node;
+	struct flat_l7_answer answer;
+	struct flat_l7_upstream *up;
+	size_t len = 0;
+	int err = 0;
+
+	l7->phase = FLAT_L7_SERVE;
+	if (flat_l7_attempt(l7, &answer, &len) == FLAT_L7_ANSWER) {
+		flat_l7_reply(l7, &answer);
+		return;
+	}
+	up = flat_l7_upstream_get(l7, &err);
+	if (up && flat_l7_end_buffers(&up->end) != 0) {
+		flat_l7_upstream_close(up, false);
+		up = NULL;
+	}
+	if (!up) {
+		connect_failed(l7);
+		return;
+	}
+	x->upstream = up;
+	x->out_before = up->end.bytes_out;
+	x->sent_head = len;
+	up->end.at = up->end.len = 0;
+	/* Queued where it is not open yet. */
+	flat_l7_end_put(&up->end, node->head, len);
+	x->try_us = 0;
+	if (x->route && x->route->retries && x->route->retries->per_try_ms)
+		x->try_us = flat_now_us() + (int64_t)x->route->retries->per_try_ms * 1000;
+}
+
+/* --- the request goes --- */
+
+static void put_piece(struct flat_l7_end *to, const struct flat_piece *piece, const uint8_t *bytes,
+		      const struct flat_http1 *trailers)
+{
+	struct flat_http1_out out = {.size = flat_l7_end_room(to)};
+	const struct flat_http_head *h = &trailers->head;
+
+	out.bytes = to->out + to->out_len;
+	switch (piece->kind) {
+	case FLAT_PIECE_DATA:
+		flat_l7_end_put(to, bytes, (size_t)piece->size);
+		return;
+	case FLAT_PIECE_CHUNK:
+		flat_http1_put_chunk(&out, piece->size);
+		break;
+	case FLAT_PIECE_CHUNK_END:
+		flat_http1_put(&out, "\r\n", 2);
+		break;
+	case FLAT_PIECE_LAST:
+		flat_http1_put_chunk(&out, 0);
+		for (uint32_t i = 0; i < h->n_fields; i++)
+			flat_http1_put_field(
+			    &out, flat_head_span(bytes, h->fields[i].name, h->fields[i].name_len),
+			    flat_head_span(bytes, h->fields[i].value, h->fields[i].value_len));
+		flat_http1_put(&out, "\r\n", 2);
+		break;
+	default:
+		return;
+	}
+	to->out_len += out.len;
+}
+
+/*
+ * One piece of a body from an end to another. 1: done, 0: no more now, or -EBADMSG. `*bytes` counts content.
+ */
+static int move_piece(struct flat_l7_end *from, struct flat_l7_end *to, struct flat_http1_body *b,
+		      struct flat_http1 *trailers, uint64_t *bytes)
+{
+	struct flat_piece piece;
+	size_t room = flat_l7_end_room(to);
+	ssize_t n;
+
+	/* Trailers and lines are never more than that. */
+	if (room < ROOM_BYTES)
+		return 0;
+	n = flat_http1_body_read(b, from->in + from->at,
+				 flat_min_size(from->len - from->at, room - ROOM_BYTES / 2),
+				 trailers, &piece);
+	if (n < 0)
+		return -EBADMSG;
+	put_piece(to, &piece, from->in + from->at, trailers);
+	if (piece.kind == FLAT_PIECE_DATA)
+		*bytes += piece.size;
+	from->at += (size_t)n;
+	return n > 0;
+}
+
+static bool send_request(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_end *e = &l7->end;
+	bool moved = false;
+	int ret = 1;
+
+	for (int i = 0; i < STEPS && ret > 0 && !x->up.over; i++) {
+		ret = move_piece(e, &x->upstream->end, &x->up, &x->trailers, &x->up_bytes);
+		moved |= ret > 0;
+	}
+	x->up_done = x->up.over;
+	if (ret < 0) {
+		if (x->head_out)
+			cut_client(l7, FLAT_VERDICT_MALFORMED);
+		else
+			flat_l7_reply_status(l7, 400, FLAT_VERDICT_MALFORMED, NULL);
+		return true;
+	}
+	/* A request that outgrows the buffer is not sent twice. */
+	if (e->len == FLAT_L7_IN_BYTES || x->head_out)
+		x->replayable = false;
+	if (!x->replayable && !x->up_done)
+		flat_l7_end_pack(e, x->head_len);
+	if (!x->up_done && e->eof && !moved && flat_l7_end_room(&x->upstream->end) >= ROOM_BYTES) {
+		/* It ends in the middle: nobody waits for an answer. */
+		flat_l7_abandon(l7);
+		flat_l7_end_abort(e);
+		return true;
+	}
+	return moved;
+}
+
+/* --- the response comes --- */
+
+static bool status_retried(struct flat_l7 *l7, unsigned status)
+{
+	const struct flat_http_retries *r = l7->x.route ? l7->x.route->retries : NULL;
+	unsigned why = 0;
+
+	if (!r)
+		return false;
+	if (status >= 500)
+		why |= FLAT_RETRY_5XX;
+	if (status >= 502 && status <= 504)
+		why |= FLAT_RETRY_GATEWAY;
+	if (status == 409)
+		why |= FLAT_RETRY_4XX;
+	for (uint32_t i = 0; i < r->n_statuses; i++) {
+		if (r->statuses[i] == status)
+			why |= FLAT_RETRY_STATUS;
+	}
+	return why && retry(l7, why);
+}
+
+static void bad_response(struct flat_l7 *l7, const char *what)
+{
+	flat_info("malformed response of %s (%s): %s", l7->x.host, l7->conn->service, what);
+	flat_l7_reply_status(l7, 502, FLAT_VERDICT_PROTOCOL,
+			     "upstream connect error or disconnect/reset before headers. "
+			     "reset reason: protocol error");
+}
+
+static bool put_head(struct flat_l7 *l7, struct flat_l7_upstream *up, size_t n)
+{
+	struct flat_l7_end *e = &l7->end;
+	struct flat_http1_out out = {.size = flat_l7_end_room(e)};
+
+	out.bytes = e->out + e->out_len;
+	if (!flat_l7_response_head(l7, &up->in.head, up->end.in + up->end.at, &out))
+		return false;
+	e->out_len += out.len;
+	up->end.at += n;
+	return true;
+}
+
+static bool take_interim(struct flat_l7 *l7, struct flat_l7_upstream *up, size_t n)
+{
+	/* We never asked to switch protocols: whatever follows a 101 is no HTTP. */
+	if (up->in.head.status == 101 || ++l7->x.interim > FLAT_HTTP_INTERIM_MAX) {
+		bad_response(l7, "status 101, or too many interim responses");
+		return true;
+	}
+	if (l7->in.head.minor == 0)
+		up->end.at += n; /* RFC 9110, 15.2: HTTP/1.0 has none */
+	else if (!put_head(l7, up, n))
+		return false;
+	flat_l7_end_pack(&up->end, 0);
+	flat_http1_begin(&up->in, FLAT_HTTP1_RESPONSE);
+	return true;
+}
+
+static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	const struct flat_http_head *h = &up->in.head;
+	int n = flat_http1_read(&up->in, up->end.in + up->end.at, up->end.len - up->end.at);
+
+	if (n < 0) {
+		bad_response(l7, flat_http1_fault_text((enum flat_http1_fault)up->in.fault));
+		return true;
+	}
+	if (n == 0) {
+		if (!up->end.eof && !up->end.reset)
+			return false;
+		upstream_reset(l7);
+		return true;
+	}
+	if (flat_l7_end_room(&l7->end) < ROOM_BYTES + (size_t)n)
+		return false;
+	if (h->status < 200)
+		return take_interim(l7, up, (size_t)n);
+	if (status_retried(l7, h->status))
+		return true;
+	flat_http1_body_begin(
+	    &x->down, flat_http1_response_body(h, (enum flat_http_method)l7->in.head.method_id),
+	    h->length);
+	/* Its end is the connection's; or the client may go on sending what nobody reads. */
+	if (x->down.kind == FLAT_BODY_OPAQUE || !x->up_done)
+		x->close = true;
+	x->record.status = h->status;
+	if (!put_head(l7, up, (size_t)n)) {
+		bad_response(l7, "a head too large with what the route adds");
+		return true;
+	}
+	x->head_out = true;
+	return true;
+}
+
+static bool take_body(struct flat_l7 *l7, struct flat_l7_upstream *up)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_end *e = &up->end;
+	bool moved = false;
+	bool ended;
+	int ret = 1;
+
+	for (int i = 0; i < STEPS && ret > 0 && !x->down.over; i++) {
+		ret = move_piece(e, &l7->end, &x->down, &x->trailers, &x->down_bytes);
+		moved |= ret > 0;
+	}
+	if (e->at == e->len || e->len == FLAT_L7_IN_BYTES)
+		flat_l7_end_pack(e, 0);
+	ended = e->eof || e->reset;
+	if (ret == 0 && ended && !x->down.over && flat_l7_end_room(&l7->end) >= ROOM_BYTES) {
+		if (x->down.kind == FLAT_BODY_OPAQUE && e->eof && !e->reset)
+			x->down.over = true;
+		else
+			ret = -ECONNRESET;
+	}
+	if (ret < 0) {
+		cut_client(l7, ret == -EBADMSG ? FLAT_VERDICT_PROTOCOL : FLAT_VERDICT_RESET);
+		return true;
+	}
+	if (x->down.over) {
+		flat_l7_finish(l7);
+		return true;
+	}
+	return moved;
+}
+
+static bool serve(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_upstream *up = x->upstream;
+	bool moved = false;
+
+	if (!up) {
+		connect_failed(l7);
+		return true;
+	}
+	if (check_time(l7))
+		return true;
+	if (flat_l7_end_buffers(&up->end) != 0) {
+		cut_client(l7, FLAT_VERDICT_RESET);
+		return true;
+	}
+	if (!x->up_done && !up->end.deaf && send_request(l7)) {
+		moved = true;
+		if (l7->phase != FLAT_L7_SERVE || x->upstream != up)
+			return true;
+	}
+	moved |= flat_l7_end_flush(&up->end) > 0;
+	moved |= flat_l7_end_read(&up->end, QUANTUM_BYTES) > 0;
+	if (!up->open)
+		return moved;
+	return (x->head_out ? take_body(l7, up) : take_head(l7, up)) || moved;
+}
+
+/* --- the next request --- */
+
+static void begin(struct flat_l7 *l7, size_t head_len)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	const struct flat_http_head *h = &l7->in.head;
+	struct flat_l7_answer answer;
+	uint32_t delay_ms = 0;
+	enum flat_l7_verb verb;
+
+	if (!x->start_us)
+		x->start_us = flat_now_us();
+	flat_http1_record(&l7->in, &x->record);
+	x->record.conn = l7->conn->id;
+	x->record.stream = ++l7->n_requests;
+	x->record.status = 0;
+	x->head_len = head_len;
+	l7->end.at = head_len;
+	flat_http1_body_begin(&x->up, (enum flat_body_kind)h->body, h->length);
+	x->up_done = x->up.over;
+	x->close = !h->keep_alive;
+	x->replayable = true;
+	verb = flat_l7_decide(l7, &answer, &delay_ms);
+	if (verb == FLAT_L7_ANSWER) {
+		flat_l7_reply(l7, &answer);
+	} else if (verb == FLAT_L7_LATER) {
+		l7->phase = FLAT_L7_DELAY;
+		x->record.verdict = FLAT_VERDICT_DELAYED;
+		x->try_us = flat_now_us() + (int64_t)delay_ms * 1000;
+		flat_l7_wake_at(l7, x->try_us);
+	} else {
+		if (x->route && x->route->timeout_ms) {
+			x->deadline_us = x->start_us + (int64_t)x->route->timeout_ms * 1000;
+			x->record.deadline_us = x->deadline_us;
+		}
+		attempt(l7);
+	}
+}
+
+static bool delayed(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_answer answer;
+	uint32_t delay_ms = 0;
+	int64_t now = flat_now_us();
+
+	if (now < x->try_us) {
+		if (!l7->timed)
+			flat_l7_wake_at(l7, x->try_us);
+		return false;
+	}
+	x->try_us = 0;
+	if (l7->phase == FLAT_L7_DELAY &&
+	    flat_l7_decide(l7, &answer, &delay_ms) == FLAT_L7_ANSWER) {
+		flat_l7_reply(l7, &answer);
+		return true;
+	}
+	if (l7->phase == FLAT_L7_DELAY && x->route->timeout_ms)
+		x->deadline_us = now + (int64_t)x->route->timeout_ms * 1000;
+	attempt(l7);
+	return true;
+}
+
+static bool next_head(struct flat_l7 *l7)
+{
+	struct flat_l7_end *e = &l7->end;
+	int n;
+
+	if (e->at == e->len) {
+		e->at = e->len = 0;
+		if (!e->eof)
+			return false;
+		begin_closing(l7);
+		return true;
+	}
+	/* What went before is not taken yet: one answer at a time. */
+	if (flat_l7_end_room(e) < ROOM_BYTES * 2)
+		return false;
+	flat_l7_end_pack(e, 0);
+	n = flat_http1_read(&l7->in, e->in, e->len);
+	if (n > 0) {
+		begin(l7, (size_t)n);
+		return true;
+	}
+	if (n < 0) {
+		bool large = flat_http1_fault_is_size((enum flat_http1_fault)l7->in.fault);
+		flat_info("malformed request of %s to %s: %s", l7->conn->client_name,
+			  l7->conn->service,
+			  flat_http1_fault_text((enum flat_http1_fault)l7->in.fault));
+		flat_l7_reply_status(l7, large ? 431 : 400, FLAT_VERDICT_MALFORMED, NULL);
+		return true;
+	}
+	if (e->eof) {
+		begin_closing(l7);
+		return true;
+	}
+	if (!l7->x.start_us)
+		l7->x.start_us = flat_now_us();
+	if (!l7->timed)
+		flat_l7_wake_at(l7, l7->x.start_us + FLAT_L7_HEAD_US);
+	if (flat_now_us() - l7->x.start_us < FLAT_L7_HEAD_US)
+		return false;
+	flat_l7_reply_status(l7, 408, FLAT_VERDICT_MALFORMED, NULL);
+	return true;
+}
+
+static bool drain(struct flat_l7 *l7)
+{
+	struct flat_l7_end *e = &l7->end;
+	bool some = e->len > e->at;
+
+	l7->drained += e->len - e->at;
+	e->at = e->len = 0;
+	if (e->is_tcp && e->fin_sent && (e->eof || e->reset || e->deaf))
+		e->gone = true;
+	if (e->eof || e->reset || e->gone)
+		return false;
+	if (l7->drained > FLAT_L7_DRAIN_BYTES || (!l7->timed && e->fin_sent))
+		flat_l7_end_abort(e);
+	return some;
+}
+
+static bool step(struct flat_l7 *l7)
+{
+	switch (l7->phase) {
+	case FLAT_L7_HEAD:
+		return next_head(l7);
+	case FLAT_L7_DELAY:
+	case FLAT_L7_BACKOFF:
+		return delayed(l7);
+	case FLAT_L7_SERVE:
+		return serve(l7);
+	default:
+		return drain(l7);
+	}
+}
+
+/* Idle servers may hang up; what they say unasked ends them. */
+static void look_at_idle(struct flat_l7 *l7)
+{
+	struct flat_l7_upstream *up;
+	struct flat_l7_upstream *next;
+
+	for (up = TAILQ_FIRST(&l7->upstreams); up; up = next) {
+		next = TAILQ_NEXT(up, link);
+		if (up == l7->x.upstream || !up->open)
+			continue;
+		if (flat_l7_end_buffers(&up->end) == 0)
+			(void)flat_l7_end_read(&up->end, 1);
+		if (up->end.eof || up->end.reset || up->end.gone || up->end.len > up->end.at)
+			flat_l7_upstream_close(up, up->end.len > up->end.at);
+	}
+}
+
+bool flat_l7_pump(struct flat_l7 *l7)
+{
+	struct flat_l7_end *e = &l7->end;
+	bool moved;
+
+	if (!e->open)
+		return false;
+	if (flat_l7_end_buffers(e) != 0) {
+		flat_l7_abandon(l7);
+		flat_l7_end_abort(e);
+		return false;
+	}
+	moved = flat_l7_end_read(e, QUANTUM_BYTES) > 0;
+	if ((e->reset || e->deaf || e->gone) && l7->phase != FLAT_L7_CLOSING) {
+		flat_l7_abandon(l7);
+		flat_l7_end_abort(e);
+		moved = true;
+	}
+	for (int i = 0; i < STEPS && step(l7); i++)
+		moved = true;
+	moved |= flat_l7_end_flush(e) > 0;
+	if (l7->x.upstream)
+		moved |= flat_l7_end_flush(&l7->x.upstream->end) > 0;
+	look_at_idle(l7);
+	if (e->is_tcp && e->fin_sent && (e->eof || e->reset || e->deaf))
+		e->gone = true;
+	return moved;
+}

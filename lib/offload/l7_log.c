@@ -1,0 +1,251 @@
+/* What is told of requests: metrics with Istio's names, and a log in Envoy's default form. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/sys.h"
+#include "offload/l7_engine.h"
+
+/* Series of requests: who talks to whom, times the few statuses that they see. */
+#define SERIES_MAX 4096U
+
+/* Upper bounds of the duration's buckets, ms: Envoy's. */
+static const double buckets[] = {0.5,	1,	5,	10,	 25,	 50,	100,
+				 250,	500,	1000,	2500,	 5000,	 10000, 30000,
+				 60000, 300000, 600000, 1800000, 3600000};
+
+struct flat_l7_series_key {
+	const struct flat_series *base; /* whom it joins: of the table of connections */
+	uint16_t status;
+	uint16_t verdict;
+	uint32_t spare;
+};
+
+struct flat_l7_series {
+	struct flat_l7_series_key key;
+	uint64_t n;
+	double sum_ms;
+	uint64_t bucket[FLAT_ARRAY_SIZE(buckets)];
+};
+
+static struct flat_l7_series *series_get(struct flat_l7_node *node,
+					 const struct flat_l7_series_key *key)
+{
+	struct flat_l7_series *s = flat_map_get(&node->series_map, key, sizeof(*key));
+	if (s)
+		return s;
+	/* Full: the last one takes what comes. */
+	if (node->n_series == SERIES_MAX)
+		return node->series[SERIES_MAX - 1];
+	if (!node->series)
+		node->series = calloc(SERIES_MAX, sizeof(struct flat_l7_series *));
+	s = node->series ? calloc(1, sizeof(*s)) : NULL;
+	if (!s)
+		return NULL;
+	s->key = *key;
+	if (flat_map_put(&node->series_map, &s->key, sizeof(s->key), s) != 0) {
+		free(s);
+		return NULL;
+	}
+	node->series[node->n_series++] = s;
+	return s;
+}
+
+void flat_l7_join(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	const struct flat_conn *c = l7->conn;
+	const struct flat_offload *o = c->offload;
+	char text[FLAT_ADDR_STRLEN];
+	struct flat_series_key key = {
+	    .source = c->client ? c->client->workload : NULL,
+	    .destination = x->target.listener ? x->target.listener->session->workload : NULL,
+	    .service = x->service,
+	    .path = c->path,
+	    .source_in_mesh = c->client != NULL,
+	    .destination_in_mesh = x->target.listener != NULL,
+	};
+
+	/* Mostly what the request before joined. */
+	if (!l7->joined || l7->joined_epoch != o->epoch || l7->joined_key[0] != key.destination ||
+	    l7->joined_key[1] != key.service) {
+		key.address = flat_addr_str(&c->to, text);
+		l7->joined = flat_series_get(&l7->node->offload->series, &key);
+		l7->joined_epoch = o->epoch;
+		l7->joined_key[0] = key.destination;
+		l7->joined_key[1] = key.service;
+	}
+	x->joined = l7->joined;
+}
+
+/* Envoy escapes nothing; a quote in a header would forge a field. */
+static void put_quoted(struct flat_strbuf *out, struct flat_span s)
+{
+	flat_strbuf_putc(out, '"');
+	if (!s.text)
+		flat_strbuf_putc(out, '-');
+	for (size_t i = 0; s.text && i < s.len && i < 2048; i++) {
+		if (s.text[i] == '"' || s.text[i] == '\\')
+			flat_strbuf_putc(out, '\\');
+		flat_strbuf_putc(out, s.text[i]);
+	}
+	flat_strbuf_putc(out, '"');
+}
+
+static struct flat_span field(const struct flat_l7 *l7, const char *name)
+{
+	if (!l7->x.request.head)
+		return (struct flat_span){NULL, 0};
+	return flat_http_field_get(&l7->x.request, flat_span_of(name), 0);
+}
+
+static void put_line(const struct flat_l7 *l7, int64_t ms, struct flat_strbuf *out)
+{
+	const struct flat_l7_exchange *x = &l7->x;
+	const struct flat_http_head *h = &l7->in.head;
+	struct timespec ts;
+	struct tm tm;
+	struct flat_strbuf line = {0};
+	bool whole = x->head_len > 0;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	if (!gmtime_r(&ts.tv_sec, &tm))
+		return;
+	flat_strbuf_printf(out, "[%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ] ", tm.tm_year + 1900,
+			   tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+			   ts.tv_nsec / 1000000);
+	if (whole) {
+		flat_strbuf_add(&line, l7->end.in + h->start, h->method_len);
+		flat_strbuf_putc(&line, ' ');
+		flat_strbuf_add(&line, l7->end.in + h->target, flat_min_size(h->target_len, 2048));
+		flat_strbuf_printf(&line, " HTTP/1.%u", h->minor);
+		put_quoted(out, (struct flat_span){line.data, line.len});
+	} else {
+		flat_strbuf_puts(out, "\"- - -\"");
+	}
+	flat_strbuf_printf(out, " %u %s %" PRIu64 " %" PRIu64 " %" PRId64 " - ", x->record.status,
+			   flat_verdict_flags((enum flat_record_verdict)x->record.verdict),
+			   x->up_bytes, x->down_bytes, ms);
+	put_quoted(out, field(l7, "x-forwarded-for"));
+	flat_strbuf_putc(out, ' ');
+	put_quoted(out, field(l7, "user-agent"));
+	flat_strbuf_putc(out, ' ');
+	put_quoted(out, field(l7, "x-request-id"));
+	flat_strbuf_putc(out, ' ');
+	put_quoted(out, x->request.authority);
+	flat_strbuf_putc(out, ' ');
+	put_quoted(out, flat_span_of(x->host[0] ? x->host : NULL));
+	flat_strbuf_putc(out, '\n');
+	flat_strbuf_fini(&line);
+}
+
+void flat_l7_count(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_node *node = l7->node;
+	int64_t now = flat_now_us();
+	double ms = x->start_us ? (double)(now - x->start_us) / 1000 : 0;
+	struct flat_l7_series_key key = {.status = x->record.status, .verdict = x->record.verdict};
+	struct flat_l7_series *s;
+
+	if (!x->joined) {
+		memset(&x->target, 0, sizeof(x->target));
+		flat_l7_join(l7);
+	}
+	key.base = x->joined;
+	s = key.base ? series_get(node, &key) : NULL;
+	if (s) {
+		s->n++;
+		s->sum_ms += ms;
+		for (size_t i = 0; i < FLAT_ARRAY_SIZE(buckets); i++)
+			s->bucket[i] += ms <= buckets[i];
+	}
+	if (node->log_fd >= 0) {
+		struct flat_strbuf line = {0};
+		put_line(l7, (int64_t)ms, &line);
+		if (flat_strbuf_str(&line))
+			(void)flat_sys_write(node->log_fd, line.data, line.len);
+		flat_strbuf_fini(&line);
+	}
+}
+
+/* --- metrics --- */
+
+static void put_labels(const struct flat_l7_series *s, bool source, struct flat_strbuf *out)
+{
+	flat_series_labels(s->key.base, source, "http",
+			   flat_verdict_flags((enum flat_record_verdict)s->key.verdict), out);
+	flat_strbuf_printf(out, ",response_code=\"%u\"", s->key.status);
+}
+
+static void put_histogram(const struct flat_l7_series *s, bool source, struct flat_strbuf *out)
+{
+	static const char name[] = "istio_request_duration_milliseconds";
+	for (size_t i = 0; i <= FLAT_ARRAY_SIZE(buckets); i++) {
+		flat_strbuf_printf(out, "%s_bucket", name);
+		put_labels(s, source, out);
+		if (i < FLAT_ARRAY_SIZE(buckets))
+			flat_strbuf_printf(out, ",le=\"%g\"} %" PRIu64 "\n", buckets[i],
+					   s->bucket[i]);
+		else
+			flat_strbuf_printf(out, ",le=\"+Inf\"} %" PRIu64 "\n", s->n);
+	}
+	flat_strbuf_printf(out, "%s_sum", name);
+	put_labels(s, source, out);
+	flat_strbuf_printf(out, "} %.3f\n%s_count", s->sum_ms, name);
+	put_labels(s, source, out);
+	flat_strbuf_printf(out, "} %" PRIu64 "\n", s->n);
+}
+
+void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out)
+{
+	const struct flat_l7_node *node = o->l7;
+	for (int what = 0; what < 2; what++) {
+		flat_strbuf_puts(
+		    out, what == 0 ? "# HELP istio_requests_total HTTP requests.\n"
+				     "# TYPE istio_requests_total counter\n"
+				   : "# HELP istio_request_duration_milliseconds Time from a "
+				     "request's head to the end of its response.\n"
+				     "# TYPE istio_request_duration_milliseconds histogram\n");
+		for (uint32_t i = 0; node && i < node->n_series; i++) {
+			const struct flat_l7_series *s = node->series[i];
+			for (int side = 0; side < 2; side++) {
+				if (side == 0 ? !s->key.base->source_in_mesh
+					      : !s->key.base->destination_in_mesh)
+					continue;
+				if (what == 1) {
+					put_histogram(s, side == 0, out);
+					continue;
+				}
+				flat_strbuf_puts(out, "istio_requests_total");
+				put_labels(s, side == 0, out);
+				flat_strbuf_printf(out, "} %" PRIu64 "\n", s->n);
+			}
+		}
+	}
+}
+
+/* --- the log --- */
+
+void flat_l7_log_open(struct flat_l7_node *node, const char *path)
+{
+	node->log_fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+	if (node->log_fd < 0)
+		flat_error("access log %s: %s; requests are not logged", path, strerror(errno));
+}
+
+void flat_l7_log_fini(struct flat_l7_node *node)
+{
+	if (node->log_fd >= 0)
+		close(node->log_fd);
+	for (uint32_t i = 0; i < node->n_series; i++)
+		free(node->series[i]);
+	free(node->series);
+	flat_map_fini(&node->series_map);
+}
