@@ -83,10 +83,9 @@ bool flat_share_turn(struct flat_share *share, uint64_t round, uint32_t weight_m
 	uint64_t rounds = round - share->round;
 	share->round = round;
 	/* A share that was away for long has no more than one that was here all the time. */
-	if (rounds > FLAT_PIPE_CHUNK)
-		share->deficit = quantum;
-	share->deficit += quantum * (int64_t)rounds;
-	if (share->deficit > quantum)
+	if (rounds <= FLAT_PIPE_CHUNK)
+		share->deficit += quantum * (int64_t)rounds;
+	if (rounds > FLAT_PIPE_CHUNK || share->deficit > quantum)
 		share->deficit = quantum;
 	return share->deficit > 0;
 }

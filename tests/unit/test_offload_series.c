@@ -1,0 +1,119 @@
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "offload/series.h"
+
+static const struct flat_label shop_labels[] = {{"app", "shop"}, {"version", "v2"}};
+static const struct flat_workload shop = {
+    .name = "shop",
+    .namespace = "demo",
+    .principal = "cluster.local/ns/demo/sa/shop",
+    .labels = {shop_labels, 2},
+};
+static const struct flat_service redis = {
+    .name = "redis", .namespace = "demo", .host = "redis.demo.example"};
+
+static struct flat_series *get(struct flat_series_table *t, const char *address)
+{
+	struct flat_series_key key = {
+	    .source = &shop, .address = address, .path = FLAT_CONN_DIRECT, .source_in_mesh = true};
+	return flat_series_get(t, &key);
+}
+
+Test(series, one_for_each_pair_and_path)
+{
+	struct flat_series_table t = {0};
+	struct flat_series_key key = {.source = &shop, .service = &redis, .source_in_mesh = true};
+	key.path = FLAT_CONN_DIRECT;
+	struct flat_series *a = flat_series_get(&t, &key);
+	cr_assert_eq(flat_series_get(&t, &key), a);
+	key.path = FLAT_CONN_FORWARDED;
+	struct flat_series *b = flat_series_get(&t, &key);
+	cr_assert_neq(a, b);
+	key.source = NULL;
+	cr_assert_neq(flat_series_get(&t, &key), b);
+	cr_assert_eq(t.n, 3);
+	cr_assert_str_eq(a->label[FLAT_LABEL_SOURCE_APP], "shop");
+	cr_assert_str_eq(a->label[FLAT_LABEL_SOURCE_VERSION], "v2");
+	cr_assert_str_eq(a->label[FLAT_LABEL_SERVICE], "redis.demo.example");
+	cr_assert_str_eq(a->label[FLAT_LABEL_DESTINATION_WORKLOAD], "unknown");
+	flat_series_fini(&t);
+}
+
+Test(series, a_full_table_counts_the_rest_together)
+{
+	struct flat_series_table t = {.max = 4};
+	char address[32];
+	struct flat_series *rest = NULL;
+	for (int i = 0; i < 100; i++) {
+		snprintf(address, sizeof(address), "10.0.0.%d:80", i);
+		struct flat_series *s = get(&t, address);
+		cr_assert_not_null(s);
+		s->opened++;
+		if (i >= 4) {
+			cr_assert(!rest || s == rest);
+			rest = s;
+		}
+	}
+	cr_assert_eq(t.n, 5);
+	cr_assert_eq(rest->opened, 96);
+	cr_assert_str_eq(rest->label[FLAT_LABEL_SERVICE], "other");
+	/* Those that were there stay what they are. */
+	cr_assert_eq(get(&t, "10.0.0.3:80")->opened, 1);
+	flat_series_fini(&t);
+}
+
+Test(series, text_has_istio_names_and_both_reporters)
+{
+	struct flat_series_table t = {0};
+	struct flat_strbuf out = {0};
+	struct flat_series_key key = {.source = &shop,
+				      .service = &redis,
+				      .path = FLAT_CONN_DIRECT,
+				      .source_in_mesh = true,
+				      .destination_in_mesh = true};
+	struct flat_series *s = flat_series_get(&t, &key);
+	s->opened = 3;
+	s->closed = 2;
+	s->bytes[0] = 100;
+	s->live[0] = 11;
+	s->bytes[1] = 7000;
+	flat_series_text(&t, &out);
+	const char *text = flat_strbuf_str(&out);
+	cr_assert_not_null(text);
+	cr_assert_not_null(strstr(text, "# TYPE istio_tcp_sent_bytes_total counter\n"));
+	cr_assert_not_null(strstr(text,
+				  "istio_tcp_received_bytes_total{reporter=\"source\","
+				  "source_workload=\"shop\",source_workload_namespace=\"demo\""));
+	cr_assert_not_null(strstr(text, "istio_tcp_received_bytes_total{reporter=\"destination\""));
+	cr_assert_not_null(strstr(text, "request_protocol=\"tcp\",response_flags=\"-\""));
+	/* received is what the client sent. */
+	const char *line = strstr(text, "istio_tcp_received_bytes_total{");
+	cr_assert_eq(strtoull(strstr(line, "} ") + 2, NULL, 10), 111);
+	line = strstr(text, "istio_tcp_sent_bytes_total{");
+	cr_assert_eq(strtoull(strstr(line, "} ") + 2, NULL, 10), 7000);
+	flat_strbuf_fini(&out);
+	flat_series_fini(&t);
+}
+
+Test(series, what_the_kernel_carries_is_not_in_istio_families)
+{
+	struct flat_series_table t = {0};
+	struct flat_strbuf out = {0};
+	struct flat_series_key key = {
+	    .source = &shop, .service = &redis, .path = FLAT_CONN_KERNEL, .source_in_mesh = true};
+	cr_assert_not_null(flat_series_get(&t, &key));
+	flat_series_text(&t, &out);
+	cr_assert_null(strstr(flat_strbuf_str(&out), "{"));
+	flat_strbuf_fini(&out);
+	flat_series_fini(&t);
+}
+
+Test(series, labels_are_escaped)
+{
+	struct flat_strbuf out = {0};
+	flat_metrics_escape(&out, "a\"b\\c\nd");
+	cr_assert_str_eq(flat_strbuf_str(&out), "a\\\"b\\\\c\\nd");
+	flat_strbuf_fini(&out);
+}
