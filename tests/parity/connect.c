@@ -1,0 +1,533 @@
+/* connect() in every state. */
+#include "parity.h"
+
+static int go(int fd, int n)
+{
+	struct sockaddr_in a = where(n);
+	return connect(fd, (struct sockaddr *)&a, sizeof(a));
+}
+
+static int unspec(int fd)
+{
+	struct sockaddr a = {.sa_family = AF_UNSPEC};
+	return connect(fd, &a, sizeof(a));
+}
+
+BEHAVIOUR(connect_blocking)
+{
+	int l = listener(0), c = tcp(0);
+	say_mask("before", c);
+	DO(go(c, 0));
+	say_mask("after", c);
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+	DO(accept(l, NULL, NULL));
+}
+
+BEHAVIOUR(connect_twice)
+{
+	int l = listener(0), c = tcp(0);
+	DO(go(c, 0));
+	DO(go(c, 0));
+	DO(go(c, 1));
+	int s = (int)DO(accept(l, NULL, NULL));
+	DO(send(c, "x", 1, 0));
+	char b;
+	DO(recv(s, &b, 1, 0));
+}
+
+BEHAVIOUR(connect_nonblocking)
+{
+	int l = listener(0), c = tcp(SOCK_NONBLOCK);
+	DO(go(c, 0));
+	await(c, POLLOUT);
+	say_mask("after", c);
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+	DO(accept(l, NULL, NULL));
+}
+
+BEHAVIOUR(connect_nonblocking_again)
+{
+	int l = listener(0), c = tcp(SOCK_NONBLOCK);
+	DO(go(c, 0));
+	await(c, POLLOUT);
+	DO(go(c, 0));
+	DO(go(c, 0));
+	DO(accept(l, NULL, NULL));
+}
+
+BEHAVIOUR(connect_nonblocking_again_after_error_read)
+{
+	int l = listener(0), c = tcp(SOCK_NONBLOCK);
+	DO(go(c, 0));
+	await(c, POLLOUT);
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+	DO(go(c, 0));
+	DO(go(c, 1));
+	DO(accept(l, NULL, NULL));
+}
+
+BEHAVIOUR(connect_nonblocking_then_send)
+{
+	int l = listener(0), c = tcp(SOCK_NONBLOCK);
+	char b[8];
+	DO(go(c, 0));
+	await(c, POLLOUT);
+	DO(send(c, "hello", 5, 0));
+	int s = (int)DO(accept(l, NULL, NULL));
+	await_bytes(s, 5);
+	DO(recv(s, b, sizeof(b), 0));
+	DO(recv(c, b, sizeof(b), 0));
+	DO(go(c, 0));
+}
+
+BEHAVIOUR(connect_nonblocking_peername)
+{
+	int l = listener(0), c = tcp(SOCK_NONBLOCK);
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	DO(go(c, 0));
+	await(c, POLLOUT);
+	DO(getpeername(c, (struct sockaddr *)&ss, &len));
+	say_addr("peer", (struct sockaddr *)&ss, len);
+	DO(accept(l, NULL, NULL));
+}
+
+BEHAVIOUR_ALONE(connect_refused)
+{
+	int c = tcp(0);
+	DO(go(c, 0));
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+	say_mask("after", c);
+}
+
+BEHAVIOUR_ALONE(connect_refused_send_recv)
+{
+	char b;
+	int c = tcp(0);
+	DO(go(c, 0));
+	DO(send(c, "x", 1, MSG_NOSIGNAL));
+	DO(recv(c, &b, 1, MSG_DONTWAIT));
+	DO(shutdown(c, SHUT_RDWR));
+}
+
+BEHAVIOUR_ALONE(connect_refused_nonblocking)
+{
+	int c = tcp(SOCK_NONBLOCK);
+	DO(go(c, 0));
+	await(c, POLLHUP);
+	say_mask("refused", c);
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+	say_mask("told", c);
+}
+
+BEHAVIOUR_ALONE(connect_refused_nonblocking_told_by_connect)
+{
+	int c = tcp(SOCK_NONBLOCK);
+	DO(go(c, 0));
+	await(c, POLLHUP);
+	DO(go(c, 0));
+	await(c, POLLHUP);
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+}
+
+BEHAVIOUR_ALONE(connect_refused_nonblocking_told_by_recv)
+{
+	char b;
+	int c = tcp(SOCK_NONBLOCK);
+	DO(go(c, 0));
+	await(c, POLLHUP);
+	DO(recv(c, &b, 1, 0));
+	DO(recv(c, &b, 1, 0));
+}
+
+BEHAVIOUR_ALONE(connect_refused_nonblocking_told_by_send)
+{
+	int c = tcp(SOCK_NONBLOCK);
+	DO(go(c, 0));
+	await(c, POLLHUP);
+	DO(send(c, "x", 1, MSG_NOSIGNAL));
+	DO(send(c, "x", 1, MSG_NOSIGNAL));
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+}
+
+BEHAVIOUR_ALONE(connect_refused_epoll)
+{
+	int c = tcp(SOCK_NONBLOCK), e = epoll_create1(0);
+	struct epoll_event ev = {.events = EPOLLOUT | EPOLLET, .data.u32 = 5};
+	char text[128];
+	DO(go(c, 0));
+	DO(epoll_ctl(e, EPOLL_CTL_ADD, c, &ev));
+	DO(epoll_wait(e, &ev, 1, 3000));
+	say("%s data %u", poll_names(ev.events, text), ev.data.u32);
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+}
+
+BEHAVIOUR(connect_after_refusal)
+{
+	int c = tcp(0);
+	DO(go(c, 0));
+	int l = listener(0);
+	DO(go(c, 0));
+	int s = (int)DO(accept(l, NULL, NULL));
+	DO(send(s, "x", 1, 0));
+	char b;
+	DO(recv(c, &b, 1, 0));
+}
+
+BEHAVIOUR(connect_after_refusal_nonblocking)
+{
+	int c = tcp(SOCK_NONBLOCK);
+	DO(go(c, 0));
+	await(c, POLLHUP);
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+	int l = listener(0);
+	DO(go(c, 0));
+	DO(go(c, 0));
+	await(c, POLLOUT);
+	say_mask("connected", c);
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+	DO(accept(l, NULL, NULL));
+}
+
+BEHAVIOUR(connect_unspec_connected)
+{
+	int c, s;
+	char b;
+	pair(&c, &s);
+	DO(unspec(c));
+	say_mask("client", c);
+	await(s, POLLHUP);
+	say_mask("server", s);
+	DO(recv(s, &b, 1, 0));
+	DO(recv(s, &b, 1, 0));
+	DO(recv(c, &b, 1, MSG_DONTWAIT));
+	DO(send(c, &b, 1, MSG_NOSIGNAL));
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	DO(getpeername(c, (struct sockaddr *)&ss, &len));
+}
+
+BEHAVIOUR(connect_unspec_then_again)
+{
+	int l = listener(0), c = tcp(0);
+	char b;
+	DO(go(c, 0));
+	int s = (int)DO(accept(l, NULL, NULL));
+	DO(unspec(c));
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+	DO(go(c, 0));
+	int s2 = (int)DO(accept(l, NULL, NULL));
+	DO(send(s2, "y", 1, 0));
+	DO(recv(c, &b, 1, 0));
+	await(s, POLLIN);
+	DO(recv(s, &b, 1, 0));
+}
+
+BEHAVIOUR(connect_unspec_keeps_options)
+{
+	int c, s;
+	pair(&c, &s);
+	TRY_OPTION(c, SOL_SOCKET, SO_KEEPALIVE, 1);
+	TRY_OPTION(c, IPPROTO_TCP, TCP_NODELAY, 1);
+	DO(unspec(c));
+	SAY_OPTION(c, SOL_SOCKET, SO_KEEPALIVE);
+	SAY_OPTION(c, IPPROTO_TCP, TCP_NODELAY);
+}
+
+BEHAVIOUR_ALONE(connect_unspec_fresh)
+{
+	int c = tcp(0);
+	DO(unspec(c));
+	DO(unspec(c));
+}
+
+BEHAVIOUR_ALONE(connect_unspec_listener)
+{
+	int l = listener(0);
+	DO(unspec(l));
+	SAY_OPTION(l, SOL_SOCKET, SO_ACCEPTCONN);
+	DO(accept(l, NULL, NULL));
+	DO(listen(l, 4));
+	SAY_OPTION(l, SOL_SOCKET, SO_ACCEPTCONN);
+}
+
+BEHAVIOUR_ALONE(connect_listener)
+{
+	int l = listener(0);
+	DO(go(l, 1));
+	SAY_OPTION(l, SOL_SOCKET, SO_ACCEPTCONN);
+}
+
+BEHAVIOUR_ALONE(connect_bad_arguments)
+{
+	struct sockaddr_in a = where(0);
+	int c = tcp(0);
+	DO(connect(c, (struct sockaddr *)&a, 2));
+	DO(connect(c, (struct sockaddr *)&a, sizeof(a) - 1));
+	DO(connect(c, (struct sockaddr *)&a, 0));
+	DO(connect(c, (struct sockaddr *)&a, (socklen_t)-1));
+	DO(connect(c, NULL, sizeof(a)));
+	DO(connect(c, bad_address, sizeof(a)));
+	DO(connect(-1, (struct sockaddr *)&a, sizeof(a)));
+	DO(connect(999, (struct sockaddr *)&a, sizeof(a)));
+	DO(connect(1, (struct sockaddr *)&a, sizeof(a)));
+	a.sin_family = AF_INET6;
+	DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
+	a.sin_family = AF_UNIX;
+	DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
+}
+
+BEHAVIOUR(connect_bad_arguments_connected)
+{
+	struct sockaddr_in a = where(0);
+	int c, s;
+	pair(&c, &s);
+	DO(connect(c, NULL, sizeof(a)));
+	DO(connect(c, bad_address, sizeof(a)));
+	DO(connect(c, (struct sockaddr *)&a, 1));
+	DO(connect(c, (struct sockaddr *)&a, 2));
+	DO(connect(c, (struct sockaddr *)&a, (socklen_t)-1));
+	a.sin_family = AF_UNIX;
+	DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
+	a.sin_family = AF_INET6;
+	DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
+}
+
+BEHAVIOUR(connect_long_address)
+{
+	struct sockaddr_storage ss;
+	struct sockaddr_in a = where(0);
+	int l = listener(0), c = tcp(0);
+	memset(&ss, 0, sizeof(ss));
+	memcpy(&ss, &a, sizeof(a));
+	DO(connect(c, (struct sockaddr *)&ss, sizeof(ss)));
+	DO(accept(l, NULL, NULL));
+}
+
+BEHAVIOUR(connect_bound)
+{
+	int l = listener(0), c = tcp(0);
+	struct sockaddr_in a = where(1);
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	DO(bind(c, (struct sockaddr *)&a, sizeof(a)));
+	DO(getsockname(c, (struct sockaddr *)&ss, &len));
+	say_addr("bound", (struct sockaddr *)&ss, len);
+	DO(go(c, 0));
+	len = sizeof(ss);
+	DO(getsockname(c, (struct sockaddr *)&ss, &len));
+	say_addr("connected", (struct sockaddr *)&ss, len);
+	len = sizeof(ss);
+	DO(accept(l, (struct sockaddr *)&ss, &len));
+	say_addr("client", (struct sockaddr *)&ss, len);
+}
+
+BEHAVIOUR(connect_from_accepted)
+{
+	int c, s;
+	pair(&c, &s);
+	DO(go(s, 0));
+	DO(listen(s, 3));
+	DO(accept(s, NULL, NULL));
+	struct sockaddr_in a = where(1);
+	DO(bind(s, (struct sockaddr *)&a, sizeof(a)));
+}
+
+BEHAVIOUR(connect_after_peer_closed)
+{
+	int c, s;
+	pair(&c, &s);
+	close(s);
+	await(c, POLLIN);
+	DO(go(c, 0));
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	DO(getpeername(c, (struct sockaddr *)&ss, &len));
+	say_addr("peer", (struct sockaddr *)&ss, len);
+}
+
+BEHAVIOUR(connect_after_reset)
+{
+	int c, s;
+	char b;
+	struct linger hard = {1, 0};
+	pair(&c, &s);
+	DO(setsockopt(s, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard)));
+	close(s);
+	await(c, POLLHUP);
+	DO(recv(c, &b, 1, 0));
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	DO(getpeername(c, (struct sockaddr *)&ss, &len));
+	DO(go(c, 0));
+}
+
+BEHAVIOUR(connect_before_accept_data)
+{
+	int l = listener(0), c = tcp(0);
+	char b[16];
+	DO(go(c, 0));
+	DO(send(c, "early", 5, 0));
+	DO(shutdown(c, SHUT_WR));
+	int s = (int)DO(accept(l, NULL, NULL));
+	await_bytes(s, 5);
+	DO(recv(s, b, sizeof(b), 0));
+	DO(recv(s, b, sizeof(b), 0));
+}
+
+BEHAVIOUR(connect_closed_before_accept)
+{
+	int l = listener(0), c = tcp(0);
+	char b[16];
+	DO(go(c, 0));
+	DO(send(c, "early", 5, 0));
+	DO(close(c));
+	int s = (int)DO(accept(l, NULL, NULL));
+	DO(recv(s, b, sizeof(b), 0));
+	DO(recv(s, b, sizeof(b), 0));
+}
+
+BEHAVIOUR(connect_reset_before_accept)
+{
+	int l = listener(0), c = tcp(0);
+	char b[16];
+	struct linger hard = {1, 0};
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	DO(go(c, 0));
+	DO(setsockopt(c, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard)));
+	DO(close(c));
+	int s = (int)DO(accept(l, (struct sockaddr *)&ss, &len));
+	await(s, POLLHUP);
+	DO(recv(s, b, sizeof(b), 0));
+}
+
+BEHAVIOUR(connect_listener_closed_unaccepted)
+{
+	int l = listener(0), c = tcp(0);
+	char b;
+	DO(go(c, 0));
+	DO(close(l));
+	await(c, POLLIN);
+	say_mask("client", c);
+	DO(recv(c, &b, 1, 0));
+	DO(recv(c, &b, 1, 0));
+}
+
+BEHAVIOUR(connect_interrupted_is_not)
+{
+	int l = listener(0), c = tcp(0);
+	count_signal(SIGALRM, 0);
+	DO(go(c, 0));
+	DO(accept(l, NULL, NULL));
+}
+
+BEHAVIOUR(connect_any_address)
+{
+	int l = listener(0), c = tcp(0);
+	struct sockaddr_in a = where(0);
+	struct sockaddr_in any = a;
+	(void)a;
+	any.sin_addr.s_addr = htonl(INADDR_ANY);
+	DO(connect(c, (struct sockaddr *)&any, sizeof(any)));
+	int s = (int)DO(accept(l, NULL, NULL));
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	DO(getpeername(c, (struct sockaddr *)&ss, &len));
+	say_addr("peer", (struct sockaddr *)&ss, len);
+	DO(send(c, "x", 1, 0));
+	char b;
+	DO(recv(s, &b, 1, 0));
+}
+
+BEHAVIOUR(connect_v6)
+{
+	int c, s;
+	char b[4];
+	pair6(&c, &s);
+	DO(send(c, "six", 3, 0));
+	DO(recv(s, b, 3, MSG_WAITALL));
+	SAY_OPTION(c, SOL_SOCKET, SO_DOMAIN);
+	SAY_OPTION(s, SOL_SOCKET, SO_DOMAIN);
+}
+
+BEHAVIOUR(connect_v4_mapped)
+{
+	int l = listener(0);
+	int c = socket(AF_INET6, SOCK_STREAM, 0);
+	struct sockaddr_in6 a = where6(0);
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	inet_pton(AF_INET6, "::ffff:127.0.0.1", &a.sin6_addr);
+	DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
+	DO(getpeername(c, (struct sockaddr *)&ss, &len));
+	say_addr("peer", (struct sockaddr *)&ss, len);
+	len = sizeof(ss);
+	DO(getsockname(c, (struct sockaddr *)&ss, &len));
+	say_addr("local", (struct sockaddr *)&ss, len);
+	len = sizeof(ss);
+	DO(accept(l, (struct sockaddr *)&ss, &len));
+	say_addr("accepted", (struct sockaddr *)&ss, len);
+}
+
+BEHAVIOUR_ALONE(connect_v4_mapped_v6only)
+{
+	int c = socket(AF_INET6, SOCK_STREAM, 0);
+	struct sockaddr_in6 a = where6(0);
+	inet_pton(AF_INET6, "::ffff:127.0.0.1", &a.sin6_addr);
+	TRY_OPTION(c, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+	DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
+}
+
+BEHAVIOUR(connect_dual_stack)
+{
+	int l = listener6(0, "::", 0), c = tcp(0);
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	DO(go(c, 0));
+	int s = (int)DO(accept(l, (struct sockaddr *)&ss, &len));
+	say_addr("accepted", (struct sockaddr *)&ss, len);
+	len = sizeof(ss);
+	DO(getsockname(s, (struct sockaddr *)&ss, &len));
+	say_addr("server's name", (struct sockaddr *)&ss, len);
+	SAY_OPTION(s, SOL_SOCKET, SO_DOMAIN);
+	SAY_OPTION(s, IPPROTO_IPV6, IPV6_V6ONLY);
+}
+
+BEHAVIOUR_ALONE(connect_v6only_listener_refuses_v4)
+{
+	listener6(0, "::", 1);
+	int c = tcp(0);
+	DO(go(c, 0));
+}
+
+BEHAVIOUR_ALONE(connect_v4_socket_to_v6)
+{
+	listener6(0, "::1", 1);
+	int c = tcp(0);
+	struct sockaddr_in6 a = where6(0);
+	DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
+}
+
+BEHAVIOUR_ALONE(connect_v6_socket_to_v4)
+{
+	listener(0);
+	int c = socket(AF_INET6, SOCK_STREAM, 0);
+	struct sockaddr_in a = where(0);
+	DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
+}
+
+BEHAVIOUR(connect_dup_connects_both)
+{
+	int l = listener(0), c = tcp(0), d = dup(c);
+	char b;
+	DO(go(c, 0));
+	int s = (int)DO(accept(l, NULL, NULL));
+	DO(send(d, "d", 1, 0));
+	DO(recv(s, &b, 1, 0));
+	DO(close(c));
+	DO(send(s, "e", 1, 0));
+	DO(recv(d, &b, 1, 0));
+	say_bytes("through the copy", &b, 1);
+}

@@ -1,0 +1,609 @@
+/* fork, exec, spawn, and sockets that travel between processes. */
+#include <spawn.h>
+
+#include "parity.h"
+
+extern char **environ;
+static char buf[256];
+
+static void works(const char *what, int from, int to)
+{
+	char b = 'w', d = 0;
+	ssize_t n = send(from, &b, 1, MSG_NOSIGNAL);
+	if (n == 1)
+		n = recv(to, &d, 1, 0);
+	say("%s: %zd %d", what, n, d == 'w');
+}
+
+static void echo_once(void *arg)
+{
+	char b[16];
+	ssize_t n = recv(*(int *)arg, b, sizeof(b), 0);
+	say_bytes("child got", b, n);
+	send_all(*(int *)arg, b, (size_t)(n > 0 ? n : 0));
+}
+
+BEHAVIOUR(process_child_uses_socket)
+{
+	int c, s;
+	pair(&c, &s);
+	pid_t pid = child(echo_once, &s);
+	close(s);
+	send_all(c, "ping", 4);
+	DO(recv(c, buf, 16, 0));
+	say_bytes("back", buf, 4);
+	reap(pid);
+	DO(recv(c, buf, 16, 0));
+}
+
+BEHAVIOUR(process_both_use_socket)
+{
+	int c, s;
+	pair(&c, &s);
+	pid_t pid = child(echo_once, &s);
+	send_all(c, "one", 3);
+	DO(recv(c, buf, 3, MSG_WAITALL));
+	reap(pid);
+	send_all(c, "two", 3);
+	DO(recv(s, buf, 3, MSG_WAITALL));
+	say_bytes("parent got", buf, 3);
+}
+
+static void close_it(void *arg)
+{
+	close(*(int *)arg);
+}
+
+BEHAVIOUR(process_child_closes)
+{
+	int c, s;
+	pair(&c, &s);
+	reap(child(close_it, &s));
+	say_mask("peer", c);
+	works("parent's copy", c, s);
+}
+
+static void nothing(void *arg)
+{
+	(void)arg;
+}
+
+BEHAVIOUR(process_child_exits)
+{
+	int c, s;
+	pair(&c, &s);
+	reap(child(nothing, NULL));
+	works("parent's copy", c, s);
+	close(s);
+	await(c, POLLRDHUP);
+	DO(recv(c, buf, 1, 0));
+}
+
+BEHAVIOUR(process_parent_closes_child_keeps)
+{
+	int c, s;
+	pair(&c, &s);
+	pid_t pid = child(echo_once, &s);
+	close(s);
+	pause_ms(30);
+	say_mask("peer", c);
+	send_all(c, "x", 1);
+	await(c, POLLRDHUP);
+	DO(recv(c, buf, 10, 0));
+	DO(recv(c, buf, 10, 0));
+	reap(pid);
+}
+
+static void shut(void *arg)
+{
+	shutdown(*(int *)arg, SHUT_WR);
+}
+
+BEHAVIOUR(process_child_shuts_down)
+{
+	int c, s;
+	pair(&c, &s);
+	reap(child(shut, &s));
+	await(c, POLLRDHUP);
+	DO(recv(c, buf, 10, 0));
+	DO(send(s, "x", 1, MSG_NOSIGNAL));
+	say_mask("s", s);
+}
+
+static void accept_echo(void *arg)
+{
+	int s = accept(*(int *)arg, NULL, NULL);
+	say("child accepted %d", s >= 0);
+	echo_once(&s);
+}
+
+BEHAVIOUR(process_child_accepts)
+{
+	int l = listener(0);
+	pid_t pid = child(accept_echo, &l);
+	int c = reach(0);
+	send_all(c, "hi", 2);
+	DO(recv(c, buf, 10, 0));
+	reap(pid);
+	DO(recv(c, buf, 10, 0));
+}
+
+BEHAVIOUR(process_child_accepts_parent_closed)
+{
+	int l = listener(0);
+	pid_t pid = child(accept_echo, &l);
+	close(l);
+	int c = reach(0);
+	send_all(c, "hi", 2);
+	DO(recv(c, buf, 10, 0));
+	reap(pid);
+	int d = tcp(0);
+	struct sockaddr_in a = where(0);
+	DO(connect(d, (struct sockaddr *)&a, sizeof(a)));
+}
+
+static void accept_some(void *arg)
+{
+	int l = *(int *)arg;
+	for (;;) {
+		int s = accept(l, NULL, NULL);
+		char b;
+		if (s < 0 || recv(s, &b, 1, 0) != 1)
+			_exit(1);
+		if (b == 'q')
+			_exit(0);
+		send_all(s, &b, 1);
+		close(s);
+	}
+}
+
+BEHAVIOUR(process_several_accept)
+{
+	int l = listener(0), answers = 0;
+	pid_t pids[3];
+	for (int i = 0; i < 3; i++)
+		pids[i] = child(accept_some, &l);
+	for (int i = 0; i < 30; i++) {
+		int c = reach(0);
+		char b = 'x';
+		send_all(c, &b, 1);
+		answers += recv(c, &b, 1, 0) == 1;
+		close(c);
+	}
+	say("answers %d", answers);
+	for (int i = 0; i < 3; i++)
+		send_all(reach(0), "q", 1);
+	for (int i = 0; i < 3; i++)
+		reap(pids[i]);
+}
+
+static void connect_out(void *arg)
+{
+	(void)arg;
+	int c = reach(0);
+	send_all(c, "child", 5);
+	recv_all(c, buf, 2);
+	say_bytes("child got", buf, 2);
+}
+
+BEHAVIOUR(process_child_connects)
+{
+	int l = listener(0);
+	pid_t pid = child(connect_out, NULL);
+	int s = accept(l, NULL, NULL);
+	DO(recv(s, buf, 5, MSG_WAITALL));
+	send_all(s, "ok", 2);
+	reap(pid);
+}
+
+static void grandchild(void *arg)
+{
+	reap(child(echo_once, arg));
+}
+
+BEHAVIOUR(process_grandchild)
+{
+	int c, s;
+	pair(&c, &s);
+	pid_t pid = child(grandchild, &s);
+	close(s);
+	send_all(c, "deep", 4);
+	DO(recv(c, buf, 4, MSG_WAITALL));
+	reap(pid);
+	await(c, POLLRDHUP);
+	DO(recv(c, buf, 1, 0));
+}
+
+static void read_two(void *arg)
+{
+	char b[2];
+	DO(recv(*(int *)arg, b, 2, MSG_WAITALL));
+}
+
+BEHAVIOUR(process_readers_share_position)
+{
+	int c, s;
+	pair(&c, &s);
+	send_all(c, "abcdef", 6);
+	await_bytes(s, 6);
+	reap(child(read_two, &s));
+	DO(recv(s, buf, 2, 0));
+	say_bytes("next", buf, 2);
+	reap(child(read_two, &s));
+	DO(recv(s, buf, 2, MSG_DONTWAIT));
+}
+
+static void write_some(void *arg)
+{
+	for (int i = 0; i < 200; i++)
+		send_all(*(int *)arg, "0123456789", 10);
+}
+
+BEHAVIOUR(process_writers_share_socket)
+{
+	int c, s, wrong = 0;
+	pair(&c, &s);
+	pid_t a = child(write_some, &c), b = child(write_some, &c);
+	close(c);
+	size_t n = 0;
+	for (;;) {
+		char d[10];
+		size_t got = recv_all(s, d, 10);
+		if (got == 0)
+			break;
+		n += got;
+		wrong += got != 10 || memcmp(d, "0123456789", 10) != 0;
+	}
+	say("came %zu wrong %d", n, wrong);
+	reap(a);
+	reap(b);
+}
+
+/* --- other programs on our socket: coreutils do the reading and writing, with libc's own calls --- */
+
+static pid_t run_program(int in, int out, char *const argv[])
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		if (in >= 0)
+			dup2(in, 0);
+		if (out >= 0)
+			dup2(out, 1);
+		closefrom(3);
+		execvp(argv[0], argv);
+		_exit(127);
+	}
+	return pid;
+}
+
+BEHAVIOUR(process_exec_writes)
+{
+	int c, s;
+	pair(&c, &s);
+	pid_t pid = run_program(-1, s, (char *[]){"echo", "from another program", NULL});
+	close(s);
+	ssize_t n = (ssize_t)recv_all(c, buf, 100);
+	say_bytes("came", buf, n);
+	reap(pid);
+}
+
+BEHAVIOUR(process_exec_reads)
+{
+	int c, s;
+	pair(&c, &s);
+	pid_t pid = run_program(s, -1, (char *[]){"cat", NULL});
+	close(s);
+	send_all(c, "to another program\n", 19);
+	shutdown(c, SHUT_WR);
+	reap(pid);
+}
+
+BEHAVIOUR(process_exec_reads_what_waits)
+{
+	int c, s;
+	pair(&c, &s);
+	send_all(c, "early\n", 6);
+	await_bytes(s, 6);
+	shutdown(c, SHUT_WR);
+	pid_t pid = run_program(s, -1, (char *[]){"cat", NULL});
+	close(s);
+	reap(pid);
+}
+
+BEHAVIOUR(process_exec_both_ways)
+{
+	int c, s;
+	pair(&c, &s);
+	pid_t pid = run_program(s, s, (char *[]){"tr", "a-z", "A-Z", NULL});
+	close(s);
+	send_all(c, "loud please", 11);
+	shutdown(c, SHUT_WR);
+	ssize_t n = (ssize_t)recv_all(c, buf, 100);
+	say_bytes("came", buf, n);
+	reap(pid);
+}
+
+BEHAVIOUR(process_exec_without_preload)
+{
+	int c, s;
+	pair(&c, &s);
+	fflush(NULL);
+	pid_t pid = fork();
+	if (pid == 0) {
+		unsetenv("LD_PRELOAD");
+		dup2(s, 0);
+		dup2(s, 1);
+		closefrom(3);
+		execlp("tr", "tr", "a-z", "A-Z", NULL);
+		_exit(127);
+	}
+	close(s);
+	send_all(c, "slow path", 9);
+	shutdown(c, SHUT_WR);
+	ssize_t n = (ssize_t)recv_all(c, buf, 100);
+	say_bytes("came", buf, n);
+	reap(pid);
+}
+
+BEHAVIOUR(process_exec_closes_cloexec)
+{
+	int c, s;
+	pair(&c, &s);
+	fcntl(s, F_SETFD, FD_CLOEXEC);
+	pid_t pid = fork();
+	if (pid == 0) {
+		execlp("sleep", "sleep", "1", NULL);
+		_exit(127);
+	}
+	close(s);
+	long begin = now_ms();
+	await(c, POLLRDHUP);
+	say("at once %d", now_ms() - begin < 700);
+	reap(pid);
+}
+
+BEHAVIOUR(process_exec_keeps_open)
+{
+	int c, s;
+	pair(&c, &s);
+	pid_t pid = fork();
+	if (pid == 0) {
+		execlp("sleep", "sleep", "0.4", NULL);
+		_exit(127);
+	}
+	close(s);
+	pause_ms(100);
+	say_mask("held by the program", c);
+	await(c, POLLRDHUP);
+	DO(recv(c, buf, 1, 0));
+	reap(pid);
+}
+
+BEHAVIOUR(process_spawn)
+{
+	int c, s;
+	pid_t pid;
+	posix_spawn_file_actions_t actions;
+	pair(&c, &s);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, s, 1);
+	DO(posix_spawnp(&pid, "echo", &actions, NULL, (char *[]){"echo", "spawned", NULL},
+			environ));
+	close(s);
+	ssize_t n = (ssize_t)recv_all(c, buf, 8);
+	say_bytes("came", buf, n);
+	reap(pid);
+	await(c, POLLRDHUP);
+}
+
+BEHAVIOUR(process_spawn_leaves_parent_alone)
+{
+	int c, s;
+	pid_t pid;
+	posix_spawn_file_actions_t actions;
+	pair(&c, &s);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addclose(&actions, s);
+	posix_spawn_file_actions_addclose(&actions, c);
+	DO(posix_spawnp(&pid, "true", &actions, NULL, (char *[]){"true", NULL}, environ));
+	reap(pid);
+	works("parent", c, s);
+}
+
+BEHAVIOUR(process_vfork)
+{
+	int c, s;
+	pair(&c, &s);
+	pid_t pid = vfork();
+	if (pid == 0) {
+		close(s);
+		close(c);
+		execlp("true", "true", NULL);
+		_exit(127);
+	}
+	reap(pid);
+	works("parent", c, s);
+}
+
+BEHAVIOUR(process_system)
+{
+	int c, s;
+	pair(&c, &s);
+	DO(system("true"));
+	FILE *f = popen("echo pipe", "r");
+	say("%d", f && fgets(buf, sizeof(buf), f) != NULL);
+	say_bytes("popen", buf, 4);
+	pclose(f);
+	works("still", c, s);
+}
+
+static void in_daemon(void *arg)
+{
+	int *fds = arg;
+	if (daemon(1, 1) < 0)
+		say("daemon");
+	send_all(fds[0], "from the daemon", 15);
+	_exit(0);
+}
+
+BEHAVIOUR(process_daemon)
+{
+	int c, s;
+	pair(&c, &s);
+	int fds[1] = {s};
+	pid_t pid = child(in_daemon, fds);
+	close(s);
+	reap(pid);
+	ssize_t n = (ssize_t)recv_all(c, buf, 100);
+	say_bytes("came", buf, n);
+}
+
+/* --- SCM_RIGHTS --- */
+
+static void give(int u, int fd)
+{
+	union {
+		struct cmsghdr h;
+		char room[CMSG_SPACE(sizeof(int))];
+	} m;
+	struct iovec iov = {(char *)"f", 1};
+	struct msghdr msg = {
+	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &m, .msg_controllen = sizeof(m)};
+	memset(&m, 0, sizeof(m));
+	m.h.cmsg_level = SOL_SOCKET;
+	m.h.cmsg_type = SCM_RIGHTS;
+	m.h.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&m.h), &fd, sizeof(fd));
+	if (sendmsg(u, &msg, 0) != 1)
+		say("give: %s", error_name(errno));
+}
+
+static int take(int u)
+{
+	union {
+		struct cmsghdr h;
+		char room[CMSG_SPACE(sizeof(int))];
+	} m;
+	char b;
+	int fd = -1;
+	struct iovec iov = {&b, 1};
+	struct msghdr msg = {
+	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &m, .msg_controllen = sizeof(m)};
+	if (recvmsg(u, &msg, 0) != 1)
+		say("take: %s", error_name(errno));
+	else
+		memcpy(&fd, CMSG_DATA(&m.h), sizeof(fd));
+	return fd;
+}
+
+BEHAVIOUR(process_pass_to_self)
+{
+	int c, s, u[2];
+	pair(&c, &s);
+	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
+	give(u[0], s);
+	close(s);
+	int t = take(u[1]);
+	works("taken", c, t);
+	works("back", t, c);
+	close(t);
+	await(c, POLLRDHUP);
+	DO(recv(c, buf, 1, 0));
+}
+
+static void take_and_echo(void *arg)
+{
+	int s = take(*(int *)arg);
+	say("child has it %d", s >= 0);
+	echo_once(&s);
+}
+
+BEHAVIOUR(process_pass_to_child)
+{
+	int c, s, u[2];
+	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
+	pid_t pid = child(take_and_echo, &u[1]);
+	close(u[1]);
+	pair(&c, &s);
+	give(u[0], s);
+	close(s);
+	send_all(c, "ping", 4);
+	DO(recv(c, buf, 16, 0));
+	reap(pid);
+	await(c, POLLRDHUP);
+	DO(recv(c, buf, 1, 0));
+}
+
+BEHAVIOUR(process_pass_with_data_waiting)
+{
+	int c, s, u[2];
+	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
+	pid_t pid = child(take_and_echo, &u[1]);
+	close(u[1]);
+	pair(&c, &s);
+	send_all(c, "early", 5);
+	await_bytes(s, 5);
+	give(u[0], s);
+	close(s);
+	DO(recv(c, buf, 16, 0));
+	reap(pid);
+}
+
+static void take_and_return(void *arg)
+{
+	int u = *(int *)arg;
+	int s = take(u);
+	send_all(s, "child", 5);
+	give(u, s);
+}
+
+BEHAVIOUR(process_pass_there_and_back)
+{
+	int c, s, u[2];
+	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
+	pid_t pid = child(take_and_return, &u[1]);
+	pair(&c, &s);
+	give(u[0], s);
+	close(s);
+	int t = take(u[0]);
+	reap(pid);
+	DO(recv(c, buf, 5, MSG_WAITALL));
+	works("returned", c, t);
+	works("back", t, c);
+}
+
+static void take_listener(void *arg)
+{
+	int l = take(*(int *)arg);
+	accept_echo(&l);
+}
+
+BEHAVIOUR(process_pass_listener)
+{
+	int u[2];
+	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
+	pid_t pid = child(take_listener, &u[1]);
+	int l = listener(0);
+	give(u[0], l);
+	close(l);
+	int c = reach(0);
+	send_all(c, "hey", 3);
+	DO(recv(c, buf, 10, 0));
+	reap(pid);
+}
+
+BEHAVIOUR(process_pass_unread_and_dropped)
+{
+	/* In flight when its carrier goes: the connection ends. */
+	int c, s, u[2];
+	pair(&c, &s);
+	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
+	give(u[0], s);
+	close(s);
+	pause_ms(20);
+	say_mask("in flight", c);
+	close(u[0]);
+	close(u[1]);
+	await(c, POLLRDHUP);
+	DO(recv(c, buf, 1, 0));
+}

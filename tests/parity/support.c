@@ -1,0 +1,282 @@
+/* Sockets, children, threads and waiting for behaviours. */
+#include <sys/mman.h>
+
+#include "parity.h"
+
+volatile sig_atomic_t signals_seen;
+void *bad_address;
+
+static int base_port;
+
+static void fatal(const char *what)
+{
+	say("the behaviour cannot go on: %s: %s", what, error_name(errno));
+	_exit(4);
+}
+
+__attribute__((constructor)) static void prepare(void)
+{
+	const char *text = getenv("PARITY_PORT");
+	base_port = text ? atoi(text) : 22000;
+	bad_address = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+struct sockaddr_in where(int n)
+{
+	struct sockaddr_in a = {.sin_family = AF_INET,
+				.sin_port = htons((uint16_t)(base_port + n)),
+				.sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	return a;
+}
+
+struct sockaddr_in6 where6(int n)
+{
+	struct sockaddr_in6 a = {.sin6_family = AF_INET6,
+				 .sin6_port = htons((uint16_t)(base_port + n)),
+				 .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	return a;
+}
+
+int tcp(int flags)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | flags, 0);
+	if (fd < 0)
+		fatal("socket");
+	return fd;
+}
+
+int listener(int n)
+{
+	struct sockaddr_in a = where(n);
+	int fd = tcp(0);
+	int one = 1;
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	    bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 64) < 0)
+		fatal("listener");
+	return fd;
+}
+
+int listener6(int n, const char *text, int v6only)
+{
+	struct sockaddr_in6 a = where6(n);
+	int fd = socket(AF_INET6, SOCK_STREAM, 0);
+	int one = 1;
+	if (fd < 0 || inet_pton(AF_INET6, text, &a.sin6_addr) != 1 ||
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) < 0 ||
+	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, sizeof(v6only)) < 0 ||
+	    bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 64) < 0)
+		fatal("listener6");
+	return fd;
+}
+
+int reach(int n)
+{
+	struct sockaddr_in a = where(n);
+	for (int tries = 0; tries < 500; tries++) {
+		int fd = tcp(0);
+		if (connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0)
+			return fd;
+		close(fd);
+		pause_ms(10);
+	}
+	fatal("reach");
+	return -1;
+}
+
+static void join_ends(int l, const struct sockaddr *a, socklen_t len, int *c, int *s)
+{
+	*c = socket(a->sa_family, SOCK_STREAM, 0);
+	if (*c < 0 || connect(*c, a, len) < 0)
+		fatal("pair: connect");
+	*s = accept(l, NULL, NULL);
+	if (*s < 0)
+		fatal("pair: accept");
+	close(l);
+}
+
+void pair(int *c, int *s)
+{
+	struct sockaddr_in a = where(0);
+	join_ends(listener(0), (struct sockaddr *)&a, sizeof(a), c, s);
+}
+
+void pair6(int *c, int *s)
+{
+	struct sockaddr_in6 a = where6(0);
+	join_ends(listener6(0, "::1", 1), (struct sockaddr *)&a, sizeof(a), c, s);
+}
+
+void await(int fd, short events)
+{
+	struct pollfd p = {.fd = fd, .events = events};
+	char text[128];
+	long end = now_ms() + 5000;
+	do {
+		if (poll(&p, 1, 20) > 0 && (p.revents & events))
+			return;
+		if (p.revents)
+			pause_ms(5);
+	} while (now_ms() < end);
+	say("waited in vain for %s", poll_names((unsigned short)events, text));
+}
+
+void await_bytes(int fd, int n)
+{
+	int have = -1;
+	for (int tries = 0; tries < 1000; tries++) {
+		if (ioctl(fd, FIONREAD, &have) == 0 && have >= n)
+			return;
+		pause_ms(5);
+	}
+	say("waited in vain for %d bytes: %d", n, have);
+}
+
+void send_all(int fd, const void *bytes, size_t len)
+{
+	for (size_t done = 0; done < len;) {
+		ssize_t n = send(fd, (const char *)bytes + done, len - done, MSG_NOSIGNAL);
+		if (n < 0 && errno == EAGAIN) {
+			await(fd, POLLOUT);
+			continue;
+		}
+		if (n <= 0)
+			fatal("send_all");
+		done += (size_t)n;
+	}
+}
+
+size_t recv_all(int fd, void *bytes, size_t len)
+{
+	size_t done = 0;
+	while (done < len) {
+		ssize_t n = recv(fd, (char *)bytes + done, len - done, 0);
+		if (n < 0 && errno == EAGAIN) {
+			await(fd, POLLIN);
+			continue;
+		}
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	return done;
+}
+
+void set_nonblock(int fd)
+{
+	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) < 0)
+		fatal("set_nonblock");
+}
+
+size_t fill(int fd)
+{
+	static char block[65536];
+	size_t done = 0;
+	int quiet = 0;
+	/* The kernel moves bytes on to the peer after the call: full is what stays full. */
+	while (quiet < 5) {
+		ssize_t n = send(fd, block, sizeof(block), MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (n > 0) {
+			done += (size_t)n;
+			quiet = 0;
+		} else if (errno == EAGAIN) {
+			quiet++;
+			pause_ms(4);
+		} else {
+			fatal("fill");
+		}
+	}
+	return done;
+}
+
+size_t drain(int fd, size_t total)
+{
+	static char block[65536];
+	size_t done = 0;
+	while (done < total) {
+		ssize_t n = recv(fd, block, sizeof(block), 0);
+		if (n < 0 && errno == EAGAIN) {
+			await(fd, POLLIN);
+			continue;
+		}
+		if (n <= 0)
+			break;
+		done += (size_t)n;
+	}
+	return done;
+}
+
+pid_t child(void (*fn)(void *), void *arg)
+{
+	pid_t pid = fork();
+	if (pid < 0)
+		fatal("fork");
+	if (pid == 0) {
+		fn(arg);
+		_exit(0);
+	}
+	return pid;
+}
+
+void reap(pid_t pid)
+{
+	int status;
+	pid_t got;
+	do
+		got = waitpid(pid, &status, 0);
+	while (got < 0 && errno == EINTR);
+	if (got != pid)
+		say("child: %s", error_name(errno));
+	else if (WIFSIGNALED(status))
+		say("child killed by %s", sigabbrev_np(WTERMSIG(status)));
+	else
+		say("child ended with %d", WEXITSTATUS(status));
+}
+
+pthread_t thread(void *(*fn)(void *), void *arg)
+{
+	pthread_t t;
+	errno = pthread_create(&t, NULL, fn, arg);
+	if (errno)
+		fatal("thread");
+	return t;
+}
+
+void join(pthread_t t)
+{
+	void *result;
+	if (pthread_join(t, &result) != 0)
+		fatal("join");
+	if (result == PTHREAD_CANCELED)
+		say("thread was cancelled");
+}
+
+void let_sleep(void)
+{
+	pause_ms(60);
+}
+
+long now_ms(void)
+{
+	struct timespec ts;
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+void pause_ms(long ms)
+{
+	struct timespec ts = {ms / 1000, ms % 1000 * 1000000};
+	while (nanosleep(&ts, &ts) < 0 && errno == EINTR)
+		;
+}
+
+static void count(int number)
+{
+	(void)number;
+	signals_seen++;
+}
+
+void count_signal(int number, int flags)
+{
+	struct sigaction sa = {.sa_handler = count, .sa_flags = flags};
+	sigaction(number, &sa, NULL);
+}
