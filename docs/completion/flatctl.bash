@@ -1,9 +1,28 @@
 # bash completion of flatctl
 _flatctl() {
-	local word=${COMP_WORDS[COMP_CWORD]}
-	case ${COMP_WORDS[COMP_CWORD - 1]} in
-	--control | check) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
-	*) mapfile -t COMPREPLY < <(compgen -W "ls top why check reload version --control --json --once --help --version" -- "$word") ;;
+	local word=${COMP_WORDS[COMP_CWORD]} command= i
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		--control) i=$((i + 1)) ;;
+		-*) ;;
+		*) command=${COMP_WORDS[i]} && break ;;
+		esac
+	done
+	if [ "${COMP_WORDS[COMP_CWORD - 1]}" = --control ] || [ "$command" = check ]; then
+		mapfile -t COMPREPLY < <(compgen -f -- "$word")
+		return
+	fi
+	case $command in
+	"") mapfile -t COMPREPLY < <(compgen -W "ls top why check reload version --control --json --help --version" -- "$word") ;;
+	top) mapfile -t COMPREPLY < <(compgen -W "--once --json" -- "$word") ;;
+	why)
+		if [ "$i" -eq $((COMP_CWORD - 1)) ]; then
+			mapfile -t COMPREPLY < <(compgen -W "plain $(cd /proc && printf '%s ' [0-9]*)" -- "$word")
+		elif [[ ${COMP_WORDS[COMP_CWORD - 1]} =~ ^[0-9]+$ ]]; then
+			mapfile -t COMPREPLY < <(compgen -W "$(ls "/proc/${COMP_WORDS[COMP_CWORD - 1]}/fd" 2>/dev/null)" -- "$word")
+		fi
+		;;
+	*) mapfile -t COMPREPLY < <(compgen -W "--json" -- "$word") ;;
 	esac
 }
 complete -F _flatctl flatctl

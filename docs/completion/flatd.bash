@@ -4,7 +4,9 @@ _flatd() {
 	case ${COMP_WORDS[COMP_CWORD - 1]} in
 	--config | --control) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
 	--log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$word") ;;
-	*) mapfile -t COMPREPLY < <(compgen -W "--config --control --check --log-level --ready-fd --help --version" -- "$word") ;;
+	--metrics) mapfile -t COMPREPLY < <(compgen -W "off 127.0.0.1:15020" -- "$word") ;;
+	--workers | --ready-fd) ;;
+	*) mapfile -t COMPREPLY < <(compgen -W "--config --control --workers --metrics --check --log-level --ready-fd --help --version" -- "$word") ;;
 	esac
 }
 complete -F _flatd flatd
