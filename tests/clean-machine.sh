@@ -113,8 +113,8 @@ done
 if [ -d /usr/local/share/ca-certificates ]; then
 	cp -r /usr/local/share/ca-certificates "$chroot/usr/local/share/"
 fi
-mkdir -p "$chroot/src"
-git archive HEAD 2>/dev/null | tar -C "$chroot/src" -xf - || cp -r . "$chroot/src"
+mkdir -p "$chroot/usr/src/libflat"
+git archive HEAD 2>/dev/null | tar -C "$chroot/usr/src/libflat" -xf - || cp -r . "$chroot/usr/src/libflat"
 
 # --- the two commands ---
 
@@ -125,7 +125,7 @@ command_in() {
 	echo "== clean machine: $*"
 	env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb \
 		${http_proxy:+http_proxy="$http_proxy"} ${https_proxy:+https_proxy="$https_proxy"} \
-		chroot "$chroot" /bin/bash -c 'cd /src && exec "$@"' bash "$@" &
+		chroot "$chroot" /bin/bash -c 'cd /usr/src/libflat && exec "$@"' bash "$@" &
 	child=$!
 	wait "$child"
 	status=$?

@@ -131,7 +131,7 @@ over() { flat-run --control "$CONTROL" "$@"; }
 
 # start_flatd: with $CONFIG as it is.
 start_flatd() {
-	start flatd flatd --control "$CONTROL" --config "$CONFIG"
+	start flatd flatd --control "$CONTROL" --config "$CONFIG" --metrics off
 	FLATD=$PID
 	wait_for 10 flatctl --control "$CONTROL" ls || die flatd-starts "$(tail -n 5 "$WORK/flatd.log")"
 }

@@ -38,7 +38,7 @@ installed() {
 }
 
 by_cmake() {
-	cmake -S "$root/tests/package" -B "$work/cmake" -DCMAKE_PREFIX_PATH="$prefix" &&
+	cmake -G Ninja -S "$root/tests/package" -B "$work/cmake" -DCMAKE_PREFIX_PATH="$prefix" &&
 		cmake --build "$work/cmake" && "$work/cmake/outsider"
 }
 
@@ -46,7 +46,7 @@ wrong_version_refused() {
 	sed 's/libflat 0.1/libflat 99.0/' "$root/tests/package/CMakeLists.txt" >"$work/99.txt"
 	mkdir -p "$work/99" && mv "$work/99.txt" "$work/99/CMakeLists.txt"
 	cp "$root/tests/package/outsider.c" "$work/99/"
-	! cmake -S "$work/99" -B "$work/99/build" -DCMAKE_PREFIX_PATH="$prefix"
+	! cmake -G Ninja -S "$work/99" -B "$work/99/build" -DCMAKE_PREFIX_PATH="$prefix"
 }
 
 by_pkg_config() {
