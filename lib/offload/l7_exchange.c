@@ -87,6 +87,9 @@ static void cut_client(struct flat_l7 *l7, enum flat_record_verdict verdict)
 {
 	struct flat_l7_exchange *x = &l7->x;
 
+	flat_info("response of %s to %s breaks off after %llu bytes: %s", x->host,
+		  l7->conn->client_name, (unsigned long long)x->down_bytes,
+		  flat_verdict_flags(verdict));
 	x->record.verdict = (uint8_t)verdict;
 	x->close = true;
 	if (x->upstream)

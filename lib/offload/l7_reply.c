@@ -54,7 +54,8 @@ void flat_l7_reply(struct flat_l7 *l7, const struct flat_l7_answer *a)
 	out.bytes = e->out + e->out_len;
 	if (x->upstream)
 		flat_l7_upstream_close(x->upstream, true);
-	if (!swallow_body(l7))
+	/* What could not be read one way only is not read on. */
+	if (!swallow_body(l7) || a->verdict == FLAT_VERDICT_MALFORMED)
 		x->close = true;
 	flat_http1_put_status_line(&out, a->status, (struct flat_span){NULL, 0});
 	if (a->status != 204 && a->status != 304) {
