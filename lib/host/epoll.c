@@ -135,9 +135,16 @@ static struct flat_member *member_new(struct flat_epoll *e, int fd)
 
 static struct flat_ep_lane *lane_of(struct flat_epoll *e, struct flat_lane_side *mine)
 {
+	struct flat_ep_lane *unused = NULL;
 	for (uint32_t i = 0; i < e->n_lanes; i++) {
 		if (e->lanes[i]->mine == mine)
 			return e->lanes[i];
+		if (!e->lanes[i]->mine)
+			unused = e->lanes[i];
+	}
+	if (unused) {
+		unused->mine = mine;
+		return unused;
 	}
 	if (e->n_lanes == e->cap_lanes) {
 		uint32_t cap = e->cap_lanes ? e->cap_lanes * 2 : 8;
@@ -176,6 +183,11 @@ static void leave_lane(struct flat_member *m)
 		return;
 	m->lane->mask &= ~m->sock->vq.bit;
 	m->lane->by_slot[__builtin_ctzll(m->sock->vq.bit)] = NULL;
+	/* Without members it may be unmapped any time. */
+	if (m->lane->mask == 0) {
+		flat_epoll_lane_lower(m->lane);
+		m->lane->mine = NULL;
+	}
 	m->lane = NULL;
 }
 

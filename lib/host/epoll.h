@@ -20,9 +20,9 @@
 
 struct flat_epoll;
 
-/** A lane side in which an instance has members at rest. Kept until its instance ends. */
+/** A lane side in which an instance has members. Kept until its instance ends, for another lane if need be. */
 struct flat_ep_lane {
-	struct flat_lane_side *mine; /* shared memory: ready bits, sleepers */
+	struct flat_lane_side *mine; /* shared memory: ready bits, sleepers; NULL: no members */
 	uint64_t mask;		     /* slots of this instance's members */
 	bool up;		     /* counted among its sleepers */
 	struct flat_member *by_slot[FLAT_LANE_SLOTS_MAX];
@@ -82,6 +82,9 @@ void flat_epoll_deactivate(struct flat_member *m);
 bool flat_epoll_look(struct flat_epoll *e, int depth);
 /** Arms every member that has nothing to report. False: one has, do not sleep. Takes the lock. */
 bool flat_epoll_settle(struct flat_epoll *e, int depth);
+
+/** Not counted among the sleepers of the lane any more. */
+void flat_epoll_lane_lower(struct flat_ep_lane *l);
 
 /** The instances that a sleeper told peers about: its own, and those inside. */
 struct flat_ep_raised {

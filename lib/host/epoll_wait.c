@@ -109,7 +109,7 @@ static void take_ready(struct flat_epoll *e)
 {
 	for (uint32_t i = 0; i < e->n_lanes; i++) {
 		struct flat_ep_lane *l = e->lanes[i];
-		uint64_t bits = flat_lane_take_ready(l->mine, l->mask);
+		uint64_t bits = l->mask ? flat_lane_take_ready(l->mine, l->mask) : 0;
 		for (; bits; bits &= bits - 1)
 			flat_epoll_activate(l->by_slot[__builtin_ctzll(bits)]);
 	}
@@ -188,7 +188,8 @@ static bool any_ready(struct flat_epoll *e, int depth)
 	bool ready = false;
 	flat_lock(&e->lock);
 	for (uint32_t i = 0; i < e->n_lanes && !ready; i++)
-		ready = flat_lane_any_ready(e->lanes[i]->mine, e->lanes[i]->mask);
+		ready =
+		    e->lanes[i]->mask && flat_lane_any_ready(e->lanes[i]->mine, e->lanes[i]->mask);
 	TAILQ_FOREACH(m, &e->active, link)
 	{
 		if (!ready && m->inner && depth < FLAT_EPOLL_NESTS_MAX)
@@ -198,12 +199,19 @@ static bool any_ready(struct flat_epoll *e, int depth)
 	return ready;
 }
 
+void flat_epoll_lane_lower(struct flat_ep_lane *l)
+{
+	if (l->up)
+		flat_lane_sleepers_lower(l->mine);
+	l->up = false;
+}
+
 static void raise_one(struct flat_epoll *e)
 {
 	e->asleep++;
 	for (uint32_t i = 0; i < e->n_lanes; i++) {
 		struct flat_ep_lane *l = e->lanes[i];
-		if (l->up)
+		if (l->up || !l->mine)
 			continue;
 		l->up = true;
 		flat_lane_sleepers_raise(l->mine);
@@ -232,12 +240,8 @@ void flat_epoll_end_sleep(struct flat_ep_raised *r)
 		struct flat_epoll *e = r->v[--r->n];
 		flat_lock(&e->lock);
 		bool last = e->asleep > 0 && --e->asleep == 0;
-		for (uint32_t i = 0; last && i < e->n_lanes; i++) {
-			struct flat_ep_lane *l = e->lanes[i];
-			if (l->up)
-				flat_lane_sleepers_lower(l->mine);
-			l->up = false;
-		}
+		for (uint32_t i = 0; last && i < e->n_lanes; i++)
+			flat_epoll_lane_lower(e->lanes[i]);
 		flat_unlock(&e->lock);
 	}
 }

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "host/epoll.h"
+#include "host/lanes.h"
 
 const uint8_t *flat_fd_kinds;
 uint32_t flat_fd_count;
@@ -176,6 +177,8 @@ static void sock_put(struct flat_sock *s)
 	bool last_here = atomic_fetch_sub(&local_refs[i], 1) == 1;
 	int bell = s->bell_fd;
 	int tcp = s->tcp_fd;
+	/* Somebody sleeps on it still, in another thread: it will look at the lane again. */
+	struct flat_lane_use *lane = atomic_load(&s->waiters) == 0 ? s->lane : NULL;
 	if (atomic_fetch_sub(&s->refs, 1) == 1) {
 		if (s->kind == FLAT_FD_STREAM)
 			flat_stream_end(s);
@@ -187,6 +190,8 @@ static void sock_put(struct flat_sock *s)
 	if (last_here) {
 		flat_fd_close_private(bell);
 		flat_fd_close_private(tcp);
+		if (lane)
+			flat_lane_unuse(lane);
 	}
 }
 

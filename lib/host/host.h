@@ -16,6 +16,8 @@
 #include "vq/attach.h"
 #include "vq/vq.h"
 
+struct flat_lane_use;
+
 /** Sockets of one process and its forked children: more than a process's descriptors usually are. */
 #define FLAT_SOCKS_MAX 65536U
 
@@ -41,6 +43,8 @@ struct flat_sock {
 	struct linger linger;
 	struct timeval sndtimeo;
 	struct flat_vq vq;
+	struct flat_lane_use
+	    *lane; /* of this process, and those forked from it that hold the socket */
 	uint64_t conn_id;
 	uint32_t lane_bytes;
 	uint32_t reserved; /* bytes reserved by flat_send_reserve() */
@@ -88,8 +92,6 @@ const struct flat_directory *flat_session_known(void);
 /** Asks the offload half. fds of the answer are the caller's. 0, or a negative errno (-ECONNREFUSED: gone). */
 FLAT_MUST_CHECK int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX],
 				     size_t *n);
-/** The mapped lane of a message; lane_fd may be -1 if it is mapped already. fd stays the caller's. NULL: no. */
-const struct flat_lane *flat_session_lane(const struct flat_msg_conn *m, int lane_fd);
 
 /* --- socket.c --- */
 
@@ -104,9 +106,8 @@ void flat_sock_name(const struct flat_addr *a, int domain, struct sockaddr *addr
 uint32_t flat_stream_events(struct flat_sock *s);
 /** Whether recv() would not wait: bytes, or an end. One shared cache line. */
 bool flat_stream_readable(struct flat_sock *s);
-/** Makes a stream of a CONNECT answer or ACCEPT message; takes the bell. */
-struct flat_sock *flat_stream_new(const struct flat_msg *msg, const struct flat_lane *lane,
-				  int bell);
+/** Makes a stream of a CONNECT answer or ACCEPT message; takes the bell and the use of the lane. NULL: neither. */
+struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_use *lane, int bell);
 /** Last reference gone: FIN or RST to the peer. */
 void flat_stream_end(struct flat_sock *s);
 /** The anchor hung up: the offload half cut the connection, or every other holder is gone. */

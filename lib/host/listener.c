@@ -7,6 +7,7 @@
 #include <fcntl.h>
 
 #include "host/epoll.h"
+#include "host/lanes.h"
 
 /* How often a successor of the offload half is looked for, ms. */
 #define SUCCESSOR_MS 100
@@ -137,13 +138,17 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 	int anchor = flat_msg_fd(&msg, fds, FLAT_FD_ANCHOR);
 	int bell = flat_msg_fd(&msg, fds, FLAT_FD_BELL);
 	int lane_fd = flat_msg_fd(&msg, fds, FLAT_FD_LANE);
-	const struct flat_lane *lane = flat_session_lane(&msg.body.conn, lane_fd);
+	struct flat_lane_use *lane = flat_lane_use(&msg.body.conn, lane_fd);
 	flat_msg_close_fds(fds, n);
 	if (lane_fd >= 0)
 		flat_sys_close(lane_fd);
 	flat_fd_unbind(anchor);
 	struct flat_sock *s = lane ? flat_stream_new(&msg, lane, bell) : NULL;
 	if (!s) {
+		if (lane)
+			flat_lane_unuse(lane);
+		if (bell >= 0)
+			flat_sys_close(bell);
 		flat_sys_close(anchor);
 		return -ECONNABORTED;
 	}

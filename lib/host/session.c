@@ -10,17 +10,10 @@
 
 #include "base/limits.h"
 #include "base/log.h"
-#include "host/host.h"
+#include "host/lanes.h"
 
-/* Lanes of one process: with 64 slots each, far more than its descriptors. */
-#define LANES_MAX 4096
 /* How often a missing offload half is looked for again, ms. */
 #define RETRY_MS 200
-
-struct lane_entry {
-	uint64_t id;
-	struct flat_lane lane;
-};
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int control_fd = -1;
@@ -29,8 +22,6 @@ static uint32_t next_seq;
 static bool ever_joined;
 static int64_t last_try_ms;
 static struct flat_directory directory;
-static struct lane_entry *lanes[LANES_MAX];
-static uint32_t n_lanes;
 
 static int64_t now_ms(void)
 {
@@ -180,6 +171,7 @@ static int join(bool patient)
 static void in_child(void)
 {
 	pthread_mutex_init(&lock, NULL);
+	flat_lanes_forked();
 }
 
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
@@ -206,50 +198,35 @@ const struct flat_directory *flat_session_known(void)
 	return ever_joined ? &directory : NULL;
 }
 
-/* Under the lock. */
-static const struct flat_lane *find_lane(uint64_t id)
-{
-	for (uint32_t i = 0; i < n_lanes; i++) {
-		if (lanes[i]->id == id)
-			return &lanes[i]->lane;
-	}
-	return NULL;
-}
-
-/* Under the lock: found, or mapped from lane_fd if there is one. */
-static const struct flat_lane *lane_of(const struct flat_msg_conn *m, int lane_fd)
-{
-	if (!flat_lane_geometry_valid(&m->geo) || m->slot >= m->geo.slots || m->side > 1)
-		return NULL;
-	const struct flat_lane *found = find_lane(m->lane_id);
-	if (!found && lane_fd >= 0 && n_lanes < LANES_MAX) {
-		struct lane_entry *e = calloc(1, sizeof(*e));
-		if (!e || flat_lane_map(&e->lane, lane_fd, &m->geo, 1) != 0) {
-			free(e);
-			return NULL;
-		}
-		e->id = m->lane_id;
-		lanes[n_lanes++] = e;
-		found = &e->lane;
-	}
-	return found && memcmp(&found->geo, &m->geo, sizeof(m->geo)) == 0 ? found : NULL;
-}
-
-const struct flat_lane *flat_session_lane(const struct flat_msg_conn *m, int lane_fd)
-{
-	pthread_mutex_lock(&lock);
-	const struct flat_lane *found = lane_of(m, lane_fd);
-	pthread_mutex_unlock(&lock);
-	return found;
-}
-
-/* Peeks at the descriptor of a new lane: the answer of the next thread may come without one and rely on it. */
-static void map_new_lane(const struct flat_msg *msg, const int fds[FLAT_MSG_FDS_MAX])
+/* The lane of an answer: the answer of the next thread may come without its descriptor and rely on it. */
+static void expect_lane(const struct flat_msg *msg, const int fds[FLAT_MSG_FDS_MAX])
 {
 	int copy[FLAT_MSG_FDS_MAX];
+	if (msg->type != FLAT_MSG_CONNECT || msg->status != 0 ||
+	    msg->body.conn.path == FLAT_CONN_KERNEL)
+		return;
 	memcpy(copy, fds, sizeof(copy));
-	if (msg->type == FLAT_MSG_CONNECT && (msg->fds & FLAT_FD_LANE))
-		(void)lane_of(&msg->body.conn, flat_msg_fd(msg, copy, FLAT_FD_LANE));
+	flat_lane_expect(&msg->body.conn, flat_msg_fd(msg, copy, FLAT_FD_LANE));
+}
+
+/* Under the lock, so that no answer that counts on the lane is between the two. */
+static void drop_old_lane(void)
+{
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	uint64_t id;
+	bool ours;
+	if (!flat_lane_old(&id, &ours))
+		return;
+	if (ours) {
+		flat_msg_init(&msg, FLAT_MSG_DROP, 0);
+		msg.body.drop.lane_id = id;
+		if (exchange(&msg, -1, fds, &n) != 0)
+			return;
+		flat_msg_close_fds(fds, n);
+	}
+	flat_lane_forget(id);
 }
 
 int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX], size_t *n)
@@ -263,10 +240,12 @@ int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX
 		err = join(tries > 0);
 		if (err != 0)
 			break;
+		if (saved.type == FLAT_MSG_CONNECT)
+			drop_old_lane();
 		*msg = saved;
 		err = exchange(msg, send_fd, fds, n);
 		if (err == 0)
-			map_new_lane(msg, fds);
+			expect_lane(msg, fds);
 		if (err == 0 || err == -EAGAIN)
 			break;
 		drop();

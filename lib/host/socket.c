@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 
-#include "host/host.h"
+#include "host/lanes.h"
 
 int flat_socket(int domain, int type, int protocol)
 {
@@ -118,12 +118,14 @@ static int become_stream(int fd, const struct flat_msg *msg, int fds[FLAT_MSG_FD
 	int anchor = flat_msg_fd(msg, fds, FLAT_FD_ANCHOR);
 	int bell = flat_msg_fd(msg, fds, FLAT_FD_BELL);
 	int lane_fd = flat_msg_fd(msg, fds, FLAT_FD_LANE);
-	const struct flat_lane *lane = flat_session_lane(&m, lane_fd);
+	struct flat_lane_use *lane = flat_lane_use(&m, lane_fd);
 	flat_msg_close_fds(fds, n);
 	if (lane_fd >= 0)
 		flat_sys_close(lane_fd);
 	struct flat_sock *s = lane && anchor >= 0 ? flat_stream_new(msg, lane, bell) : NULL;
 	if (!s) {
+		if (lane)
+			flat_lane_unuse(lane);
 		if (anchor >= 0)
 			flat_sys_close(anchor);
 		if (bell >= 0)

@@ -7,9 +7,9 @@
 
 #include "base/limits.h"
 #include "host/bell.h"
+#include "host/lanes.h"
 
-struct flat_sock *flat_stream_new(const struct flat_msg *msg, const struct flat_lane *lane,
-				  int bell)
+struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_use *lane, int bell)
 {
 	const struct flat_msg_conn *m = &msg->body.conn;
 	struct flat_sock *s = flat_sock_new(FLAT_FD_STREAM);
@@ -20,7 +20,9 @@ struct flat_sock *flat_stream_new(const struct flat_msg *msg, const struct flat_
 	s->local = m->local;
 	s->peer = m->peer;
 	s->domain = m->local.family;
-	flat_vq_init(&s->vq, &flat_vq_shm, lane, m->slot, (enum flat_side)m->side, -1, s->bell_fd);
+	s->lane = lane;
+	flat_vq_init(&s->vq, &flat_vq_shm, &lane->lane, m->slot, (enum flat_side)m->side, -1,
+		     s->bell_fd);
 	const struct flat_directory *dir = flat_session_directory();
 	if (dir)
 		atomic_store(&s->seen_epoch, flat_directory_revoke_epoch(dir));

@@ -14,6 +14,9 @@
 
 static void lane_free(struct flat_offload *o, struct flat_lane_link *lane)
 {
+	/* A peer may have it mapped for a while yet: its memory goes now. Refused where it is sealed: then we are the last. */
+	(void)FLAT_SYS4(SYS_fallocate, lane->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
+			lane->lane.len_bytes);
 	TAILQ_REMOVE(&o->lanes, lane, link);
 	o->n_lanes--;
 	o->lane_bytes -= lane->lane.len_bytes;
@@ -37,6 +40,21 @@ void flat_lanes_orphan(struct flat_offload *o, const struct flat_session *s,
 		if (lane->used == 0)
 			lane_free(o, lane);
 	}
+}
+
+void flat_lane_dropped(struct flat_offload *o, const struct flat_session *s, uint64_t id)
+{
+	struct flat_lane_link *lane;
+	TAILQ_FOREACH(lane, &o->lanes, link)
+	{
+		if (lane->client == s && lane->id == id)
+			break;
+	}
+	if (!lane)
+		return;
+	lane->orphan = true;
+	if (lane->used == 0)
+		lane_free(o, lane);
 }
 
 /* Bytes of lanes that are charged to the client, or else to the listener. */

@@ -408,6 +408,8 @@ void flat_series_live(struct flat_offload *o);
  */
 FLAT_MUST_CHECK int flat_lane_get(struct flat_offload *o, struct flat_session *s,
 				  struct flat_listener *l, struct flat_lane_link **out);
+/** The client has unmapped a lane of its own: no further slot is given in it. */
+void flat_lane_dropped(struct flat_offload *o, const struct flat_session *s, uint64_t id);
 /**
  * Whether the client session is known to have mapped the lane (by what it wrote there). Seals a lane that no other
  * process can need.

@@ -151,6 +151,14 @@ static void answer_why(struct flat_session *s, const struct flat_msg *msg)
 	flat_session_reply(s, &reply, NULL, 0);
 }
 
+static void answer_drop(struct flat_session *s, const struct flat_msg *msg)
+{
+	struct flat_msg reply;
+	flat_lane_dropped(s->offload, s, msg->body.drop.lane_id);
+	flat_msg_init(&reply, FLAT_MSG_DROP, msg->seq);
+	flat_session_reply(s, &reply, NULL, 0);
+}
+
 /* One message. Descriptors that it does not take are closed. */
 static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX],
 		   size_t n)
@@ -173,6 +181,9 @@ static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MS
 		break;
 	case FLAT_MSG_WHY:
 		answer_why(s, msg);
+		break;
+	case FLAT_MSG_DROP:
+		answer_drop(s, msg);
 		break;
 	default:
 		doom(s, "rule 15: unknown message");

@@ -33,6 +33,7 @@ enum flat_msg_type {
 	FLAT_MSG_LISTEN = 3,
 	FLAT_MSG_ACCEPT = 4,
 	FLAT_MSG_WHY = 5,
+	FLAT_MSG_DROP = 6,
 };
 
 #define FLAT_FD_ANCHOR 1U
@@ -94,6 +95,11 @@ struct flat_msg_why {
 	uint64_t conn_id;
 };
 
+/** The client has unmapped a lane that was made for it: no further connection may come in it. Answer: status 0. */
+struct flat_msg_drop {
+	uint64_t lane_id;
+};
+
 struct flat_msg {
 	uint32_t magic;
 	uint16_t version;
@@ -109,6 +115,7 @@ struct flat_msg {
 		struct flat_msg_conn conn;
 		struct flat_msg_listen listen;
 		struct flat_msg_why why;
+		struct flat_msg_drop drop;
 		uint8_t raw[192];
 	} body;
 };

@@ -53,6 +53,7 @@ for sendfile in on off; do
 	site flat "$FLAT" $sendfile
 	start flat over nginx -e "$WORK/flat-error" -c "$WORK/nginx-flat.conf"
 	NGINX=$PID
+	NGINX=$PID
 	up() { [ "$(over curl -sS -o /dev/null -w '%{http_code}' $direct/small)" = 200 ]; }
 	wait_for 10 up || die "starts-sendfile-$sendfile" "$(cat "$WORK/flat-error" "$WORK/flat.log" | tail -n 3)"
 	went "big-direct-path-sendfile-$sendfile" direct fetch $direct/big
@@ -91,3 +92,22 @@ for way in direct forwarded; do
 		fail "wrk-$way" "$(tr '\n' ' ' <<<"$OUT")"
 	fi
 done
+
+# The lanes of clients that are gone are unmapped, and flatd has none of theirs left.
+many() {
+	local i
+	for i in {1..120}; do
+		over curl -sS -o /dev/null -w '%{http_code}\n' "$1/small"
+	done | sort | uniq -c | tr -s ' '
+}
+went many-clients-path direct many $direct
+same many-clients " 120 200" "$OUT"
+workers=$(pgrep -P "$NGINX" | tr '\n' ' ')
+few_mapped() {
+	local pid n=0
+	for pid in $NGINX $workers; do
+		n=$((n + $(grep -c memfd:flat-lane "/proc/$pid/maps")))
+	done
+	[ $n -lt 60 ]
+}
+holds lanes-unmapped wait_for 10 few_mapped

@@ -1,0 +1,163 @@
+/*
+ * The lanes that this process has mapped, each once, by the offload half's number of it. A lane that no socket of ours
+ * uses stays for a while, since its peer may connect again; then it is unmapped, and the offload half is told if the
+ * lane was made for us. A server thus does not keep the memory of every client it ever had.
+ */
+#include "host/lanes.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+/* Buckets of the table: servers of many short-lived clients have hundreds of lanes. */
+#define BUCKETS 256
+/* Unused lanes are kept so long, ms; and from the second number on only as long as the third. A thread that still
+ * looks at a socket which another one closed looks for microseconds. */
+#define IDLE_MS 2000
+#define IDLE_MANY 16
+#define IDLE_MANY_MS 50
+
+LIST_HEAD(bucket, flat_lane_use);
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct bucket buckets[BUCKETS];
+static TAILQ_HEAD(, flat_lane_use) idle = TAILQ_HEAD_INITIALIZER(idle); /* oldest first */
+static uint32_t n_idle;
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+	FLAT_SYS2(SYS_clock_gettime, CLOCK_MONOTONIC_COARSE, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static struct bucket *bucket_of(uint64_t id)
+{
+	return &buckets[id % BUCKETS];
+}
+
+static struct flat_lane_use *find(uint64_t id)
+{
+	struct flat_lane_use *u;
+	LIST_FOREACH(u, bucket_of(id), link)
+	{
+		if (u->id == id)
+			return u;
+	}
+	return NULL;
+}
+
+static void set_idle(struct flat_lane_use *u, bool on)
+{
+	if (u->idle == on)
+		return;
+	u->idle = on;
+	if (on) {
+		u->since_ms = now_ms();
+		TAILQ_INSERT_TAIL(&idle, u, idle_link);
+		n_idle++;
+	} else {
+		TAILQ_REMOVE(&idle, u, idle_link);
+		n_idle--;
+	}
+}
+
+/* Found, or mapped from lane_fd if there is one. */
+static struct flat_lane_use *find_or_map(const struct flat_msg_conn *m, int lane_fd)
+{
+	if (!flat_lane_geometry_valid(&m->geo) || m->slot >= m->geo.slots || m->side > 1)
+		return NULL;
+	struct flat_lane_use *u = find(m->lane_id);
+	if (!u && lane_fd >= 0) {
+		u = calloc(1, sizeof(*u));
+		if (!u || flat_lane_map(&u->lane, lane_fd, &m->geo, 1) != 0) {
+			free(u);
+			return NULL;
+		}
+		u->id = m->lane_id;
+		u->side = m->side;
+		LIST_INSERT_HEAD(bucket_of(u->id), u, link);
+		set_idle(u, true);
+	}
+	/* A process may be its own peer: what the offload half counts on is the client's mapping. */
+	if (u && m->side == FLAT_SIDE_CLIENT)
+		u->side = FLAT_SIDE_CLIENT;
+	return u && memcmp(&u->lane.geo, &m->geo, sizeof(m->geo)) == 0 ? u : NULL;
+}
+
+void flat_lane_expect(const struct flat_msg_conn *m, int lane_fd)
+{
+	pthread_mutex_lock(&lock);
+	struct flat_lane_use *u = find_or_map(m, lane_fd);
+	if (u && u->idle) {
+		/* Somebody is about to use it: it is the youngest. */
+		set_idle(u, false);
+		set_idle(u, true);
+	}
+	pthread_mutex_unlock(&lock);
+}
+
+struct flat_lane_use *flat_lane_use(const struct flat_msg_conn *m, int lane_fd)
+{
+	pthread_mutex_lock(&lock);
+	struct flat_lane_use *u = find_or_map(m, lane_fd);
+	if (u) {
+		set_idle(u, false);
+		u->refs++;
+	}
+	pthread_mutex_unlock(&lock);
+	return u;
+}
+
+static bool is_old(const struct flat_lane_use *u)
+{
+	return now_ms() - u->since_ms > (n_idle > IDLE_MANY ? IDLE_MANY_MS : IDLE_MS);
+}
+
+static void unmap(struct flat_lane_use *u)
+{
+	set_idle(u, false);
+	LIST_REMOVE(u, link);
+	flat_lane_unmap(&u->lane);
+	free(u);
+}
+
+void flat_lane_unuse(struct flat_lane_use *u)
+{
+	pthread_mutex_lock(&lock);
+	if (--u->refs == 0)
+		set_idle(u, true);
+	/* A server's comes with each connection again; a client's goes when it connects (session.c). */
+	u = TAILQ_FIRST(&idle);
+	if (u && u->side == FLAT_SIDE_SERVER && is_old(u))
+		unmap(u);
+	pthread_mutex_unlock(&lock);
+}
+
+bool flat_lane_old(uint64_t *id, bool *ours)
+{
+	pthread_mutex_lock(&lock);
+	struct flat_lane_use *u = TAILQ_FIRST(&idle);
+	bool old = u && is_old(u);
+	if (old) {
+		*id = u->id;
+		*ours = u->side == FLAT_SIDE_CLIENT;
+	}
+	pthread_mutex_unlock(&lock);
+	return old;
+}
+
+void flat_lane_forget(uint64_t id)
+{
+	pthread_mutex_lock(&lock);
+	struct flat_lane_use *u = find(id);
+	if (u && u->idle)
+		unmap(u);
+	pthread_mutex_unlock(&lock);
+}
+
+void flat_lanes_forked(void)
+{
+	pthread_mutex_init(&lock, NULL);
+}
