@@ -316,7 +316,7 @@ static void reply_opened(struct flat_conn *c)
 		reply.fds |= FLAT_FD_LANE;
 	}
 	flat_session_reply(c->client, &reply, fds, n);
-	close(c->client_near);
+	flat_loop_close_fd(&c->offload->loop, c->client_near);
 	c->client_near = -1;
 }
 

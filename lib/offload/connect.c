@@ -218,12 +218,12 @@ static void count_kernel(struct flat_offload *o, const struct flat_session *s,
 
 static void begin(struct flat_session *s, const struct flat_msg *msg, struct flat_decision *d)
 {
-	int pair[2];
+	struct flat_pair pair;
 	struct flat_conn *c = flat_conn_new(s->offload, s, d);
-	d->status = c ? flat_sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) : -ENOMEM;
+	d->status = c ? flat_pairs_take(&s->offload->pairs, &pair) : -ENOMEM;
 	if (d->status == 0 && d->l7 && (d->status = flat_l7_attach(c, d)) != 0) {
-		close(pair[0]);
-		close(pair[1]);
+		close(pair.near);
+		close(pair.far);
 	}
 	if (d->status != 0) {
 		snprintf(d->reason, sizeof(d->reason), "flatd has no memory or descriptors left");
@@ -234,9 +234,9 @@ static void begin(struct flat_session *s, const struct flat_msg *msg, struct fla
 	}
 	c->reply_seq = msg->seq;
 	c->reply_due = true;
-	c->client_near = pair[0];
-	c->end[0].inode = flat_inode(pair[0]);
-	c->end[0].anchor.fd = pair[1];
+	c->client_near = pair.near;
+	c->end[0].inode = pair.inode;
+	c->end[0].anchor.fd = pair.far;
 	name_client(c, &msg->body.connect.from);
 	proceed(c);
 }

@@ -59,7 +59,7 @@ static int send_accept(struct flat_listener *l, struct flat_conn *c)
 {
 	struct flat_end *server = &c->end[FLAT_SIDE_SERVER];
 	struct flat_msg msg;
-	int pair[2] = {-1, -1};
+	struct flat_pair pair;
 	int fds[3];
 	size_t n = 0;
 	flat_msg_init(&msg, FLAT_MSG_ACCEPT, 0);
@@ -74,11 +74,11 @@ static int send_accept(struct flat_listener *l, struct flat_conn *c)
 	snprintf(msg.body.conn.service, sizeof(msg.body.conn.service), "%.*s",
 		 (int)sizeof(msg.body.conn.service) - 1, c->service);
 	/* The pair's far end stays ours as server->anchor; its near end goes out and is not kept. */
-	int err = flat_sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
+	int err = flat_pairs_take(&l->offload->pairs, &pair);
 	if (err < 0)
 		return err;
-	server->inode = flat_inode(pair[0]);
-	fds[n++] = pair[0];
+	server->inode = pair.inode;
+	fds[n++] = pair.near;
 	msg.fds = FLAT_FD_ANCHOR;
 	if (c->path == FLAT_CONN_DIRECT) {
 		fds[n++] = c->end[FLAT_SIDE_CLIENT].anchor.fd;
@@ -87,12 +87,12 @@ static int send_accept(struct flat_listener *l, struct flat_conn *c)
 	fds[n++] = server->lane->fd;
 	msg.fds |= FLAT_FD_LANE;
 	err = flat_msg_send(l->anchor.fd, &msg, fds, n, MSG_DONTWAIT);
-	close(pair[0]);
+	flat_loop_close_fd(&l->offload->loop, pair.near);
 	if (err < 0) {
-		close(pair[1]);
+		close(pair.far);
 		return err;
 	}
-	server->anchor.fd = pair[1];
+	server->anchor.fd = pair.far;
 	return 0;
 }
 

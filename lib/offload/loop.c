@@ -152,6 +152,13 @@ void flat_loop_del(struct flat_loop *loop, struct flat_source *source)
 	give_slot(loop, source);
 }
 
+void flat_loop_close_fd(struct flat_loop *loop, int fd)
+{
+	struct io_uring_sqe *sqe = get_sqe(loop);
+	io_uring_prep_close(sqe, fd);
+	io_uring_sqe_set_data64(sqe, NOBODY);
+}
+
 void flat_loop_close(struct flat_loop *loop, struct flat_source *source)
 {
 	if (source->index != 0) {
@@ -161,9 +168,7 @@ void flat_loop_close(struct flat_loop *loop, struct flat_source *source)
 	if (source->fd < 0)
 		return;
 	/* In order, both with the next submission: a poll holds the file, and its far end must see the close. */
-	struct io_uring_sqe *sqe = get_sqe(loop);
-	io_uring_prep_close(sqe, source->fd);
-	io_uring_sqe_set_data64(sqe, NOBODY);
+	flat_loop_close_fd(loop, source->fd);
 	source->fd = -1;
 }
 

@@ -66,6 +66,9 @@ void flat_loop_del(struct flat_loop *loop, struct flat_source *source);
 /** Stops watching and closes the descriptor, with the next turn's system call. fd becomes -1. */
 void flat_loop_close(struct flat_loop *loop, struct flat_source *source);
 
+/** Closes a descriptor that nobody watches with the next turn's system call. */
+void flat_loop_close_fd(struct flat_loop *loop, int fd);
+
 /** Handles what has happened; how many things. wait_ms: 0 not to wait, -1 without limit. */
 uint32_t flat_loop_turn(struct flat_loop *loop, int wait_ms);
 

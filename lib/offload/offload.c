@@ -281,6 +281,8 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	if (err != 0)
 		return err;
 	flat_offload_publish(o);
+	while (flat_pairs_fill(&o->pairs))
+		;
 	int fd = listen_control(control_path);
 	if (fd < 0) {
 		flat_error("control socket %s: %s%s", control_path, strerror(-fd),
@@ -345,6 +347,9 @@ void flat_offload_run(struct flat_offload *o)
 		busy |= flat_l7_turn(o);
 		busy |= flat_sessions_turn(o);
 		reap(o);
+		/* Made while nobody waits: as many as a connection took. */
+		if (!busy && flat_pairs_fill(&o->pairs))
+			(void)flat_pairs_fill(&o->pairs);
 		/* Who asked is about to connect, or to go, again: that takes less than a wake-up costs. */
 		busy |= flat_now_us() - lately_us < LINGER_US;
 		/* The yield is also when io_uring's completions of this thread are run. */
@@ -372,6 +377,7 @@ void flat_offload_close(struct flat_offload *o)
 	flat_admin_close(o);
 	flat_directory_destroy(o->directory);
 	flat_watch_close(o->watch);
+	flat_pairs_fini(&o->pairs);
 	flat_balance_free(o);
 	flat_series_fini(&o->series);
 	flat_mesh_put(o->mesh);

@@ -22,6 +22,7 @@
 #include "mesh/route.h"
 #include "offload/bucket.h"
 #include "offload/loop.h"
+#include "offload/pairs.h"
 #include "offload/series.h"
 #include "offload/worker.h"
 #include "vq/attach.h"
@@ -207,6 +208,7 @@ struct flat_offload {
 	const char *const *paths;
 	size_t n_paths;
 	struct flat_workers workers;
+	struct flat_pairs pairs;
 	const char *metrics_addr; /* "ADDR:PORT"; NULL: none */
 	const char *access_log;	  /* where HTTP requests are logged; NULL: nowhere */
 	struct flat_metrics *metrics;

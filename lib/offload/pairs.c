@@ -1,0 +1,44 @@
+#include "offload/pairs.h"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+
+static int make(struct flat_pair *pair)
+{
+	struct stat st;
+	int fds[2];
+	int err = flat_sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds);
+	if (err < 0)
+		return err;
+	pair->near = fds[0];
+	pair->far = fds[1];
+	pair->inode = fstat(fds[0], &st) == 0 ? st.st_ino : 0;
+	return 0;
+}
+
+int flat_pairs_take(struct flat_pairs *p, struct flat_pair *out)
+{
+	if (p->n == 0)
+		return make(out);
+	*out = p->v[--p->n];
+	return 0;
+}
+
+bool flat_pairs_fill(struct flat_pairs *p)
+{
+	if (p->n == FLAT_PAIRS_MAX || make(&p->v[p->n]) != 0)
+		return false;
+	p->n++;
+	return true;
+}
+
+void flat_pairs_fini(struct flat_pairs *p)
+{
+	while (p->n > 0) {
+		p->n--;
+		close(p->v[p->n].near);
+		close(p->v[p->n].far);
+	}
+}
