@@ -175,26 +175,33 @@ text = answer.read().decode()
 assert len(text) == int(answer.headers["Content-Length"]) and text.endswith("\n")
 name = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 label = r'([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\\n]|\\["\\n])*)"'
-types, samples, done = {}, {}, set()
+types, samples, buckets, done = {}, {}, {}, set()
 current = None
 for line in text.splitlines():
     if m := re.fullmatch(rf"# HELP ({name}) (.+)", line):
         assert m[1] not in done, f"{m[1]} twice"
         current = m[1]
         done.add(current)
-    elif m := re.fullmatch(rf"# TYPE ({name}) (counter|gauge)", line):
+    elif m := re.fullmatch(rf"# TYPE ({name}) (counter|gauge|histogram)", line):
         assert m[1] == current and m[1] not in types, line
         types[m[1]] = m[2]
     else:
-        m = re.fullmatch(rf"({name})(?:\{{({label}(?:,{label})*)\}})? ([0-9]+)", line)
+        m = re.fullmatch(rf"({name})(?:\{{({label}(?:,{label})*)\}})? ([0-9.e+]+)", line)
         assert m, f"no sample: {line}"
-        assert m[1] == current and current in types, f"outside its family: {line}"
+        parts = ["_bucket", "_sum", "_count"] if types.get(current) == "histogram" else [""]
+        assert m[1] in [current + p for p in parts], f"outside its family: {line}"
         pairs = re.findall(label, m[2] or "")
         assert len({k for k, _ in pairs}) == len(pairs), f"a label twice: {line}"
         key = (m[1], frozenset(pairs))
         assert key not in samples, f"a series twice: {line}"
-        samples[key] = int(line.rsplit(" ", 1)[1])
-        assert types[current] == "gauge" or current.endswith("_total"), current
+        value = line.rsplit(" ", 1)[1]
+        samples[key] = float(value) if "." in value else int(value)
+        assert types[current] != "counter" or current.endswith("_total"), current
+        if "le" in (rest := dict(pairs)):
+            bound = float(rest.pop("le"))
+            before = buckets.get((m[1], *sorted(rest.items())), (-1.0, 0))
+            assert bound > before[0] and samples[key] >= before[1], f"not cumulative: {line}"
+            buckets[(m[1], *sorted(rest.items()))] = (bound, samples[key])
 
 
 def v(wanted, **labels):
