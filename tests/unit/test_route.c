@@ -1,0 +1,507 @@
+/*
+ * VirtualService and DestinationRule, case by case: which route a request takes. Expectations come from Istio's
+ * reference "Virtual Service".
+ */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "codec/http1.h"
+#include "codec/path.h"
+#include "mesh/build.h"
+#include "support_mesh.h"
+
+#define SERVICES                                                                                   \
+	"apiVersion: mesh.libflat.io/v1\nkind: Workload\n"                                         \
+	"metadata: {name: shop, namespace: foo, labels: {app: shop, tier: gold}}\n"                \
+	"spec: {selectors: [{uid: 1}]}\n"                                                          \
+	"---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"                            \
+	"metadata: {name: web, namespace: foo}\n"                                                  \
+	"spec: {hosts: [web.example], resolution: STATIC, ports: [{number: 80, name: http}],\n"    \
+	"  endpoints: [{address: 10.0.0.1, labels: {version: v1}}]}\n"                             \
+	"---\napiVersion: v1\nkind: Service\nmetadata: {name: reviews, namespace: foo}\n"          \
+	"spec: {ports: [{port: 80, name: http}]}\n"                                                \
+	"---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n"                         \
+	"metadata: {name: web, namespace: foo}\n"                                                  \
+	"spec: {host: web.example, subsets: [{name: v1, labels: {version: v1}}]}\n"
+#define VS(spec)                                                                                   \
+	SERVICES "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n"                 \
+		 "metadata: {name: v, namespace: foo}\nspec: " spec "\n"
+/* One route with a match, and one that takes all. */
+#define MATCH(match)                                                                               \
+	VS("{hosts: [web.example], http: [{name: hit, match: [" match                              \
+	   "], route: [{destination: {host: web.example}}]}, "                                     \
+	   "{name: miss, route: [{destination: {host: web.example}}]}]}")
+
+struct route_case {
+	const char *what;
+	const char *match;
+	const char *request; /* start line's method and target, then fields, separated by '|' */
+	bool hit;
+};
+
+static const struct route_case cases[] = {
+    {"exact path", "{uri: {exact: /a}}", "GET /a", true},
+    {"exact path, longer", "{uri: {exact: /a}}", "GET /a/b", false},
+    {"exact path, query left out", "{uri: {exact: /a}}", "GET /a?b=c", true},
+    {"exact path, other case", "{uri: {exact: /a}}", "GET /A", false},
+    {"case ignored", "{uri: {exact: /a}, ignoreUriCase: true}", "GET /A", true},
+    {"prefix", "{uri: {prefix: /a}}", "GET /abc", true},
+    {"prefix, canonical", "{uri: {prefix: /a}}", "GET /x/..//a/b", true},
+    {"prefix, other", "{uri: {prefix: /a}}", "GET /b", false},
+    {"prefix, case ignored", "{uri: {prefix: /a}, ignoreUriCase: true}", "GET /ABC", true},
+    {"regex", "{uri: {regex: '/v[0-9]+/.*'}}", "GET /v12/x", true},
+    {"regex matches the whole", "{uri: {regex: '/v[0-9]'}}", "GET /v1/x", false},
+    {"method", "{method: {exact: POST}}", "POST /", true},
+    {"method, other", "{method: {exact: POST}}", "GET /", false},
+    {"scheme", "{scheme: {exact: http}}", "GET /", true},
+    {"scheme https", "{scheme: {exact: https}}", "GET /", false},
+    {"authority", "{authority: {exact: web.example}}", "GET /", true},
+    {"authority with port", "{authority: {prefix: 'web.example:'}}", "GET /|Host: web.example:8080",
+     true},
+    {"header", "{headers: {x-a: {exact: b}}}", "GET /|X-A: b", true},
+    {"header, other value", "{headers: {x-a: {exact: b}}}", "GET /|X-A: c", false},
+    {"header, absent", "{headers: {x-a: {exact: b}}}", "GET /", false},
+    {"header, repeated", "{headers: {x-a: {exact: b}}}", "GET /|X-A: c|X-A: b", true},
+    {"header, joined", "{headers: {x-a: {exact: 'c,b'}}}", "GET /|X-A: c|X-A: b", true},
+    {"header, hop by hop", "{headers: {x-a: {exact: b}}}", "GET /|X-A: b|Connection: x-a", false},
+    {"header present", "{headers: {x-a: {}}}", "GET /|X-A:", true},
+    {"header not present", "{headers: {x-a: {}}}", "GET /", false},
+    {"headers, both", "{headers: {a: {exact: '1'}, b: {prefix: x}}}", "GET /|A: 1|B: xy", true},
+    {"headers, one of two", "{headers: {a: {exact: '1'}, b: {prefix: x}}}", "GET /|A: 1", false},
+    {"without header", "{withoutHeaders: {x-a: {}}}", "GET /", true},
+    {"without header that is there", "{withoutHeaders: {x-a: {}}}", "GET /|X-A: 1", false},
+    {"without a value", "{withoutHeaders: {x-a: {exact: b}}}", "GET /|X-A: c", true},
+    {"query", "{queryParams: {q: {exact: '1'}}}", "GET /?p=2&q=1", true},
+    {"query, other", "{queryParams: {q: {exact: '1'}}}", "GET /?q=12", false},
+    {"query, absent", "{queryParams: {q: {exact: '1'}}}", "GET /", false},
+    {"query present", "{queryParams: {q: {}}}", "GET /?q", true},
+    {"query regex", "{queryParams: {q: {regex: '[0-9]+'}}}", "GET /?q=12", true},
+    {"port", "{port: 80}", "GET /", true},
+    {"port, other", "{port: 81}", "GET /", false},
+    {"source labels", "{sourceLabels: {app: shop}}", "GET /", true},
+    {"source labels, other", "{sourceLabels: {app: shop, tier: iron}}", "GET /", false},
+    {"source namespace", "{sourceNamespace: foo}", "GET /", true},
+    {"source namespace, other", "{sourceNamespace: bar}", "GET /", false},
+    {"gateway mesh", "{gateways: [mesh], uri: {prefix: /}}", "GET /", true},
+    {"another gateway", "{gateways: [istio-system/g], uri: {prefix: /}}", "GET /", false},
+    {"all of one match", "{uri: {prefix: /a}, method: {exact: GET}}", "POST /a", false},
+    {"one of several", "{uri: {exact: /a}}, {uri: {exact: /b}}", "GET /b", true},
+};
+
+struct asked {
+	struct flat_http1 parser;
+	struct flat_http_request request;
+	char text[1024];
+	char path[1024];
+};
+
+/* "GET /a|X: y" as a request. */
+static void ask(struct asked *a, const char *text)
+{
+	const char *bar = strchrnul(text, '|');
+	bool host = strstr(text, "Host:") != NULL;
+	int n = snprintf(a->text, sizeof(a->text), "%.*s HTTP/1.1\r\n%s", (int)(bar - text), text,
+			 host ? "" : "Host: web.example\r\n");
+	const struct flat_http_head *h = &a->parser.head;
+	struct flat_http_request *r = &a->request;
+
+	while (*bar) {
+		const char *field = bar + 1;
+		bar = strchrnul(field, '|');
+		n += snprintf(a->text + n, sizeof(a->text) - (size_t)n, "%.*s\r\n",
+			      (int)(bar - field), field);
+	}
+	n += snprintf(a->text + n, sizeof(a->text) - (size_t)n, "\r\n");
+	flat_http1_begin(&a->parser, FLAT_HTTP1_REQUEST);
+	cr_assert_eq(flat_http1_read(&a->parser, (uint8_t *)a->text, (size_t)n), n, "%s", text);
+	*r = (struct flat_http_request){.head = h, .text = a->text};
+	r->method = flat_head_span(a->text, h->start, h->method_len);
+	r->authority = flat_head_span(a->text, h->authority, h->authority_len);
+	r->host = flat_http_host(r->authority);
+	if (h->has_query)
+		r->query = flat_head_span(a->text, h->query, h->query_len);
+	cr_assert_eq(flat_path_canonical(flat_head_span(a->text, h->path, h->path_len), a->path,
+					 sizeof(a->path), &r->path),
+		     0);
+}
+
+static const struct flat_http_route *route_of(const struct loaded *l, const char *text)
+{
+	static struct asked a;
+	const struct flat_http_match *match;
+	struct flat_route_question q = {&a.request, 80, NULL};
+	const struct flat_service *s;
+	const struct flat_virtual_service *vs;
+
+	ask(&a, text);
+	q.source = flat_mesh_workload_by_name(l->mesh, "foo", "shop");
+	s = flat_mesh_service_by_host(l->mesh, "web.example", NULL);
+	vs = flat_mesh_virtual_by_host(l->mesh, a.request.host, s);
+	cr_assert(vs);
+	return flat_route_find(vs, &q, &match);
+}
+
+Test(route, requests_take_the_route_whose_match_holds)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		char yaml[8192];
+		char *split;
+		struct loaded l;
+		const struct flat_http_route *route;
+
+		snprintf(yaml, sizeof(yaml), "%s", MATCH("%"));
+		split = strchr(yaml, '%');
+		cr_assert(split);
+		memmove(split + strlen(cases[i].match), split + 1, strlen(split + 1) + 1);
+		memcpy(split, cases[i].match, strlen(cases[i].match));
+		l = load_good(yaml);
+		route = route_of(&l, cases[i].request);
+		cr_expect(route && strcmp(route->name, cases[i].hit ? "hit" : "miss") == 0, "%s",
+			  cases[i].what);
+		loaded_fini(&l);
+	}
+}
+
+Test(route, the_first_that_holds_is_taken_and_there_may_be_none)
+{
+	struct loaded l =
+	    load_good(VS("{hosts: [web.example], http: ["
+			 "{name: one, match: [{uri: {prefix: /a}}], route: [{destination: {host: "
+			 "web.example}}]},"
+			 "{name: two, match: [{uri: {prefix: /}}, {method: {exact: PUT}}], "
+			 "directResponse: {status: 503}},"
+			 "{name: three, redirect: {uri: /x}}]}"));
+	cr_expect_str_eq(route_of(&l, "GET /ab")->name, "one");
+	cr_expect_str_eq(route_of(&l, "GET /b")->name, "two");
+	loaded_fini(&l);
+	l = load_good(VS("{hosts: [web.example], http: [{match: [{uri: {exact: /a}}], "
+			 "route: [{destination: {host: web.example}}]}]}"));
+	cr_expect_null(route_of(&l, "GET /b"));
+	loaded_fini(&l);
+}
+
+static bool found(const struct loaded *l, const char *host)
+{
+	const struct flat_service *s = flat_mesh_service_by_host(l->mesh, host, "foo");
+	return flat_mesh_virtual_by_host(l->mesh, flat_span_of(host), s) != NULL;
+}
+
+Test(route, hosts_are_found_by_each_of_their_names)
+{
+#define ONE(hosts) VS("{hosts: " hosts ", http: [{directResponse: {status: 200}}]}")
+	struct loaded l = load_good(ONE("[reviews]"));
+	cr_expect(found(&l, "reviews"));
+	cr_expect(found(&l, "reviews.foo"));
+	cr_expect(found(&l, "reviews.foo.svc.cluster.local"));
+	cr_expect(!found(&l, "web.example"));
+	loaded_fini(&l);
+	l = load_good(ONE("['*.example']"));
+	cr_expect(found(&l, "web.example"));
+	cr_expect(found(&l, "a.b.example"));
+	cr_expect(!found(&l, "example"));
+	cr_expect(!found(&l, "reviews"));
+	loaded_fini(&l);
+	l = load_good(ONE("['*', other.host]"));
+	cr_expect(found(&l, "web.example"));
+	cr_expect(found(&l, "OTHER.host."));
+	loaded_fini(&l);
+	/* The mesh's routes are those that do not name a gateway alone. */
+	l = load_good(
+	    VS("{hosts: [web.example], gateways: [g], http: [{directResponse: {status: 200}}]}"));
+	cr_expect(!found(&l, "web.example"));
+	cr_expect(strstr(loaded_text(&l), "gateway \"g\" is not honoured"));
+	loaded_fini(&l);
+}
+
+Test(route, an_exact_host_wins_over_wildcards_and_the_longer_of_those)
+{
+	static const char yaml[] = SERVICES
+	    "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n"
+	    "metadata: {name: all}\nspec: {hosts: ['*'], http: [{directResponse: {status: 201}}]}\n"
+	    "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n"
+	    "metadata: {name: b}\nspec: {hosts: ['*.b.c'], http: [{directResponse: {status: "
+	    "202}}]}\n"
+	    "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n"
+	    "metadata: {name: c}\nspec: {hosts: ['*.c', a.b.c], http: [{directResponse: {status: "
+	    "203}}]}\n";
+	struct loaded l = load_good(yaml);
+	static const struct {
+		const char *host;
+		unsigned status;
+	} want[] = {{"a.b.c", 203}, {"x.b.c", 202}, {"x.y.b.c", 202},
+		    {"b.c", 203},   {"c", 201},	    {"z", 201}};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(want); i++) {
+		const struct flat_virtual_service *vs =
+		    flat_mesh_virtual_by_host(l.mesh, flat_span_of(want[i].host), NULL);
+		cr_expect(vs && vs->routes[0].direct->status == want[i].status, "%s", want[i].host);
+	}
+	loaded_fini(&l);
+}
+
+Test(route, everything_a_route_does_is_read)
+{
+	struct loaded l = load_good(VS(
+	    "{hosts: [web.example], http: [{timeout: 1.5s, retries: {attempts: 3, perTryTimeout: "
+	    "200ms, "
+	    "retryOn: 'gateway-error,connect-failure,418'}, "
+	    "fault: {delay: {fixedDelay: 5s, percentage: {value: 12.5}}, abort: {httpStatus: 500, "
+	    "percentage: {value: 0.01}}}, "
+	    "rewrite: {uri: /new, authority: other}, "
+	    "headers: {request: {set: {a: b}, add: {c: d}, remove: [e]}, response: {add: {f: g}}}, "
+	    "corsPolicy: {allowOrigins: [{exact: 'http://a'}], allowMethods: [GET, PUT], maxAge: "
+	    "24h, "
+	    "allowCredentials: true}, "
+	    "route: [{weight: 75, destination: {host: web.example, subset: v1, port: {number: "
+	    "80}}}, "
+	    "{weight: 25, destination: {host: reviews}, headers: {request: {remove: [x]}}}]}]}"));
+	const struct flat_http_route *r = &flat_mesh_virtual(l.mesh, 0)->routes[0];
+
+	cr_expect_eq(r->timeout_ms, 1500);
+	cr_expect_eq(r->retries->attempts, 3);
+	cr_expect_eq(r->retries->per_try_ms, 200);
+	cr_expect_eq(r->retries->on, FLAT_RETRY_GATEWAY | FLAT_RETRY_CONNECT | FLAT_RETRY_STATUS);
+	cr_expect_eq(r->retries->statuses[0], 418);
+	cr_expect_eq(r->fault->delay_ms, 5000);
+	cr_expect_eq(r->fault->delay_of_million, 125000);
+	cr_expect_eq(r->fault->abort_status, 500);
+	cr_expect_eq(r->fault->abort_of_million, 100);
+	cr_expect_str_eq(r->rewrite->uri, "/new");
+	cr_expect_str_eq(r->rewrite->authority, "other");
+	cr_expect_eq(r->request.n_set + r->request.n_add + r->request.n_remove, 3);
+	cr_expect_str_eq(r->response.add[0].value, "g");
+	cr_expect_str_eq(r->cors->methods, "GET,PUT");
+	cr_expect_str_eq(r->cors->max_age, "86400");
+	cr_expect(r->cors->credentials);
+	cr_expect_eq(r->weight, 100);
+	cr_expect_str_eq(r->destinations[0].subset->name, "v1");
+	cr_expect_str_eq(r->destinations[1].service->name, "reviews");
+	cr_expect_eq(r->destinations[1].request.n_remove, 1);
+	cr_expect_eq(flat_mesh_n_destinations(l.mesh), 2);
+	loaded_fini(&l);
+}
+
+struct bad_case {
+	const char *yaml;
+	const char *want;
+};
+
+static const struct bad_case bad[] = {
+    {VS("{http: []}"), "a VirtualService needs a host"},
+    {VS("{hosts: [web.example], http: [{}]}"), "a route that does nothing"},
+    {VS("{hosts: [web.example], http: [{redirect: {uri: /}, directResponse: {status: 200}}]}"),
+     "a route that does several things"},
+    {VS("{hosts: [web.example], http: [{directResponse: {status: 99}}]}"),
+     "not a whole number from 200"},
+    {VS("{hosts: [web.example], http: [{directResponse: {}}]}"), "\"status\" is missing"},
+    {VS("{hosts: [web.example], http: [{route: [{destination: {}}]}]}"),
+     "\"destination.host\" is missing"},
+    {VS("{hosts: [web.example], http: [{route: [{destination: {host: web.example}, weight: 0}]}]}"),
+     "add up to 0"},
+    {VS("{hosts: [web.example], http: [{match: [{uri: {regex: '('}}], directResponse: {status: "
+	"200}}]}"),
+     "is not taken: a parenthesis is not closed"},
+    {VS("{hosts: [web.example], http: [{match: [{uri: {exact: a, prefix: b}}], directResponse: "
+	"{status: 200}}]}"),
+     "more than one way to match"},
+    {VS("{hosts: [web.example], http: [{match: [{urii: {exact: a}}], directResponse: {status: "
+	"200}}]}"),
+     "did you mean \"uri\"?"},
+    {VS("{hosts: [web.example], http: [{timeout: 5, directResponse: {status: 200}}]}"),
+     "\"5\" is no duration"},
+    {VS("{hosts: [web.example], http: [{fault: {abort: {httpStatus: 500, percentage: {value: "
+	"101}}}, "
+	"directResponse: {status: 200}}]}"),
+     "not a percentage"},
+    {VS("{hosts: [web.example], http: [{headers: {request: {set: {Content-Length: '1'}}}, "
+	"directResponse: {status: 200}}]}"),
+     "says how a message is carried"},
+    {VS("{hosts: [web.example], http: [{headers: {request: {set: {'a b': '1'}}}, "
+	"directResponse: {status: 200}}]}"),
+     "is no name of a header"},
+    {VS("{hosts: [web.example], http: [{headers: {request: {set: {a: \"b\\r\\nc: d\"}}}, "
+	"directResponse: {status: 200}}]}"),
+     "a control character in the value"},
+    {VS("{hosts: [web.example], http: [{redirect: {uri: \"/a\\r\\nb\"}}]}"),
+     "is no piece of a URL"},
+    {VS("{hosts: [web.example], http: [{rewrite: {uri: a}, route: [{destination: {host: "
+	"web.example}}]}]}"),
+     "is no path"},
+    {VS("{hosts: [web.example], http: [{retries: {attempts: 1, retryOn: never}, directResponse: "
+	"{status: 200}}]}"),
+     "\"never\" is no condition"},
+    {SERVICES "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: "
+	      "w}\nspec: {}\n",
+     "a DestinationRule needs a host"},
+    {SERVICES
+     "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: w}\n"
+     "spec: {host: web.example, subsets: [{name: a}, {name: a}]}\n",
+     "two subsets are named \"a\""},
+};
+
+Test(route, what_is_wrong_is_said)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(bad); i++) {
+		struct loaded l = load_yaml(bad[i].yaml);
+		cr_expect_neq(l.ret, 0, "%s", bad[i].yaml);
+		cr_expect(strstr(loaded_text(&l), bad[i].want), "%s\nsaid: %s", bad[i].yaml,
+			  loaded_text(&l));
+		loaded_fini(&l);
+	}
+}
+
+static const struct bad_case warned[] = {
+    {VS("{hosts: [web.example], http: [{mirror: {host: web.example}, route: [{destination: {host: "
+	"web.example}}]}]}"),
+     "field \"mirror\" is not honoured: requests are not copied"},
+    {VS("{hosts: [web.example], http: [{route: [{destination: {host: nobody}}]}]}"),
+     "no service has the host \"nobody\""},
+    {VS("{hosts: [web.example], http: [{route: [{destination: {host: web.example, subset: "
+	"v9}}]}]}"),
+     "has no subset \"v9\""},
+    {VS("{hosts: [web.example], http: [{route: [{destination: {host: web.example, port: {number: "
+	"9}}}]}]}"),
+     "has no port 9"},
+    {VS("{hosts: [web.example], tcp: [{route: [{destination: {host: web.example}}]}]}"),
+     "field \"tcp\" is not honoured"},
+    {VS("{hosts: [web.example, web.example], http: [{directResponse: {status: 200}}]}"),
+     "has a VirtualService already"},
+    {SERVICES
+     "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: w}\n"
+     "spec: {host: web.example, trafficPolicy: {loadBalancer: {simple: RANDOM}}}\n",
+     "load balancing by RANDOM is not honoured"},
+    {SERVICES
+     "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: w}\n"
+     "spec: {host: web.example, trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1}}}\n",
+     "field \"outlierDetection\" is not honoured"},
+};
+
+Test(route, what_is_not_honoured_is_said)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(warned); i++) {
+		struct loaded l = load_yaml(warned[i].yaml);
+		cr_expect_eq(l.ret, 0, "%s\nsaid: %s", warned[i].yaml, loaded_text(&l));
+		cr_expect(strstr(loaded_text(&l), warned[i].want), "%s\nsaid: %s", warned[i].yaml,
+			  loaded_text(&l));
+		loaded_fini(&l);
+	}
+}
+
+/* --- authorization of requests --- */
+
+#define POLICY(action, rules)                                                                      \
+	SERVICES "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"              \
+		 "metadata: {name: p, namespace: foo}\nspec: {action: " action ", rules: " rules   \
+		 "}\n"
+#define TO(operation) "[{to: [{operation: {" operation "}}]}]"
+#define WHEN(key, rest) "[{when: [{key: '" key "', " rest "}]}]"
+
+struct authz_case {
+	const char *what;
+	const char *action;
+	const char *rules;
+	const char *request;
+	bool allowed;
+};
+
+static const struct authz_case authz[] = {
+    {"method", "ALLOW", TO("methods: [GET]"), "GET /", true},
+    {"method, other", "ALLOW", TO("methods: [GET]"), "POST /", false},
+    {"method, case", "ALLOW", TO("methods: [get]"), "GET /", false},
+    {"method, not", "ALLOW", TO("notMethods: [GET]"), "POST /", true},
+    {"path", "ALLOW", TO("paths: [/a]"), "GET /a", true},
+    {"path, longer", "ALLOW", TO("paths: [/a]"), "GET /a/b", false},
+    {"path, query left out", "ALLOW", TO("paths: [/a]"), "GET /a?b", true},
+    {"path, prefix", "ALLOW", TO("paths: ['/a/*']"), "GET /a/b/c", true},
+    {"path, suffix", "ALLOW", TO("paths: ['*.txt']"), "GET /a.txt", true},
+    {"path, any", "ALLOW", TO("paths: ['*']"), "GET /", true},
+    {"path, not", "ALLOW", TO("notPaths: ['/admin*']"), "GET /admin/x", false},
+    {"path, template", "ALLOW", TO("paths: ['/a/{*}/b']"), "GET /a/x/b", true},
+    {"path, template of one segment", "ALLOW", TO("paths: ['/a/{*}/b']"), "GET /a/x/y/b", false},
+    {"path, template of many", "ALLOW", TO("paths: ['/a/{**}']"), "GET /a/x/y", true},
+    {"path, template with dots", "ALLOW", TO("paths: ['/a.b/{*}']"), "GET /axb/c", false},
+    {"denied path", "DENY", TO("paths: ['/admin*']"), "GET /admin", false},
+    {"denied path, encoded", "DENY", TO("paths: ['/admin*']"), "GET /%61dmin", false},
+    {"denied path, slashes", "DENY", TO("paths: ['/admin*']"), "GET //admin", false},
+    {"denied path, dots", "DENY", TO("paths: ['/admin*']"), "GET /x/../admin", false},
+    {"denied path, other", "DENY", TO("paths: ['/admin*']"), "GET /x", true},
+    {"host", "ALLOW", TO("hosts: [web.example]"), "GET /", true},
+    {"host, case", "ALLOW", TO("hosts: [web.example]"), "GET /|Host: WEB.example", true},
+    {"host, port", "ALLOW", TO("hosts: [web.example]"), "GET /|Host: web.example:80", true},
+    {"host, suffix", "ALLOW", TO("hosts: ['*.example']"), "GET /", true},
+    {"host, other", "ALLOW", TO("hosts: [other]"), "GET /", false},
+    {"denied host behind a port", "DENY", TO("hosts: [web.example]"), "GET /|Host: web.example:81",
+     false},
+    {"host, not", "DENY", TO("notHosts: [web.example]"), "GET /", true},
+    {"all of an operation", "ALLOW", TO("methods: [GET], paths: [/a]"), "POST /a", false},
+    {"ports beside paths", "ALLOW", TO("ports: ['80'], paths: [/a]"), "GET /a", true},
+    {"header", "ALLOW", WHEN("request.headers[x-a]", "values: [b]"), "GET /|X-A: b", true},
+    {"header, absent", "ALLOW", WHEN("request.headers[x-a]", "values: [b]"), "GET /", false},
+    {"header, prefix", "ALLOW", WHEN("request.headers[x-a]", "values: ['b*']"), "GET /|X-A: bc",
+     true},
+    {"header, present", "ALLOW", WHEN("request.headers[x-a]", "values: ['*']"), "GET /|X-A: b",
+     true},
+    {"header, not", "ALLOW", WHEN("request.headers[x-a]", "notValues: [b]"), "GET /|X-A: b", false},
+    {"header, not, absent", "ALLOW", WHEN("request.headers[x-a]", "notValues: [b]"), "GET /", true},
+    {"a second value does not allow", "ALLOW", WHEN("request.headers[x-a]", "values: [b]"),
+     "GET /|X-A: b|X-A: c", false},
+    {"a second value does not hide", "DENY", WHEN("request.headers[x-a]", "values: [b]"),
+     "GET /|X-A: c|X-A: b", false},
+    {"a hop's header is none", "ALLOW", WHEN("request.headers[x-a]", "values: [b]"),
+     "GET /|X-A: b|Connection: X-A", false},
+    {"no token, no principal", "ALLOW", "[{from: [{source: {requestPrincipals: ['*']}}]}]", "GET /",
+     false},
+    {"who has none is denied", "DENY", "[{from: [{source: {notRequestPrincipals: ['*']}}]}]",
+     "GET /", false},
+    {"claims are never there", "ALLOW", WHEN("request.auth.claims[iss]", "values: ['*']"), "GET /",
+     false},
+};
+
+static bool allowed(const struct authz_case *c, bool http)
+{
+	static struct asked a;
+	char yaml[4096];
+	struct loaded l;
+	struct flat_authz_verdict v;
+	struct flat_authz_input in = {.destination_port = 80};
+
+	snprintf(yaml, sizeof(yaml),
+		 SERVICES "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+			  "metadata: {name: p, namespace: foo}\nspec: {action: %s, rules: %s}\n",
+		 c->action, c->rules);
+	l = load_good(yaml);
+	ask(&a, c->request);
+	in.destination = flat_mesh_workload_by_name(l.mesh, "foo", "shop");
+	in.http = http ? &a.request : NULL;
+	flat_authz_check(l.mesh, &in, &v);
+	cr_expect(flat_authz_needs_http(l.mesh, in.destination), "%s", c->what);
+	loaded_fini(&l);
+	return v.allowed;
+}
+
+Test(authz_http, requests_are_allowed_as_in_istio)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(authz); i++)
+		cr_expect_eq(allowed(&authz[i], true), authz[i].allowed, "%s", authz[i].what);
+}
+
+/* As a connection that is no HTTP: never more allowed than by its requests. */
+Test(authz_http, connections_are_on_the_safe_side)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(authz); i++)
+		cr_expect(!allowed(&authz[i], false), "%s", authz[i].what);
+}
+
+Test(authz_http, policies_without_http_need_none)
+{
+	struct loaded l = load_good(POLICY("DENY", TO("ports: ['1']")));
+	cr_expect(
+	    !flat_authz_needs_http(l.mesh, flat_mesh_workload_by_name(l.mesh, "foo", "shop")));
+	loaded_fini(&l);
+	l = load_good(POLICY("AUDIT", TO("paths: [/]")));
+	cr_expect(
+	    !flat_authz_needs_http(l.mesh, flat_mesh_workload_by_name(l.mesh, "foo", "shop")));
+	loaded_fini(&l);
+}
