@@ -23,6 +23,9 @@ static const char usage[] =
     "  why PID FD       how this socket goes, and why\n"
     "  why SRC DST      whether workload SRC (NAMESPACE/NAME, or plain: a client without libflat)\n"
     "                   may reach DST (HOST:PORT), how, and by what rule\n"
+    "  why 'METHOD URL' --from SRC [--header 'NAME: VALUE']...\n"
+    "                   what is done with this request of workload SRC: route, server, policy\n"
+    "  routes           routes of HTTP requests, in the order in which they are tried\n"
     "  check PATH...    what is wrong in a configuration, and what of it is not honoured\n"
     "  reload           have flatd load its configuration again\n"
     "  version\n"
@@ -122,6 +125,10 @@ static int run(const struct ctl *ctl, char **words, size_t n)
 		return ask(ctl, "ls");
 	if (n == 1 && strcmp(words[0], "top") == 0)
 		return ctl_top(ctl);
+	if (n == 1 && strcmp(words[0], "routes") == 0)
+		return ask(ctl, "routes");
+	if (n == 2 && strcmp(words[0], "why") == 0 && ctl->from)
+		return ctl_why_http(ctl, words[1]);
 	if (n == 3 && strcmp(words[0], "why") == 0)
 		return why(ctl, words[1], words[2]);
 	if (n >= 2 && strcmp(words[0], "check") == 0)
@@ -148,6 +155,11 @@ int main(int argc, char **argv)
 			ctl.once = true;
 		} else if (strcmp(argv[i], "--control") == 0 && i + 1 < argc) {
 			ctl.control = argv[++i];
+		} else if (strcmp(argv[i], "--from") == 0 && i + 1 < argc) {
+			ctl.from = argv[++i];
+		} else if (strcmp(argv[i], "--header") == 0 && i + 1 < argc &&
+			   ctl.n_headers < FLAT_ARRAY_SIZE(ctl.headers)) {
+			ctl.headers[ctl.n_headers++] = argv[++i];
 		} else if (strcmp(argv[i], "--version") == 0) {
 			return printf("flatctl %s\n", flat_version()) < 0;
 		} else if (strcmp(argv[i], "--help") == 0) {

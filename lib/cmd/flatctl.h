@@ -16,6 +16,9 @@ struct ctl {
 	const char *control; /* flatd's control socket */
 	bool json;
 	bool once;
+	const char *from;	/* --from: whose request; NULL: not asked */
+	const char *headers[8]; /* --header */
+	size_t n_headers;
 };
 
 /**
@@ -27,6 +30,9 @@ FLAT_MUST_CHECK int ctl_ask(const struct ctl *ctl, const char *question, struct 
 
 /** top: a table that is drawn anew each second on a terminal, else once. */
 FLAT_MUST_CHECK int ctl_top(const struct ctl *ctl);
+
+/** why 'METHOD URL' --from SRC: what would be done with a request. */
+FLAT_MUST_CHECK int ctl_why_http(const struct ctl *ctl, const char *request);
 
 /** why PID FD: asks flatd, and where it does not know the socket, the kernel. */
 FLAT_MUST_CHECK int ctl_why_socket(const struct ctl *ctl, long pid, const char *fd);

@@ -27,6 +27,7 @@ static const char usage[] =
     "  --control PATH   control socket (default " FLAT_CONTROL_PATH ")\n"
     "  --workers N      threads that move forwarded bytes, 1 to 64 (default 1)\n"
     "  --metrics A:P    where Prometheus is served, or off (default " METRICS_ADDR ")\n"
+    "  --access-log F   file to which each HTTP request adds a line\n"
     "  --check          load the configuration, print what is wrong, end\n"
     "  --log-level L    error, warn, info (default), debug\n"
     "  --ready-fd N     write one byte to descriptor N when serving\n"
@@ -78,6 +79,7 @@ struct arguments {
 	int ready_fd;
 	long workers;
 	const char *metrics;
+	const char *access_log;
 	bool only_check;
 };
 
@@ -89,6 +91,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 	    {"control", required_argument, NULL, 's'},
 	    {"workers", required_argument, NULL, 'w'},
 	    {"metrics", required_argument, NULL, 'm'},
+	    {"access-log", required_argument, NULL, 'a'},
 	    {"check", no_argument, NULL, 'k'},
 	    {"log-level", required_argument, NULL, 'l'},
 	    {"ready-fd", required_argument, NULL, 'r'},
@@ -111,6 +114,8 @@ static int parse(int argc, char **argv, struct arguments *a)
 			a->workers = strtol(optarg, NULL, 10);
 		} else if (opt == 'm') {
 			a->metrics = optarg;
+		} else if (opt == 'a') {
+			a->access_log = optarg;
 		} else if (opt == 'k') {
 			a->only_check = true;
 		} else if (opt == 'l') {
@@ -156,6 +161,7 @@ int main(int argc, char **argv)
 	sigaction(SIGHUP, &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	offload.n_workers = (uint32_t)a.workers;
+	offload.access_log = a.access_log;
 	offload.metrics_asked = a.metrics != NULL;
 	offload.metrics_addr = !a.metrics		       ? METRICS_ADDR
 			       : strcmp(a.metrics, "off") == 0 ? NULL

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/sys.h"
+#include "offload/l7.h"
 
 static struct flat_source admin_source;
 static struct flat_offload *admin_offload;
@@ -24,7 +25,7 @@ static char admin_path[108];
 static void answer(struct flat_strbuf *out, struct flat_offload *o, char *line)
 {
 	char *save = NULL;
-	char *words[4] = {NULL};
+	char *words[16] = {NULL};
 	bool json = false;
 	size_t n = 0;
 	for (char *w = strtok_r(line, " \n", &save); w; w = strtok_r(NULL, " \n", &save)) {
@@ -39,6 +40,10 @@ static void answer(struct flat_strbuf *out, struct flat_offload *o, char *line)
 		flat_admin_top(o, json, out);
 	else if (n == 3 && strcmp(words[0], "why") == 0)
 		flat_admin_why(o, words[1], words[2], json, out);
+	else if (n == 1 && strcmp(words[0], "routes") == 0)
+		flat_admin_routes(o, json, out);
+	else if (n >= 4 && strcmp(words[0], "whyhttp") == 0)
+		flat_admin_why_http(o, words[1], words + 2, n - 2, json, out);
 	else if (n == 3 && strcmp(words[0], "socket") == 0)
 		flat_admin_socket(o, (int)strtol(words[1], NULL, 10), strtoull(words[2], NULL, 10),
 				  out);

@@ -18,6 +18,9 @@ void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, bo
  */
 void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, struct flat_strbuf *out);
 
+/** The workload that a question names: "demo/shop", "shop.demo", "shop"; NULL: there is none. */
+const struct flat_workload *flat_admin_workload(const struct flat_offload *o, const char *text);
+
 /** "kernel", "direct", "forwarded". */
 const char *flat_conn_path_name(enum flat_conn_path path);
 

@@ -7,8 +7,7 @@
 #include "base/json.h"
 #include "offload/admin.h"
 
-/* "demo/shop", "shop.demo", "shop". */
-static const struct flat_workload *workload_named(const struct flat_offload *o, const char *text)
+const struct flat_workload *flat_admin_workload(const struct flat_offload *o, const char *text)
 {
 	char buf[256];
 	snprintf(buf, sizeof(buf), "%s", text);
@@ -118,7 +117,7 @@ void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, bo
 	struct flat_decision d;
 	char reason[1400];
 	bool plain = strcmp(src, "plain") == 0;
-	as.workload = plain ? NULL : workload_named(o, src);
+	as.workload = plain ? NULL : flat_admin_workload(o, src);
 	q.session = plain ? NULL : &as;
 	if (!plain && !as.workload) {
 		put_answer(out, json, false, "", NULL,

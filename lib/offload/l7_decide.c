@@ -232,6 +232,8 @@ static enum flat_l7_verb act(struct flat_l7 *l7, struct flat_l7_answer *a, uint3
 	const struct flat_http_route *route = x->route;
 	enum flat_l7_verb verb = FLAT_L7_GO;
 
+	if (l7->dry)
+		return FLAT_L7_GO;
 	if (route->cors && is_preflight(x)) {
 		put_preflight(x, a);
 		return FLAT_L7_ANSWER;
@@ -321,7 +323,7 @@ static int find_target(struct flat_l7 *l7)
 	if (!x->port)
 		return -ECONNREFUSED;
 	x->record.service = x->service->index + 1;
-	return flat_resolve(o, x->service, x->port, d ? d->subset : NULL, false, &x->target);
+	return flat_resolve(o, x->service, x->port, d ? d->subset : NULL, l7->dry, &x->target);
 }
 
 /* --- one attempt: what is sent --- */
@@ -502,7 +504,7 @@ static bool authorized(struct flat_l7 *l7, const struct flat_http_request *reque
 {
 	struct flat_l7_exchange *x = &l7->x;
 	const struct flat_listener *l = x->target.listener;
-	struct flat_authz_verdict v;
+	struct flat_authz_verdict *v = &l7->node->verdict;
 	struct flat_decided_by by;
 	struct flat_authz_input in = {
 	    .source_principal = l7->principal[0] ? l7->principal : NULL,
@@ -518,16 +520,16 @@ static bool authorized(struct flat_l7 *l7, const struct flat_http_request *reque
 	if (!l7->conn->client &&
 	    flat_mesh_mtls(mesh, in.destination, l->addr.port, &by) == FLAT_MTLS_STRICT)
 		return false;
-	flat_authz_check(mesh, &in, &v);
-	if (!v.allowed)
+	flat_authz_check(mesh, &in, v);
+	if (!v->allowed && !l7->dry)
 		flat_info("denied %.*s %.*s of %s to %s: policy %s/%s (%s:%u)",
 			  (int)request->method.len, request->method.text,
 			  (int)flat_min_size(request->path.len, 200), request->path.text,
 			  l7->conn->client_name, l7->conn->service,
-			  v.policy_namespace ? v.policy_namespace : "-",
-			  v.policy_name ? v.policy_name : "-", v.where.file ? v.where.file : "-",
-			  v.where.line);
-	return v.allowed;
+			  v->policy_namespace ? v->policy_namespace : "-",
+			  v->policy_name ? v->policy_name : "-",
+			  v->where.file ? v->where.file : "-", v->where.line);
+	return v->allowed;
 }
 
 enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *a, size_t *len)
@@ -539,7 +541,8 @@ enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *a, 
 
 	if (err != 0)
 		return answer_text(a, 503, FLAT_VERDICT_NO_HOST, "no healthy upstream");
-	flat_l7_join(l7);
+	if (!l7->dry)
+		flat_l7_join(l7);
 	(void)flat_addr_str(&x->target.addr, x->host);
 	err = write_head(l7, &ops, len);
 	if (err == 0 && ((x->route && x->route->rewrite) || any_ops(&ops)))

@@ -83,6 +83,7 @@ struct flat_l7 {
 	uint16_t port;		 /* of the service */
 	char principal[320];	 /* of the client; "": none */
 	bool hot, timed;
+	bool dry; /* nobody's: asks only, uses up no turn */
 	int64_t last_us;
 	int64_t wake_us; /* timed: when */
 	uint64_t drained;
@@ -107,7 +108,8 @@ struct flat_l7_node {
 	struct flat_l7_list timers;
 	int64_t next_us; /* no timer is due before; 0: there is none */
 	uint64_t random;
-	bool rules;	 /* the mesh has a VirtualService, or a policy with HTTP fields */
+	bool rules; /* the mesh has a VirtualService, or a policy with HTTP fields */
+	struct flat_authz_verdict verdict; /* of the last request asked about */
 	int64_t *shares; /* per destination of the mesh: its turns among its route's */
 	uint32_t n_shares;
 	int log_fd; /* -1: none */

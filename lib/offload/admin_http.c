@@ -1,0 +1,430 @@
+/* What is told of routes and requests: `flatctl routes`, `flatctl why 'GET http://...'`. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "mesh/build.h"
+#include "offload/admin.h"
+#include "offload/l7_engine.h"
+
+/* --- routes --- */
+
+static void put_text(struct flat_strbuf *out, const char *what, const char *name,
+		     const struct flat_text_match *m)
+{
+	static const char *const kinds[] = {"present", "exact", "prefix", "regex"};
+	if (!m)
+		return;
+	flat_strbuf_printf(out, " %s%s%s %s%s%s", what, name ? " " : "", name ? name : "",
+			   kinds[m->kind], m->text ? " " : "", m->text ? m->text : "");
+}
+
+static void put_match(struct flat_strbuf *out, const struct flat_http_match *m)
+{
+	if (m->never)
+		flat_strbuf_puts(out, " never (gateways only)");
+	put_text(out, "uri", NULL, m->uri);
+	put_text(out, "method", NULL, m->method);
+	put_text(out, "scheme", NULL, m->scheme);
+	put_text(out, "authority", NULL, m->authority);
+	for (uint32_t i = 0; i < m->n_headers; i++)
+		put_text(out, "header", m->headers[i].name, &m->headers[i].match);
+	for (uint32_t i = 0; i < m->n_without; i++)
+		put_text(out, "without", m->without[i].name, &m->without[i].match);
+	for (uint32_t i = 0; i < m->n_query; i++)
+		put_text(out, "query", m->query[i].name, &m->query[i].match);
+	if (m->port)
+		flat_strbuf_printf(out, " port %u", m->port);
+	if (m->source_namespace)
+		flat_strbuf_printf(out, " source namespace %s", m->source_namespace);
+	for (uint32_t i = 0; i < m->source_labels.n; i++)
+		flat_strbuf_printf(out, " source %s=%s", m->source_labels.v[i].key,
+				   m->source_labels.v[i].value);
+}
+
+static void put_action(struct flat_strbuf *out, const struct flat_http_route *r)
+{
+	const struct flat_http_redirect *d = r->redirect;
+	if (d)
+		flat_strbuf_printf(out, " redirect %u to %s%s", d->status,
+				   d->authority ? d->authority : "", d->uri ? d->uri : "");
+	if (r->direct)
+		flat_strbuf_printf(out, " answer %u", r->direct->status);
+	for (uint32_t i = 0; i < r->n_destinations; i++) {
+		const struct flat_route_destination *to = &r->destinations[i];
+		flat_strbuf_printf(out, "%s %s%s%s", i ? "," : "", to->host,
+				   to->subset_name ? " subset " : "",
+				   to->subset_name ? to->subset_name : "");
+		if (to->port)
+			flat_strbuf_printf(out, " port %u", to->port);
+		if (r->n_destinations > 1)
+			flat_strbuf_printf(out, " weight %u", to->weight);
+		if (!to->service || (to->subset_name && !to->subset))
+			flat_strbuf_puts(out, " (there is none: 503)");
+	}
+	if (r->rewrite)
+		flat_strbuf_printf(out, "; rewrite %s%s%s", r->rewrite->authority ? "//" : "",
+				   r->rewrite->authority ? r->rewrite->authority : "",
+				   r->rewrite->uri ? r->rewrite->uri : "");
+	if (r->timeout_ms)
+		flat_strbuf_printf(out, "; timeout %u ms", r->timeout_ms);
+	if (r->retries)
+		flat_strbuf_printf(out, "; %u retries", r->retries->attempts);
+	if (r->fault && r->fault->delay_ms)
+		flat_strbuf_printf(out, "; delay %u ms of %g %%", r->fault->delay_ms,
+				   r->fault->delay_of_million / 10000.0);
+	if (r->fault && r->fault->abort_status)
+		flat_strbuf_printf(out, "; abort %u of %g %%", r->fault->abort_status,
+				   r->fault->abort_of_million / 10000.0);
+	if (r->cors)
+		flat_strbuf_puts(out, "; CORS");
+}
+
+/* "uri prefix /a, or method exact PUT": the text of a route's condition. */
+static void put_condition(struct flat_strbuf *out, const struct flat_http_route *r)
+{
+	if (r->n_matches == 0)
+		flat_strbuf_puts(out, " always");
+	for (uint32_t i = 0; i < r->n_matches; i++) {
+		size_t before = out->len;
+		flat_strbuf_puts(out, i ? ", or" : "");
+		put_match(out, &r->matches[i]);
+		if (out->len == before)
+			flat_strbuf_puts(out, " always");
+	}
+}
+
+static void json_where(struct flat_json *j, const struct flat_where *where)
+{
+	flat_json_string(j, "file", where->file);
+	flat_json_uint(j, "line", where->line);
+}
+
+static void json_text(struct flat_json *j, const char *key,
+		      void (*put)(struct flat_strbuf *out, const struct flat_http_route *r),
+		      const struct flat_http_route *r)
+{
+	struct flat_strbuf text = {0};
+	put(&text, r);
+	if (flat_strbuf_str(&text))
+		flat_json_string(j, key, text.len > 0 ? text.data + 1 : "");
+	flat_strbuf_fini(&text);
+}
+
+static void json_virtual(struct flat_json *j, const struct flat_virtual_service *vs)
+{
+	flat_json_object(j, NULL);
+	flat_json_string(j, "namespace", vs->namespace);
+	flat_json_string(j, "name", vs->name);
+	json_where(j, &vs->where);
+	flat_json_bool(j, "in_force", !vs->detached);
+	flat_json_array(j, "hosts");
+	for (uint32_t i = 0; i < vs->n_hosts; i++)
+		flat_json_string(j, NULL, vs->hosts[i]);
+	flat_json_array_end(j);
+	flat_json_array(j, "routes");
+	for (uint32_t i = 0; i < vs->n_routes; i++) {
+		const struct flat_http_route *r = &vs->routes[i];
+		flat_json_object(j, NULL);
+		flat_json_string(j, "name", r->name);
+		json_where(j, &r->where);
+		json_text(j, "match", put_condition, r);
+		json_text(j, "action", put_action, r);
+		flat_json_object_end(j);
+	}
+	flat_json_array_end(j);
+	flat_json_object_end(j);
+}
+
+void flat_admin_routes(struct flat_offload *o, bool json, struct flat_strbuf *out)
+{
+	uint32_t n = flat_mesh_n_virtual(o->mesh);
+	struct flat_json j;
+	flat_json_init(&j, out, false);
+	if (json) {
+		flat_json_object(&j, NULL);
+		flat_json_array(&j, "virtual_services");
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		const struct flat_virtual_service *vs = flat_mesh_virtual(o->mesh, i);
+		if (json) {
+			json_virtual(&j, vs);
+			continue;
+		}
+		flat_strbuf_printf(out, "VirtualService %s/%s (%s:%u)%s:", vs->namespace, vs->name,
+				   vs->where.file, vs->where.line,
+				   vs->detached ? ", for nobody here" : "");
+		for (uint32_t k = 0; k < vs->n_hosts; k++)
+			flat_strbuf_printf(out, " %s", vs->hosts[k]);
+		flat_strbuf_putc(out, '\n');
+		for (uint32_t k = 0; k < vs->n_routes; k++) {
+			const struct flat_http_route *r = &vs->routes[k];
+			flat_strbuf_printf(out, "  %u%s%s (line %u):", k, *r->name ? " " : "",
+					   r->name, r->where.line);
+			put_condition(out, r);
+			flat_strbuf_puts(out, " ->");
+			put_action(out, r);
+			flat_strbuf_putc(out, '\n');
+		}
+	}
+	if (json) {
+		flat_json_array_end(&j);
+		flat_json_object_end(&j);
+		flat_strbuf_putc(out, '\n');
+	} else if (n == 0) {
+		flat_strbuf_puts(out, "no VirtualService: each host is its service\n");
+	}
+}
+
+/* --- why --- */
+
+/* What would be decided, step by step, in lines. */
+struct steps {
+	struct flat_strbuf text;
+	bool allowed;
+	unsigned status; /* of flatd's own answer; 0: the server's */
+};
+
+/* A client's connection that is none. */
+struct stand_in {
+	struct flat_session session;
+	struct flat_conn conn;
+	struct flat_l7 l7;
+};
+
+/* %XX: how a question carries blanks. */
+static void decode(char *text)
+{
+	char *to = text;
+	for (; *text; text++) {
+		unsigned byte;
+		if (*text == '%' && sscanf(text + 1, "%2x", &byte) == 1 && byte != 0) {
+			*to++ = (char)byte;
+			text += 2;
+		} else {
+			*to++ = *text;
+		}
+	}
+	*to = 0;
+}
+
+/* The request as a client would send it. False: the URL is none. */
+static bool write_request(struct flat_l7 *l7, char **words, size_t n, uint16_t *port)
+{
+	static const char scheme[] = "http://";
+	struct flat_http1_out out = {.bytes = l7->end.in, .size = FLAT_L7_IN_BYTES};
+	const char *url = words[1];
+	size_t len = strcspn(url + (strncmp(url, scheme, 7) == 0 ? 7 : 0), "/?#");
+	struct flat_span authority = {url + 7, len};
+	struct flat_span path;
+	const char *colon;
+	if (strncmp(url, scheme, 7) != 0 || len == 0)
+		return false;
+	path = flat_span_of(url + 7 + len);
+	flat_http1_puts(&out, words[0]);
+	flat_http1_puts(&out, path.text[0] == '/' ? " " : " /");
+	flat_http1_put(&out, path.text, path.len);
+	flat_http1_puts(&out, " HTTP/1.1\r\n");
+	flat_http1_put_field(&out, flat_span_of("Host"), authority);
+	for (size_t i = 2; i < n; i++) {
+		decode(words[i]);
+		flat_http1_puts(&out, words[i]);
+		flat_http1_puts(&out, "\r\n");
+	}
+	flat_http1_puts(&out, "\r\n");
+	l7->end.len = out.len;
+	colon = memchr(authority.text, ':', authority.len);
+	*port = colon ? (uint16_t)strtoul(colon + 1, NULL, 10) : 80;
+	return !out.full;
+}
+
+static void explain_policy(struct stand_in *in, struct steps *s)
+{
+	const struct flat_authz_verdict *v = &in->l7.node->verdict;
+	if (!in->l7.x.target.listener)
+		flat_strbuf_puts(&s->text, "  a server outside the mesh: no policy is asked\n");
+	else
+		flat_strbuf_printf(&s->text, "  %s\n", v->text);
+}
+
+static void explain_attempt(struct stand_in *in, const struct flat_route_destination *d,
+			    struct steps *s)
+{
+	struct flat_l7 *l7 = &in->l7;
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_answer answer = {0};
+	size_t len = 0;
+	const char *end;
+	x->destination = d;
+	memset(&x->target, 0, sizeof(x->target));
+	enum flat_l7_verb verb = flat_l7_attempt(l7, &answer, &len);
+	flat_strbuf_printf(&s->text, "to %s%s%s",
+			   x->service ? x->service->host
+			   : d	      ? d->host
+				      : "?",
+			   d && d->subset_name ? " subset " : "",
+			   d && d->subset_name ? d->subset_name : "");
+	if (d && x->route->n_destinations > 1)
+		flat_strbuf_printf(&s->text, ", weight %u of %llu", d->weight,
+				   (unsigned long long)x->route->weight);
+	if (verb == FLAT_L7_ANSWER && answer.verdict == FLAT_VERDICT_NO_HOST) {
+		flat_strbuf_puts(&s->text, ": it has no endpoint, answered 503\n");
+		s->status = 503;
+		return;
+	}
+	flat_strbuf_printf(&s->text, ": %s\n", x->host);
+	end = memchr(l7->node->head, '\r', len);
+	if (end)
+		flat_strbuf_printf(&s->text, "  sent as %.*s\n",
+				   (int)(end - (const char *)l7->node->head),
+				   (const char *)l7->node->head);
+	explain_policy(in, s);
+	if (verb == FLAT_L7_ANSWER)
+		s->status = answer.status;
+	else
+		s->allowed = true;
+}
+
+static void explain_request(struct stand_in *in, struct steps *s)
+{
+	struct flat_l7 *l7 = &in->l7;
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_answer answer = {0};
+	uint32_t delay_ms = 0;
+	int n = flat_http1_read(&l7->in, l7->end.in, l7->end.len);
+	if (n <= 0) {
+		flat_strbuf_printf(&s->text, "malformed: %s\n",
+				   flat_http1_fault_text((enum flat_http1_fault)l7->in.fault));
+		s->status = 400;
+		return;
+	}
+	x->head_len = (size_t)n;
+	if (flat_l7_decide(l7, &answer, &delay_ms) == FLAT_L7_ANSWER) {
+		flat_strbuf_printf(&s->text, "%s\n",
+				   answer.status == 404 ? "no route matches"
+							: "refused for its form");
+		s->status = answer.status;
+		return;
+	}
+	flat_strbuf_printf(&s->text, "path %.*s\n", (int)x->request.path.len, x->request.path.text);
+	if (!x->route) {
+		flat_strbuf_puts(&s->text, "no VirtualService: the service itself\n");
+		explain_attempt(in, NULL, s);
+		return;
+	}
+	flat_strbuf_printf(&s->text, "route %s%s(%s:%u):", x->route->name,
+			   *x->route->name ? " " : "", x->route->where.file, x->route->where.line);
+	if (x->match)
+		put_match(&s->text, x->match);
+	flat_strbuf_puts(&s->text, " ->");
+	put_action(&s->text, x->route);
+	flat_strbuf_putc(&s->text, '\n');
+	s->status = x->route->redirect ? x->route->redirect->status
+		    : x->route->direct ? x->route->direct->status
+				       : 0;
+	s->allowed = s->status != 0;
+	for (uint32_t i = 0; i < x->route->n_destinations; i++)
+		explain_attempt(in, &x->route->destinations[i], s);
+}
+
+static void explain(struct flat_offload *o, struct stand_in *in, char **words, size_t n,
+		    struct steps *s)
+{
+	struct flat_decision d;
+	struct flat_question q = {.session = &in->session, .dry = true};
+	const struct flat_service *service;
+	struct flat_ip ip;
+	char host[FLAT_HTTP_HOST_MAX + 1];
+	uint16_t port = 80;
+	if (!write_request(&in->l7, words, n, &port)) {
+		flat_strbuf_puts(&s->text, "give METHOD http://HOST[:PORT]/PATH\n");
+		return;
+	}
+	size_t len = strcspn(words[1] + 7, ":/?");
+	snprintf(host, sizeof(host), "%.*s", (int)flat_min_size(len, FLAT_HTTP_HOST_MAX),
+		 words[1] + 7);
+	service = flat_mesh_service_by_host(o->mesh, host, in->session.workload->namespace);
+	if (service ? flat_service_resolve(service, &ip) != 0 : flat_ip_parse(host, &ip) != 0) {
+		flat_strbuf_printf(&s->text, "there is no service %s\n", host);
+		return;
+	}
+	q.to = flat_ip_addr(&ip, port);
+	q.from = (struct flat_addr){.family = AF_INET, .ip = {127, 0, 0, 1}};
+	flat_admit(o, &q, &d);
+	if (d.status != 0 || !d.l7) {
+		s->allowed = d.status == 0;
+		flat_strbuf_printf(&s->text, "the connection is not read as HTTP: %s\n",
+				   d.status != 0 ? d.reason
+						 : "no VirtualService and no policy speaks of its "
+						   "requests, or its port is not HTTP");
+		return;
+	}
+	in->conn.from = q.from;
+	in->conn.to = q.to;
+	in->l7.port = d.port ? d.port->number : port;
+	if (d.l7_pinned)
+		in->l7.pinned = d.target;
+	snprintf(in->conn.service, sizeof(in->conn.service), "%s",
+		 d.service ? d.service->host : "");
+	if (d.service)
+		flat_strbuf_printf(&s->text, "service %s (%s:%u), HTTP on port %u\n",
+				   d.service->host, d.service->where.file, d.service->where.line,
+				   in->l7.port);
+	explain_request(in, s);
+}
+
+static void put_steps(const struct steps *s, bool json, struct flat_strbuf *out)
+{
+	struct flat_json j;
+	const char *line = flat_strbuf_str(&s->text);
+	if (!json) {
+		flat_strbuf_puts(out, s->allowed ? "allowed" : "denied");
+		if (s->status)
+			flat_strbuf_printf(out, ", answered %u by flatd", s->status);
+		flat_strbuf_printf(out, "\n%s", line ? line : "");
+		return;
+	}
+	flat_json_init(&j, out, false);
+	flat_json_object(&j, NULL);
+	flat_json_bool(&j, "allowed", s->allowed);
+	flat_json_uint(&j, "status", s->status);
+	flat_json_array(&j, "steps");
+	while (line && *line) {
+		size_t len = strcspn(line, "\n");
+		flat_json_string_n(&j, NULL, line, len);
+		line += len + (line[len] != 0);
+	}
+	flat_json_array_end(&j);
+	flat_json_object_end(&j);
+	flat_strbuf_putc(out, '\n');
+}
+
+void flat_admin_why_http(struct flat_offload *o, const char *src, char **words, size_t n, bool json,
+			 struct flat_strbuf *out)
+{
+	struct steps s = {.allowed = false};
+	struct stand_in *in = calloc(1, sizeof(*in));
+	uint8_t *text = malloc(FLAT_L7_IN_BYTES);
+	if (in && text) {
+		in->session.offload = o;
+		in->session.workload = flat_admin_workload(o, src);
+		in->conn.offload = o;
+		in->conn.client = &in->session;
+		in->l7.node = o->l7;
+		in->l7.conn = &in->conn;
+		in->l7.end.in = text;
+		in->l7.dry = true;
+		flat_http1_begin(&in->l7.in, FLAT_HTTP1_REQUEST);
+		if (in->session.workload)
+			explain(o, in, words, n, &s);
+		else
+			flat_strbuf_printf(&s.text, "there is no workload %s\n", src);
+		free(in->l7.x.path);
+		flat_mesh_put(in->l7.x.mesh);
+	}
+	put_steps(&s, json, out);
+	flat_strbuf_fini(&s.text);
+	free(text);
+	free(in);
+}
