@@ -521,7 +521,7 @@ static bool authorized(struct flat_l7 *l7, const struct flat_http_request *reque
 	    flat_mesh_mtls(mesh, in.destination, l->addr.port, &by) == FLAT_MTLS_STRICT)
 		return false;
 	flat_authz_check(mesh, &in, v);
-	if (!v->allowed && !l7->dry)
+	if (!v->allowed && !l7->dry && flat_l7_may_tell(l7->node))
 		flat_info("denied %.*s %.*s of %s to %s: policy %s/%s (%s:%u)",
 			  (int)request->method.len, request->method.text,
 			  (int)flat_min_size(request->path.len, 200), request->path.text,

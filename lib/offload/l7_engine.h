@@ -113,6 +113,9 @@ struct flat_l7_node {
 	int64_t *shares; /* per destination of the mesh: its turns among its route's */
 	uint32_t n_shares;
 	int log_fd; /* -1: none */
+	int64_t
+	    told_s; /* when something was said of a client's request, and how often in that second */
+	uint32_t told;
 	struct flat_map series_map;
 	struct flat_l7_series **series;
 	uint32_t n_series;
@@ -187,6 +190,8 @@ bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *head
 
 /** Counts an exchange that is over, and logs it. */
 void flat_l7_count(struct flat_l7 *l7);
+/** Whether one more line about a request may go to flatd's log: a client cannot fill it. */
+bool flat_l7_may_tell(struct flat_l7_node *node);
 /** Notes whom the attempt joins. */
 void flat_l7_join(struct flat_l7 *l7);
 void flat_l7_log_open(struct flat_l7_node *node, const char *path);

@@ -87,9 +87,10 @@ static void cut_client(struct flat_l7 *l7, enum flat_record_verdict verdict)
 {
 	struct flat_l7_exchange *x = &l7->x;
 
-	flat_info("response of %s to %s breaks off after %llu bytes: %s", x->host,
-		  l7->conn->client_name, (unsigned long long)x->down_bytes,
-		  flat_verdict_flags(verdict));
+	if (flat_l7_may_tell(l7->node))
+		flat_info("response of %s to %s breaks off after %llu bytes: %s", x->host,
+			  l7->conn->client_name, (unsigned long long)x->down_bytes,
+			  flat_verdict_flags(verdict));
 	x->record.verdict = (uint8_t)verdict;
 	x->close = true;
 	if (x->upstream)
@@ -362,7 +363,8 @@ static bool status_retried(struct flat_l7 *l7, unsigned status)
 
 static void bad_response(struct flat_l7 *l7, const char *what)
 {
-	flat_info("malformed response of %s (%s): %s", l7->x.host, l7->conn->service, what);
+	if (flat_l7_may_tell(l7->node))
+		flat_info("malformed response of %s (%s): %s", l7->x.host, l7->conn->service, what);
 	flat_l7_reply_status(l7, 502, FLAT_VERDICT_PROTOCOL,
 			     "upstream connect error or disconnect/reset before headers. "
 			     "reset reason: protocol error");
@@ -580,9 +582,10 @@ static bool next_head(struct flat_l7 *l7)
 	}
 	if (n < 0) {
 		bool large = flat_http1_fault_is_size((enum flat_http1_fault)l7->in.fault);
-		flat_info("malformed request of %s to %s: %s", l7->conn->client_name,
-			  l7->conn->service,
-			  flat_http1_fault_text((enum flat_http1_fault)l7->in.fault));
+		if (flat_l7_may_tell(l7->node))
+			flat_info("malformed request of %s to %s: %s", l7->conn->client_name,
+				  l7->conn->service,
+				  flat_http1_fault_text((enum flat_http1_fault)l7->in.fault));
 		flat_l7_reply_status(l7, large ? 431 : 400, FLAT_VERDICT_MALFORMED, NULL);
 		return true;
 	}

@@ -14,6 +14,8 @@
 
 /* Series of requests: who talks to whom, times the few statuses that they see. */
 #define SERIES_MAX 4096U
+/* Lines about single requests in flatd's own log: enough to see what happens. */
+#define LINES_PER_S 20U
 
 /* Upper bounds of the duration's buckets, ms: Envoy's. */
 static const double buckets[] = {0.5,	1,	5,	10,	 25,	 50,	100,
@@ -173,6 +175,16 @@ void flat_l7_count(struct flat_l7 *l7)
 			(void)flat_sys_write(node->log_fd, line.data, line.len);
 		flat_strbuf_fini(&line);
 	}
+}
+
+bool flat_l7_may_tell(struct flat_l7_node *node)
+{
+	int64_t now_s = flat_now_us() / 1000000;
+
+	if (node->told_s != now_s)
+		node->told = 0;
+	node->told_s = now_s;
+	return node->told++ < LINES_PER_S;
 }
 
 /* --- metrics --- */
