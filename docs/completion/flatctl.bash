@@ -13,7 +13,7 @@ _flatctl() {
 		return
 	fi
 	case $command in
-	"") mapfile -t COMPREPLY < <(compgen -W "ls top why check reload version --control --json --help --version" -- "$word") ;;
+	"") mapfile -t COMPREPLY < <(compgen -W "ls top why routes check reload version --control --json --help --version" -- "$word") ;;
 	top) mapfile -t COMPREPLY < <(compgen -W "--once --json" -- "$word") ;;
 	why)
 		if [ "$i" -eq $((COMP_CWORD - 1)) ]; then

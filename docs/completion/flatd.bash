@@ -6,7 +6,7 @@ _flatd() {
 	--log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$word") ;;
 	--metrics) mapfile -t COMPREPLY < <(compgen -W "off 127.0.0.1:15020" -- "$word") ;;
 	--workers | --ready-fd) ;;
-	*) mapfile -t COMPREPLY < <(compgen -W "--config --control --workers --metrics --check --log-level --ready-fd --help --version" -- "$word") ;;
+	*) mapfile -t COMPREPLY < <(compgen -W "--config --control --workers --metrics --access-log --check --log-level --ready-fd --help --version" -- "$word") ;;
 	esac
 }
 complete -F _flatd flatd
