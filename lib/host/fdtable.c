@@ -22,7 +22,7 @@ static uint8_t *kinds;
 static uint32_t *indices;	     /* fd -> socket index + 1 */
 static _Atomic uint16_t *local_refs; /* socket -> descriptors in this process */
 static struct pool *pool;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
+static _Atomic int make_lock;
 static __thread int my_tid;
 
 int flat_tid(void)
@@ -98,22 +98,29 @@ static void in_child(void)
 	flat_epoll_forked();
 }
 
+/* Under the lock. What is missing for want of memory is tried again by the next call. */
 static void make(void)
 {
-	kinds = map_zero(FLAT_FD_KINDS, MAP_PRIVATE);
-	indices = map_zero(FLAT_FD_KINDS * sizeof(*indices), MAP_PRIVATE);
-	local_refs = map_zero(FLAT_SOCKS_MAX * sizeof(*local_refs), MAP_PRIVATE);
-	pool = map_zero(sizeof(*pool), MAP_SHARED);
+	kinds = kinds ? kinds : map_zero(FLAT_FD_KINDS, MAP_PRIVATE);
+	indices = indices ? indices : map_zero(FLAT_FD_KINDS * sizeof(*indices), MAP_PRIVATE);
+	local_refs =
+	    local_refs ? local_refs : map_zero(FLAT_SOCKS_MAX * sizeof(*local_refs), MAP_PRIVATE);
+	pool = pool ? pool : map_zero(sizeof(*pool), MAP_SHARED);
 	if (!kinds || !indices || !local_refs || !pool)
 		return;
 	(void)pthread_atfork(before_fork, NULL, in_child);
-	flat_fd_kinds = kinds;
+	/* release: whoever sees it sees the tables */
+	__atomic_store_n(&flat_fd_kinds, kinds, __ATOMIC_RELEASE);
 }
 
 void flat_host_init(void)
 {
-	if (flat_unlikely(!flat_fd_kinds))
-		pthread_once(&once, make);
+	if (flat_likely(flat_fd_kinds))
+		return;
+	flat_lock(&make_lock);
+	if (!flat_fd_kinds)
+		make();
+	flat_unlock(&make_lock);
 }
 
 struct flat_sock *flat_fd_sock(int fd)
