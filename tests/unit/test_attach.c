@@ -1,0 +1,177 @@
+/* Control messages, their descriptors, and addresses as messages carry them. */
+#include <arpa/inet.h>
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "vq/attach.h"
+
+static int pair[2];
+
+static void setup(void)
+{
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+}
+
+static void teardown(void)
+{
+	close(pair[0]);
+	close(pair[1]);
+}
+
+TestSuite(attach, .init = setup, .fini = teardown);
+
+static int open_fds(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int n = 0;
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+Test(attach, a_message_arrives_with_its_descriptors_in_order)
+{
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	flat_msg_init(&msg, FLAT_MSG_CONNECT, 77);
+	msg.fds = FLAT_FD_ANCHOR | FLAT_FD_LANE;
+	cr_assert_eq(flat_msg_send(pair[0], &msg, (int[]){pair[0], pair[1]}, 2, MSG_DONTWAIT), 0);
+	memset(&msg, 0, sizeof(msg));
+	cr_assert_eq(flat_msg_recv(pair[1], &msg, fds, &n, MSG_DONTWAIT), 0);
+	cr_expect_eq(msg.seq, 77);
+	cr_expect_eq(msg.type, FLAT_MSG_CONNECT);
+	cr_expect_eq(n, 2);
+	cr_expect_eq(fcntl(fds[0], F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+	int lane = flat_msg_fd(&msg, fds, FLAT_FD_LANE);
+	cr_expect_geq(lane, 0);
+	cr_expect_eq(flat_msg_fd(&msg, fds, FLAT_FD_LANE), -1, "taken once");
+	cr_expect_eq(flat_msg_fd(&msg, fds, FLAT_FD_BELL), -1, "not there");
+	cr_expect_geq(fds[0], 0, "the anchor is still there");
+	flat_msg_close_fds(fds, n);
+	cr_expect_eq(fds[0], -1);
+	cr_expect_eq(fcntl(lane, F_GETFD), FD_CLOEXEC, "what was taken stays open");
+	close(lane);
+}
+
+/* Sends `msg` with n descriptors; it must be refused, and none of them stay. */
+static void refused(const struct flat_msg *msg, size_t len, size_t n_fds)
+{
+	union {
+		struct cmsghdr align;
+		uint8_t buf[CMSG_SPACE(sizeof(int) * 16)];
+	} space = {.buf = {0}};
+	struct iovec iov = {(void *)(uintptr_t)msg, len};
+	struct msghdr hdr = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct flat_msg got;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 9;
+	int before = open_fds();
+	if (n_fds > 0) {
+		hdr.msg_control = space.buf;
+		hdr.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
+		struct cmsghdr *c = CMSG_FIRSTHDR(&hdr);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
+		for (size_t i = 0; i < n_fds; i++)
+			memcpy(CMSG_DATA(c) + i * sizeof(int), &pair[0], sizeof(int));
+	}
+	cr_assert_eq(sendmsg(pair[0], &hdr, 0), (ssize_t)len);
+	cr_expect_eq(flat_msg_recv(pair[1], &got, fds, &n, MSG_DONTWAIT), -EPROTO);
+	cr_expect_eq(n, 0);
+	cr_expect_eq(open_fds(), before, "descriptors are kept");
+}
+
+Test(attach, what_breaks_the_rules_is_refused_and_leaks_nothing)
+{
+	struct flat_msg two[2];
+	struct flat_msg msg;
+	memset(two, 0, sizeof(two));
+	flat_msg_init(&two[0], FLAT_MSG_HELLO, 1);
+	flat_msg_init(&msg, FLAT_MSG_HELLO, 1);
+	refused(&msg, sizeof(msg) - 1, 0);
+	refused(&msg, 1, 0);
+	refused(&two[0], sizeof(two), 0);
+	refused(&msg, sizeof(msg), 1);
+	refused(&msg, sizeof(msg), 4);
+	refused(&msg, sizeof(msg), 5);
+	refused(&msg, sizeof(msg), 16);
+	msg.fds = FLAT_FD_ANCHOR | FLAT_FD_BELL;
+	refused(&msg, sizeof(msg), 1);
+	msg.fds = FLAT_FD_TCP << 1;
+	refused(&msg, sizeof(msg), 1);
+	msg.fds = 0;
+	memset(msg.reason, 'x', sizeof(msg.reason));
+	refused(&msg, sizeof(msg), 0);
+	flat_msg_init(&msg, FLAT_MSG_HELLO, 1);
+	msg.magic++;
+	refused(&msg, sizeof(msg), 0);
+	flat_msg_init(&msg, FLAT_MSG_HELLO, 1);
+	msg.version++;
+	refused(&msg, sizeof(msg), 0);
+}
+
+Test(attach, an_empty_socket_and_an_ended_one_are_told_apart)
+{
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n;
+	cr_expect_eq(flat_msg_recv(pair[1], &msg, fds, &n, MSG_DONTWAIT), -EAGAIN);
+	shutdown(pair[0], SHUT_RDWR);
+	cr_expect_eq(flat_msg_recv(pair[1], &msg, fds, &n, MSG_DONTWAIT), -ENOTCONN);
+	flat_msg_init(&msg, FLAT_MSG_HELLO, 1);
+	cr_expect_eq(flat_msg_send(pair[1], &msg, NULL, 0, MSG_DONTWAIT), -EPIPE);
+	cr_expect_eq(flat_msg_send(pair[1], &msg, NULL, FLAT_MSG_FDS_MAX + 1, 0), -EINVAL);
+}
+
+static struct flat_addr from_text(int family, const char *ip, uint16_t port)
+{
+	struct flat_addr a = {.family = (uint16_t)family, .port = port};
+	cr_assert_eq(inet_pton(family, ip, a.ip), 1);
+	return a;
+}
+
+Test(attach, addresses_go_to_the_kernels_form_and_back)
+{
+	struct flat_addr v4 = from_text(AF_INET, "10.1.2.3", 80);
+	struct flat_addr v6 = from_text(AF_INET6, "fe80::1", 443);
+	struct flat_addr back;
+	struct sockaddr_storage ss;
+	char text[FLAT_ADDR_STRLEN];
+	v6.scope_id = 3;
+	socklen_t len = flat_addr_to_sockaddr(&v4, &ss);
+	cr_expect_eq(len, sizeof(struct sockaddr_in));
+	cr_expect_eq(flat_addr_from_sockaddr(&back, (struct sockaddr *)&ss, len), 0);
+	cr_expect_eq(memcmp(&back, &v4, sizeof(v4)), 0);
+	cr_expect_eq(flat_addr_from_sockaddr(&back, (struct sockaddr *)&ss, len - 1), -EINVAL);
+	len = flat_addr_to_sockaddr(&v6, &ss);
+	cr_expect_eq(flat_addr_from_sockaddr(&back, (struct sockaddr *)&ss, len), 0);
+	cr_expect_eq(memcmp(&back, &v6, sizeof(v6)), 0);
+	cr_expect_eq(flat_addr_from_sockaddr(&back, (struct sockaddr *)&ss, len - 4), 0,
+		     "without a scope, as Linux");
+	cr_expect_eq(flat_addr_from_sockaddr(&back, (struct sockaddr *)&ss, 1), -EINVAL);
+	ss.ss_family = AF_UNIX;
+	cr_expect_eq(flat_addr_from_sockaddr(&back, (struct sockaddr *)&ss, len), -EAFNOSUPPORT);
+	cr_expect_str_eq(flat_addr_str(&v4, text), "10.1.2.3:80");
+	cr_expect_str_eq(flat_addr_str(&v6, text), "[fe80::1]:443");
+}
+
+Test(attach, mapped_addresses_equal_their_v4_form)
+{
+	struct flat_addr v4 = from_text(AF_INET, "10.1.2.3", 80);
+	struct flat_addr mapped = from_text(AF_INET6, "::ffff:10.1.2.3", 80);
+	struct flat_addr other = from_text(AF_INET6, "::10.1.2.3", 80);
+	cr_expect(flat_addr_equal(&v4, &mapped));
+	cr_expect_not(flat_addr_equal(&v4, &other));
+	mapped.port++;
+	cr_expect_not(flat_addr_equal(&v4, &mapped));
+	flat_addr_unmap(&mapped);
+	cr_expect_eq(mapped.family, AF_INET);
+	cr_expect_eq(memcmp(mapped.ip, v4.ip, 16), 0);
+}
