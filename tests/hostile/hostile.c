@@ -32,19 +32,6 @@ static char *why;		     /* shared */
 static pid_t children[1 + NEIGHBOURS];
 static uint64_t seed;
 
-static uint16_t free_port(void)
-{
-	struct sockaddr_in addr = {.sin_family = AF_INET};
-	socklen_t len = sizeof(addr);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) != 0 ||
-	    getsockname(fd, (struct sockaddr *)&addr, &len) != 0)
-		test_die("no free port");
-	close(fd);
-	return ntohs(addr.sin_port);
-}
-
 static void make_config(char *yaml, size_t size, uint16_t port)
 {
 	static const char entry[] =
@@ -235,7 +222,7 @@ static void begin(void)
 {
 	char yaml[4096];
 	char text[WHY_BYTES];
-	uint16_t port = free_port();
+	uint16_t port = test_free_port();
 	void *shared = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		test_die("mmap");

@@ -71,19 +71,6 @@ static int quiet_fds;	      /* flatd's without clients, lanes not counted */
 static struct test_held base; /* flatd, everybody connected */
 static struct test_held base_of[TARGETS];
 
-static uint16_t free_port(void)
-{
-	struct sockaddr_in addr = {.sin_family = AF_INET};
-	socklen_t len = sizeof(addr);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) != 0 ||
-	    getsockname(fd, (struct sockaddr *)&addr, &len) != 0)
-		test_die("no free port");
-	close(fd);
-	return ntohs(addr.sin_port);
-}
-
 static int add_service(char *yaml, size_t size, const char *name, const char *path,
 		       const char *address, uint16_t to)
 {
@@ -386,8 +373,8 @@ static void begin(void)
 	parties = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (parties == MAP_FAILED)
 		test_die("mmap");
-	port = free_port();
-	redis_port = free_port();
+	port = test_free_port();
+	redis_port = test_free_port();
 	n += (size_t)add_service(yaml, sizeof(yaml), "a", "direct", "240.9.0.1", port);
 	n += (size_t)add_service(yaml + n, sizeof(yaml) - n, "b", "forwarded", "240.9.0.2", port);
 	n +=

@@ -66,6 +66,12 @@ void test_pause_ms(int ms);
 /** Looks every few ms until check(arg) holds. False: it did not within `limit_ms`. */
 FLAT_MUST_CHECK bool test_until(bool (*check)(void *arg), void *arg, int limit_ms);
 
+/** A TCP port of 127.0.0.1 that nobody has at this moment. */
+uint16_t test_free_port(void);
+
+/** `len` zeroed bytes that forked processes share. */
+void *test_shared(size_t len);
+
 /** xorshift64*. */
 uint64_t test_random(uint64_t *state);
 
