@@ -53,6 +53,7 @@ struct flat_pipe {
 	uint64_t share_key;	/* whose turns it uses: the session's id; 0: plain clients */
 	uint32_t weight;	/* of that session, 1 to 1000 */
 	int64_t last_us;	/* hot: when it last moved bytes */
+	uint64_t counted;	/* bytes of both ends in the worker's count */
 	bool hot;
 	bool finished;
 	struct flat_pipe_end end[2]; /* by enum flat_side */

@@ -146,10 +146,26 @@ static void heat(struct flat_pipe *p)
 	flat_pipe_disarm(p);
 }
 
+/* Pumps, and counts what was moved. */
+static size_t pump(struct flat_worker *w, struct flat_pipe *p)
+{
+	size_t moved = flat_pipe_pump(p, w->scratch, FLAT_PIPE_CHUNK);
+	uint64_t sum = atomic_load_explicit(&p->end[0].bytes, memory_order_relaxed) +
+		       atomic_load_explicit(&p->end[1].bytes, memory_order_relaxed);
+	/* relaxed: a count, with one writer */
+	if (sum != p->counted)
+		atomic_store_explicit(&w->bytes,
+				      atomic_load_explicit(&w->bytes, memory_order_relaxed) + sum -
+					  p->counted,
+				      memory_order_relaxed);
+	p->counted = sum;
+	return moved;
+}
+
 static void cool(struct flat_pipe *p)
 {
 	flat_pipe_arm(p);
-	if (flat_pipe_pump(p, p->worker->scratch, FLAT_PIPE_CHUNK) > 0) {
+	if (pump(p->worker, p) > 0) {
 		flat_pipe_disarm(p);
 		return;
 	}
@@ -198,7 +214,7 @@ static void begin(struct flat_worker *w, struct flat_pipe *p)
 /* One pipe's turn. Returns the bytes moved. */
 static size_t serve(struct flat_worker *w, struct flat_pipe *p, int64_t now)
 {
-	size_t moved = flat_pipe_pump(p, w->scratch, FLAT_PIPE_CHUNK);
+	size_t moved = pump(w, p);
 	p->share->deficit -= (int64_t)moved;
 	if (flat_pipe_over(p)) {
 		finish(w, p);
@@ -230,12 +246,7 @@ static size_t look(struct flat_worker *w)
 		else
 			all += serve(w, p, now);
 	}
-	if (all > 0)
-		/* relaxed: a count, with one writer */
-		atomic_store_explicit(&w->bytes,
-				      atomic_load_explicit(&w->bytes, memory_order_relaxed) + all,
-				      memory_order_relaxed);
-	else if (waited)
+	if (all == 0 && waited)
 		w->round += FLAT_PIPE_CHUNK + 1;
 	return all;
 }

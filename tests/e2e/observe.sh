@@ -132,9 +132,10 @@ start echo over "$WORK/bin/echo-python" -B "$WORK/echo.py" "$ECHO" "$SELECTED"
 ECHOING=$PID
 serve outside "$PLAIN" "$PYTHON" -B "$WORK/echo.py" "$PLAIN"
 both() { [ "$(state "len(s['listeners'])")" = 2 ]; }
-wait_for 10 both || die servers-listen "$(tail -n 3 "$WORK/echo.log")"
+wait_for 30 both || die servers-listen "$(tail -n 3 "$WORK/echo.log")"
 client() { over "$WORK/bin/client-python" -B "$WORK/client.py" "$@"; }
-settled() { [ "$(state "len(s['connections'])")" = 0 ]; }
+# Only the server has a session left.
+settled() { [ "$(state "(len(s['connections']), len(s['sessions']))")" = '(0, 1)' ]; }
 
 # --- ways to a server ---
 
@@ -158,7 +159,7 @@ s = socket.create_connection(('127.0.0.1', $ECHO), timeout=60)
 s.sendall(b'x' * 7)
 print(len(s.recv(7, socket.MSG_WAITALL)))")
 same plain-client 7 "$OUT"
-wait_for 10 settled || fail connections-end "$(state "s['connections']")"
+wait_for 30 settled || fail connections-end "$(state "s['connections']")"
 
 # --- metrics ---
 
@@ -303,7 +304,7 @@ holds why-no-socket grep -q 'it is no socket' <(ctl why "$ECHOING" 0)
 # --- nothing is left ---
 
 held() { state "(s['fds'], s['lanes'], len(s['sessions']), s['ended_sessions_held'])"; }
-wait_for 10 settled
+wait_for 30 settled
 before=$(held)
 for way in direct forwarded; do
 	client $way.e2e.example 240 10 together >"$WORK/load.log" &
@@ -315,7 +316,7 @@ for way in direct forwarded; do
 	client $way.e2e.example 240 10 together >/dev/null
 done
 back() { [ "$(held)" = "$before" ]; }
-wait_for 10 back || :
+wait_for 30 back || :
 same nothing-is-left "$before" "$(held)"
 stop "$FLATD"
 holds ends-on-sigterm gone "$FLATD"

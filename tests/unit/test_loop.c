@@ -1,0 +1,173 @@
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "offload/loop.h"
+
+static struct flat_loop loop;
+static int calls;
+static int last;
+
+static void on_event(struct flat_source *source, int result)
+{
+	(void)source;
+	calls++;
+	last = result;
+}
+
+static void setup(void)
+{
+	cr_assert_eq(flat_loop_init(&loop), 0);
+}
+
+static void teardown(void)
+{
+	flat_loop_fini(&loop);
+}
+
+TestSuite(loop, .init = setup, .fini = teardown);
+
+/* Turns until `n` calls were made, or for two seconds. */
+static void turn_until(int n)
+{
+	for (int i = 0; calls < n && i < 20; i++)
+		flat_loop_turn(&loop, 100);
+	cr_assert_eq(calls, n);
+}
+
+static int listener(struct sockaddr_in *sa)
+{
+	socklen_t len = sizeof(*sa);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	*sa =
+	    (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	cr_assert_eq(bind(fd, (struct sockaddr *)sa, sizeof(*sa)), 0);
+	cr_assert_eq(getsockname(fd, (struct sockaddr *)sa, &len), 0);
+	return fd;
+}
+
+Test(loop, a_poll_tells_again_and_again)
+{
+	struct flat_source s = {0};
+	int fds[2];
+	char byte;
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	cr_assert_eq(flat_loop_poll(&loop, &s, fds[0], POLLIN, on_event), 0);
+	for (int i = 1; i <= 3; i++) {
+		cr_assert_eq(write(fds[1], "x", 1), 1);
+		turn_until(i);
+		cr_assert(last & POLLIN);
+		cr_assert_eq(read(fds[0], &byte, 1), 1);
+	}
+	close(fds[1]);
+	turn_until(4);
+	cr_assert(last & POLLHUP);
+}
+
+Test(loop, nothing_comes_after_del)
+{
+	struct flat_source s = {0};
+	int fds[2];
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	cr_assert_eq(flat_loop_poll(&loop, &s, fds[0], POLLIN, on_event), 0);
+	cr_assert_eq(write(fds[1], "x", 1), 1);
+	flat_loop_turn(&loop, 0);
+	flat_loop_del(&loop, &s);
+	int before = calls;
+	cr_assert_eq(write(fds[1], "x", 1), 1);
+	for (int i = 0; i < 3; i++)
+		flat_loop_turn(&loop, 20);
+	cr_assert_eq(calls, before);
+	flat_loop_del(&loop, &s);
+}
+
+Test(loop, a_slot_used_again_hears_nothing_of_the_one_before)
+{
+	struct flat_source a = {0};
+	struct flat_source b = {0};
+	int x[2];
+	int y[2];
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, x), 0);
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, y), 0);
+	cr_assert_eq(flat_loop_poll(&loop, &a, x[0], POLLIN, on_event), 0);
+	flat_loop_turn(&loop, 0);
+	cr_assert_eq(write(x[1], "x", 1), 1);
+	flat_loop_del(&loop, &a);
+	cr_assert_eq(flat_loop_poll(&loop, &b, y[0], POLLIN, on_event), 0);
+	for (int i = 0; i < 3; i++)
+		flat_loop_turn(&loop, 20);
+	cr_assert_eq(calls, 0);
+}
+
+Test(loop, close_is_seen_at_the_far_end)
+{
+	struct flat_source s = {0};
+	struct pollfd far = {.events = POLLIN};
+	int fds[2];
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	cr_assert_eq(flat_loop_poll(&loop, &s, fds[0], POLLIN, on_event), 0);
+	flat_loop_turn(&loop, 0);
+	flat_loop_close(&loop, &s);
+	cr_assert_eq(s.fd, -1);
+	flat_loop_turn(&loop, 20);
+	far.fd = fds[1];
+	cr_assert_eq(poll(&far, 1, 2000), 1);
+	cr_assert(far.revents & POLLHUP);
+}
+
+Test(loop, accepts_for_ever)
+{
+	struct flat_source s = {0};
+	struct sockaddr_in sa;
+	int fd = listener(&sa);
+	cr_assert_eq(listen(fd, 8), 0);
+	cr_assert_eq(flat_loop_accept(&loop, &s, fd, on_event), 0);
+	for (int i = 1; i <= 3; i++) {
+		int c = socket(AF_INET, SOCK_STREAM, 0);
+		flat_loop_turn(&loop, 0);
+		cr_assert_eq(connect(c, (struct sockaddr *)&sa, sizeof(sa)), 0);
+		turn_until(i);
+		cr_assert_geq(last, 0);
+		close(last);
+		close(c);
+	}
+}
+
+Test(loop, a_connect_says_how_it_went_once)
+{
+	struct flat_source s = {0};
+	struct sockaddr_in sa;
+	int fd = listener(&sa);
+	int c = socket(AF_INET, SOCK_STREAM, 0);
+	cr_assert_eq(flat_loop_connect(&loop, &s, c, (struct sockaddr *)&sa, sizeof(sa), on_event),
+		     0);
+	turn_until(1);
+	cr_assert_eq(last, -ECONNREFUSED);
+	cr_assert_eq(s.index, 0);
+	close(c);
+	cr_assert_eq(listen(fd, 8), 0);
+	c = socket(AF_INET, SOCK_STREAM, 0);
+	cr_assert_eq(flat_loop_connect(&loop, &s, c, (struct sockaddr *)&sa, sizeof(sa), on_event),
+		     0);
+	turn_until(2);
+	cr_assert_eq(last, 0);
+}
+
+Test(loop, many_sources)
+{
+	static struct flat_source s[500];
+	static int fds[500][2];
+	for (int i = 0; i < 500; i++) {
+		cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds[i]), 0);
+		cr_assert_eq(flat_loop_poll(&loop, &s[i], fds[i][0], POLLIN, on_event), 0);
+	}
+	for (int i = 0; i < 500; i++)
+		cr_assert_eq(write(fds[i][1], "x", 1), 1);
+	turn_until(500);
+	for (int i = 0; i < 500; i++)
+		flat_loop_close(&loop, &s[i]);
+	flat_loop_turn(&loop, 0);
+}

@@ -1,0 +1,228 @@
+/* Forwarding between two applications played by the test, and between one and a kernel socket; at a worker too. */
+#include <criterion/criterion.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "offload/worker.h"
+
+/* An application's side: its queue, and both ends of its anchor. */
+struct app {
+	struct flat_lane lane;
+	struct flat_vq vq;
+	int near;
+	int far;
+};
+
+static struct app client;
+static struct app server;
+static struct flat_pipe *pipe_;
+static uint8_t scratch[FLAT_PIPE_CHUNK];
+static uint8_t sent[3 << 20];
+static uint8_t got[3 << 20];
+
+static void app_open(struct app *a, enum flat_side side)
+{
+	struct flat_lane_geometry geo = {4, 4096, 65536};
+	int fd = flat_lane_create(&geo, 1);
+	int fds[2];
+	cr_assert_geq(fd, 0);
+	cr_assert_eq(flat_lane_map(&a->lane, fd, &geo, 1), 0);
+	close(fd);
+	flat_lane_slot_reset(&a->lane, 0);
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	a->near = fds[0];
+	a->far = fds[1];
+	flat_vq_init(&a->vq, &flat_vq_shm, &a->lane, 0, side, a->near, a->near);
+}
+
+static void setup(void)
+{
+	app_open(&client, FLAT_SIDE_CLIENT);
+	app_open(&server, FLAT_SIDE_SERVER);
+	pipe_ = calloc(1, sizeof(*pipe_));
+	flat_pipe_lane(pipe_, 0, &client.lane, 0, client.far);
+	flat_pipe_lane(pipe_, 1, &server.lane, 0, server.far);
+	srand(7);
+	for (size_t i = 0; i < sizeof(sent); i++)
+		sent[i] = (uint8_t)rand();
+}
+
+TestSuite(pipe, .init = setup, .timeout = 60);
+
+static size_t pump(void)
+{
+	return flat_pipe_pump(pipe_, scratch, FLAT_PIPE_CHUNK);
+}
+
+static size_t app_send(struct app *a, const uint8_t *from, size_t len)
+{
+	ssize_t n = flat_ring_write(&a->vq.tx, from, len);
+	cr_assert_geq(n, 0);
+	flat_vq_notify_data(&a->vq);
+	return (size_t)n;
+}
+
+static size_t app_recv(struct app *a, uint8_t *to, size_t len)
+{
+	ssize_t n = flat_ring_read(&a->vq.rx, to, len, 1);
+	cr_assert_geq(n, 0);
+	flat_vq_notify_room(&a->vq);
+	return (size_t)n;
+}
+
+Test(pipe, carries_every_byte_in_order_whatever_the_sizes)
+{
+	size_t in = 0;
+	size_t out = 0;
+	while (out < sizeof(sent)) {
+		size_t want = (size_t)rand() % (in % 3 ? 200 : 100000) + 1;
+		if (in < sizeof(sent))
+			in += app_send(&client, sent + in,
+				       want < sizeof(sent) - in ? want : sizeof(sent) - in);
+		(void)pump();
+		out += app_recv(&server, got + out, (size_t)rand() % 70000);
+	}
+	cr_assert_eq(memcmp(sent, got, sizeof(sent)), 0);
+	cr_assert_eq(pipe_->end[0].bytes, sizeof(sent));
+	cr_assert_eq(pipe_->end[1].bytes, 0);
+}
+
+Test(pipe, takes_no_more_than_the_reader_has_room_for)
+{
+	size_t in = 0;
+	for (int i = 0; i < 100; i++) {
+		in += app_send(&client, sent + in, 50000);
+		(void)pump();
+	}
+	/* Two small and two bulk rings at the most: nothing is kept between. */
+	cr_assert_leq(in, 2 * (4096 + 65536));
+	cr_assert_eq(pump(), 0);
+	cr_assert(pipe_->end[1].full);
+	cr_assert_gt(app_recv(&server, got, 60000), 0);
+	cr_assert_gt(pump(), 0);
+}
+
+Test(pipe, a_half_close_comes_after_the_last_byte)
+{
+	(void)app_send(&client, sent, 5);
+	flat_vq_end_tx(&client.vq, FLAT_PROD_FIN);
+	(void)pump();
+	cr_assert_eq(app_recv(&server, got, 100), 5);
+	(void)pump();
+	cr_assert_eq(flat_vq_peer_prod_flags(&server.vq), FLAT_PROD_FIN);
+	(void)app_send(&server, sent, 7);
+	(void)pump();
+	cr_assert_eq(app_recv(&client, got, 100), 7);
+	cr_assert_eq(flat_vq_peer_prod_flags(&client.vq), 0);
+}
+
+Test(pipe, a_reset_goes_through)
+{
+	flat_vq_end_tx(&client.vq, FLAT_PROD_RST);
+	(void)pump();
+	cr_assert(flat_vq_peer_prod_flags(&server.vq) & FLAT_PROD_RST);
+	cr_assert(flat_vq_peer_cons_flags(&server.vq) & FLAT_CONS_CLOSED);
+}
+
+Test(pipe, who_sends_to_one_that_closed_is_reset)
+{
+	flat_vq_end_rx(&server.vq, FLAT_CONS_CLOSED);
+	(void)app_send(&client, sent, 5);
+	(void)pump();
+	cr_assert(flat_vq_peer_prod_flags(&client.vq) & FLAT_PROD_RST);
+}
+
+Test(pipe, a_killed_application_is_an_end_for_the_other)
+{
+	(void)app_send(&client, sent, 5);
+	close(client.near);
+	flat_pipe_event(&pipe_->end[0], POLLHUP);
+	(void)pump();
+	cr_assert_eq(app_recv(&server, got, 100), 5);
+	(void)pump();
+	cr_assert(flat_vq_peer_prod_flags(&server.vq) & FLAT_PROD_FIN);
+	cr_assert_not(flat_pipe_over(pipe_));
+	close(server.near);
+	flat_pipe_event(&pipe_->end[1], POLLHUP);
+	(void)pump();
+	cr_assert(flat_pipe_over(pipe_));
+}
+
+Test(pipe, impossible_positions_end_that_side_alone)
+{
+	(void)app_send(&client, sent, 5);
+	atomic_store(&client.vq.tx.ctl->prod.tail, 0x40000000U);
+	(void)pump();
+	(void)pump();
+	cr_assert(pipe_->end[0].reset);
+	cr_assert(flat_vq_peer_prod_flags(&server.vq) & FLAT_PROD_RST);
+	cr_assert_not(pipe_->end[1].broken);
+}
+
+Test(pipe, a_kernel_socket_at_one_end)
+{
+	int fds[2];
+	size_t in = 0;
+	size_t out = 0;
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+	memset(&pipe_->end[1], 0, sizeof(pipe_->end[1]));
+	flat_pipe_tcp(pipe_, 1, fds[1]);
+	while (out < sizeof(sent)) {
+		if (in < sizeof(sent))
+			in += app_send(&client, sent + in, flat_min_size(sizeof(sent) - in, 30011));
+		(void)pump();
+		ssize_t n = recv(fds[0], got + out, sizeof(got) - out, MSG_DONTWAIT);
+		out += n > 0 ? (size_t)n : 0;
+	}
+	cr_assert_eq(memcmp(sent, got, sizeof(sent)), 0);
+	for (in = out = 0; out < sizeof(sent);) {
+		ssize_t n = send(fds[0], sent + in, sizeof(sent) - in, MSG_DONTWAIT);
+		in += n > 0 ? (size_t)n : 0;
+		(void)pump();
+		out += app_recv(&client, got + out, sizeof(got) - out);
+	}
+	cr_assert_eq(memcmp(sent, got, sizeof(sent)), 0);
+	shutdown(fds[0], SHUT_WR);
+	(void)pump();
+	cr_assert_eq(flat_vq_peer_prod_flags(&client.vq), FLAT_PROD_FIN);
+	flat_vq_end_tx(&client.vq, FLAT_PROD_FIN);
+	(void)pump();
+	cr_assert_eq(recv(fds[0], got, 1, MSG_DONTWAIT), 0);
+	cr_assert(pipe_->end[1].gone);
+}
+
+/* --- at a worker --- */
+
+Test(pipe, a_thread_moves_bytes_and_gives_the_pipe_back)
+{
+	struct flat_loop loop;
+	struct flat_workers w;
+	struct flat_pipe *back = NULL;
+	size_t in = 0;
+	size_t out = 0;
+	cr_assert_eq(flat_loop_init(&loop), 0);
+	cr_assert_eq(flat_workers_open(&w, 3, &loop), 0);
+	/* Worker 0 is this thread, which has other things to do. */
+	w.v[0].n_pipes = 1000;
+	flat_worker_start(&w, pipe_);
+	while (out < sizeof(sent)) {
+		if (in < sizeof(sent))
+			in += app_send(&client, sent + in, flat_min_size(sizeof(sent) - in, 30011));
+		out += app_recv(&server, got + out, sizeof(got) - out);
+	}
+	cr_assert_eq(memcmp(sent, got, sizeof(sent)), 0);
+	close(client.near);
+	close(server.near);
+	while (!back) {
+		flat_loop_turn(&loop, 100);
+		back = flat_workers_finished(&w);
+	}
+	cr_assert_eq(back, pipe_);
+	cr_assert_null(flat_workers_finished(&w));
+	cr_assert_eq(flat_workers_bytes(&w), sizeof(sent));
+	flat_workers_close(&w);
+	flat_loop_fini(&loop);
+}
