@@ -178,6 +178,11 @@ static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
 static void register_fork(void)
 {
+	/* Nothing is written to the application's stderr unless somebody asked for it. */
+	const char *name = secure_getenv("FLAT_LOG");
+	int level = name ? flat_log_level_parse(name) : -EINVAL;
+	if (level >= 0)
+		flat_log_init(2, (enum flat_log_level)level, "libflat");
 	(void)pthread_atfork(NULL, NULL, in_child);
 }
 
@@ -251,6 +256,10 @@ int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX
 		drop();
 	}
 	pthread_mutex_unlock(&lock);
+	if (err != 0)
+		flat_warn("flatd does not answer: %s", strerror(-err));
+	else if (msg->status != 0 && msg->reason[0])
+		flat_warn("flatd: %s", msg->reason);
 	if (err == -EAGAIN)
 		return -ETIMEDOUT;
 	return err == 0 ? 0 : -ECONNREFUSED;
