@@ -52,9 +52,11 @@ void flat_http1_put_request_line(struct flat_http1_out *out, struct flat_span me
 void flat_http1_put_status_line(struct flat_http1_out *out, unsigned status,
 				struct flat_span reason)
 {
-	char line[16];
+	char line[] = "HTTP/1.1 000 ";
 
-	snprintf(line, sizeof(line), "HTTP/1.1 %03u ", status % 1000);
+	line[9] = (char)('0' + status / 100 % 10);
+	line[10] = (char)('0' + status / 10 % 10);
+	line[11] = (char)('0' + status % 10);
 	flat_http1_put(out, line, 13);
 	if (!reason.text)
 		reason = flat_span_of(flat_http1_reason(status));

@@ -263,8 +263,9 @@ static void parse_route_list(struct cfg *cfg, const struct yaml_node *node, void
 		return;
 	route->destinations = cfg_array(cfg, node->n, sizeof(*route->destinations));
 	r->no_weight = false;
-	if (route->destinations)
-		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_route_destination, r);
+	if (!route->destinations)
+		return;
+	(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_route_destination, r);
 	for (uint32_t i = 0; i < route->n_destinations; i++)
 		route->weight += route->destinations[i].weight;
 	/* One without a weight has all; several need them, as in Istio. */

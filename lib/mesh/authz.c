@@ -396,7 +396,8 @@ static void decide(struct flat_authz_verdict *verdict, const struct subject *sub
 		verdict->policy_name = policy->name;
 		verdict->where = rule >= 0 ? policy->rules[rule].where : policy->where;
 	}
-	describe(subject, verdict);
+	if (!subject->input->brief)
+		describe(subject, verdict);
 }
 
 void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_input *input,

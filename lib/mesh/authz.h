@@ -42,6 +42,7 @@ struct flat_authz_input {
 	const struct flat_workload *destination;
 	/* NULL: a connection as such is asked about. Its path is canonical (codec/path.h). */
 	const struct flat_http_request *http;
+	bool brief; /* no sentence is wanted: text stays empty */
 };
 
 enum flat_authz_reason {

@@ -198,8 +198,14 @@ static void decode(char *text)
 {
 	char *to = text;
 	for (; *text; text++) {
-		unsigned byte;
-		if (*text == '%' && sscanf(text + 1, "%2x", &byte) == 1 && byte != 0) {
+		char digits[3] = {0};
+		char *end = digits;
+		unsigned long byte = 0;
+		if (*text == '%') {
+			memcpy(digits, text + 1, strnlen(text + 1, 2));
+			byte = strtoul(digits, &end, 16);
+		}
+		if (end == digits + 2 && byte != 0) {
 			*to++ = (char)byte;
 			text += 2;
 		} else {
@@ -256,6 +262,7 @@ static void explain_attempt(struct stand_in *in, const struct flat_route_destina
 	struct flat_l7_answer answer = {0};
 	size_t len = 0;
 	const char *end;
+	char host[FLAT_ADDR_STRLEN];
 	x->destination = d;
 	memset(&x->target, 0, sizeof(x->target));
 	enum flat_l7_verb verb = flat_l7_attempt(l7, &answer, &len);
@@ -273,7 +280,7 @@ static void explain_attempt(struct stand_in *in, const struct flat_route_destina
 		s->status = 503;
 		return;
 	}
-	flat_strbuf_printf(&s->text, ": %s\n", x->host);
+	flat_strbuf_printf(&s->text, ": %s\n", flat_addr_str(&x->target.addr, host));
 	end = memchr(l7->node->head, '\r', len);
 	if (end)
 		flat_strbuf_printf(&s->text, "  sent as %.*s\n",

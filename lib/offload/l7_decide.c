@@ -269,9 +269,11 @@ enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, u
 	x->mesh = flat_mesh_get(l7->node->offload->mesh);
 	x->record.epoch = (uint32_t)l7->node->offload->epoch;
 	x->record.source = source ? source->index + 1 : 0;
-	if (l7->conn->client)
+	if (l7->conn->client && l7->principal_epoch != l7->node->offload->epoch) {
 		snprintf(l7->principal, sizeof(l7->principal), "%s",
 			 source && source->principal ? source->principal : "");
+		l7->principal_epoch = l7->node->offload->epoch;
+	}
 	if (check_form(l7, a) != FLAT_L7_GO)
 		return FLAT_L7_ANSWER;
 	if (make_request(l7) != 0)
@@ -513,6 +515,7 @@ static bool authorized(struct flat_l7 *l7, const struct flat_http_request *reque
 	    .destination_port = l->addr.port,
 	    .destination = l->session->workload,
 	    .http = request,
+	    .brief = !l7->dry,
 	};
 
 	/* The listener's workload is of the newest mesh: so is what decides about it. */
@@ -543,7 +546,6 @@ enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *a, 
 		return answer_text(a, 503, FLAT_VERDICT_NO_HOST, "no healthy upstream");
 	if (!l7->dry)
 		flat_l7_join(l7);
-	(void)flat_addr_str(&x->target.addr, x->host);
 	err = write_head(l7, &ops, len);
 	if (err == 0 && ((x->route && x->route->rewrite) || any_ops(&ops)))
 		err = read_again(l7, *len, &request);

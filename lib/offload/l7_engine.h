@@ -68,7 +68,6 @@ struct flat_l7_exchange {
 	int64_t deadline_us, try_us;   /* 0: none */
 	uint64_t up_bytes, down_bytes; /* of bodies */
 	uint64_t out_before;	       /* bytes that went to the upstream before this attempt */
-	char host[FLAT_ADDR_STRLEN];   /* of the last attempt, as text */
 };
 
 /* The client's side. */
@@ -79,9 +78,10 @@ struct flat_l7 {
 	struct flat_conn *conn;
 	struct flat_l7_end end;
 	enum flat_l7_phase phase;
-	struct flat_addr pinned; /* family 0: routed */
-	uint16_t port;		 /* of the service */
-	char principal[320];	 /* of the client; "": none */
+	struct flat_addr pinned;  /* family 0: routed */
+	uint16_t port;		  /* of the service */
+	char principal[320];	  /* of the client; "": none */
+	uint64_t principal_epoch; /* when that was */
 	bool hot, timed;
 	bool dry; /* nobody's: asks only, uses up no turn */
 	int64_t last_us;

@@ -17,9 +17,8 @@
 static void clear(struct flat_l7_exchange *x)
 {
 	/* The trailers' fields are written before they are read. */
-	struct flat_http1 *trailers = &x->trailers;
 	size_t before = offsetof(struct flat_l7_exchange, trailers);
-	size_t after = before + sizeof(*trailers);
+	size_t after = before + sizeof(x->trailers);
 
 	memset(x, 0, before);
 	memset((char *)x + after, 0, sizeof(*x) - after);
@@ -86,11 +85,12 @@ void flat_l7_abandon(struct flat_l7 *l7)
 static void cut_client(struct flat_l7 *l7, enum flat_record_verdict verdict)
 {
 	struct flat_l7_exchange *x = &l7->x;
+	char host[FLAT_ADDR_STRLEN];
 
 	if (flat_l7_may_tell(l7->node))
-		flat_info("response of %s to %s breaks off after %llu bytes: %s", x->host,
-			  l7->conn->client_name, (unsigned long long)x->down_bytes,
-			  flat_verdict_flags(verdict));
+		flat_info("response of %s to %s breaks off after %llu bytes: %s",
+			  flat_addr_str(&x->target.addr, host), l7->conn->client_name,
+			  (unsigned long long)x->down_bytes, flat_verdict_flags(verdict));
 	x->record.verdict = (uint8_t)verdict;
 	x->close = true;
 	if (x->upstream)
@@ -170,10 +170,9 @@ static void upstream_reset(struct flat_l7 *l7)
 	uint64_t sent = up->end.bytes_out - x->out_before + (up->end.out_len - up->end.out_at);
 	unsigned why = FLAT_RETRY_RESET | FLAT_RETRY_5XX;
 
-	if (!up->end.is_tcp && flat_l7_end_untaken(&up->end) >= sent)
-		why |= FLAT_RETRY_UNSENT;
-	/* It may have closed an idle connection while the request was on its way. */
-	else if (up->used && up->end.len == 0 && idempotent(x->request.method))
+	/* Or it may have closed an idle connection while the request was on its way. */
+	if ((!up->end.is_tcp && flat_l7_end_untaken(&up->end) >= sent) ||
+	    (up->used && up->end.len == 0 && idempotent(x->request.method)))
 		why |= FLAT_RETRY_UNSENT;
 	if (!retry(l7, why))
 		flat_l7_reply_status(l7, 503, FLAT_VERDICT_RESET,
@@ -363,8 +362,11 @@ static bool status_retried(struct flat_l7 *l7, unsigned status)
 
 static void bad_response(struct flat_l7 *l7, const char *what)
 {
+	char host[FLAT_ADDR_STRLEN];
+
 	if (flat_l7_may_tell(l7->node))
-		flat_info("malformed response of %s (%s): %s", l7->x.host, l7->conn->service, what);
+		flat_info("malformed response of %s (%s): %s",
+			  flat_addr_str(&l7->x.target.addr, host), l7->conn->service, what);
 	flat_l7_reply_status(l7, 502, FLAT_VERDICT_PROTOCOL,
 			     "upstream connect error or disconnect/reset before headers. "
 			     "reset reason: protocol error");

@@ -114,6 +114,7 @@ static void put_line(const struct flat_l7 *l7, int64_t ms, struct flat_strbuf *o
 	struct timespec ts;
 	struct tm tm;
 	struct flat_strbuf line = {0};
+	char host[FLAT_ADDR_STRLEN];
 	bool whole = x->head_len > 0;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
@@ -142,7 +143,8 @@ static void put_line(const struct flat_l7 *l7, int64_t ms, struct flat_strbuf *o
 	flat_strbuf_putc(out, ' ');
 	put_quoted(out, x->request.authority);
 	flat_strbuf_putc(out, ' ');
-	put_quoted(out, flat_span_of(x->host[0] ? x->host : NULL));
+	put_quoted(
+	    out, flat_span_of(x->target.addr.family ? flat_addr_str(&x->target.addr, host) : NULL));
 	flat_strbuf_putc(out, '\n');
 	flat_strbuf_fini(&line);
 }
