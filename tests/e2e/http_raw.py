@@ -29,10 +29,11 @@ def response(f, head=False):
     if head or status < 200 or status in (204, 304):
         return status, fields, b""
     if fields.get(b"transfer-encoding") == b"chunked":
-        body = b""
+        pieces = []
         while n := int(f.readline().split(b";")[0], 16):
-            body += f.read(n)
+            pieces.append(f.read(n))
             f.readline()
+        body = b"".join(pieces)
         while f.readline() not in (b"\r\n", b""):
             pass
         return status, fields, body
