@@ -9,6 +9,11 @@
 
 /* Of descriptor numbers, in pages that come into being as they are used. */
 static struct flat_epoll **instances;
+/* What the kernel lets go with EPOLLEXCLUSIVE. */
+#define EXCLUSIVE_OK                                                                               \
+	((uint32_t)EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET |              \
+	 EPOLLEXCLUSIVE)
+
 static struct flat_epoll *all;
 static struct flat_member **members; /* first of each number's chain */
 static _Atomic int table_lock;	     /* of chains; innermost */
@@ -288,7 +293,7 @@ static int add(struct flat_epoll *e, int epfd, int fd, struct flat_sock *stream,
 	struct flat_member *m = member_new(e, fd);
 	if (!m)
 		return -ENOMEM;
-	m->events = event->events;
+	m->events = event->events | EPOLLERR | EPOLLHUP;
 	m->data = event->data.u64;
 	int err = 0;
 	if (stream)
@@ -319,6 +324,9 @@ static int control(struct flat_epoll *e, int epfd, int op, int fd, const struct 
 		return -EEXIST;
 	if (flat && op != EPOLL_CTL_ADD && !there)
 		return -ENOENT;
+	if (flat && op == EPOLL_CTL_ADD && (event->events & EPOLLEXCLUSIVE) &&
+	    (event->events & ~EXCLUSIVE_OK))
+		return -EINVAL;
 	/* epoll_ctl(2): EPOLLEXCLUSIVE is for EPOLL_CTL_ADD, and final. */
 	if (flat && op == EPOLL_CTL_MOD && ((m->events | event->events) & EPOLLEXCLUSIVE))
 		return -EINVAL;
@@ -334,7 +342,7 @@ static int control(struct flat_epoll *e, int epfd, int op, int fd, const struct 
 	if (!m)
 		return add(e, epfd, fd, flat ? s : NULL, event);
 	m->gone = false;
-	m->events = event->events;
+	m->events = event->events | EPOLLERR | EPOLLHUP;
 	m->data = event->data.u64;
 	m->fresh = true;
 	if (m->sock || m->inner) {
@@ -355,6 +363,16 @@ int flat_epoll_create1(int flags)
 	return (int)flat_result(fd);
 }
 
+/* Nobody writes to a listener: its anchor, which could be written to, is not asked. */
+static int kernel_ctl(int epfd, int op, int fd, enum flat_fd_kind kind,
+		      const struct epoll_event *event)
+{
+	struct epoll_event copy = event ? *event : (struct epoll_event){0};
+	if (kind == FLAT_FD_LISTENER)
+		copy.events &= ~((uint32_t)EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND);
+	return flat_sys_epoll_ctl(epfd, op, fd, &copy);
+}
+
 int flat_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
 	enum flat_fd_kind kind = flat_fd_kind(fd);
@@ -372,7 +390,9 @@ int flat_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	} else if (!e && op != EPOLL_CTL_ADD) {
 		return (int)flat_result(flat_sys_epoll_ctl(epfd, op, fd, event));
 	}
-	int err = kind != FLAT_FD_STREAM ? flat_sys_epoll_ctl(epfd, op, fd, event) : 0;
+	int err = kind == FLAT_FD_STREAM || (op != EPOLL_CTL_DEL && !event)
+		      ? 0
+		      : kernel_ctl(epfd, op, fd, kind, event);
 	if (err < 0)
 		return (int)flat_result(err);
 	e = find_or_make(epfd);
@@ -442,7 +462,7 @@ void flat_epoll_converted(int fd)
 			(void)!become_flat(m, e->epfd, s);
 		else if (!m->sock)
 			/* A listener's anchor is the kernel's to watch, as the socket before it was. */
-			(void)flat_sys_epoll_ctl(e->epfd, EPOLL_CTL_ADD, fd, &ev);
+			(void)kernel_ctl(e->epfd, EPOLL_CTL_ADD, fd, flat_fd_kind(fd), &ev);
 		flat_unlock(&e->lock);
 	}
 }

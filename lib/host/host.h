@@ -29,6 +29,7 @@ struct flat_sock {
 	_Atomic uint8_t rd_shut;
 	_Atomic uint8_t wr_shut;
 	_Atomic uint8_t dead;	    /* the anchor hung up */
+	_Atomic uint8_t lost;	    /* sent to a peer that had closed: its reset came back */
 	_Atomic uint8_t nonblock;   /* O_NONBLOCK of the file description */
 	_Atomic uint8_t tx_blocked; /* a send found no room; cleared when EPOLLOUT is reported */
 	uint8_t nodelay;
@@ -40,6 +41,7 @@ struct flat_sock {
 	_Atomic int bell_lock;	     /* of waiters, and of taking bells off the anchor: bell.h */
 	_Atomic uint32_t waiters;    /* threads asleep or about to be, and epoll memberships */
 	_Atomic uint64_t seen_epoch; /* of the directory's revocations */
+	int rcvlowat;		     /* SO_RCVLOWAT; 0: 1 */
 	struct linger linger;
 	struct timeval sndtimeo;
 	struct flat_vq vq;
@@ -100,7 +102,7 @@ FLAT_MUST_CHECK int flat_sock_replace(int fd, int anchor, struct flat_sock *s);
 /** Writes an address as accept() and getsockname() do; v4 as mapped v6 for AF_INET6 sockets. */
 void flat_sock_name(const struct flat_addr *a, int domain, struct sockaddr *addr, socklen_t *len);
 
-/* --- stream.c --- */
+/* --- stream.c, ending.c --- */
 
 /** Events as poll() reports them for a stream (EPOLLIN ...), no system call. */
 uint32_t flat_stream_events(struct flat_sock *s);
@@ -108,6 +110,17 @@ uint32_t flat_stream_events(struct flat_sock *s);
 bool flat_stream_readable(struct flat_sock *s);
 /** Makes a stream of a CONNECT answer or ACCEPT message; takes the bell and the use of the lane. NULL: neither. */
 struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_use *lane, int bell);
+/** Whether a send would not wait. */
+bool flat_stream_writable(struct flat_sock *s);
+/** The state that TCP would be in: TCP_ESTABLISHED ... of netinet/tcp.h; FIN's way is taken as no time. */
+int flat_stream_state(const struct flat_sock *s);
+/** SO_ERROR: as it stands, and taken. */
+int flat_stream_error(const struct flat_sock *s);
+int flat_stream_take_error(struct flat_sock *s);
+/** Cut by the offload half: what is unread may not be read any more. */
+bool flat_stream_void(const struct flat_sock *s);
+/** shutdown(): 0 or -ENOTCONN. */
+FLAT_MUST_CHECK int flat_stream_shutdown(struct flat_sock *s, int how);
 /** Last reference gone: FIN or RST to the peer. */
 void flat_stream_end(struct flat_sock *s);
 /** The anchor hung up: the offload half cut the connection, or every other holder is gone. */

@@ -47,6 +47,9 @@ static int kernel_part(struct pollfd *fds, struct pollfd *copy, nfds_t n)
 		copy[i].fd = fds[i].fd;
 		copy[i].events = fds[i].events;
 		copy[i].revents = 0;
+		/* Nobody writes to a listener: its anchor, which could be written to, is not asked. */
+		if (s && s->kind == FLAT_FD_LISTENER)
+			copy[i].events &= (short)~(POLLOUT | POLLWRNORM | POLLWRBAND);
 		if (s && s->kind == FLAT_FD_STREAM) {
 			copy[i].fd = -1;
 		} else if (flat_fd_kind(fds[i].fd) == FLAT_FD_PRIVATE) {

@@ -2,6 +2,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -214,7 +215,7 @@ int flat_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (!s)
 		return (int)flat_result(FLAT_SYS3(SYS_getpeername, fd, addr, len));
-	if (s->kind == FLAT_FD_LISTENER)
+	if (s->kind == FLAT_FD_LISTENER || flat_stream_state(s) == TCP_CLOSE)
 		return (int)flat_result(-ENOTCONN);
 	flat_sock_name(&s->peer, s->domain, addr, len);
 	return 0;
@@ -235,12 +236,13 @@ static int give_int(void *value, socklen_t *len, int n)
 
 static int get_tcp(const struct flat_sock *s, int name, void *value, socklen_t *len)
 {
-	struct tcp_info info = {.tcpi_state =
-				    s->kind == FLAT_FD_LISTENER ? TCP_LISTEN : TCP_ESTABLISHED,
-				.tcpi_snd_mss = 32768,
-				.tcpi_rcv_mss = 32768,
-				.tcpi_snd_cwnd = 10,
-				.tcpi_pmtu = 65535};
+	struct tcp_info info = {
+	    .tcpi_state =
+		(uint8_t)(s->kind == FLAT_FD_LISTENER ? TCP_LISTEN : flat_stream_state(s)),
+	    .tcpi_snd_mss = 32768,
+	    .tcpi_rcv_mss = 32768,
+	    .tcpi_snd_cwnd = 10,
+	    .tcpi_pmtu = 65535};
 	switch (name) {
 	case TCP_NODELAY:
 		return give_int(value, len, s->nodelay);
@@ -264,7 +266,8 @@ int flat_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 		return give_int(value, len, 0);
 	switch (name) {
 	case SO_ERROR:
-		return give_int(value, len, atomic_exchange(&s->error, 0));
+		return give_int(value, len,
+				s->kind == FLAT_FD_STREAM ? flat_stream_take_error(s) : 0);
 	case SO_TYPE:
 		return give_int(value, len, SOCK_STREAM);
 	case SO_DOMAIN:
@@ -277,6 +280,8 @@ int flat_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 		return give_int(value, len, s->keepalive);
 	case SO_LINGER:
 		return give(value, len, &s->linger, sizeof(s->linger));
+	case SO_RCVLOWAT:
+		return give_int(value, len, s->rcvlowat ? s->rcvlowat : 1);
 	case SO_SNDTIMEO:
 		return give(value, len, &s->sndtimeo, sizeof(s->sndtimeo));
 	default:
@@ -315,6 +320,14 @@ int flat_setsockopt(int fd, int level, int name, const void *value, socklen_t le
 		if (len < sizeof(s->sndtimeo))
 			return (int)flat_result(-EINVAL);
 		memcpy(&s->sndtimeo, value, sizeof(s->sndtimeo));
+		return 0;
+	case SO_RCVLOWAT:
+		if (len < sizeof(n))
+			return (int)flat_result(-EINVAL);
+		/* No more than a ring holds, or nobody would ever be woken. */
+		s->rcvlowat = n < 0 ? INT_MAX : n;
+		if (s->rcvlowat > (int)s->vq.rx.mask[1] / 2 && s->kind == FLAT_FD_STREAM)
+			s->rcvlowat = (int)s->vq.rx.mask[1] / 2;
 		return 0;
 	case SO_SNDBUF:
 	case SO_RCVBUF:

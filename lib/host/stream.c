@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,102 +30,10 @@ struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_u
 	return s;
 }
 
-void flat_stream_end(struct flat_sock *s)
-{
-	bool unread = flat_ring_moved(&s->vq.rx);
-	bool hard = s->linger.l_onoff && s->linger.l_linger == 0;
-	if (!atomic_load(&s->wr_shut) || unread || hard)
-		flat_vq_end_tx(&s->vq, unread || hard ? FLAT_PROD_RST : FLAT_PROD_FIN);
-	flat_vq_end_rx(&s->vq, FLAT_CONS_CLOSED);
-}
-
-static bool anchor_hung_up(int fd)
-{
-	struct pollfd p = {.fd = fd};
-	struct timespec zero = {0};
-	return flat_sys_ppoll(&p, 1, &zero, NULL) == 1 && (p.revents & (POLLHUP | POLLERR));
-}
-
-/* The anchor is gone: why, says the offload half if it is there. */
-void flat_stream_died(struct flat_sock *s)
-{
-	if (atomic_exchange(&s->dead, 1))
-		return;
-	uint32_t flags = flat_vq_peer_prod_flags(&s->vq);
-	if ((flags & FLAT_PROD_FIN) && !(flags & FLAT_PROD_RST))
-		return;
-	atomic_store(&s->error, ECONNRESET);
-}
-
-void flat_stream_check_epoch(struct flat_sock *s, int fd)
-{
-	const struct flat_directory *dir = flat_session_known();
-	uint64_t now = dir ? flat_directory_revoke_epoch(dir) : 0;
-	if (flat_likely(now == atomic_load_explicit(&s->seen_epoch, memory_order_relaxed)))
-		return;
-	atomic_store_explicit(&s->seen_epoch, now, memory_order_relaxed);
-	if (anchor_hung_up(fd))
-		flat_stream_died(s);
-}
-
-static bool reset_by_peer(struct flat_sock *s)
-{
-	return (flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST) || atomic_load(&s->error);
-}
-
-/* ECONNRESET once, then what an ended stream gives. */
-static ssize_t tell_reset(struct flat_sock *s, ssize_t after)
-{
-	atomic_store(&s->error, 0);
-	return atomic_exchange(&s->rst_told, 1) ? after : -ECONNRESET;
-}
-
-bool flat_stream_readable(struct flat_sock *s)
-{
-	return flat_ring_moved(&s->vq.rx) || flat_vq_peer_prod_flags(&s->vq) != 0 ||
-	       atomic_load(&s->rd_shut) || atomic_load(&s->dead);
-}
-
-static bool writable(struct flat_sock *s)
-{
-	return flat_ring_space(&s->vq.tx) != 0 || flat_vq_peer_cons_flags(&s->vq) != 0 ||
-	       flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST || atomic_load(&s->wr_shut) ||
-	       atomic_load(&s->dead);
-}
-
-uint32_t flat_stream_events(struct flat_sock *s)
-{
-	uint32_t prod = flat_vq_peer_prod_flags(&s->vq);
-	uint32_t cons = flat_vq_peer_cons_flags(&s->vq);
-	bool dead = atomic_load(&s->dead);
-	bool in_end = (prod & (FLAT_PROD_FIN | FLAT_PROD_RST)) || atomic_load(&s->rd_shut) || dead;
-	bool out_end = atomic_load(&s->wr_shut) || (prod & FLAT_PROD_RST) || dead;
-	uint32_t ev = 0;
-	if (flat_ring_moved(&s->vq.rx) || in_end)
-		ev |= EPOLLIN | EPOLLRDNORM;
-	if (in_end)
-		ev |= EPOLLRDHUP;
-	if (((prod & FLAT_PROD_RST) || atomic_load(&s->error)) && !atomic_load(&s->rst_told))
-		ev |= EPOLLERR;
-	if (in_end && out_end)
-		ev |= EPOLLHUP;
-	/* Linux asks for a third of the buffer before it wakes writers. */
-	if (out_end || (cons & FLAT_CONS_CLOSED) ||
-	    flat_ring_space(&s->vq.tx) > (ssize_t)(s->vq.tx.mask[1] / 3))
-		ev |= EPOLLOUT | EPOLLWRNORM;
-	return ev;
-}
-
-uint32_t flat_stream_edges(const struct flat_sock *s)
-{
-	return flat_vq_peer_prod_flags(&s->vq) | flat_vq_peer_cons_flags(&s->vq) << 4 |
-	       (uint32_t)atomic_load(&s->dead) << 8;
-}
-
 /* Looks for a while, then sleeps. 0: look again; or as send() and recv() end: -EAGAIN, -EINTR. */
 static int wait_for(struct flat_sock *s, int fd, bool tx)
 {
-	bool (*ready)(struct flat_sock *) = tx ? writable : flat_stream_readable;
+	bool (*ready)(struct flat_sock *) = tx ? flat_stream_writable : flat_stream_readable;
 	struct flat_wait w;
 	flat_wait_begin(&w);
 	do {
@@ -151,7 +60,7 @@ static bool nothing_there(struct flat_sock *s, int fd, bool tx)
 		flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
 	else if (!watched)
 		flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
-	return !(tx ? writable(s) : flat_stream_readable(s));
+	return !(tx ? flat_stream_writable(s) : flat_stream_readable(s));
 }
 
 static ssize_t broken_pipe(int flags)
@@ -161,19 +70,28 @@ static ssize_t broken_pipe(int flags)
 	return -EPIPE;
 }
 
-/* Whether no more may be sent: 0, or the error. */
-static ssize_t send_state(struct flat_sock *s, int fd, int flags)
+static bool may_send(struct flat_sock *s, int fd)
 {
 	flat_stream_check_epoch(s, fd);
-	if (flat_unlikely(reset_by_peer(s))) {
-		if (!atomic_load(&s->rst_told))
-			return tell_reset(s, -EPIPE);
-		return broken_pipe(flags);
-	}
-	if (flat_unlikely(atomic_load(&s->wr_shut) || atomic_load(&s->dead) ||
-			  (flat_vq_peer_cons_flags(&s->vq) & FLAT_CONS_CLOSED)))
-		return broken_pipe(flags);
-	return 0;
+	return flat_likely(!(flat_vq_peer_cons_flags(&s->vq) & FLAT_CONS_CLOSED) &&
+			   !(flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST) &&
+			   !atomic_load(&s->wr_shut) && !atomic_load(&s->dead) &&
+			   !atomic_load(&s->error));
+}
+
+/* Whether no more may be sent: 0, or the error; 1: what is sent now is lost, and the sender learns it afterwards. */
+static ssize_t send_state(struct flat_sock *s, int fd, int flags)
+{
+	if (may_send(s, fd))
+		return 0;
+	int error = flat_stream_take_error(s);
+	if (error && error != EPIPE)
+		return -error;
+	/* Nobody is there: as with the kernel it is the first send that brings the reset. */
+	if (!error && flat_stream_state(s) != TCP_CLOSE && !atomic_load(&s->wr_shut) &&
+	    !atomic_exchange(&s->lost, 1))
+		return 1;
+	return broken_pipe(flags);
 }
 
 static bool no_wait(const struct flat_sock *s, int flags)
@@ -187,7 +105,12 @@ static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t 
 	if (flags & MSG_OOB)
 		return -EOPNOTSUPP;
 	do {
-		ssize_t n = send_state(s, fd, done ? flags | MSG_NOSIGNAL : flags);
+		/* What ended it meanwhile is for the next call to tell. */
+		if (done && !may_send(s, fd))
+			return (ssize_t)done;
+		ssize_t n = send_state(s, fd, flags);
+		if (n == 1)
+			return (ssize_t)len;
 		if (n == 0 && len > 0) {
 			flat_lock(&s->tx_lock);
 			n = flat_ring_write(&s->vq.tx, (const uint8_t *)buf + done, len - done);
@@ -219,12 +142,28 @@ static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t 
 	return (ssize_t)done;
 }
 
-/* One look. Bytes, 0 for the end, -EAGAIN for nothing. */
+/* Nothing to read: 0 for the end, -EAGAIN, or the error. As tcp_recvmsg(): after a FIN it is the end, whatever came then. */
+static ssize_t nothing_to_read(struct flat_sock *s, uint32_t prod)
+{
+	if (prod & FLAT_PROD_FIN)
+		return 0;
+	int error = flat_stream_take_error(s);
+	if (error)
+		return -error;
+	return (prod & FLAT_PROD_RST) || atomic_load(&s->rd_shut) || atomic_load(&s->dead)
+		   ? 0
+		   : -EAGAIN;
+}
+
+/* One look. Bytes, 0 for the end (or for no bytes wanted and some there), -EAGAIN for nothing. */
 static ssize_t take(struct flat_sock *s, void *buf, size_t len, int flags)
 {
+	/* Flags before bytes: after FIN no byte follows. */
 	uint32_t prod = flat_vq_peer_prod_flags(&s->vq);
-	if (flat_unlikely(prod & FLAT_PROD_RST))
-		return tell_reset(s, 0);
+	if (flat_unlikely(flat_stream_void(s)))
+		return nothing_to_read(s, prod);
+	if (flat_unlikely(len == 0))
+		return flat_ring_moved(&s->vq.rx) ? 0 : nothing_to_read(s, prod);
 	flat_lock(&s->rx_lock);
 	ssize_t n = flat_ring_read(&s->vq.rx, buf, len, !(flags & MSG_PEEK));
 	flat_unlock(&s->rx_lock);
@@ -235,13 +174,9 @@ static ssize_t take(struct flat_sock *s, void *buf, size_t len, int flags)
 	}
 	if (n < 0) {
 		atomic_store(&s->dead, 1);
-		return tell_reset(s, 0);
+		atomic_store(&s->error, ECONNRESET);
 	}
-	if (atomic_load(&s->error))
-		return tell_reset(s, 0);
-	if ((prod & FLAT_PROD_FIN) || atomic_load(&s->rd_shut) || atomic_load(&s->dead))
-		return 0;
-	return -EAGAIN;
+	return nothing_to_read(s, prod);
 }
 
 static ssize_t stream_recv(struct flat_sock *s, int fd, void *buf, size_t len, int flags)
@@ -253,8 +188,6 @@ static ssize_t stream_recv(struct flat_sock *s, int fd, void *buf, size_t len, i
 		return -EINVAL;
 	if (flags & MSG_ERRQUEUE)
 		return -EAGAIN;
-	if (len == 0)
-		return 0;
 	for (;;) {
 		flat_stream_check_epoch(s, fd);
 		/* MSG_TRUNC on TCP: throw away without copying to the caller. */
@@ -291,7 +224,7 @@ static ssize_t bad_listener(const struct flat_sock *s)
 static ssize_t vector(int fd, struct flat_sock *s, const struct iovec *iov, size_t n, int flags,
 		      bool out)
 {
-	ssize_t done = bad_listener(s);
+	ssize_t done = out && s->kind == FLAT_FD_LISTENER ? broken_pipe(flags) : bad_listener(s);
 	if (n > IOV_MAX)
 		return -EMSGSIZE;
 	for (size_t i = 0; i < n && done >= 0; i++) {
@@ -439,13 +372,7 @@ int flat_shutdown(int fd, int how)
 		}
 		return 0;
 	}
-	if (atomic_load(&s->dead) || (flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST))
-		return (int)flat_result(-ENOTCONN);
-	if (how != SHUT_RD && !atomic_exchange(&s->wr_shut, 1))
-		flat_vq_end_tx(&s->vq, FLAT_PROD_FIN);
-	if (how != SHUT_WR && !atomic_exchange(&s->rd_shut, 1))
-		flat_vq_end_rx(&s->vq, FLAT_CONS_SHUT);
-	return 0;
+	return (int)flat_result(flat_stream_shutdown(s, how));
 }
 
 ssize_t flat_sendfile(int out_fd, int in_fd, off_t *offset, size_t count)

@@ -159,6 +159,26 @@ static void answer_drop(struct flat_session *s, const struct flat_msg *msg)
 	flat_session_reply(s, &reply, NULL, 0);
 }
 
+static void answer_ring(struct flat_session *s, const struct flat_msg *msg)
+{
+	struct flat_msg reply;
+	struct flat_conn *c;
+	TAILQ_FOREACH(c, &s->offload->conns, link)
+	{
+		if (c->id == msg->body.ring.conn_id)
+			break;
+	}
+	bool part = c && (c->client == s || (c->listener && c->listener->session == s));
+	for (int i = 0; part && i < 2; i++) {
+		if (c->end[i].anchor.fd >= 0)
+			(void)flat_sys_send(c->end[i].anchor.fd, "", 1,
+					    MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
+	flat_msg_init(&reply, FLAT_MSG_RING, msg->seq);
+	reply.status = part ? 0 : -ENOENT;
+	flat_session_reply(s, &reply, NULL, 0);
+}
+
 /* One message. Descriptors that it does not take are closed. */
 static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX],
 		   size_t n)
@@ -184,6 +204,9 @@ static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MS
 		break;
 	case FLAT_MSG_DROP:
 		answer_drop(s, msg);
+		break;
+	case FLAT_MSG_RING:
+		answer_ring(s, msg);
 		break;
 	default:
 		doom(s, "rule 15: unknown message");

@@ -34,6 +34,7 @@ enum flat_msg_type {
 	FLAT_MSG_ACCEPT = 4,
 	FLAT_MSG_WHY = 5,
 	FLAT_MSG_DROP = 6,
+	FLAT_MSG_RING = 7,
 };
 
 #define FLAT_FD_ANCHOR 1U
@@ -100,6 +101,11 @@ struct flat_msg_drop {
 	uint64_t lane_id;
 };
 
+/** Wakes whoever sleeps on either end of a connection of the sender's. Answer: status 0, or -ENOENT. */
+struct flat_msg_ring {
+	uint64_t conn_id;
+};
+
 struct flat_msg {
 	uint32_t magic;
 	uint16_t version;
@@ -116,6 +122,7 @@ struct flat_msg {
 		struct flat_msg_listen listen;
 		struct flat_msg_why why;
 		struct flat_msg_drop drop;
+		struct flat_msg_ring ring;
 		uint8_t raw[192];
 	} body;
 };

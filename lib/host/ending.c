@@ -1,0 +1,169 @@
+/*
+ * How a connection ends, and what its state lets calls and polls see: the kernel's rules, net/ipv4/tcp.c and
+ * tcp_input.c. A reset leaves what had arrived readable; it is EPIPE where a FIN came before it, else ECONNRESET, told once.
+ */
+#include <errno.h>
+#include <netinet/tcp.h>
+
+#include "host/bell.h"
+
+void flat_stream_end(struct flat_sock *s)
+{
+	bool unread = flat_ring_moved(&s->vq.rx);
+	bool hard = s->linger.l_onoff && s->linger.l_linger == 0;
+	if (!atomic_load(&s->wr_shut) || unread || hard)
+		flat_vq_end_tx(&s->vq, unread || hard ? FLAT_PROD_RST : FLAT_PROD_FIN);
+	flat_vq_end_rx(&s->vq, FLAT_CONS_CLOSED);
+}
+
+static bool anchor_hung_up(int fd)
+{
+	struct pollfd p = {.fd = fd};
+	struct timespec zero = {0};
+	return flat_sys_ppoll(&p, 1, &zero, NULL) == 1 && (p.revents & (POLLHUP | POLLERR));
+}
+
+void flat_stream_died(struct flat_sock *s)
+{
+	if (atomic_exchange(&s->dead, 1))
+		return;
+	uint32_t flags = flat_vq_peer_prod_flags(&s->vq);
+	if (!(flags & (FLAT_PROD_FIN | FLAT_PROD_RST)))
+		atomic_store(&s->error, ECONNRESET);
+}
+
+void flat_stream_check_epoch(struct flat_sock *s, int fd)
+{
+	const struct flat_directory *dir = flat_session_known();
+	uint64_t now = dir ? flat_directory_revoke_epoch(dir) : 0;
+	if (flat_likely(now == atomic_load_explicit(&s->seen_epoch, memory_order_relaxed)))
+		return;
+	atomic_store_explicit(&s->seen_epoch, now, memory_order_relaxed);
+	if (anchor_hung_up(fd))
+		flat_stream_died(s);
+}
+
+static int error_of(const struct flat_sock *s, uint32_t prod)
+{
+	int error = atomic_load_explicit(&s->error, memory_order_relaxed);
+	if (error)
+		return error;
+	if (!(prod & FLAT_PROD_RST) && !atomic_load_explicit(&s->lost, memory_order_relaxed))
+		return 0;
+	if (atomic_load(&s->rst_told))
+		return 0;
+	return (prod & FLAT_PROD_FIN) || atomic_load(&s->lost) ? EPIPE : ECONNRESET;
+}
+
+int flat_stream_error(const struct flat_sock *s)
+{
+	return error_of(s, flat_vq_peer_prod_flags(&s->vq));
+}
+
+int flat_stream_take_error(struct flat_sock *s)
+{
+	int error = flat_stream_error(s);
+	if (error) {
+		atomic_store(&s->error, 0);
+		atomic_store(&s->rst_told, 1);
+	}
+	return error;
+}
+
+bool flat_stream_void(const struct flat_sock *s)
+{
+	return (flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_ERROR) != 0;
+}
+
+/* RST seen, sent in vain, or the anchor is gone: the kernel's state CLOSE, with both directions shut. */
+static bool cut(const struct flat_sock *s, uint32_t prod)
+{
+	return (prod & FLAT_PROD_RST) || atomic_load_explicit(&s->dead, memory_order_relaxed) ||
+	       atomic_load_explicit(&s->lost, memory_order_relaxed);
+}
+
+int flat_stream_state(const struct flat_sock *s)
+{
+	uint32_t prod = flat_vq_peer_prod_flags(&s->vq);
+	bool fin = (prod & FLAT_PROD_FIN) != 0;
+	bool shut = atomic_load(&s->wr_shut);
+	if (cut(s, prod) || (fin && shut))
+		return TCP_CLOSE;
+	return fin ? TCP_CLOSE_WAIT : shut ? TCP_FIN_WAIT2 : TCP_ESTABLISHED;
+}
+
+bool flat_stream_readable(struct flat_sock *s)
+{
+	return flat_ring_moved(&s->vq.rx) || flat_vq_peer_prod_flags(&s->vq) != 0 ||
+	       atomic_load(&s->rd_shut) || atomic_load(&s->dead) || atomic_load(&s->lost);
+}
+
+bool flat_stream_writable(struct flat_sock *s)
+{
+	return flat_ring_space(&s->vq.tx) != 0 || flat_vq_peer_cons_flags(&s->vq) != 0 ||
+	       flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST || atomic_load(&s->wr_shut) ||
+	       atomic_load(&s->dead);
+}
+
+static bool enough(struct flat_sock *s)
+{
+	if (flat_likely(s->rcvlowat <= 1))
+		return flat_ring_moved(&s->vq.rx);
+	return flat_ring_pending(&s->vq.rx) >= s->rcvlowat;
+}
+
+uint32_t flat_stream_events(struct flat_sock *s)
+{
+	uint32_t prod = flat_vq_peer_prod_flags(&s->vq);
+	uint32_t cons = flat_vq_peer_cons_flags(&s->vq);
+	bool closed = cut(s, prod);
+	bool in_end = (prod & FLAT_PROD_FIN) || atomic_load(&s->rd_shut) || closed;
+	bool out_end = atomic_load(&s->wr_shut) || closed;
+	uint32_t ev = 0;
+	if (in_end || enough(s))
+		ev |= EPOLLIN | EPOLLRDNORM;
+	if (in_end)
+		ev |= EPOLLRDHUP;
+	if (error_of(s, prod))
+		ev |= EPOLLERR;
+	if (in_end && out_end)
+		ev |= EPOLLHUP;
+	/* Linux asks for a third of the buffer before it wakes writers. */
+	if (out_end || (cons & FLAT_CONS_CLOSED) ||
+	    flat_ring_space(&s->vq.tx) > (ssize_t)(s->vq.tx.mask[1] / 3))
+		ev |= EPOLLOUT | EPOLLWRNORM;
+	return ev;
+}
+
+uint32_t flat_stream_edges(const struct flat_sock *s)
+{
+	return flat_vq_peer_prod_flags(&s->vq) | flat_vq_peer_cons_flags(&s->vq) << 4 |
+	       (uint32_t)atomic_load(&s->dead) << 8 | (uint32_t)atomic_load(&s->lost) << 9 |
+	       (uint32_t)atomic_load(&s->rd_shut) << 10 | (uint32_t)atomic_load(&s->wr_shut) << 11;
+}
+
+/* Threads of ours that sleep on it shall see it: the offload half rings, since nobody can ring his own anchor. */
+static void wake_own(struct flat_sock *s)
+{
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	if (atomic_load(&s->waiters) == 0)
+		return;
+	flat_msg_init(&msg, FLAT_MSG_RING, 0);
+	msg.body.ring.conn_id = s->conn_id;
+	if (flat_session_ask(&msg, -1, fds, &n) == 0)
+		flat_msg_close_fds(fds, n);
+}
+
+int flat_stream_shutdown(struct flat_sock *s, int how)
+{
+	if (flat_stream_state(s) == TCP_CLOSE)
+		return -ENOTCONN;
+	if (how != SHUT_RD && !atomic_exchange(&s->wr_shut, 1))
+		flat_vq_end_tx(&s->vq, FLAT_PROD_FIN);
+	if (how != SHUT_WR && !atomic_exchange(&s->rd_shut, 1))
+		flat_vq_end_rx(&s->vq, FLAT_CONS_SHUT);
+	wake_own(s);
+	return 0;
+}
