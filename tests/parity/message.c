@@ -1,5 +1,4 @@
 /* Flags and forms of sending and receiving. */
-#include <asm/termbits.h>
 #include <limits.h>
 
 #include "parity.h"
@@ -768,82 +767,4 @@ BEHAVIOUR(message_both_ways)
 			say("round %d: %d", i, b);
 	}
 	say("hundred rounds");
-}
-
-BEHAVIOUR(message_ioctl)
-{
-	int c, s, n = -1;
-	pair(&c, &s);
-	DO(ioctl(s, FIONREAD, &n));
-	say("empty %d", n);
-	text(c, s, "12345");
-	DO(ioctl(s, FIONREAD, &n));
-	say("pending %d", n);
-	DO(ioctl(s, FIONREAD, &n));
-	recv(s, buf, 2, 0);
-	DO(ioctl(s, FIONREAD, &n));
-	say("pending %d", n);
-	DO(ioctl(s, FIONREAD, NULL));
-	DO(ioctl(s, 0xdead, &n));
-	DO(ioctl(s, TCGETS, &n));
-}
-
-BEHAVIOUR(message_ioctl_modes)
-{
-	int c, s, on = 1, off = 0;
-	pair(&c, &s);
-	DO(ioctl(s, FIONBIO, &on));
-	say("flags %#x", (unsigned)fcntl(s, F_GETFL));
-	DO(recv(s, buf, 1, 0));
-	DO(ioctl(s, FIONBIO, &off));
-	say("flags %#x", (unsigned)fcntl(s, F_GETFL));
-	DO(ioctl(s, FIOASYNC, &on));
-	say("flags %#x", (unsigned)fcntl(s, F_GETFL));
-	DO(ioctl(s, FIOASYNC, &off));
-	DO(ioctl(s, FIOCLEX));
-	say("fd flags %d", fcntl(s, F_GETFD));
-	DO(ioctl(s, FIONCLEX));
-	say("fd flags %d", fcntl(s, F_GETFD));
-	DO(ioctl(s, FIONBIO, NULL));
-}
-
-BEHAVIOUR(message_outq)
-{
-	int c, s, n = -1;
-	pair(&c, &s);
-	DO(ioctl(c, TIOCOUTQ, &n));
-	say("queued %d", n);
-	size_t full = fill(c);
-	DO(ioctl(c, TIOCOUTQ, &n));
-	say("queued %d", n > 0);
-	drain(s, full);
-	for (int i = 0; i < 400 && n > 0; i++) {
-		ioctl(c, TIOCOUTQ, &n);
-		pause_ms(5);
-	}
-	say("queued %d", n);
-}
-
-BEHAVIOUR(message_sigurg_owner)
-{
-	int c, s;
-	pair(&c, &s);
-	DO(fcntl(s, F_SETOWN, getpid()));
-	say("mine %d", fcntl(s, F_GETOWN) == getpid());
-	DO(fcntl(s, F_SETSIG, SIGUSR1));
-	DO(fcntl(s, F_GETSIG) == SIGUSR1);
-}
-
-BEHAVIOUR(message_sigio)
-{
-	int c, s;
-	pair(&c, &s);
-	count_signal(SIGIO, 0);
-	DO(fcntl(s, F_SETOWN, getpid()));
-	DO(fcntl(s, F_SETFL, fcntl(s, F_GETFL) | O_ASYNC));
-	say("flags %#x", (unsigned)fcntl(s, F_GETFL));
-	send_all(c, "x", 1);
-	for (int i = 0; i < 400 && !signals_seen; i++)
-		pause_ms(5);
-	say("told %d", signals_seen > 0);
 }

@@ -125,7 +125,7 @@ long now_ms(void);
 void pause_ms(long ms);
 /** Installs a handler that counts into signals_seen. */
 void count_signal(int number, int flags);
-extern volatile sig_atomic_t signals_seen;
+extern _Atomic int signals_seen;
 /** An address nobody may touch. */
 extern void *bad_address;
 

@@ -3,7 +3,7 @@
 
 #include "parity.h"
 
-volatile sig_atomic_t signals_seen;
+_Atomic int signals_seen;
 void *bad_address;
 
 static int base_port;
@@ -17,7 +17,7 @@ static void fatal(const char *what)
 __attribute__((constructor)) static void prepare(void)
 {
 	const char *text = getenv("PARITY_PORT");
-	base_port = text ? atoi(text) : 22000;
+	base_port = text ? (int)strtoul(text, NULL, 10) : 22000;
 	bad_address = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 }
 
