@@ -28,7 +28,8 @@ def machine_paths():
     home = os.path.expanduser("~")
     if home not in ("/", "/root"):
         places.add(home + "/")
-    places.add(tree.ROOT)
+    if not tree.ROOT.startswith("/usr/"):  # where clean-machine.sh puts the tree, as anybody may
+        places.add(tree.ROOT)
     return re.compile("(?<![\\w.$}~)-])(?:" + "|".join(map(re.escape, sorted(places))) + ")")
 
 
