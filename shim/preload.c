@@ -216,12 +216,18 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const stru
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	REAL(ssize_t, sendmsg, int, const struct msghdr *, int);
+	if (msg && msg->msg_controllen && !stream(fd))
+		flat_rights_sending(msg);
 	return stream(fd) ? flat_sendmsg(fd, msg, flags) : real(fd, msg, flags);
 }
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)
 {
 	REAL(int, sendmmsg, int, struct mmsghdr *, unsigned int, int);
+	for (unsigned int i = 0; !stream(fd) && msgs && i < n; i++) {
+		if (msgs[i].msg_hdr.msg_controllen)
+			flat_rights_sending(&msgs[i].msg_hdr);
+	}
 	return stream(fd) ? flat_sendmmsg(fd, msgs, n, flags) : real(fd, msgs, n, flags);
 }
 
@@ -260,15 +266,26 @@ EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t size, int fl
 EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
 	REAL(ssize_t, recvmsg, int, struct msghdr *, int);
-	return stream(fd) ? flat_recvmsg(fd, msg, flags) : real(fd, msg, flags);
+	if (stream(fd))
+		return flat_recvmsg(fd, msg, flags);
+	ssize_t n = real(fd, msg, flags);
+	if (n >= 0 && msg->msg_controllen)
+		flat_rights_received(msg);
+	return n;
 }
 
 EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags,
 		    struct timespec *timeout)
 {
 	REAL(int, recvmmsg, int, struct mmsghdr *, unsigned int, int, struct timespec *);
-	return stream(fd) ? flat_recvmmsg(fd, msgs, n, flags, timeout)
-			  : real(fd, msgs, n, flags, timeout);
+	if (stream(fd))
+		return flat_recvmmsg(fd, msgs, n, flags, timeout);
+	int got = real(fd, msgs, n, flags, timeout);
+	for (int i = 0; i < got; i++) {
+		if (msgs[i].msg_hdr.msg_controllen)
+			flat_rights_received(&msgs[i].msg_hdr);
+	}
+	return got;
 }
 
 EXPORT ssize_t sendfile(int out_fd, int in_fd, off_t *offset, size_t count)

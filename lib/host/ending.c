@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 
 #include "host/bell.h"
+#include "host/share.h"
 
 void flat_stream_end(struct flat_sock *s)
 {
@@ -35,6 +36,8 @@ void flat_stream_died(struct flat_sock *s)
 void flat_stream_check_epoch(struct flat_sock *s, int fd)
 {
 	const struct flat_directory *dir = flat_session_known();
+	if (flat_unlikely(flat_shared(s)))
+		flat_share_refresh(s, fd);
 	uint64_t now = dir ? flat_directory_revoke_epoch(dir) : 0;
 	if (flat_likely(now == atomic_load_explicit(&s->seen_epoch, memory_order_relaxed)))
 		return;
@@ -94,13 +97,13 @@ int flat_stream_state(const struct flat_sock *s)
 
 bool flat_stream_readable(struct flat_sock *s)
 {
-	return flat_ring_moved(&s->vq.rx) || flat_vq_peer_prod_flags(&s->vq) != 0 ||
+	return flat_share_moved(s) || flat_vq_peer_prod_flags(&s->vq) != 0 ||
 	       atomic_load(&s->rd_shut) || atomic_load(&s->dead) || atomic_load(&s->lost);
 }
 
 bool flat_stream_writable(struct flat_sock *s)
 {
-	return flat_ring_space(&s->vq.tx) != 0 || flat_vq_peer_cons_flags(&s->vq) != 0 ||
+	return flat_share_space(s) != 0 || flat_vq_peer_cons_flags(&s->vq) != 0 ||
 	       flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST || atomic_load(&s->wr_shut) ||
 	       atomic_load(&s->dead);
 }
@@ -108,8 +111,8 @@ bool flat_stream_writable(struct flat_sock *s)
 static bool enough(struct flat_sock *s)
 {
 	if (flat_likely(s->rcvlowat <= 1))
-		return flat_ring_moved(&s->vq.rx);
-	return flat_ring_pending(&s->vq.rx) >= s->rcvlowat;
+		return flat_share_moved(s);
+	return flat_share_pending(s) >= s->rcvlowat;
 }
 
 uint32_t flat_stream_events(struct flat_sock *s)
@@ -130,7 +133,7 @@ uint32_t flat_stream_events(struct flat_sock *s)
 		ev |= EPOLLHUP;
 	/* Linux asks for a third of the buffer before it wakes writers. */
 	if (out_end || (cons & FLAT_CONS_CLOSED) ||
-	    flat_ring_space(&s->vq.tx) > (ssize_t)(s->vq.tx.mask[1] / 3))
+	    flat_share_space(s) > (ssize_t)(s->vq.tx.mask[1] / 3))
 		ev |= EPOLLOUT | EPOLLWRNORM;
 	return ev;
 }

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "host/share.h"
+
 /* Of descriptor numbers, in pages that come into being as they are used. */
 static struct flat_epoll **instances;
 /* What the kernel lets go with EPOLLEXCLUSIVE. */
@@ -279,7 +281,9 @@ static int become_flat(struct flat_member *m, int epfd, struct flat_sock *s)
 	}
 	m->sock = s;
 	m->fresh = true;
-	join_lane(m);
+	/* Of a lane's ready bits each has one taker; processes that are no relatives go by bells. */
+	if (!flat_shared(s))
+		join_lane(m);
 	flat_epoll_activate(m);
 	kick(e);
 	return 0;

@@ -7,6 +7,7 @@
 
 #include "host/epoll.h"
 #include "host/lanes.h"
+#include "host/share.h"
 
 const uint8_t *flat_fd_kinds;
 uint32_t flat_fd_count;
@@ -24,6 +25,8 @@ static _Atomic uint16_t *local_refs; /* socket -> descriptors in this process */
 static struct pool *pool;
 static _Atomic int make_lock;
 static __thread int my_tid;
+static _Atomic int table_pid; /* whose descriptors the tables speak of */
+static _Atomic int fd_top;
 
 int flat_tid(void)
 {
@@ -94,6 +97,7 @@ static void before_fork(void)
 static void in_child(void)
 {
 	my_tid = 0;
+	atomic_store(&table_pid, flat_sys_getpid());
 	flat_bell_forked();
 	flat_epoll_forked();
 }
@@ -108,6 +112,7 @@ static void make(void)
 	pool = pool ? pool : map_zero(sizeof(*pool), MAP_SHARED);
 	if (!kinds || !indices || !local_refs || !pool)
 		return;
+	atomic_store(&table_pid, flat_sys_getpid());
 	(void)pthread_atfork(before_fork, NULL, in_child);
 	/* release: whoever sees it sees the tables */
 	__atomic_store_n(&flat_fd_kinds, kinds, __ATOMIC_RELEASE);
@@ -129,6 +134,16 @@ struct flat_sock *flat_fd_sock(int fd)
 	if (kind != FLAT_FD_STREAM && kind != FLAT_FD_LISTENER)
 		return NULL;
 	return &pool->socks[indices[fd] - 1];
+}
+
+bool flat_fd_foreign(void)
+{
+	return flat_sys_getpid() != atomic_load_explicit(&table_pid, memory_order_relaxed);
+}
+
+int flat_fd_top(void)
+{
+	return atomic_load_explicit(&fd_top, memory_order_relaxed);
 }
 
 struct flat_sock *flat_sock_new(enum flat_fd_kind kind)
@@ -156,6 +171,10 @@ void flat_fd_set_kind(int fd, enum flat_fd_kind kind)
 	if (!kinds || (unsigned int)fd >= FLAT_FD_KINDS)
 		return;
 	uint8_t old = kinds[fd];
+	int top = flat_fd_top();
+	while (kind != FLAT_FD_KERNEL && fd >= top &&
+	       !atomic_compare_exchange_weak(&fd_top, &top, fd + 1))
+		;
 	__atomic_store_n(&kinds[fd], (uint8_t)kind, __ATOMIC_RELEASE);
 	bool counted = old != FLAT_FD_KERNEL && old != FLAT_FD_EPOLL;
 	bool counts = kind != FLAT_FD_KERNEL && kind != FLAT_FD_EPOLL;
@@ -178,6 +197,18 @@ static void sock_get(struct flat_sock *s)
 	atomic_fetch_add(&local_refs[flat_sock_index(s)], 1);
 }
 
+struct flat_sock *flat_sock_find(uint64_t conn_id)
+{
+	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
+		struct flat_sock *s = &pool->socks[i];
+		if (local_refs[i] && s->kind == FLAT_FD_STREAM && s->conn_id == conn_id) {
+			sock_get(s);
+			return s;
+		}
+	}
+	return NULL;
+}
+
 static void sock_put(struct flat_sock *s)
 {
 	uint32_t i = flat_sock_index(s);
@@ -185,9 +216,11 @@ static void sock_put(struct flat_sock *s)
 	int bell = s->bell_fd;
 	int tcp = s->tcp_fd;
 	/* Somebody sleeps on it still, in another thread: it will look at the lane again. */
-	struct flat_lane_use *lane = atomic_load(&s->waiters) == 0 ? s->lane : NULL;
+	struct flat_lane_use *lane =
+	    atomic_load(&s->waiters) == atomic_load(&s->exported) ? s->lane : NULL;
 	if (atomic_fetch_sub(&s->refs, 1) == 1) {
-		if (s->kind == FLAT_FD_STREAM)
+		/* Where others may hold it, the kernel knows when the last one closes; the offload half ends it. */
+		if (s->kind == FLAT_FD_STREAM && !flat_shared(s))
 			flat_stream_end(s);
 		flat_lock(&pool->lock);
 		s->next_free = pool->free_head;
@@ -246,8 +279,19 @@ void flat_fd_close_private(int fd)
 
 /* --- the calls that make and end descriptor numbers --- */
 
+/* A descriptor made by a process that is not the tables' own: it will be used by a program that adopts it. */
+static int made_abroad(int from, long made)
+{
+	struct flat_sock *s = flat_fd_sock(from);
+	if (s && made >= 0)
+		flat_share_export(s);
+	return (int)flat_result(made);
+}
+
 int flat_close(int fd)
 {
+	if (flat_unlikely(flat_fd_foreign()))
+		return (int)flat_result(flat_sys_close(fd));
 	enum flat_fd_kind kind = flat_fd_kind(fd);
 	if (kind == FLAT_FD_PRIVATE)
 		return (int)flat_result(-EBADF);
@@ -259,7 +303,7 @@ int flat_close_range(unsigned int first, unsigned int last, int flags)
 {
 	if (first > last)
 		return (int)flat_result(-EINVAL);
-	if (flags & 4 /* CLOSE_RANGE_CLOEXEC */)
+	if ((flags & 4 /* CLOSE_RANGE_CLOEXEC */) || flat_fd_foreign())
 		return (int)flat_result(FLAT_SYS3(SYS_close_range, first, last, flags));
 	/* Around what is ours: private descriptors stay. */
 	unsigned int from = first;
@@ -299,6 +343,8 @@ static void duplicated(int from, int to)
 int flat_dup(int fd)
 {
 	int to = (int)FLAT_SYS1(SYS_dup, fd);
+	if (flat_unlikely(flat_fd_foreign()))
+		return made_abroad(fd, to);
 	if (to >= 0)
 		duplicated(fd, to);
 	return (int)flat_result(to);
@@ -313,6 +359,8 @@ int flat_dup2(int fd, int to)
 
 int flat_dup3(int fd, int to, int flags)
 {
+	if (flat_unlikely(flat_fd_foreign()))
+		return made_abroad(fd, flat_sys_dup3(fd, to, flags));
 	if (flat_fd_kind(to) == FLAT_FD_PRIVATE)
 		return (int)flat_result(-EBADF);
 	if (flat_sys_fcntl(fd, F_GETFD, 0) >= 0 && fd != to)
@@ -327,7 +375,10 @@ int flat_fcntl(int fd, int cmd, long arg)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
 	int ret = flat_sys_fcntl(fd, cmd, arg);
-	if (ret >= 0 && (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC))
+	bool made = cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC;
+	if (flat_unlikely(made && flat_fd_foreign()))
+		return made_abroad(fd, ret);
+	if (ret >= 0 && made)
 		duplicated(fd, ret);
 	if (ret >= 0 && s && cmd == F_SETFL)
 		atomic_store(&s->nonblock, (arg & O_NONBLOCK) != 0);

@@ -29,6 +29,7 @@ struct flat_sock {
 	_Atomic uint8_t rd_shut;
 	_Atomic uint8_t wr_shut;
 	_Atomic uint8_t dead;	    /* the anchor hung up */
+	_Atomic uint8_t exported;   /* held by processes that are no relatives: share.h */
 	_Atomic uint8_t lost;	    /* sent to a peer that had closed: its reset came back */
 	_Atomic uint8_t nonblock;   /* O_NONBLOCK of the file description */
 	_Atomic uint8_t tx_blocked; /* a send found no room; cleared when EPOLLOUT is reported */
@@ -69,6 +70,15 @@ uint32_t flat_sock_index(const struct flat_sock *s);
 bool flat_sock_shared(struct flat_sock *s);
 /** A new socket object with one reference, or NULL when the pool is used up. */
 struct flat_sock *flat_sock_new(enum flat_fd_kind kind);
+/** The connection of this number that this process holds, with one reference more; NULL: none. */
+struct flat_sock *flat_sock_find(uint64_t conn_id);
+/** One past the highest descriptor number that has been ours. */
+int flat_fd_top(void);
+/**
+ * Whether the caller is not the process that the tables speak of: a child by vfork() or clone(), which may have our memory
+ * and has descriptors of its own.
+ */
+bool flat_fd_foreign(void);
 /** Binds a descriptor number to a socket: takes over the caller's reference. */
 void flat_fd_bind(int fd, struct flat_sock *s);
 /** Forgets what a descriptor was; its socket ends with its last reference. Does not close the fd. */
@@ -91,6 +101,8 @@ long flat_result(long value);
 const struct flat_directory *flat_session_directory(void);
 /** The same without joining anew: no system call. */
 const struct flat_directory *flat_session_known(void);
+/** The offload half's process as the kernel knows it; 0: there is none. */
+int flat_session_peer(void);
 /** Asks the offload half. fds of the answer are the caller's. 0, or a negative errno (-ECONNREFUSED: gone). */
 FLAT_MUST_CHECK int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX],
 				     size_t *n);

@@ -18,6 +18,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int control_fd = -1;
 static pid_t control_pid;
+static _Atomic int peer_pid; /* of the process at the other end */
 static uint32_t next_seq;
 static bool ever_joined;
 static int64_t last_try_ms;
@@ -53,6 +54,7 @@ static int connect_to(const char *path)
 		flat_sys_close(fd);
 		return err;
 	}
+	atomic_store(&peer_pid, cred.pid);
 	return flat_fd_private(fd);
 }
 
@@ -196,6 +198,11 @@ const struct flat_directory *flat_session_directory(void)
 		pthread_mutex_unlock(&lock);
 	}
 	return ever_joined ? &directory : NULL;
+}
+
+int flat_session_peer(void)
+{
+	return flat_session_directory() && control_fd >= 0 ? atomic_load(&peer_pid) : 0;
 }
 
 const struct flat_directory *flat_session_known(void)

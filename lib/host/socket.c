@@ -10,6 +10,7 @@
 #include <sys/ioctl.h>
 
 #include "host/lanes.h"
+#include "host/share.h"
 
 int flat_socket(int domain, int type, int protocol)
 {
@@ -350,8 +351,8 @@ int flat_ioctl(int fd, unsigned long request, void *arg)
 	if (s->kind == FLAT_FD_LISTENER)
 		return (int)flat_result(-EINVAL);
 	if (request == FIONREAD || request == SIOCOUTQ) {
-		ssize_t n = request == FIONREAD ? flat_ring_pending(&s->vq.rx)
-						: flat_ring_unsent(&s->vq.tx);
+		ssize_t n =
+		    request == FIONREAD ? flat_share_pending(s) : flat_ring_unsent(&s->vq.tx);
 		*(int *)arg = n > 0 ? (int)n : 0;
 		return 0;
 	}

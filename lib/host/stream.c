@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "host/bell.h"
 #include "host/lanes.h"
+#include "host/share.h"
 
 struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_use *lane, int bell)
 {
@@ -53,7 +54,8 @@ static int wait_for(struct flat_sock *s, int fd, bool tx)
  */
 static bool nothing_there(struct flat_sock *s, int fd, bool tx)
 {
-	bool watched = atomic_load_explicit(&s->waiters, memory_order_relaxed) != 0;
+	bool watched =
+	    atomic_load_explicit(&s->waiters, memory_order_relaxed) > (uint32_t)flat_shared(s);
 	if (!watched)
 		flat_bell_clear(s, fd);
 	if (tx)
@@ -112,9 +114,11 @@ static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t 
 		if (n == 1)
 			return (ssize_t)len;
 		if (n == 0 && len > 0) {
-			flat_lock(&s->tx_lock);
-			n = flat_ring_write(&s->vq.tx, (const uint8_t *)buf + done, len - done);
-			flat_unlock(&s->tx_lock);
+			n = flat_share_begin(s, fd, true);
+			if (n == 0)
+				n = flat_ring_write(&s->vq.tx, (const uint8_t *)buf + done,
+						    len - done);
+			flat_share_end(s, fd, true);
 			if (n > 0)
 				flat_vq_notify_data(&s->vq);
 			if (n == -EPROTO) {
@@ -156,17 +160,18 @@ static ssize_t nothing_to_read(struct flat_sock *s, uint32_t prod)
 }
 
 /* One look. Bytes, 0 for the end (or for no bytes wanted and some there), -EAGAIN for nothing. */
-static ssize_t take(struct flat_sock *s, void *buf, size_t len, int flags)
+static ssize_t take(struct flat_sock *s, int fd, void *buf, size_t len, int flags)
 {
 	/* Flags before bytes: after FIN no byte follows. */
 	uint32_t prod = flat_vq_peer_prod_flags(&s->vq);
 	if (flat_unlikely(flat_stream_void(s)))
 		return nothing_to_read(s, prod);
 	if (flat_unlikely(len == 0))
-		return flat_ring_moved(&s->vq.rx) ? 0 : nothing_to_read(s, prod);
-	flat_lock(&s->rx_lock);
-	ssize_t n = flat_ring_read(&s->vq.rx, buf, len, !(flags & MSG_PEEK));
-	flat_unlock(&s->rx_lock);
+		return flat_share_moved(s) ? 0 : nothing_to_read(s, prod);
+	ssize_t n = flat_share_begin(s, fd, false);
+	if (n == 0)
+		n = flat_ring_read(&s->vq.rx, buf, len, !(flags & MSG_PEEK));
+	flat_share_end(s, fd, false);
 	if (n > 0) {
 		if (!(flags & MSG_PEEK))
 			flat_vq_notify_room(&s->vq);
@@ -193,7 +198,7 @@ static ssize_t stream_recv(struct flat_sock *s, int fd, void *buf, size_t len, i
 		/* MSG_TRUNC on TCP: throw away without copying to the caller. */
 		bool away = (flags & MSG_TRUNC) != 0;
 		ssize_t n =
-		    take(s, away ? sink : (char *)buf + done,
+		    take(s, fd, away ? sink : (char *)buf + done,
 			 away ? flat_min_size(len - done, sizeof(sink)) : len - done, flags);
 		if (n > 0) {
 			done += (size_t)n;
@@ -445,7 +450,7 @@ int flat_send_reserve(int fd, size_t want, struct iovec iov[2], int flags)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
 	int n = 0;
-	if (!s)
+	if (!s || flat_shared(s))
 		return (int)flat_result(flat_sys_fcntl(fd, F_GETFD, 0) < 0 ? -EBADF : -EOPNOTSUPP);
 	if (s->kind == FLAT_FD_LISTENER || want == 0)
 		return (int)flat_result(want ? -ENOTCONN : -EINVAL);
@@ -485,7 +490,7 @@ ssize_t flat_recv_view(int fd, struct iovec iov[2], int *n_iov, int flags)
 	struct flat_sock *s = flat_fd_sock(fd);
 	char probe;
 	*n_iov = 0;
-	if (!s)
+	if (!s || flat_shared(s))
 		return flat_result(flat_sys_fcntl(fd, F_GETFD, 0) < 0 ? -EBADF : -EOPNOTSUPP);
 	ssize_t got = stream_recv(s, fd, &probe, 1, MSG_PEEK | (flags & MSG_DONTWAIT));
 	if (got > 0)

@@ -283,6 +283,11 @@ int flat_sessions_wait_ms(const struct flat_offload *o);
 /** "workload.namespace (pid 7)" */
 const char *flat_session_name(const struct flat_session *s, char buf[96]);
 
+/* --- identify.c --- */
+
+/** IDENTIFY: what belongs to the anchor `fd` (borrowed; -1: none came). Answers on the control socket. */
+void flat_identify(struct flat_session *s, const struct flat_msg *msg, int fd);
+
 /* --- listen.c --- */
 
 /** LISTEN: fd is the application's kernel socket (owned from here). Answers on the control socket. */

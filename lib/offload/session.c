@@ -183,7 +183,9 @@ static void answer_ring(struct flat_session *s, const struct flat_msg *msg)
 static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX],
 		   size_t n)
 {
-	uint32_t allowed = msg->type == FLAT_MSG_LISTEN ? FLAT_FD_TCP : 0;
+	uint32_t allowed = msg->type == FLAT_MSG_LISTEN	    ? FLAT_FD_TCP
+			   : msg->type == FLAT_MSG_IDENTIFY ? FLAT_FD_ANCHOR
+							    : 0;
 	if ((msg->fds & ~allowed) || (!s->greeted && msg->type != FLAT_MSG_HELLO)) {
 		flat_msg_close_fds(fds, n);
 		doom(s, "rule 15: unexpected descriptors or no HELLO");
@@ -207,6 +209,9 @@ static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MS
 		break;
 	case FLAT_MSG_RING:
 		answer_ring(s, msg);
+		break;
+	case FLAT_MSG_IDENTIFY:
+		flat_identify(s, msg, n == 1 ? fds[0] : -1);
 		break;
 	default:
 		doom(s, "rule 15: unknown message");

@@ -12,6 +12,10 @@
  *   FLAT_FD_LANE       memfd of the lane; always there in ACCEPT, in CONNECT only when the lane is new
  *   FLAT_FD_DIRECTORY  memfd, read-only: lib/mesh/directory.h
  *   FLAT_FD_TCP        host -> offload in LISTEN: the bound and listening kernel socket
+ *
+ * IDENTIFY carries an anchor that a process holds without knowing of it (after exec, by SCM_RIGHTS). The answer is as
+ * CONNECT's (`conn`, with bell and lane, but no anchor), or for a listener `listen` with FLAT_FD_TCP; -ENOENT: no anchor,
+ * -EPERM: no further process can map its lane.
  */
 #ifndef FLAT_VQ_ATTACH_H
 #define FLAT_VQ_ATTACH_H
@@ -35,6 +39,7 @@ enum flat_msg_type {
 	FLAT_MSG_WHY = 5,
 	FLAT_MSG_DROP = 6,
 	FLAT_MSG_RING = 7,
+	FLAT_MSG_IDENTIFY = 8,
 };
 
 #define FLAT_FD_ANCHOR 1U

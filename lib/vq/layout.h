@@ -57,13 +57,14 @@ enum flat_arm {
 
 /** Producer's words of one direction. */
 struct flat_ring_prod {
-	_Atomic uint32_t tail;	/* producer: bytes published, free-running */
-	_Atomic uint32_t flags; /* producer (offload half after its death): FLAT_PROD_* */
-	_Atomic uint64_t turn;	/* producer: last switch of ring, see FLAT_TURN_* */
-	_Atomic uint32_t space; /* producer sets, consumer clears: enum flat_arm, wants room */
-	_Atomic uint32_t bells; /* producer: bells rung at the consumer, free-running, a hint */
-	_Atomic uint64_t total; /* producer: bytes published since the slot was new, for counters */
-	uint8_t pad[32];
+	_Atomic uint32_t tail;	 /* producer: bytes published, free-running */
+	_Atomic uint32_t flags;	 /* producer (offload half after its death): FLAT_PROD_* */
+	_Atomic uint64_t turn;	 /* producer: last switch of ring, see FLAT_TURN_* */
+	_Atomic uint32_t space;	 /* producer sets, consumer clears: enum flat_arm, wants room */
+	_Atomic uint32_t bells;	 /* producer: bells rung at the consumer, free-running, a hint */
+	_Atomic uint64_t total;	 /* producer: bytes published since the slot was new */
+	_Atomic uint64_t turned; /* producer: what `total` was at the last turn, before `turn` */
+	uint8_t pad[24];
 };
 
 /** Consumer's words of one direction. */
@@ -118,6 +119,7 @@ _Static_assert(sizeof(struct flat_ring_prod) == 64, "one line");
 _Static_assert(offsetof(struct flat_ring_prod, turn) == 8, "turn");
 _Static_assert(offsetof(struct flat_ring_prod, space) == 16, "space");
 _Static_assert(offsetof(struct flat_ring_prod, total) == 24, "total");
+_Static_assert(offsetof(struct flat_ring_prod, turned) == 32, "turned");
 _Static_assert(sizeof(struct flat_ring_cons) == 64, "one line");
 _Static_assert(sizeof(struct flat_ring_arm) == 64, "one line");
 _Static_assert(sizeof(struct flat_ring_ctl) == 192, "three lines");

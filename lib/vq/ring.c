@@ -54,9 +54,10 @@ static void turn_to(struct flat_ring_tx *tx, uint8_t which)
 	tx->turn_pos = tx->tail;
 	tx->turning = tx->head != tx->tail;
 	tx->small_run = 0;
-	/* relaxed: the release of tail that follows orders it before the bytes it speaks of */
+	atomic_store_explicit(&tx->ctl->prod.turned, tx->total, memory_order_relaxed);
+	/* release: `turned` before it (look_anew()); that of tail orders it before the bytes it speaks of */
 	atomic_store_explicit(&tx->ctl->prod.turn, FLAT_TURN(tx->tail, tx->turns, which),
-			      memory_order_relaxed);
+			      memory_order_release);
 }
 
 /* Chooses the ring for a write of `want` bytes. */
@@ -244,4 +245,69 @@ ssize_t flat_ring_pending(struct flat_ring_rx *rx)
 	if (look_at_tail(rx, &len) != 0)
 		return -EPROTO;
 	return (ssize_t)(rx->tail - rx->head);
+}
+
+/* --- one end in several processes --- */
+
+/* The words of a direction, that fit each other. */
+struct anew {
+	uint64_t turn;
+	uint64_t total;
+	uint64_t since; /* bytes published since that turn */
+	uint32_t tail;
+	uint32_t head;
+};
+
+/* How often words that are being changed are read: a producer can turn once while its consumer stands still. */
+#define ANEW_TRIES 8
+
+static int look_anew(struct flat_ring_ctl *ctl, const uint32_t mask[2], struct anew *a)
+{
+	for (int i = 0; i < ANEW_TRIES; i++) {
+		/* acquire: pairs with turn_to() */
+		a->turn = atomic_load_explicit(&ctl->prod.turn, memory_order_acquire);
+		uint64_t turned = atomic_load_explicit(&ctl->prod.turned, memory_order_relaxed);
+		/* acquire: pairs with flat_ring_commit(), which stores `total` first */
+		a->tail = atomic_load_explicit(&ctl->prod.tail, memory_order_acquire);
+		a->total = atomic_load_explicit(&ctl->prod.total, memory_order_relaxed);
+		a->head = atomic_load_explicit(&ctl->cons.head, memory_order_acquire);
+		if ((uint32_t)turned != FLAT_TURN_POS(a->turn))
+			continue;
+		/* A producer that is at it, or was killed there, has counted what it did not publish. */
+		a->total -= (uint32_t)a->total - a->tail;
+		a->since = a->total - turned;
+		return a->tail - a->head > mask[0] + 1 + mask[1] + 1 ? -EPROTO : 0;
+	}
+	return -EPROTO;
+}
+
+int flat_ring_tx_resume(struct flat_ring_tx *tx)
+{
+	struct anew a;
+	if (look_anew(tx->ctl, tx->mask, &a) != 0)
+		return -EPROTO;
+	if (tx->turns != (uint32_t)a.turn >> 1 || tx->turn_pos != FLAT_TURN_POS(a.turn))
+		tx->small_run = 0;
+	tx->total = a.total;
+	tx->tail = a.tail;
+	tx->head = a.head;
+	tx->turn_pos = FLAT_TURN_POS(a.turn);
+	tx->turns = (uint32_t)a.turn >> 1;
+	tx->which = (uint8_t)FLAT_TURN_RING(a.turn);
+	tx->turning = a.since < a.tail - a.head;
+	return 0;
+}
+
+int flat_ring_rx_resume(struct flat_ring_rx *rx)
+{
+	struct anew a;
+	if (look_anew(rx->ctl, rx->mask, &a) != 0)
+		return -EPROTO;
+	rx->head = a.head;
+	rx->tail = a.head;
+	rx->turn = a.turn;
+	rx->turn_pos = FLAT_TURN_POS(a.turn);
+	rx->turning = a.since < a.tail - a.head;
+	rx->which = (uint8_t)(FLAT_TURN_RING(a.turn) ^ rx->turning);
+	return 0;
 }

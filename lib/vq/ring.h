@@ -109,6 +109,21 @@ FLAT_MUST_CHECK ssize_t flat_ring_read(struct flat_ring_rx *rx, void *buf, size_
 /** All bytes published and not consumed, or -EPROTO. */
 FLAT_MUST_CHECK ssize_t flat_ring_pending(struct flat_ring_rx *rx);
 
+/**
+ * Takes up positions where another process that holds the same end left them: before each use of an end that several
+ * processes hold, one at a time. From the words in shared memory: this party's own, and thus no more private than its
+ * peer is honest; what could not be is -EPROTO, and the masks keep every access inside the rings. 0.
+ */
+FLAT_MUST_CHECK int flat_ring_tx_resume(struct flat_ring_tx *tx);
+FLAT_MUST_CHECK int flat_ring_rx_resume(struct flat_ring_rx *rx);
+
+/** flat_ring_moved() for such an end, without taking positions up. */
+static inline int flat_ring_moved_any(const struct flat_ring_rx *rx)
+{
+	return atomic_load_explicit(&rx->ctl->prod.tail, memory_order_relaxed) !=
+	       atomic_load_explicit(&rx->ctl->cons.head, memory_order_relaxed);
+}
+
 /** Cheapest possible "is there anything": a single load, unchecked, for a spinning waiter. */
 static inline int flat_ring_moved(const struct flat_ring_rx *rx)
 {

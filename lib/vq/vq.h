@@ -135,6 +135,17 @@ static inline uint32_t flat_vq_peer_cons_flags(const struct flat_vq *vq)
 	return atomic_load_explicit(&vq->tx.ctl->cons.flags, memory_order_acquire);
 }
 
+/** My own flags of the direction I write, and of the one I read: another process that holds my end may have set them. */
+static inline uint32_t flat_vq_own_prod_flags(const struct flat_vq *vq)
+{
+	return atomic_load_explicit(&vq->tx.ctl->prod.flags, memory_order_relaxed);
+}
+
+static inline uint32_t flat_vq_own_cons_flags(const struct flat_vq *vq)
+{
+	return atomic_load_explicit(&vq->rx.ctl->cons.flags, memory_order_relaxed);
+}
+
 /**
  * Takes the bells that were rung off the anchor, so that the kernel shows it as not readable. Called when
  * there is nothing (more) to read. Costs a system call only if the peer says that it rang. Returns 0, or

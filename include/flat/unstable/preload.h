@@ -41,6 +41,16 @@ FLAT_API void flat_host_init(void);
 /** The address of a mesh name as text (room for 64 bytes). 0, or -1: not a name of the mesh. */
 FLAT_API int flat_mesh_address(const char *host, char text[64]);
 
+/** Before exec, posix_spawn and the like: what stays open may be used by another program from now on. */
+FLAT_API void flat_exec_prepare(void);
+/** One descriptor will be handed to another program, whatever its CLOEXEC says. */
+FLAT_API void flat_exec_keeps(int fd);
+
+struct msghdr;
+/** Before a message with descriptors is sent over a socket of the kernel's, and after one came. */
+FLAT_API void flat_rights_sending(const struct msghdr *msg);
+FLAT_API void flat_rights_received(const struct msghdr *msg);
+
 FLAT_END_DECLS
 
 #endif

@@ -1,0 +1,34 @@
+#!/bin/bash
+# Connections and listeners that move between processes: exec, vfork, posix_spawn, SCM_RIGHTS. Each kind natively and through
+# libflat, direct and forwarded.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+needs "$PYTHON"
+PART=$(dirname "${BASH_SOURCE[0]}")/processes_part.py
+export PYTHONDONTWRITEBYTECODE=1
+: "${KINDS:=exec popen spawn message turns handle itself helper listener}"
+
+declare -A FLAT
+port && NATIVE=$PORT
+net=0
+for kind in $KINDS; do
+	port && FLAT[$kind]=$PORT
+	net=$((net + 1))
+	service "$kind" "240.9.20.$net" 7 "$PORT"
+	service "$kind-forwarded" "240.9.21.$net" 7 "$PORT" forwarded
+done >"$CONFIG"
+start_flatd
+serve native "$NATIVE" "$PYTHON" "$PART" serve helper "$NATIVE"
+WANTED=$(timeout 60 "$PYTHON" "$PART" talk 127.0.0.1 "$NATIVE")
+[ -n "$WANTED" ] || die native
+
+talk_over() { over timeout 60 "$PYTHON" "$PART" talk "$@"; }
+for kind in $KINDS; do
+	serve "$kind" "${FLAT[$kind]}" over "$PYTHON" "$PART" serve "$kind" "${FLAT[$kind]}"
+	for way in direct forwarded; do
+		suffix=${way#direct}
+		went "$kind-$way-path" $way talk_over "$kind${suffix:+-$suffix}.e2e.example" 7
+		same "$kind-$way" "$WANTED" "$OUT"
+	done
+	# A client that knows of no mesh, through the kernel's socket.
+	same "$kind-plain" "$WANTED" "$(timeout 60 "$PYTHON" "$PART" talk 127.0.0.1 "${FLAT[$kind]}")"
+done

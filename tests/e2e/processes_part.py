@@ -1,0 +1,222 @@
+"""
+A server whose connections, or whose listener, end up in another process: `processes_part.py serve KIND PORT`; and the
+client that each kind is tried with: `processes_part.py talk HOST PORT`, which prints a hash of what came back.
+"""
+
+import hashlib
+import multiprocessing
+import multiprocessing.reduction
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+ME = os.path.abspath(__file__)
+LENGTHS = (1, 7, 1000, 70_000, 3, 1_500_000, 40, 5_000, 300_000, 2)
+
+
+def exactly(sock, n):
+    parts = []
+    while n > 0:
+        part = sock.recv(min(n, 65536))
+        if not part:
+            raise EOFError(f"{n} bytes are missing")
+        parts.append(part)
+        n -= len(part)
+    return b"".join(parts)
+
+
+# --- the server's work: echo in messages of 4 bytes of length, then bytes ---
+
+def one(sock):
+    """One message back. False: the stream has ended."""
+    first = sock.recv(1)
+    if not first:
+        return False
+    n = int.from_bytes(first + exactly(sock, 3), "big")
+    sock.sendall(n.to_bytes(4, "big") + exactly(sock, n)[::-1])
+    return True
+
+
+def echo(sock):
+    while one(sock):
+        pass
+    sock.close()
+
+
+def adopted(fd):
+    return socket.socket(fileno=fd)
+
+
+def by_exec(sock):
+    """One message here, the rest in another program under the same descriptor."""
+    if os.fork() == 0:
+        one(sock)
+        os.set_inheritable(sock.fileno(), True)
+        os.execv(sys.executable, [sys.executable, "-B", ME, "echo", str(sock.fileno())])
+    sock.close()
+
+
+def by_popen(sock):
+    """As inetd: standard input and output; the child is made by vfork()."""
+    one(sock)
+    child = subprocess.Popen([sys.executable, "-B", ME, "echo", "0"], stdin=sock, stdout=sock)
+    sock.close()
+    child.wait()
+
+
+def by_spawn(sock):
+    one(sock)
+    child = os.posix_spawn(sys.executable, [sys.executable, "-B", ME, "echo", "0"], os.environ,
+                           file_actions=[(os.POSIX_SPAWN_DUP2, sock.fileno(), 0)])
+    sock.close()
+    os.waitpid(child, 0)
+
+
+def by_turns(sock):
+    """Two programs that are no relatives hold the socket, and answer by turns; both keep it to the end."""
+    ours, theirs = socket.socketpair()
+    child = subprocess.Popen([sys.executable, "-B", ME, "turns", str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    theirs.close()
+    socket.send_fds(ours, [b"x"], [sock.fileno()])
+    while True:
+        ours.sendall(b"t")
+        if ours.recv(1) != b"m" or not one(sock):
+            break
+    ours.close()
+    child.wait()
+    sock.close()
+
+
+def by_message(sock):
+    """SCM_RIGHTS to a process that is no relative, and the same descriptor back."""
+    ours, theirs = socket.socketpair()
+    child = subprocess.Popen([sys.executable, "-B", ME, "bounce", str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    theirs.close()
+    one(sock)
+    socket.send_fds(ours, [b"x"], [sock.fileno()])
+    sock.close()
+    back = socket.recv_fds(ours, 1, 1)[1][0]
+    echo(adopted(back))
+    child.wait()
+
+
+def by_handle(sock):
+    """multiprocessing's way, to a process made by spawn."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=handle_child, args=(theirs,))
+    child.start()
+    one(sock)
+    multiprocessing.reduction.send_handle(ours, sock.fileno(), child.pid)
+    sock.close()
+    child.join()
+
+
+def handle_child(pipe):
+    echo(adopted(multiprocessing.reduction.recv_handle(pipe)))
+
+
+def to_itself(sock):
+    """A process may send a descriptor to itself; both numbers mean one socket."""
+    ours, theirs = socket.socketpair()
+    socket.send_fds(ours, [b"x"], [sock.fileno()])
+    other = adopted(socket.recv_fds(theirs, 1, 1)[1][0])
+    while one(sock) and one(other):
+        pass
+    sock.close()
+    other.close()
+
+
+def by_helper(sock):
+    """A child that does not get the socket closes all it inherits, as subprocess does: ours must stay."""
+    one(sock)
+    subprocess.run(["true"], check=True)
+    os.waitpid(os.posix_spawn("/bin/true", ["true"], os.environ), 0)
+    os.system("true")
+    echo(sock)
+
+
+KINDS = {"exec": by_exec, "popen": by_popen, "spawn": by_spawn, "turns": by_turns, "message": by_message,
+         "handle": by_handle, "itself": to_itself, "helper": by_helper}
+
+
+def accept_all(listener, handle):
+    while True:
+        sock, _ = listener.accept()
+        threading.Thread(target=handle, args=(sock,), daemon=True).start()
+
+
+def serve(kind, port):
+    listener = socket.create_server(("127.0.0.1", port), backlog=64)
+    if kind == "listener":
+        # As systemd hands sockets over: descriptor 3, LISTEN_FDS, and another program.
+        if listener.fileno() != 3:
+            os.dup2(listener.fileno(), 3)
+        os.set_inheritable(3, True)
+        os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+        os.execv(sys.executable, [sys.executable, "-B", ME, "activated"])
+    accept_all(listener, KINDS[kind])
+
+
+def turns(fd):
+    pipe = adopted(fd)
+    sock = adopted(socket.recv_fds(pipe, 1, 1)[1][0])
+    while pipe.recv(1):
+        one(sock)
+        pipe.sendall(b"m")
+
+
+def bounce(fd):
+    pipe = adopted(fd)
+    got = socket.recv_fds(pipe, 1, 1)[1][0]
+    sock = adopted(got)
+    one(sock)
+    one(sock)
+    socket.send_fds(pipe, [b"x"], [got])
+
+
+# --- the client ---
+
+def talk(host, port):
+    digest = hashlib.sha256()
+    for connection in range(3):
+        with socket.create_connection((host, port), timeout=60) as sock:
+            for n in LENGTHS:
+                message = bytes((i * 7 + n + connection) & 0xff for i in range(min(n, 251))) * (n // 251 + 1)
+                message = message[:n]
+                sender = threading.Thread(target=sock.sendall, args=(n.to_bytes(4, "big") + message,))
+                sender.start()
+                if int.from_bytes(exactly(sock, 4), "big") != n:
+                    sys.exit("an answer of another length")
+                answer = exactly(sock, n)
+                sender.join()
+                if answer[::-1] != message:
+                    sys.exit(f"another answer than was sent, of {n} bytes")
+                digest.update(answer)
+            sock.shutdown(socket.SHUT_WR)
+            if sock.recv(1):
+                sys.exit("more came than was asked for")
+    print(digest.hexdigest())
+
+
+def main():
+    what, *args = sys.argv[1:]
+    if what == "serve":
+        serve(args[0], int(args[1]))
+    elif what == "talk":
+        talk(args[0], int(args[1]))
+    elif what == "echo":
+        echo(adopted(int(args[0])))
+    elif what == "activated":
+        listener = adopted(3)
+        assert listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+        assert listener.family == socket.AF_INET
+        accept_all(listener, echo)
+    else:
+        {"turns": turns, "bounce": bounce}[what](int(args[0]))
+
+
+if __name__ == "__main__":
+    main()
