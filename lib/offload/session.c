@@ -170,7 +170,8 @@ static void answer_ring(struct flat_session *s, const struct flat_msg *msg)
 	}
 	bool part = c && (c->client == s || (c->listener && c->listener->session == s));
 	for (int i = 0; part && i < 2; i++) {
-		if (c->end[i].anchor.fd >= 0)
+		/* A plain client's socket carries its stream, not bells. */
+		if (c->end[i].anchor.fd >= 0 && !c->end[i].is_tcp)
 			(void)flat_sys_send(c->end[i].anchor.fd, "", 1,
 					    MSG_DONTWAIT | MSG_NOSIGNAL);
 	}
