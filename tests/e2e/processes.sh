@@ -5,7 +5,7 @@
 needs "$PYTHON"
 PART=$(dirname "${BASH_SOURCE[0]}")/processes_part.py
 export PYTHONDONTWRITEBYTECODE=1
-: "${KINDS:=exec popen spawn message turns handle itself helper listener}"
+: "${KINDS:=exec popen spawn message turns handle itself helper number listener}"
 
 declare -A FLAT
 port && NATIVE=$PORT
