@@ -420,8 +420,8 @@ EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
 	REAL(int, setsockopt, int, int, int, const void *, socklen_t);
-	return stream(fd) ? flat_setsockopt(fd, level, name, value, len)
-			  : real(fd, level, name, value, len);
+	return mine(fd) ? flat_setsockopt(fd, level, name, value, len)
+			: real(fd, level, name, value, len);
 }
 
 EXPORT int getsockname(int fd, struct sockaddr *addr, socklen_t *len)

@@ -44,6 +44,7 @@ static int adopt_tcp(int fd)
 	    info.tcpi_state != TCP_CLOSE)
 		return -ENOENT;
 	flat_fd_set_kind(fd, FLAT_FD_CANDIDATE);
+	flat_fd_mark(fd, FLAT_MARK_OPTIONS);
 	return 0;
 }
 
@@ -96,8 +97,7 @@ static int adopt_listener(int fd, const struct flat_msg *msg, int tcp)
 	if (flat_sys_getsockname(tcp, (struct sockaddr *)&ss, &len) == 0)
 		(void)!flat_addr_from_sockaddr(&s->local, (struct sockaddr *)&ss, len);
 	s->domain = int_option(tcp, SOL_SOCKET, SO_DOMAIN);
-	s->nodelay = int_option(tcp, IPPROTO_TCP, TCP_NODELAY) > 0;
-	s->keepalive = int_option(tcp, SOL_SOCKET, SO_KEEPALIVE) > 0;
+	flat_option_adopt(s, tcp, true);
 	s->backlog = (int)msg->body.listen.backlog;
 	s->tcp_fd = flat_fd_private(tcp);
 	atomic_store(&s->nonblock, (flat_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK) != 0);

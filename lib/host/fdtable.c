@@ -20,6 +20,7 @@ struct pool {
 };
 
 static uint8_t *kinds;
+static uint8_t *marks;		     /* fd -> FLAT_MARK_* of a candidate */
 static uint32_t *indices;	     /* fd -> socket index + 1 */
 static _Atomic uint16_t *local_refs; /* socket -> descriptors in this process */
 static struct pool *pool;
@@ -106,11 +107,12 @@ static void in_child(void)
 static void make(void)
 {
 	kinds = kinds ? kinds : map_zero(FLAT_FD_KINDS, MAP_PRIVATE);
+	marks = marks ? marks : map_zero(FLAT_FD_KINDS, MAP_PRIVATE);
 	indices = indices ? indices : map_zero(FLAT_FD_KINDS * sizeof(*indices), MAP_PRIVATE);
 	local_refs =
 	    local_refs ? local_refs : map_zero(FLAT_SOCKS_MAX * sizeof(*local_refs), MAP_PRIVATE);
 	pool = pool ? pool : map_zero(sizeof(*pool), MAP_SHARED);
-	if (!kinds || !indices || !local_refs || !pool)
+	if (!kinds || !marks || !indices || !local_refs || !pool)
 		return;
 	atomic_store(&table_pid, flat_sys_getpid());
 	(void)pthread_atfork(before_fork, NULL, in_child);
@@ -166,6 +168,17 @@ struct flat_sock *flat_sock_new(enum flat_fd_kind kind)
 	return s;
 }
 
+void flat_fd_mark(int fd, uint8_t which)
+{
+	if (flat_fd_kind(fd) == FLAT_FD_CANDIDATE)
+		marks[fd] |= which;
+}
+
+uint8_t flat_fd_marks(int fd)
+{
+	return flat_fd_kind(fd) == FLAT_FD_CANDIDATE ? marks[fd] : 0;
+}
+
 void flat_fd_set_kind(int fd, enum flat_fd_kind kind)
 {
 	if (!kinds || (unsigned int)fd >= FLAT_FD_KINDS)
@@ -175,6 +188,8 @@ void flat_fd_set_kind(int fd, enum flat_fd_kind kind)
 	while (kind != FLAT_FD_KERNEL && fd >= top &&
 	       !atomic_compare_exchange_weak(&fd_top, &top, fd + 1))
 		;
+	if (old != kind)
+		marks[fd] = 0;
 	__atomic_store_n(&kinds[fd], (uint8_t)kind, __ATOMIC_RELEASE);
 	bool counted = old != FLAT_FD_KERNEL && old != FLAT_FD_EPOLL;
 	bool counts = kind != FLAT_FD_KERNEL && kind != FLAT_FD_EPOLL;
@@ -335,6 +350,9 @@ static void duplicated(int from, int to)
 		flat_fd_bind(to, s);
 	} else if (flat_fd_kind(from) == FLAT_FD_CANDIDATE) {
 		flat_fd_set_kind(to, FLAT_FD_CANDIDATE);
+		/* One file: what is set on one number from here on is set on both. */
+		flat_fd_mark(from, FLAT_MARK_OPTIONS);
+		flat_fd_mark(to, flat_fd_marks(from));
 	} else if (flat_fd_kind(from) == FLAT_FD_EPOLL) {
 		flat_epoll_duplicated(from, to);
 	}
@@ -359,11 +377,13 @@ int flat_dup2(int fd, int to)
 
 int flat_dup3(int fd, int to, int flags)
 {
+	if (fd == to || (flags & ~O_CLOEXEC))
+		return (int)flat_result(-EINVAL);
 	if (flat_unlikely(flat_fd_foreign()))
 		return made_abroad(fd, flat_sys_dup3(fd, to, flags));
-	if (flat_fd_kind(to) == FLAT_FD_PRIVATE)
+	if (flat_fd_kind(fd) == FLAT_FD_PRIVATE || flat_fd_kind(to) == FLAT_FD_PRIVATE)
 		return (int)flat_result(-EBADF);
-	if (flat_sys_fcntl(fd, F_GETFD, 0) >= 0 && fd != to)
+	if (flat_sys_fcntl(fd, F_GETFD, 0) >= 0)
 		flat_fd_unbind(to);
 	int err = flat_sys_dup3(fd, to, flags);
 	if (err >= 0)

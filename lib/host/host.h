@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "base/sys.h"
+#include "host/option.h"
 #include "mesh/directory.h"
 #include "vq/attach.h"
 #include "vq/vq.h"
@@ -43,6 +44,8 @@ struct flat_sock {
 	_Atomic uint32_t waiters;    /* threads asleep or about to be, and epoll memberships */
 	_Atomic uint64_t seen_epoch; /* of the directory's revocations */
 	int rcvlowat;		     /* SO_RCVLOWAT; 0: 1 */
+	_Atomic uint8_t connecting;  /* connect() was answered EINPROGRESS and not asked again */
+	struct flat_options options;
 	struct linger linger;
 	struct timeval sndtimeo;
 	struct flat_vq vq;
@@ -88,6 +91,11 @@ void flat_fd_set_kind(int fd, enum flat_fd_kind kind);
 int flat_fd_private(int fd);
 /** A private descriptor, closed. */
 void flat_fd_close_private(int fd);
+/** What happened to a candidate: FLAT_MARK_*; ends with the descriptor. */
+#define FLAT_MARK_OPTIONS 1U /* options were set */
+#define FLAT_MARK_TRIED 2U   /* the kernel was asked to connect it */
+void flat_fd_mark(int fd, uint8_t marks);
+uint8_t flat_fd_marks(int fd);
 /** This thread's id, cached. */
 int flat_tid(void);
 void flat_lock(_Atomic int *lock);
@@ -111,8 +119,14 @@ FLAT_MUST_CHECK int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[
 
 /** The anchor takes the place of the kernel's socket under its number, with what was set on that. Takes the anchor. */
 FLAT_MUST_CHECK int flat_sock_replace(int fd, int anchor, struct flat_sock *s);
-/** Writes an address as accept() and getsockname() do; v4 as mapped v6 for AF_INET6 sockets. */
-void flat_sock_name(const struct flat_addr *a, int domain, struct sockaddr *addr, socklen_t *len);
+/** Writes an address as accept() and getsockname() do; v4 as mapped v6 for AF_INET6 sockets. 0, -EFAULT, -EINVAL. */
+FLAT_MUST_CHECK int flat_sock_name(const struct flat_addr *a, int domain, struct sockaddr *addr,
+				   socklen_t *len);
+
+/* --- listener.c --- */
+
+/** The listener ends as shutdown(SHUT_RD) ends it: the kernel's socket takes its number back, sleepers wake. */
+FLAT_MUST_CHECK int flat_listener_shut(int fd, struct flat_sock *s);
 
 /* --- stream.c, ending.c --- */
 

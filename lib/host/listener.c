@@ -8,6 +8,7 @@
 
 #include "host/epoll.h"
 #include "host/lanes.h"
+#include "host/user.h"
 
 /* How often a successor of the offload half is looked for, ms. */
 #define SUCCESSOR_MS 100
@@ -33,7 +34,9 @@ int flat_listen(int fd, int backlog)
 	struct flat_sock *s = flat_fd_sock(fd);
 	int anchor;
 	if (s)
-		return (int)flat_result(s->kind == FLAT_FD_LISTENER ? 0 : -EINVAL);
+		return (int)flat_result(s->kind != FLAT_FD_LISTENER ? -EINVAL
+					: s->tcp_fd >= 0 ? FLAT_SYS2(SYS_listen, s->tcp_fd, backlog)
+							 : 0);
 	long err = FLAT_SYS2(SYS_listen, fd, backlog);
 	if (err < 0 || flat_fd_kind(fd) != FLAT_FD_CANDIDATE || !flat_session_directory())
 		return (int)flat_result(err);
@@ -108,6 +111,36 @@ static int find_successor(int fd, struct flat_sock *s, bool parked)
 	return park(fd, s);
 }
 
+static void inherit_timeout(int from, int to)
+{
+	struct timeval tv = {0};
+	socklen_t len = sizeof(tv);
+	if (flat_sys_getsockopt(from, SOL_SOCKET, SO_RCVTIMEO, &tv, &len) == 0 &&
+	    (tv.tv_sec || tv.tv_usec))
+		(void)flat_sys_setsockopt(to, SOL_SOCKET, SO_RCVTIMEO, &tv, len);
+}
+
+int flat_listener_shut(int fd, struct flat_sock *s)
+{
+	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
+	/* Said first: who sleeps on the anchor in accept() shall find it. */
+	atomic_store(&s->rd_shut, 1);
+	flat_sys_shutdown(s->tcp_fd, SHUT_RDWR);
+	flat_sys_shutdown(fd, SHUT_RDWR);
+	int tcp = flat_sys_fcntl(s->tcp_fd, F_DUPFD_CLOEXEC, 0);
+	if (tcp < 0)
+		return 0;
+	flat_epoll_converting(fd);
+	flat_fd_unbind(fd);
+	int err = flat_sys_dup3(tcp, fd, cloexec ? O_CLOEXEC : 0);
+	flat_sys_close(tcp);
+	if (err < 0)
+		return err;
+	flat_fd_set_kind(fd, FLAT_FD_CANDIDATE);
+	flat_fd_mark(fd, FLAT_MARK_OPTIONS);
+	return 0;
+}
+
 static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock **out)
 {
 	struct flat_msg msg;
@@ -157,10 +190,8 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 		s->vq.bell_fd = s->bell_fd;
 	}
 	s->domain = l->domain;
-	s->nodelay = l->nodelay;
-	s->keepalive = l->keepalive;
-	s->linger = l->linger;
-	s->sndtimeo = l->sndtimeo;
+	flat_option_inherit(s, l);
+	inherit_timeout(fd, anchor);
 	if (!(flags & SOCK_CLOEXEC))
 		(void)flat_sys_fcntl(anchor, F_SETFD, 0);
 	if (flags & SOCK_NONBLOCK) {
@@ -185,8 +216,13 @@ int flat_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	if (l->kind != FLAT_FD_LISTENER || (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)))
 		return (int)flat_result(-EINVAL);
 	int got = take_accept(fd, l, flags, &s);
-	if (got >= 0 && s)
-		flat_sock_name(&s->peer, s->domain, addr, len);
+	if (got >= 0 && s && addr) {
+		int err = flat_sock_name(&s->peer, s->domain, addr, len);
+		if (err != 0) {
+			flat_close(got);
+			got = err;
+		}
+	}
 	return (int)flat_result(got);
 }
 

@@ -371,10 +371,8 @@ int flat_shutdown(int fd, int how)
 	if (how < SHUT_RD || how > SHUT_RDWR)
 		return (int)flat_result(-EINVAL);
 	if (s->kind == FLAT_FD_LISTENER) {
-		if (how != SHUT_WR && !atomic_exchange(&s->rd_shut, 1)) {
-			flat_sys_shutdown(s->tcp_fd, SHUT_RDWR);
-			flat_sys_shutdown(fd, SHUT_RDWR);
-		}
+		if (how != SHUT_WR && !atomic_load(&s->rd_shut))
+			return (int)flat_result(flat_listener_shut(fd, s));
 		return 0;
 	}
 	return (int)flat_result(flat_stream_shutdown(s, how));

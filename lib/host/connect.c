@@ -1,0 +1,223 @@
+/* connect(): in which state the socket is, whether its peer is of the mesh, and what the offload half says. */
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <string.h>
+
+#include "host/epoll.h"
+#include "host/lanes.h"
+#include "host/share.h"
+#include "host/user.h"
+
+/* With the kernel. Refused, a socket may try again with the mesh; under way or connected, it is the kernel's. */
+static int connect_kernel(int fd, const struct flat_addr *peer, const struct sockaddr *addr,
+			  socklen_t len)
+{
+	struct sockaddr_storage ss;
+	struct flat_addr to = *peer;
+	if (to.family != 0 && addr->sa_family == AF_INET6 && to.family == AF_INET) {
+		memmove(to.ip + 12, to.ip, 4);
+		memset(to.ip, 0, 10);
+		memset(to.ip + 10, 0xff, 2);
+		to.family = AF_INET6;
+	}
+	if (to.family != 0) {
+		len = flat_addr_to_sockaddr(&to, &ss);
+		addr = (struct sockaddr *)&ss;
+	}
+	int err = flat_sys_connect(fd, addr, len);
+	if (err == 0)
+		flat_fd_unbind(fd);
+	else
+		flat_fd_mark(fd, FLAT_MARK_TRIED);
+	return err;
+}
+
+static int become_stream(int fd, const struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], size_t n)
+{
+	struct flat_msg_conn m = msg->body.conn;
+	int anchor = flat_msg_fd(msg, fds, FLAT_FD_ANCHOR);
+	int bell = flat_msg_fd(msg, fds, FLAT_FD_BELL);
+	int lane_fd = flat_msg_fd(msg, fds, FLAT_FD_LANE);
+	struct flat_lane_use *lane = flat_lane_use(&m, lane_fd);
+	flat_msg_close_fds(fds, n);
+	if (lane_fd >= 0)
+		flat_sys_close(lane_fd);
+	struct flat_sock *s = lane && anchor >= 0 ? flat_stream_new(msg, lane, bell) : NULL;
+	if (!s) {
+		if (lane)
+			flat_lane_unuse(lane);
+		if (anchor >= 0)
+			flat_sys_close(anchor);
+		if (bell >= 0)
+			flat_sys_close(bell);
+		return -ENOMEM;
+	}
+	int err;
+	if (s->bell_fd < 0) {
+		/* The offload half is the peer: its end of the anchor is where it listens. */
+		s->bell_fd = flat_fd_private(flat_sys_fcntl(anchor, F_DUPFD_CLOEXEC, 0));
+		s->vq.bell_fd = s->bell_fd;
+	}
+	err = flat_sock_replace(fd, anchor, s);
+	return err;
+}
+
+/*
+ * What the kernel still has to say of an earlier try: an address of no family it knows is refused with EAFNOSUPPORT where
+ * the socket could connect, and meets the error, EALREADY or EISCONN of that try where it could not.
+ */
+static int earlier_try(int fd)
+{
+	struct sockaddr_storage ss = {.ss_family = AF_UNIX};
+	if (!(flat_fd_marks(fd) & FLAT_MARK_TRIED))
+		return -EAFNOSUPPORT;
+	int err = flat_sys_connect(fd, (struct sockaddr *)&ss, sizeof(ss));
+	if (err == 0 || err == -EISCONN)
+		flat_fd_unbind(fd);
+	return err;
+}
+
+/* Any address means the own host. */
+static void unspecified(struct flat_addr *a)
+{
+	static const uint8_t none[16];
+	static const uint8_t v4[] = {127, 0, 0, 1};
+	if (a->family == AF_INET && memcmp(a->ip, none, 4) == 0)
+		memcpy(a->ip, v4, 4);
+	else if (a->family == AF_INET6 && memcmp(a->ip, none, 16) == 0)
+		a->ip[15] = 1;
+}
+
+/* Whether a socket of this descriptor's family may connect to `addr` at all; else the kernel says what is wrong. */
+static bool fits(int fd, const struct sockaddr *addr)
+{
+	int domain = 0;
+	int v6only = 0;
+	socklen_t len = sizeof(domain);
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)addr;
+	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0 ||
+	    domain != addr->sa_family)
+		return false;
+	if (domain == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr) &&
+	    (flat_fd_marks(fd) & FLAT_MARK_OPTIONS)) {
+		len = sizeof(v6only);
+		(void)flat_sys_getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len);
+	}
+	return !v6only;
+}
+
+/* Asks the offload half, and does what it says. 0, -EINPROGRESS, or why not. */
+static int connect_mesh(int fd, const struct flat_addr *to, const struct sockaddr *addr,
+			socklen_t len)
+{
+	struct flat_msg msg;
+	struct sockaddr_storage ss;
+	socklen_t ss_len = sizeof(ss);
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	flat_msg_init(&msg, FLAT_MSG_CONNECT, 0);
+	msg.body.connect.to = *to;
+	if (flat_sys_getsockname(fd, (struct sockaddr *)&ss, &ss_len) == 0 &&
+	    flat_addr_from_sockaddr(&msg.body.connect.from, (struct sockaddr *)&ss, ss_len) == 0 &&
+	    msg.body.connect.from.port == 0)
+		msg.body.connect.from.family = 0;
+	int err = flat_session_ask(&msg, -1, fds, &n);
+	if (err != 0)
+		return err;
+	if (msg.status != 0 || msg.body.conn.path == FLAT_CONN_KERNEL) {
+		flat_msg_close_fds(fds, n);
+		if (msg.status != 0)
+			return msg.status < 0 ? msg.status : -ECONNREFUSED;
+		return connect_kernel(fd, &msg.body.conn.peer, addr, len);
+	}
+	bool nonblock = (flat_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK) != 0;
+	err = become_stream(fd, &msg, fds, n);
+	if (err != 0 || !nonblock)
+		return err;
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (s)
+		atomic_store(&s->connecting, 1);
+	return -EINPROGRESS;
+}
+
+/* A new kernel socket takes the number, with the options of the old one; the peer is reset. */
+static int disconnect(int fd, struct flat_sock *s)
+{
+	int type = SOCK_STREAM | SOCK_CLOEXEC | (atomic_load(&s->nonblock) ? SOCK_NONBLOCK : 0);
+	int fresh = flat_sys_socket(s->domain, type, 0);
+	if (fresh < 0)
+		return fresh;
+	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
+	int one = 1;
+	struct timeval tv = {0};
+	socklen_t tv_len = sizeof(tv);
+	flat_option_apply(s, fresh);
+	if (s->nodelay)
+		(void)flat_sys_setsockopt(fresh, IPPROTO_TCP, 1 /* TCP_NODELAY */, &one,
+					  sizeof(one));
+	if (s->keepalive)
+		(void)flat_sys_setsockopt(fresh, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	(void)flat_sys_setsockopt(fresh, SOL_SOCKET, SO_LINGER, &s->linger, sizeof(s->linger));
+	(void)flat_sys_setsockopt(fresh, SOL_SOCKET, SO_SNDTIMEO, &s->sndtimeo,
+				  sizeof(s->sndtimeo));
+	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &tv_len) == 0)
+		(void)flat_sys_setsockopt(fresh, SOL_SOCKET, SO_RCVTIMEO, &tv, tv_len);
+	s->linger = (struct linger){1, 0};
+	/* Of a shared one nobody would know that it ended. */
+	if (flat_shared(s))
+		flat_stream_end(s);
+	flat_fd_unbind(fd);
+	int err = flat_sys_dup3(fresh, fd, cloexec ? O_CLOEXEC : 0);
+	flat_sys_close(fresh);
+	if (err < 0)
+		return err;
+	flat_fd_set_kind(fd, FLAT_FD_CANDIDATE);
+	flat_fd_mark(fd, FLAT_MARK_OPTIONS);
+	return 0;
+}
+
+/* connect() on what is flat already. */
+static int connect_flat(int fd, struct flat_sock *s, const struct sockaddr *addr, socklen_t len)
+{
+	struct sockaddr_storage ss;
+	memset(&ss, 0, sizeof(ss));
+	if ((int)len < 0 || len > sizeof(ss))
+		return -EINVAL;
+	int err = flat_user_get(&ss, addr, len);
+	if (err != 0)
+		return err;
+	if (len < sizeof(ss.ss_family))
+		return -EINVAL;
+	if (ss.ss_family == AF_UNSPEC)
+		return s->kind == FLAT_FD_LISTENER ? flat_listener_shut(fd, s) : disconnect(fd, s);
+	/* The first one after EINPROGRESS is told that it came about. */
+	if (s->kind == FLAT_FD_STREAM && atomic_exchange(&s->connecting, 0))
+		return 0;
+	return -EISCONN;
+}
+
+int flat_connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	const struct flat_directory *dir;
+	struct sockaddr_storage ss;
+	struct flat_addr to;
+	if (s)
+		return (int)flat_result(connect_flat(fd, s, addr, len));
+	if (flat_fd_kind(fd) != FLAT_FD_CANDIDATE || !(dir = flat_session_directory()) ||
+	    len > sizeof(ss) || len < sizeof(struct sockaddr_in) || !addr ||
+	    flat_user_get(&ss, addr, len) != 0 ||
+	    flat_addr_from_sockaddr(&to, (struct sockaddr *)&ss, len) != 0)
+		return (int)flat_result(flat_sys_connect(fd, addr, len));
+	flat_addr_unmap(&to);
+	unspecified(&to);
+	if ((flat_directory_find_addr(dir, &to) == FLAT_DIRECTORY_NONE &&
+	     !(flat_directory_flags(dir) & FLAT_DIRECTORY_ASK_ALL)) ||
+	    !fits(fd, (struct sockaddr *)&ss))
+		return (int)flat_result(flat_sys_connect(fd, addr, len));
+	int err = earlier_try(fd);
+	if (err == -EAFNOSUPPORT)
+		err = connect_mesh(fd, &to, (struct sockaddr *)&ss, len);
+	return (int)flat_result(err);
+}

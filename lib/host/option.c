@@ -1,0 +1,350 @@
+#include "host/option.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <string.h>
+
+#include "host/host.h"
+#include "host/user.h"
+
+/* Loopback's 65,535 less headers and timestamps. */
+#define SEGMENT_BYTES 65483
+
+/* What a candidate may have been given that its flat socket goes on with. */
+static const struct {
+	int level;
+	int name;
+} adopted[] = {
+    {SOL_SOCKET, SO_REUSEADDR},
+    {SOL_SOCKET, SO_REUSEPORT},
+    {SOL_SOCKET, SO_OOBINLINE},
+    {SOL_SOCKET, SO_DONTROUTE},
+    {SOL_SOCKET, SO_BROADCAST},
+    {SOL_SOCKET, SO_SNDBUF},
+    {SOL_SOCKET, SO_RCVBUF},
+    {SOL_SOCKET, SO_RCVLOWAT},
+    {SOL_SOCKET, SO_PRIORITY},
+    {SOL_SOCKET, SO_MARK},
+    {SOL_SOCKET, SO_TIMESTAMP},
+    {SOL_SOCKET, SO_BUSY_POLL},
+    {IPPROTO_TCP, TCP_CORK},
+    {IPPROTO_TCP, TCP_KEEPIDLE},
+    {IPPROTO_TCP, TCP_KEEPINTVL},
+    {IPPROTO_TCP, TCP_KEEPCNT},
+    {IPPROTO_TCP, TCP_USER_TIMEOUT},
+    {IPPROTO_TCP, TCP_SYNCNT},
+    {IPPROTO_TCP, TCP_LINGER2},
+    {IPPROTO_TCP, TCP_NOTSENT_LOWAT},
+    {IPPROTO_TCP, TCP_CONGESTION},
+    {IPPROTO_IP, IP_TOS},
+    {IPPROTO_IP, IP_TTL},
+    {IPPROTO_IP, IP_MTU_DISCOVER},
+    {IPPROTO_IP, IP_RECVERR},
+    {IPPROTO_IP, IP_FREEBIND},
+    {IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT},
+    {IPPROTO_IPV6, IPV6_V6ONLY},
+    {IPPROTO_IPV6, IPV6_TCLASS},
+    {IPPROTO_IPV6, IPV6_UNICAST_HOPS},
+};
+
+static int keep(struct flat_options *o, int level, int name, const void *value, size_t len)
+{
+	struct flat_option *v = NULL;
+	if (len > FLAT_OPTION_BYTES)
+		return -ENOMEM;
+	flat_lock(&o->lock);
+	for (uint32_t i = 0; i < o->n && !v; i++) {
+		if (o->v[i].level == level && o->v[i].name == name)
+			v = &o->v[i];
+	}
+	if (!v && o->n < FLAT_OPTIONS_MAX)
+		v = &o->v[o->n++];
+	if (v) {
+		v->level = level;
+		v->name = (int16_t)name;
+		v->len = (uint16_t)len;
+		memcpy(v->value, value, len);
+	}
+	flat_unlock(&o->lock);
+	return v ? 0 : -ENOMEM;
+}
+
+void flat_option_apply(struct flat_sock *s, int fd)
+{
+	struct flat_options *o = &s->options;
+	flat_lock(&o->lock);
+	for (uint32_t i = 0; i < o->n; i++)
+		(void)flat_sys_setsockopt(fd, o->v[i].level, o->v[i].name, o->v[i].value,
+					  o->v[i].len);
+	flat_unlock(&o->lock);
+}
+
+/* A TCP socket to try options on: a listener's own, else a new one. A negative errno, too. */
+static int scratch(struct flat_sock *s)
+{
+	if (s->kind == FLAT_FD_LISTENER && s->tcp_fd >= 0)
+		return s->tcp_fd;
+	int fd = flat_sys_socket(s->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0)
+		flat_option_apply(s, fd);
+	return fd;
+}
+
+static void scratch_end(const struct flat_sock *s, int fd)
+{
+	if (fd != s->tcp_fd)
+		flat_sys_close(fd);
+}
+
+/* No more than a ring holds, or nobody would ever be woken. */
+static int lowat(const struct flat_sock *s, int n)
+{
+	int most = (int)s->vq.rx.mask[1] / 2;
+	return s->kind == FLAT_FD_STREAM && n > most ? most : n;
+}
+
+void flat_option_adopt(struct flat_sock *s, int fd, bool all)
+{
+	socklen_t len = sizeof(s->sndtimeo);
+	int n = 0;
+	(void)flat_sys_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &s->sndtimeo, &len);
+	len = sizeof(s->linger);
+	(void)flat_sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &s->linger, &len);
+	len = sizeof(n);
+	if (flat_sys_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &n, &len) == 0)
+		s->nodelay = n != 0;
+	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &n, &len) == 0)
+		s->keepalive = n != 0;
+	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &n, &len) == 0)
+		s->rcvlowat = lowat(s, n);
+	if (!all)
+		return;
+	int fresh = flat_sys_socket(s->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(adopted) && fresh >= 0; i++) {
+		uint8_t was[FLAT_OPTION_BYTES] = {0};
+		uint8_t is[FLAT_OPTION_BYTES] = {0};
+		socklen_t was_len = sizeof(was);
+		socklen_t is_len = sizeof(is);
+		int level = adopted[i].level;
+		int name = adopted[i].name;
+		if (flat_sys_getsockopt(fd, level, name, is, &is_len) != 0 ||
+		    flat_sys_getsockopt(fresh, level, name, was, &was_len) != 0 ||
+		    memcmp(is, was, sizeof(is)) == 0)
+			continue;
+		/* The kernel doubles a buffer's size each time it is set. */
+		if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF)) {
+			memcpy(&n, is, sizeof(n));
+			n /= 2;
+			memcpy(is, &n, sizeof(n));
+		}
+		(void)keep(&s->options, level, name, is, is_len);
+	}
+	if (fresh >= 0)
+		flat_sys_close(fresh);
+}
+
+void flat_option_inherit(struct flat_sock *s, struct flat_sock *listener)
+{
+	flat_lock(&listener->options.lock);
+	s->options.n = listener->options.n;
+	memcpy(s->options.v, listener->options.v, sizeof(s->options.v[0]) * s->options.n);
+	flat_unlock(&listener->options.lock);
+	s->nodelay = listener->nodelay;
+	s->keepalive = listener->keepalive;
+	s->rcvlowat = lowat(s, listener->rcvlowat);
+	s->linger = listener->linger;
+	s->sndtimeo = listener->sndtimeo;
+}
+
+/* --- getsockopt --- */
+
+static int tcp_state(const struct flat_sock *s)
+{
+	if (s->kind == FLAT_FD_LISTENER)
+		return atomic_load(&s->rd_shut) ? TCP_CLOSE : TCP_LISTEN;
+	return flat_stream_state(s);
+}
+
+static int give_info(struct flat_sock *s, void *value, socklen_t *len)
+{
+	struct tcp_info info = {
+	    .tcpi_state = (uint8_t)tcp_state(s),
+	    .tcpi_rto = 200000,
+	    .tcpi_ato = 40000,
+	    .tcpi_snd_mss = SEGMENT_BYTES,
+	    .tcpi_rcv_mss = SEGMENT_BYTES,
+	    .tcpi_advmss = SEGMENT_BYTES,
+	    .tcpi_pmtu = 65535,
+	    .tcpi_rtt = 10, /* microseconds */
+	    .tcpi_rttvar = 5,
+	    .tcpi_snd_ssthresh = 0x7fffffff,
+	    .tcpi_snd_cwnd = 10,
+	    .tcpi_reordering = 3,
+	    .tcpi_rcv_space = SEGMENT_BYTES,
+	};
+	return flat_user_give(value, len, &info, sizeof(info));
+}
+
+static int give_int(void *value, socklen_t *len, int n)
+{
+	return flat_user_give(value, len, &n, sizeof(n));
+}
+
+static int give_cookie(const struct flat_sock *s, void *value, socklen_t *len)
+{
+	uint64_t cookie = s->conn_id * 2 + (s->vq.mine < s->vq.peer) + 1;
+	socklen_t have;
+	int err = flat_user_get(&have, len, sizeof(have));
+	if (err != 0)
+		return err;
+	return have < sizeof(cookie) ? -EINVAL
+				     : flat_user_give(value, len, &cookie, sizeof(cookie));
+}
+
+/* Those whose answer is ours. -ENOPROTOOPT: the kernel's to give. */
+static int get_stream(struct flat_sock *s, int fd, int level, int name, void *value, socklen_t *len)
+{
+	if (level == IPPROTO_TCP) {
+		switch (name) {
+		case TCP_NODELAY:
+			return give_int(value, len, s->nodelay);
+		case TCP_INFO:
+			return give_info(s, value, len);
+		case TCP_MAXSEG:
+			return give_int(value, len, SEGMENT_BYTES);
+		default:
+			return -ENOPROTOOPT;
+		}
+	}
+	if (level != SOL_SOCKET)
+		return -ENOPROTOOPT;
+	switch (name) {
+	case SO_ERROR:
+		return give_int(value, len, flat_stream_take_error(s));
+	case SO_TYPE:
+		return give_int(value, len, SOCK_STREAM);
+	case SO_DOMAIN:
+		return give_int(value, len, s->domain);
+	case SO_KEEPALIVE:
+		return give_int(value, len, s->keepalive);
+	case SO_LINGER:
+		return flat_user_give(value, len, &s->linger, sizeof(s->linger));
+	case SO_SNDTIMEO:
+		return flat_user_give(value, len, &s->sndtimeo, sizeof(s->sndtimeo));
+	case SO_RCVTIMEO:
+		return flat_sys_getsockopt(fd, level, name, value, len);
+	case SO_COOKIE:
+		return give_cookie(s, value, len);
+	default:
+		return -ENOPROTOOPT;
+	}
+}
+
+int flat_option_get(struct flat_sock *s, int fd, int level, int name, void *value, socklen_t *len)
+{
+	int err = -ENOPROTOOPT;
+	if (s->kind == FLAT_FD_STREAM)
+		err = get_stream(s, fd, level, name, value, len);
+	if (err != -ENOPROTOOPT)
+		return err;
+	int kernel = scratch(s);
+	if (kernel < 0)
+		return kernel;
+	err = flat_sys_getsockopt(kernel, level, name, value, len);
+	scratch_end(s, kernel);
+	return err;
+}
+
+/* --- setsockopt --- */
+
+/* What a connected socket refuses and a new one would take. */
+static int refused(int level, int name, int value)
+{
+	if (level == IPPROTO_TCP) {
+		switch (name) {
+		case TCP_ULP:
+			/* Kernel TLS would encrypt what is never sent: nobody here knows how. */
+			return -ENOENT;
+		case TCP_FASTOPEN:
+		case TCP_FASTOPEN_CONNECT:
+		case TCP_SAVE_SYN:
+			return -EINVAL;
+		default:
+			return 0;
+		}
+	}
+	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY)
+		return -EINVAL;
+	/* Completions would have to be told of on an error queue that is not there. */
+	if (level == SOL_SOCKET && name == SO_ZEROCOPY && value == 1)
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+/* What the data path reads, from the kernel socket that has accepted it. */
+static void follow(struct flat_sock *s, int fd, int level, int name, const void *value,
+		   socklen_t len, int kernel)
+{
+	int n = 0;
+	socklen_t n_len = sizeof(n);
+	if (level == IPPROTO_TCP && name == TCP_NODELAY &&
+	    flat_sys_getsockopt(kernel, level, name, &n, &n_len) == 0)
+		s->nodelay = n != 0;
+	if (level != SOL_SOCKET)
+		return;
+	switch (name) {
+	case SO_KEEPALIVE:
+		if (flat_sys_getsockopt(kernel, level, name, &n, &n_len) == 0)
+			s->keepalive = n != 0;
+		break;
+	case SO_RCVLOWAT:
+		if (flat_sys_getsockopt(kernel, level, name, &n, &n_len) == 0)
+			s->rcvlowat = lowat(s, n);
+		break;
+	case SO_LINGER:
+		n_len = sizeof(s->linger);
+		(void)flat_sys_getsockopt(kernel, level, name, &s->linger, &n_len);
+		break;
+	case SO_SNDTIMEO:
+		n_len = sizeof(s->sndtimeo);
+		(void)flat_sys_getsockopt(kernel, level, name, &s->sndtimeo, &n_len);
+		break;
+	case SO_RCVTIMEO:
+		(void)flat_sys_setsockopt(fd, level, name, value, len);
+		break;
+	default:
+		break;
+	}
+}
+
+int flat_option_set(struct flat_sock *s, int fd, int level, int name, const void *value,
+		    socklen_t len)
+{
+	uint8_t copy[FLAT_OPTION_BYTES];
+	int n = 0;
+	bool small = len <= sizeof(copy);
+	if (small && flat_user_get(copy, value, len) != 0)
+		return -EFAULT;
+	if (small && len >= sizeof(n))
+		memcpy(&n, copy, sizeof(n));
+	/* What each server sets on each connection costs no socket. */
+	if (s->kind == FLAT_FD_STREAM && level == IPPROTO_TCP && name == TCP_NODELAY && small &&
+	    len >= sizeof(n)) {
+		s->nodelay = n != 0;
+		return 0;
+	}
+	int err = s->kind == FLAT_FD_STREAM ? refused(level, name, n) : 0;
+	int kernel = err != 0 ? err : scratch(s);
+	if (kernel < 0)
+		return kernel;
+	err = flat_sys_setsockopt(kernel, level, name, value, len);
+	if (err == 0) {
+		follow(s, fd, level, name, value, len, kernel);
+		if (small)
+			err = keep(&s->options, level, name, copy, len);
+	}
+	scratch_end(s, kernel);
+	return err;
+}

@@ -1,0 +1,26 @@
+/*
+ * Memory that the application named in a call: a bad address is EFAULT, as it would be in the kernel, and not the end of the
+ * process. For calls that are not on the data path: each copy is a system call.
+ */
+#ifndef FLAT_HOST_USER_H
+#define FLAT_HOST_USER_H
+
+#include <stddef.h>
+#include <sys/socket.h>
+
+#include "base/base.h"
+
+/** Copies `len` bytes out to, or in from, the application. 0 or -EFAULT; len 0: 0, whatever the address. */
+FLAT_MUST_CHECK int flat_user_put(void *to, const void *from, size_t len);
+FLAT_MUST_CHECK int flat_user_get(void *to, const void *from, size_t len);
+
+/**
+ * Gives `size` bytes as getsockopt() does: at most *len of them, whose count *len becomes. 0, -EFAULT, -EINVAL (negative
+ * length).
+ */
+FLAT_MUST_CHECK int flat_user_give(void *to, socklen_t *len, const void *from, size_t size);
+
+/** The same for addresses, as getsockname() does: *len becomes `size` even where that is more than was there. */
+FLAT_MUST_CHECK int flat_user_give_addr(void *to, socklen_t *len, const void *from, size_t size);
+
+#endif
