@@ -5,7 +5,9 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netdb.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +39,15 @@ static int stream(int fd)
 {
 	enum flat_fd_kind kind = flat_fd_kind(fd);
 	return kind == FLAT_FD_STREAM || kind == FLAT_FD_LISTENER;
+}
+
+/* The same in a call that is a cancellation point, whether it waits or not. */
+static int blocking(int fd)
+{
+	int ours = stream(fd);
+	if (ours)
+		pthread_testcancel();
+	return ours;
 }
 
 EXPORT int socket(int domain, int type, int protocol)
@@ -170,7 +181,7 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 EXPORT ssize_t read(int fd, void *buf, size_t len)
 {
 	REAL(ssize_t, read, int, void *, size_t);
-	return stream(fd) ? flat_read(fd, buf, len) : real(fd, buf, len);
+	return blocking(fd) ? flat_read(fd, buf, len) : real(fd, buf, len);
 }
 
 EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size);
@@ -184,33 +195,70 @@ EXPORT ssize_t __read_chk(int fd, void *buf, size_t len, size_t size)
 EXPORT ssize_t write(int fd, const void *buf, size_t len)
 {
 	REAL(ssize_t, write, int, const void *, size_t);
-	return stream(fd) ? flat_write(fd, buf, len) : real(fd, buf, len);
+	return blocking(fd) ? flat_write(fd, buf, len) : real(fd, buf, len);
 }
 
 EXPORT ssize_t readv(int fd, const struct iovec *iov, int n)
 {
 	REAL(ssize_t, readv, int, const struct iovec *, int);
-	return stream(fd) ? flat_readv(fd, iov, n) : real(fd, iov, n);
+	return blocking(fd) ? flat_readv(fd, iov, n) : real(fd, iov, n);
 }
 
 EXPORT ssize_t writev(int fd, const struct iovec *iov, int n)
 {
 	REAL(ssize_t, writev, int, const struct iovec *, int);
-	return stream(fd) ? flat_writev(fd, iov, n) : real(fd, iov, n);
+	return blocking(fd) ? flat_writev(fd, iov, n) : real(fd, iov, n);
+}
+
+/* preadv2 and pwritev2 with offset -1 are readv and writev with flags; a stream has no other offset. */
+static ssize_t vector_at(int fd, const struct iovec *iov, int n, off64_t offset, int flags, int out)
+{
+	struct msghdr msg = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)n};
+	int wait = flags & RWF_NOWAIT ? MSG_DONTWAIT : 0;
+	if (offset != -1 || n < 0 || n > IOV_MAX ||
+	    (flags & ~(RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT))) {
+		errno = offset != -1 ? ESPIPE : n < 0 || n > IOV_MAX ? EINVAL : EOPNOTSUPP;
+		return -1;
+	}
+	return out ? flat_sendmsg(fd, &msg, wait) : flat_recvmsg(fd, &msg, wait);
+}
+
+EXPORT ssize_t preadv64v2(int fd, const struct iovec *iov, int n, off64_t offset, int flags)
+{
+	REAL(ssize_t, preadv64v2, int, const struct iovec *, int, off64_t, int);
+	return stream(fd) ? vector_at(fd, iov, n, offset, flags, 0)
+			  : real(fd, iov, n, offset, flags);
+}
+
+EXPORT ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+	return preadv64v2(fd, iov, n, offset, flags);
+}
+
+EXPORT ssize_t pwritev64v2(int fd, const struct iovec *iov, int n, off64_t offset, int flags)
+{
+	REAL(ssize_t, pwritev64v2, int, const struct iovec *, int, off64_t, int);
+	return stream(fd) ? vector_at(fd, iov, n, offset, flags, 1)
+			  : real(fd, iov, n, offset, flags);
+}
+
+EXPORT ssize_t pwritev2(int fd, const struct iovec *iov, int n, off_t offset, int flags)
+{
+	return pwritev64v2(fd, iov, n, offset, flags);
 }
 
 EXPORT ssize_t send(int fd, const void *buf, size_t len, int flags)
 {
 	REAL(ssize_t, send, int, const void *, size_t, int);
-	return stream(fd) ? flat_send(fd, buf, len, flags) : real(fd, buf, len, flags);
+	return blocking(fd) ? flat_send(fd, buf, len, flags) : real(fd, buf, len, flags);
 }
 
 EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *to,
 		      socklen_t to_len)
 {
 	REAL(ssize_t, sendto, int, const void *, size_t, int, const struct sockaddr *, socklen_t);
-	return stream(fd) ? flat_sendto(fd, buf, len, flags, to, to_len)
-			  : real(fd, buf, len, flags, to, to_len);
+	return blocking(fd) ? flat_sendto(fd, buf, len, flags, to, to_len)
+			    : real(fd, buf, len, flags, to, to_len);
 }
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
@@ -218,7 +266,7 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 	REAL(ssize_t, sendmsg, int, const struct msghdr *, int);
 	if (msg && msg->msg_controllen && !stream(fd))
 		flat_rights_sending(msg);
-	return stream(fd) ? flat_sendmsg(fd, msg, flags) : real(fd, msg, flags);
+	return blocking(fd) ? flat_sendmsg(fd, msg, flags) : real(fd, msg, flags);
 }
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)
@@ -228,13 +276,13 @@ EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)
 		if (msgs[i].msg_hdr.msg_controllen)
 			flat_rights_sending(&msgs[i].msg_hdr);
 	}
-	return stream(fd) ? flat_sendmmsg(fd, msgs, n, flags) : real(fd, msgs, n, flags);
+	return blocking(fd) ? flat_sendmmsg(fd, msgs, n, flags) : real(fd, msgs, n, flags);
 }
 
 EXPORT ssize_t recv(int fd, void *buf, size_t len, int flags)
 {
 	REAL(ssize_t, recv, int, void *, size_t, int);
-	return stream(fd) ? flat_recv(fd, buf, len, flags) : real(fd, buf, len, flags);
+	return blocking(fd) ? flat_recv(fd, buf, len, flags) : real(fd, buf, len, flags);
 }
 
 EXPORT ssize_t __recv_chk(int fd, void *buf, size_t len, size_t size, int flags);
@@ -249,8 +297,8 @@ EXPORT ssize_t recvfrom(int fd, void *buf, size_t len, int flags, struct sockadd
 			socklen_t *from_len)
 {
 	REAL(ssize_t, recvfrom, int, void *, size_t, int, struct sockaddr *, socklen_t *);
-	return stream(fd) ? flat_recvfrom(fd, buf, len, flags, from, from_len)
-			  : real(fd, buf, len, flags, from, from_len);
+	return blocking(fd) ? flat_recvfrom(fd, buf, len, flags, from, from_len)
+			    : real(fd, buf, len, flags, from, from_len);
 }
 
 EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t size, int flags,
@@ -266,7 +314,7 @@ EXPORT ssize_t __recvfrom_chk(int fd, void *buf, size_t len, size_t size, int fl
 EXPORT ssize_t recvmsg(int fd, struct msghdr *msg, int flags)
 {
 	REAL(ssize_t, recvmsg, int, struct msghdr *, int);
-	if (stream(fd))
+	if (blocking(fd))
 		return flat_recvmsg(fd, msg, flags);
 	ssize_t n = real(fd, msg, flags);
 	if (n >= 0 && msg->msg_controllen)
@@ -278,7 +326,7 @@ EXPORT int recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags,
 		    struct timespec *timeout)
 {
 	REAL(int, recvmmsg, int, struct mmsghdr *, unsigned int, int, struct timespec *);
-	if (stream(fd))
+	if (blocking(fd))
 		return flat_recvmmsg(fd, msgs, n, flags, timeout);
 	int got = real(fd, msgs, n, flags, timeout);
 	for (int i = 0; i < got; i++) {
@@ -314,7 +362,7 @@ EXPORT ssize_t splice(int in_fd, off64_t *in_offset, int out_fd, off64_t *out_of
 EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	REAL(int, poll, struct pollfd *, nfds_t, int);
-	for (nfds_t i = 0; flat_fd_count && i < n; i++) {
+	for (nfds_t i = 0; flat_fd_count && fds && i < n; i++) {
 		if (mine(fds[i].fd))
 			return flat_poll(fds, n, timeout);
 	}
@@ -332,7 +380,7 @@ EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
 EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
 	REAL(int, ppoll, struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
-	for (nfds_t i = 0; flat_fd_count && i < n; i++) {
+	for (nfds_t i = 0; flat_fd_count && fds && i < n; i++) {
 		if (mine(fds[i].fd))
 			return flat_ppoll(fds, n, timeout, mask);
 	}

@@ -1,7 +1,9 @@
 /* epoll_wait: what members report, when they rest, and sleeping on the kernel's instance. */
 #include <errno.h>
+#include <pthread.h>
 
 #include "host/epoll.h"
+#include "host/user.h"
 
 /* An active member that found nothing this often is armed and rests, while others are busy. */
 #define IDLE_LOOKS 256
@@ -279,11 +281,9 @@ static void harvest(struct flat_epoll *e)
 	} while (n == 64);
 }
 
-/* One look at the kernel's members; S's own event is taken out. Count, or negative errno. */
-static int kernel_look(struct flat_epoll *e, int epfd, struct epoll_event *out, int max,
-		       int timeout_ms, const sigset_t *mask)
+/* S's own event is taken out of what the kernel said. The rest's count, or its negative errno. */
+static int without_own(struct flat_epoll *e, struct epoll_event *out, int n)
 {
-	int n = flat_sys_epoll_pwait(epfd, out, max, timeout_ms, mask);
 	for (int i = 0; i < n; i++) {
 		if (out[i].data.u64 != FLAT_EPOLL_COOKIE)
 			continue;
@@ -291,6 +291,33 @@ static int kernel_look(struct flat_epoll *e, int epfd, struct epoll_event *out, 
 		out[i] = out[--n];
 		break;
 	}
+	return n;
+}
+
+/* One look at the kernel's members. Count, or negative errno. */
+static int kernel_look(struct flat_epoll *e, int epfd, struct epoll_event *out, int max)
+{
+	return without_own(e, out, flat_sys_epoll_pwait(epfd, out, max, 0, NULL));
+}
+
+static void end_sleep(void *raised)
+{
+	flat_epoll_end_sleep(raised);
+}
+
+/* Sleeps in the kernel: a cancellation point. `raised` is lowered however it ends. Count, or negative errno. */
+static int kernel_sleep(struct flat_epoll *e, int epfd, struct epoll_event *out, int max,
+			int timeout_ms, const sigset_t *mask, struct flat_ep_raised *raised)
+{
+	int type;
+	int n;
+	pthread_cleanup_push(end_sleep, raised);
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+	n = flat_sys_epoll_pwait(epfd, out, max, timeout_ms, mask);
+	pthread_setcanceltype(type, NULL);
+	pthread_cleanup_pop(0);
+	n = without_own(e, out, n);
+	flat_epoll_end_sleep(raised);
 	return n;
 }
 
@@ -305,7 +332,7 @@ static int look(struct flat_epoll *e, int epfd, struct epoll_event *out, int max
 {
 	int n = collect(e, out, max);
 	if (n < max && (n == 0 ? kernel : e->looks++ % KERNEL_EVERY == 0)) {
-		int k = kernel_look(e, epfd, out + n, max - n, 0, NULL);
+		int k = kernel_look(e, epfd, out + n, max - n);
 		n += k > 0 ? k : 0;
 	}
 	return n;
@@ -334,9 +361,7 @@ static int wait_events(struct flat_epoll *e, int epfd, struct epoll_event *out, 
 		int wait_ms = timeout_us < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999) / 1000);
 		bool asleep = wait_ms != 0 && flat_epoll_begin_sleep(e, &raised);
 		if (wait_ms == 0 || asleep) {
-			n = kernel_look(e, epfd, out, max, wait_ms, mask);
-			if (asleep)
-				flat_epoll_end_sleep(&raised);
+			n = kernel_sleep(e, epfd, out, max, wait_ms, mask, &raised);
 			if (n < 0)
 				return n;
 		}
@@ -356,6 +381,8 @@ static int wait_on(int epfd, struct epoll_event *events, int max, int64_t timeou
 	struct flat_epoll *e = flat_epoll_find(epfd);
 	if (max <= 0)
 		return -EINVAL;
+	if (!flat_user_possible(events, sizeof(*events)))
+		return -EFAULT;
 	return wait_events(e, epfd, events, max, timeout_us, mask);
 }
 

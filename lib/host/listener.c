@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 
 #include "host/epoll.h"
 #include "host/lanes.h"
@@ -154,8 +155,12 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 			err = flat_msg_recv(fd, &msg, fds, &n, MSG_DONTWAIT);
 		while (err == -EAGAIN && !atomic_load(&l->nonblock) && flat_wait_again(&w));
 		flat_wait_end(&w, err == 0);
-		if (err == -EAGAIN && !atomic_load(&l->nonblock))
+		if (err == -EAGAIN && !atomic_load(&l->nonblock)) {
+			int type;
+			pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
 			err = flat_msg_recv(fd, &msg, fds, &n, 0);
+			pthread_setcanceltype(type, NULL);
+		}
 		if (err == -ENOTCONN && atomic_load(&l->rd_shut))
 			return -EINVAL;
 		/* A timer is no socket. */

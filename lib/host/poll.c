@@ -1,9 +1,11 @@
 /* poll and select over flat and kernel descriptors together. */
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "host/epoll.h"
+#include "host/user.h"
 
 /* Sets up to this size need no allocation. */
 #define SMALL_SET 64
@@ -129,10 +131,21 @@ static int begin_sleep(struct pollfd *fds, struct pollfd *copy, nfds_t n,
 	return may_sleep ? 0 : -EAGAIN;
 }
 
-static void end_sleep(struct pollfd *fds, const struct pollfd *copy, nfds_t n,
-		      struct flat_ep_raised *raised)
+/* One sleep of poll: what end_sleep() takes back. */
+struct poll_sleep {
+	struct pollfd *fds;
+	struct pollfd *copy;
+	nfds_t n;
+	struct flat_ep_raised raised;
+};
+
+static void end_sleep(void *arg)
 {
-	flat_epoll_end_sleep(raised);
+	struct poll_sleep *w = arg;
+	struct pollfd *fds = w->fds;
+	const struct pollfd *copy = w->copy;
+	nfds_t n = w->n;
+	flat_epoll_end_sleep(&w->raised);
 	for (nfds_t i = 0; i < n; i++) {
 		struct flat_sock *s = flat_fd_sock(fds[i].fd);
 		if (!s || s->kind != FLAT_FD_STREAM)
@@ -151,20 +164,27 @@ static void end_sleep(struct pollfd *fds, const struct pollfd *copy, nfds_t n,
 static int sleep_once(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct timespec *left,
 		      const sigset_t *mask, int *ready)
 {
-	struct flat_ep_raised raised;
+	struct poll_sleep w = {.fds = fds, .copy = copy, .n = n};
 	nfds_t kernel;
+	int type;
+	int err;
 	*ready = kernel_part(fds, copy, n);
-	int err = begin_sleep(fds, copy, n, &raised);
+	err = begin_sleep(fds, copy, n, &w.raised);
 	if (err == 0)
 		*ready += look_flat(fds, n, &kernel);
 	if (err == 0 && *ready == 0) {
+		/* A cancellation point. */
+		pthread_cleanup_push(end_sleep, &w);
+		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
 		err = flat_sys_ppoll(copy, n + 1, left, mask);
+		pthread_setcanceltype(type, NULL);
+		pthread_cleanup_pop(0);
 		if (err > 0 && copy[n].revents)
 			flat_bell_swallow();
 		if (err > 0)
 			*ready = kernel_results(fds, copy, n);
 	}
-	end_sleep(fds, copy, n, &raised);
+	end_sleep(&w);
 	return err == -EAGAIN || err > 0 ? 0 : err;
 }
 
@@ -199,6 +219,8 @@ static int poll_loop(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct t
 
 int flat_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
+	if (!flat_user_possible(fds, n * sizeof(*fds)))
+		return (int)flat_result(-EFAULT);
 	struct pollfd small[SMALL_SET + 1];
 	struct pollfd *copy = small;
 	struct timespec left = timeout ? *timeout : (struct timespec){0};
@@ -210,9 +232,10 @@ int flat_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, con
 		if (!copy)
 			return (int)flat_result(-ENOMEM);
 	}
-	int ready = poll_loop(fds, copy, n, timeout ? &left : NULL, mask);
-	if (copy != small)
-		free(copy);
+	int ready;
+	pthread_cleanup_push(free, n > SMALL_SET ? copy : NULL);
+	ready = poll_loop(fds, copy, n, timeout ? &left : NULL, mask);
+	pthread_cleanup_pop(1);
 	return (int)flat_result(ready);
 }
 
@@ -264,16 +287,11 @@ static int select_result(const struct pollfd *fds, nfds_t count, int n, fd_set *
 	return total;
 }
 
-static int select_loop(int n, fd_set *r, fd_set *w, fd_set *x, struct timespec *left,
-		       const sigset_t *mask)
+/* The sets as entries for poll. Their count. */
+static nfds_t select_entries(struct pollfd *fds, int n, const fd_set *r, const fd_set *w,
+			     const fd_set *x)
 {
 	nfds_t count = 0;
-	if (n < 0)
-		return -EINVAL;
-	struct pollfd *fds =
-	    calloc((size_t)n + 1, 2 * sizeof(*fds)); /* the set, and poll_loop's copy */
-	if (!fds)
-		return -ENOMEM;
 	for (int fd = 0; fd < n; fd++) {
 		short ev = (short)((in_set(r, fd) ? POLLIN : 0) | (in_set(w, fd) ? POLLOUT : 0) |
 				   (in_set(x, fd) ? POLLPRI : 0));
@@ -282,18 +300,50 @@ static int select_loop(int n, fd_set *r, fd_set *w, fd_set *x, struct timespec *
 		fds[count].fd = fd;
 		fds[count++].events = ev;
 	}
+	return count;
+}
+
+/* A call of select(). */
+struct select_call {
+	int n;
+	fd_set *r;
+	fd_set *w;
+	fd_set *x;
+	struct timespec *left;
+	const sigset_t *mask;
+};
+
+static int select_wait(const struct select_call *c, struct pollfd *fds)
+{
+	nfds_t count = select_entries(fds, c->n, c->r, c->w, c->x);
 	int ready;
 	do {
-		ready = poll_loop(fds, fds + n + 1, count, left, mask);
+		ready = poll_loop(fds, fds + c->n + 1, count, c->left, c->mask);
 		for (nfds_t i = 0; i < count && ready > 0; i++) {
 			if (fds[i].revents & POLLNVAL)
 				ready = -EBADF;
 		}
 		if (ready >= 0)
-			ready = select_result(fds, count, n, r, w, x);
+			ready = select_result(fds, count, c->n, c->r, c->w, c->x);
 		/* HUP on a descriptor that is only in the write set wakes poll but not select. */
-	} while (ready == 0 && !(left && left->tv_sec == 0 && left->tv_nsec == 0));
-	free(fds);
+	} while (ready == 0 && !(c->left && c->left->tv_sec == 0 && c->left->tv_nsec == 0));
+	return ready;
+}
+
+static int select_loop(int n, fd_set *r, fd_set *w, fd_set *x, struct timespec *left,
+		       const sigset_t *mask)
+{
+	const struct select_call call = {n, r, w, x, left, mask};
+	int ready;
+	if (n < 0)
+		return -EINVAL;
+	struct pollfd *fds =
+	    calloc((size_t)n + 1, 2 * sizeof(*fds)); /* the set, and poll_loop's copy */
+	if (!fds)
+		return -ENOMEM;
+	pthread_cleanup_push(free, fds);
+	ready = select_wait(&call, fds);
+	pthread_cleanup_pop(1);
 	return ready;
 }
 

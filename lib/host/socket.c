@@ -139,27 +139,34 @@ int flat_setsockopt(int fd, int level, int name, const void *value, socklen_t le
 	return (int)flat_result(flat_sys_setsockopt(fd, level, name, value, len));
 }
 
+static int give_int(void *to, int value)
+{
+	if (!flat_user_possible(to, sizeof(value)))
+		return -EFAULT;
+	memcpy(to, &value, sizeof(value));
+	return 0;
+}
+
 int flat_ioctl(int fd, unsigned long request, void *arg)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
-	if (!s || request == FIOCLEX || request == FIONCLEX)
+	if (!s || request == FIOCLEX || request == FIONCLEX || request == FIOASYNC)
 		return (int)flat_result(FLAT_SYS3(SYS_ioctl, fd, request, arg));
 	if (request == FIONBIO) {
-		atomic_store(&s->nonblock, *(int *)arg != 0);
-		return (int)flat_result(FLAT_SYS3(SYS_ioctl, fd, request, arg));
+		long err = FLAT_SYS3(SYS_ioctl, fd, request, arg);
+		if (err == 0)
+			atomic_store(&s->nonblock, *(int *)arg != 0);
+		return (int)flat_result(err);
 	}
 	if (s->kind == FLAT_FD_LISTENER)
 		return (int)flat_result(-EINVAL);
 	if (request == FIONREAD || request == SIOCOUTQ) {
 		ssize_t n =
 		    request == FIONREAD ? flat_share_pending(s) : flat_ring_unsent(&s->vq.tx);
-		*(int *)arg = n > 0 ? (int)n : 0;
-		return 0;
+		return (int)flat_result(give_int(arg, n > 0 ? (int)n : 0));
 	}
-	if (request == SIOCATMARK) {
-		*(int *)arg = 0;
-		return 0;
-	}
+	if (request == SIOCATMARK)
+		return (int)flat_result(give_int(arg, 0));
 	return (int)flat_result(-ENOTTY);
 }
 

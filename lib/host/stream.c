@@ -10,6 +10,7 @@
 #include "host/bell.h"
 #include "host/lanes.h"
 #include "host/share.h"
+#include "host/user.h"
 
 struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_use *lane, int bell)
 {
@@ -113,6 +114,8 @@ static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t 
 		ssize_t n = send_state(s, fd, flags);
 		if (n == 1)
 			return (ssize_t)len;
+		if (n == 0 && len > 0 && flat_unlikely(!flat_user_possible(buf, 1)))
+			n = -EFAULT;
 		if (n == 0 && len > 0) {
 			n = flat_share_begin(s, fd, true);
 			if (n == 0)
@@ -166,8 +169,8 @@ static ssize_t take(struct flat_sock *s, int fd, void *buf, size_t len, int flag
 	uint32_t prod = flat_vq_peer_prod_flags(&s->vq);
 	if (flat_unlikely(flat_stream_void(s)))
 		return nothing_to_read(s, prod);
-	if (flat_unlikely(len == 0))
-		return flat_share_moved(s) ? 0 : nothing_to_read(s, prod);
+	if (flat_unlikely(len == 0 || !flat_user_possible(buf, 1)))
+		return flat_share_moved(s) ? (len ? -EFAULT : 0) : nothing_to_read(s, prod);
 	ssize_t n = flat_share_begin(s, fd, false);
 	if (n == 0)
 		n = flat_ring_read(&s->vq.rx, buf, len, !(flags & MSG_PEEK));
@@ -226,12 +229,28 @@ static ssize_t bad_listener(const struct flat_sock *s)
 	return s->kind == FLAT_FD_LISTENER ? -ENOTCONN : 0;
 }
 
+/* Looked at before anything moves, as the kernel copies it in. */
+static ssize_t check_vector(const struct iovec *iov, size_t n)
+{
+	if (!flat_user_possible(iov, n * sizeof(*iov)))
+		return -EFAULT;
+	for (size_t i = 0; i < n; i++) {
+		if ((ssize_t)iov[i].iov_len < 0)
+			return -EINVAL;
+		if (iov[i].iov_len > (size_t)SSIZE_MAX / 2)
+			return -EFAULT;
+	}
+	return 0;
+}
+
 static ssize_t vector(int fd, struct flat_sock *s, const struct iovec *iov, size_t n, int flags,
 		      bool out)
 {
-	ssize_t done = out && s->kind == FLAT_FD_LISTENER ? broken_pipe(flags) : bad_listener(s);
 	if (n > IOV_MAX)
 		return -EMSGSIZE;
+	ssize_t done = check_vector(iov, n);
+	if (done == 0)
+		done = out && s->kind == FLAT_FD_LISTENER ? broken_pipe(flags) : bad_listener(s);
 	for (size_t i = 0; i < n && done >= 0; i++) {
 		if (iov[i].iov_len == 0)
 			continue;
@@ -262,6 +281,8 @@ ssize_t flat_sendto(int fd, const void *buf, size_t len, int flags, const struct
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (!s)
 		return flat_result(FLAT_SYS6(SYS_sendto, fd, buf, len, flags, to, to_len));
+	if (to && to_len > sizeof(struct sockaddr_storage))
+		return flat_result(-EINVAL);
 	ssize_t err = s->kind == FLAT_FD_LISTENER ? broken_pipe(flags) : 0;
 	return flat_result(err ? err : stream_send(s, fd, buf, len, flags));
 }
@@ -279,10 +300,18 @@ ssize_t flat_recvfrom(int fd, void *buf, size_t len, int flags, struct sockaddr 
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (!s)
 		return flat_result(FLAT_SYS6(SYS_recvfrom, fd, buf, len, flags, from, from_len));
-	if (from && from_len)
+	ssize_t n = bad_listener(s);
+	if (n == 0)
+		n = stream_recv(s, fd, buf, len, flags);
+	/* A stream names nobody; the kernel finds out when the bytes are already taken. */
+	if (n >= 0 && from) {
+		if (!flat_user_possible(from_len, sizeof(*from_len)))
+			return flat_result(-EFAULT);
+		if ((int)*from_len < 0)
+			return flat_result(-EINVAL);
 		*from_len = 0;
-	ssize_t err = bad_listener(s);
-	return flat_result(err ? err : stream_recv(s, fd, buf, len, flags));
+	}
+	return flat_result(n);
 }
 
 ssize_t flat_recv(int fd, void *buf, size_t len, int flags)
@@ -294,7 +323,8 @@ ssize_t flat_read(int fd, void *buf, size_t len)
 {
 	if (!flat_fd_sock(fd))
 		return flat_result(flat_sys_read(fd, buf, len));
-	return flat_recv(fd, buf, len, 0);
+	/* read() of nothing asks nobody; recv() does. */
+	return len == 0 ? 0 : flat_recv(fd, buf, len, 0);
 }
 
 ssize_t flat_writev(int fd, const struct iovec *iov, int n)
@@ -314,12 +344,68 @@ ssize_t flat_readv(int fd, const struct iovec *iov, int n)
 						: vector(fd, s, iov, (size_t)n, 0, false));
 }
 
+/* Control data for a stream: what TCP takes is taken and means nothing here. */
+static ssize_t check_control(const struct msghdr *msg)
+{
+	const size_t head = sizeof(struct cmsghdr);
+	size_t left = msg->msg_controllen;
+	const uint8_t *at = msg->msg_control;
+	if (left > INT_MAX)
+		return -ENOBUFS;
+	if (!flat_user_possible(at, left))
+		return -EFAULT;
+	while (left >= head) {
+		struct cmsghdr c;
+		memcpy(&c, at, head);
+		if (c.cmsg_len < head || c.cmsg_len > left)
+			return -EINVAL;
+		if (c.cmsg_level == SOL_SOCKET && c.cmsg_type != SCM_RIGHTS &&
+		    c.cmsg_type != SCM_CREDENTIALS && c.cmsg_type != SO_MARK &&
+		    c.cmsg_type != SO_TIMESTAMPING)
+			return -EINVAL;
+		size_t step = CMSG_ALIGN(c.cmsg_len);
+		if (step >= left)
+			break;
+		at += step;
+		left -= step;
+	}
+	return 0;
+}
+
+/* A negative errno. */
+static ssize_t send_message(struct flat_sock *s, int fd, const struct msghdr *msg, int flags)
+{
+	if (!flat_user_possible(msg, sizeof(*msg)))
+		return -EFAULT;
+	if (msg->msg_name && (int)msg->msg_namelen < 0)
+		return -EINVAL;
+	ssize_t err = msg->msg_controllen ? check_control(msg) : 0;
+	return err ? err : vector(fd, s, msg->msg_iov, msg->msg_iovlen, flags, true);
+}
+
 ssize_t flat_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (!s)
 		return flat_result(flat_sys_sendmsg(fd, msg, flags));
-	return flat_result(vector(fd, s, msg->msg_iov, msg->msg_iovlen, flags, true));
+	return flat_result(send_message(s, fd, msg, flags));
+}
+
+/* A negative errno, after which nothing of *msg has changed. */
+static ssize_t receive_message(struct flat_sock *s, int fd, struct msghdr *msg, int flags)
+{
+	if (!flat_user_possible(msg, sizeof(*msg)))
+		return -EFAULT;
+	if (msg->msg_name && (int)msg->msg_namelen < 0)
+		return -EINVAL;
+	ssize_t n = vector(fd, s, msg->msg_iov, msg->msg_iovlen, flags, false);
+	if (n < 0)
+		return n;
+	if (msg->msg_name)
+		msg->msg_namelen = 0;
+	msg->msg_controllen = 0;
+	msg->msg_flags = flags & MSG_CMSG_CLOEXEC;
+	return n;
 }
 
 ssize_t flat_recvmsg(int fd, struct msghdr *msg, int flags)
@@ -327,20 +413,21 @@ ssize_t flat_recvmsg(int fd, struct msghdr *msg, int flags)
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (!s)
 		return flat_result(flat_sys_recvmsg(fd, msg, flags));
-	msg->msg_namelen = 0;
-	msg->msg_controllen = 0;
-	msg->msg_flags = 0;
-	return flat_result(vector(fd, s, msg->msg_iov, msg->msg_iovlen, flags, false));
+	return flat_result(receive_message(s, fd, msg, flags));
 }
 
 int flat_sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)
 {
-	if (!flat_fd_sock(fd))
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s)
 		return (int)flat_result(FLAT_SYS4(SYS_sendmmsg, fd, msgs, n, flags));
+	n = n > IOV_MAX ? IOV_MAX : n;
+	if (!flat_user_possible(msgs, n * sizeof(*msgs)))
+		return (int)flat_result(-EFAULT);
 	for (unsigned int i = 0; i < n; i++) {
-		ssize_t got = flat_sendmsg(fd, &msgs[i].msg_hdr, flags);
+		ssize_t got = send_message(s, fd, &msgs[i].msg_hdr, flags);
 		if (got < 0)
-			return i ? (int)i : -1;
+			return (int)(i ? (long)i : flat_result(got));
 		msgs[i].msg_len = (unsigned int)got;
 	}
 	return (int)n;
@@ -348,17 +435,21 @@ int flat_sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)
 
 int flat_recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags, struct timespec *timeout)
 {
-	if (!flat_fd_sock(fd))
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s)
 		return (int)flat_result(FLAT_SYS5(SYS_recvmmsg, fd, msgs, n, flags, timeout));
+	if (timeout &&
+	    (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))
+		return (int)flat_result(-EINVAL);
+	if (!flat_user_possible(msgs, n * sizeof(*msgs)))
+		return (int)flat_result(-EFAULT);
 	for (unsigned int i = 0; i < n; i++) {
-		ssize_t got = flat_recvmsg(fd, &msgs[i].msg_hdr,
-					   (flags & ~MSG_WAITFORONE) |
-					       (i && (flags & MSG_WAITFORONE) ? MSG_DONTWAIT : 0));
+		int more = i && (flags & MSG_WAITFORONE) ? MSG_DONTWAIT : 0;
+		ssize_t got =
+		    receive_message(s, fd, &msgs[i].msg_hdr, (flags & ~MSG_WAITFORONE) | more);
 		if (got < 0)
-			return i ? (int)i : -1;
+			return (int)(i ? (long)i : flat_result(got));
 		msgs[i].msg_len = (unsigned int)got;
-		if (got == 0)
-			return (int)i + 1;
 	}
 	return (int)n;
 }
@@ -386,6 +477,8 @@ ssize_t flat_sendfile(int out_fd, int in_fd, off_t *offset, size_t count)
 	if (!s && !flat_fd_sock(in_fd))
 		return flat_result(FLAT_SYS4(SYS_sendfile, out_fd, in_fd, offset, count));
 	if (!s || flat_fd_sock(in_fd))
+		return flat_result(-EINVAL);
+	if (offset && *offset < 0)
 		return flat_result(-EINVAL);
 	off_t at = offset ? *offset : FLAT_SYS3(SYS_lseek, in_fd, 0, 1 /* SEEK_CUR */);
 	if (at < 0)
@@ -415,6 +508,19 @@ ssize_t flat_sendfile(int out_fd, int in_fd, off_t *offset, size_t count)
 	return done;
 }
 
+/* The other end has to be a pipe that is open in the right direction; a stream has no offsets. 0, -EBADF, -EINVAL. */
+static int check_splice(int pipe, int mode, bool odd, unsigned int flags)
+{
+	int fl = flat_sys_fcntl(pipe, F_GETFL, 0);
+	if (flags & ~0xfU)
+		return -EINVAL;
+	if (fl < 0)
+		return -EBADF;
+	if (odd || flat_sys_fcntl(pipe, F_GETPIPE_SZ, 0) < 0)
+		return -EINVAL;
+	return (fl & O_ACCMODE) == mode || (fl & O_ACCMODE) == O_RDWR ? 0 : -EBADF;
+}
+
 ssize_t flat_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, size_t len,
 		    unsigned int flags)
 {
@@ -425,13 +531,15 @@ ssize_t flat_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, 
 	if (!in && !out)
 		return flat_result(
 		    FLAT_SYS6(SYS_splice, in_fd, in_offset, out_fd, out_offset, len, flags));
+	int err = check_splice(in ? out_fd : in_fd, in ? O_WRONLY : O_RDONLY,
+			       (in && (in_offset || out)) || (out && out_offset), flags);
+	if (err != 0)
+		return flat_result(err);
 	size_t want = flat_min_size(len, sizeof(buf));
 	if (out && !in) {
 		ssize_t got = flat_sys_read(in_fd, buf, want);
 		return flat_result(got <= 0 ? got : stream_send(out, out_fd, buf, (size_t)got, 0));
 	}
-	if (out)
-		return flat_result(-EINVAL);
 	/* Only what the pipe takes may leave the stream: look, write, then take. */
 	ssize_t got = stream_recv(in, in_fd, buf, want, MSG_PEEK | wait);
 	if (got <= 0)

@@ -1,18 +1,9 @@
 #include "host/user.h"
 
 #include <errno.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <string.h>
 
 #include "base/sys.h"
-
-/* The first page is never mapped, the upper half is the kernel's. */
-static bool possible(const void *at, size_t len)
-{
-	uintptr_t a = (uintptr_t)at;
-	return a >= 4096 && a < UINTPTR_MAX / 2 && len < UINTPTR_MAX / 2 - a;
-}
 
 static int copy(long nr, void *mine, const void *theirs, size_t len)
 {
@@ -20,7 +11,7 @@ static int copy(long nr, void *mine, const void *theirs, size_t len)
 	struct iovec remote = {(void *)(uintptr_t)theirs, len};
 	if (len == 0)
 		return 0;
-	if (!possible(theirs, len))
+	if (!flat_user_possible(theirs, len))
 		return -EFAULT;
 	long n = FLAT_SYS6(nr, flat_sys_getpid(), &local, 1, &remote, 1, 0);
 	if (n == (long)len)

@@ -5,10 +5,22 @@
 #ifndef FLAT_HOST_USER_H
 #define FLAT_HOST_USER_H
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 
 #include "base/base.h"
+
+/**
+ * Whether bytes can be there at all: the first page is never mapped, the upper half is the kernel's. No system call, so
+ * that the data path may ask; an address that this cannot tell from a good one faults, as in any library.
+ */
+static inline bool flat_user_possible(const void *at, size_t len)
+{
+	uintptr_t a = (uintptr_t)at;
+	return len == 0 || (a >= 4096 && a < UINTPTR_MAX / 2 && len < UINTPTR_MAX / 2 - a);
+}
 
 /** Copies `len` bytes out to, or in from, the application. 0 or -EFAULT; len 0: 0, whatever the address. */
 FLAT_MUST_CHECK int flat_user_put(void *to, const void *from, size_t len);
