@@ -11,7 +11,7 @@
 void flat_stream_end(struct flat_sock *s)
 {
 	bool unread = flat_ring_moved(&s->vq.rx);
-	bool hard = s->linger.l_onoff && s->linger.l_linger == 0;
+	bool hard = (s->linger.l_onoff && s->linger.l_linger == 0) || flat_stream_void(s);
 	if (!atomic_load(&s->wr_shut) || unread || hard)
 		flat_vq_end_tx(&s->vq, unread || hard ? FLAT_PROD_RST : FLAT_PROD_FIN);
 	flat_vq_end_rx(&s->vq, FLAT_CONS_CLOSED);
@@ -55,6 +55,9 @@ static int error_of(const struct flat_sock *s, uint32_t prod)
 		return 0;
 	if (atomic_load(&s->rst_told))
 		return 0;
+	/* A FIN beside the offload half's cut came after it, or is void with all the rest. */
+	if (prod & FLAT_PROD_ERROR)
+		return ECONNRESET;
 	return (prod & FLAT_PROD_FIN) || atomic_load(&s->lost) ? EPIPE : ECONNRESET;
 }
 

@@ -152,7 +152,8 @@ static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t 
 /* Nothing to read: 0 for the end, -EAGAIN, or the error. As tcp_recvmsg(): after a FIN it is the end, whatever came then. */
 static ssize_t nothing_to_read(struct flat_sock *s, uint32_t prod)
 {
-	if (prod & FLAT_PROD_FIN)
+	/* A cut is no end, even where the peer, cut as well, has closed since. */
+	if ((prod & FLAT_PROD_FIN) && !(prod & FLAT_PROD_ERROR))
 		return 0;
 	int error = flat_stream_take_error(s);
 	if (error)
