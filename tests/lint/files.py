@@ -30,6 +30,8 @@ def machine_paths():
         places.add(home + "/")
     if not tree.ROOT.startswith("/usr/"):  # where clean-machine.sh puts the tree, as anybody may
         places.add(tree.ROOT)
+    if not places:
+        return re.compile("(?!)")  # a bare machine: no path means anything
     return re.compile("(?<![\\w.$}~)-])(?:" + "|".join(map(re.escape, sorted(places))) + ")")
 
 
