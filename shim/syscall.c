@@ -144,9 +144,8 @@ static int descriptors(long nr, const long a[6], long *ret)
 		*ret = ioctl(INT(0), (unsigned long)a[1], PTR(void, 2));
 		return 1;
 	case SYS_execve:
-	case SYS_execveat:
-		flat_exec_prepare();
-		return 0;
+		*ret = execve(PTR(const char, 0), PTR(char *const, 1), PTR(char *const, 2));
+		return 1;
 	case SYS_io_uring_setup:
 		/*
 		 * What is asked for in a ring passes no hook: bytes, and libuv's batches of epoll_ctl(). Programs that make

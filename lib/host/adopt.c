@@ -19,7 +19,7 @@ static int int_option(int fd, int level, int name)
 }
 
 /* Half of an unnamed pair that the offload half made; the kernel says who made it. */
-static bool is_anchor(int fd)
+bool flat_is_anchor(int fd)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
@@ -115,7 +115,7 @@ int flat_adopt(int fd)
 		return -EBADF;
 	if (domain == AF_INET || domain == AF_INET6)
 		return adopt_tcp(fd);
-	if (domain != AF_UNIX || !is_anchor(fd))
+	if (domain != AF_UNIX || !flat_is_anchor(fd))
 		return -ENOENT;
 	flat_msg_init(&msg, FLAT_MSG_IDENTIFY, 0);
 	msg.fds = FLAT_FD_ANCHOR;

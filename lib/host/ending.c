@@ -154,7 +154,7 @@ static void wake_own(struct flat_sock *s)
 	struct flat_msg msg;
 	int fds[FLAT_MSG_FDS_MAX];
 	size_t n = 0;
-	if (atomic_load(&s->waiters) == 0)
+	if (atomic_load(&s->waiters) == (uint32_t)flat_shared(s))
 		return;
 	flat_msg_init(&msg, FLAT_MSG_RING, 0);
 	msg.body.ring.conn_id = s->conn_id;

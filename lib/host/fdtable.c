@@ -224,6 +224,13 @@ struct flat_sock *flat_sock_find(uint64_t conn_id)
 	return NULL;
 }
 
+void flat_fd_bind_more(int fd, struct flat_sock *s)
+{
+	sock_get(s);
+	flat_fd_unbind(fd);
+	flat_fd_bind(fd, s);
+}
+
 static void sock_put(struct flat_sock *s)
 {
 	uint32_t i = flat_sock_index(s);
@@ -294,12 +301,43 @@ void flat_fd_close_private(int fd)
 
 /* --- the calls that make and end descriptor numbers --- */
 
-/* A descriptor made by a process that is not the tables' own: it will be used by a program that adopts it. */
+/* Descriptors that children of vfork() made since: their parents' tables do not change. */
+static struct abroad {
+	pid_t pid;
+	int fd;
+	struct flat_sock *sock; /* NULL: something else has the number */
+} abroad[64];
+static uint32_t n_abroad;
+static _Atomic int abroad_lock;
+
+struct flat_sock *flat_fd_abroad(int fd)
+{
+	pid_t me = flat_sys_getpid();
+	struct flat_sock *s = flat_fd_sock(fd);
+	flat_lock(&abroad_lock);
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(abroad); i++) {
+		const struct abroad *a = &abroad[(n_abroad - 1 - i) % FLAT_ARRAY_SIZE(abroad)];
+		if (a->pid == me && a->fd == fd) {
+			s = a->sock;
+			break;
+		}
+	}
+	flat_unlock(&abroad_lock);
+	return s;
+}
+
+/* A descriptor made by a process that is not the tables' own: a program that adopts it will use it. */
 static int made_abroad(int from, long made)
 {
-	struct flat_sock *s = flat_fd_sock(from);
+	struct flat_sock *s = flat_fd_abroad(from);
 	if (s && made >= 0)
 		flat_share_export(s);
+	if (made >= 0) {
+		flat_lock(&abroad_lock);
+		abroad[n_abroad++ % FLAT_ARRAY_SIZE(abroad)] =
+		    (struct abroad){flat_sys_getpid(), (int)made, s};
+		flat_unlock(&abroad_lock);
+	}
 	return (int)flat_result(made);
 }
 

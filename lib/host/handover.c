@@ -6,16 +6,98 @@
 
 #include "host/share.h"
 
-void flat_exec_prepare(void)
+/* --- exec --- */
+
+static struct flat_sock *behind(int fd, bool foreign)
 {
+	return foreign ? flat_fd_abroad(fd) : flat_fd_sock(fd);
+}
+
+/* The socket that stays open under this number through exec; NULL: none does. */
+static struct flat_sock *staying(int fd, bool foreign)
+{
+	struct flat_sock *s = behind(fd, foreign);
+	int flags = s ? flat_sys_fcntl(fd, F_GETFD, 0) : -1;
+	if (flags < 0 || (flags & FD_CLOEXEC))
+		return NULL;
+	/* In a child of vfork() the number may be something else by now. */
+	return foreign && !flat_is_anchor(fd) ? NULL : s;
+}
+
+int flat_exec_inherits(void)
+{
+	int n = 0;
+	if (flat_fd_count == 0)
+		return 0;
+	bool foreign = flat_fd_foreign();
+	for (int fd = 0; fd < flat_fd_top(); fd++)
+		n += staying(fd, foreign) != NULL;
+	return n;
+}
+
+/* Something of the kernel's takes the number until exec, or until it failed. */
+static void replace(struct flat_handover *h, int fd, int by)
+{
+	int saved = flat_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (saved < 0 || flat_sys_dup3(by, fd, 0) < 0)
+		return;
+	h->fd[h->n] = fd;
+	h->saved[h->n++] = saved;
+}
+
+/* What took the place of another number of the same socket; -1: none yet. */
+static int taken_by(const struct flat_handover *h, const struct flat_sock *s, bool foreign)
+{
+	for (int i = 0; i < h->n; i++) {
+		if (behind(h->fd[i], foreign) == s)
+			return h->fd[i];
+	}
+	return -1;
+}
+
+static void hand_over(struct flat_handover *h, int fd, struct flat_sock *s, bool library)
+{
+	flat_share_export(s);
+	if ((library && !s->sealed) || !h || h->n == FLAT_HANDOVER_MAX)
+		return;
+	if (s->kind == FLAT_FD_LISTENER) {
+		/* Its backlog is the kernel's own, and so is the new owner. */
+		if (!library && s->tcp_fd >= 0)
+			replace(h, fd, s->tcp_fd);
+		return;
+	}
+	int plain = taken_by(h, s, flat_fd_foreign());
+	if (plain >= 0) {
+		replace(h, fd, plain);
+		return;
+	}
+	plain = flat_carry(s, fd);
+	if (plain < 0)
+		return;
+	replace(h, fd, plain);
+	flat_sys_close(plain);
+}
+
+void flat_exec_prepare(int library, struct flat_handover *h)
+{
+	if (h)
+		h->n = 0;
 	if (flat_fd_count == 0)
 		return;
+	bool foreign = flat_fd_foreign();
 	for (int fd = 0; fd < flat_fd_top(); fd++) {
-		int flags =
-		    flat_fd_kind(fd) == FLAT_FD_STREAM ? flat_sys_fcntl(fd, F_GETFD, 0) : -1;
-		struct flat_sock *s = flags >= 0 && !(flags & FD_CLOEXEC) ? flat_fd_sock(fd) : NULL;
+		struct flat_sock *s = staying(fd, foreign);
 		if (s)
-			flat_share_export(s);
+			hand_over(h, fd, s, library != 0);
+	}
+}
+
+void flat_exec_failed(struct flat_handover *h)
+{
+	while (h->n > 0) {
+		h->n--;
+		(void)flat_sys_dup3(h->saved[h->n], h->fd[h->n], 0);
+		flat_sys_close(h->saved[h->n]);
 	}
 }
 
@@ -25,6 +107,8 @@ void flat_exec_keeps(int fd)
 	if (s)
 		flat_share_export(s);
 }
+
+/* --- messages --- */
 
 /* Calls `each` for every descriptor that a message carries. */
 static void each_right(const struct msghdr *msg, void (*each)(int fd))

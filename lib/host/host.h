@@ -55,6 +55,7 @@ struct flat_sock {
 	uint32_t lane_bytes;
 	uint32_t reserved; /* bytes reserved by flat_send_reserve() */
 	uint32_t viewed;   /* bytes shown by flat_recv_view() */
+	bool sealed;	   /* no other process can map its lane */
 	int bell_fd;	   /* private fd; -1: ring on the anchor */
 	int tcp_fd;	   /* LISTENER: private duplicate of the kernel's socket */
 	int backlog;
@@ -84,6 +85,10 @@ int flat_fd_top(void);
 bool flat_fd_foreign(void);
 /** Binds a descriptor number to a socket: takes over the caller's reference. */
 void flat_fd_bind(int fd, struct flat_sock *s);
+/** The same with a reference of its own, whatever the number was before. */
+void flat_fd_bind_more(int fd, struct flat_sock *s);
+/** The socket behind a descriptor that a child of vfork() made, in that child. NULL: it is none. */
+struct flat_sock *flat_fd_abroad(int fd);
 /** Forgets what a descriptor was; its socket ends with its last reference. Does not close the fd. */
 void flat_fd_unbind(int fd);
 void flat_fd_set_kind(int fd, enum flat_fd_kind kind);

@@ -34,4 +34,15 @@ static inline bool flat_shared(const struct flat_sock *s)
 /** Makes a descriptor that came by exec or SCM_RIGHTS what it was in the process it came from. 0, or why it is none of ours. */
 FLAT_MUST_CHECK int flat_adopt(int fd);
 
+/** Whether the descriptor is half of a pair that the offload half made. May join it. */
+bool flat_is_anchor(int fd);
+
+/* --- carry.c --- */
+
+/**
+ * For a program that has not got the library: a plain socket of the kernel's over which another process carries the
+ * connection behind `anchor`. The descriptor (CLOEXEC), or a negative errno. Makes processes; a child by vfork() may call it.
+ */
+FLAT_MUST_CHECK int flat_carry(struct flat_sock *s, int anchor);
+
 #endif

@@ -24,6 +24,7 @@ struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_u
 	s->peer = m->peer;
 	s->domain = m->local.family;
 	s->lane = lane;
+	s->sealed = m->path == FLAT_CONN_FORWARDED && m->side == FLAT_SIDE_CLIENT;
 	flat_vq_init(&s->vq, &flat_vq_shm, &lane->lane, m->slot, (enum flat_side)m->side, -1,
 		     s->bell_fd);
 	const struct flat_directory *dir = flat_session_directory();

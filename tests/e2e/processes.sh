@@ -2,10 +2,10 @@
 # Connections and listeners that move between processes: exec, vfork, posix_spawn, SCM_RIGHTS. Each kind natively and through
 # libflat, direct and forwarded.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-needs "$PYTHON"
+needs "$PYTHON" busybox
 PART=$(dirname "${BASH_SOURCE[0]}")/processes_part.py
 export PYTHONDONTWRITEBYTECODE=1
-: "${KINDS:=exec popen spawn message turns handle itself helper number listener}"
+: "${KINDS:=exec popen spawn message turns handle itself helper number clean static listener}"
 
 declare -A FLAT
 port && NATIVE=$PORT
@@ -18,17 +18,23 @@ for kind in $KINDS; do
 done >"$CONFIG"
 start_flatd
 serve native "$NATIVE" "$PYTHON" "$PART" serve helper "$NATIVE"
-WANTED=$(timeout 60 "$PYTHON" "$PART" talk 127.0.0.1 "$NATIVE")
+WANTED=$(timeout 20 "$PYTHON" "$PART" talk 127.0.0.1 "$NATIVE")
 [ -n "$WANTED" ] || die native
 
-talk_over() { over timeout 60 "$PYTHON" "$PART" talk "$@"; }
+talk_over() { over timeout 20 "$PYTHON" "$PART" "$TALK" "$@"; }
 for kind in $KINDS; do
+	TALK=talk
+	wanted=$WANTED
+	if [ $kind = static ]; then
+		TALK=talk-plain
+		wanted=$(seq 0 79999 | hash_of)
+	fi
 	serve "$kind" "${FLAT[$kind]}" over "$PYTHON" "$PART" serve "$kind" "${FLAT[$kind]}"
 	for way in direct forwarded; do
 		suffix=${way#direct}
 		went "$kind-$way-path" $way talk_over "$kind${suffix:+-$suffix}.e2e.example" 7
-		same "$kind-$way" "$WANTED" "$OUT"
+		same "$kind-$way" "$wanted" "$OUT"
 	done
 	# A client that knows of no mesh, through the kernel's socket.
-	same "$kind-plain" "$WANTED" "$(timeout 60 "$PYTHON" "$PART" talk 127.0.0.1 "${FLAT[$kind]}")"
+	same "$kind-plain" "$wanted" "$(timeout 20 "$PYTHON" "$PART" "$TALK" 127.0.0.1 "${FLAT[$kind]}")"
 done

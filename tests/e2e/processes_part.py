@@ -67,6 +67,29 @@ def by_popen(sock):
     child.wait()
 
 
+CAT = """
+import socket, sys
+sys.path.insert(0, sys.argv[1])
+import processes_part
+processes_part.echo(socket.socket(fileno=0))
+"""
+
+
+def by_clean(sock):
+    """A child whose environment was made anew."""
+    one(sock)
+    child = subprocess.Popen([sys.executable, "-B", "-c", CAT, os.path.dirname(ME)], stdin=sock, env={})
+    sock.close()
+    child.wait()
+
+
+def by_static(sock):
+    """A static program on standard input and output, as inetd starts it; another flat process talks to it."""
+    child = subprocess.Popen(["busybox", "cat"], stdin=sock, stdout=sock)
+    sock.close()
+    child.wait()
+
+
 def by_spawn(sock):
     one(sock)
     child = os.posix_spawn(sys.executable, [sys.executable, "-B", ME, "echo", "0"], os.environ,
@@ -168,7 +191,7 @@ def by_number(sock):
 
 
 KINDS = {"exec": by_exec, "popen": by_popen, "spawn": by_spawn, "turns": by_turns, "message": by_message,
-         "handle": by_handle, "itself": to_itself, "helper": by_helper, "number": by_number}
+         "handle": by_handle, "itself": to_itself, "helper": by_helper, "number": by_number, "clean": by_clean, "static": by_static}
 
 
 def accept_all(listener, handle):
@@ -230,12 +253,31 @@ def talk(host, port):
     print(digest.hexdigest())
 
 
+def talk_plain(host, port):
+    """To a server that sends back what it gets: half a megabyte, half closed, and all of it back."""
+    data = b"".join(b"%d\n" % n for n in range(80000))
+    for _ in range(3):
+        with socket.create_connection((host, port), timeout=60) as sock:
+            def send():
+                sock.sendall(data)
+                sock.shutdown(socket.SHUT_WR)
+            sender = threading.Thread(target=send)
+            sender.start()
+            back = b"".join(iter(lambda: sock.recv(65536), b""))
+            sender.join()
+            if back != data:
+                sys.exit(f"{len(back)} bytes came back of {len(data)}")
+    print(hashlib.sha256(data).hexdigest())
+
+
 def main():
     what, *args = sys.argv[1:]
     if what == "serve":
         serve(args[0], int(args[1]))
     elif what == "talk":
         talk(args[0], int(args[1]))
+    elif what == "talk-plain":
+        talk_plain(args[0], int(args[1]))
     elif what == "echo":
         echo(adopted(int(args[0])))
     elif what == "activated":

@@ -41,8 +41,24 @@ FLAT_API void flat_host_init(void);
 /** The address of a mesh name as text (room for 64 bytes). 0, or -1: not a name of the mesh. */
 FLAT_API int flat_mesh_address(const char *host, char text[64]);
 
-/** Before exec, posix_spawn and the like: what stays open may be used by another program from now on. */
-FLAT_API void flat_exec_prepare(void);
+/** Flat descriptors that stay open through exec as things are. */
+FLAT_API int flat_exec_inherits(void);
+
+/** What exec took from the program's descriptors, to be given back if it fails. Room for more than programs inherit. */
+#define FLAT_HANDOVER_MAX 32
+struct flat_handover {
+	int n;
+	int fd[FLAT_HANDOVER_MAX];
+	int saved[FLAT_HANDOVER_MAX];
+};
+
+/**
+ * Before exec, posix_spawn and the like: what stays open may be used by another program from now on. library: whether
+ * that one will have the library; 0: what it inherits becomes the kernel's. flat_exec_failed() undoes it.
+ * h NULL: descriptor numbers must stay what they are, as other threads use them.
+ */
+FLAT_API void flat_exec_prepare(int library, struct flat_handover *h);
+FLAT_API void flat_exec_failed(struct flat_handover *h);
 /** One descriptor will be handed to another program, whatever its CLOEXEC says. */
 FLAT_API void flat_exec_keeps(int fd);
 
