@@ -343,11 +343,11 @@ static int made_abroad(int from, long made)
 
 int flat_close(int fd)
 {
-	if (flat_unlikely(flat_fd_foreign()))
-		return (int)flat_result(flat_sys_close(fd));
 	enum flat_fd_kind kind = flat_fd_kind(fd);
 	if (kind == FLAT_FD_PRIVATE)
 		return (int)flat_result(-EBADF);
+	if (flat_unlikely(flat_fd_foreign()))
+		return (int)flat_result(flat_sys_close(fd));
 	flat_fd_unbind(fd);
 	return (int)flat_result(flat_sys_close(fd));
 }
@@ -356,14 +356,15 @@ int flat_close_range(unsigned int first, unsigned int last, int flags)
 {
 	if (first > last)
 		return (int)flat_result(-EINVAL);
-	if ((flags & 4 /* CLOSE_RANGE_CLOEXEC */) || flat_fd_foreign())
+	if (flags & 4 /* CLOSE_RANGE_CLOEXEC */)
 		return (int)flat_result(FLAT_SYS3(SYS_close_range, first, last, flags));
-	/* Around what is ours: private descriptors stay. */
+	/* Around what is ours: private descriptors stay, in a child of vfork() too, for what carries its sockets. */
+	bool foreign = flat_fd_foreign();
 	unsigned int from = first;
 	long err = 0;
 	for (unsigned int fd = first; fd <= last && fd < FLAT_FD_KINDS && flat_fd_kinds; fd++) {
 		enum flat_fd_kind kind = flat_fd_kind((int)fd);
-		if (kind == FLAT_FD_KERNEL)
+		if (kind == FLAT_FD_KERNEL || (foreign && kind != FLAT_FD_PRIVATE))
 			continue;
 		if (kind != FLAT_FD_PRIVATE) {
 			flat_fd_unbind((int)fd);

@@ -202,6 +202,9 @@ const struct flat_directory *flat_session_directory(void)
 
 int flat_session_peer(void)
 {
+	/* A child of vfork() may not join: the session in its memory is its parent's. */
+	if (flat_fd_foreign())
+		return atomic_load(&peer_pid);
 	return flat_session_directory() && control_fd >= 0 ? atomic_load(&peer_pid) : 0;
 }
 

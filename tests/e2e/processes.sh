@@ -18,10 +18,10 @@ for kind in $KINDS; do
 done >"$CONFIG"
 start_flatd
 serve native "$NATIVE" "$PYTHON" "$PART" serve helper "$NATIVE"
-WANTED=$(timeout 20 "$PYTHON" "$PART" talk 127.0.0.1 "$NATIVE")
+WANTED=$(timeout 60 "$PYTHON" "$PART" talk 127.0.0.1 "$NATIVE")
 [ -n "$WANTED" ] || die native
 
-talk_over() { over timeout 20 "$PYTHON" "$PART" "$TALK" "$@"; }
+talk_over() { over timeout 60 "$PYTHON" "$PART" "$TALK" "$@"; }
 for kind in $KINDS; do
 	TALK=talk
 	wanted=$WANTED
@@ -36,5 +36,5 @@ for kind in $KINDS; do
 		same "$kind-$way" "$wanted" "$OUT"
 	done
 	# A client that knows of no mesh, through the kernel's socket.
-	same "$kind-plain" "$wanted" "$(timeout 20 "$PYTHON" "$PART" "$TALK" 127.0.0.1 "${FLAT[$kind]}")"
+	same "$kind-plain" "$wanted" "$(timeout 60 "$PYTHON" "$PART" "$TALK" 127.0.0.1 "${FLAT[$kind]}")"
 done
