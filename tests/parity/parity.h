@@ -67,6 +67,13 @@ struct behaviour {
 /* --- writing --- */
 
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/** Room for what a thread says; say() of that thread writes there. Written, and freed, by say_told(). */
+struct told;
+struct told *say_later(void);
+void say_into(struct told *told);
+void say_told(struct told *told);
+/** What this thread has said, and from now on at once: before it ends the process. */
+void say_now(void);
 void say_result(const char *what, long result, int error);
 void say_bytes(const char *what, const void *bytes, ssize_t len);
 void say_addr(const char *what, const struct sockaddr *addr, socklen_t len);
@@ -114,7 +121,7 @@ size_t drain(int fd, size_t total);
 pid_t child(void (*fn)(void *), void *arg);
 /** Waits for it and says how it ended. */
 void reap(pid_t pid);
-/** A thread, joined by join(). */
+/** A thread, joined by join(); what it says is written then. */
 pthread_t thread(void *(*fn)(void *), void *arg);
 void join(pthread_t t);
 /** Waits until thread `tid` of this process (or another) sleeps in the kernel or has used `ms`. */

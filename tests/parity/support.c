@@ -10,6 +10,7 @@ static int base_port;
 
 static void fatal(const char *what)
 {
+	say_now();
 	say("the behaviour cannot go on: %s: %s", what, error_name(errno));
 	_exit(4);
 }
@@ -232,13 +233,36 @@ void reap(pid_t pid)
 		say("child ended with %d", WEXITSTATUS(status));
 }
 
+/* Threads that were not joined yet; only the first thread starts and joins others. */
+static struct started {
+	struct started *next;
+	pthread_t id;
+	void *(*fn)(void *);
+	void *arg;
+	struct told *told;
+} * started;
+
+static void *run_thread(void *arg)
+{
+	struct started *me = arg;
+	say_into(me->told);
+	return me->fn(me->arg);
+}
+
 pthread_t thread(void *(*fn)(void *), void *arg)
 {
-	pthread_t t;
-	errno = pthread_create(&t, NULL, fn, arg);
+	struct started *me = calloc(1, sizeof(*me));
+	if (!me)
+		fatal("thread");
+	me->fn = fn;
+	me->arg = arg;
+	me->told = say_later();
+	errno = pthread_create(&me->id, NULL, run_thread, me);
 	if (errno)
 		fatal("thread");
-	return t;
+	me->next = started;
+	started = me;
+	return me->id;
 }
 
 void join(pthread_t t)
@@ -246,6 +270,15 @@ void join(pthread_t t)
 	void *result;
 	if (pthread_join(t, &result) != 0)
 		fatal("join");
+	for (struct started **at = &started; *at; at = &(*at)->next) {
+		struct started *me = *at;
+		if (!pthread_equal(me->id, t))
+			continue;
+		*at = me->next;
+		say_told(me->told);
+		free(me);
+		break;
+	}
 	if (result == PTHREAD_CANCELED)
 		say("thread was cancelled");
 }
