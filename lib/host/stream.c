@@ -480,6 +480,8 @@ ssize_t flat_sendfile(int out_fd, int in_fd, off_t *offset, size_t count)
 		return flat_result(FLAT_SYS4(SYS_sendfile, out_fd, in_fd, offset, count));
 	if (!s || flat_fd_sock(in_fd))
 		return flat_result(-EINVAL);
+	if (offset && !flat_user_possible(offset, sizeof(*offset)))
+		return flat_result(-EFAULT);
 	if (offset && *offset < 0)
 		return flat_result(-EINVAL);
 	off_t at = offset ? *offset : FLAT_SYS3(SYS_lseek, in_fd, 0, 1 /* SEEK_CUR */);
@@ -538,7 +540,13 @@ ssize_t flat_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, 
 	if (err != 0)
 		return flat_result(err);
 	size_t want = flat_min_size(len, sizeof(buf));
+	if (want == 0)
+		return 0;
 	if (out && !in) {
+		struct pollfd p = {.fd = in_fd, .events = POLLIN};
+		struct timespec zero = {0};
+		if (wait && flat_sys_ppoll(&p, 1, &zero, NULL) == 0)
+			return flat_result(-EAGAIN);
 		ssize_t got = flat_sys_read(in_fd, buf, want);
 		return flat_result(got <= 0 ? got : stream_send(out, out_fd, buf, (size_t)got, 0));
 	}
