@@ -2,82 +2,19 @@
 #include <string.h>
 
 #include "control/http_common.h"
+#include "control/traffic_policy.h"
 
 struct reading {
 	struct flat_destination_rule *rule;
 	struct flat_subset *subsets;
-	struct flat_subset *subset; /* being read */
+	struct flat_subset *subset; /* being read; NULL: none */
 };
-
-static void parse_simple(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	static const char *const names[] = {"UNSPECIFIED", "ROUND_ROBIN", "LEAST_REQUEST",
-					    "LEAST_CONN",  "RANDOM",	  "PASSTHROUGH"};
-	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
-
-	(void)obj;
-	if (i > 1)
-		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "use ROUND_ROBIN",
-			 "load balancing by %s is not honoured: requests go round robin by weight",
-			 names[i]);
-}
-
-static void parse_balancer(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	static const struct cfg_field fields[] = {
-	    CFG_FIELD("simple", parse_simple),
-	    CFG_UNHONOURED("consistentHash", "requests go round robin by weight"),
-	    CFG_UNHONOURED("localityLbSetting", "endpoints are chosen by weight only"),
-	    CFG_UNHONOURED("warmupDurationSecs", "endpoints have their whole share at once"),
-	    CFG_UNHONOURED("warmup", "endpoints have their whole share at once"),
-	};
-
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
-}
-
-static void parse_tls_mode(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	static const char *const names[] = {"DISABLE", "ISTIO_MUTUAL", "SIMPLE", "MUTUAL"};
-	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
-
-	(void)obj;
-	if (i > 1)
-		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
-			 "TLS mode %s is not honoured: no TLS is begun for applications", names[i]);
-}
-
-static void parse_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	static const char why[] = "no TLS is begun for applications";
-	static const struct cfg_field fields[] = {
-	    CFG_FIELD("mode", parse_tls_mode),
-	    CFG_UNHONOURED("clientCertificate", why),
-	    CFG_UNHONOURED("privateKey", why),
-	    CFG_UNHONOURED("caCertificates", why),
-	    CFG_UNHONOURED("credentialName", why),
-	    CFG_UNHONOURED("subjectAltNames", why),
-	    CFG_UNHONOURED("sni", why),
-	    CFG_UNHONOURED("insecureSkipVerify", why),
-	    CFG_UNHONOURED("caCrl", why),
-	};
-
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
-}
 
 static void parse_policy(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	static const struct cfg_field fields[] = {
-	    CFG_FIELD("loadBalancer", parse_balancer),
-	    CFG_FIELD("tls", parse_tls),
-	    CFG_UNHONOURED("connectionPool", "there are no limits on requests"),
-	    CFG_UNHONOURED("outlierDetection", "endpoints that fail are not put aside"),
-	    CFG_UNHONOURED("portLevelSettings", "one policy holds for all ports"),
-	    CFG_UNHONOURED("tunnel", "there are no tunnels"),
-	    CFG_UNHONOURED("proxyProtocol", "no header is put before a connection's bytes"),
-	    CFG_UNHONOURED("retryBudget", "retries are bounded by request only"),
-	};
+	struct reading *r = obj;
 
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	cfg_traffic_policy(cfg, node, r->subset ? &r->subset->policy : &r->rule->policy);
 }
 
 static void parse_subset_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -128,6 +65,7 @@ static void parse_subsets(struct cfg *cfg, const struct yaml_node *node, void *o
 	r->rule->subsets = r->subsets;
 	if (r->subsets)
 		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_subset, r);
+	r->subset = NULL;
 }
 
 static void parse_host(struct cfg *cfg, const struct yaml_node *node, void *obj)

@@ -7,8 +7,7 @@
 
 /* --- asking --- */
 
-/* The value of the first query parameter of a name. */
-static struct flat_span query_get(struct flat_span query, const char *name)
+struct flat_span flat_route_query(struct flat_span query, const char *name)
 {
 	size_t want = strlen(name);
 	size_t i = 0;
@@ -87,7 +86,7 @@ bool flat_route_match(const struct flat_http_match *match,
 	}
 	for (uint32_t i = 0; i < match->n_query; i++) {
 		if (!flat_text_matches(&match->query[i].match,
-				       query_get(r->query, match->query[i].name)))
+				       flat_route_query(r->query, match->query[i].name)))
 			return false;
 	}
 	return true;
@@ -162,6 +161,16 @@ uint32_t flat_mesh_n_virtual(const struct flat_mesh *mesh)
 const struct flat_virtual_service *flat_mesh_virtual(const struct flat_mesh *mesh, uint32_t i)
 {
 	return i < mesh->virtual.n ? mesh->virtual.v[i] : NULL;
+}
+
+uint32_t flat_mesh_n_rules(const struct flat_mesh *mesh)
+{
+	return mesh->rules.n;
+}
+
+const struct flat_destination_rule *flat_mesh_rule(const struct flat_mesh *mesh, uint32_t i)
+{
+	return i < mesh->rules.n ? mesh->rules.v[i] : NULL;
 }
 
 uint32_t flat_mesh_n_routes(const struct flat_mesh *mesh)

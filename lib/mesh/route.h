@@ -8,6 +8,7 @@
 
 #include "mesh/match.h"
 #include "mesh/mesh.h"
+#include "mesh/traffic.h"
 
 struct flat_named_match {
 	const char *name; /* of a header or query parameter */
@@ -47,6 +48,7 @@ struct flat_header_ops {
 struct flat_subset {
 	const char *name;
 	struct flat_labels labels; /* an endpoint's must hold them */
+	struct flat_traffic_policy policy;
 	struct flat_where where;
 };
 
@@ -56,6 +58,7 @@ struct flat_destination_rule {
 	const struct flat_service *service; /* found when the mesh is finished; NULL: none */
 	const struct flat_subset *subsets;
 	uint32_t n_subsets;
+	struct flat_traffic_policy policy;
 	struct flat_where where;
 };
 
@@ -162,6 +165,10 @@ struct flat_virtual_service {
 uint32_t flat_mesh_n_virtual(const struct flat_mesh *mesh);
 const struct flat_virtual_service *flat_mesh_virtual(const struct flat_mesh *mesh, uint32_t i);
 
+/** Number of DestinationRules, and one of them. */
+uint32_t flat_mesh_n_rules(const struct flat_mesh *mesh);
+const struct flat_destination_rule *flat_mesh_rule(const struct flat_mesh *mesh, uint32_t i);
+
 /** Number of routes and of destinations of all VirtualServices: bounds of their indexes. */
 uint32_t flat_mesh_n_routes(const struct flat_mesh *mesh);
 uint32_t flat_mesh_n_destinations(const struct flat_mesh *mesh);
@@ -185,6 +192,9 @@ struct flat_route_question {
 const struct flat_http_route *flat_route_find(const struct flat_virtual_service *vs,
 					      const struct flat_route_question *question,
 					      const struct flat_http_match **match);
+
+/** The value of the first query parameter of a name, as it is written; absent: none. */
+struct flat_span flat_route_query(struct flat_span query, const char *name);
 
 /** Whether one match holds. */
 bool flat_route_match(const struct flat_http_match *match,

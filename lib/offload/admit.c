@@ -100,7 +100,13 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 	}
 	if (d->service && port && d->service->resolution == FLAT_RESOLUTION_STATIC) {
 		struct flat_target target = {0};
-		int err = flat_resolve(o, d->service, port, NULL, q->dry, &target);
+		/* A connection has no more to be hashed than where it comes from. */
+		struct flat_resolve_how how = {
+		    .lb = flat_mesh_traffic(o->mesh, d->service, NULL, port->number).lb,
+		    .source = &q->from,
+		    .dry = q->dry,
+		};
+		int err = flat_resolve(o, d->service, port, &how, &target);
 		if (err != 0) {
 			refuse(d, err == -ENOMEM ? ENOMEM : ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
 			snprintf(d->reason, sizeof(d->reason),

@@ -44,7 +44,7 @@ void flat_l7_fini(struct flat_offload *o)
 
 static bool has_rules(const struct flat_mesh *mesh)
 {
-	if (flat_mesh_n_virtual(mesh) > 0)
+	if (flat_mesh_n_virtual(mesh) > 0 || flat_mesh_n_rules(mesh) > 0)
 		return true;
 	for (uint32_t i = 0; i < flat_mesh_n_workloads(mesh); i++) {
 		if (flat_authz_needs_http(mesh, flat_mesh_workload_at(mesh, i)))
@@ -85,6 +85,7 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 		return flat_authz_needs_http(o->mesh, pinned->session->workload);
 	return service->resolution == FLAT_RESOLUTION_STATIC &&
 	       (flat_mesh_virtual_by_host(o->mesh, flat_span_of(service->host), service) ||
+		flat_mesh_has_traffic(o->mesh, service) ||
 		flat_resolve_needs_http(o, service, port));
 }
 

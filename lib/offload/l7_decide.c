@@ -294,40 +294,6 @@ enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, u
 	return act(l7, a, delay_ms);
 }
 
-/* --- one attempt: where to --- */
-
-static const struct flat_service_port *http_port(const struct flat_service *s, uint16_t wanted,
-						 uint16_t asked)
-{
-	const struct flat_service_port *p = flat_service_port(s, wanted ? wanted : asked);
-
-	/* Without a number in the route: a service of one port has no other. */
-	return p || wanted || s->n_ports != 1 ? p : &s->ports[0];
-}
-
-static int find_target(struct flat_l7 *l7)
-{
-	struct flat_l7_exchange *x = &l7->x;
-	struct flat_offload *o = l7->node->offload;
-	const struct flat_route_destination *d = x->destination;
-
-	if (l7->pinned.family) {
-		x->target.addr = l7->pinned;
-		x->target.listener = flat_listener_find(o, &l7->pinned);
-		return x->target.listener ? 0 : -ECONNREFUSED;
-	}
-	if (d) {
-		x->service = d->service;
-		if (!d->service || (d->subset_name && !d->subset))
-			return -ECONNREFUSED;
-	}
-	x->port = x->service ? http_port(x->service, d ? d->port : 0, l7->port) : NULL;
-	if (!x->port)
-		return -ECONNREFUSED;
-	x->record.service = x->service->index + 1;
-	return flat_resolve(o, x->service, x->port, d ? d->subset : NULL, l7->dry, &x->target);
-}
-
 /* --- one attempt: what is sent --- */
 
 struct ops {
@@ -540,7 +506,7 @@ enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *a, 
 	struct flat_l7_exchange *x = &l7->x;
 	struct ops ops = ops_of(x, false);
 	struct flat_http_request request = x->request;
-	int err = find_target(l7);
+	int err = flat_l7_target(l7);
 
 	if (err != 0)
 		return answer_text(a, 503, FLAT_VERDICT_NO_HOST, "no healthy upstream");
@@ -603,6 +569,8 @@ bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, c
 	put_ops(&ops, out);
 	if (!interim && x->route && x->route->cors)
 		put_cors(x, out);
+	if (!interim && x->lb)
+		flat_l7_put_cookie(x, out);
 	if (!connection && x->close)
 		flat_http1_puts(out, "Connection: close\r\n");
 	flat_http1_put(out, "\r\n", 2);

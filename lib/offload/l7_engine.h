@@ -52,6 +52,10 @@ struct flat_l7_exchange {
 	const struct flat_series *joined;  /* whom it joins, for the metrics; NULL: not known yet */
 	struct flat_target target;	   /* of the attempt */
 	struct flat_l7_upstream *upstream; /* of the attempt */
+	const struct flat_lb *lb;	   /* that chose it; NULL: round robin */
+	struct flat_cluster *cluster;	   /* that counts the attempt; NULL: none */
+	struct flat_addr host;		   /* under this address */
+	char cookie[17];		   /* the client is given, for `lb`; "": none */
 	struct flat_http_request request;  /* as it came, path canonical; in the client's buffer */
 	char *path;	  /* owned: the canonical path, where it is not as it came */
 	size_t head_len;  /* bytes of the head at the front of the client's buffer */
@@ -185,6 +189,16 @@ enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *ans
 /** Writes a response's head for the client: route's changes, our Connection. false: it does not fit. */
 bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *head, const void *text,
 			   struct flat_http1_out *out);
+
+/* --- l7_target.c --- */
+
+/** Finds x.target for an attempt. 0, or a negative errno: there is none. */
+FLAT_MUST_CHECK int flat_l7_target(struct flat_l7 *l7);
+/** The attempt is on its way to its server, or over: whoever balances counts it. */
+void flat_l7_target_enter(struct flat_l7 *l7);
+void flat_l7_target_leave(struct flat_l7 *l7);
+/** Puts Set-Cookie, if the client is given one. */
+void flat_l7_put_cookie(const struct flat_l7_exchange *x, struct flat_http1_out *out);
 
 /* --- l7_log.c --- */
 

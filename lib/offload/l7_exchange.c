@@ -26,6 +26,7 @@ static void clear(struct flat_l7_exchange *x)
 
 static void release(struct flat_l7 *l7)
 {
+	flat_l7_target_leave(l7);
 	free(l7->x.path);
 	flat_mesh_put(l7->x.mesh);
 	clear(&l7->x);
@@ -123,6 +124,7 @@ static bool retry(struct flat_l7 *l7, unsigned why)
 		return false;
 	if (x->upstream)
 		flat_l7_upstream_close(x->upstream, true);
+	flat_l7_target_leave(l7);
 	x->record.attempt++;
 	l7->end.at = x->head_len;
 	flat_http1_body_begin(&x->up, (enum flat_body_kind)l7->in.head.body, l7->in.head.length);
@@ -237,6 +239,7 @@ static void attempt(struct flat_l7 *l7)
 		return;
 	}
 	x->upstream = up;
+	flat_l7_target_enter(l7);
 	x->out_before = up->end.bytes_out;
 	x->sent_head = len;
 	up->end.at = up->end.len = 0;

@@ -15,12 +15,12 @@
 #include "control/config.h"
 #include "control/watch.h"
 #include "mesh/authz.h"
-#include "mesh/balance.h"
 #include "mesh/directory.h"
 #include "mesh/mesh.h"
 #include "mesh/policy.h"
 #include "mesh/route.h"
 #include "offload/bucket.h"
+#include "offload/cluster.h"
 #include "offload/loop.h"
 #include "offload/pairs.h"
 #include "offload/series.h"
@@ -184,13 +184,6 @@ struct flat_stats {
 	uint64_t config_errors;
 };
 
-/** How the turns of one service's port stand. Survives a reload. */
-struct flat_balance_entry {
-	struct flat_balance_state state;
-	uint16_t port;
-	char host[]; /* the key is the host, a NUL, and the port */
-};
-
 TAILQ_HEAD(flat_sessions, flat_session);
 TAILQ_HEAD(flat_listeners, flat_listener);
 TAILQ_HEAD(flat_conns, flat_conn);
@@ -203,7 +196,7 @@ struct flat_offload {
 	struct flat_source wake; /* eventfd for signal handlers */
 	struct flat_directory_writer *directory;
 	struct flat_mesh *mesh;
-	struct flat_map balance; /* of struct flat_balance_entry, see resolve.c */
+	struct flat_map clusters; /* of struct flat_cluster, see cluster.h */
 	struct flat_watch *watch;
 	const char *const *paths;
 	size_t n_paths;
@@ -310,16 +303,25 @@ FLAT_MUST_CHECK int flat_listener_offer(struct flat_listener *l, struct flat_con
 struct flat_target {
 	struct flat_addr addr;
 	struct flat_listener *listener; /* NULL: a server outside the mesh */
+	struct flat_cluster *cluster; /* that it was picked from; NULL: none. Good for this turn */
+};
+
+struct flat_resolve_how {
+	const struct flat_subset *subset; /* NULL: of all endpoints */
+	const struct flat_lb *lb;	  /* how; NULL: round robin */
+	const struct flat_addr *source;	  /* the client's address; NULL: unknown */
+	bool hashed;			  /* `hash` is there: of what the rule names */
+	uint64_t hash;
+	bool dry; /* asks only, nobody's turn is used up */
 };
 
 /**
- * Picks an endpoint of the port, of `subset` alone (NULL: of all): those that the service declares, and mesh listeners that its selector holds for; with
- * a live mesh listener if any has one. dry: asks only, nobody's turn is used up. 0, or -ECONNREFUSED (there is none).
+ * Picks an endpoint of the port: of those that the service declares, and mesh listeners
+ * that its selector holds for; with a live mesh listener if any has one. 0, or -ECONNREFUSED (there is none), -ENOMEM.
  */
 FLAT_MUST_CHECK int flat_resolve(struct flat_offload *o, const struct flat_service *service,
 				 const struct flat_service_port *port,
-				 const struct flat_subset *subset, bool dry,
-				 struct flat_target *target);
+				 const struct flat_resolve_how *how, struct flat_target *target);
 /** Whether a mesh server of the port has policies that speak of HTTP. */
 bool flat_resolve_needs_http(const struct flat_offload *o, const struct flat_service *service,
 			     const struct flat_service_port *port);

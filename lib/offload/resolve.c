@@ -1,6 +1,5 @@
 /*
- * From a service to one of its endpoints. Turns are taken by weight (mesh/balance.h); how they stand is kept per host
- * and port, so that a reload which changes something else does not begin anew with the first endpoint.
+ * From a service to one of its endpoints: who they are now, and whom the cluster (cluster.h) picks.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -25,71 +24,22 @@ struct flat_addr flat_ip_addr(const struct flat_ip *ip, uint16_t port)
 	return a;
 }
 
-/* --- state of turns --- */
+/* --- state --- */
 
-/* A host, a port, and a subset's name as far as it fits: others of a like name take turns with it. */
-#define KEY_MAX 600
-
-static size_t make_key(char key[KEY_MAX], const char *host, uint16_t port, const char *subset)
+static bool has_port(const void *arg, const char *host, uint16_t port)
 {
-	size_t len = flat_min_size(strlen(host), KEY_MAX - 1 - sizeof(port));
-	size_t rest = flat_min_size(strlen(subset), KEY_MAX - len - 1 - sizeof(port));
-	memcpy(key, host, len);
-	key[len] = 0;
-	memcpy(key + len + 1, &port, sizeof(port));
-	memcpy(key + len + 1 + sizeof(port), subset, rest);
-	return len + 1 + sizeof(port) + rest;
-}
-
-static struct flat_balance_entry *entry_get(struct flat_offload *o, const char *host, uint16_t port,
-					    const char *subset)
-{
-	char key[KEY_MAX];
-	size_t len = make_key(key, host, port, subset);
-	struct flat_balance_entry *e = flat_map_get(&o->balance, key, len);
-	if (e)
-		return e;
-	e = calloc(1, sizeof(*e) + len);
-	if (!e)
-		return NULL;
-	e->port = port;
-	memcpy(e->host, key, len);
-	if (flat_map_put(&o->balance, e->host, len, e) != 0) {
-		free(e);
-		return NULL;
-	}
-	return e;
-}
-
-static void entry_free(struct flat_balance_entry *e)
-{
-	flat_balance_fini(&e->state);
-	free(e);
-}
-
-void flat_balance_free(struct flat_offload *o)
-{
-	for (size_t i = 0; i < o->balance.cap; i++) {
-		if (o->balance.slots[i].key)
-			entry_free(o->balance.slots[i].value);
-	}
-	flat_map_fini(&o->balance);
+	const struct flat_service *s = flat_mesh_service_by_host(arg, host, NULL);
+	return s && flat_service_port(s, port);
 }
 
 void flat_balance_keep(struct flat_offload *o)
 {
-	struct flat_map old = o->balance;
-	memset(&o->balance, 0, sizeof(o->balance));
-	for (size_t i = 0; i < old.cap; i++) {
-		if (!old.slots[i].key)
-			continue;
-		struct flat_balance_entry *e = old.slots[i].value;
-		const struct flat_service *s = flat_mesh_service_by_host(o->mesh, e->host, NULL);
-		if (!s || !flat_service_port(s, e->port) ||
-		    flat_map_put(&o->balance, e->host, old.slots[i].len, e) != 0)
-			entry_free(e);
-	}
-	flat_map_fini(&old);
+	flat_clusters_keep(&o->clusters, has_port, o->mesh);
+}
+
+void flat_balance_free(struct flat_offload *o)
+{
+	flat_clusters_free(&o->clusters);
 }
 
 /* --- candidates --- */
@@ -190,36 +140,45 @@ static bool is_live(void *arg, uint32_t index, const struct flat_endpoint *endpo
 	return c->listener[index] != NULL;
 }
 
-static int pick(struct flat_offload *o, const char *host, uint16_t number, const char *subset,
-		bool dry, struct candidates *c)
+/* By its address, as text and without the port, which is another for each connection. */
+static void hash_source(const struct flat_resolve_how *how, struct flat_choice *choice)
 {
-	struct flat_balance_entry *e = entry_get(o, host, number, subset);
-	struct flat_balance_state copy = {0};
-	if (!e)
-		return -ENOMEM;
-	struct flat_balance_state *state = &e->state;
-	if (dry && e->state.n == c->n && c->n > 0) {
-		copy.current = malloc(c->n * sizeof(*copy.current));
-		if (!copy.current)
-			return -ENOMEM;
-		memcpy(copy.current, e->state.current, c->n * sizeof(*copy.current));
-		copy.n = c->n;
-	}
-	if (dry)
-		state = &copy;
-	int i = flat_balance_pick(state, c->v, c->n, c->any_live ? is_live : NULL, c);
-	flat_balance_fini(&copy);
-	return i;
+	struct flat_ip ip = flat_addr_ip(how->source);
+	char text[FLAT_IP_TEXT_MAX];
+	/* A client on this host that bound nothing is seen under the loopback address. */
+	if (ip.family == 0)
+		ip = flat_ip_from_v4(INADDR_LOOPBACK);
+	(void)flat_ip_text(&ip, text);
+	choice->hashed = true;
+	choice->hash = flat_xxh64(text, strlen(text), 0);
 }
 
 int flat_resolve(struct flat_offload *o, const struct flat_service *service,
-		 const struct flat_service_port *port, const struct flat_subset *subset, bool dry,
+		 const struct flat_service_port *port, const struct flat_resolve_how *how,
 		 struct flat_target *target)
 {
+	const struct flat_subset *subset = how->subset;
 	struct candidates c = {0};
 	int i = find_candidates(o, service, port, subset, &c);
-	if (i == 0)
-		i = pick(o, service->host, port->number, subset ? subset->name : "", dry, &c);
+	target->cluster =
+	    flat_cluster_get(&o->clusters, service->host, port->number, subset ? subset->name : "");
+	if (i == 0 && !target->cluster)
+		i = -ENOMEM;
+	if (i == 0) {
+		struct flat_choice choice = {
+		    .lb = how->lb,
+		    .hashed = how->hashed,
+		    .hash = how->hash,
+		    .dry = how->dry,
+		    .v = c.v,
+		    .n = c.n,
+		    .usable = c.any_live ? is_live : NULL,
+		    .arg = &c,
+		};
+		if (choice.lb && choice.lb->key == FLAT_HASH_SOURCE_IP && how->source)
+			hash_source(how, &choice);
+		i = flat_cluster_pick(target->cluster, &choice);
+	}
 	if (i >= 0) {
 		target->addr = flat_ip_addr(&c.v[i].ip, c.v[i].port);
 		target->listener = c.listener[i];

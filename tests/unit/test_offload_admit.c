@@ -228,9 +228,9 @@ Test(admit, state_of_services_that_are_gone_goes)
 				   "metadata: { name: shop, namespace: demo }\n"
 				   "spec: { selectors: [{ uid: 1000 }] }\n";
 	(void)ask(&shop, "240.9.0.1", 80, false);
-	cr_assert_eq(o.balance.n, 1);
+	cr_assert_eq(o.clusters.n, 1);
 	use(less);
-	cr_assert_eq(o.balance.n, 0);
+	cr_assert_eq(o.clusters.n, 0);
 }
 
 Test(admit, listeners_on_one_address_take_turns)

@@ -28,6 +28,16 @@
 #define VS(spec)                                                                                   \
 	SERVICES "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n"                 \
 		 "metadata: {name: v, namespace: foo}\nspec: " spec "\n"
+/* A service with three ports, and its rule with this trafficPolicy (and what follows it). */
+#define TRAFFIC(policy)                                                                            \
+	SERVICES                                                                                   \
+	"---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"                            \
+	"metadata: {name: api, namespace: foo}\nspec: {hosts: [api.example], resolution: "         \
+	"STATIC, ports: [{number: 80, name: http}, {number: 81, name: http-b}, {number: 82, "      \
+	"name: http-c}], endpoints: [{address: 10.0.0.1}]}\n"                                      \
+	"---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n"                         \
+	"metadata: {name: api, namespace: foo}\nspec: {host: api.example, trafficPolicy: " policy  \
+	"}\n"
 /* One route with a match, and one that takes all. */
 #define MATCH(match)                                                                               \
 	VS("{hosts: [web.example], http: [{name: hit, match: [" match                              \
@@ -339,7 +349,66 @@ static const struct bad_case bad[] = {
      "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: w}\n"
      "spec: {host: web.example, subsets: [{name: a}, {name: a}]}\n",
      "two subsets are named \"a\""},
+    {TRAFFIC("{loadBalancer: {simple: ROUND}}"), "ROUND_ROBIN"},
+    {TRAFFIC("{loadBalancer: {consistentHash: {}}}"), "needs one key, this has 0"},
+    {TRAFFIC("{loadBalancer: {consistentHash: {httpHeaderName: a, useSourceIp: true}}}"),
+     "needs one key, this has 2"},
+    {TRAFFIC("{loadBalancer: {consistentHash: {useSourceIp: false}}}"),
+     "needs one key, this has 0"},
+    {TRAFFIC("{loadBalancer: {consistentHash: {httpCookie: {ttl: 1s}}}}"),
+     "field \"name\" is missing"},
+    {TRAFFIC("{loadBalancer: {consistentHash: {httpCookie: {name: 'a=b', ttl: 1s}}}}"),
+     "cannot stand in a cookie"},
+    {TRAFFIC("{loadBalancer: {consistentHash: {httpCookie: {name: a, path: '/;b', ttl: 1s}}}}"),
+     "cannot stand in a cookie"},
+    {TRAFFIC("{loadBalancer: {consistentHash: {useSourceIp: true, maglev: {tableSize: 100}}}}"),
+     "cannot be filled evenly"},
+    {TRAFFIC("{loadBalancer: {simple: RANDOM, consistentHash: {useSourceIp: true}}}"),
+     "both simple and consistentHash"},
+    {TRAFFIC("{portLevelSettings: [{loadBalancer: {simple: RANDOM}}]}"),
+     "field \"port\" is missing"},
 };
+
+/* --- balancing --- */
+
+static const char *balanced(const struct loaded *l, const char *subset, uint16_t port)
+{
+	const struct flat_service *s = flat_mesh_service_by_host(l->mesh, "api.example", NULL);
+	const struct flat_destination_rule *rule = flat_mesh_rule(l->mesh, 1);
+	struct flat_traffic t;
+	uint32_t i = 0;
+
+	cr_assert(s && rule);
+	while (subset && strcmp(rule->subsets[i].name, subset) != 0)
+		i++;
+	t = flat_mesh_traffic(l->mesh, s, subset ? &rule->subsets[i] : NULL, port);
+	return t.lb ? flat_lb_name(t.lb->kind) : "-";
+}
+
+Test(route, traffic_policies_hold_for_ports_and_subsets)
+{
+	struct loaded l = load_good(TRAFFIC(
+	    "{loadBalancer: {simple: RANDOM}, portLevelSettings: "
+	    "[{port: {number: 81}, loadBalancer: {simple: LEAST_CONN}}, {port: {number: 82}}]}, "
+	    "subsets: [{name: a}, {name: b, trafficPolicy: {loadBalancer: {consistentHash: "
+	    "{httpQueryParameterName: q}}}}, {name: c, trafficPolicy: {portLevelSettings: "
+	    "[{port: {number: 81}, loadBalancer: {consistentHash: {useSourceIp: true, maglev: "
+	    "{}}}}]}}]"));
+
+	cr_expect_str_eq(balanced(&l, NULL, 80), "RANDOM");
+	cr_expect_str_eq(balanced(&l, NULL, 81), "LEAST_REQUEST");
+	/* A port's settings stand alone: what they leave out is the default. */
+	cr_expect_str_eq(balanced(&l, NULL, 82), "-");
+	cr_expect_str_eq(balanced(&l, "a", 80), "RANDOM");
+	cr_expect_str_eq(balanced(&l, "b", 80), "RING_HASH");
+	cr_expect_str_eq(balanced(&l, "c", 80), "RANDOM");
+	cr_expect_str_eq(balanced(&l, "c", 81), "MAGLEV");
+	cr_expect(
+	    flat_mesh_has_traffic(l.mesh, flat_mesh_service_by_host(l.mesh, "api.example", NULL)));
+	cr_expect_not(
+	    flat_mesh_has_traffic(l.mesh, flat_mesh_service_by_host(l.mesh, "web.example", NULL)));
+	loaded_fini(&l);
+}
 
 Test(route, what_is_wrong_is_said)
 {
@@ -368,13 +437,9 @@ static const struct bad_case warned[] = {
      "field \"tcp\" is not honoured"},
     {VS("{hosts: [web.example, web.example], http: [{directResponse: {status: 200}}]}"),
      "has a VirtualService already"},
-    {SERVICES
-     "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: w}\n"
-     "spec: {host: web.example, trafficPolicy: {loadBalancer: {simple: RANDOM}}}\n",
-     "load balancing by RANDOM is not honoured"},
-    {SERVICES
-     "---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: w}\n"
-     "spec: {host: web.example, trafficPolicy: {outlierDetection: {consecutive5xxErrors: 1}}}\n",
+    {TRAFFIC("{loadBalancer: {simple: PASSTHROUGH}}"),
+     "load balancing by PASSTHROUGH is not honoured"},
+    {TRAFFIC("{outlierDetection: {consecutive5xxErrors: 1}}"),
      "field \"outlierDetection\" is not honoured"},
 };
 

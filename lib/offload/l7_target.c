@@ -1,0 +1,179 @@
+/* Which server an attempt goes to, and what of the request that depends on. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "offload/l7_engine.h"
+
+static const struct flat_service_port *http_port(const struct flat_service *s, uint16_t wanted,
+						 uint16_t asked)
+{
+	const struct flat_service_port *p = flat_service_port(s, wanted ? wanted : asked);
+
+	/* Without a number in the route: a service of one port has no other. */
+	return p || wanted || s->n_ports != 1 ? p : &s->ports[0];
+}
+
+/* --- what is hashed --- */
+
+/* The value of a cookie; the first of the name (RFC 6265, 5.4 leaves the order open). */
+static struct flat_span cookie_get(const struct flat_http_request *r, const char *name)
+{
+	size_t want = strlen(name);
+	struct flat_span field;
+
+	for (uint32_t n = 0; (field = flat_http_field_get(r, flat_span_of("cookie"), n)).text;
+	     n++) {
+		const char *p = field.text;
+		const char *end = field.text + field.len;
+
+		while (p < end) {
+			const char *stop = memchr(p, ';', (size_t)(end - p));
+			size_t len = (size_t)((stop ? stop : end) - p);
+
+			if (len > want && p[want] == '=' && memcmp(p, name, want) == 0)
+				return (struct flat_span){p + want + 1, len - want - 1};
+			p += len + 1;
+			while (p < end && *p == ' ')
+				p++;
+		}
+	}
+	return (struct flat_span){NULL, 0};
+}
+
+static struct flat_span hash_text(struct flat_l7 *l7, const struct flat_lb *lb)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_span text = {NULL, 0};
+
+	if (lb->key == FLAT_HASH_QUERY)
+		return flat_route_query(x->request.query, lb->name);
+	if (lb->key != FLAT_HASH_COOKIE)
+		return text;
+	text = cookie_get(&x->request, lb->name);
+	if (text.text || !lb->makes_cookie || l7->dry)
+		return text;
+	if (!x->cookie[0])
+		snprintf(x->cookie, sizeof(x->cookie), "%08x%08x",
+			 flat_l7_random(l7->node, UINT32_MAX),
+			 flat_l7_random(l7->node, UINT32_MAX));
+	return flat_span_of(x->cookie);
+}
+
+static int by_text(const void *a, const void *b)
+{
+	const struct flat_span *p = a;
+	const struct flat_span *q = b;
+	int order = memcmp(p->text, q->text, flat_min_size(p->len, q->len));
+
+	return order != 0 ? order : (p->len > q->len) - (p->len < q->len);
+}
+
+/* Of several values each seeds the next, in the order of their texts, as in Envoy. False: there is none. */
+static bool hash_header(const struct flat_http_request *r, const char *name, uint64_t *hash)
+{
+	struct flat_span v[FLAT_HTTP_FIELDS_MAX];
+	uint32_t n = 0;
+
+	while (n < FLAT_HTTP_FIELDS_MAX) {
+		v[n] = flat_http_field_get(r, flat_span_of(name), n);
+		if (!v[n].text)
+			break;
+		n++;
+	}
+	qsort(v, n, sizeof(*v), by_text);
+	*hash = 0;
+	for (uint32_t i = 0; i < n; i++)
+		*hash = flat_xxh64(v[i].text, v[i].len, *hash);
+	return n > 0;
+}
+
+/* The hash of what the rule names; without it the choice is chance's. */
+static void hash_request(struct flat_l7 *l7, const struct flat_lb *lb, struct flat_resolve_how *how)
+{
+	const struct flat_http_request *r = &l7->x.request;
+	struct flat_span text;
+
+	if (lb->key == FLAT_HASH_HEADER) {
+		how->hashed = hash_header(r, lb->name, &how->hash);
+		return;
+	}
+	text = hash_text(l7, lb);
+	how->hashed = text.text != NULL;
+	if (text.text)
+		how->hash = flat_xxh64(text.text, text.len, 0);
+}
+
+void flat_l7_put_cookie(const struct flat_l7_exchange *x, struct flat_http1_out *out)
+{
+	char age[32] = "";
+
+	if (!x->cookie[0])
+		return;
+	if (x->lb->ttl_s)
+		snprintf(age, sizeof(age), "; Max-Age=%u", x->lb->ttl_s);
+	flat_http1_puts(out, "set-cookie: ");
+	flat_http1_puts(out, x->lb->name);
+	flat_http1_puts(out, "=\"");
+	flat_http1_puts(out, x->cookie);
+	flat_http1_puts(out, "\"");
+	flat_http1_puts(out, age);
+	if (x->lb->path) {
+		flat_http1_puts(out, "; Path=");
+		flat_http1_puts(out, x->lb->path);
+	}
+	flat_http1_puts(out, "; HttpOnly\r\n");
+}
+
+/* --- the server --- */
+
+int flat_l7_target(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_offload *o = l7->node->offload;
+	const struct flat_route_destination *d = x->destination;
+	struct flat_resolve_how how = {.source = &l7->conn->from, .dry = l7->dry};
+
+	x->lb = NULL;
+	if (l7->pinned.family) {
+		x->target.addr = l7->pinned;
+		x->target.listener = flat_listener_find(o, &l7->pinned);
+		x->target.cluster = NULL;
+		return x->target.listener ? 0 : -ECONNREFUSED;
+	}
+	if (d) {
+		x->service = d->service;
+		if (!d->service || (d->subset_name && !d->subset))
+			return -ECONNREFUSED;
+		how.subset = d->subset;
+	}
+	x->port = x->service ? http_port(x->service, d ? d->port : 0, l7->port) : NULL;
+	if (!x->port)
+		return -ECONNREFUSED;
+	x->record.service = x->service->index + 1;
+	x->lb = flat_mesh_traffic(x->mesh, x->service, how.subset, x->port->number).lb;
+	if (x->lb && x->lb->kind >= FLAT_LB_RING_HASH)
+		hash_request(l7, x->lb, &how);
+	how.lb = x->lb;
+	return flat_resolve(o, x->service, x->port, &how, &x->target);
+}
+
+void flat_l7_target_enter(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+
+	x->cluster = x->target.cluster;
+	x->host = x->target.addr;
+	if (x->cluster)
+		flat_cluster_enter(x->cluster, &x->host);
+}
+
+void flat_l7_target_leave(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+
+	if (x->cluster)
+		flat_cluster_leave(x->cluster, &x->host);
+	x->cluster = NULL;
+}
