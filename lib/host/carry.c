@@ -70,8 +70,11 @@ static short wanted(const struct way *in, const struct way *out)
 static void carry(struct way *up, struct way *down)
 {
 	for (;;) {
-		while (move(up) | move(down))
-			;
+		bool moved = true;
+		while (moved) {
+			moved = move(up);
+			moved = move(down) || moved;
+		}
 		if (up->over && down->over && up->len == 0 && down->len == 0)
 			return;
 		struct pollfd p[2] = {
