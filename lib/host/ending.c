@@ -56,7 +56,7 @@ static int error_of(const struct flat_sock *s, uint32_t prod)
 	if (atomic_load(&s->rst_told))
 		return 0;
 	/* A FIN beside the offload half's cut came after it, or is void with all the rest. */
-	if (prod & FLAT_PROD_ERROR)
+	if (flat_prod_is_cut(prod))
 		return ECONNRESET;
 	return (prod & FLAT_PROD_FIN) || atomic_load(&s->lost) ? EPIPE : ECONNRESET;
 }
@@ -78,7 +78,7 @@ int flat_stream_take_error(struct flat_sock *s)
 
 bool flat_stream_void(const struct flat_sock *s)
 {
-	return (flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_ERROR) != 0;
+	return flat_prod_is_cut(flat_vq_peer_prod_flags(&s->vq));
 }
 
 /* RST seen, sent in vain, or the anchor is gone: the kernel's state CLOSE, with both directions shut. */
@@ -100,14 +100,17 @@ int flat_stream_state(const struct flat_sock *s)
 
 bool flat_stream_readable(struct flat_sock *s)
 {
-	return flat_share_moved(s) || flat_vq_peer_prod_flags(&s->vq) != 0 ||
+	/* Flags that mean nothing must not: a read would find nothing, and who waits would turn for ever. */
+	return flat_share_moved(s) ||
+	       (flat_vq_peer_prod_flags(&s->vq) & (FLAT_PROD_FIN | FLAT_PROD_RST)) != 0 ||
 	       atomic_load(&s->rd_shut) || atomic_load(&s->dead) || atomic_load(&s->lost);
 }
 
 bool flat_stream_writable(struct flat_sock *s)
 {
-	return flat_share_space(s) != 0 || flat_vq_peer_cons_flags(&s->vq) != 0 ||
-	       flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST || atomic_load(&s->wr_shut) ||
+	return flat_share_space(s) != 0 ||
+	       (flat_vq_peer_cons_flags(&s->vq) & FLAT_CONS_CLOSED) != 0 ||
+	       (flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST) != 0 || atomic_load(&s->wr_shut) ||
 	       atomic_load(&s->dead);
 }
 

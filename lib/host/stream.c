@@ -154,7 +154,7 @@ static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t 
 static ssize_t nothing_to_read(struct flat_sock *s, uint32_t prod)
 {
 	/* A cut is no end, even where the peer, cut as well, has closed since. */
-	if ((prod & FLAT_PROD_FIN) && !(prod & FLAT_PROD_ERROR))
+	if ((prod & FLAT_PROD_FIN) && !flat_prod_is_cut(prod))
 		return 0;
 	int error = flat_stream_take_error(s);
 	if (error)

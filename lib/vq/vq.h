@@ -15,6 +15,8 @@
 #ifndef FLAT_VQ_VQ_H
 #define FLAT_VQ_VQ_H
 
+#include <stdbool.h>
+
 #include "base/base.h"
 #include "vq/ring.h"
 
@@ -128,6 +130,12 @@ static inline uint32_t flat_vq_peer_prod_flags(const struct flat_vq *vq)
 {
 	/* acquire: tail loaded after a FIN seen here is the last one */
 	return atomic_load_explicit(&vq->rx.ctl->prod.flags, memory_order_acquire);
+}
+
+/** FLAT_PROD_* of a connection that the offload half cut; the peer alone may have set any of them. */
+static inline bool flat_prod_is_cut(uint32_t flags)
+{
+	return (flags & (FLAT_PROD_RST | FLAT_PROD_ERROR)) == (FLAT_PROD_RST | FLAT_PROD_ERROR);
 }
 
 static inline uint32_t flat_vq_peer_cons_flags(const struct flat_vq *vq)

@@ -219,6 +219,27 @@ static int noise_direct(struct attack_env *env)
 	return noise(env, DIRECT_IP);
 }
 
+/* Flags in combinations that no honest end has. A reader that took them for readiness would turn for ever. */
+static int odd_flags(struct attack_env *env)
+{
+	static const uint32_t said[] = {FLAT_PROD_ERROR, FLAT_PROD_ERROR | FLAT_PROD_FIN, 8,
+					~(uint32_t)(FLAT_PROD_FIN | FLAT_PROD_RST),
+					~(uint32_t)FLAT_PROD_RST};
+	for (size_t i = 0; i < sizeof(said) / sizeof(said[0]); i++) {
+		struct raw_conn c;
+		if (begin(env, i % 2 ? FORWARDED_IP : DIRECT_IP, &c) != 0)
+			return 1;
+		flat_vq_end_rx(&c.vq, ~(uint32_t)FLAT_CONS_CLOSED);
+		flat_vq_end_tx(&c.vq, said[i]);
+		test_pause_ms(10);
+		raw_close(&c);
+		if (begin(env, DIRECT_IP, &c) != 0)
+			return 1;
+		raw_close(&c);
+	}
+	return 0;
+}
+
 static int all_zero(struct attack_env *env)
 {
 	struct raw_conn c;
@@ -370,6 +391,7 @@ const struct attack ring_attacks[] = {
     {"rule05-words-change-direct", flip_direct, NULL},
     {"rule05-noise-forwarded", noise_forwarded, NULL},
     {"rule05-noise-direct", noise_direct, NULL},
+    {"rule05-odd-flags", odd_flags, NULL},
     {"rule06-tail-forwarded", tails_forwarded, "rule 6"},
     {"rule06-tail-direct", tails_direct, NULL},
     {"rule06-head-forwarded", heads_forwarded, "rule 6"},
