@@ -9,7 +9,7 @@ struct told {
 	size_t len;
 	char text[16384];
 };
-static __thread struct told *mine;
+static __thread struct told *own;
 
 struct told *say_later(void)
 {
@@ -18,7 +18,7 @@ struct told *say_later(void)
 
 void say_into(struct told *told)
 {
-	mine = told;
+	own = told;
 }
 
 static void put(const char *text, size_t len)
@@ -36,8 +36,8 @@ void say_told(struct told *told)
 
 void say_now(void)
 {
-	struct told *told = mine;
-	mine = NULL;
+	struct told *told = own;
+	own = NULL;
 	say_told(told);
 }
 
@@ -52,9 +52,9 @@ void say(const char *format, ...)
 	if (n > (int)sizeof(line) - 2)
 		n = (int)sizeof(line) - 2;
 	line[n++] = '\n';
-	if (mine && mine->len + (size_t)n <= sizeof(mine->text)) {
-		memcpy(mine->text + mine->len, line, (size_t)n);
-		mine->len += (size_t)n;
+	if (own && own->len + (size_t)n <= sizeof(own->text)) {
+		memcpy(own->text + own->len, line, (size_t)n);
+		own->len += (size_t)n;
 	} else {
 		put(line, (size_t)n);
 	}
@@ -105,11 +105,11 @@ void say_addr(const char *what, const struct sockaddr *addr, socklen_t len)
 	}
 	/* Ports differ between runs: only which of ours it is. */
 	const char *kind = port == 0 ? "0" : "ephemeral";
-	char mine[16];
+	char own[16];
 	for (int i = 0; i < 4; i++) {
 		if (port == ntohs(where(i).sin_port)) {
-			(void)snprintf(mine, sizeof(mine), "where(%d)", i);
-			kind = mine;
+			(void)snprintf(own, sizeof(own), "where(%d)", i);
+			kind = own;
 		}
 	}
 	say("%s: family %d %s port %s len %u", what, addr->sa_family, ip, port < 0 ? "-" : kind,
