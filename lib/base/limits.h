@@ -37,6 +37,8 @@
 #define FLAT_SESSION_HALF_OPEN_MAX 4096
 /* How long such a connect may wait, ms: less than FLAT_REPLY_TIMEOUT_MS, so that its answer is still heard. */
 #define FLAT_HALF_OPEN_MS 4500
+/* The same where the client has had its answer: as long as the kernel's connect() (tcp_syn_retries 6). */
+#define FLAT_CONNECTING_MS 127000
 
 /* --- seeing it --- */
 

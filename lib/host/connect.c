@@ -92,12 +92,11 @@ static void unspecified(struct flat_addr *a)
 /* Whether a socket of this descriptor's family may connect to `addr` at all; else the kernel says what is wrong. */
 static bool fits(int fd, const struct sockaddr *addr)
 {
-	int domain = 0;
+	int domain = flat_fd_domain(fd);
 	int v6only = 0;
-	socklen_t len = sizeof(domain);
+	socklen_t len;
 	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)addr;
-	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) != 0 ||
-	    domain != addr->sa_family)
+	if (domain != addr->sa_family)
 		return false;
 	if (domain == AF_INET6 && IN6_IS_ADDR_V4MAPPED(&v6->sin6_addr) &&
 	    (flat_fd_marks(fd) & FLAT_MARK_OPTIONS)) {
@@ -105,40 +104,6 @@ static bool fits(int fd, const struct sockaddr *addr)
 		(void)flat_sys_getsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len);
 	}
 	return !v6only;
-}
-
-/* Asks the offload half, and does what it says. 0, -EINPROGRESS, or why not. */
-static int connect_mesh(int fd, const struct flat_addr *to, const struct sockaddr *addr,
-			socklen_t len)
-{
-	struct flat_msg msg;
-	struct sockaddr_storage ss;
-	socklen_t ss_len = sizeof(ss);
-	int fds[FLAT_MSG_FDS_MAX];
-	size_t n = 0;
-	flat_msg_init(&msg, FLAT_MSG_CONNECT, 0);
-	msg.body.connect.to = *to;
-	if (flat_sys_getsockname(fd, (struct sockaddr *)&ss, &ss_len) == 0 &&
-	    flat_addr_from_sockaddr(&msg.body.connect.from, (struct sockaddr *)&ss, ss_len) == 0 &&
-	    msg.body.connect.from.port == 0)
-		msg.body.connect.from.family = 0;
-	int err = flat_session_ask(&msg, -1, fds, &n);
-	if (err != 0)
-		return err;
-	if (msg.status != 0 || msg.body.conn.path == FLAT_CONN_KERNEL) {
-		flat_msg_close_fds(fds, n);
-		if (msg.status != 0)
-			return msg.status < 0 ? msg.status : -ECONNREFUSED;
-		return connect_kernel(fd, &msg.body.conn.peer, addr, len);
-	}
-	bool nonblock = (flat_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK) != 0;
-	err = become_stream(fd, &msg, fds, n);
-	if (err != 0 || !nonblock)
-		return err;
-	struct flat_sock *s = flat_fd_sock(fd);
-	if (s)
-		atomic_store(&s->connecting, 1);
-	return -EINPROGRESS;
 }
 
 /* A new kernel socket takes the number, with the options of the old one; the peer is reset. */
@@ -177,6 +142,62 @@ static int disconnect(int fd, struct flat_sock *s)
 	return 0;
 }
 
+/* Asks the offload half, and does what it says. 0, -EINPROGRESS, or why not. */
+static int connect_mesh(int fd, const struct flat_addr *to, const struct sockaddr *addr,
+			socklen_t len)
+{
+	struct flat_msg msg;
+	struct sockaddr_storage ss;
+	socklen_t ss_len = sizeof(ss);
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	flat_msg_init(&msg, FLAT_MSG_CONNECT, 0);
+	msg.body.connect.to = *to;
+	/* Decided is enough: nobody waits for a server under the session's lock. */
+	msg.body.connect.flags = FLAT_CONNECT_EARLY;
+	if (!(flat_fd_marks(fd) & FLAT_MARK_NEW) &&
+	    flat_sys_getsockname(fd, (struct sockaddr *)&ss, &ss_len) == 0 &&
+	    flat_addr_from_sockaddr(&msg.body.connect.from, (struct sockaddr *)&ss, ss_len) == 0 &&
+	    msg.body.connect.from.port == 0)
+		msg.body.connect.from.family = 0;
+	int err = flat_session_ask(&msg, -1, fds, &n);
+	if (err != 0)
+		return err;
+	if (msg.status != 0 || msg.body.conn.path == FLAT_CONN_KERNEL) {
+		flat_msg_close_fds(fds, n);
+		if (msg.status != 0)
+			return msg.status < 0 ? msg.status : -ECONNREFUSED;
+		return connect_kernel(fd, &msg.body.conn.peer, addr, len);
+	}
+	err = become_stream(fd, &msg, fds, n);
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (err != 0 || !s)
+		return err;
+	if (atomic_load(&s->nonblock)) {
+		atomic_store(&s->connecting, 1);
+		return -EINPROGRESS;
+	}
+	err = flat_stream_await(s, fd);
+	/* As if it had never been tried. */
+	if (err != 0 && atomic_load(&s->failed))
+		(void)!disconnect(fd, s);
+	return err;
+}
+
+/* The one after EINPROGRESS is told how it went. */
+static int connect_pending(int fd, struct flat_sock *s)
+{
+	if (flat_stream_connecting(s)) {
+		int err = atomic_load(&s->nonblock) ? -EALREADY : flat_stream_await(s, fd);
+		return err == -EINPROGRESS ? -EALREADY : err;
+	}
+	if (!atomic_exchange(&s->connecting, 0))
+		return -EISCONN;
+	int error = flat_stream_take_error(s);
+	/* Somebody asked SO_ERROR before: as the kernel says it. */
+	return error ? -error : atomic_load(&s->failed) ? -ECONNABORTED : 0;
+}
+
 /* connect() on what is flat already. */
 static int connect_flat(int fd, struct flat_sock *s, const struct sockaddr *addr, socklen_t len)
 {
@@ -191,10 +212,7 @@ static int connect_flat(int fd, struct flat_sock *s, const struct sockaddr *addr
 		return -EINVAL;
 	if (ss.ss_family == AF_UNSPEC)
 		return s->kind == FLAT_FD_LISTENER ? flat_listener_shut(fd, s) : disconnect(fd, s);
-	/* The first one after EINPROGRESS is told that it came about. */
-	if (s->kind == FLAT_FD_STREAM && atomic_exchange(&s->connecting, 0))
-		return 0;
-	return -EISCONN;
+	return s->kind == FLAT_FD_STREAM ? connect_pending(fd, s) : -EISCONN;
 }
 
 int flat_connect(int fd, const struct sockaddr *addr, socklen_t len)
@@ -203,6 +221,14 @@ int flat_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	const struct flat_directory *dir;
 	struct sockaddr_storage ss;
 	struct flat_addr to;
+	/* One that came to nothing, and was told so, begins anew. */
+	if (s && !flat_stream_connecting(s) && atomic_load(&s->failed) &&
+	    !atomic_load(&s->connecting)) {
+		int err = disconnect(fd, s);
+		if (err != 0)
+			return (int)flat_result(err);
+		s = NULL;
+	}
 	if (s)
 		return (int)flat_result(connect_flat(fd, s, addr, len));
 	if (flat_fd_kind(fd) != FLAT_FD_CANDIDATE || !(dir = flat_session_directory()) ||

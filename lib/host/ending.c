@@ -26,7 +26,7 @@ static bool anchor_hung_up(int fd)
 
 void flat_stream_died(struct flat_sock *s)
 {
-	if (atomic_exchange(&s->dead, 1))
+	if (atomic_exchange(&s->dead, 1) || atomic_load(&s->pending))
 		return;
 	uint32_t flags = flat_vq_peer_prod_flags(&s->vq);
 	if (!(flags & (FLAT_PROD_FIN | FLAT_PROD_RST)))
@@ -68,6 +68,7 @@ int flat_stream_error(const struct flat_sock *s)
 
 int flat_stream_take_error(struct flat_sock *s)
 {
+	flat_stream_settle(s);
 	int error = flat_stream_error(s);
 	if (error) {
 		atomic_store(&s->error, 0);
@@ -90,6 +91,11 @@ static bool cut(const struct flat_sock *s, uint32_t prod)
 
 int flat_stream_state(const struct flat_sock *s)
 {
+	if (flat_unlikely(atomic_load(&s->pending))) {
+		int opening = flat_stream_opening_state(s);
+		if (opening != TCP_ESTABLISHED)
+			return opening;
+	}
 	uint32_t prod = flat_vq_peer_prod_flags(&s->vq);
 	bool fin = (prod & FLAT_PROD_FIN) != 0;
 	bool shut = atomic_load(&s->wr_shut);
@@ -100,6 +106,7 @@ int flat_stream_state(const struct flat_sock *s)
 
 bool flat_stream_readable(struct flat_sock *s)
 {
+	flat_stream_settle(s);
 	/* Flags that mean nothing must not: a read would find nothing, and who waits would turn for ever. */
 	return flat_share_moved(s) ||
 	       (flat_vq_peer_prod_flags(&s->vq) & (FLAT_PROD_FIN | FLAT_PROD_RST)) != 0 ||
@@ -108,6 +115,8 @@ bool flat_stream_readable(struct flat_sock *s)
 
 bool flat_stream_writable(struct flat_sock *s)
 {
+	if (flat_stream_connecting(s))
+		return false;
 	return flat_share_space(s) != 0 ||
 	       (flat_vq_peer_cons_flags(&s->vq) & FLAT_CONS_CLOSED) != 0 ||
 	       (flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST) != 0 || atomic_load(&s->wr_shut) ||
@@ -123,6 +132,8 @@ static bool enough(struct flat_sock *s)
 
 uint32_t flat_stream_events(struct flat_sock *s)
 {
+	if (flat_stream_connecting(s))
+		return 0;
 	uint32_t prod = flat_vq_peer_prod_flags(&s->vq);
 	uint32_t cons = flat_vq_peer_cons_flags(&s->vq);
 	bool closed = cut(s, prod);
@@ -148,7 +159,8 @@ uint32_t flat_stream_edges(const struct flat_sock *s)
 {
 	return flat_vq_peer_prod_flags(&s->vq) | flat_vq_peer_cons_flags(&s->vq) << 4 |
 	       (uint32_t)atomic_load(&s->dead) << 8 | (uint32_t)atomic_load(&s->lost) << 9 |
-	       (uint32_t)atomic_load(&s->rd_shut) << 10 | (uint32_t)atomic_load(&s->wr_shut) << 11;
+	       (uint32_t)atomic_load(&s->rd_shut) << 10 | (uint32_t)atomic_load(&s->wr_shut) << 11 |
+	       (uint32_t)atomic_load(&s->pending) << 12;
 }
 
 /* Threads of ours that sleep on it shall see it: the offload half rings, since nobody can ring his own anchor. */

@@ -170,8 +170,19 @@ struct flat_sock *flat_sock_new(enum flat_fd_kind kind)
 
 void flat_fd_mark(int fd, uint8_t which)
 {
-	if (flat_fd_kind(fd) == FLAT_FD_CANDIDATE)
-		marks[fd] |= which;
+	if (flat_fd_kind(fd) != FLAT_FD_CANDIDATE)
+		return;
+	if (!(which & FLAT_MARK_NEW))
+		marks[fd] &= (uint8_t)~FLAT_MARK_NEW;
+	marks[fd] |= which;
+}
+
+void flat_fd_marks_forking(void)
+{
+	for (int fd = 0; kinds && fd < flat_fd_top(); fd++) {
+		if (kinds[fd] == FLAT_FD_CANDIDATE)
+			marks[fd] &= (uint8_t)~FLAT_MARK_NEW;
+	}
 }
 
 uint8_t flat_fd_marks(int fd)

@@ -45,6 +45,8 @@ struct flat_sock {
 	_Atomic uint64_t seen_epoch; /* of the directory's revocations */
 	int rcvlowat;		     /* SO_RCVLOWAT; 0: 1 */
 	_Atomic uint8_t connecting;  /* connect() was answered EINPROGRESS and not asked again */
+	_Atomic uint8_t pending; /* its server is not there yet, as far as was looked: opening.c */
+	_Atomic uint8_t failed;	 /* and never came: connect() may begin anew */
 	struct flat_options options;
 	struct linger linger;
 	struct timeval sndtimeo;
@@ -99,8 +101,14 @@ void flat_fd_close_private(int fd);
 /** What happened to a candidate: FLAT_MARK_*; ends with the descriptor. */
 #define FLAT_MARK_OPTIONS 1U /* options were set */
 #define FLAT_MARK_TRIED 2U   /* the kernel was asked to connect it */
+#define FLAT_MARK_NEW 4U     /* made by socket(), and nothing was done to it since */
+#define FLAT_MARK_V4 8U	     /* of a new one: its domain */
+#define FLAT_MARK_V6 16U
+/** Any other mark ends FLAT_MARK_NEW. */
 void flat_fd_mark(int fd, uint8_t marks);
 uint8_t flat_fd_marks(int fd);
+/** Before a fork: another process may do to candidates from here on what this one does not see. */
+void flat_fd_marks_forking(void);
 /** This thread's id, cached. */
 int flat_tid(void);
 void flat_lock(_Atomic int *lock);
@@ -122,6 +130,8 @@ FLAT_MUST_CHECK int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[
 
 /* --- socket.c --- */
 
+/** AF_INET or AF_INET6 of a candidate. */
+int flat_fd_domain(int fd);
 /** The anchor takes the place of the kernel's socket under its number, with what was set on that. Takes the anchor. */
 FLAT_MUST_CHECK int flat_sock_replace(int fd, int anchor, struct flat_sock *s);
 /** Writes an address as accept() and getsockname() do; v4 as mapped v6 for AF_INET6 sockets. 0, -EFAULT, -EINVAL. */
@@ -160,6 +170,26 @@ void flat_stream_died(struct flat_sock *s);
 uint32_t flat_stream_edges(const struct flat_sock *s);
 /** Looks whether connections were cut since. */
 void flat_stream_check_epoch(struct flat_sock *s, int fd);
+
+/* --- opening.c --- */
+
+/** What stands in shared memory of a connection that was pending: open, failed (then it has an error), or not yet. */
+void flat_stream_settle_slow(struct flat_sock *s);
+static inline void flat_stream_settle(struct flat_sock *s)
+{
+	if (flat_unlikely(atomic_load_explicit(&s->pending, memory_order_relaxed)))
+		flat_stream_settle_slow(s);
+}
+/** TCP_SYN_SENT: its server is not there yet. */
+static inline bool flat_stream_connecting(struct flat_sock *s)
+{
+	flat_stream_settle(s);
+	return flat_unlikely(atomic_load_explicit(&s->pending, memory_order_relaxed));
+}
+/** The state of one that is pending without taking note of it: TCP_SYN_SENT, TCP_ESTABLISHED, TCP_CLOSE. */
+int flat_stream_opening_state(const struct flat_sock *s);
+/** Waits until it came about, as a blocking connect() does. 0, or as connect() ends. */
+FLAT_MUST_CHECK int flat_stream_await(struct flat_sock *s, int fd);
 
 /* --- wait.c --- */
 

@@ -185,7 +185,7 @@ static void register_fork(void)
 	int level = name ? flat_log_level_parse(name) : -EINVAL;
 	if (level >= 0)
 		flat_log_init(2, (enum flat_log_level)level, "libflat");
-	(void)pthread_atfork(NULL, NULL, in_child);
+	(void)pthread_atfork(flat_fd_marks_forking, NULL, in_child);
 }
 
 const struct flat_directory *flat_session_directory(void)

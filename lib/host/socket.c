@@ -22,8 +22,10 @@ int flat_socket(int domain, int type, int protocol)
 	flat_fd_unbind(fd);
 	if ((domain == AF_INET || domain == AF_INET6) &&
 	    (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM &&
-	    (protocol == 0 || protocol == IPPROTO_TCP))
+	    (protocol == 0 || protocol == IPPROTO_TCP)) {
 		flat_fd_set_kind(fd, FLAT_FD_CANDIDATE);
+		flat_fd_mark(fd, FLAT_MARK_NEW | (domain == AF_INET ? FLAT_MARK_V4 : FLAT_MARK_V6));
+	}
 	return fd;
 }
 
@@ -45,6 +47,7 @@ int flat_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	if (flat_fd_sock(fd))
 		return (int)flat_result(-EINVAL);
+	flat_fd_mark(fd, 0);
 	long err = FLAT_SYS3(SYS_bind, fd, addr, len);
 	for (int i = 0; err == -EADDRINUSE && i < BIND_TRIES && flat_session_known(); i++) {
 		if (!offload_caught_up())
@@ -61,19 +64,36 @@ static int get_int(int fd, int level, int name)
 	return flat_sys_getsockopt(fd, level, name, &value, &len) == 0 ? value : 0;
 }
 
-/* The anchor takes the place of the kernel's socket under its number, with what was set on that. */
-int flat_sock_replace(int fd, int anchor, struct flat_sock *s)
+int flat_fd_domain(int fd)
 {
-	int fl = flat_sys_fcntl(fd, F_GETFL, 0);
-	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
+	uint8_t marks = flat_fd_marks(fd);
+	return marks & FLAT_MARK_V4   ? AF_INET
+	       : marks & FLAT_MARK_V6 ? AF_INET6
+				      : get_int(fd, SOL_SOCKET, SO_DOMAIN);
+}
+
+/* What was set on a candidate; of a new one there is nothing to ask for. */
+static void adopt_settings(struct flat_sock *s, int fd, int anchor)
+{
 	struct timeval tv = {0};
 	socklen_t tv_len = sizeof(tv);
-	s->domain = get_int(fd, SOL_SOCKET, SO_DOMAIN);
+	s->rcvlowat = 1;
+	if (flat_fd_marks(fd) & FLAT_MARK_NEW)
+		return;
 	/* A listener's options are asked of its kernel socket; its connections get what was set on it. */
 	flat_option_adopt(s, fd, (flat_fd_marks(fd) & FLAT_MARK_OPTIONS) != 0);
 	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &tv_len) == 0 &&
 	    (tv.tv_sec || tv.tv_usec))
 		(void)flat_sys_setsockopt(anchor, SOL_SOCKET, SO_RCVTIMEO, &tv, tv_len);
+}
+
+/* The anchor takes the place of the kernel's socket under its number, with what was set on that. */
+int flat_sock_replace(int fd, int anchor, struct flat_sock *s)
+{
+	int fl = flat_sys_fcntl(fd, F_GETFL, 0);
+	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
+	s->domain = flat_fd_domain(fd);
+	adopt_settings(s, fd, anchor);
 	if (fl & O_NONBLOCK)
 		(void)flat_sys_fcntl(anchor, F_SETFL, O_NONBLOCK);
 	atomic_store(&s->nonblock, (fl & O_NONBLOCK) != 0);
@@ -118,7 +138,8 @@ int flat_getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (!s)
 		return (int)flat_result(FLAT_SYS3(SYS_getpeername, fd, addr, len));
-	bool gone = s->kind == FLAT_FD_LISTENER || flat_stream_state(s) == TCP_CLOSE;
+	int state = s->kind == FLAT_FD_LISTENER ? TCP_LISTEN : flat_stream_state(s);
+	bool gone = state == TCP_LISTEN || state == TCP_CLOSE || state == TCP_SYN_SENT;
 	return (int)flat_result(gone ? -ENOTCONN : flat_sock_name(&s->peer, s->domain, addr, len));
 }
 

@@ -24,6 +24,7 @@ struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_u
 	s->peer = m->peer;
 	s->domain = m->local.family;
 	s->lane = lane;
+	atomic_store(&s->pending, (m->flags & FLAT_CONN_CONNECTING) != 0);
 	s->sealed = m->path == FLAT_CONN_FORWARDED && m->side == FLAT_SIDE_CLIENT;
 	flat_vq_init(&s->vq, &flat_vq_shm, &lane->lane, m->slot, (enum flat_side)m->side, -1,
 		     s->bell_fd);
@@ -117,7 +118,7 @@ static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t 
 			return (ssize_t)len;
 		if (n == 0 && len > 0 && flat_unlikely(!flat_user_possible(buf, 1)))
 			n = -EFAULT;
-		if (n == 0 && len > 0) {
+		if (n == 0 && len > 0 && !flat_stream_connecting(s)) {
 			n = flat_share_begin(s, fd, true);
 			if (n == 0)
 				n = flat_ring_write(&s->vq.tx, (const uint8_t *)buf + done,
@@ -574,7 +575,8 @@ int flat_send_reserve(int fd, size_t want, struct iovec iov[2], int flags)
 		ssize_t err = send_state(s, fd, flags);
 		if (err < 0)
 			return (int)flat_result(err);
-		ssize_t got = flat_ring_reserve(&s->vq.tx, want, iov, &n);
+		ssize_t got =
+		    flat_stream_connecting(s) ? 0 : flat_ring_reserve(&s->vq.tx, want, iov, &n);
 		if (got < 0)
 			return (int)flat_result(-ECONNRESET);
 		s->reserved = (uint32_t)got;

@@ -90,7 +90,8 @@ struct flat_conn *flat_conn_new(struct flat_offload *o, struct flat_session *s,
 	c->target = d->target;
 	c->half_open = true;
 	c->since_ms = flat_now_us() / 1000;
-	c->end[0].anchor.fd = c->end[1].anchor.fd = c->client_near = -1;
+	c->end[0].anchor.fd = c->end[1].anchor.fd = -1;
+	c->client_near = c->server_near = -1;
 	c->end[0].conn = c->end[1].conn = c;
 	if (d->service)
 		snprintf(c->service, sizeof(c->service), "%s", d->service->host);
@@ -161,6 +162,8 @@ void flat_conn_destroy(struct flat_conn *c)
 		flat_slot_give(o, b, c->end[1].slot, taint);
 	if (c->client_near >= 0)
 		close(c->client_near);
+	if (c->server_near >= 0)
+		close(c->server_near);
 	TAILQ_REMOVE(&o->conns, c, link);
 	o->n_conns--;
 	if (c->client) {
@@ -204,13 +207,61 @@ static void on_half_open(struct flat_source *source, int events)
 		flat_conn_destroy(e->conn);
 }
 
+/* Both for a client that has its end: it waits for a server, or the connection is open. */
+static void reply_opened(struct flat_conn *c)
+{
+	struct flat_msg reply;
+	struct flat_end *e = &c->end[FLAT_SIDE_CLIENT];
+	int fds[3];
+	size_t n = 0;
+	c->reply_due = false;
+	flat_msg_init(&reply, FLAT_MSG_CONNECT, c->reply_seq);
+	struct flat_msg_conn *m = &reply.body.conn;
+	m->conn_id = c->id;
+	m->path = (uint32_t)c->path;
+	m->local = c->from;
+	m->peer = c->to;
+	snprintf(m->service, sizeof(m->service), "%.*s", (int)sizeof(m->service) - 1, c->service);
+	m->lane_id = e->lane->id;
+	m->geo = e->lane->lane.geo;
+	m->slot = e->slot;
+	m->side = FLAT_SIDE_CLIENT;
+	m->flags = c->half_open ? FLAT_CONN_CONNECTING : 0;
+	fds[n++] = c->client_near;
+	reply.fds = FLAT_FD_ANCHOR;
+	if (c->path == FLAT_CONN_DIRECT) {
+		fds[n++] = c->end[FLAT_SIDE_SERVER].anchor.fd;
+		reply.fds |= FLAT_FD_BELL;
+	}
+	/* Of two threads that connect, the second may have its answer before the first has mapped. */
+	if (!flat_lane_client_maps(e->lane)) {
+		fds[n++] = e->lane->fd;
+		reply.fds |= FLAT_FD_LANE;
+	}
+	flat_session_reply(c->client, &reply, fds, n);
+	flat_loop_close_fd(&c->offload->loop, c->client_near);
+	c->client_near = -1;
+}
+
 void flat_conn_wait(struct flat_conn *c)
 {
 	struct flat_end *e = &c->end[FLAT_SIDE_CLIENT];
-	/* A session's client goes away with its session; a plain one hangs up. */
-	if (e->is_tcp &&
+	if (c->early && c->reply_due) {
+		reply_opened(c);
+		c->connecting = true;
+	}
+	/* A client that waits for its answer goes away with its session; others hang up. */
+	if ((e->is_tcp || c->connecting) &&
 	    flat_loop_poll(&c->offload->loop, &e->anchor, e->anchor.fd, POLLHUP, on_half_open) != 0)
 		flat_conn_destroy(c);
+}
+
+static void remember_cut(struct flat_conn *c, int err, const char *reason)
+{
+	struct flat_cut *cut = &c->offload->cuts[c->offload->n_cuts++ % FLAT_CUTS_KEPT];
+	cut->conn_id = c->id;
+	cut->err = err;
+	snprintf(cut->reason, sizeof(cut->reason), "%s", reason);
 }
 
 static void reply_failed(struct flat_conn *c, int err, const char *reason)
@@ -237,17 +288,30 @@ void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, c
 	}
 	if (c->reply_due && c->client && !c->client->closed)
 		reply_failed(c, err, reason);
+	if (c->connecting) {
+		remember_cut(c, err, reason);
+		flat_lane_slot_cut(&client->lane->lane, client->slot);
+		flat_vq_phase(&client->lane->lane, client->slot, FLAT_PHASE_FAILED(err),
+			      client->anchor.fd);
+		/* The client may hold its end for long: nobody else gets the slot. */
+		c->cut = true;
+	}
 	flat_conn_destroy(c);
 }
 
 void flat_conns_expire(struct flat_offload *o)
 {
 	struct flat_conn *c;
+	struct flat_conn *next;
 	int64_t now_ms = flat_now_us() / 1000;
-	while ((c = TAILQ_FIRST(&o->half_open)) != NULL && now_ms - c->since_ms > FLAT_HALF_OPEN_MS)
-		flat_conn_fail(c, ETIMEDOUT, FLAT_REFUSED_UNREACHABLE,
-			       c->pending ? "the server did not accept in time"
-					  : "the server did not answer in time");
+	for (c = TAILQ_FIRST(&o->half_open); c && now_ms - c->since_ms > FLAT_HALF_OPEN_MS;
+	     c = next) {
+		next = TAILQ_NEXT(c, half_link);
+		if (!c->connecting || now_ms - c->since_ms > FLAT_CONNECTING_MS)
+			flat_conn_fail(c, ETIMEDOUT, FLAT_REFUSED_UNREACHABLE,
+				       c->pending ? "the server did not accept in time"
+						  : "the server did not answer in time");
+	}
 }
 
 /* --- open --- */
@@ -286,40 +350,6 @@ static int start(struct flat_conn *c)
 	return err;
 }
 
-static void reply_opened(struct flat_conn *c)
-{
-	struct flat_msg reply;
-	struct flat_end *e = &c->end[FLAT_SIDE_CLIENT];
-	int fds[3];
-	size_t n = 0;
-	c->reply_due = false;
-	flat_msg_init(&reply, FLAT_MSG_CONNECT, c->reply_seq);
-	struct flat_msg_conn *m = &reply.body.conn;
-	m->conn_id = c->id;
-	m->path = (uint32_t)c->path;
-	m->local = c->from;
-	m->peer = c->to;
-	snprintf(m->service, sizeof(m->service), "%.*s", (int)sizeof(m->service) - 1, c->service);
-	m->lane_id = e->lane->id;
-	m->geo = e->lane->lane.geo;
-	m->slot = e->slot;
-	m->side = FLAT_SIDE_CLIENT;
-	fds[n++] = c->client_near;
-	reply.fds = FLAT_FD_ANCHOR;
-	if (c->path == FLAT_CONN_DIRECT) {
-		fds[n++] = c->end[FLAT_SIDE_SERVER].anchor.fd;
-		reply.fds |= FLAT_FD_BELL;
-	}
-	/* Of two threads that connect, the second may have its answer before the first has mapped. */
-	if (!flat_lane_client_maps(e->lane)) {
-		fds[n++] = e->lane->fd;
-		reply.fds |= FLAT_FD_LANE;
-	}
-	flat_session_reply(c->client, &reply, fds, n);
-	flat_loop_close_fd(&c->offload->loop, c->client_near);
-	c->client_near = -1;
-}
-
 void flat_conn_open(struct flat_conn *c)
 {
 	settle(c);
@@ -329,6 +359,9 @@ void flat_conn_open(struct flat_conn *c)
 	/* The answer first: the client runs while we do the rest. */
 	if (c->reply_due)
 		reply_opened(c);
+	else if (c->connecting)
+		flat_vq_phase(&c->end[0].lane->lane, c->end[0].slot, FLAT_PHASE_OPEN,
+			      c->end[0].anchor.fd);
 	if (start(c) != 0)
 		flat_conn_cut(c, ENOMEM, "flatd is out of memory");
 }
@@ -342,14 +375,6 @@ const struct flat_cut *flat_cut_find(const struct flat_offload *o, uint64_t conn
 			return &o->cuts[i];
 	}
 	return NULL;
-}
-
-static void remember_cut(struct flat_conn *c, int err, const char *reason)
-{
-	struct flat_cut *cut = &c->offload->cuts[c->offload->n_cuts++ % FLAT_CUTS_KEPT];
-	cut->conn_id = c->id;
-	cut->err = err;
-	snprintf(cut->reason, sizeof(cut->reason), "%s", reason);
 }
 
 void flat_conn_cut(struct flat_conn *c, int err, const char *reason)

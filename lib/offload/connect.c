@@ -234,6 +234,7 @@ static void begin(struct flat_session *s, const struct flat_msg *msg, struct fla
 	}
 	c->reply_seq = msg->seq;
 	c->reply_due = true;
+	c->early = (msg->body.connect.flags & FLAT_CONNECT_EARLY) != 0;
 	c->client_near = pair.near;
 	c->end[0].inode = pair.inode;
 	c->end[0].anchor.fd = pair.far;

@@ -55,11 +55,24 @@ void flat_listener_rotate(struct flat_listener *l)
 	TAILQ_INSERT_TAIL(&o->listeners, l, link);
 }
 
+/* The pair's far end stays ours as the server's anchor; its near end goes out and is not kept. */
+static int take_pair(struct flat_listener *l, struct flat_conn *c)
+{
+	struct flat_end *server = &c->end[FLAT_SIDE_SERVER];
+	struct flat_pair pair;
+	int err = flat_pairs_take(&l->offload->pairs, &pair);
+	if (err < 0)
+		return err;
+	server->inode = pair.inode;
+	server->anchor.fd = pair.far;
+	c->server_near = pair.near;
+	return 0;
+}
+
 static int send_accept(struct flat_listener *l, struct flat_conn *c)
 {
 	struct flat_end *server = &c->end[FLAT_SIDE_SERVER];
 	struct flat_msg msg;
-	struct flat_pair pair;
 	int fds[3];
 	size_t n = 0;
 	flat_msg_init(&msg, FLAT_MSG_ACCEPT, 0);
@@ -73,12 +86,7 @@ static int send_accept(struct flat_listener *l, struct flat_conn *c)
 	msg.body.conn.peer = c->from;
 	snprintf(msg.body.conn.service, sizeof(msg.body.conn.service), "%.*s",
 		 (int)sizeof(msg.body.conn.service) - 1, c->service);
-	/* The pair's far end stays ours as server->anchor; its near end goes out and is not kept. */
-	int err = flat_pairs_take(&l->offload->pairs, &pair);
-	if (err < 0)
-		return err;
-	server->inode = pair.inode;
-	fds[n++] = pair.near;
+	fds[n++] = c->server_near;
 	msg.fds = FLAT_FD_ANCHOR;
 	if (c->path == FLAT_CONN_DIRECT) {
 		fds[n++] = c->end[FLAT_SIDE_CLIENT].anchor.fd;
@@ -86,19 +94,19 @@ static int send_accept(struct flat_listener *l, struct flat_conn *c)
 	}
 	fds[n++] = server->lane->fd;
 	msg.fds |= FLAT_FD_LANE;
-	err = flat_msg_send(l->anchor.fd, &msg, fds, n, MSG_DONTWAIT);
-	flat_loop_close_fd(&l->offload->loop, pair.near);
-	if (err < 0) {
-		close(pair.far);
+	int err = flat_msg_send(l->anchor.fd, &msg, fds, n, MSG_DONTWAIT);
+	if (err < 0)
 		return err;
-	}
-	server->anchor.fd = pair.far;
+	flat_loop_close_fd(&l->offload->loop, c->server_near);
+	c->server_near = -1;
 	return 0;
 }
 
 int flat_listener_offer(struct flat_listener *l, struct flat_conn *c)
 {
-	int err = l->n_pending > 0 ? -EAGAIN : send_accept(l, c);
+	int err = take_pair(l, c);
+	if (err == 0)
+		err = l->n_pending > 0 ? -EAGAIN : send_accept(l, c);
 	if (err != -EAGAIN)
 		return err;
 	c->pending = true;

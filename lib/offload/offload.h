@@ -131,11 +131,14 @@ struct flat_conn {
 	struct flat_series *series;
 	uint64_t live[2]; /* direct: bytes as last added up; never less than before */
 	bool half_open;
-	bool pending;	/* its ACCEPT waits for room in the listener's queue */
-	bool reply_due; /* the client waits for its answer until then */
+	bool pending;	 /* its ACCEPT waits for room in the listener's queue */
+	bool reply_due;	 /* the client waits for its answer until then */
+	bool early;	 /* it wants it before the server is there */
+	bool connecting; /* and has got it so */
 	bool cut;
 	uint32_t reply_seq;
 	int client_near; /* the client's end of its anchor until it was sent; else -1 */
+	int server_near; /* likewise the server's */
 	int64_t since_ms;
 	struct sockaddr_storage upstream; /* of a server outside the mesh, while connecting */
 };

@@ -73,9 +73,15 @@ struct flat_msg_hello {
 struct flat_msg_connect {
 	struct flat_addr to;
 	struct flat_addr from; /* family 0: not bound */
-	uint32_t flags;	       /* 0 */
+	uint32_t flags;	       /* FLAT_CONNECT_* */
 	uint32_t reserved;
 };
+
+/* flat_msg_connect.flags */
+#define FLAT_CONNECT_EARLY 1U /* answer as soon as it is decided: the server may be there later */
+
+/* flat_msg_conn.flags */
+#define FLAT_CONN_CONNECTING 1U /* answered early: flat_slot.phase and a bell tell how it goes on */
 
 /** Where one end of a connection lives: in a CONNECT answer and in an ACCEPT. */
 struct flat_msg_conn {
@@ -88,6 +94,8 @@ struct flat_msg_conn {
 	struct flat_addr local;
 	struct flat_addr peer;
 	char service[64]; /* cut, NUL-terminated; for flatctl and logs */
+	uint32_t flags;	  /* FLAT_CONN_* */
+	uint32_t reserved;
 };
 
 struct flat_msg_listen {

@@ -139,7 +139,14 @@ void flat_lane_slot_reset(const struct flat_lane *lane, uint32_t slot)
 		/* A new consumer has looked at nothing yet: whoever writes first must tell it. */
 		atomic_store_explicit(&ctl->arm.data, FLAT_ARM_BELL, memory_order_relaxed);
 	}
+	atomic_store_explicit(&s->phase, FLAT_PHASE_CONNECTING, memory_order_relaxed);
 	atomic_thread_fence(memory_order_release);
+}
+
+uint32_t flat_lane_slot_phase(const struct flat_lane *lane, uint32_t slot)
+{
+	/* acquire: pairs with flat_vq_phase() */
+	return atomic_load_explicit(&flat_lane_slot(lane, slot)->phase, memory_order_acquire);
 }
 
 void flat_lane_slot_cut(const struct flat_lane *lane, uint32_t slot)

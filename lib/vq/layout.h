@@ -55,6 +55,12 @@ enum flat_arm {
 #define FLAT_CONS_SHUT 1U   /* shutdown(SHUT_RD) */
 #define FLAT_CONS_CLOSED 2U /* the consumer is gone; what is sent goes nowhere */
 
+/* flat_slot.phase: how a connection comes about whose client was answered before its server was there. */
+#define FLAT_PHASE_CONNECTING 0U
+#define FLAT_PHASE_OPEN 1U
+#define FLAT_PHASE_FAILED(err) (2U | (uint32_t)(err) << 8) /* errno, positive */
+#define FLAT_PHASE_ERRNO(phase) ((int)((phase) >> 8 & 0xfffU))
+
 /** Producer's words of one direction. */
 struct flat_ring_prod {
 	_Atomic uint32_t tail;	 /* producer: bytes published, free-running */
@@ -93,7 +99,8 @@ struct flat_ring_ctl {
 /** One connection. ring[d] is produced by side d. */
 struct flat_slot {
 	struct flat_ring_ctl ring[2];
-	uint8_t pad[128];
+	_Atomic uint32_t phase; /* offload half: FLAT_PHASE_*, of a connect() answered early */
+	uint8_t pad[124];
 };
 
 /** What the peer of side s tells it. One page per side. */

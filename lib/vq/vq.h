@@ -176,6 +176,9 @@ static inline uint32_t flat_vq_bells_rung(const struct flat_vq *vq)
  */
 void flat_vq_complete(const struct flat_lane *lane, uint32_t slot, enum flat_side side, int bell);
 
+/** Offload half: a connect() that was answered early came to something (FLAT_PHASE_*). Rings the client at `bell`. */
+void flat_vq_phase(const struct flat_lane *lane, uint32_t slot, uint32_t phase, int bell);
+
 /** Whether a ready bit in `mask` is up: the last look of a waiter that has raised its sleepers. */
 static inline int flat_lane_any_ready(struct flat_lane_side *mine, uint64_t mask)
 {
