@@ -13,7 +13,8 @@ _flatctl() {
 		return
 	fi
 	case $command in
-	"") mapfile -t COMPREPLY < <(compgen -W "ls top why routes check reload version --control --json --help --version" -- "$word") ;;
+	"") mapfile -t COMPREPLY < <(compgen -W "ls top why routes peers ca check reload version --control --json --help --version" -- "$word") ;;
+	ca) mapfile -t COMPREPLY < <(compgen -W "init issue" -f -- "$word") ;;
 	top) mapfile -t COMPREPLY < <(compgen -W "--once --json" -- "$word") ;;
 	why)
 		if [ "$i" -eq $((COMP_CWORD - 1)) ]; then

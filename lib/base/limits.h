@@ -40,6 +40,32 @@
 /* The same where the client has had its answer: as long as the kernel's connect() (tcp_syn_retries 6). */
 #define FLAT_CONNECTING_MS 127000
 
+/* --- the wire between hosts --- */
+
+/* Where a flatd listens for others when nothing else is said: beside Istio's 15000 to 15021, of none of its own. */
+#define FLAT_WIRE_PORT 15018
+
+/* Bytes of one stream on their way or not yet taken at the receiver: a 10 Gbit/s path of 200 microseconds. */
+#define FLAT_WIRE_WINDOW (256U * 1024)
+/* Ciphertext waiting for one TCP socket before streams are asked for no more: a TCP send buffer's worth. */
+#define FLAT_WIRE_OUT_HIGH ((size_t)256 * 1024)
+/* Ciphertext at which a link ends: answers to what its peer asks, which does not read them. */
+#define FLAT_WIRE_OUT_MAX ((size_t)2 << 20)
+/* Streams of one link, memory of each up to FLAT_WIRE_WINDOW. */
+#define FLAT_WIRE_STREAMS_MAX 4096U
+/* Links of one flatd: hosts times workloads of a large mesh; four in a hundred of its descriptors. */
+#define FLAT_WIRE_LINKS_MAX 4096U
+/* TCP connect, handshake and greeting together, ms: less than FLAT_HALF_OPEN_MS, so that the reason is told. */
+#define FLAT_WIRE_HANDSHAKE_MS 4000
+/* A link with streams that is silent for so long is asked, and given up when it stays silent, ms. */
+#define FLAT_WIRE_ASK_MS 2000
+#define FLAT_WIRE_DEAD_MS 6000
+/* A link without streams is closed after so long, ms. */
+#define FLAT_WIRE_IDLE_MS 60000
+/* Certificates and bundles of one folder, bytes of one file. */
+#define FLAT_WIRE_SVIDS_MAX 1024
+#define FLAT_WIRE_FILE_MAX ((size_t)1 << 20)
+
 /* --- seeing it --- */
 
 /* Time series of connections: services times clients of a large node; what comes later is counted together. */

@@ -25,6 +25,11 @@ static const char usage[] =
     "                   may reach DST (HOST:PORT), how, and by what rule\n"
     "  why 'METHOD URL' --from SRC [--header 'NAME: VALUE']...\n"
     "                   what is done with this request of workload SRC: route, server, policy\n"
+    "  peers            links to and from other hosts: identities, streams, bytes, expiry\n"
+    "  ca init DIR [DOMAIN]\n"
+    "                   a small certificate authority, for trying things out\n"
+    "  ca issue DIR OUT NAMESPACE/ACCOUNT|flatd [HOURS]\n"
+    "                   a certificate, its key and the bundle, into folder OUT (default 24 hours)\n"
     "  routes           routes of HTTP requests, in the order in which they are tried\n"
     "  check PATH...    what is wrong in a configuration, and what of it is not honoured\n"
     "  reload           have flatd load its configuration again\n"
@@ -125,6 +130,10 @@ static int run(const struct ctl *ctl, char **words, size_t n)
 		return ask(ctl, "ls");
 	if (n == 1 && strcmp(words[0], "top") == 0)
 		return ctl_top(ctl);
+	if (n == 1 && strcmp(words[0], "peers") == 0)
+		return ask(ctl, "peers");
+	if (n >= 3 && strcmp(words[0], "ca") == 0)
+		return ctl_ca(words + 1, n - 1);
 	if (n == 1 && strcmp(words[0], "routes") == 0)
 		return ask(ctl, "routes");
 	if (n == 2 && strcmp(words[0], "why") == 0 && ctl->from)

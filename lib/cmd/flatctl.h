@@ -37,4 +37,7 @@ FLAT_MUST_CHECK int ctl_why_http(const struct ctl *ctl, const char *request);
 /** why PID FD: asks flatd, and where it does not know the socket, the kernel. */
 FLAT_MUST_CHECK int ctl_why_socket(const struct ctl *ctl, long pid, const char *fd);
 
+/** ca init, ca issue: the words after "ca". */
+FLAT_MUST_CHECK int ctl_ca(char **words, size_t n);
+
 #endif

@@ -27,6 +27,9 @@ static const char usage[] =
     "  --control PATH   control socket (default " FLAT_CONTROL_PATH ")\n"
     "  --workers N      threads that move forwarded bytes, 1 to 64 (default 1)\n"
     "  --metrics A:P    where Prometheus is served, or off (default " METRICS_ADDR ")\n"
+    "  --wire A:P       where flatds of other hosts come in, with mutual TLS (default: none)\n"
+    "  --svids DIR      this host's certificates, keys and bundles, for --wire; watched for "
+    "change\n"
     "  --access-log F   file to which each HTTP request adds a line\n"
     "  --check          load the configuration, print what is wrong, end\n"
     "  --log-level L    error, warn, info (default), debug\n"
@@ -80,6 +83,8 @@ struct arguments {
 	long workers;
 	const char *metrics;
 	const char *access_log;
+	const char *wire;
+	const char *svids;
 	bool only_check;
 };
 
@@ -92,6 +97,8 @@ static int parse(int argc, char **argv, struct arguments *a)
 	    {"workers", required_argument, NULL, 'w'},
 	    {"metrics", required_argument, NULL, 'm'},
 	    {"access-log", required_argument, NULL, 'a'},
+	    {"wire", required_argument, NULL, 'W'},
+	    {"svids", required_argument, NULL, 'S'},
 	    {"check", no_argument, NULL, 'k'},
 	    {"log-level", required_argument, NULL, 'l'},
 	    {"ready-fd", required_argument, NULL, 'r'},
@@ -116,6 +123,10 @@ static int parse(int argc, char **argv, struct arguments *a)
 			a->metrics = optarg;
 		} else if (opt == 'a') {
 			a->access_log = optarg;
+		} else if (opt == 'W') {
+			a->wire = optarg;
+		} else if (opt == 'S') {
+			a->svids = optarg;
 		} else if (opt == 'k') {
 			a->only_check = true;
 		} else if (opt == 'l') {
@@ -137,6 +148,10 @@ static int parse(int argc, char **argv, struct arguments *a)
 	}
 	if (a->workers < 1 || a->workers > FLAT_WORKERS_MAX) {
 		fprintf(stderr, "flatd: --workers takes 1 to %d\n", FLAT_WORKERS_MAX);
+		return 2;
+	}
+	if (!a->wire != !a->svids) {
+		fputs("flatd: --wire and --svids go together\n", stderr);
 		return 2;
 	}
 	return -1;
@@ -162,6 +177,8 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	offload.n_workers = (uint32_t)a.workers;
 	offload.access_log = a.access_log;
+	offload.wire_addr = a.wire;
+	offload.svids = a.svids;
 	offload.metrics_asked = a.metrics != NULL;
 	offload.metrics_addr = !a.metrics		       ? METRICS_ADDR
 			       : strcmp(a.metrics, "off") == 0 ? NULL

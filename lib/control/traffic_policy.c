@@ -225,9 +225,13 @@ static void parse_balancer(struct cfg *cfg, const struct yaml_node *node, void *
 static void parse_tls_mode(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const char *const names[] = {"DISABLE", "ISTIO_MUTUAL", "SIMPLE", "MUTUAL"};
+	struct reading *r = obj;
 	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
 
-	(void)obj;
+	if (i == 0)
+		r->traffic->tls = FLAT_TLS_DISABLE;
+	if (i == 1)
+		r->traffic->tls = FLAT_TLS_ISTIO_MUTUAL;
 	if (i > 1)
 		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
 			 "TLS mode %s is not honoured: no TLS is begun for applications", names[i]);

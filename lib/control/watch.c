@@ -32,6 +32,7 @@ struct flat_watch {
 	int inotify_fd;
 	int timer_fd;
 	uint64_t first_ms; /* when the changes began that wait to be reported; 0: none wait */
+	bool all;	   /* every file of a folder matters */
 	size_t n;
 	struct watched v[];
 };
@@ -184,6 +185,11 @@ int flat_watch_fd(const struct flat_watch *watch)
 	return watch->epoll_fd;
 }
 
+void flat_watch_every_file(struct flat_watch *watch)
+{
+	watch->all = true;
+}
+
 /* Whether an event can have changed what a load would read. */
 static bool matters(const struct flat_watch *watch, const struct inotify_event *event)
 {
@@ -197,8 +203,8 @@ static bool matters(const struct flat_watch *watch, const struct inotify_event *
 	for (i = 0; i < watch->n; i++) {
 		const struct watched *w = &watch->v[i];
 
-		if (event->wd == w->self_wd &&
-		    (!*name || config_file_wanted(name) || strcmp(name, KUBERNETES_DATA) == 0))
+		if (event->wd == w->self_wd && (!*name || watch->all || config_file_wanted(name) ||
+						strcmp(name, KUBERNETES_DATA) == 0))
 			return true;
 		if (event->wd == w->parent_wd &&
 		    (strcmp(name, w->name) == 0 || strcmp(name, KUBERNETES_DATA) == 0))

@@ -26,6 +26,9 @@ struct flat_watch;
 FLAT_MUST_CHECK int flat_watch_open(const char *const *paths, size_t n_paths,
 				    struct flat_watch **out);
 
+/** Files of watched folders matter whatever their names; else those that are read as configuration. */
+void flat_watch_every_file(struct flat_watch *watch);
+
 /** Stops watching. NULL is allowed. */
 void flat_watch_close(struct flat_watch *watch);
 

@@ -7,6 +7,8 @@ static void settle(struct flat_traffic *t, const struct flat_traffic_policy *pol
 {
 	if (policy->all.lb)
 		t->lb = policy->all.lb;
+	if (policy->all.tls != FLAT_TLS_UNSET)
+		t->tls = policy->all.tls;
 	for (uint32_t i = 0; i < policy->n_ports; i++) {
 		if (policy->ports[i].number == port) {
 			*t = policy->ports[i].traffic;
@@ -21,7 +23,7 @@ struct flat_traffic flat_mesh_traffic(const struct flat_mesh *mesh,
 {
 	const struct flat_destination_rule *rule =
 	    mesh->rules.n ? flat_map_get_str(&mesh->rules_by_host, service->host) : NULL;
-	struct flat_traffic t = {NULL};
+	struct flat_traffic t = {.lb = NULL};
 
 	if (!rule)
 		return t;
@@ -33,10 +35,11 @@ struct flat_traffic flat_mesh_traffic(const struct flat_mesh *mesh,
 
 static bool says(const struct flat_traffic_policy *policy)
 {
-	bool any = policy->all.lb != NULL;
+	bool any = policy->all.lb != NULL || policy->all.tls != FLAT_TLS_UNSET;
 
 	for (uint32_t i = 0; i < policy->n_ports; i++)
-		any |= policy->ports[i].traffic.lb != NULL;
+		any |= policy->ports[i].traffic.lb != NULL ||
+		       policy->ports[i].traffic.tls != FLAT_TLS_UNSET;
 	return any;
 }
 

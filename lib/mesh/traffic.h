@@ -35,9 +35,17 @@ struct flat_lb {
 	struct flat_where where;
 };
 
-/* Each NULL: not said, the default holds. */
+/* Whether endpoints on other hosts are spoken to with mutual TLS, through their flatd. */
+enum flat_tls_mode {
+	FLAT_TLS_UNSET, /* as the endpoint's label says */
+	FLAT_TLS_DISABLE,
+	FLAT_TLS_ISTIO_MUTUAL,
+};
+
+/* NULL, UNSET: not said, the default holds. */
 struct flat_traffic {
 	const struct flat_lb *lb;
+	enum flat_tls_mode tls;
 };
 
 struct flat_traffic_port {

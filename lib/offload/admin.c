@@ -16,6 +16,7 @@
 
 #include "base/sys.h"
 #include "offload/l7.h"
+#include "offload/peers.h"
 
 static struct flat_source admin_source;
 static struct flat_offload *admin_offload;
@@ -40,6 +41,8 @@ static void answer(struct flat_strbuf *out, struct flat_offload *o, char *line)
 		flat_admin_top(o, json, out);
 	else if (n == 3 && strcmp(words[0], "why") == 0)
 		flat_admin_why(o, words[1], words[2], json, out);
+	else if (n == 1 && strcmp(words[0], "peers") == 0)
+		flat_admin_peers(o, json, out);
 	else if (n == 1 && strcmp(words[0], "routes") == 0)
 		flat_admin_routes(o, json, out);
 	else if (n >= 4 && strcmp(words[0], "whyhttp") == 0)

@@ -53,20 +53,22 @@ static bool check_strict(struct flat_offload *o, const struct flat_listener *l,
 }
 
 /* Authorization and mutual identity of one connection to a mesh server. */
-static void authorize(struct flat_offload *o, const struct flat_session *s,
+static void authorize(struct flat_offload *o, const struct flat_session *s, const char *principal,
 		      const struct flat_addr *from, const struct flat_listener *l,
 		      struct flat_decision *d)
 {
 	struct flat_authz_verdict v;
 	const struct flat_workload *dest = l->session->workload;
 	struct flat_authz_input in = {
-	    .source_principal = s && s->workload ? s->workload->principal : NULL,
+	    .source_principal = !s	      ? principal
+				: s->workload ? s->workload->principal
+					      : NULL,
 	    .source_ip = flat_addr_ip(from),
 	    .destination_ip = flat_addr_ip(&d->target),
 	    .destination_port = l->addr.port,
 	    .destination = dest,
 	};
-	if (!s && !check_strict(o, l, d))
+	if (!s && !principal && !check_strict(o, l, d))
 		return;
 	flat_authz_check(o->mesh, &in, &v);
 	if (v.allowed)
@@ -116,6 +118,7 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 		}
 		d->target = target.addr;
 		d->listener = target.listener;
+		d->wire = target.wire;
 	} else if (d->service) {
 		d->listener = flat_listener_find(o, &d->target);
 	}
@@ -151,7 +154,7 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 		d->service = service_behind(o, d->listener, &d->target, &d->port);
 	if (!d->l7 && d->listener && flat_l7_wanted(o, d->service, d->port, d->listener)) {
 		d->l7 = d->l7_pinned = true;
-		if (!q->session && !check_strict(o, d->listener, d))
+		if (!q->session && !q->principal && !check_strict(o, d->listener, d))
 			return;
 	}
 	if (d->l7) {
@@ -163,12 +166,12 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 	bool asked = d->service && d->service->path == FLAT_PATH_FORWARDED;
 	if (d->listener) {
 		d->path = q->session && !asked ? FLAT_CONN_DIRECT : FLAT_CONN_FORWARDED;
-		authorize(o, q->session, &q->from, d->listener, d);
+		authorize(o, q->session, q->principal, &q->from, d->listener, d);
 		if (!q->dry && !q->pinned && d->status == 0)
 			flat_listener_rotate(d->listener);
 		return;
 	}
-	d->path = asked ? FLAT_CONN_FORWARDED : FLAT_CONN_KERNEL;
+	d->path = asked || d->wire.port ? FLAT_CONN_FORWARDED : FLAT_CONN_KERNEL;
 	if (!d->service && q->session &&
 	    flat_mesh_egress(o->mesh, q->session->workload, &by) == FLAT_EGRESS_REGISTRY_ONLY) {
 		refuse(d, EACCES, FLAT_REFUSED_EGRESS);
@@ -184,7 +187,7 @@ bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char 
 	struct flat_decision d = {.target = c->target};
 	if (!c->listener || c->l7_upstream)
 		return true;
-	authorize(o, c->client, &c->from, c->listener, &d);
+	authorize(o, c->client, c->principal, &c->from, c->listener, &d);
 	snprintf(reason, size, "%s", d.reason);
 	return d.status == 0;
 }

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/l7.h"
+#include "offload/peers.h"
 
 uint64_t flat_inode(int fd)
 {
@@ -88,6 +89,7 @@ struct flat_conn *flat_conn_new(struct flat_offload *o, struct flat_session *s,
 	c->path = d->path;
 	c->to = d->to;
 	c->target = d->target;
+	c->wire = d->wire;
 	c->half_open = true;
 	c->since_ms = flat_now_us() / 1000;
 	c->end[0].anchor.fd = c->end[1].anchor.fd = -1;
@@ -139,6 +141,11 @@ static void pipe_free(struct flat_offload *o, struct flat_pipe *p)
 	free(p);
 }
 
+static bool told_reset(const struct flat_conn *c)
+{
+	return c->pipe && (c->pipe->end[0].hard || c->pipe->end[1].hard);
+}
+
 void flat_conn_destroy(struct flat_conn *c)
 {
 	struct flat_offload *o = c->offload;
@@ -149,6 +156,8 @@ void flat_conn_destroy(struct flat_conn *c)
 	/* Shut by us, not let go by the application: it may still write there. */
 	bool taint = c->cut || (c->pipe && (c->pipe->end[0].broken || c->pipe->end[1].broken)) ||
 		     flat_l7_broken(c);
+	if (c->bridge)
+		flat_bridge_gone(c->bridge, c->cut || told_reset(c));
 	flat_l7_gone(c);
 	pipe_free(o, c->pipe);
 	for (int i = 0; i < 2; i++) {
@@ -170,6 +179,7 @@ void flat_conn_destroy(struct flat_conn *c)
 		c->client->n_conns--;
 		flat_session_put(c->client);
 	}
+	free(c->principal);
 	free(c);
 }
 
@@ -296,6 +306,8 @@ void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, c
 		/* The client may hold its end for long: nobody else gets the slot. */
 		c->cut = true;
 	}
+	if (c->bridge)
+		flat_bridge_failed(c->bridge, err, reason);
 	flat_conn_destroy(c);
 }
 
@@ -362,6 +374,8 @@ void flat_conn_open(struct flat_conn *c)
 	else if (c->connecting)
 		flat_vq_phase(&c->end[0].lane->lane, c->end[0].slot, FLAT_PHASE_OPEN,
 			      c->end[0].anchor.fd);
+	if (c->bridge)
+		flat_bridge_opened(c->bridge);
 	if (start(c) != 0)
 		flat_conn_cut(c, ENOMEM, "flatd is out of memory");
 }

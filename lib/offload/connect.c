@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/l7.h"
+#include "offload/peers.h"
 
 #define EPHEMERAL_FIRST 32768
 
@@ -88,9 +89,11 @@ static void on_upstream(struct flat_source *source, int result)
 	flat_conn_fail(e->conn, -result, FLAT_REFUSED_UNREACHABLE, reason);
 }
 
-static int connect_upstream(struct flat_conn *c)
+static int connect_upstream(struct flat_conn *c, char *reason, size_t size)
 {
 	struct flat_end *e = &c->end[FLAT_SIDE_SERVER];
+	if (c->wire.port != 0)
+		return flat_bridge_dial(c, reason, size);
 	socklen_t len = flat_addr_to_sockaddr(&c->target, &c->upstream);
 	int fd = flat_sys_socket(c->target.family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd < 0)
@@ -106,16 +109,22 @@ static int connect_upstream(struct flat_conn *c)
 /* Goes for the server's end. The connection may be open when it returns, or gone. */
 static void proceed(struct flat_conn *c)
 {
-	char reason[200];
+	char reason[400] = "";
 	int err = bind_memory(c);
 	if (err == 0 && c->l7) {
 		flat_conn_open(c);
 		return;
 	}
 	if (err == 0 && !c->listener)
-		err = connect_upstream(c);
+		err = connect_upstream(c, reason, sizeof(reason));
 	else if (err == 0)
 		err = flat_listener_offer(c->listener, c);
+	if (err != 0 && reason[0]) {
+		flat_conn_fail(c, -err,
+			       err == -EACCES ? FLAT_REFUSED_POLICY : FLAT_REFUSED_UNREACHABLE,
+			       reason);
+		return;
+	}
 	/* The listener's end is gone, and we have not heard of it yet. */
 	if (err == -EPIPE || err == -ECONNRESET) {
 		flat_conn_fail(c, ECONNREFUSED, FLAT_REFUSED_RESOURCES, "the listener is gone");
@@ -142,6 +151,7 @@ struct flat_conn *flat_conn_upstream(struct flat_conn *client, const struct flat
 	    .listener = target->listener,
 	    .to = client->to,
 	    .target = target->addr,
+	    .wire = target->wire,
 	};
 	struct flat_conn *c = flat_conn_new(client->offload, client->client, &d);
 	if (!c)
@@ -155,11 +165,16 @@ struct flat_conn *flat_conn_upstream(struct flat_conn *client, const struct flat
 
 int flat_conn_upstream_open(struct flat_conn *c)
 {
+	char reason[400] = "";
 	int err = bind_memory(c);
 	if (err == 0 && !c->listener)
-		err = connect_upstream(c);
+		err = connect_upstream(c, reason, sizeof(reason));
 	else if (err == 0)
 		err = flat_listener_offer(c->listener, c);
+	if (err != 0 && reason[0])
+		flat_refuse(c->offload, c->client ? c->client->pid : 0, c->client_name, &c->to,
+			    err == -EACCES ? FLAT_REFUSED_POLICY : FLAT_REFUSED_UNREACHABLE,
+			    reason);
 	if (err != 0)
 		flat_conn_destroy(c);
 	else if (c->listener && !c->pending)
@@ -310,5 +325,45 @@ void flat_conn_plain(struct flat_listener *l, int fd)
 		flat_conn_destroy(c);
 		return;
 	}
+	proceed(c);
+}
+
+/* --- clients on other hosts --- */
+
+void flat_conn_wire(struct flat_listener *l, const struct flat_question *q, struct flat_bridge *b,
+		    int fd)
+{
+	struct flat_offload *o = l->offload;
+	struct flat_decision d;
+	flat_admit(o, q, &d);
+	if (d.status == 0 && l->n_pending >= FLAT_SESSION_HALF_OPEN_MAX) {
+		d.status = -EAGAIN;
+		d.kind = FLAT_REFUSED_LIMIT;
+		snprintf(d.reason, sizeof(d.reason), "rule 15: too many wait for this listener");
+	}
+	d.path = FLAT_CONN_FORWARDED;
+	struct flat_conn *c = d.status == 0 ? flat_conn_new(o, NULL, &d) : NULL;
+	if (c)
+		c->principal = strdup(q->principal);
+	if (d.status != 0) {
+		flat_refuse(o, 0, q->principal, &q->to, d.kind, d.reason);
+		flat_bridge_failed(b, -d.status, d.reason);
+		close(fd);
+		return;
+	}
+	if (!c || !c->principal || (d.l7 && flat_l7_attach(c, &d) != 0)) {
+		flat_bridge_failed(b, ENOBUFS, "flatd is out of memory");
+		close(fd);
+		if (c)
+			flat_conn_destroy(c);
+		return;
+	}
+	snprintf(c->client_name, sizeof(c->client_name), "%.95s", q->principal);
+	c->from = q->from;
+	c->target = q->to;
+	c->end[0].is_tcp = true;
+	c->end[0].anchor.fd = fd;
+	c->bridge = b;
+	b->conn = c;
 	proceed(c);
 }

@@ -101,6 +101,9 @@ static const char *how(const struct flat_decision *d, bool plain)
 		return "accelerated: both applications share one lane";
 	if (d->path == FLAT_CONN_KERNEL)
 		return "no mesh server listens there: the kernel carries it";
+	if (d->wire.port)
+		return "through flatd, which reaches the server's host over the wire with mutual "
+		       "TLS; that host decides too";
 	if (!d->listener)
 		return "through flatd, which connects to a server outside the mesh: the service "
 		       "asks "

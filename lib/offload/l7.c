@@ -217,6 +217,8 @@ int flat_l7_attach(struct flat_conn *c, const struct flat_decision *d)
 	l7->port = d->port ? d->port->number : d->to.port;
 	if (d->l7_pinned)
 		l7->pinned = d->target;
+	if (c->principal)
+		snprintf(l7->principal, sizeof(l7->principal), "%s", c->principal);
 	TAILQ_INIT(&l7->upstreams);
 	flat_http1_begin(&l7->in, FLAT_HTTP1_REQUEST);
 	c->l7 = l7;

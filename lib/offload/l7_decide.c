@@ -486,7 +486,7 @@ static bool authorized(struct flat_l7 *l7, const struct flat_http_request *reque
 
 	/* The listener's workload is of the newest mesh: so is what decides about it. */
 	const struct flat_mesh *mesh = l7->node->offload->mesh;
-	if (!l7->conn->client &&
+	if (!l7->conn->client && !l7->conn->principal &&
 	    flat_mesh_mtls(mesh, in.destination, l->addr.port, &by) == FLAT_MTLS_STRICT)
 		return false;
 	flat_authz_check(mesh, &in, v);

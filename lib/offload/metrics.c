@@ -18,7 +18,7 @@
 #include "base/sys.h"
 #include "offload/http.h"
 #include "offload/l7.h"
-#include "offload/offload.h"
+#include "offload/peers.h"
 
 struct scraper {
 	struct flat_metrics *metrics;
@@ -102,6 +102,7 @@ void flat_metrics_text(struct flat_offload *o, struct flat_strbuf *out)
 	flat_series_live(o);
 	flat_series_text(&o->series, out);
 	flat_l7_metrics(o, out);
+	flat_peers_metrics(o, out);
 }
 
 /* --- scrapers --- */
@@ -249,51 +250,10 @@ int flat_metrics_expire(struct flat_offload *o)
 
 /* --- the port --- */
 
-/* "127.0.0.1:15020", "[::1]:15020". */
-static int parse(const char *text, struct flat_addr *addr)
-{
-	char host[64];
-	char *end;
-	struct flat_ip ip;
-	const char *colon = strrchr(text, ':');
-	if (!colon || (size_t)(colon - text) >= sizeof(host))
-		return -EINVAL;
-	size_t len = (size_t)(colon - text);
-	bool v6 = len > 2 && text[0] == '[' && text[len - 1] == ']';
-	memcpy(host, text + v6, len - (v6 ? 2 : 0));
-	host[len - (v6 ? 2 : 0)] = 0;
-	unsigned long port = strtoul(colon + 1, &end, 10);
-	if (flat_ip_parse(host, &ip) != 0 || end == colon + 1 || *end || port > 65535)
-		return -EINVAL;
-	*addr = flat_ip_addr(&ip, (uint16_t)port);
-	return 0;
-}
-
-static int listen_on(const struct flat_addr *addr)
-{
-	struct sockaddr_storage ss;
-	int on = 1;
-	socklen_t len = flat_addr_to_sockaddr(addr, &ss);
-	int fd = flat_sys_socket(addr->family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
-	if (fd < 0)
-		return fd;
-	(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	long err = FLAT_SYS3(SYS_bind, fd, &ss, len);
-	if (err == 0)
-		err = FLAT_SYS2(SYS_listen, fd, FLAT_SCRAPERS_MAX);
-	if (err == 0)
-		return fd;
-	close(fd);
-	return (int)err;
-}
-
 int flat_metrics_open(struct flat_offload *o, const char *text)
 {
-	struct flat_addr addr;
 	struct flat_metrics *m = calloc(1, sizeof(*m));
-	int fd = m ? parse(text, &addr) : -ENOMEM;
-	if (fd == 0)
-		fd = listen_on(&addr);
+	int fd = m ? flat_port_open(text, FLAT_SCRAPERS_MAX) : -ENOMEM;
 	if (fd < 0) {
 		flat_error("metrics on %s: %s; give --metrics ADDR:PORT, or --metrics off", text,
 			   strerror(-fd));

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/l7.h"
+#include "offload/peers.h"
 
 /* A predecessor that is ending has so many looks, with a pause between them, ms. */
 #define TAKE_OVER_LOOKS 20
@@ -151,6 +152,7 @@ void flat_offload_reload(struct flat_offload *o)
 		flat_error("the configuration was refused; the one before stays in force");
 		return;
 	}
+	flat_peers_reload(o);
 	flat_info("configuration %llu is in force", (unsigned long long)o->epoch);
 	flat_offload_publish(o);
 	for (c = TAILQ_FIRST(&o->conns); c; c = next) {
@@ -294,6 +296,8 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 		err = flat_admin_open(o, control_path);
 	if (err == 0 && o->metrics_addr)
 		err = open_metrics(o);
+	if (err == 0)
+		err = flat_peers_open(o);
 	if (err == 0 && n_paths > 0)
 		err = flat_watch_open(paths, n_paths, &o->watch);
 	if (err == 0 && o->watch)
@@ -325,6 +329,7 @@ static int by_time(struct flat_offload *o)
 	flat_conns_expire(o);
 	int wait = sooner(flat_sessions_wait_ms(o), flat_metrics_expire(o));
 	wait = sooner(wait, flat_l7_wait_ms(o));
+	wait = sooner(wait, flat_peers_wait_ms(o));
 	return TAILQ_EMPTY(&o->half_open) ? wait : sooner(wait, TICK_MS);
 }
 
@@ -346,6 +351,7 @@ void flat_offload_run(struct flat_offload *o)
 		bool busy = flat_worker_turn(&o->workers.v[0]);
 		busy |= flat_l7_turn(o);
 		busy |= flat_sessions_turn(o);
+		busy |= flat_peers_turn(o);
 		reap(o);
 		/* Made while nobody waits: as many as a connection took. */
 		if (!busy && flat_pairs_fill(&o->pairs))
@@ -366,6 +372,7 @@ void flat_offload_close(struct flat_offload *o)
 	struct flat_listener *l;
 	struct flat_session *s;
 	flat_workers_close(&o->workers);
+	flat_peers_close(o);
 	while ((c = TAILQ_FIRST(&o->conns)) != NULL)
 		flat_conn_destroy(c);
 	while ((l = TAILQ_FIRST(&o->listeners)) != NULL)

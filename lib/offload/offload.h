@@ -33,6 +33,8 @@ struct flat_session;
 struct flat_l7;
 struct flat_l7_node;
 struct flat_l7_upstream;
+struct flat_bridge;
+struct flat_peers;
 
 /**
  * One process that said HELLO. What the kernel says of it, not what it says. After its end it stays, closed, for
@@ -107,6 +109,14 @@ struct flat_end {
 	bool is_tcp;
 };
 
+/* How an endpoint on another host is reached. */
+struct flat_wire_way {
+	uint16_t port; /* of its flatd's wire; 0: not over the wire */
+	/* Who must answer; NULL: any workload. Of the mesh: good for the turn in which it was decided. */
+	const char *namespace;
+	const char *account;
+};
+
 /** Half open: its server's end is not there yet. Then open, until both ends are gone. */
 struct flat_conn {
 	TAILQ_ENTRY(flat_conn) link;
@@ -120,7 +130,10 @@ struct flat_conn {
 	struct flat_pipe *pipe;		/* forwarded: moves the bytes; owned */
 	struct flat_l7 *l7;		/* forwarded as HTTP: a client's; see l7.h */
 	struct flat_l7_upstream
-	    *l7_upstream;	/* of ours, to a server, for an HTTP client's requests */
+	    *l7_upstream;	    /* of ours, to a server, for an HTTP client's requests */
+	struct flat_bridge *bridge; /* its client or its server is on another host; see peers.h */
+	struct flat_wire_way wire;  /* to its server */
+	char *principal; /* of a client on another host, by its certificate; owned; NULL: no such */
 	struct flat_end end[2]; /* by enum flat_side */
 	struct flat_addr from;
 	struct flat_addr to;	 /* what the client asked for */
@@ -206,6 +219,9 @@ struct flat_offload {
 	struct flat_workers workers;
 	struct flat_pairs pairs;
 	const char *metrics_addr; /* "ADDR:PORT"; NULL: none */
+	const char *wire_addr;	  /* "ADDR:PORT" for other hosts; NULL: none */
+	const char *svids;	  /* folder of this host's identities */
+	struct flat_peers *peers; /* NULL: no wire */
 	const char *access_log;	  /* where HTTP requests are logged; NULL: nowhere */
 	struct flat_metrics *metrics;
 	struct flat_l7_node *l7;
@@ -307,6 +323,7 @@ struct flat_target {
 	struct flat_addr addr;
 	struct flat_listener *listener; /* NULL: a server outside the mesh */
 	struct flat_cluster *cluster; /* that it was picked from; NULL: none. Good for this turn */
+	struct flat_wire_way wire;
 };
 
 struct flat_resolve_how {
@@ -348,6 +365,7 @@ struct flat_decision {
 	struct flat_listener *listener; /* NULL: a server outside the mesh */
 	struct flat_addr to;		/* what was asked for */
 	struct flat_addr target;	/* where it goes */
+	struct flat_wire_way wire;	/* and how, where that is another host */
 	const struct flat_service *service;
 	const struct flat_service_port *port; /* of it, as it was asked for; NULL: unknown */
 	bool l7;	/* forwarded as HTTP: its requests are decided one by one */
@@ -360,7 +378,8 @@ struct flat_question {
 	struct flat_addr from;
 	struct flat_addr to;
 	struct flat_listener *pinned; /* a plain client's: no balancing */
-	bool dry;		      /* asks only */
+	const char *principal; /* of a client on another host, by its certificate; NULL: none */
+	bool dry;	       /* asks only */
 };
 
 /** Resolves and authorizes. */
@@ -380,6 +399,9 @@ const char *flat_refusal_name(enum flat_refusal_kind kind);
 void flat_conn_request(struct flat_session *s, const struct flat_msg *msg);
 /** A plain client's accepted socket (owned from here). */
 void flat_conn_plain(struct flat_listener *l, int fd);
+/** A client on another host: `fd` (owned from here) is the pair's end of its bridge. Refusing frees the bridge. */
+void flat_conn_wire(struct flat_listener *l, const struct flat_question *q, struct flat_bridge *b,
+		    int fd);
 
 /** A connection of ours to a server, for an HTTP client's requests. NULL without memory. c->l7_upstream is the caller's. */
 FLAT_MUST_CHECK struct flat_conn *flat_conn_upstream(struct flat_conn *client,
@@ -437,6 +459,11 @@ void flat_slot_give(struct flat_offload *o, struct flat_lane_link *lane, uint32_
 /** Marks lanes of a party that is gone; frees those without slots in use. */
 void flat_lanes_orphan(struct flat_offload *o, const struct flat_session *s,
 		       const struct flat_listener *l);
+
+/* --- port.c --- */
+
+/** Listens at "ADDR:PORT" ("[ADDR]:PORT" for IPv6). The descriptor, -EINVAL, or what bind() says. */
+FLAT_MUST_CHECK int flat_port_open(const char *text, int backlog);
 
 /* --- metrics.c --- */
 

@@ -59,6 +59,7 @@ static void end_write(struct flat_pipe_end *e, bool reset)
 	struct linger hard = {.l_onoff = 1};
 	(void)flat_sys_setsockopt(e->source.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
 	e->gone = true;
+	e->hard = true;
 }
 
 /* Words that no honest party writes (rule 6): nothing more goes to or comes from that application's end. */
@@ -232,7 +233,10 @@ static size_t tcp_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst, 
 			: receive(src, dst, scratch, flat_min_size((size_t)room, FLAT_PIPE_CHUNK));
 	if (n == -EAGAIN || n == -EINTR)
 		return 0;
-	if (n == 0)
+	/* acquire: pairs with the release before the end was made */
+	if (n == 0 && atomic_load_explicit(&src->peer_reset, memory_order_acquire))
+		src->reset = true;
+	else if (n == 0)
 		src->eof = true;
 	else if (n == -EPIPE || (n > 0 && takes_nothing(dst)))
 		broken(src);

@@ -31,14 +31,16 @@ struct flat_pipe_end {
 	uint32_t slot;
 	enum flat_side side; /* of the application */
 	bool is_tcp;
-	bool gone;		/* hung up, its words completed; TCP: nothing more to do with it */
-	bool eof;		/* its FIN was read */
-	bool reset;		/* its RST, or it broke the rules */
-	bool broken;		/* it broke the rules: its anchor was shut, its slot is burnt */
-	bool fin_sent;		/* it was told FIN or RST */
-	bool full;		/* it had no room for what the other end has */
-	bool bulky;		/* TCP: the last read was large */
-	_Atomic uint64_t bytes; /* read from it; worker writes, anybody reads */
+	bool gone;		 /* hung up, its words completed; TCP: nothing more to do with it */
+	bool eof;		 /* its FIN was read */
+	bool reset;		 /* its RST, or it broke the rules */
+	bool broken;		 /* it broke the rules: its anchor was shut, its slot is burnt */
+	bool fin_sent;		 /* it was told FIN or RST */
+	bool full;		 /* it had no room for what the other end has */
+	bool bulky;		 /* TCP: the last read was large */
+	bool hard;		 /* TCP: it was told of a reset */
+	_Atomic bool peer_reset; /* TCP: its end is a reset; set by the control thread before it */
+	_Atomic uint64_t bytes;	 /* read from it; worker writes, anybody reads */
 };
 
 /** Owner: its worker between flat_worker_start() and the call of flat_workers.finished, else the control thread. */

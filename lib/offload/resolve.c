@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "offload/offload.h"
 
 struct flat_ip flat_addr_ip(const struct flat_addr *a)
@@ -48,15 +49,42 @@ void flat_balance_free(struct flat_offload *o)
 struct candidates {
 	struct flat_endpoint *v;
 	struct flat_listener **listener;
+	struct flat_wire_way *wire;
 	uint32_t n;
+	enum flat_tls_mode tls; /* of the DestinationRule */
+	bool wired;		/* flatd speaks to other hosts */
 	bool any_live;
 };
 
-static void add(struct candidates *c, const struct flat_endpoint *e, struct flat_listener *l)
+/* What Istio writes on endpoints that take mutual TLS, and ours for the port of their flatd. */
+#define LABEL_TLS_MODE "security.istio.io/tlsMode"
+#define LABEL_WIRE_PORT "mesh.libflat.io/wire-port"
+
+/*
+ * Whether an endpoint without a mesh server here is reached over the wire: where the DestinationRule says ISTIO_MUTUAL;
+ * where it says nothing, and the endpoint's label says that it takes mutual TLS.
+ */
+static struct flat_wire_way way_to(const struct candidates *c, const struct flat_service *service,
+				   const struct flat_endpoint *e)
+{
+	struct flat_wire_way way = {.namespace = service->namespace, .account = e->service_account};
+	const char *mode = flat_labels_get(e->labels, LABEL_TLS_MODE);
+	const char *port = flat_labels_get(e->labels, LABEL_WIRE_PORT);
+	unsigned long number = port ? strtoul(port, NULL, 10) : 0;
+	bool by_label = c->wired && c->tls == FLAT_TLS_UNSET && mode && strcmp(mode, "istio") == 0;
+	if (!service->external && (by_label || c->tls == FLAT_TLS_ISTIO_MUTUAL))
+		way.port = number > 0 && number < 65536 ? (uint16_t)number : FLAT_WIRE_PORT;
+	return way;
+}
+
+static void add(struct candidates *c, const struct flat_service *service,
+		const struct flat_endpoint *e, struct flat_listener *l)
 {
 	c->v[c->n] = *e;
+	if (!l)
+		c->wire[c->n] = way_to(c, service, e);
+	c->any_live |= l || c->wire[c->n].port != 0;
 	c->listener[c->n++] = l;
-	c->any_live |= l != NULL;
 }
 
 static bool is_any(const struct flat_addr *a)
@@ -110,14 +138,17 @@ static int find_candidates(const struct flat_offload *o, const struct flat_servi
 	struct flat_listener *l;
 	c->v = calloc(max + 1, sizeof(*c->v));
 	c->listener = calloc(max + 1, sizeof(struct flat_listener *));
-	if (!c->v || !c->listener)
+	c->wire = calloc(max + 1, sizeof(*c->wire));
+	if (!c->v || !c->listener || !c->wire)
 		return -ENOMEM;
+	c->wired = o->peers != NULL;
+	c->tls = flat_mesh_traffic(o->mesh, service, subset, port->number).tls;
 	for (uint32_t i = 0; i < port->n_endpoints; i++) {
 		const struct flat_endpoint *e = &port->endpoints[i];
 		struct flat_addr a = flat_ip_addr(&e->ip, e->port);
 		if (subset && !flat_labels_match(&subset->labels, e->labels))
 			continue;
-		add(c, e, flat_listener_find(o, &a));
+		add(c, service, e, flat_listener_find(o, &a));
 	}
 	if (!service->has_selector)
 		return 0;
@@ -128,7 +159,7 @@ static int find_candidates(const struct flat_offload *o, const struct flat_servi
 			continue;
 		struct flat_endpoint e = selected(l);
 		if (!declared(port, &e) && c->n < max)
-			add(c, &e, l);
+			add(c, service, &e, l);
 	}
 	return 0;
 }
@@ -137,7 +168,7 @@ static bool is_live(void *arg, uint32_t index, const struct flat_endpoint *endpo
 {
 	const struct candidates *c = arg;
 	(void)endpoint;
-	return c->listener[index] != NULL;
+	return c->listener[index] != NULL || c->wire[index].port != 0;
 }
 
 /* By its address, as text and without the port, which is another for each connection. */
@@ -182,7 +213,9 @@ int flat_resolve(struct flat_offload *o, const struct flat_service *service,
 	if (i >= 0) {
 		target->addr = flat_ip_addr(&c.v[i].ip, c.v[i].port);
 		target->listener = c.listener[i];
+		target->wire = c.wire[i];
 	}
+	free(c.wire);
 	free(c.v);
 	free(c.listener);
 	return i >= 0 ? 0 : i == -ENOMEM ? i : -ECONNREFUSED;
@@ -198,6 +231,7 @@ bool flat_resolve_needs_http(const struct flat_offload *o, const struct flat_ser
 			needs = c.listener[i] &&
 				flat_authz_needs_http(o->mesh, c.listener[i]->session->workload);
 	}
+	free(c.wire);
 	free(c.v);
 	free(c.listener);
 	return needs;

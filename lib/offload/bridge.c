@@ -1,0 +1,298 @@
+/* Between a stream of the wire and a connection: bytes both ways, and how each side's end is told to the other. */
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/sys.h"
+#include "offload/peers.h"
+
+static struct flat_pipe_end *pipe_end(const struct flat_bridge *b)
+{
+	struct flat_pipe *p = b->conn ? b->conn->pipe : NULL;
+	return p ? &p->end[b->inbound ? FLAT_SIDE_CLIENT : FLAT_SIDE_SERVER] : NULL;
+}
+
+static void bridge_free(struct flat_bridge *b)
+{
+	if (b->conn)
+		b->conn->bridge = NULL;
+	TAILQ_REMOVE(&b->peer->bridges, b, link);
+	flat_loop_close(&b->peer->all->offload->loop, &b->source);
+	free(b);
+}
+
+static struct flat_bridge *bridge_new(struct flat_peer *p, int *near)
+{
+	int fds[2];
+	struct flat_bridge *b = calloc(1, sizeof(*b));
+	if (!b ||
+	    flat_sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) != 0) {
+		free(b);
+		return NULL;
+	}
+	b->peer = p;
+	b->source.fd = fds[1];
+	*near = fds[0];
+	TAILQ_INSERT_TAIL(&p->bridges, b, link);
+	return b;
+}
+
+/* --- bytes --- */
+
+static void on_event(struct flat_source *source, int events)
+{
+	struct flat_bridge *b = FLAT_CONTAINER_OF(source, struct flat_bridge, source);
+	flat_peer_heat(b->peer);
+	if (!b->stream)
+		return;
+	if (events & (POLLIN | POLLHUP | POLLRDHUP | POLLERR))
+		flat_wire_ready(b->stream);
+	/* Last: it may be gone with it. */
+	if (events & (POLLOUT | POLLHUP | POLLERR))
+		(void)flat_wire_room(b->stream);
+}
+
+static ssize_t give(struct flat_wire_stream *s, uint8_t *buf, size_t max)
+{
+	const struct flat_bridge *b = s->owner;
+	ssize_t n = flat_sys_recv(b->source.fd, buf, max, MSG_DONTWAIT);
+	return n == -EINTR ? -EAGAIN : n;
+}
+
+static ssize_t take(struct flat_wire_stream *s, const uint8_t *bytes, size_t len)
+{
+	const struct flat_bridge *b = s->owner;
+	ssize_t n = flat_sys_send(b->source.fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return n == -EAGAIN || n == -EINTR ? 0 : n;
+}
+
+static void fin(struct flat_wire_stream *s)
+{
+	const struct flat_bridge *b = s->owner;
+	flat_sys_shutdown(b->source.fd, SHUT_WR);
+}
+
+static void ended(struct flat_wire_stream *s, int err)
+{
+	struct flat_bridge *b = s->owner;
+	struct flat_conn *c = b->conn;
+	struct flat_pipe_end *e = pipe_end(b);
+	b->stream = NULL;
+	if (c && c->half_open) {
+		b->conn = NULL;
+		c->bridge = NULL;
+		if (b->inbound)
+			flat_conn_destroy(c);
+		else
+			flat_conn_fail(c, err ? err : ECONNRESET, FLAT_REFUSED_UNREACHABLE,
+				       "the link to the server's host ended");
+	} else if (e && err != 0) {
+		/* release: pairs with the acquire where its worker has read the end */
+		atomic_store_explicit(&e->peer_reset, true, memory_order_release);
+	}
+	bridge_free(b);
+}
+
+/* --- outbound --- */
+
+static void accepted(struct flat_wire_stream *s, const char *who)
+{
+	struct flat_bridge *b = s->owner;
+	char want[2 * sizeof(b->who)];
+	char reason[800];
+	size_t n;
+	if (b->who[0]) {
+		char *slash = strchr(b->who, '/');
+		n = (size_t)snprintf(want, sizeof(want), "/ns/%.*s/sa/%s", (int)(slash - b->who),
+				     b->who, slash + 1);
+		if (strlen(who) < n || strcmp(who + strlen(who) - n, want) != 0) {
+			snprintf(reason, sizeof(reason),
+				 "the server is %.300s, its endpoint's serviceAccount is %.300s",
+				 who[0] ? who : "no workload", b->who);
+			flat_wire_reset(s, ECONNRESET);
+			b->stream = NULL;
+			flat_bridge_fail(b, EACCES, reason);
+			return;
+		}
+	}
+	if (b->conn)
+		flat_conn_open(b->conn);
+}
+
+static void refused(struct flat_wire_stream *s, int err, const char *why)
+{
+	struct flat_bridge *b = s->owner;
+	struct flat_conn *c = b->conn;
+	char text[FLAT_ADDR_STRLEN];
+	char reason[500];
+	b->stream = NULL;
+	snprintf(reason, sizeof(reason), "refused by the host of %s: %s",
+		 c ? flat_addr_str(&c->target, text) : "-", why);
+	b->conn = NULL;
+	if (c) {
+		c->bridge = NULL;
+		flat_conn_fail(
+		    c, err, err == EACCES ? FLAT_REFUSED_POLICY : FLAT_REFUSED_UNREACHABLE, reason);
+	}
+	bridge_free(b);
+}
+
+void flat_bridge_start(struct flat_bridge *b)
+{
+	b->stream = flat_wire_open(b->peer->link, &b->conn->target, &b->from, b);
+	if (!b->stream)
+		flat_bridge_fail(b, EAGAIN, "the link has no room for another stream");
+	else
+		flat_peer_heat(b->peer);
+}
+
+void flat_bridge_fail(struct flat_bridge *b, int err, const char *why)
+{
+	struct flat_conn *c = b->conn;
+	b->conn = NULL;
+	bridge_free(b);
+	if (!c)
+		return;
+	c->bridge = NULL;
+	flat_conn_fail(c, err, err == EACCES ? FLAT_REFUSED_POLICY : FLAT_REFUSED_UNREACHABLE, why);
+}
+
+static void ready(struct flat_wire_link *link)
+{
+	flat_peer_ready(link->owner);
+}
+
+int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
+{
+	struct flat_peers *all = c->offload->peers;
+	const struct flat_workload *w = c->client ? c->client->workload : NULL;
+	const struct flat_svid *svid = all && w ? flat_svids_find(all->svids, w->principal) : NULL;
+	struct flat_addr addr = c->target;
+	char text[FLAT_ADDR_STRLEN];
+	int near;
+	int err = -EACCES;
+	addr.port = c->wire.port;
+	if (!svid) {
+		snprintf(reason, size, "%s%.280s",
+			 !all ? "ISTIO_MUTUAL is asked for, and flatd runs without --wire"
+			 : w  ? "the folder of --svids has no SVID for "
+			      : "the client has no identity to show to another host",
+			 all && w ? w->principal : "");
+		return err;
+	}
+	if (svid->expires_s <= (int64_t)time(NULL)) {
+		snprintf(reason, size, "the SVID of %.280s has expired", w->principal);
+		return err;
+	}
+	struct flat_peer *p = flat_peer_to(all, &addr, svid, &err);
+	struct flat_bridge *b = p ? bridge_new(p, &near) : NULL;
+	if (!b) {
+		snprintf(reason, size, "no link to %s: %s", flat_addr_str(&addr, text),
+			 strerror(p ? ENOMEM : -err));
+		return p ? -ENOMEM : err;
+	}
+	if (c->wire.account)
+		snprintf(b->who, sizeof(b->who), "%.63s/%.253s", c->wire.namespace,
+			 c->wire.account);
+	b->from = c->from;
+	b->conn = c;
+	c->bridge = b;
+	c->end[FLAT_SIDE_SERVER].is_tcp = true;
+	c->end[FLAT_SIDE_SERVER].anchor.fd = near;
+	snprintf(c->server_name, sizeof(c->server_name), "over the wire");
+	if (p->link->greeted)
+		flat_bridge_start(b);
+	return 0;
+}
+
+/* --- inbound --- */
+
+static void opened(struct flat_wire_link *link, struct flat_wire_stream *s,
+		   const struct flat_frame *f)
+{
+	struct flat_peer *p = link->owner;
+	struct flat_offload *o = p->all->offload;
+	const char *principal = flat_spiffe_principal(link->peer.id);
+	struct flat_listener *l = flat_listener_find(o, &f->to);
+	/* The address is the socket's, which the kernel vouches for; the port is for the server's logs. */
+	struct flat_question q = {
+	    .principal = principal, .from = p->addr, .to = f->to, .pinned = l};
+	char text[FLAT_ADDR_STRLEN];
+	char reason[200];
+	int near;
+	q.from.port = f->from.port;
+	if (!l) {
+		snprintf(reason, sizeof(reason), "no mesh server listens on %s",
+			 flat_addr_str(&f->to, text));
+		flat_refuse(o, 0, principal, &f->to, FLAT_REFUSED_NO_ENDPOINT, reason);
+		flat_wire_refuse(s, ECONNREFUSED, reason);
+		return;
+	}
+	struct flat_bridge *b = bridge_new(p, &near);
+	if (!b) {
+		flat_wire_refuse(s, ENOBUFS, "flatd has no memory or descriptors left");
+		return;
+	}
+	b->inbound = true;
+	b->stream = s;
+	s->owner = b;
+	snprintf(b->who, sizeof(b->who), "%s", principal);
+	flat_conn_wire(l, &q, b, near);
+}
+
+/* --- both --- */
+
+void flat_bridge_opened(struct flat_bridge *b)
+{
+	struct flat_conn *c = b->conn;
+	/* As HTTP a connection has no listener of its own: each request finds one. */
+	const struct flat_listener *l =
+	    c->listener ? c->listener : flat_listener_find(c->offload, &c->target);
+	const struct flat_workload *w = l ? l->session->workload : NULL;
+	if (b->inbound)
+		flat_wire_accept(b->stream, w ? w->principal : "");
+	flat_peer_heat(b->peer);
+	if (flat_loop_poll(&b->peer->all->offload->loop, &b->source, b->source.fd,
+			   POLLIN | POLLRDHUP | POLLOUT, on_event) != 0)
+		flat_sys_shutdown(b->source.fd, SHUT_RDWR);
+}
+
+void flat_bridge_failed(struct flat_bridge *b, int err, const char *reason)
+{
+	if (!b->inbound || !b->stream || b->stream->open)
+		return;
+	flat_wire_refuse(b->stream, err, reason);
+	b->stream = NULL;
+	flat_peer_heat(b->peer);
+	bridge_free(b);
+}
+
+void flat_bridge_gone(struct flat_bridge *b, bool hard)
+{
+	b->conn = NULL;
+	if (b->stream && !hard && b->stream->open) {
+		/* What the connection wrote last is in the pair; then its end. */
+		b->orphan_ms = flat_now_us() / 1000;
+		return;
+	}
+	if (b->stream)
+		flat_wire_reset(b->stream, ECONNRESET);
+	flat_peer_heat(b->peer);
+	bridge_free(b);
+}
+
+const struct flat_wire_ops flat_bridge_ops = {
+    .ready = ready,
+    .opened = opened,
+    .accepted = accepted,
+    .refused = refused,
+    .take = take,
+    .fin = fin,
+    .give = give,
+    .ended = ended,
+};

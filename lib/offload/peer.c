@@ -1,0 +1,338 @@
+/* One link's socket: connecting, moving ciphertext, ending, and what happens by time. */
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/sys.h"
+#include "offload/peers.h"
+
+/* Bytes read from one socket in a turn before the others have theirs. */
+#define TURN_BYTES ((size_t)256 * 1024)
+/* What is unacknowledged for so long ends the socket, ms: with FLAT_WIRE_DEAD_MS, by the kernel. */
+#define USER_TIMEOUT_MS 6000
+/* A socket whose link is over waits so long for its peer to take the last words, ms. */
+#define LAST_WORDS_MS 1000
+/* As Linux's FIN_WAIT2: a stream whose connection is gone waits so long for its peer's end, ms. */
+#define ORPHAN_MS 60000
+
+void flat_peer_heat(struct flat_peer *p)
+{
+	if (p->hot)
+		return;
+	p->hot = true;
+	TAILQ_INSERT_TAIL(&p->all->hot, p, hot_link);
+}
+
+static void on_tcp(struct flat_source *source, int events)
+{
+	struct flat_peer *p = FLAT_CONTAINER_OF(source, struct flat_peer, tcp);
+	if (events & (POLLIN | POLLHUP | POLLRDHUP | POLLERR))
+		p->readable = true;
+	if (events & POLLOUT)
+		p->writable = true;
+	flat_peer_heat(p);
+}
+
+static struct flat_peer *peer_new(struct flat_peers *all, const struct flat_svid *svid, bool server)
+{
+	struct flat_peer *p = calloc(1, sizeof(*p));
+	if (!p)
+		return NULL;
+	p->all = all;
+	p->server = server;
+	p->tcp.fd = -1;
+	p->since_ms = p->heard_ms = p->quiet_ms = flat_now_us() / 1000;
+	TAILQ_INIT(&p->bridges);
+	p->link = flat_wire_link_new(all->svids, svid, server, &flat_bridge_ops, p);
+	if (!p->link) {
+		free(p);
+		return NULL;
+	}
+	TAILQ_INSERT_TAIL(&all->list, p, link_);
+	all->n++;
+	return p;
+}
+
+static void set_options(int fd)
+{
+	int one = 1;
+	int timeout = USER_TIMEOUT_MS;
+	(void)flat_sys_setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	(void)flat_sys_setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
+}
+
+static int watch(struct flat_peer *p)
+{
+	p->connected = true;
+	p->readable = p->writable = true;
+	flat_peer_heat(p);
+	return flat_loop_poll(&p->all->offload->loop, &p->tcp, p->tcp.fd,
+			      POLLIN | POLLRDHUP | POLLOUT, on_tcp);
+}
+
+static void on_connected(struct flat_source *source, int result)
+{
+	struct flat_peer *p = FLAT_CONTAINER_OF(source, struct flat_peer, tcp);
+	char text[FLAT_ADDR_STRLEN];
+	char why[200];
+	if (result == 0 && p->link)
+		result = watch(p);
+	if (result == 0)
+		return;
+	snprintf(why, sizeof(why), "flatd could not connect to the flatd at %s: %s",
+		 flat_addr_str(&p->addr, text), strerror(-result));
+	flat_peer_end(p, -result, why);
+}
+
+void flat_peer_ready(struct flat_peer *p)
+{
+	struct flat_bridge *b;
+	char text[FLAT_ADDR_STRLEN];
+	flat_info("link to %s (%s) as %s", flat_addr_str(&p->addr, text), p->link->peer.id,
+		  p->link->own_id);
+	/* Anew each time: one that fails may take others with it. */
+	do {
+		TAILQ_FOREACH(b, &p->bridges, link)
+		{
+			if (!b->stream && b->conn)
+				break;
+		}
+		if (b)
+			flat_bridge_start(b);
+	} while (b);
+}
+
+struct flat_peer *flat_peer_to(struct flat_peers *all, const struct flat_addr *addr,
+			       const struct flat_svid *svid, int *err)
+{
+	struct flat_peer *p;
+	TAILQ_FOREACH(p, &all->list, link_)
+	{
+		if (!p->server && p->link && !p->link->draining && !p->link->failed &&
+		    flat_addr_equal(&p->addr, addr) && strcmp(p->link->own_id, svid->id) == 0)
+			return p;
+	}
+	*err = all->n >= FLAT_WIRE_LINKS_MAX ? -ENOBUFS : -ENOMEM;
+	p = all->n >= FLAT_WIRE_LINKS_MAX ? NULL : peer_new(all, svid, false);
+	if (!p)
+		return NULL;
+	p->addr = *addr;
+	socklen_t len = flat_addr_to_sockaddr(addr, &p->ss);
+	int fd = flat_sys_socket(addr->family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+	*err = fd < 0 ? fd : 0;
+	if (fd >= 0) {
+		p->tcp.fd = fd;
+		set_options(fd);
+		*err = flat_loop_connect(&all->offload->loop, &p->tcp, fd,
+					 (const struct sockaddr *)&p->ss, len, on_connected);
+	}
+	if (*err == 0)
+		return p;
+	flat_peer_free(p);
+	return NULL;
+}
+
+void flat_peer_accept(struct flat_peers *all, int fd)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct flat_peer *p = NULL;
+	if (all->n < FLAT_WIRE_LINKS_MAX && all->svids->node)
+		p = peer_new(all, all->svids->node, true);
+	if (!p) {
+		close(fd);
+		return;
+	}
+	p->tcp.fd = fd;
+	set_options(fd);
+	memset(&ss, 0, sizeof(ss));
+	if (FLAT_SYS3(SYS_getpeername, fd, &ss, &len) != 0 ||
+	    flat_addr_from_sockaddr(&p->addr, (struct sockaddr *)&ss, len) != 0 || watch(p) != 0) {
+		flat_peer_free(p);
+		return;
+	}
+	flat_addr_unmap(&p->addr);
+}
+
+/* --- ending --- */
+
+static void drop_link(struct flat_peer *p, int err, const char *why)
+{
+	struct flat_wire_link *link = p->link;
+	struct flat_bridge *b;
+	struct flat_wire_stats *past = &p->all->past;
+	if (!link)
+		return;
+	/* Nothing new comes to it while its streams are told. */
+	p->link = NULL;
+	past->opened += link->stats.opened;
+	past->refused += link->stats.refused;
+	past->reset += link->stats.reset + link->n_streams;
+	past->bytes[0] += link->stats.bytes[0];
+	past->bytes[1] += link->stats.bytes[1];
+	flat_wire_link_free(link, err);
+	while ((b = TAILQ_FIRST(&p->bridges)) != NULL)
+		flat_bridge_fail(b, err, why);
+}
+
+void flat_peer_free(struct flat_peer *p)
+{
+	drop_link(p, ECONNRESET, "the link is closed");
+	if (p->hot)
+		TAILQ_REMOVE(&p->all->hot, p, hot_link);
+	TAILQ_REMOVE(&p->all->list, p, link_);
+	p->all->n--;
+	flat_loop_close(&p->all->offload->loop, &p->tcp);
+	free(p);
+}
+
+static void send_out(struct flat_peer *p)
+{
+	const uint8_t *bytes;
+	size_t n;
+	while (p->writable && p->connected && (n = flat_wire_link_output(p->link, &bytes)) > 0) {
+		ssize_t sent = flat_sys_send(p->tcp.fd, bytes, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (sent > 0)
+			flat_wire_link_sent(p->link, (size_t)sent);
+		else if (sent == -EAGAIN)
+			p->writable = false;
+		else if (sent != -EINTR)
+			return;
+	}
+}
+
+void flat_peer_end(struct flat_peer *p, int err, const char *why)
+{
+	char text[FLAT_ADDR_STRLEN];
+	struct flat_peers *all = p->all;
+	bool mine = err != 0;
+	if (!p->link)
+		return;
+	if (mine) {
+		all->links_failed++;
+		snprintf(all->last_failure, sizeof(all->last_failure), "%s: %.300s",
+			 flat_addr_str(&p->addr, text), why);
+		flat_warn("link %s %s ends: %s", p->server ? "from" : "to",
+			  flat_addr_str(&p->addr, text), why);
+	}
+	send_out(p);
+	drop_link(p, mine ? err : ECONNRESET, why);
+	p->since_ms = flat_now_us() / 1000;
+	/* What was said last reaches the peer only where nothing of its own is left unread. */
+	if (p->connected)
+		flat_sys_shutdown(p->tcp.fd, SHUT_WR);
+	else
+		p->ended = true;
+	flat_peer_heat(p);
+}
+
+/* --- moving --- */
+
+static void read_in(struct flat_peer *p)
+{
+	uint8_t *buf = p->all->scratch;
+	size_t total = 0;
+	while (p->readable && !p->ended && total < TURN_BYTES) {
+		ssize_t n = flat_sys_recv(p->tcp.fd, buf, sizeof(p->all->scratch), MSG_DONTWAIT);
+		if (n == -EAGAIN) {
+			p->readable = false;
+		} else if (n <= 0 && n != -EINTR) {
+			p->ended = true;
+			flat_peer_end(p, n < 0 ? (int)-n : ECONNRESET,
+				      n < 0 ? strerror((int)-n) : "the peer's flatd is gone");
+		} else if (n > 0) {
+			total += (size_t)n;
+			p->heard_ms = p->all->tick_ms;
+			p->asked_ms = 0;
+			int err = p->link ? flat_wire_link_input(p->link, buf, (size_t)n) : 0;
+			if (err != 0) {
+				char why[sizeof(p->link->why)];
+				snprintf(why, sizeof(why), "%s", p->link->why);
+				flat_peer_end(p, -err, why);
+			}
+		}
+	}
+}
+
+void flat_peer_turn(struct flat_peer *p)
+{
+	bool more = false;
+	if (!p->connected && p->link)
+		return;
+	read_in(p);
+	if (p->link) {
+		more = flat_wire_link_flush(p->link);
+		send_out(p);
+		more &= p->writable;
+	}
+	if (p->link && p->link->failed) {
+		char why[sizeof(p->link->why)];
+		snprintf(why, sizeof(why), "%s", p->link->why);
+		flat_peer_end(p, ECONNRESET, why);
+	}
+	if (!p->link && p->ended)
+		flat_peer_free(p);
+	else if (more || p->readable)
+		flat_peer_heat(p);
+}
+
+/* --- time --- */
+
+static void tick_link(struct flat_peer *p, int64_t now_ms, int64_t now_s)
+{
+	struct flat_wire_link *l = p->link;
+	if (!l->greeted) {
+		if (now_ms - p->since_ms > FLAT_WIRE_HANDSHAKE_MS)
+			flat_peer_end(p, ETIMEDOUT, "the peer's flatd did not answer in time");
+		return;
+	}
+	if (now_s >= l->peer.expires_s || now_s >= l->own_expires_s) {
+		flat_peer_end(p, ECONNRESET,
+			      now_s >= l->peer.expires_s ? "the peer's certificate has expired"
+							 : "our certificate has expired");
+		return;
+	}
+	if (l->n_streams > 0) {
+		p->quiet_ms = now_ms;
+		if (now_ms - p->heard_ms > FLAT_WIRE_DEAD_MS) {
+			flat_peer_end(p, ETIMEDOUT, "the peer's flatd is silent");
+		} else if (now_ms - p->heard_ms > FLAT_WIRE_ASK_MS && p->asked_ms == 0) {
+			p->asked_ms = now_ms;
+			flat_wire_link_ping(l);
+			flat_peer_heat(p);
+		}
+		return;
+	}
+	if (!p->server && TAILQ_EMPTY(&p->bridges) &&
+	    (l->draining || now_ms - p->quiet_ms > FLAT_WIRE_IDLE_MS))
+		flat_peer_end(p, 0, "idle");
+}
+
+/* Connections are gone, and their peers neither read on nor end. */
+static void reset_orphans(struct flat_peer *p, int64_t now_ms)
+{
+	struct flat_bridge *b;
+	struct flat_bridge *next;
+	for (b = TAILQ_FIRST(&p->bridges); b; b = next) {
+		next = TAILQ_NEXT(b, link);
+		if (b->orphan_ms != 0 && now_ms - b->orphan_ms > ORPHAN_MS)
+			flat_bridge_gone(b, true);
+	}
+}
+
+bool flat_peer_tick(struct flat_peer *p, int64_t now_ms, int64_t now_s)
+{
+	reset_orphans(p, now_ms);
+	if (p->link) {
+		tick_link(p, now_ms, now_s);
+	} else if (now_ms - p->since_ms > LAST_WORDS_MS) {
+		flat_peer_free(p);
+		return false;
+	}
+	return true;
+}

@@ -1,0 +1,191 @@
+#include "offload/peers.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/sys.h"
+
+#define BACKLOG 1024
+/* How often links are looked at, ms. */
+#define TICK_MS 500
+/* An SVID of ours that expires so soon is spoken of, seconds. */
+#define SOON_S 600
+
+static void warn_of_expiry(const struct flat_svids *s)
+{
+	int64_t now_s = (int64_t)time(NULL);
+	for (uint32_t i = 0; i < s->n; i++) {
+		if (s->v[i].expires_s <= now_s)
+			flat_warn("the SVID of %s (%s) has expired", s->v[i].id, s->v[i].file);
+		else if (s->v[i].expires_s <= now_s + SOON_S)
+			flat_warn("the SVID of %s (%s) expires in %lld s", s->v[i].id, s->v[i].file,
+				  (long long)(s->v[i].expires_s - now_s));
+	}
+	if (!s->node)
+		flat_warn("no SVID spiffe://DOMAIN%s: flatds of other hosts cannot connect to this "
+			  "one",
+			  FLAT_WIRE_NODE_PATH);
+}
+
+/* Links go on under the identities with which they began, while those that hold now still vouch for the peer. */
+static void renew_links(struct flat_peers *all)
+{
+	struct flat_peer *p;
+	char why[256];
+	char text[320];
+	TAILQ_FOREACH(p, &all->list, link_)
+	{
+		if (!p->link || p->link->svids == all->svids)
+			continue;
+		if (p->link->greeted &&
+		    flat_svids_check(all->svids, &p->link->peer, why, sizeof(why)) != 0) {
+			snprintf(text, sizeof(text), "the peer's certificate holds no more: %s",
+				 why);
+			flat_peer_end(p, ECONNRESET, text);
+			continue;
+		}
+		/* The server's side leaves it to the client, which has its streams elsewhere from now on. */
+		if (!p->server && p->link->greeted)
+			flat_wire_link_drain(p->link);
+		flat_peer_heat(p);
+	}
+}
+
+void flat_peers_reload(struct flat_offload *o)
+{
+	struct flat_peers *all = o->peers;
+	struct flat_svids *now;
+	char why[600];
+	if (!all)
+		return;
+	if (flat_svids_load(all->folder, &now, why, sizeof(why)) != 0) {
+		flat_error("identities: %s; those before stay in force", why);
+		return;
+	}
+	struct flat_svids *old = all->svids;
+	all->svids = now;
+	all->rotations++;
+	renew_links(all);
+	flat_svids_put(old);
+	warn_of_expiry(now);
+	flat_info("%u identities, %u bundles are in force", now->n, now->n_bundles);
+}
+
+static void on_watch(struct flat_source *source, int events)
+{
+	struct flat_peers *all = FLAT_CONTAINER_OF(source, struct flat_peers, watch_source);
+	(void)events;
+	if (flat_watch_changed(all->watch))
+		flat_peers_reload(all->offload);
+}
+
+static void on_accept(struct flat_source *source, int fd)
+{
+	if (fd >= 0)
+		flat_peer_accept(FLAT_CONTAINER_OF(source, struct flat_peers, listening), fd);
+}
+
+static int start(struct flat_peers *all, const char *addr)
+{
+	struct flat_loop *loop = &all->offload->loop;
+	int fd = flat_port_open(addr, BACKLOG);
+	if (fd < 0) {
+		flat_error("--wire %s: %s; give ADDR:PORT", addr, strerror(-fd));
+		return fd;
+	}
+	int err = flat_loop_accept(loop, &all->listening, fd, on_accept);
+	if (err == 0)
+		err = flat_watch_open(&all->folder, 1, &all->watch);
+	if (err != 0)
+		return err;
+	flat_watch_every_file(all->watch);
+	return flat_loop_poll(loop, &all->watch_source, flat_watch_fd(all->watch), POLLIN,
+			      on_watch);
+}
+
+int flat_peers_open(struct flat_offload *o)
+{
+	char why[600];
+	if (!o->wire_addr)
+		return 0;
+	struct flat_peers *all = calloc(1, sizeof(*all));
+	if (!all)
+		return -ENOMEM;
+	o->peers = all;
+	all->offload = o;
+	all->folder = o->svids;
+	all->listening.fd = -1;
+	all->tick_ms = flat_now_us() / 1000;
+	TAILQ_INIT(&all->list);
+	TAILQ_INIT(&all->hot);
+	int err = flat_svids_load(o->svids, &all->svids, why, sizeof(why));
+	if (err != 0) {
+		flat_error("identities: %s", why);
+		return err;
+	}
+	warn_of_expiry(all->svids);
+	return start(all, o->wire_addr);
+}
+
+void flat_peers_close(struct flat_offload *o)
+{
+	struct flat_peers *all = o->peers;
+	struct flat_peer *p;
+	if (!all)
+		return;
+	while ((p = TAILQ_FIRST(&all->list)) != NULL)
+		flat_peer_free(p);
+	flat_loop_del(&o->loop, &all->watch_source);
+	flat_loop_del(&o->loop, &all->listening);
+	if (all->listening.fd >= 0)
+		close(all->listening.fd);
+	flat_watch_close(all->watch);
+	flat_svids_put(all->svids);
+	free(all);
+	o->peers = NULL;
+}
+
+bool flat_peers_turn(struct flat_offload *o)
+{
+	struct flat_peers *all = o->peers;
+	struct flat_peer *p;
+	struct flat_peer *last;
+	if (!all)
+		return false;
+	/* Each once: what becomes hot meanwhile has its turn in the next round. */
+	last = TAILQ_LAST(&all->hot, flat_peer_list);
+	while ((p = TAILQ_FIRST(&all->hot)) != NULL) {
+		bool was_last = p == last;
+		TAILQ_REMOVE(&all->hot, p, hot_link);
+		p->hot = false;
+		flat_peer_turn(p);
+		if (was_last)
+			break;
+	}
+	return !TAILQ_EMPTY(&all->hot);
+}
+
+int flat_peers_wait_ms(struct flat_offload *o)
+{
+	struct flat_peers *all = o->peers;
+	struct flat_peer *p;
+	struct flat_peer *next;
+	int64_t now_ms = flat_now_us() / 1000;
+	int64_t now_s = (int64_t)time(NULL);
+	if (!all)
+		return -1;
+	if (now_ms - all->tick_ms >= TICK_MS / 2) {
+		for (p = TAILQ_FIRST(&all->list); p; p = next) {
+			next = TAILQ_NEXT(p, link_);
+			(void)flat_peer_tick(p, now_ms, now_s);
+		}
+	}
+	all->tick_ms = now_ms;
+	return TAILQ_EMPTY(&all->hot) ? (TAILQ_EMPTY(&all->list) ? -1 : TICK_MS) : 0;
+}

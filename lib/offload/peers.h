@@ -1,0 +1,127 @@
+/*
+ * Other hosts: links (wire/link.h) with sockets, and the bridges between their streams and connections. A stream's end
+ * on this host is one end of a socket pair, whose other end is a connection's like a kernel TCP socket: so pipes and
+ * HTTP take it as they are. docs/design/wire.md. Control thread.
+ */
+#ifndef FLAT_OFFLOAD_PEERS_H
+#define FLAT_OFFLOAD_PEERS_H
+
+#include "offload/offload.h"
+#include "wire/link.h"
+
+struct flat_peer;
+
+/* A stream and its connection. Lives until the stream is over, and may outlive the connection for its last bytes. */
+struct flat_bridge {
+	TAILQ_ENTRY(flat_bridge) link; /* of its peer's */
+	struct flat_source source;     /* our end of the pair */
+	struct flat_peer *peer;
+	struct flat_wire_stream *stream; /* NULL: the link is not ready yet, or it is over */
+	struct flat_conn *conn;		 /* NULL: gone */
+	struct flat_addr from;
+	bool inbound;
+	int64_t orphan_ms; /* since when without connection; 0: has one */
+	/* Inbound: who asks. Outbound: who must answer, "NAMESPACE/ACCOUNT", "": anybody of the mesh. */
+	char who[FLAT_SPIFFE_ID_MAX];
+};
+
+TAILQ_HEAD(flat_bridges, flat_bridge);
+
+/* A link and its socket. */
+struct flat_peer {
+	TAILQ_ENTRY(flat_peer) link_;
+	TAILQ_ENTRY(flat_peer) hot_link;
+	struct flat_peers *all;
+	struct flat_source tcp;
+	struct flat_wire_link *link; /* NULL: over, its last words are on their way */
+	struct flat_bridges bridges;
+	struct flat_addr addr;
+	struct sockaddr_storage ss;
+	int64_t since_ms;
+	int64_t heard_ms;
+	int64_t asked_ms; /* 0: no question is open */
+	int64_t quiet_ms; /* since when without streams */
+	bool server;	  /* they came to us */
+	bool connected;
+	bool hot;
+	bool readable;
+	bool writable;
+	bool ended; /* the socket is at its end */
+};
+
+TAILQ_HEAD(flat_peer_list, flat_peer);
+
+struct flat_peers {
+	struct flat_offload *offload;
+	struct flat_source listening;
+	struct flat_source watch_source;
+	struct flat_watch *watch;
+	struct flat_svids *svids;
+	const char *folder;
+	struct flat_peer_list list;
+	struct flat_peer_list hot;
+	uint32_t n;
+	int64_t tick_ms;
+	uint64_t links_made;
+	uint64_t links_failed;
+	uint64_t rotations;
+	struct flat_wire_stats past; /* of links that are gone */
+	char last_failure[400];
+	uint8_t scratch[64 * 1024];
+};
+
+/* --- peers.c --- */
+
+/** Listens at o->wire_addr with the identities of o->svids; nothing where there is no address. 0 or a negative errno. */
+FLAT_MUST_CHECK int flat_peers_open(struct flat_offload *o);
+void flat_peers_close(struct flat_offload *o);
+/** Reads the identities again: all, or the ones before stay. Links that they no longer vouch for end. */
+void flat_peers_reload(struct flat_offload *o);
+/** What was made ready by events. True: there is more. */
+bool flat_peers_turn(struct flat_offload *o);
+/** What happens by time. How long the loop may sleep, ms; -1: for ever. */
+int flat_peers_wait_ms(struct flat_offload *o);
+
+/* --- peer.c --- */
+
+/** The link to `addr` for streams of `svid`; made if there is none. NULL: why in errno's negative, *err. */
+FLAT_MUST_CHECK struct flat_peer *flat_peer_to(struct flat_peers *all, const struct flat_addr *addr,
+					       const struct flat_svid *svid, int *err);
+/** A socket that came (owned from here). */
+void flat_peer_accept(struct flat_peers *all, int fd);
+/** Has it looked at in this turn. */
+void flat_peer_heat(struct flat_peer *p);
+/** Its link is: starts what waits for it. */
+void flat_peer_ready(struct flat_peer *p);
+/** One look. */
+void flat_peer_turn(struct flat_peer *p);
+/** Ends it and all its streams: `err` is what their applications see. Freed when its last words are gone. */
+void flat_peer_end(struct flat_peer *p, int err, const char *why);
+void flat_peer_free(struct flat_peer *p);
+/** By time. False: it is gone. */
+bool flat_peer_tick(struct flat_peer *p, int64_t now_ms, int64_t now_s);
+
+/* --- bridge.c --- */
+
+extern const struct flat_wire_ops flat_bridge_ops;
+
+/** Outbound: c's server is behind the wire. 0: on its way; a negative errno with the reason. */
+FLAT_MUST_CHECK int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size);
+/** The connection is open. */
+void flat_bridge_opened(struct flat_bridge *b);
+/** It comes to nothing: err positive. */
+void flat_bridge_failed(struct flat_bridge *b, int err, const char *reason);
+/** It is gone; `hard`: by a reset. */
+void flat_bridge_gone(struct flat_bridge *b, bool hard);
+/** The link of a bridge that waits for it is ready. */
+void flat_bridge_start(struct flat_bridge *b);
+/** Its link is over before the stream began. */
+void flat_bridge_fail(struct flat_bridge *b, int err, const char *why);
+
+/* --- peers_show.c --- */
+
+void flat_admin_peers(struct flat_offload *o, bool json, struct flat_strbuf *out);
+/** Families of the wire in Prometheus's text form; nothing without one. */
+void flat_peers_metrics(const struct flat_offload *o, struct flat_strbuf *out);
+
+#endif

@@ -1,0 +1,168 @@
+/* What is told of other hosts: `flatctl peers`, and metrics. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/json.h"
+#include "offload/peers.h"
+
+static const char *state_of(const struct flat_peer *p)
+{
+	return !p->link		   ? "ending"
+	       : !p->connected	   ? "connecting"
+	       : !p->link->greeted ? "handshake"
+	       : p->link->draining ? "draining"
+				   : "open";
+}
+
+static void json_peer(struct flat_json *j, const struct flat_peer *p)
+{
+	const struct flat_wire_link *l = p->link;
+	char text[FLAT_ADDR_STRLEN];
+	flat_json_object(j, NULL);
+	flat_json_string(j, "address", flat_addr_str(&p->addr, text));
+	flat_json_string(j, "direction", p->server ? "in" : "out");
+	flat_json_string(j, "state", state_of(p));
+	flat_json_string(j, "path", "uring, mutual TLS");
+	flat_json_string(j, "own_id", l ? l->own_id : NULL);
+	flat_json_string(j, "peer_id", l && l->greeted ? l->peer.id : NULL);
+	flat_json_string(j, "tls", l && l->shaken ? SSL_get_version(l->ssl) : NULL);
+	flat_json_string(j, "cipher", l && l->shaken ? SSL_get_cipher_name(l->ssl) : NULL);
+	flat_json_int(j, "peer_expires", l ? l->peer.expires_s : 0);
+	flat_json_int(j, "own_expires", l ? l->own_expires_s : 0);
+	flat_json_uint(j, "streams", l ? l->n_streams : 0);
+	flat_json_uint(j, "opened", l ? l->stats.opened : 0);
+	flat_json_uint(j, "refused", l ? l->stats.refused : 0);
+	flat_json_uint(j, "bytes_sent", l ? l->stats.bytes[0] : 0);
+	flat_json_uint(j, "bytes_received", l ? l->stats.bytes[1] : 0);
+	flat_json_object_end(j);
+}
+
+static void put_json(const struct flat_peers *all, struct flat_strbuf *out)
+{
+	struct flat_json j;
+	const struct flat_peer *p;
+	flat_json_init(&j, out, false);
+	flat_json_object(&j, NULL);
+	flat_json_array(&j, "identities");
+	for (uint32_t i = 0; all && i < all->svids->n; i++) {
+		flat_json_object(&j, NULL);
+		flat_json_string(&j, "id", all->svids->v[i].id);
+		flat_json_int(&j, "expires", all->svids->v[i].expires_s);
+		flat_json_string(&j, "file", all->svids->v[i].file);
+		flat_json_object_end(&j);
+	}
+	flat_json_array_end(&j);
+	flat_json_array(&j, "peers");
+	if (all) {
+		TAILQ_FOREACH(p, &all->list, link_)
+		json_peer(&j, p);
+	}
+	flat_json_array_end(&j);
+	flat_json_uint(&j, "rotations", all ? all->rotations : 0);
+	flat_json_uint(&j, "links_failed", all ? all->links_failed : 0);
+	flat_json_string(&j, "last_failure", all ? all->last_failure : NULL);
+	flat_json_object_end(&j);
+	flat_strbuf_putc(out, '\n');
+}
+
+static const char *until(int64_t at_s, char buf[32])
+{
+	int64_t left = at_s - (int64_t)time(NULL);
+	if (left <= 0)
+		snprintf(buf, 32, "expired");
+	else
+		snprintf(buf, 32, "%" PRId64 "h%02" PRId64 "m", left / 3600, left / 60 % 60);
+	return buf;
+}
+
+void flat_admin_peers(struct flat_offload *o, bool json, struct flat_strbuf *out)
+{
+	const struct flat_peers *all = o->peers;
+	const struct flat_peer *p;
+	char text[FLAT_ADDR_STRLEN];
+	char left[32];
+	if (json) {
+		put_json(all, out);
+		return;
+	}
+	if (!all) {
+		flat_strbuf_puts(out, "flatd runs without --wire: no other hosts\n");
+		return;
+	}
+	for (uint32_t i = 0; i < all->svids->n; i++)
+		flat_strbuf_printf(out, "identity %s, %s left (%s)\n", all->svids->v[i].id,
+				   until(all->svids->v[i].expires_s, left), all->svids->v[i].file);
+	TAILQ_FOREACH(p, &all->list, link_)
+	{
+		const struct flat_wire_link *l = p->link;
+		flat_strbuf_printf(out, "%s %s %s", p->server ? "from" : "to",
+				   flat_addr_str(&p->addr, text), state_of(p));
+		if (l && l->greeted)
+			flat_strbuf_printf(out,
+					   ": %s, as %s, %s, %" PRIu32 " streams, %" PRIu64
+					   " bytes sent, %" PRIu64 " received, %s left",
+					   l->peer.id, l->own_id, SSL_get_version(l->ssl),
+					   l->n_streams, l->stats.bytes[0], l->stats.bytes[1],
+					   until(l->peer.expires_s, left));
+		flat_strbuf_putc(out, '\n');
+	}
+	if (all->last_failure[0])
+		flat_strbuf_printf(out, "last failure: %s\n", all->last_failure);
+}
+
+static void family(struct flat_strbuf *out, const char *name, const char *type, const char *help,
+		   uint64_t value)
+{
+	flat_strbuf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %" PRIu64 "\n", name, help, name,
+			   type, name, value);
+}
+
+void flat_peers_metrics(const struct flat_offload *o, struct flat_strbuf *out)
+{
+	const struct flat_peers *all = o->peers;
+	const struct flat_peer *p;
+	struct flat_wire_stats sum;
+	uint64_t links = 0;
+	uint64_t streams = 0;
+	int64_t first = INT64_MAX;
+	if (!all)
+		return;
+	sum = all->past;
+	TAILQ_FOREACH(p, &all->list, link_)
+	{
+		if (!p->link)
+			continue;
+		links += p->link->greeted;
+		streams += p->link->n_streams;
+		sum.opened += p->link->stats.opened;
+		sum.refused += p->link->stats.refused;
+		sum.reset += p->link->stats.reset;
+		sum.bytes[0] += p->link->stats.bytes[0];
+		sum.bytes[1] += p->link->stats.bytes[1];
+	}
+	for (uint32_t i = 0; i < all->svids->n; i++) {
+		if (all->svids->v[i].expires_s < first)
+			first = all->svids->v[i].expires_s;
+	}
+	family(out, "flat_wire_links", "gauge", "Links to and from other hosts.", links);
+	family(out, "flat_wire_streams", "gauge", "Streams on them.", streams);
+	family(out, "flat_wire_streams_opened_total", "counter", "Streams that were accepted.",
+	       sum.opened);
+	family(out, "flat_wire_streams_refused_total", "counter", "Streams that were refused.",
+	       sum.refused);
+	family(out, "flat_wire_streams_reset_total", "counter", "Streams that ended by a reset.",
+	       sum.reset);
+	family(out, "flat_wire_sent_bytes_total", "counter", "Bytes of streams sent.",
+	       sum.bytes[0]);
+	family(out, "flat_wire_received_bytes_total", "counter", "Bytes of streams received.",
+	       sum.bytes[1]);
+	family(out, "flat_wire_link_failures_total", "counter", "Links that failed.",
+	       all->links_failed);
+	family(out, "flat_wire_rotations_total", "counter", "Times that identities were read anew.",
+	       all->rotations);
+	family(out, "flat_wire_first_expiry_seconds", "gauge",
+	       "When the first identity of this host expires, seconds since 1970.",
+	       all->svids->n ? (uint64_t)first : 0);
+}

@@ -1,0 +1,249 @@
+#include "wire/link.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "wire/stream.h"
+
+/* AES-GCM keeps its margin for 2^24.5 records under one key (RFC 8446, 5.5). */
+#define RECORDS_PER_KEY ((uint64_t)1 << 23)
+
+/* --- life --- */
+
+struct flat_wire_link *flat_wire_link_new(struct flat_svids *svids, const struct flat_svid *svid,
+					  bool server, const struct flat_wire_ops *ops, void *owner)
+{
+	struct flat_wire_link *l = calloc(1, sizeof(*l));
+	if (!l)
+		return NULL;
+	l->ops = ops;
+	l->owner = owner;
+	l->server = server;
+	l->svids = flat_svids_get(svids);
+	memcpy(l->own_id, svid->id, sizeof(l->own_id));
+	l->own_expires_s = svid->expires_s;
+	l->peer.svids = svids;
+	l->peer.server = !server;
+	TAILQ_INIT(&l->streams);
+	TAILQ_INIT(&l->ready);
+	l->ssl = SSL_new(svid->ctx);
+	l->in = BIO_new(BIO_s_mem());
+	l->out = BIO_new(BIO_s_mem());
+	if (!l->ssl || !l->in || !l->out) {
+		BIO_free(l->in);
+		BIO_free(l->out);
+		SSL_free(l->ssl);
+		flat_svids_put(l->svids);
+		free(l);
+		return NULL;
+	}
+	/* The session owns both from here. */
+	SSL_set_bio(l->ssl, l->in, l->out);
+	SSL_set_app_data(l->ssl, &l->peer);
+	if (server) {
+		SSL_set_accept_state(l->ssl);
+	} else {
+		SSL_set_connect_state(l->ssl);
+		/* The first flight. */
+		(void)SSL_do_handshake(l->ssl);
+		ERR_clear_error();
+	}
+	return l;
+}
+
+void flat_wire_link_free(struct flat_wire_link *l, int err)
+{
+	struct flat_wire_stream *s;
+	while ((s = TAILQ_FIRST(&l->streams)) != NULL)
+		flat_wire_stream_end(s, err);
+	SSL_free(l->ssl);
+	flat_wire_peer_fini(&l->peer);
+	flat_svids_put(l->svids);
+	free(l);
+}
+
+static int fail(struct flat_wire_link *l, int err, const char *why)
+{
+	if (!l->failed)
+		snprintf(l->why, sizeof(l->why), "%s", why);
+	l->failed = true;
+	ERR_clear_error();
+	return err;
+}
+
+/* --- frames out --- */
+
+void flat_wire_link_put(struct flat_wire_link *l, const struct flat_frame *f)
+{
+	size_t n = flat_frame_write(f, l->frame);
+	if (l->failed || !l->shaken)
+		return;
+	/* Into memory: whole, or there is none left. */
+	if (SSL_write(l->ssl, l->frame, (int)n) != (int)n)
+		(void)fail(l, -ENOMEM, "TLS could not write");
+	else if ((size_t)BIO_ctrl_pending(l->out) > FLAT_WIRE_OUT_MAX)
+		(void)fail(l, -ENOBUFS, "the peer asks and does not read the answers");
+	if (++l->records >= RECORDS_PER_KEY) {
+		l->records = 0;
+		(void)SSL_key_update(l->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
+	}
+}
+
+size_t flat_wire_link_output(struct flat_wire_link *l, const uint8_t **bytes)
+{
+	char *p = NULL;
+	long n = BIO_get_mem_data(l->out, &p);
+	*bytes = (const uint8_t *)p;
+	return n > 0 ? (size_t)n : 0;
+}
+
+void flat_wire_link_sent(struct flat_wire_link *l, size_t len)
+{
+	uint8_t skip[4096];
+	if (len >= (size_t)BIO_ctrl_pending(l->out)) {
+		(void)BIO_reset(l->out);
+		return;
+	}
+	while (len > 0) {
+		int n = BIO_read(l->out, skip, (int)flat_min_size(len, sizeof(skip)));
+		if (n <= 0)
+			return;
+		len -= (size_t)n;
+	}
+}
+
+void flat_wire_link_ping(struct flat_wire_link *l)
+{
+	static const uint8_t zero[8];
+	struct flat_frame f = {.type = FLAT_FRAME_PING, .data = zero, .len = sizeof(zero)};
+	flat_wire_link_put(l, &f);
+}
+
+void flat_wire_link_drain(struct flat_wire_link *l)
+{
+	struct flat_frame f = {.type = FLAT_FRAME_GOAWAY};
+	if (l->draining)
+		return;
+	l->draining = true;
+	flat_wire_link_put(l, &f);
+}
+
+/* --- frames in --- */
+
+static int on_link_frame(struct flat_wire_link *l, const struct flat_frame *f)
+{
+	struct flat_frame pong = {.type = FLAT_FRAME_PONG, .data = f->data, .len = f->len};
+	uint8_t copy[8];
+	switch (f->type) {
+	case FLAT_FRAME_HELLO:
+		if (l->greeted || f->number == 0 || f->number > FLAT_WIRE_WINDOW)
+			return -EPROTO;
+		l->greeted = true;
+		l->first_credit = f->number;
+		if (!l->server)
+			l->ops->ready(l);
+		return 0;
+	case FLAT_FRAME_PING:
+		memcpy(copy, f->data, sizeof(copy));
+		pong.data = copy;
+		flat_wire_link_put(l, &pong);
+		return 0;
+	case FLAT_FRAME_GOAWAY:
+		l->draining = true;
+		return 0;
+	default:
+		return 0;
+	}
+}
+
+static int on_frame(struct flat_wire_link *l, const struct flat_frame *f)
+{
+	if (!l->greeted && f->type != FLAT_FRAME_HELLO)
+		return -EPROTO;
+	return f->stream == 0 ? on_link_frame(l, f) : flat_wire_stream_frame(l, f);
+}
+
+/* Frames that are whole in `plain`. */
+static int read_frames(struct flat_wire_link *l)
+{
+	size_t at = 0;
+	struct flat_frame f;
+	ssize_t n = 0;
+	while (!l->failed && (n = flat_frame_read(l->plain + at, l->n_plain - at, &f)) > 0) {
+		if (on_frame(l, &f) != 0)
+			return fail(l, -EPROTO, "the peer broke the rules of the wire");
+		at += (size_t)n;
+	}
+	if (n < 0)
+		return fail(l, -EPROTO, "the peer sent what is no frame");
+	memmove(l->plain, l->plain + at, l->n_plain - at);
+	l->n_plain -= at;
+	return l->failed ? -ENOBUFS : 0;
+}
+
+static void greet(struct flat_wire_link *l)
+{
+	struct flat_frame f = {.type = FLAT_FRAME_HELLO, .number = FLAT_WIRE_WINDOW};
+	l->shaken = true;
+	flat_wire_link_put(l, &f);
+}
+
+static int tls_error(struct flat_wire_link *l, int code, int result)
+{
+	char text[256] = "the peer ended the connection";
+	unsigned long e = ERR_peek_last_error();
+	if (l->peer.why[0]) {
+		snprintf(text, sizeof(text), "the peer's certificate: %.220s", l->peer.why);
+		return fail(l, -EACCES, text);
+	}
+	if (code == SSL_ERROR_ZERO_RETURN)
+		return fail(l, -ECONNRESET, "the peer closed the link");
+	if (e != 0)
+		ERR_error_string_n(e, text, sizeof(text));
+	(void)result;
+	/* In TLS 1.3 a client learns what is wrong with its certificate after it is done. */
+	return fail(l, l->greeted ? -ECONNRESET : -EACCES, text);
+}
+
+int flat_wire_link_input(struct flat_wire_link *l, const uint8_t *bytes, size_t len)
+{
+	if (l->failed)
+		return -ECONNRESET;
+	if (BIO_write(l->in, bytes, (int)len) != (int)len)
+		return fail(l, -ENOMEM, "out of memory");
+	if (!l->shaken) {
+		int done = SSL_do_handshake(l->ssl);
+		int code = done == 1 ? 0 : SSL_get_error(l->ssl, done);
+		if (code == SSL_ERROR_WANT_READ)
+			return 0;
+		if (code != 0)
+			return tls_error(l, code, done);
+		greet(l);
+	}
+	for (;;) {
+		int n =
+		    SSL_read(l->ssl, l->plain + l->n_plain, (int)(sizeof(l->plain) - l->n_plain));
+		if (n <= 0) {
+			int code = SSL_get_error(l->ssl, n);
+			return code == SSL_ERROR_WANT_READ ? 0 : tls_error(l, code, n);
+		}
+		l->n_plain += (size_t)n;
+		int err = read_frames(l);
+		if (err != 0)
+			return err;
+	}
+}
+
+bool flat_wire_link_flush(struct flat_wire_link *l)
+{
+	struct flat_wire_stream *s;
+	while (!l->failed && (s = TAILQ_FIRST(&l->ready)) != NULL) {
+		if ((size_t)BIO_ctrl_pending(l->out) >= FLAT_WIRE_OUT_HIGH)
+			return true;
+		flat_wire_stream_send(s);
+	}
+	return false;
+}

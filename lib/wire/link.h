@@ -1,0 +1,141 @@
+/*
+ * A link: one TLS connection between two offload halves, and the streams inside it. Ciphertext in, ciphertext out; no
+ * socket, no clock. The TLS client opens streams, under one identity: its certificate's. docs/design/wire.md says what
+ * goes over it and what each side may rely on. One thread.
+ */
+#ifndef FLAT_WIRE_LINK_H
+#define FLAT_WIRE_LINK_H
+
+#include <sys/queue.h>
+
+#include "base/limits.h"
+#include "wire/frame.h"
+#include "wire/svid.h"
+
+struct flat_wire_link;
+struct flat_wire_stream;
+
+/**
+ * What a link's owner does. `owner` is the stream's, set by whoever opened or took it. Called inside flat_wire_link_input()
+ * and flat_wire_link_flush() alone; none may free the link. A stream whose `ended` was called is gone.
+ */
+struct flat_wire_ops {
+	/** Client: the peer is known, streams may be opened. */
+	void (*ready)(struct flat_wire_link *link);
+	/** Server: somebody asks for f->to. Sets s->owner; answers now or later by _accept() or _refuse(). */
+	void (*opened)(struct flat_wire_link *link, struct flat_wire_stream *s,
+		       const struct flat_frame *f);
+	/** Client: it is open; `who` is the server's principal, or "". */
+	void (*accepted)(struct flat_wire_stream *s, const char *who);
+	/** Client: errno and reason. The stream is gone. */
+	void (*refused)(struct flat_wire_stream *s, int err, const char *why);
+	/** Bytes have come: how many were taken (the others are kept), or a negative errno: the stream is reset. */
+	ssize_t (*take)(struct flat_wire_stream *s, const uint8_t *bytes, size_t len);
+	/** All bytes were taken, and none follows. */
+	void (*fin)(struct flat_wire_stream *s);
+	/** Up to `max` bytes to be sent: their count, 0 at the end, -EAGAIN: none now, another: the stream is reset. */
+	ssize_t (*give)(struct flat_wire_stream *s, uint8_t *buf, size_t max);
+	/** Gone: err 0 when both directions ended, else why (positive). Never after refused(). */
+	void (*ended)(struct flat_wire_stream *s, int err);
+};
+
+LIST_HEAD(flat_wire_bucket, flat_wire_stream);
+TAILQ_HEAD(flat_wire_streams, flat_wire_stream);
+
+struct flat_wire_stream {
+	LIST_ENTRY(flat_wire_stream) hash_link;
+	TAILQ_ENTRY(flat_wire_stream) link_;
+	TAILQ_ENTRY(flat_wire_stream) ready_link;
+	struct flat_wire_link *link;
+	void *owner;
+	uint32_t id;
+	uint32_t credit; /* bytes that may be sent */
+	uint32_t
+	    window;	/* bytes that the peer may send; window + kept + owed == FLAT_WIRE_WINDOW */
+	uint32_t kept;	/* bytes in `buf` */
+	uint32_t owed;	/* taken, credit not yet given back */
+	uint32_t start; /* of the first byte kept */
+	uint8_t *buf;	/* FLAT_WIRE_WINDOW bytes; NULL: nothing was ever kept */
+	bool open;	/* accepted */
+	bool ready;	/* in the link's `ready` */
+	bool fin_sent;
+	bool fin_got;
+	bool fin_told;
+	uint64_t bytes[2]; /* sent, received */
+};
+
+struct flat_wire_stats {
+	uint64_t opened;
+	uint64_t refused;
+	uint64_t reset;
+	uint64_t bytes[2]; /* of streams: sent, received */
+};
+
+struct flat_wire_link {
+	const struct flat_wire_ops *ops;
+	void *owner;
+	struct flat_svids *svids; /* of its beginning; referenced */
+	char own_id[FLAT_SPIFFE_ID_MAX];
+	int64_t own_expires_s;
+	struct flat_wire_peer peer;
+	SSL *ssl;
+	BIO *in;
+	BIO *out;
+	bool server;
+	bool shaken;   /* the handshake is done */
+	bool greeted;  /* the peer's HELLO is here */
+	bool draining; /* no further streams here */
+	bool failed;
+	uint32_t n_streams;
+	uint32_t last_id;
+	uint32_t first_credit; /* by the peer's HELLO */
+	uint64_t records;      /* since the last key update */
+	struct flat_wire_bucket buckets[256];
+	struct flat_wire_streams streams;
+	struct flat_wire_streams ready;
+	struct flat_wire_stats stats;
+	char why[320]; /* why it failed */
+	size_t n_plain;
+	uint8_t plain[FLAT_FRAME_HEADER + FLAT_FRAME_BODY_MAX];
+	uint8_t frame[FLAT_FRAME_HEADER + FLAT_FRAME_BODY_MAX];
+};
+
+/** A link under the identity of `svid` (of `svids`, which gains a reference). NULL without memory. */
+FLAT_MUST_CHECK struct flat_wire_link *flat_wire_link_new(struct flat_svids *svids,
+							  const struct flat_svid *svid, bool server,
+							  const struct flat_wire_ops *ops,
+							  void *owner);
+/** Ends every stream with `err` (positive), then frees. */
+void flat_wire_link_free(struct flat_wire_link *link, int err);
+
+/** Ciphertext that came. 0, or a negative errno: the link is over, `link->why` says why; what is to be sent still is. */
+FLAT_MUST_CHECK int flat_wire_link_input(struct flat_wire_link *link, const uint8_t *bytes,
+					 size_t len);
+/** Asks ready streams for bytes, one frame each in turn, until enough waits to be sent. True: some are ready still. */
+bool flat_wire_link_flush(struct flat_wire_link *link);
+/** Ciphertext to be sent: its length and, in `bytes`, where it lies until the next call. */
+size_t flat_wire_link_output(struct flat_wire_link *link, const uint8_t **bytes);
+/** So much of it was sent. */
+void flat_wire_link_sent(struct flat_wire_link *link, size_t len);
+
+/** Asks whether the peer is alive. */
+void flat_wire_link_ping(struct flat_wire_link *link);
+/** No further streams: tells the peer. */
+void flat_wire_link_drain(struct flat_wire_link *link);
+
+/** Client, ready and not draining: asks for a stream. NULL: no memory, or too many. */
+FLAT_MUST_CHECK struct flat_wire_stream *flat_wire_open(struct flat_wire_link *link,
+							const struct flat_addr *to,
+							const struct flat_addr *from, void *owner);
+/** Server: it is open. */
+void flat_wire_accept(struct flat_wire_stream *s, const char *who);
+/** Server: it is not, and is gone; no `ended`. */
+void flat_wire_refuse(struct flat_wire_stream *s, int err, const char *why);
+/** give() has something, or its end. */
+void flat_wire_ready(struct flat_wire_stream *s);
+/** take() has room again. Whether the stream lives still. */
+bool flat_wire_room(struct flat_wire_stream *s);
+/** Over in both directions, and gone; no `ended`. */
+void flat_wire_reset(struct flat_wire_stream *s, int err);
+
+#endif

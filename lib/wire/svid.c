@@ -1,0 +1,316 @@
+#include "wire/svid.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "base/limits.h"
+
+/* RFC 7301: what is spoken inside. */
+static const unsigned char alpn[] = {6, 'f', 'l', 'a', 't', '/', '1'};
+
+struct loading {
+	const char *folder;
+	struct flat_svids *set;
+	char *why;
+	size_t size;
+};
+
+static int wrong(const struct loading *l, const char *file, const char *what)
+{
+	snprintf(l->why, l->size, "%s/%s: %s", l->folder, file, what);
+	ERR_clear_error();
+	return -EINVAL;
+}
+
+/* --- the peer's certificate, at the handshake --- */
+
+static X509_STORE *bundle_of(const struct flat_svids *s, const char *id)
+{
+	for (uint32_t i = 0; i < s->n_bundles; i++) {
+		if (flat_spiffe_in_domain(id, s->bundles[i].domain))
+			return s->bundles[i].store;
+	}
+	return NULL;
+}
+
+static int verify(const struct flat_svids *s, X509 *leaf, STACK_OF(X509) * chain, bool server,
+		  char *why, size_t size)
+{
+	char id[FLAT_SPIFFE_ID_MAX];
+	int err = flat_spiffe_of_leaf(leaf, id, why, size);
+	if (err != 0)
+		return err;
+	X509_STORE *store = bundle_of(s, id);
+	if (!store) {
+		snprintf(why, size, "there is no bundle for the trust domain of %s", id);
+		return -EACCES;
+	}
+	return flat_spiffe_verify(store, leaf, chain, server, why, size);
+}
+
+int flat_svids_check(const struct flat_svids *s, const struct flat_wire_peer *peer, char *why,
+		     size_t size)
+{
+	if (!peer->leaf)
+		return -EACCES;
+	return verify(s, peer->leaf, peer->chain, peer->server, why, size);
+}
+
+/* The client's side knows whom it asks: a flatd, of a trust domain that it has a bundle of. */
+static bool is_node(const char *id)
+{
+	const char *slash = strchr(flat_spiffe_principal(id), '/');
+	return slash && strcmp(slash, FLAT_WIRE_NODE_PATH) == 0;
+}
+
+static int on_certificate(X509_STORE_CTX *ctx, void *arg)
+{
+	SSL *ssl = X509_STORE_CTX_get_ex_data(ctx, SSL_get_ex_data_X509_STORE_CTX_idx());
+	struct flat_wire_peer *p = SSL_get_app_data(ssl);
+	X509 *leaf = X509_STORE_CTX_get0_cert(ctx);
+	STACK_OF(X509) *chain = X509_STORE_CTX_get0_untrusted(ctx);
+	(void)arg;
+	int err = verify(p->svids, leaf, chain, p->server, p->why, sizeof(p->why));
+	if (err == 0)
+		err = flat_spiffe_of_leaf(leaf, p->id, p->why, sizeof(p->why));
+	if (err == 0 && p->server && !is_node(p->id)) {
+		snprintf(p->why, sizeof(p->why), "%.200s is no flatd's identity", p->id);
+		err = -EACCES;
+	}
+	if (err == 0) {
+		p->expires_s = flat_spiffe_expiry(leaf);
+		p->chain = chain ? X509_chain_up_ref(chain) : NULL;
+		p->leaf = X509_up_ref(leaf) ? leaf : NULL;
+	}
+	X509_STORE_CTX_set_error(ctx, err == 0 ? X509_V_OK : X509_V_ERR_APPLICATION_VERIFICATION);
+	return err == 0;
+}
+
+void flat_wire_peer_fini(struct flat_wire_peer *peer)
+{
+	X509_free(peer->leaf);
+	sk_X509_pop_free(peer->chain, X509_free);
+	peer->leaf = NULL;
+	peer->chain = NULL;
+}
+
+static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
+		   const unsigned char *in, unsigned int in_len, void *arg)
+{
+	(void)ssl;
+	(void)arg;
+	return SSL_select_next_proto((unsigned char **)(uintptr_t)out, out_len, alpn, sizeof(alpn),
+				     in, in_len) == OPENSSL_NPN_NEGOTIATED
+		   ? SSL_TLSEXT_ERR_OK
+		   : SSL_TLSEXT_ERR_ALERT_FATAL;
+}
+
+/* --- one SVID --- */
+
+static SSL_CTX *new_ctx(void)
+{
+	SSL_CTX *ctx = SSL_CTX_new(TLS_method());
+	if (!ctx)
+		return NULL;
+	/* No tickets, no resumption, no early data, no compression: each link shows its certificate. */
+	SSL_CTX_set_options(ctx,
+			    SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
+	SSL_CTX_set_cert_verify_callback(ctx, on_certificate, NULL);
+	SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
+	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
+	if (!SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) ||
+	    !SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) ||
+	    !SSL_CTX_set_num_tickets(ctx, 0) ||
+	    SSL_CTX_set_alpn_protos(ctx, alpn, sizeof(alpn)) != 0) {
+		SSL_CTX_free(ctx);
+		return NULL;
+	}
+	return ctx;
+}
+
+static bool too_long(const char *path)
+{
+	struct stat st;
+	return stat(path, &st) == 0 && (size_t)st.st_size > FLAT_WIRE_FILE_MAX;
+}
+
+/* An expired one is told when it is used: the others are of use still. */
+static int check_own(const struct loading *l, const struct flat_svid *s, const char *file)
+{
+	char why[256];
+	X509 *leaf = SSL_CTX_get0_certificate(s->ctx);
+	STACK_OF(X509) *chain = NULL;
+	SSL_CTX_get0_chain_certs(s->ctx, &chain);
+	if (s->expires_s <= (int64_t)time(NULL))
+		return 0;
+	int err = verify(l->set, leaf, chain, false, why, sizeof(why));
+	if (err == 0 && is_node(s->id))
+		err = verify(l->set, leaf, chain, true, why, sizeof(why));
+	return err == 0 ? 0 : wrong(l, file, why);
+}
+
+static int add_svid(const struct loading *l, const char *file)
+{
+	struct flat_svids *set = l->set;
+	struct flat_svid *s = &set->v[set->n];
+	char path[4096];
+	char why[256];
+	size_t stem = strlen(file) - 4;
+	int n = snprintf(path, sizeof(path), "%s/%s", l->folder, file);
+	if (set->n == FLAT_WIRE_SVIDS_MAX || n < 0 || (size_t)n >= sizeof(path) || too_long(path))
+		return wrong(l, file, "there are too many files, or it is too large");
+	s->ctx = new_ctx();
+	s->file = strdup(file);
+	set->n++;
+	if (!s->ctx || !s->file)
+		return -ENOMEM;
+	if (SSL_CTX_use_certificate_chain_file(s->ctx, path) != 1)
+		return wrong(l, file, "no certificate can be read from it");
+	snprintf(path, sizeof(path), "%s/%.*s.key", l->folder, (int)stem, file);
+	if (too_long(path) || SSL_CTX_use_PrivateKey_file(s->ctx, path, SSL_FILETYPE_PEM) != 1 ||
+	    SSL_CTX_check_private_key(s->ctx) != 1)
+		return wrong(l, file, "its .key is missing, or is another certificate's");
+	X509 *leaf = SSL_CTX_get0_certificate(s->ctx);
+	if (flat_spiffe_of_leaf(leaf, s->id, why, sizeof(why)) != 0)
+		return wrong(l, file, why);
+	if (flat_svids_find(set, flat_spiffe_principal(s->id)) != s)
+		return wrong(l, file, "another file has the same identity");
+	s->expires_s = flat_spiffe_expiry(leaf);
+	return 0;
+}
+
+/* --- bundles --- */
+
+static int add_bundle(const struct loading *l, const char *file)
+{
+	struct flat_svids *set = l->set;
+	struct flat_bundle *b = &set->bundles[set->n_bundles];
+	char path[4096];
+	size_t stem = strlen(file) - strlen(".bundle");
+	int n = snprintf(path, sizeof(path), "%s/%s", l->folder, file);
+	if (set->n_bundles == FLAT_WIRE_SVIDS_MAX || n < 0 || (size_t)n >= sizeof(path) ||
+	    too_long(path))
+		return wrong(l, file, "there are too many files, or it is too large");
+	b->domain = strndup(file, stem);
+	b->store = X509_STORE_new();
+	set->n_bundles++;
+	if (!b->domain || !b->store)
+		return -ENOMEM;
+	if (X509_STORE_load_file(b->store, path) != 1)
+		return wrong(l, file, "no certificate can be read from it");
+	ERR_clear_error();
+	return 0;
+}
+
+/* --- the set --- */
+
+static bool ends_with(const char *name, const char *end)
+{
+	size_t n = strlen(name);
+	size_t m = strlen(end);
+	return n > m && strcmp(name + n - m, end) == 0;
+}
+
+static int read_folder(const struct loading *l)
+{
+	DIR *dir = opendir(l->folder);
+	int err = 0;
+	struct dirent *d;
+	if (!dir) {
+		err = errno;
+		snprintf(l->why, l->size, "%s: %s", l->folder, strerror(err));
+		return err ? -err : -EIO;
+	}
+	while (err == 0 && (d = readdir(dir)) != NULL) {
+		if (d->d_name[0] == '.')
+			continue;
+		if (ends_with(d->d_name, ".crt"))
+			err = add_svid(l, d->d_name);
+		else if (ends_with(d->d_name, ".bundle"))
+			err = add_bundle(l, d->d_name);
+	}
+	closedir(dir);
+	return err;
+}
+
+static int check_all(const struct loading *l)
+{
+	struct flat_svids *set = l->set;
+	for (uint32_t i = 0; i < set->n; i++) {
+		struct flat_svid *s = &set->v[i];
+		int err = check_own(l, s, s->file);
+		if (err != 0)
+			return err;
+		if (is_node(s->id))
+			set->node = s;
+	}
+	if (set->n == 0) {
+		snprintf(l->why, l->size, "%s: no SVID (NAME.crt and NAME.key) is there",
+			 l->folder);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int flat_svids_load(const char *folder, struct flat_svids **out, char *why, size_t size)
+{
+	struct flat_svids *set = calloc(1, sizeof(*set));
+	struct loading l = {.folder = folder, .set = set, .why = why, .size = size};
+	int err = -ENOMEM;
+	snprintf(why, size, "out of memory");
+	if (!set)
+		return err;
+	set->refs = 1;
+	set->v = calloc(FLAT_WIRE_SVIDS_MAX, sizeof(*set->v));
+	set->bundles = calloc(FLAT_WIRE_SVIDS_MAX, sizeof(*set->bundles));
+	if (set->v && set->bundles)
+		err = read_folder(&l);
+	if (err == 0)
+		err = check_all(&l);
+	if (err != 0)
+		flat_svids_put(set);
+	else
+		*out = set;
+	return err;
+}
+
+struct flat_svids *flat_svids_get(struct flat_svids *s)
+{
+	s->refs++;
+	return s;
+}
+
+void flat_svids_put(struct flat_svids *s)
+{
+	if (!s || --s->refs > 0)
+		return;
+	for (uint32_t i = 0; s->v && i < s->n; i++) {
+		SSL_CTX_free(s->v[i].ctx);
+		free(s->v[i].file);
+	}
+	for (uint32_t i = 0; s->bundles && i < s->n_bundles; i++) {
+		X509_STORE_free(s->bundles[i].store);
+		free(s->bundles[i].domain);
+	}
+	free(s->v);
+	free(s->bundles);
+	free(s);
+}
+
+const struct flat_svid *flat_svids_find(const struct flat_svids *s, const char *principal)
+{
+	for (uint32_t i = 0; i < s->n; i++) {
+		if (strcmp(flat_spiffe_principal(s->v[i].id), principal) == 0)
+			return &s->v[i];
+	}
+	return NULL;
+}

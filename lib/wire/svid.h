@@ -1,0 +1,73 @@
+/*
+ * The identities of one host: SVIDs with their keys, and the bundles of trust domains, read from a folder. A set is
+ * immutable; a rotation loads another one beside it. Links hold the set they began with.
+ *
+ *   NAME.crt      an SVID: the leaf first, then intermediate certificates (PEM)
+ *   NAME.key      its private key (PEM, no passphrase)
+ *   DOMAIN.bundle the certificates that sign for trust domain DOMAIN (PEM)
+ */
+#ifndef FLAT_WIRE_SVID_H
+#define FLAT_WIRE_SVID_H
+
+#include <openssl/ssl.h>
+
+#include "base/base.h"
+#include "wire/spiffe.h"
+
+/* Whose certificate a flatd shows to those that connect: spiffe://DOMAIN and this. */
+#define FLAT_WIRE_NODE_PATH "/ns/flat-system/sa/flatd"
+
+struct flat_svid {
+	char id[FLAT_SPIFFE_ID_MAX];
+	int64_t expires_s; /* since 1970 */
+	SSL_CTX *ctx;	   /* for both roles; its sessions verify peers by the set */
+	char *file;
+};
+
+struct flat_bundle {
+	char *domain;
+	X509_STORE *store;
+};
+
+/** Reference counted; owner of the count: one thread. */
+struct flat_svids {
+	uint32_t refs;
+	struct flat_svid *v;
+	uint32_t n;
+	struct flat_bundle *bundles;
+	uint32_t n_bundles;
+	const struct flat_svid *node; /* this flatd's own; NULL: it cannot serve others */
+};
+
+/** What the handshake learned of the peer; the session's app data (SSL_set_app_data) points to one. */
+struct flat_wire_peer {
+	struct flat_svids *svids; /* borrowed */
+	bool server;		  /* the peer is the TLS server */
+	char id[FLAT_SPIFFE_ID_MAX];
+	char why[256]; /* why it was refused */
+	int64_t expires_s;
+	X509 *leaf;		/* for a later look with other bundles; owned */
+	STACK_OF(X509) * chain; /* owned */
+};
+
+/**
+ * Reads a folder into a new set with one reference. 0, or a negative errno with a sentence in `why` that names the file:
+ * -EINVAL (no SVID, key and certificate differ, no bundle for its domain, it does not verify), -ENOMEM, those of
+ * open(). An SVID that has expired is no error here.
+ */
+FLAT_MUST_CHECK int flat_svids_load(const char *folder, struct flat_svids **out, char *why,
+				    size_t size);
+struct flat_svids *flat_svids_get(struct flat_svids *s);
+/** NULL is allowed. */
+void flat_svids_put(struct flat_svids *s);
+
+/** The SVID of a principal (an ID without its scheme), or NULL. */
+const struct flat_svid *flat_svids_find(const struct flat_svids *s, const char *principal);
+
+/** Whether a peer's chain still leads to a bundle of this set. */
+FLAT_MUST_CHECK int flat_svids_check(const struct flat_svids *s, const struct flat_wire_peer *peer,
+				     char *why, size_t size);
+
+void flat_wire_peer_fini(struct flat_wire_peer *peer);
+
+#endif
