@@ -185,7 +185,7 @@ int flat_peers_wait_ms(struct flat_offload *o)
 			next = TAILQ_NEXT(p, link_);
 			(void)flat_peer_tick(p, now_ms, now_s);
 		}
+		all->tick_ms = now_ms;
 	}
-	all->tick_ms = now_ms;
 	return TAILQ_EMPTY(&all->hot) ? (TAILQ_EMPTY(&all->list) ? -1 : TICK_MS) : 0;
 }

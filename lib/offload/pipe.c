@@ -234,14 +234,13 @@ static size_t tcp_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst, 
 	if (n == -EAGAIN || n == -EINTR)
 		return 0;
 	/* acquire: pairs with the release before the end was made */
-	if (n == 0 && atomic_load_explicit(&src->peer_reset, memory_order_acquire))
+	bool cut = n == 0 && atomic_load_explicit(&src->peer_reset, memory_order_acquire);
+	if (n == -EPIPE || (n > 0 && takes_nothing(dst)))
+		broken(src);
+	else if (n < 0 || cut)
 		src->reset = true;
 	else if (n == 0)
 		src->eof = true;
-	else if (n == -EPIPE || (n > 0 && takes_nothing(dst)))
-		broken(src);
-	else if (n < 0)
-		src->reset = true;
 	else
 		flat_vq_notify_data(&dst->vq);
 	return n > 0 ? (size_t)n : 0;
