@@ -29,20 +29,31 @@ void flat_stream_died(struct flat_sock *s)
 	if (atomic_exchange(&s->dead, 1) || atomic_load(&s->pending))
 		return;
 	uint32_t flags = flat_vq_peer_prod_flags(&s->vq);
-	if (!(flags & (FLAT_PROD_FIN | FLAT_PROD_RST)))
+	if (!(flags & (FLAT_PROD_FIN | FLAT_PROD_RST))) {
+		atomic_store(&s->voided, 1);
 		atomic_store(&s->error, ECONNRESET);
+	}
 }
 
-void flat_stream_check_epoch(struct flat_sock *s, int fd)
+/* Nobody polices it any more. The peer may sleep, and there is nobody else who would tell it. */
+static void orphaned(struct flat_sock *s)
 {
-	const struct flat_directory *dir = flat_session_known();
+	flat_stream_died(s);
+	flat_vq_end_tx(&s->vq, FLAT_PROD_RST);
+	flat_vq_end_rx(&s->vq, FLAT_CONS_CLOSED);
+}
+
+void flat_stream_check_reign(struct flat_sock *s, int fd)
+{
 	if (flat_unlikely(flat_shared(s)))
 		flat_share_refresh(s, fd);
-	uint64_t now = dir ? flat_directory_revoke_epoch(dir) : 0;
-	if (flat_likely(now == atomic_load_explicit(&s->seen_epoch, memory_order_relaxed)))
+	uint64_t now = flat_session_reign_word(s->reign);
+	if (flat_likely(now == atomic_load_explicit(&s->seen_reign, memory_order_relaxed)))
 		return;
-	atomic_store_explicit(&s->seen_epoch, now, memory_order_relaxed);
-	if (anchor_hung_up(fd))
+	atomic_store_explicit(&s->seen_reign, now, memory_order_relaxed);
+	if (flat_directory_over(now))
+		orphaned(s);
+	else if (anchor_hung_up(fd))
 		flat_stream_died(s);
 }
 
@@ -79,7 +90,8 @@ int flat_stream_take_error(struct flat_sock *s)
 
 bool flat_stream_void(const struct flat_sock *s)
 {
-	return flat_prod_is_cut(flat_vq_peer_prod_flags(&s->vq));
+	return flat_prod_is_cut(flat_vq_peer_prod_flags(&s->vq)) ||
+	       atomic_load_explicit(&s->voided, memory_order_relaxed);
 }
 
 /* RST seen, sent in vain, or the anchor is gone: the kernel's state CLOSE, with both directions shut. */

@@ -29,7 +29,8 @@ struct flat_sock {
 	uint8_t kind; /* enum flat_fd_kind: STREAM or LISTENER */
 	_Atomic uint8_t rd_shut;
 	_Atomic uint8_t wr_shut;
-	_Atomic uint8_t dead;	    /* the anchor hung up */
+	_Atomic uint8_t dead;	    /* the anchor hung up, or the offload half is gone */
+	_Atomic uint8_t voided;	    /* and nobody said how it ended: what is unread stays so */
 	_Atomic uint8_t exported;   /* held by processes that are no relatives: share.h */
 	_Atomic uint8_t lost;	    /* sent to a peer that had closed: its reset came back */
 	_Atomic uint8_t nonblock;   /* O_NONBLOCK of the file description */
@@ -42,7 +43,8 @@ struct flat_sock {
 	_Atomic int tx_lock;
 	_Atomic int bell_lock;	     /* of waiters, and of taking bells off the anchor: bell.h */
 	_Atomic uint32_t waiters;    /* threads asleep or about to be, and epoll memberships */
-	_Atomic uint64_t seen_epoch; /* of the directory's revocations */
+	_Atomic uint64_t seen_reign; /* the word of its reign as it was looked at */
+	uint32_t reign;		     /* whose connection it is: flat_session_reign() */
 	int rcvlowat;		     /* SO_RCVLOWAT; 0: 1 */
 	_Atomic uint8_t connecting;  /* connect() was answered EINPROGRESS and not asked again */
 	_Atomic uint8_t pending; /* its server is not there yet, as far as was looked: opening.c */
@@ -122,6 +124,10 @@ long flat_result(long value);
 const struct flat_directory *flat_session_directory(void);
 /** The same without joining anew: no system call. */
 const struct flat_directory *flat_session_known(void);
+/** Which of the offload halves that this process has known made a connection; 0: none of them. */
+uint32_t flat_session_reign(uint64_t conn_id);
+/** flat_directory_reign_word() of that one; 0, which is over, of none and of one that is forgotten. No system call. */
+uint64_t flat_session_reign_word(uint32_t reign);
 /** The offload half's process as the kernel knows it; 0: there is none. */
 int flat_session_peer(void);
 /** Asks the offload half. fds of the answer are the caller's. 0, or a negative errno (-ECONNREFUSED: gone). */
@@ -164,12 +170,12 @@ bool flat_stream_void(const struct flat_sock *s);
 FLAT_MUST_CHECK int flat_stream_shutdown(struct flat_sock *s, int how);
 /** Last reference gone: FIN or RST to the peer. */
 void flat_stream_end(struct flat_sock *s);
-/** The anchor hung up: the offload half cut the connection, or every other holder is gone. */
+/** The anchor hung up: the offload half cut the connection or ended, or every other holder is gone. */
 void flat_stream_died(struct flat_sock *s);
 /** The peer's end, as far as it is seen: it changes when there is an edge to report. */
 uint32_t flat_stream_edges(const struct flat_sock *s);
-/** Looks whether connections were cut since. */
-void flat_stream_check_epoch(struct flat_sock *s, int fd);
+/** Looks whether connections were cut since, or the offload half ended. */
+void flat_stream_check_reign(struct flat_sock *s, int fd);
 
 /* --- opening.c --- */
 

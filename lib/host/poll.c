@@ -28,7 +28,7 @@ static int look_flat(struct pollfd *fds, nfds_t n, nfds_t *kernel)
 		struct flat_sock *s = flat_fd_sock(fds[i].fd);
 		struct flat_epoll *e = s ? NULL : flat_epoll_find(fds[i].fd);
 		if (s && s->kind == FLAT_FD_STREAM) {
-			flat_stream_check_epoch(s, fds[i].fd);
+			flat_stream_check_reign(s, fds[i].fd);
 			fds[i].revents = stream_revents(s, fds[i].events);
 		} else {
 			(*kernel)++;

@@ -20,9 +20,24 @@ static int control_fd = -1;
 static pid_t control_pid;
 static _Atomic int peer_pid; /* of the process at the other end */
 static uint32_t next_seq;
-static bool ever_joined;
 static int64_t last_try_ms;
-static struct flat_directory directory;
+
+/*
+ * Offload halves that this process has known, by turn, which its forked children inherit with the connections of theirs.
+ * Whose place is taken has been followed by so many others: what is left of its connections is over.
+ */
+#define REIGNS 16U
+struct reign {
+	struct flat_directory directory;
+	_Atomic uint32_t turn;
+};
+static struct reign reigns[REIGNS] = {{.turn = UINT32_MAX}};
+static _Atomic uint32_t last_turn; /* 0: none was there yet */
+
+static struct reign *reign_of(uint32_t turn)
+{
+	return &reigns[turn % REIGNS];
+}
 
 static int64_t now_ms(void)
 {
@@ -88,6 +103,22 @@ static int exchange(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX]
 	return err;
 }
 
+/* Takes the mapping. An older one stays: other threads may be looking at it. A restart costs 32 MiB of address space. */
+static void begin_reign(struct flat_directory *dir)
+{
+	uint32_t turn = atomic_load(&last_turn);
+	/* A forked child finds the one that its parent knows. */
+	if (turn != 0 && reign_of(turn)->directory.first_id == dir->first_id) {
+		flat_directory_unmap(dir);
+		return;
+	}
+	struct reign *r = reign_of(++turn);
+	atomic_store(&r->turn, 0);
+	r->directory = *dir;
+	atomic_store(&r->turn, turn);
+	atomic_store(&last_turn, turn);
+}
+
 static int hello(void)
 {
 	struct flat_msg msg;
@@ -103,9 +134,8 @@ static int hello(void)
 	err = fd < 0 ? -EPROTO : flat_directory_map(&dir, fd, msg.body.hello.directory_len);
 	if (fd >= 0)
 		flat_sys_close(fd);
-	/* An older mapping stays: other threads may be looking at it. A restart costs 32 MiB of address space. */
 	if (err == 0)
-		directory = dir;
+		begin_reign(&dir);
 	return err;
 }
 
@@ -165,8 +195,6 @@ static int join(bool patient)
 	int err = hello();
 	if (err != 0)
 		drop();
-	else
-		ever_joined = true;
 	return err;
 }
 
@@ -188,16 +216,23 @@ static void register_fork(void)
 	(void)pthread_atfork(flat_fd_marks_forking, NULL, in_child);
 }
 
+const struct flat_directory *flat_session_known(void)
+{
+	uint32_t turn = atomic_load_explicit(&last_turn, memory_order_acquire);
+	return turn ? &reign_of(turn)->directory : NULL;
+}
+
 const struct flat_directory *flat_session_directory(void)
 {
 	pthread_once(&fork_once, register_fork);
 	/* Not joined before the directory is there, although the socket is: another thread is at it. */
-	if (flat_unlikely(!ever_joined || control_fd < 0 || control_pid != flat_sys_getpid())) {
+	if (flat_unlikely(!atomic_load(&last_turn) || control_fd < 0 ||
+			  control_pid != flat_sys_getpid())) {
 		pthread_mutex_lock(&lock);
 		(void)!join(false);
 		pthread_mutex_unlock(&lock);
 	}
-	return ever_joined ? &directory : NULL;
+	return flat_session_known();
 }
 
 int flat_session_peer(void)
@@ -208,9 +243,36 @@ int flat_session_peer(void)
 	return flat_session_directory() && control_fd >= 0 ? atomic_load(&peer_pid) : 0;
 }
 
-const struct flat_directory *flat_session_known(void)
+static uint32_t reign_of_conn(uint64_t conn_id)
 {
-	return ever_joined ? &directory : NULL;
+	uint32_t last = atomic_load(&last_turn);
+	for (uint32_t i = 0; i < REIGNS && i < last; i++) {
+		const struct reign *r = reign_of(last - i);
+		if (r->directory.first_id <= conn_id)
+			return last - i;
+	}
+	return 0;
+}
+
+uint32_t flat_session_reign(uint64_t conn_id)
+{
+	uint32_t turn = reign_of_conn(conn_id);
+	if (flat_likely(!flat_directory_over(flat_session_reign_word(turn))))
+		return turn;
+	/* Of one that ended, or of its successor, whom this process has not met. */
+	pthread_mutex_lock(&lock);
+	(void)!join(true);
+	pthread_mutex_unlock(&lock);
+	return reign_of_conn(conn_id);
+}
+
+uint64_t flat_session_reign_word(uint32_t turn)
+{
+	const struct reign *r = reign_of(turn);
+	/* acquire: pairs with the store in begin_reign() */
+	if (flat_unlikely(atomic_load_explicit(&r->turn, memory_order_acquire) != turn))
+		return 0;
+	return flat_directory_reign_word(&r->directory);
 }
 
 /* The lane of an answer: the answer of the next thread may come without its descriptor and rely on it. */

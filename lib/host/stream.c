@@ -28,9 +28,10 @@ struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_u
 	s->sealed = m->path == FLAT_CONN_FORWARDED && m->side == FLAT_SIDE_CLIENT;
 	flat_vq_init(&s->vq, &flat_vq_shm, &lane->lane, m->slot, (enum flat_side)m->side, -1,
 		     s->bell_fd);
-	const struct flat_directory *dir = flat_session_directory();
-	if (dir)
-		atomic_store(&s->seen_epoch, flat_directory_revoke_epoch(dir));
+	s->reign = flat_session_reign(m->conn_id);
+	uint64_t word = flat_session_reign_word(s->reign);
+	/* One that is over already is looked at by the first call. */
+	atomic_store(&s->seen_reign, flat_directory_over(word) ? UINT64_MAX : word);
 	return s;
 }
 
@@ -77,7 +78,7 @@ static ssize_t broken_pipe(int flags)
 
 static bool may_send(struct flat_sock *s, int fd)
 {
-	flat_stream_check_epoch(s, fd);
+	flat_stream_check_reign(s, fd);
 	return flat_likely(!(flat_vq_peer_cons_flags(&s->vq) & FLAT_CONS_CLOSED) &&
 			   !(flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST) &&
 			   !atomic_load(&s->wr_shut) && !atomic_load(&s->dead) &&
@@ -200,7 +201,7 @@ static ssize_t stream_recv(struct flat_sock *s, int fd, void *buf, size_t len, i
 	if (flags & MSG_ERRQUEUE)
 		return -EAGAIN;
 	for (;;) {
-		flat_stream_check_epoch(s, fd);
+		flat_stream_check_reign(s, fd);
 		/* MSG_TRUNC on TCP: throw away without copying to the caller. */
 		bool away = (flags & MSG_TRUNC) != 0;
 		ssize_t n =

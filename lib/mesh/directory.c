@@ -2,17 +2,24 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "base/sys.h"
 #include "mesh/directory_table.h"
 
+_Static_assert(FLAT_DIRECTORY_OWNER == FUTEX_TID_MASK, "the kernel's");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "a futex is the low half of `reign`");
+
 struct flat_directory_writer {
 	struct flat_directory_header *header;
 	size_t len_bytes;
 	uint32_t table_bytes;
 	int fd;
+	/* What the kernel walks when the reigning thread ends: one futex. */
+	struct robust_list node;
+	struct robust_list_head robust;
 };
 
 /* Where the parts of a table with so many entries lie. */
@@ -67,8 +74,14 @@ void flat_directory_destroy(struct flat_directory_writer *w)
 {
 	if (!w)
 		return;
-	if (w->header)
+	if (w->header) {
+		/* release: whoever sees it sees what was done to the connections before. */
+		atomic_fetch_and_explicit(&w->header->reign, ~(uint64_t)UINT32_MAX,
+					  memory_order_release);
+		if (w->robust.list.next)
+			(void)FLAT_SYS2(SYS_set_robust_list, 0, sizeof(w->robust));
 		FLAT_SYS2(SYS_munmap, w->header, w->len_bytes);
+	}
 	if (w->fd >= 0)
 		flat_sys_close(w->fd);
 	free(w);
@@ -227,6 +240,22 @@ int flat_directory_publish(struct flat_directory_writer *w, const struct flat_di
 
 void flat_directory_revoked(struct flat_directory_writer *w)
 {
-	/* release: pairs with the acquire in flat_directory_revoke_epoch() */
-	atomic_fetch_add_explicit(&w->header->revoke_epoch, 1, memory_order_release);
+	/* release: pairs with the acquire in flat_directory_reign_word() */
+	atomic_fetch_add_explicit(&w->header->reign, 1ULL << 32, memory_order_release);
+}
+
+int flat_directory_reign(struct flat_directory_writer *w, uint64_t first_id)
+{
+	long tid = FLAT_SYS0(SYS_gettid);
+	w->header->first_id = first_id;
+	w->node.next = &w->robust.list;
+	w->robust.list.next = &w->node;
+	w->robust.futex_offset = (long)((uintptr_t)&w->header->reign - (uintptr_t)&w->node);
+	long err = FLAT_SYS2(SYS_set_robust_list, &w->robust, sizeof(w->robust));
+	if (err < 0) {
+		w->robust.list.next = NULL;
+		return (int)err;
+	}
+	atomic_fetch_or_explicit(&w->header->reign, (uint64_t)tid, memory_order_release);
+	return 0;
 }

@@ -17,16 +17,21 @@
 #define FLAT_MESH_DIRECTORY_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
 
 #include "base/base.h"
 #include "vq/attach.h"
 
 #define FLAT_DIRECTORY_MAGIC 0x7269647461 /* "atdir" */
-#define FLAT_DIRECTORY_VERSION 1
+#define FLAT_DIRECTORY_VERSION 2
 
 /* flat_directory_header.flags */
 #define FLAT_DIRECTORY_ASK_ALL                                                                     \
 	1U /* some workload is REGISTRY_ONLY: take every connect to the offload half */
+
+/* The bits of flat_directory_header.reign that are the owner's thread id: FUTEX_TID_MASK. */
+#define FLAT_DIRECTORY_OWNER 0x3fffffffU
 
 /* What an address is: result of flat_directory_find_addr(). */
 enum flat_directory_kind {
@@ -38,12 +43,18 @@ enum flat_directory_kind {
 struct flat_directory_header {
 	uint64_t magic;
 	uint32_t version;
-	uint32_t table_bytes;	       /* each table's length */
-	_Atomic uint64_t epoch;	       /* odd while a table is being written */
-	_Atomic uint64_t revoke_epoch; /* grows when live connections were cut */
-	_Atomic uint32_t current;      /* 0 or 1 */
-	_Atomic uint32_t flags;	       /* FLAT_DIRECTORY_ASK_ALL */
-	uint8_t pad[4096 - 40];
+	uint32_t table_bytes;	/* each table's length */
+	_Atomic uint64_t epoch; /* odd while a table is being written */
+	/*
+	 * Low half: the id of the thread that reigns, a futex that it owns and never lets go; when it dies, however, the
+	 * kernel takes the id out (Linux, Documentation/locking/robust-futex-ABI.rst). High half: grows when live
+	 * connections were cut. So one load tells both.
+	 */
+	_Atomic uint64_t reign;
+	_Atomic uint32_t current; /* 0 or 1 */
+	_Atomic uint32_t flags;	  /* FLAT_DIRECTORY_ASK_ALL */
+	uint64_t first_id;	  /* connections of this reign have ids from here on */
+	uint8_t pad[4096 - 48];
 };
 
 /** Writer's end. Offload half; one thread. */
@@ -82,11 +93,19 @@ FLAT_MUST_CHECK int flat_directory_publish(struct flat_directory_writer *w,
 /** Says that live connections were cut: each application looks at its anchors. */
 void flat_directory_revoked(struct flat_directory_writer *w);
 
+/**
+ * From now on the calling thread reigns: when it ends, in whatever way, every application that looks knows that nobody
+ * polices its connections any more. first_id: ids of connections are none of an earlier reign's. The thread may own
+ * no other robust mutex, and must call flat_directory_destroy() itself, if anybody does. 0 or a negative errno.
+ */
+FLAT_MUST_CHECK int flat_directory_reign(struct flat_directory_writer *w, uint64_t first_id);
+
 /** Reader's end: a mapping. Any thread. */
 struct flat_directory {
 	const struct flat_directory_header *header;
 	size_t len_bytes;
-	uint32_t table_bytes; /* private copy */
+	uint32_t table_bytes; /* private copies */
+	uint64_t first_id;
 };
 
 /** Maps `fd` read-only; checks length, magic, version, seals. fd stays the caller's. */
@@ -109,10 +128,17 @@ FLAT_MUST_CHECK int flat_directory_find_name(const struct flat_directory *dir, c
 FLAT_MUST_CHECK int flat_directory_find_host(const struct flat_directory *dir,
 					     const struct flat_addr *addr, char *host, size_t size);
 
-/** Grows when connections were cut. One load. */
-static inline uint64_t flat_directory_revoke_epoch(const struct flat_directory *dir)
+/** What of the reign changes when connections were cut, and when it is over. One load. */
+static inline uint64_t flat_directory_reign_word(const struct flat_directory *dir)
 {
-	return atomic_load_explicit(&dir->header->revoke_epoch, memory_order_acquire);
+	/* acquire: pairs with the release in flat_directory_revoked() */
+	return atomic_load_explicit(&dir->header->reign, memory_order_acquire);
+}
+
+/** Whether the one who wrote it is there no more. */
+static inline bool flat_directory_over(uint64_t reign_word)
+{
+	return (reign_word & FLAT_DIRECTORY_OWNER) == 0;
 }
 
 static inline uint32_t flat_directory_flags(const struct flat_directory *dir)
@@ -121,5 +147,7 @@ static inline uint32_t flat_directory_flags(const struct flat_directory *dir)
 }
 
 _Static_assert(sizeof(struct flat_directory_header) == 4096, "one page");
+_Static_assert(offsetof(struct flat_directory_header, reign) == 24, "layout");
+_Static_assert(offsetof(struct flat_directory_header, first_id) == 40, "layout");
 
 #endif

@@ -26,6 +26,7 @@ int flat_directory_map(struct flat_directory *dir, int fd, size_t len_bytes)
 	dir->header = (const struct flat_directory_header *)addr;
 	dir->len_bytes = len_bytes;
 	dir->table_bytes = dir->header->table_bytes;
+	dir->first_id = dir->header->first_id;
 	if (dir->header->magic != FLAT_DIRECTORY_MAGIC ||
 	    dir->header->version != FLAT_DIRECTORY_VERSION || dir->table_bytes % 8 != 0 ||
 	    dir->table_bytes < sizeof(struct flat_directory_head) ||

@@ -280,6 +280,8 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 		err = load(o);
 	if (err == 0)
 		err = flat_directory_create(&o->directory, DIRECTORY_TABLE_BYTES);
+	if (err == 0)
+		err = flat_directory_reign(o->directory, o->next_id);
 	if (err != 0)
 		return err;
 	flat_offload_publish(o);

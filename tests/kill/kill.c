@@ -185,8 +185,7 @@ static int must_end(int who)
 	int bits = 0;
 	for (int i = 0; i < CLIENTS; i++) {
 		if (atomic_load(&parties[i].connected) &&
-		    (roles[i].server == who ||
-		     (who == KILL_FLATD && strstr(roles[i].name, "forwarded"))))
+		    (roles[i].server == who || who == KILL_FLATD))
 			bits |= 1 << i;
 	}
 	return bits;
