@@ -494,6 +494,7 @@ void flat_admin_why_http(struct flat_offload *o, const char *src, char **words, 
 		in->conn.client = &in->session;
 		in->l7.node = o->l7;
 		in->l7.conn = &in->conn;
+		in->l7.root = &in->l7;
 		in->l7.end.in = text;
 		in->l7.dry = true;
 		flat_http1_begin(&in->l7.in, FLAT_HTTP1_REQUEST);

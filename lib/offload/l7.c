@@ -95,8 +95,11 @@ static void each_end(struct flat_l7 *l7, void (*fn)(struct flat_l7_end *e))
 {
 	struct flat_l7_upstream *up;
 	fn(&l7->end);
-	TAILQ_FOREACH(up, &l7->upstreams, link)
-	fn(&up->end);
+	TAILQ_FOREACH(up, &l7->root->upstreams, link)
+	{
+		if (up->user == l7 || (!up->user && l7 == l7->root))
+			fn(&up->end);
+	}
 }
 
 void flat_l7_heat(struct flat_l7 *l7)
@@ -214,6 +217,7 @@ int flat_l7_attach(struct flat_conn *c, const struct flat_decision *d)
 		return -ENOMEM;
 	l7->node = c->offload->l7;
 	l7->conn = c;
+	l7->root = l7;
 	l7->port = d->port ? d->port->number : d->to.port;
 	if (d->l7_pinned)
 		l7->pinned = d->target;
@@ -239,7 +243,7 @@ static void on_upstream(struct flat_source *source, int events)
 	struct flat_l7_upstream *up = FLAT_CONTAINER_OF(e, struct flat_l7_upstream, end);
 	flat_l7_end_event(e, events);
 	if (up->l7)
-		flat_l7_heat(up->l7);
+		flat_l7_heat(up->user ? up->user : up->l7);
 	else if (e->gone)
 		flat_conn_destroy(up->conn);
 }
@@ -269,7 +273,7 @@ int flat_l7_start(struct flat_conn *c)
 	err = start_end(c, FLAT_SIDE_SERVER, &up->end, on_upstream);
 	up->open = err == 0;
 	if (err == 0 && up->l7)
-		flat_l7_heat(up->l7);
+		flat_l7_heat(up->user ? up->user : up->l7);
 	return err;
 }
 
@@ -285,14 +289,14 @@ static void forget(struct flat_l7_upstream *up)
 static void upstream_gone(struct flat_conn *c)
 {
 	struct flat_l7_upstream *up = c->l7_upstream;
-	struct flat_l7 *l7 = up->l7;
+	struct flat_l7 *user = up->user;
 	forget(up);
 	flat_loop_del(&c->offload->loop, &up->end.source);
 	flat_l7_end_fini(&up->end);
 	c->l7_upstream = NULL;
-	if (l7 && l7->x.upstream == up) {
-		l7->x.upstream = NULL;
-		flat_l7_heat(l7);
+	if (user) {
+		user->x.upstream = NULL;
+		flat_l7_heat(user);
 	}
 	free(up);
 }
@@ -332,9 +336,9 @@ uint64_t flat_l7_bytes(const struct flat_conn *c, int i)
 
 void flat_l7_upstream_close(struct flat_l7_upstream *up, bool reset)
 {
-	struct flat_l7 *l7 = up->l7;
-	if (l7 && l7->x.upstream == up)
-		l7->x.upstream = NULL;
+	if (up->user)
+		up->user->x.upstream = NULL;
+	up->user = NULL;
 	forget(up);
 	if (reset)
 		flat_l7_end_abort(&up->end);
@@ -349,45 +353,80 @@ void flat_l7_upstream_close(struct flat_l7_upstream *up, bool reset)
 
 static bool idle(const struct flat_l7_upstream *up)
 {
-	return up->open && !up->end.gone && !up->end.eof && !up->end.reset;
+	return !up->user && up->open && !up->end.gone && !up->end.eof && !up->end.reset;
 }
 
-struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err)
+void flat_l7_upstream_idle(struct flat_l7_upstream *up)
 {
-	const struct flat_target *target = &l7->x.target;
+	up->user->x.upstream = NULL;
+	up->user = NULL;
+	up->used = true;
+	flat_http1_begin(&up->in, FLAT_HTTP1_RESPONSE);
+}
+
+/* One of `root` that is idle, for the target. */
+static struct flat_l7_upstream *find_idle(struct flat_l7 *root, const struct flat_target *target)
+{
 	struct flat_l7_upstream *up;
-	TAILQ_FOREACH(up, &l7->upstreams, link)
+	TAILQ_FOREACH(up, &root->upstreams, link)
 	{
 		if (up->mesh == (target->listener != NULL) && idle(up) &&
 		    flat_addr_equal(&up->target, &target->addr))
 			break;
 	}
-	if (up) {
-		/* The one used last stands last: the first is the one to go. */
-		TAILQ_REMOVE(&l7->upstreams, up, link);
-		TAILQ_INSERT_TAIL(&l7->upstreams, up, link);
-		return up;
+	return up;
+}
+
+/* Makes room for one more: of those idle the one unused longest goes. */
+static void evict(struct flat_l7 *root)
+{
+	struct flat_l7_upstream *up;
+	if (root->n_upstreams < FLAT_L7_UPSTREAMS_MAX)
+		return;
+	TAILQ_FOREACH(up, &root->upstreams, link)
+	{
+		if (!up->user) {
+			flat_l7_upstream_close(up, false);
+			return;
+		}
 	}
-	if (l7->n_upstreams == FLAT_L7_UPSTREAMS_MAX)
-		flat_l7_upstream_close(TAILQ_FIRST(&l7->upstreams), false);
-	*err = -ENOMEM;
+}
+
+static struct flat_l7_upstream *upstream_new(struct flat_l7 *l7, const struct flat_target *target)
+{
 	struct flat_conn *c = flat_conn_upstream(l7->conn, target);
-	if (!c)
-		return NULL;
-	up = calloc(1, sizeof(*up));
+	struct flat_l7_upstream *up = c ? calloc(1, sizeof(*up)) : NULL;
 	if (!up) {
-		flat_conn_destroy(c);
+		if (c)
+			flat_conn_destroy(c);
 		return NULL;
 	}
-	up->l7 = l7;
+	up->l7 = l7->root;
+	up->user = l7;
 	up->conn = c;
 	up->target = target->addr;
 	up->mesh = target->listener != NULL;
 	flat_http1_begin(&up->in, FLAT_HTTP1_RESPONSE);
-	TAILQ_INSERT_TAIL(&l7->upstreams, up, link);
-	l7->n_upstreams++;
+	TAILQ_INSERT_TAIL(&l7->root->upstreams, up, link);
+	l7->root->n_upstreams++;
 	c->l7_upstream = up;
-	/* Open, or on its way; where it failed, c and up are gone. */
-	*err = flat_conn_upstream_open(c);
+	return up;
+}
+
+struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err)
+{
+	const struct flat_target *target = &l7->x.target;
+	struct flat_l7_upstream *up = find_idle(l7->root, target);
+	if (up) {
+		/* The one used last stands last: the first is the one to go. */
+		TAILQ_REMOVE(&l7->root->upstreams, up, link);
+		TAILQ_INSERT_TAIL(&l7->root->upstreams, up, link);
+		up->user = l7;
+		return up;
+	}
+	evict(l7->root);
+	up = upstream_new(l7, target);
+	*err = up ? flat_conn_upstream_open(up->conn) : -ENOMEM;
+	/* Open, or on its way; where it failed, it is gone. */
 	return *err == 0 ? up : NULL;
 }

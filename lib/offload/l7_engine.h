@@ -30,7 +30,8 @@ enum flat_l7_phase {
 /* A connection of ours to a server. Owner: its client's connection; an orphan waits for its server to hang up. */
 struct flat_l7_upstream {
 	TAILQ_ENTRY(flat_l7_upstream) link;
-	struct flat_l7 *l7; /* NULL: orphan */
+	struct flat_l7 *l7;   /* of the client's connection; NULL: orphan */
+	struct flat_l7 *user; /* whose request is on it; NULL: idle */
 	struct flat_conn *conn;
 	struct flat_l7_end end;
 	struct flat_addr target;
@@ -80,6 +81,7 @@ struct flat_l7 {
 	TAILQ_ENTRY(flat_l7) timer_link;
 	struct flat_l7_node *node;
 	struct flat_conn *conn;
+	struct flat_l7 *root; /* of the connection: it owns the upstreams. HTTP/1: itself */
 	struct flat_l7_end end;
 	enum flat_l7_phase phase;
 	struct flat_addr pinned;  /* family 0: routed */
@@ -98,7 +100,7 @@ struct flat_l7 {
 	const void *joined_key[2];
 	struct flat_http1 in;
 	struct flat_l7_exchange x;
-	TAILQ_HEAD(, flat_l7_upstream) upstreams;
+	TAILQ_HEAD(, flat_l7_upstream) upstreams; /* of a root */
 	uint32_t n_upstreams;
 };
 
@@ -137,6 +139,8 @@ void flat_l7_heat(struct flat_l7 *l7);
 void flat_l7_wake_at(struct flat_l7 *l7, int64_t us);
 /** The exchange's upstream, open or on its way, for x.target. NULL: x failed, *err says how (negative errno). */
 struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err);
+/** Its request is answered: it waits for the next one of its client. */
+void flat_l7_upstream_idle(struct flat_l7_upstream *up);
 /** Closes an upstream: at once (reset), or as an idle one. */
 void flat_l7_upstream_close(struct flat_l7_upstream *up, bool reset);
 /** A random number below n. */

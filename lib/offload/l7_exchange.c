@@ -52,14 +52,11 @@ void flat_l7_finish(struct flat_l7 *l7)
 		bool keep = x->up_done && h->keep_alive && x->down.kind != FLAT_BODY_OPAQUE &&
 			    up->end.at == up->end.len && !up->end.deaf;
 
-		x->upstream = NULL;
-		if (keep) {
-			up->used = true;
-			flat_http1_begin(&up->in, FLAT_HTTP1_RESPONSE);
-		} else {
-			/* Bytes that nobody asked for are nobody's answer. */
+		/* Bytes that nobody asked for are nobody's answer. */
+		if (keep)
+			flat_l7_upstream_idle(up);
+		else
 			flat_l7_upstream_close(up, !x->up_done || up->end.at < up->end.len);
-		}
 	}
 	release(l7);
 	flat_http1_begin(&l7->in, FLAT_HTTP1_REQUEST);
@@ -647,7 +644,7 @@ static void look_at_idle(struct flat_l7 *l7)
 
 	for (up = TAILQ_FIRST(&l7->upstreams); up; up = next) {
 		next = TAILQ_NEXT(up, link);
-		if (up == l7->x.upstream || !up->open)
+		if (up->user || !up->open)
 			continue;
 		if (flat_l7_end_buffers(&up->end) == 0)
 			(void)flat_l7_end_read(&up->end, 1);
