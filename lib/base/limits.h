@@ -24,6 +24,8 @@
 #define FLAT_SESSIONS_MAX 65536
 /* Connections of one session by default; a Workload may say otherwise. */
 #define FLAT_SESSION_CONNS_MAX 65536
+/* Clients of a gateway's ports at once: a descriptor each, and while they move 176 KiB of buffers. */
+#define FLAT_GATEWAY_CLIENTS_MAX 20000U
 /* Lane memory of one session by default, bytes of address space the offload half may have to back. */
 #define FLAT_SESSION_LANE_BYTES_MAX (8ULL << 30)
 /* Listeners of one session: more ports than servers bind. */

@@ -30,6 +30,8 @@ static const char usage[] =
     "  --wire A:P       where flatds of other hosts come in, with mutual TLS (default: none)\n"
     "  --svids DIR      this host's certificates, keys and bundles, for --wire; watched for "
     "change\n"
+    "  --gateway NS/W   open the ports of the Gateways that select the Workload W, as that "
+    "workload\n"
     "  --access-log F   file to which each HTTP request adds a line\n"
     "  --check          load the configuration, print what is wrong, end\n"
     "  --log-level L    error, warn, info (default), debug\n"
@@ -85,6 +87,7 @@ struct arguments {
 	const char *access_log;
 	const char *wire;
 	const char *svids;
+	const char *gateway;
 	bool only_check;
 };
 
@@ -99,6 +102,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 	    {"access-log", required_argument, NULL, 'a'},
 	    {"wire", required_argument, NULL, 'W'},
 	    {"svids", required_argument, NULL, 'S'},
+	    {"gateway", required_argument, NULL, 'g'},
 	    {"check", no_argument, NULL, 'k'},
 	    {"log-level", required_argument, NULL, 'l'},
 	    {"ready-fd", required_argument, NULL, 'r'},
@@ -127,6 +131,8 @@ static int parse(int argc, char **argv, struct arguments *a)
 			a->wire = optarg;
 		} else if (opt == 'S') {
 			a->svids = optarg;
+		} else if (opt == 'g') {
+			a->gateway = optarg;
 		} else if (opt == 'k') {
 			a->only_check = true;
 		} else if (opt == 'l') {
@@ -179,6 +185,7 @@ int main(int argc, char **argv)
 	offload.access_log = a.access_log;
 	offload.wire_addr = a.wire;
 	offload.svids = a.svids;
+	offload.gateway_name = a.gateway;
 	offload.metrics_asked = a.metrics != NULL;
 	offload.metrics_addr = !a.metrics		       ? METRICS_ADDR
 			       : strcmp(a.metrics, "off") == 0 ? NULL

@@ -25,11 +25,13 @@ static const struct kind kinds[] = {
     {"ServiceEntry", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_service_entry, false},
     {"Sidecar", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_sidecar, false},
     {"VirtualService", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_virtual_service, false},
+    {"Gateway", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_gateway, false},
     {"DestinationRule", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_destination_rule, false},
     {"AuthorizationPolicy", SECURITY, {"v1", "v1beta1"}, cfg_authorization_policy, false},
     {"PeerAuthentication", SECURITY, {"v1", "v1beta1"}, cfg_peer_authentication, false},
     {"Service", "", {"v1"}, cfg_k8s_service, false},
     {"EndpointSlice", "discovery.k8s.io", {"v1"}, cfg_endpoint_slice, false},
+    {"Secret", "", {"v1"}, cfg_secret, false},
     {"ConfigMap", "", {"v1"}, cfg_config_map, false},
     {"Workload", "mesh.libflat.io", {"v1"}, cfg_workload, false},
     {"MeshConfig", NULL, {NULL}, cfg_mesh_config, true},
@@ -61,7 +63,6 @@ static const char *const foreign_kinds[] = {
     "DaemonSet",
     "Job",
     "CronJob",
-    "Secret",
     "Endpoints",
     "Ingress",
     "NetworkPolicy",
@@ -300,6 +301,15 @@ static void read_known(struct cfg *cfg, const struct yaml_node *root, const stru
 		kind->read(cfg, root);
 }
 
+/* Its Gateway is another kind than Istio's. */
+static bool of_gateway_api(const struct yaml_node *root)
+{
+	const struct yaml_node *version = yaml_get(root, "apiVersion");
+
+	return version && version->kind == YAML_SCALAR &&
+	       strncmp(version->text, "gateway.networking.k8s.io/", 26) == 0;
+}
+
 static void read_resource(struct cfg *cfg, const struct yaml_node *root, unsigned depth)
 {
 	const struct yaml_node *node = yaml_get(root, "kind");
@@ -318,7 +328,7 @@ static void read_resource(struct cfg *cfg, const struct yaml_node *root, unsigne
 		read_list(cfg, root, depth);
 		return;
 	}
-	kind = find_kind(node->text);
+	kind = of_gateway_api(root) ? NULL : find_kind(node->text);
 	if (kind)
 		read_known(cfg, root, kind);
 	else

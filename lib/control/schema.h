@@ -120,6 +120,8 @@ void cfg_check_annotations(struct cfg *cfg, const char *const *known, size_t n);
 /* The kinds; `spec` is the document's root. */
 void cfg_service_entry(struct cfg *cfg, const struct yaml_node *root);
 void cfg_virtual_service(struct cfg *cfg, const struct yaml_node *root);
+void cfg_gateway(struct cfg *cfg, const struct yaml_node *root);
+void cfg_secret(struct cfg *cfg, const struct yaml_node *root);
 void cfg_destination_rule(struct cfg *cfg, const struct yaml_node *root);
 void cfg_authorization_policy(struct cfg *cfg, const struct yaml_node *root);
 void cfg_peer_authentication(struct cfg *cfg, const struct yaml_node *root);

@@ -10,7 +10,10 @@ struct reading {
 	struct flat_http_match *matches;	    /* of it */
 	struct flat_http_match *match;		    /* being read */
 	struct flat_route_destination *destination; /* being read */
-	bool mesh; /* the list of gateways being read holds "mesh" */
+	/* The list of gateways being read: whether it holds "mesh", and the others. */
+	bool mesh;
+	const char **gateways;
+	uint32_t n_gateways;
 	bool has_weight, no_weight;
 	bool has_timeout;
 	bool ignore_case;
@@ -90,19 +93,31 @@ static void parse_gateway(struct cfg *cfg, const struct yaml_node *node, void *o
 
 	if (!name)
 		return;
-	if (strcmp(name, "mesh") == 0)
+	if (strcmp(name, "mesh") == 0) {
 		r->mesh = true;
+		return;
+	}
+	/* Without a namespace: of the VirtualService's own. */
+	if (!strchr(name, '/'))
+		name = flat_pool_printf(cfg->pool, "%s/%s", cfg->namespace, name);
+	if (!name)
+		cfg->oom = true;
 	else
-		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
-			 "gateway \"%.200s\" is not honoured: there is the mesh alone", name);
+		r->gateways[r->n_gateways++] = name;
 }
 
+/* True: the mesh is meant too. */
 static bool read_gateways(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
 {
 	r->mesh = false;
-	if (cfg_expect(cfg, node, YAML_LIST))
+	r->gateways = NULL;
+	r->n_gateways = 0;
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return true;
+	r->gateways = cfg_array(cfg, node->n, sizeof(*r->gateways));
+	if (r->gateways)
 		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_gateway, r);
-	return r->mesh || node->n == 0;
+	return r->mesh;
 }
 
 static void parse_match_gateways(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -110,6 +125,9 @@ static void parse_match_gateways(struct cfg *cfg, const struct yaml_node *node, 
 	struct reading *r = obj;
 
 	r->match->never = !read_gateways(cfg, node, r);
+	r->match->for_gateways = node->n > 0;
+	r->match->gateways = r->gateways;
+	r->match->n_gateways = r->n_gateways;
 }
 
 static void parse_ignore_case(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -399,6 +417,8 @@ static void parse_gateways(struct cfg *cfg, const struct yaml_node *node, void *
 	struct reading *r = obj;
 
 	r->vs->detached = !read_gateways(cfg, node, r);
+	r->vs->gateways = r->gateways;
+	r->vs->n_gateways = r->n_gateways;
 }
 
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)

@@ -7,6 +7,7 @@
 
 #include "base/pool.h"
 #include "mesh/authz.h"
+#include "mesh/gateway.h"
 #include "mesh/mesh.h"
 #include "mesh/policy.h"
 #include "mesh/route.h"
@@ -132,6 +133,8 @@ FLAT_MUST_CHECK int flat_mesh_add_peer(struct flat_mesh *mesh, struct flat_peer_
 FLAT_MUST_CHECK int flat_mesh_add_egress(struct flat_mesh *mesh, struct flat_egress_policy *policy);
 FLAT_MUST_CHECK int flat_mesh_add_virtual(struct flat_mesh *mesh,
 					  struct flat_virtual_service *virtual);
+FLAT_MUST_CHECK int flat_mesh_add_gateway(struct flat_mesh *mesh, struct flat_gateway *gateway);
+FLAT_MUST_CHECK int flat_mesh_add_secret(struct flat_mesh *mesh, struct flat_secret *secret);
 FLAT_MUST_CHECK int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule);
 
 /** Sets the root namespace; `name` comes from the pool. */

@@ -58,6 +58,8 @@ struct flat_mesh {
 	struct mesh_vec egress;	   /* struct flat_egress_policy */
 	struct mesh_vec virtual;   /* struct flat_virtual_service */
 	struct mesh_vec rules;	   /* struct flat_destination_rule */
+	struct mesh_vec gateways;  /* struct flat_gateway */
+	struct mesh_vec secrets;   /* struct flat_secret */
 
 	struct flat_map hosts;	      /* host -> struct flat_service */
 	struct flat_map addrs;	      /* mesh_addr_key -> struct mesh_port_ref */
@@ -102,6 +104,13 @@ FLAT_MUST_CHECK int mesh_index_policies(struct flat_mesh *mesh, struct flat_diag
 
 /** Finds what routes refer to, and builds their look-ups (route.c). */
 FLAT_MUST_CHECK int mesh_index_routes(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** Binds VirtualServices to gateways (gateway.c). */
+FLAT_MUST_CHECK int mesh_index_gateways(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** The VirtualService of a host: its own, else of the longest wildcard, else of "*" (route.c). NULL: none. */
+const struct flat_virtual_service *mesh_virtual_walk(const struct flat_map *hosts,
+						     struct flat_span host);
 
 /** The scope of a namespace, or NULL when it has no policy. */
 static inline const struct mesh_scope *mesh_scope(const struct flat_mesh *mesh,

@@ -40,6 +40,10 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	free(mesh->egress.v);
 	free(mesh->virtual.v);
 	free(mesh->rules.v);
+	for (uint32_t i = 0; i < mesh->gateways.n; i++)
+		flat_map_fini(&((struct flat_gateway *)mesh->gateways.v[i])->hosts);
+	free(mesh->gateways.v);
+	free(mesh->secrets.v);
 	flat_map_fini(&mesh->hosts);
 	flat_map_fini(&mesh->addrs);
 	flat_map_fini(&mesh->endpoints);
@@ -106,6 +110,16 @@ int flat_mesh_add_virtual(struct flat_mesh *mesh, struct flat_virtual_service *v
 	return vec_add(&mesh->virtual, virtual);
 }
 
+int flat_mesh_add_gateway(struct flat_mesh *mesh, struct flat_gateway *gateway)
+{
+	return vec_add(&mesh->gateways, gateway);
+}
+
+int flat_mesh_add_secret(struct flat_mesh *mesh, struct flat_secret *secret)
+{
+	return vec_add(&mesh->secrets, secret);
+}
+
 int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule)
 {
 	return vec_add(&mesh->rules, rule);
@@ -132,6 +146,9 @@ int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
 	if (ret)
 		return ret;
 	ret = mesh_index_routes(mesh, diags);
+	if (ret)
+		return ret;
+	ret = mesh_index_gateways(mesh, diags);
 	if (ret)
 		return ret;
 	return diags->n_errors == errors ? 0 : -EINVAL;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "mesh/gateway.h"
 #include "mesh/internal.h"
 
 /* --- asking --- */
@@ -62,14 +63,23 @@ static bool source_holds(const struct flat_http_match *match, const struct flat_
 	       (source && flat_labels_match(&match->source_labels, &source->labels));
 }
 
+/* A match that names no gateways holds wherever its VirtualService does. */
+static bool bound(const struct flat_http_match *match, const struct flat_gateway *gateway)
+{
+	if (!gateway)
+		return !match->never;
+	return !match->for_gateways ||
+	       flat_gateway_named(gateway, match->gateways, match->n_gateways);
+}
+
 bool flat_route_match(const struct flat_http_match *match,
 		      const struct flat_route_question *question)
 {
 	const struct flat_http_request *r = question->request;
 
-	if (match->never || (match->port && match->port != question->port) ||
+	if (!bound(match, question->gateway) || (match->port && match->port != question->port) ||
 	    !text_holds(match->uri, r->path) || !text_holds(match->method, r->method) ||
-	    !text_holds(match->scheme, flat_span_of("http")) ||
+	    !text_holds(match->scheme, flat_span_of(question->tls ? "https" : "http")) ||
 	    !source_holds(match, question->source))
 		return false;
 	/* With a port or without: both are how a client may write the same host. */
@@ -112,28 +122,13 @@ const struct flat_http_route *flat_route_find(const struct flat_virtual_service 
 	return NULL;
 }
 
-static const struct flat_virtual_service *by_key(const struct flat_mesh *mesh, const char *key,
-						 size_t len)
-{
-	return flat_map_get(&mesh->virtual_hosts, key, len);
-}
-
-const struct flat_virtual_service *flat_mesh_virtual_by_host(const struct flat_mesh *mesh,
-							     struct flat_span host,
-							     const struct flat_service *service)
+const struct flat_virtual_service *mesh_virtual_walk(const struct flat_map *hosts,
+						     struct flat_span host)
 {
 	const struct flat_virtual_service *vs;
-	char key[FLAT_HTTP_HOST_MAX + 2];
+	char key[FLAT_HTTP_HOST_MAX + 2] = "";
 	size_t len = 0;
 
-	if (mesh->virtual.n == 0)
-		return NULL;
-	if (service) {
-		vs = by_key(mesh, service->host, strlen(service->host));
-		if (vs)
-			return vs;
-		host = flat_span_of(service->host);
-	}
 	if (host.len > FLAT_HTTP_HOST_MAX)
 		return NULL;
 	for (; len < host.len; len++) {
@@ -142,15 +137,32 @@ const struct flat_virtual_service *flat_mesh_virtual_by_host(const struct flat_m
 	}
 	if (len > 0 && key[len] == '.')
 		len--;
-	vs = by_key(mesh, key + 1, len);
+	vs = flat_map_get(hosts, key + 1, len);
 	/* "a.b.c": "*.b.c", "*.c", "*". The star takes the place of what is before the dot. */
 	for (size_t i = 1; !vs && i <= len; i++) {
 		if (key[i] != '.')
 			continue;
 		key[i - 1] = '*';
-		vs = by_key(mesh, key + i - 1, len + 2 - i);
+		vs = flat_map_get(hosts, key + i - 1, len + 2 - i);
 	}
-	return vs ? vs : by_key(mesh, "*", 1);
+	return vs ? vs : flat_map_get(hosts, "*", 1);
+}
+
+const struct flat_virtual_service *flat_mesh_virtual_by_host(const struct flat_mesh *mesh,
+							     struct flat_span host,
+							     const struct flat_service *service)
+{
+	const struct flat_virtual_service *vs;
+
+	if (mesh->virtual.n == 0)
+		return NULL;
+	if (service) {
+		vs = flat_map_get_str(&mesh->virtual_hosts, service->host);
+		if (vs)
+			return vs;
+		host = flat_span_of(service->host);
+	}
+	return mesh_virtual_walk(&mesh->virtual_hosts, host);
 }
 
 uint32_t flat_mesh_n_virtual(const struct flat_mesh *mesh)

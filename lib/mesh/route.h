@@ -15,6 +15,8 @@ struct flat_named_match {
 	struct flat_text_match match;
 };
 
+struct flat_gateway;
+
 /* Holds when everything it names does. */
 struct flat_http_match {
 	const struct flat_text_match *uri, *scheme, *method, *authority; /* NULL: any */
@@ -27,7 +29,10 @@ struct flat_http_match {
 	uint16_t port; /* of the service, as the client asked for it; 0: any */
 	struct flat_labels source_labels;
 	const char *source_namespace; /* NULL: any */
-	bool never; /* for gateways only, or of a source that is not in the mesh */
+	bool never;		      /* for gateways only */
+	bool for_gateways;	      /* it names gateways: it holds at those alone */
+	const char *const *gateways;  /* "NAMESPACE/NAME" */
+	uint32_t n_gateways;
 	struct flat_where where;
 };
 
@@ -157,7 +162,9 @@ struct flat_virtual_service {
 	uint32_t n_hosts;
 	struct flat_http_route *routes;
 	uint32_t n_routes;
-	bool detached; /* for gateways only */
+	bool detached;		     /* for gateways only */
+	const char *const *gateways; /* "NAMESPACE/NAME" */
+	uint32_t n_gateways;
 	struct flat_where where;
 };
 
@@ -186,6 +193,8 @@ struct flat_route_question {
 	const struct flat_http_request *request;
 	uint16_t port;			    /* of the service, as the client asked for it */
 	const struct flat_workload *source; /* NULL: none */
+	const struct flat_gateway *gateway; /* by which it came; NULL: the mesh */
+	bool tls;			    /* to that gateway */
 };
 
 /** The first route that holds, with the match that did (NULL: it has none); NULL: no route. */

@@ -123,6 +123,10 @@ static void json_virtual(struct flat_json *j, const struct flat_virtual_service 
 	for (uint32_t i = 0; i < vs->n_hosts; i++)
 		flat_json_string(j, NULL, vs->hosts[i]);
 	flat_json_array_end(j);
+	flat_json_array(j, "gateways");
+	for (uint32_t i = 0; i < vs->n_gateways; i++)
+		flat_json_string(j, NULL, vs->gateways[i]);
+	flat_json_array_end(j);
 	flat_json_array(j, "routes");
 	for (uint32_t i = 0; i < vs->n_routes; i++) {
 		const struct flat_http_route *r = &vs->routes[i];
@@ -217,9 +221,13 @@ void flat_admin_routes(struct flat_offload *o, bool json, struct flat_strbuf *ou
 		}
 		flat_strbuf_printf(out, "VirtualService %s/%s (%s:%u)%s:", vs->namespace, vs->name,
 				   vs->where.file, vs->where.line,
-				   vs->detached ? ", for nobody here" : "");
+				   !vs->detached    ? ""
+				   : vs->n_gateways ? ", for gateways"
+						    : ", for nobody here");
 		for (uint32_t k = 0; k < vs->n_hosts; k++)
 			flat_strbuf_printf(out, " %s", vs->hosts[k]);
+		for (uint32_t k = 0; k < vs->n_gateways; k++)
+			flat_strbuf_printf(out, "%s %s", k ? "," : " at", vs->gateways[k]);
 		flat_strbuf_putc(out, '\n');
 		for (uint32_t k = 0; k < vs->n_routes; k++) {
 			const struct flat_http_route *r = &vs->routes[k];

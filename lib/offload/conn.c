@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/gateway.h"
 #include "offload/l7.h"
 #include "offload/peers.h"
 
@@ -179,6 +180,7 @@ void flat_conn_destroy(struct flat_conn *c)
 		c->client->n_conns--;
 		flat_session_put(c->client);
 	}
+	flat_gate_free(c->gate);
 	free(c->principal);
 	free(c);
 }

@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/gateway.h"
 #include "offload/l7.h"
 #include "offload/peers.h"
 
@@ -322,6 +323,40 @@ void flat_conn_plain(struct flat_listener *l, int fd)
 	c->end[0].is_tcp = true;
 	c->end[0].anchor.fd = fd;
 	if (d.l7 && flat_l7_attach(c, &d) != 0) {
+		flat_conn_destroy(c);
+		return;
+	}
+	proceed(c);
+}
+
+/* --- clients of a gateway --- */
+
+void flat_conn_gate(struct flat_offload *o, struct flat_gate *gate, const char *principal, int fd)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	struct flat_decision d = {.path = FLAT_CONN_FORWARDED, .l7 = true};
+	memset(&ss, 0, sizeof(ss));
+	d.to = d.target = *flat_gate_addr(gate);
+	struct flat_conn *c = flat_conn_new(o, NULL, &d);
+	if (!c) {
+		flat_gate_free(gate);
+		close(fd);
+		return;
+	}
+	c->gate = gate;
+	c->end[0].is_tcp = true;
+	c->end[0].anchor.fd = fd;
+	if (FLAT_SYS3(SYS_getpeername, fd, &ss, &len) == 0)
+		(void)!flat_addr_from_sockaddr(&c->from, (struct sockaddr *)&ss, len);
+	flat_addr_unmap(&c->from);
+	len = sizeof(ss);
+	if (flat_sys_getsockname(fd, (struct sockaddr *)&ss, &len) == 0)
+		(void)!flat_addr_from_sockaddr(&c->target, (struct sockaddr *)&ss, len);
+	flat_addr_unmap(&c->target);
+	snprintf(c->client_name, sizeof(c->client_name), "client of the gateway");
+	c->principal = strdup(principal);
+	if (!c->principal || flat_l7_attach(c, &d) != 0) {
 		flat_conn_destroy(c);
 		return;
 	}

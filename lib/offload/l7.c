@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "offload/gateway.h"
 #include "offload/l7_engine.h"
 
 /* How long a connection that moves nothing is still looked at, microseconds. */
@@ -137,6 +138,8 @@ static void cool(struct flat_l7 *l7)
 void flat_l7_wake_at(struct flat_l7 *l7, int64_t us)
 {
 	struct flat_l7_node *node = l7->node;
+	if (l7->timed && l7->wake_us <= us)
+		return;
 	if (!l7->timed)
 		TAILQ_INSERT_TAIL(&node->timers, l7, timer_link);
 	l7->timed = true;
@@ -252,7 +255,8 @@ static int start_end(struct flat_conn *c, int i, struct flat_l7_end *e, flat_sou
 {
 	const struct flat_end *from = &c->end[i];
 	if (from->is_tcp)
-		flat_l7_end_tcp(e, from->anchor.fd);
+		flat_l7_end_tcp(e, from->anchor.fd,
+				i == FLAT_SIDE_CLIENT && c->gate ? c->gate->tls : NULL);
 	else
 		flat_l7_end_lane(e, &from->lane->lane, from->slot, (enum flat_side)i,
 				 from->anchor.fd);

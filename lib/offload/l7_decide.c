@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "offload/gateway.h"
 #include "offload/l7_engine.h"
 
 static enum flat_l7_verb answer_text(struct flat_l7_answer *a, unsigned status,
@@ -87,6 +88,11 @@ static const struct flat_route_destination *pick_destination(struct flat_l7_node
 
 /* --- answers of our own --- */
 
+static bool in_clear(const struct flat_l7 *l7)
+{
+	return !l7->conn->gate || !l7->conn->gate->tls;
+}
+
 static void put_redirect(const struct flat_l7 *l7, const struct flat_http_redirect *r,
 			 struct flat_l7_answer *a)
 {
@@ -102,9 +108,11 @@ static void put_redirect(const struct flat_l7 *l7, const struct flat_http_redire
 		host = q->host;
 	(void)answer_text(a, r->status, FLAT_VERDICT_ANSWERED, NULL);
 	int n = snprintf(a->fields, sizeof(a->fields), "location: %s://%.*s%s%.*s%s%.*s\r\n",
-			 r->scheme ? r->scheme : "http", (int)host.len, host.text, port,
-			 (int)path.len, path.text, query ? "?" : "", query ? (int)q->query.len : 0,
-			 query ? q->query.text : "");
+			 r->scheme	? r->scheme
+			 : in_clear(l7) ? "http"
+					: "https",
+			 (int)host.len, host.text, port, (int)path.len, path.text, query ? "?" : "",
+			 query ? (int)q->query.len : 0, query ? q->query.text : "");
 	if (n < 0 || (size_t)n >= sizeof(a->fields))
 		(void)answer_text(a, 414, FLAT_VERDICT_MALFORMED, NULL);
 }
@@ -256,12 +264,32 @@ static enum flat_l7_verb act(struct flat_l7 *l7, struct flat_l7_answer *a, uint3
 	return FLAT_L7_GO;
 }
 
+static enum flat_l7_verb enter_gate(struct flat_l7 *l7, struct flat_l7_answer *a,
+				    struct flat_route_question *question,
+				    const struct flat_virtual_service **vs)
+{
+	static const struct flat_http_redirect secure = {.scheme = "https", .status = 301};
+
+	switch (flat_l7_enter(l7, question, vs)) {
+	case FLAT_L7_GATE_OPEN:
+		return FLAT_L7_GO;
+	case FLAT_L7_GATE_SECURE:
+		put_redirect(l7, &secure, a);
+		return FLAT_L7_ANSWER;
+	case FLAT_L7_GATE_DENIED:
+		return answer_text(a, 403, FLAT_VERDICT_DENIED, "RBAC: access denied");
+	default:
+		return answer_text(a, 404, FLAT_VERDICT_NO_ROUTE, NULL);
+	}
+}
+
 enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, uint32_t *delay_ms)
 {
 	struct flat_l7_exchange *x = &l7->x;
 	const struct flat_workload *source = source_of(l7);
 	const struct flat_virtual_service *vs;
-	struct flat_route_question question = {&x->request, l7->port, source};
+	struct flat_route_question question = {
+	    .request = &x->request, .port = l7->port, .source = source};
 
 	/* After a delay everything but the delay is there already. */
 	if (l7->phase == FLAT_L7_DELAY)
@@ -283,7 +311,13 @@ enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, u
 		x->record.service = x->service ? x->service->index + 1 : 0;
 		return FLAT_L7_GO;
 	}
-	vs = find_virtual(l7);
+	if (l7->conn->gate) {
+		enum flat_l7_verb verb = enter_gate(l7, a, &question, &vs);
+		if (verb != FLAT_L7_GO)
+			return verb;
+	} else {
+		vs = find_virtual(l7);
+	}
 	x->record.service = x->service ? x->service->index + 1 : 0;
 	if (!vs)
 		return x->service ? FLAT_L7_GO : answer_text(a, 404, FLAT_VERDICT_NO_ROUTE, NULL);
@@ -297,12 +331,13 @@ enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, u
 /* --- one attempt: what is sent --- */
 
 struct ops {
-	const struct flat_header_ops *v[2]; /* the destination's, then the route's */
+	/* The destination's, then the route's, then what a gateway adds. */
+	const struct flat_header_ops *v[3];
 };
 
 static struct ops ops_of(const struct flat_l7_exchange *x, bool response)
 {
-	struct ops ops = {{NULL, NULL}};
+	struct ops ops = {{NULL, NULL, NULL}};
 
 	if (x->destination)
 		ops.v[0] = response ? &x->destination->response : &x->destination->request;
@@ -313,7 +348,7 @@ static struct ops ops_of(const struct flat_l7_exchange *x, bool response)
 
 static bool any_ops(const struct ops *ops)
 {
-	for (int i = 0; i < 2; i++) {
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(ops->v); i++) {
 		if (ops->v[i] && (ops->v[i]->n_set || ops->v[i]->n_add || ops->v[i]->n_remove))
 			return true;
 	}
@@ -322,7 +357,7 @@ static bool any_ops(const struct ops *ops)
 
 static bool removed(const struct ops *ops, struct flat_span name)
 {
-	for (int i = 0; i < 2; i++) {
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(ops->v); i++) {
 		for (uint32_t k = 0; ops->v[i] && k < ops->v[i]->n_remove; k++) {
 			if (flat_span_equal(flat_span_of(ops->v[i]->remove[k]), name, true))
 				return true;
@@ -333,7 +368,7 @@ static bool removed(const struct ops *ops, struct flat_span name)
 
 static bool replaced(const struct ops *ops, struct flat_span name)
 {
-	for (int i = 0; i < 2; i++) {
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(ops->v); i++) {
 		for (uint32_t k = 0; ops->v[i] && k < ops->v[i]->n_set; k++) {
 			if (flat_span_equal(flat_span_of(ops->v[i]->set[k].name), name, true))
 				return true;
@@ -354,7 +389,7 @@ static void put_pairs(const struct ops *ops, const struct flat_name_value *v, ui
 
 static void put_ops(const struct ops *ops, struct flat_http1_out *out)
 {
-	for (int i = 0; i < 2; i++) {
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(ops->v); i++) {
 		if (!ops->v[i])
 			continue;
 		put_pairs(ops, ops->v[i]->set, ops->v[i]->n_set, out);
@@ -506,12 +541,17 @@ enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *a, 
 	struct flat_l7_exchange *x = &l7->x;
 	struct ops ops = ops_of(x, false);
 	struct flat_http_request request = x->request;
+	struct flat_l7_gate_fields fields;
 	int err = flat_l7_target(l7);
 
 	if (err != 0)
 		return answer_text(a, 503, FLAT_VERDICT_NO_HOST, "no healthy upstream");
 	if (!l7->dry)
 		flat_l7_join(l7);
+	if (l7->conn->gate && flat_l7_gate_fields(l7, &fields))
+		ops.v[2] = &fields.ops;
+	else if (l7->conn->gate)
+		return answer_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
 	err = write_head(l7, &ops, len);
 	if (err == 0 && ((x->route && x->route->rewrite) || any_ops(&ops)))
 		err = read_again(l7, *len, &request);
@@ -550,7 +590,7 @@ bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, c
 	bool connection = interim;
 
 	if (interim)
-		ops = (struct ops){{NULL, NULL}};
+		ops = (struct ops){{NULL, NULL, NULL}};
 	flat_http1_put_status_line(out, h->status, flat_head_span(text, h->reason, h->reason_len));
 	for (uint32_t i = 0; i < h->n_fields; i++) {
 		const struct flat_http_field *f = &h->fields[i];

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "wire/tls.h"
 
 /* Pieces below this are gathered, so that a head and a small body go out together. */
 #define LARGE_BYTES ((size_t)8 * 1024)
@@ -22,10 +23,11 @@ void flat_l7_end_lane(struct flat_l7_end *e, const struct flat_lane *lane, uint3
 	flat_vq_init(&e->vq, &flat_vq_shm, lane, slot, (enum flat_side)(side ^ 1), fd, fd);
 }
 
-void flat_l7_end_tcp(struct flat_l7_end *e, int fd)
+void flat_l7_end_tcp(struct flat_l7_end *e, int fd, struct flat_tls *tls)
 {
 	e->source.fd = fd;
 	e->is_tcp = true;
+	e->tls = tls;
 	e->open = true;
 }
 
@@ -71,6 +73,8 @@ static void end_tx(struct flat_l7_end *e, bool reset)
 	if (!e->is_tcp) {
 		flat_vq_end_tx(&e->vq, reset ? FLAT_PROD_RST : FLAT_PROD_FIN);
 	} else if (!reset) {
+		if (e->tls)
+			flat_tls_end(e->tls);
 		flat_sys_shutdown(e->source.fd, SHUT_WR);
 	} else {
 		/* Closed with its connection: with this, by a reset. */
@@ -114,7 +118,8 @@ static ssize_t read_lane(struct flat_l7_end *e, size_t room)
 
 static ssize_t read_tcp(struct flat_l7_end *e, size_t room)
 {
-	ssize_t n = flat_sys_recv(e->source.fd, e->in + e->len, room, MSG_DONTWAIT);
+	ssize_t n = e->tls ? flat_tls_read(e->tls, e->in + e->len, room)
+			   : flat_sys_recv(e->source.fd, e->in + e->len, room, MSG_DONTWAIT);
 	if (n == 0)
 		e->eof = true;
 	else if (n < 0 && n != -EAGAIN && n != -EINTR)
@@ -163,7 +168,8 @@ static size_t send_now(struct flat_l7_end *e, const uint8_t *bytes, size_t len)
 		return len;
 	}
 	if (e->is_tcp) {
-		n = flat_sys_send(e->source.fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		n = e->tls ? flat_tls_write(e->tls, bytes, len)
+			   : flat_sys_send(e->source.fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n == -EAGAIN || n == -EINTR)
 			n = 0;
 	} else {

@@ -15,6 +15,8 @@
 /* A head of the largest size with what a route adds. */
 #define FLAT_L7_OUT_BYTES ((size_t)80 * 1024)
 
+struct flat_tls;
+
 struct flat_l7_end {
 	struct flat_source
 	    source; /* our end of the anchor, or the socket; the fd is the connection's */
@@ -24,17 +26,18 @@ struct flat_l7_end {
 	enum flat_side side; /* of the application */
 	bool open;
 	bool is_tcp;
-	bool gone;	/* hung up, its words completed; TCP: nothing more to do with it */
-	bool eof;	/* its FIN was read */
-	bool reset;	/* its RST, or it broke the rules */
-	bool broken;	/* it broke the rules: its anchor was shut, its slot is burnt */
-	bool deaf;	/* it takes nothing any more: what we send is dropped */
-	bool fin_due;	/* FIN follows what is in `out` */
-	bool fin_sent;	/* it was told FIN or RST */
-	bool full;	/* it had no room for what we have */
-	uint8_t *in;	/* FLAT_L7_IN_BYTES, or NULL while there is nothing */
-	size_t at, len; /* bytes [at, len) are not used up */
-	uint8_t *out;	/* FLAT_L7_OUT_BYTES, or NULL */
+	struct flat_tls *tls; /* over TCP: a session, borrowed; NULL: in the clear */
+	bool gone;	      /* hung up, its words completed; TCP: nothing more to do with it */
+	bool eof;	      /* its FIN was read */
+	bool reset;	      /* its RST, or it broke the rules */
+	bool broken;	      /* it broke the rules: its anchor was shut, its slot is burnt */
+	bool deaf;	      /* it takes nothing any more: what we send is dropped */
+	bool fin_due;	      /* FIN follows what is in `out` */
+	bool fin_sent;	      /* it was told FIN or RST */
+	bool full;	      /* it had no room for what we have */
+	uint8_t *in;	      /* FLAT_L7_IN_BYTES, or NULL while there is nothing */
+	size_t at, len;	      /* bytes [at, len) are not used up */
+	uint8_t *out;	      /* FLAT_L7_OUT_BYTES, or NULL */
 	size_t out_at, out_len;
 	uint64_t bytes_in, bytes_out;
 };
@@ -42,8 +45,8 @@ struct flat_l7_end {
 /** Makes an end of a slot; `fd`, our end of its anchor, is borrowed. */
 void flat_l7_end_lane(struct flat_l7_end *e, const struct flat_lane *lane, uint32_t slot,
 		      enum flat_side side, int fd);
-/** Makes an end of a TCP socket, borrowed. */
-void flat_l7_end_tcp(struct flat_l7_end *e, int fd);
+/** Makes an end of a TCP socket, and of a TLS session over it (NULL: none), both borrowed. */
+void flat_l7_end_tcp(struct flat_l7_end *e, int fd, struct flat_tls *tls);
 /** Frees the buffers. The source is the caller's to stop. */
 void flat_l7_end_fini(struct flat_l7_end *e);
 

@@ -15,6 +15,9 @@
 /* How long a client may take for that, and for the head of a request that it began, us. */
 #define FLAT_L7_DRAIN_US ((int64_t)5 * 1000000)
 #define FLAT_L7_HEAD_US ((int64_t)60 * 1000000)
+/* How long a client from outside may take to begin its first request, its handshake included, and the next ones (Envoy's). */
+#define FLAT_L7_FIRST_US ((int64_t)15 * 1000000)
+#define FLAT_L7_IDLE_US ((int64_t)3600 * 1000000)
 /* Retries where a route says nothing, as in Istio; the first pause, doubled each time up to ten times it. */
 #define FLAT_L7_RETRIES 2U
 #define FLAT_L7_BACKOFF_US 25000U
@@ -193,6 +196,30 @@ enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *ans
 /** Writes a response's head for the client: route's changes, our Connection. false: it does not fit. */
 bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *head, const void *text,
 			   struct flat_http1_out *out);
+
+/* --- l7_gate.c: of a client's connection with a gate --- */
+
+enum flat_l7_gate {
+	FLAT_L7_GATE_OPEN,
+	FLAT_L7_GATE_NOWHERE, /* no server, or no route, shows that host there: 404 */
+	FLAT_L7_GATE_SECURE,  /* by https alone: 301 */
+	FLAT_L7_GATE_DENIED,  /* by a policy of the gateway's own: 403 */
+};
+/** Whether a request may come in, and whose routes it meets. Fills in question and *vs where it may. */
+enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *question,
+				const struct flat_virtual_service **vs);
+
+/** Whether a client from outside has asked for nothing for too long; else asks to be woken. Others never have. */
+bool flat_l7_gate_idle(struct flat_l7 *l7);
+
+/* What a request from outside tells servers of its client. Refers to itself: never moves. */
+struct flat_l7_gate_fields {
+	struct flat_header_ops ops;
+	struct flat_name_value set[2];
+	char forwarded[2048];
+};
+/** False: what the client says of its way is too long. */
+FLAT_MUST_CHECK bool flat_l7_gate_fields(const struct flat_l7 *l7, struct flat_l7_gate_fields *f);
 
 /* --- l7_target.c --- */
 

@@ -568,7 +568,7 @@ static bool next_head(struct flat_l7 *l7)
 
 	if (e->at == e->len) {
 		e->at = e->len = 0;
-		if (!e->eof)
+		if (!e->eof && !flat_l7_gate_idle(l7))
 			return false;
 		begin_closing(l7);
 		return true;
@@ -597,8 +597,7 @@ static bool next_head(struct flat_l7 *l7)
 	}
 	if (!l7->x.start_us)
 		l7->x.start_us = flat_now_us();
-	if (!l7->timed)
-		flat_l7_wake_at(l7, l7->x.start_us + FLAT_L7_HEAD_US);
+	flat_l7_wake_at(l7, l7->x.start_us + FLAT_L7_HEAD_US);
 	if (flat_now_us() - l7->x.start_us < FLAT_L7_HEAD_US)
 		return false;
 	flat_l7_reply_status(l7, 408, FLAT_VERDICT_MALFORMED, NULL);

@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/gateway.h"
 #include "offload/l7.h"
 #include "offload/peers.h"
 
@@ -153,6 +154,7 @@ void flat_offload_reload(struct flat_offload *o)
 		return;
 	}
 	flat_peers_reload(o);
+	flat_gateways_reload(o);
 	flat_info("configuration %llu is in force", (unsigned long long)o->epoch);
 	flat_offload_publish(o);
 	for (c = TAILQ_FIRST(&o->conns); c; c = next) {
@@ -300,6 +302,8 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 		err = open_metrics(o);
 	if (err == 0)
 		err = flat_peers_open(o);
+	if (err == 0 && o->gateway_name)
+		err = flat_gateways_open(o);
 	if (err == 0 && n_paths > 0)
 		err = flat_watch_open(paths, n_paths, &o->watch);
 	if (err == 0 && o->watch)
@@ -381,6 +385,7 @@ void flat_offload_close(struct flat_offload *o)
 		flat_listener_close(l);
 	while ((s = TAILQ_FIRST(&o->sessions)) != NULL)
 		flat_session_close(s, NULL);
+	flat_gateways_close(o);
 	flat_l7_fini(o);
 	flat_metrics_close(o);
 	flat_admin_close(o);

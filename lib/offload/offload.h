@@ -150,8 +150,9 @@ struct flat_conn {
 	bool connecting; /* and has got it so */
 	bool cut;
 	uint32_t reply_seq;
-	int client_near; /* the client's end of its anchor until it was sent; else -1 */
-	int server_near; /* likewise the server's */
+	struct flat_gate *gate; /* how it came in, by a gateway; NULL: not so. Owned */
+	int client_near;	/* the client's end of its anchor until it was sent; else -1 */
+	int server_near;	/* likewise the server's */
 	int64_t since_ms;
 	struct sockaddr_storage upstream; /* of a server outside the mesh, while connecting */
 };
@@ -222,7 +223,10 @@ struct flat_offload {
 	const char *wire_addr;	  /* "ADDR:PORT" for other hosts; NULL: none */
 	const char *svids;	  /* folder of this host's identities */
 	struct flat_peers *peers; /* NULL: no wire */
-	const char *access_log;	  /* where HTTP requests are logged; NULL: nowhere */
+	const char *
+	    gateway_name; /* "NAMESPACE/NAME" of the Workload that it is to others; NULL: no gateway */
+	struct flat_gateways *gateways; /* NULL: none */
+	const char *access_log;		/* where HTTP requests are logged; NULL: nowhere */
 	struct flat_metrics *metrics;
 	struct flat_l7_node *l7;
 	struct flat_sessions sessions;
@@ -402,6 +406,10 @@ void flat_conn_plain(struct flat_listener *l, int fd);
 /** A client on another host: `fd` (owned from here) is the pair's end of its bridge. Refusing frees the bridge. */
 void flat_conn_wire(struct flat_listener *l, const struct flat_question *q, struct flat_bridge *b,
 		    int fd);
+
+struct flat_gate;
+/** A client of a gateway's port: `gate` and `fd` are owned from here. principal: the gateway's own. */
+void flat_conn_gate(struct flat_offload *o, struct flat_gate *gate, const char *principal, int fd);
 
 /** A connection of ours to a server, for an HTTP client's requests. NULL without memory. c->l7_upstream is the caller's. */
 FLAT_MUST_CHECK struct flat_conn *flat_conn_upstream(struct flat_conn *client,

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "offload/admin.h"
+#include "offload/gateway.h"
 
 const char *flat_conn_path_name(enum flat_conn_path path)
 {
@@ -53,6 +54,20 @@ static void put_listeners(struct flat_json *j, const struct flat_offload *o)
 		flat_json_string(j, "workload", flat_session_name(l->session, name));
 		flat_json_string(j, "service", service ? service->host : NULL);
 		flat_json_uint(j, "waiting", l->n_pending);
+		flat_json_object_end(j);
+	}
+	flat_json_array_end(j);
+}
+
+static void put_gateways(struct flat_json *j, const struct flat_offload *o)
+{
+	const struct flat_addr *addr;
+	bool secure;
+	flat_json_array(j, "gateway_ports");
+	for (uint32_t i = 0; (addr = flat_gateway_port(o, i, &secure)) != NULL; i++) {
+		flat_json_object(j, NULL);
+		put_addr(j, "address", addr);
+		flat_json_bool(j, "tls", secure);
 		flat_json_object_end(j);
 	}
 	flat_json_array_end(j);
@@ -185,6 +200,8 @@ static void text_rest(const struct flat_offload *o, struct flat_strbuf *out)
 	const struct flat_session *s;
 	const struct flat_listener *l;
 	const struct flat_conn *c;
+	const struct flat_addr *port;
+	bool secure;
 	char name[96];
 	char a[FLAT_ADDR_STRLEN];
 	char b[FLAT_ADDR_STRLEN];
@@ -201,6 +218,9 @@ static void text_rest(const struct flat_offload *o, struct flat_strbuf *out)
 				   service ? ", an endpoint of " : "",
 				   service ? service->host : "");
 	}
+	for (uint32_t i = 0; (port = flat_gateway_port(o, i, &secure)) != NULL; i++)
+		flat_strbuf_printf(out, "  %-24s flatd        gateway %s%s\n",
+				   flat_addr_str(port, a), o->gateway_name, secure ? ", TLS" : "");
 	flat_strbuf_puts(out, "CONNECTIONS\n");
 	TAILQ_FOREACH(c, &o->conns, link)
 	flat_strbuf_printf(out, "  %-24s -> %-24s %-10s %s -> %s%s\n", flat_addr_str(&c->from, a),
@@ -221,6 +241,7 @@ void flat_admin_ls(struct flat_offload *o, bool json, struct flat_strbuf *out)
 	flat_json_uint(&j, "epoch", o->epoch);
 	put_sessions(&j, o);
 	put_listeners(&j, o);
+	put_gateways(&j, o);
 	put_services(&j, o);
 	put_connections(&j, o);
 	put_refusals(&j, o);

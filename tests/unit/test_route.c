@@ -141,7 +141,7 @@ static const struct flat_http_route *route_of(const struct loaded *l, const char
 {
 	static struct asked a;
 	const struct flat_http_match *match;
-	struct flat_route_question q = {&a.request, 80, NULL};
+	struct flat_route_question q = {.request = &a.request, .port = 80};
 	const struct flat_service *s;
 	const struct flat_virtual_service *vs;
 
@@ -221,7 +221,7 @@ Test(route, hosts_are_found_by_each_of_their_names)
 	l = load_good(
 	    VS("{hosts: [web.example], gateways: [g], http: [{directResponse: {status: 200}}]}"));
 	cr_expect(!found(&l, "web.example"));
-	cr_expect(strstr(loaded_text(&l), "gateway \"g\" is not honoured"));
+	cr_expect(strstr(loaded_text(&l), "there is no Gateway"));
 	loaded_fini(&l);
 }
 

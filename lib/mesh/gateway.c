@@ -1,0 +1,164 @@
+#include "mesh/gateway.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "mesh/internal.h"
+
+uint32_t flat_mesh_n_gateways(const struct flat_mesh *mesh)
+{
+	return mesh->gateways.n;
+}
+
+const struct flat_gateway *flat_mesh_gateway(const struct flat_mesh *mesh, uint32_t i)
+{
+	return i < mesh->gateways.n ? mesh->gateways.v[i] : NULL;
+}
+
+const struct flat_secret *flat_mesh_secret(const struct flat_mesh *mesh, const char *namespace,
+					   const char *name)
+{
+	for (uint32_t i = 0; i < mesh->secrets.n; i++) {
+		const struct flat_secret *s = mesh->secrets.v[i];
+
+		if (strcmp(s->name, name) == 0 && strcmp(s->namespace, namespace) == 0)
+			return s;
+	}
+	return NULL;
+}
+
+/* --- hosts --- */
+
+static bool ends_with(struct flat_span host, const char *tail, size_t len)
+{
+	return host.len > len && strncasecmp(host.text + host.len - len, tail, len) == 0;
+}
+
+static uint32_t fit(const char *pattern, struct flat_span host)
+{
+	size_t len = strlen(pattern);
+
+	if (strcmp(pattern, "*") == 0)
+		return 1;
+	if (pattern[0] == '*')
+		return ends_with(host, pattern + 1, len - 1) ? (uint32_t)len : 0;
+	if (host.len > 0 && host.text[host.len - 1] == '.')
+		host.len--;
+	return host.len == len && strncasecmp(host.text, pattern, len) == 0 ? UINT32_MAX : 0;
+}
+
+uint32_t flat_gateway_server_fit(const struct flat_gateway_server *server, struct flat_span host)
+{
+	uint32_t best = 0;
+
+	for (uint32_t i = 0; i < server->n_hosts; i++) {
+		uint32_t f = fit(server->hosts[i].host, host);
+
+		best = f > best ? f : best;
+	}
+	return best;
+}
+
+/* A VirtualService's namespace may use the server for this host. */
+static bool shown(const struct flat_gateway_server *server, const struct flat_virtual_service *vs,
+		  struct flat_span host)
+{
+	for (uint32_t i = 0; i < server->n_hosts; i++) {
+		const struct flat_gateway_host *h = &server->hosts[i];
+
+		if (fit(h->host, host) &&
+		    (!h->namespace || strcmp(h->namespace, vs->namespace) == 0))
+			return true;
+	}
+	return false;
+}
+
+const struct flat_virtual_service *flat_gateway_virtual(const struct flat_gateway *gateway,
+							const struct flat_gateway_server *server,
+							struct flat_span host)
+{
+	const struct flat_virtual_service *vs = mesh_virtual_walk(&gateway->hosts, host);
+
+	return vs && shown(server, vs, host) ? vs : NULL;
+}
+
+bool flat_gateway_named(const struct flat_gateway *gateway, const char *const *names, uint32_t n)
+{
+	size_t len = strlen(gateway->namespace);
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (strncmp(names[i], gateway->namespace, len) == 0 && names[i][len] == '/' &&
+		    strcmp(names[i] + len + 1, gateway->name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* --- building --- */
+
+static void tell_taken(const struct flat_virtual_service *vs, const char *host,
+		       struct flat_diags *diags)
+{
+	char resource[600];
+
+	snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace, vs->name);
+	flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &vs->where, resource,
+		       "put the routes into one of them",
+		       "host \"%.253s\" has a VirtualService at that gateway already: this one has "
+		       "no effect on it",
+		       host);
+}
+
+static int bind_virtual(struct flat_gateway *gateway, const struct flat_virtual_service *vs,
+			struct flat_diags *diags)
+{
+	for (uint32_t i = 0; i < vs->n_hosts; i++) {
+		int ret = flat_map_put_str(&gateway->hosts, vs->hosts[i], (void *)vs);
+
+		if (ret == -EEXIST)
+			tell_taken(vs, vs->hosts[i], diags);
+		else if (ret)
+			return ret;
+	}
+	return 0;
+}
+
+static void check_names(const struct flat_mesh *mesh, const struct flat_virtual_service *vs,
+			struct flat_diags *diags)
+{
+	char resource[600];
+
+	for (uint32_t i = 0; i < vs->n_gateways; i++) {
+		bool found = false;
+
+		for (uint32_t k = 0; k < mesh->gateways.n && !found; k++)
+			found = flat_gateway_named(mesh->gateways.v[k], &vs->gateways[i], 1);
+		if (found)
+			continue;
+		snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace,
+			 vs->name);
+		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &vs->where, resource,
+			       "declare it, or correct its name", "there is no Gateway \"%.300s\"",
+			       vs->gateways[i]);
+	}
+}
+
+int mesh_index_gateways(struct flat_mesh *mesh, struct flat_diags *diags)
+{
+	int ret = 0;
+
+	for (uint32_t k = 0; !ret && k < mesh->virtual.n; k++) {
+		const struct flat_virtual_service *vs = mesh->virtual.v[k];
+
+		check_names(mesh, vs, diags);
+		for (uint32_t i = 0; !ret && vs->n_routes > 0 && i < mesh->gateways.n; i++) {
+			struct flat_gateway *gateway = mesh->gateways.v[i];
+
+			if (flat_gateway_named(gateway, vs->gateways, vs->n_gateways))
+				ret = bind_virtual(gateway, vs, diags);
+		}
+	}
+	return ret;
+}

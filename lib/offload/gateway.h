@@ -1,0 +1,47 @@
+/*
+ * The ingress gateway: ports that flatd opens for clients from outside, as Gateways say that select its own Workload
+ * (`flatd --gateway`). Requests go the way of all HTTP here, l7.h; this is where they come in. Control thread.
+ */
+#ifndef FLAT_OFFLOAD_GATEWAY_H
+#define FLAT_OFFLOAD_GATEWAY_H
+
+#include "mesh/gateway.h"
+#include "offload/offload.h"
+#include "wire/tls.h"
+
+struct flat_gateway_port;
+
+/* How one client came in. Owner: its connection. */
+struct flat_gate {
+	struct flat_gateway_port *port; /* a reference; it may be closed since */
+	struct flat_tls *tls;		/* NULL: in the clear */
+	int64_t since_us;		/* when its last request ended, or it came */
+	uint32_t requests;		/* that it had made then */
+};
+
+/* What a request that came in means. */
+struct flat_way {
+	const struct flat_gateway *gateway;
+	const struct flat_gateway_server *server;
+	const struct flat_workload
+	    *workload; /* of the gateway: whose policies hold, who speaks to servers */
+};
+
+/** Opens the ports of the present configuration; o->gateway_name is "NAMESPACE/NAME". 0 or a negative errno, logged. */
+FLAT_MUST_CHECK int flat_gateways_open(struct flat_offload *o);
+/** A new configuration is in force: opens and closes ports, takes certificates. What fails is logged, the rest serves. */
+void flat_gateways_reload(struct flat_offload *o);
+void flat_gateways_close(struct flat_offload *o);
+
+/** The server that a request for `host` came by; false: none shows that host. */
+bool flat_gate_find(const struct flat_offload *o, const struct flat_mesh *mesh,
+		    const struct flat_gate *gate, struct flat_span host, struct flat_way *way);
+/** The address of its port. */
+const struct flat_addr *flat_gate_addr(const struct flat_gate *gate);
+/** NULL is allowed. */
+void flat_gate_free(struct flat_gate *gate);
+
+/** The open port `i`, and whether it speaks TLS; NULL: there are no more. */
+const struct flat_addr *flat_gateway_port(const struct flat_offload *o, uint32_t i, bool *secure);
+
+#endif

@@ -1,0 +1,96 @@
+/* Requests that come by a gateway's port: which server of it they mean, whether they may, and what they bring along. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "offload/gateway.h"
+#include "offload/l7_engine.h"
+
+static bool allowed(struct flat_l7 *l7, const struct flat_way *way)
+{
+	const struct flat_conn *c = l7->conn;
+	const char *principal = c->gate->tls ? flat_tls_principal(c->gate->tls) : "";
+	struct flat_authz_verdict *v = &l7->node->verdict;
+	struct flat_authz_input in = {
+	    .source_principal = principal[0] ? principal : NULL,
+	    .source_ip = flat_addr_ip(&c->from),
+	    .destination_ip = flat_addr_ip(&c->target),
+	    .destination_port = c->target.port,
+	    .destination = way->workload,
+	    .http = &l7->x.request,
+	    .brief = true,
+	};
+
+	flat_authz_check(l7->x.mesh, &in, v);
+	if (!v->allowed && flat_l7_may_tell(l7->node))
+		flat_info("denied %.*s %.*s at the gateway: policy %s/%s (%s:%u)",
+			  (int)l7->x.request.method.len, l7->x.request.method.text,
+			  (int)flat_min_size(l7->x.request.path.len, 200), l7->x.request.path.text,
+			  v->policy_namespace ? v->policy_namespace : "-",
+			  v->policy_name ? v->policy_name : "-",
+			  v->where.file ? v->where.file : "-", v->where.line);
+	return v->allowed;
+}
+
+enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *question,
+				const struct flat_virtual_service **vs)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_way way;
+
+	if (!flat_gate_find(l7->node->offload, x->mesh, l7->conn->gate, x->request.host, &way))
+		return FLAT_L7_GATE_NOWHERE;
+	if (way.server->redirect)
+		return FLAT_L7_GATE_SECURE;
+	if (!allowed(l7, &way))
+		return FLAT_L7_GATE_DENIED;
+	question->gateway = way.gateway;
+	question->tls = l7->conn->gate->tls != NULL;
+	*vs = flat_gateway_virtual(way.gateway, way.server, x->request.host);
+	return *vs ? FLAT_L7_GATE_OPEN : FLAT_L7_GATE_NOWHERE;
+}
+
+bool flat_l7_gate_idle(struct flat_l7 *l7)
+{
+	struct flat_gate *gate = l7->conn->gate;
+	int64_t limit_us = l7->n_requests > 0 ? FLAT_L7_IDLE_US : FLAT_L7_FIRST_US;
+	int64_t now;
+
+	if (!gate)
+		return false;
+	now = flat_now_us();
+	if (gate->requests != l7->n_requests) {
+		gate->requests = l7->n_requests;
+		gate->since_us = now;
+	}
+	if (now - gate->since_us >= limit_us)
+		return true;
+	flat_l7_wake_at(l7, gate->since_us + limit_us);
+	return false;
+}
+
+bool flat_l7_gate_fields(const struct flat_l7 *l7, struct flat_l7_gate_fields *f)
+{
+	const struct flat_conn *c = l7->conn;
+	struct flat_ip ip = flat_addr_ip(&c->from);
+	struct flat_span before;
+	bool overflow = false;
+	size_t len = 0;
+	char text[FLAT_IP_TEXT_MAX];
+
+	before =
+	    flat_http_field_joined(&l7->x.request, flat_span_of("x-forwarded-for"), f->forwarded,
+				   sizeof(f->forwarded) - FLAT_IP_TEXT_MAX - 2, &overflow);
+	if (overflow || before.len > sizeof(f->forwarded) - FLAT_IP_TEXT_MAX - 2)
+		return false;
+	if (before.text && before.len > 0) {
+		memmove(f->forwarded, before.text, before.len);
+		memcpy(f->forwarded + before.len, ", ", 2);
+		len = before.len + 2;
+	}
+	snprintf(f->forwarded + len, sizeof(f->forwarded) - len, "%s", flat_ip_text(&ip, text));
+	f->set[0] = (struct flat_name_value){"x-forwarded-for", f->forwarded};
+	f->set[1] = (struct flat_name_value){"x-forwarded-proto", c->gate->tls ? "https" : "http"};
+	f->ops = (struct flat_header_ops){.set = f->set, .n_set = 2};
+	return true;
+}

@@ -1,0 +1,77 @@
+/*
+ * TLS towards clients from outside the mesh: contexts made of a server's certificates, and sessions over a socket of the
+ * kernel's. (Between flatds: link.h.)
+ */
+#ifndef FLAT_WIRE_TLS_H
+#define FLAT_WIRE_TLS_H
+
+#include <openssl/ssl.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/base.h"
+
+/* Where a certificate, key or bundle is: a file, or its text. Both NULL: there is none. */
+struct flat_pem {
+	const char *file;
+	const char *text;
+};
+
+enum flat_tls_clients {
+	FLAT_TLS_ANY,	   /* no certificate is asked for */
+	FLAT_TLS_OPTIONAL, /* one that is shown must be good */
+	FLAT_TLS_REQUIRED,
+};
+
+struct flat_tls_options {
+	struct flat_pem cert; /* the leaf first */
+	struct flat_pem key;  /* without passphrase */
+	struct flat_pem ca;   /* of clients */
+	enum flat_tls_clients clients;
+	uint8_t min_version, max_version; /* 12, 13; 0: 1.2 to 1.3 */
+	const char
+	    *ciphers; /* of TLS 1.2, joined by colons; NULL: those with forward secrecy and AEAD */
+	const char *const
+	    *names;	  /* one of these the client's certificate bears, as DNS name or URI */
+	uint32_t n_names; /* 0: any */
+};
+
+/**
+ * A context for servers. No renegotiation, no compression, no early data, no tickets (a session would outlive a rotation);
+ * ALPN http/1.1. 0, or a negative errno with a sentence in `why`: -EINVAL (what of the files is wrong), -ENOMEM.
+ */
+FLAT_MUST_CHECK int flat_tls_context(const struct flat_tls_options *options, SSL_CTX **out,
+				     char *why, size_t size);
+
+/** Which context serves a host; NULL: none does. `host` is "" where the client names none. */
+typedef SSL_CTX *flat_tls_pick_fn(void *arg, const char *host);
+
+/** A context that lends each session the one of the host that its client names. `arg` outlives it. NULL without memory. */
+SSL_CTX *flat_tls_front(flat_tls_pick_fn *pick, void *arg);
+
+struct flat_tls;
+
+/** A session over a connected, non-blocking socket (borrowed), as the server. NULL without memory. */
+struct flat_tls *flat_tls_accept(SSL_CTX *front, int fd);
+/** NULL is allowed. */
+void flat_tls_free(struct flat_tls *t);
+
+/**
+ * Reads, or goes on with the handshake. Bytes; 0: the client's end; -EAGAIN; -ECONNRESET: the session failed. Never blocks.
+ */
+ssize_t flat_tls_read(struct flat_tls *t, void *buf, size_t len);
+/** Writes. Bytes taken; -EAGAIN: none now, come again with the same bytes first; -ECONNRESET. Never blocks. */
+ssize_t flat_tls_write(struct flat_tls *t, const void *buf, size_t len);
+/** Says that nothing more follows. */
+void flat_tls_end(struct flat_tls *t);
+
+/** Whether the handshake is done. */
+bool flat_tls_ready(const struct flat_tls *t);
+/** The host that the client named, in lower case, or "". */
+const char *flat_tls_host(const struct flat_tls *t);
+/** The SPIFFE ID of a verified client, without its scheme, if its certificate is an SVID; else "". */
+const char *flat_tls_principal(struct flat_tls *t);
+/** Why the session failed: OpenSSL's words, or "". */
+const char *flat_tls_why(const struct flat_tls *t);
+
+#endif

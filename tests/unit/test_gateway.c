@@ -1,0 +1,165 @@
+/* Gateways: what the loader takes, which server a host falls to, and whose VirtualService it meets. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+#include "mesh/build.h"
+#include "support_mesh.h"
+
+#define GW                                                                                         \
+	"apiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: g, namespace: "       \
+	"edge}\n"
+#define HTTP "port: {number: 80, name: http, protocol: HTTP}"
+#define HTTPS "port: {number: 443, name: https, protocol: HTTPS}"
+
+struct config_case {
+	const char *yaml;
+	int ret;
+	const char *said;
+};
+
+static const struct config_case cases[] = {
+    {GW "spec: {servers: [{" HTTP ", hosts: ['*']}]}", 0, ""},
+    {GW "spec: {servers: []}", -EINVAL, "a Gateway needs a server, add spec.servers"},
+    {GW "spec: {servers: [{" HTTP "}]}", -EINVAL, "a server needs hosts"},
+    {GW "spec: {servers: [{hosts: ['*']}]}", -EINVAL,
+     "a server needs port.number and port.protocol"},
+    {GW "spec: {servers: [{port: {number: 80, protocol: HTTQ}, hosts: ['*']}]}", -EINVAL,
+     "t.yaml:4:48: Gateway edge/g: unknown protocol \"HTTQ\", write HTTP, HTTPS, HTTP2 or GRPC"},
+    {GW "spec: {servers: [{port: {number: 80, protocol: TCP}, hosts: ['*']}]}", 0,
+     "warning: Gateway edge/g: TCP is not honoured: gateways speak HTTP and HTTPS; this server is "
+     "not opened"},
+    {GW "spec: {servers: [{" HTTPS ", hosts: ['*']}]}", -EINVAL, "needs tls.mode"},
+    {GW "spec: {servers: [{" HTTPS ", hosts: ['*'], tls: {mode: SIMPLE}}]}", -EINVAL,
+     "TLS needs a certificate and its key"},
+    {GW "spec: {servers: [{" HTTPS ", hosts: ['*'], tls: {mode: SIMPEL}}]}", -EINVAL,
+     "did you mean \"SIMPLE\"?"},
+    {GW "spec: {servers: [{" HTTPS
+	", hosts: ['*'], tls: {mode: SIMPLE, credentialName: c, serverCertificate: /c}}]}",
+     -EINVAL, "credentialName and files exclude each other"},
+    {GW "spec: {servers: [{" HTTPS
+	", hosts: ['*'], tls: {mode: MUTUAL, serverCertificate: /c, privateKey: /k}}]}",
+     -EINVAL, "clients' certificates need something to be verified by"},
+    {GW "spec: {servers: [{" HTTP ", hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}}]}",
+     -EINVAL, "a server with TLS has the protocol HTTPS"},
+    {GW "spec: {servers: [{" HTTPS ", hosts: ['*'], tls: {mode: PASSTHROUGH}}]}", 0,
+     "PASSTHROUGH is not honoured"},
+    {GW "spec: {servers: [{" HTTPS
+	", hosts: ['*'], tls: {mode: SIMPLE, credentialName: c, minProtocolVersion: TLSV1_0}}]}",
+     -EINVAL, "TLSV1_0 is broken"},
+    {GW "spec: {servers: [{" HTTPS
+	", hosts: ['*'], tls: {mode: MUTUAL, credentialName: c, verifyCertificateHash: [a]}}]}",
+     0, "this server is not opened"},
+    {GW "spec: {servers: [{" HTTPS
+	", hosts: ['*'], tls: {mode: SIMPLE, credentialName: c, cipherSuites: ['a:b']}}]}",
+     -EINVAL, "is no name of a cipher suite"},
+    {GW "spec: {servers: [{" HTTP ", hosts: ['*'], defaultEndpoint: a}]}", 0,
+     "\"defaultEndpoint\" is not honoured"},
+    {"apiVersion: v1\nkind: Secret\nmetadata: {name: c}\ndata: {tls.crt: '%%'}", -EINVAL,
+     "this is no text in base64"},
+    {"apiVersion: v1\nkind: Secret\nmetadata: {name: c}\nstringData: {tls.crt: abc, other: x}", 0,
+     ""},
+    {"apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: c}", 0,
+     "kind Gateway is not honoured"},
+    {"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\n"
+     "spec: {hosts: [a.example], gateways: [none], http: [{directResponse: {status: 200}}]}",
+     0, "there is no Gateway \"default/none\""},
+};
+
+Test(gateway, what_is_said_of_configurations)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		struct loaded l = load_yaml(cases[i].yaml);
+		cr_expect_eq(l.ret, cases[i].ret, "case %zu: %d, said %s", i, l.ret,
+			     loaded_text(&l));
+		cr_expect(strstr(loaded_text(&l), cases[i].said), "case %zu said: %s", i,
+			  loaded_text(&l));
+		loaded_fini(&l);
+	}
+}
+
+#define VS(name, ns, hosts, gateways)                                                              \
+	"---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name    \
+	", namespace: " ns "}\nspec: {hosts: [" hosts "], gateways: [" gateways                    \
+	"], http: [{directResponse: {status: 200}}]}\n"
+
+static const char edge[] =
+    GW "spec:\n  servers:\n"
+       "  - {" HTTP ", name: zero, hosts: ['*.example', 'a/exact.example', 'b/only-b.example']}\n"
+       "  - {" HTTP
+       ", name: one, hosts: ['./own.test', '*']}\n" VS("exact", "a", "exact.example", "edge/g")
+	   VS("wild", "a", "'*.example'", "edge/g") VS("thief", "a", "only-b.example", "edge/g")
+	       VS("own", "edge", "own.test", "g") VS("foreign", "a", "own.test", "edge/g")
+		   VS("mesh", "a", "mesh.example", "mesh")
+		       VS("both", "a", "both.example", "mesh, edge/g")
+			   VS("second", "a", "exact.example", "edge/g");
+
+static uint32_t fit_of(const struct flat_gateway *g, uint32_t server, const char *host)
+{
+	return flat_gateway_server_fit(&g->servers[server], flat_span_of(host));
+}
+
+Test(gateway, the_best_pattern_of_a_server_says_how_well_a_host_fits)
+{
+	struct loaded l = load_good(edge);
+	const struct flat_gateway *g = flat_mesh_gateway(l.mesh, 0);
+	cr_assert_eq(g->n_servers, 2);
+	cr_expect_eq(fit_of(g, 0, "exact.example"), UINT32_MAX);
+	cr_expect_eq(fit_of(g, 0, "EXACT.Example."), UINT32_MAX);
+	cr_expect_gt(fit_of(g, 0, "x.example"), fit_of(g, 1, "x.example"));
+	cr_expect_gt(fit_of(g, 0, "a.b.example"), 1);
+	cr_expect_eq(fit_of(g, 0, "example"), 0, "a wildcard stands for a label at least");
+	cr_expect_eq(fit_of(g, 0, ".example"), 0);
+	cr_expect_eq(fit_of(g, 0, "notexample"), 0);
+	cr_expect_eq(fit_of(g, 0, ""), 0);
+	cr_expect_eq(fit_of(g, 1, ""), 1);
+	cr_expect_eq(fit_of(g, 1, "anything"), 1);
+	loaded_fini(&l);
+}
+
+static const char *vs_of(const struct flat_gateway *g, uint32_t server, const char *host)
+{
+	const struct flat_virtual_service *vs =
+	    flat_gateway_virtual(g, &g->servers[server], flat_span_of(host));
+	return vs ? vs->name : "none";
+}
+
+Test(gateway, a_host_meets_the_virtual_service_that_the_server_shows)
+{
+	struct loaded l = load_good(edge);
+	const struct flat_gateway *g = flat_mesh_gateway(l.mesh, 0);
+	cr_expect_str_eq(vs_of(g, 0, "exact.example"), "exact");
+	cr_expect_str_eq(vs_of(g, 0, "Other.EXAMPLE"), "wild");
+	/* By the wildcard it may be shown to all, by the exact pattern to b alone: one that holds is enough. */
+	cr_expect_str_eq(vs_of(g, 0, "only-b.example"), "thief");
+	cr_expect_str_eq(vs_of(g, 1, "own.test"), "own");
+	cr_expect_str_eq(vs_of(g, 0, "mesh.example"), "wild", "bound to the mesh alone");
+	cr_expect_str_eq(vs_of(g, 0, "both.example"), "both");
+	cr_expect_str_eq(vs_of(g, 1, "nobody.test"), "none");
+	cr_expect(strstr(loaded_text(&l),
+			 "VirtualService a/second: host \"exact.example\" has a VirtualService at "
+			 "that gateway already"));
+	loaded_fini(&l);
+}
+
+Test(gateway, a_virtual_service_for_gateways_means_nothing_in_the_mesh)
+{
+	struct loaded l = load_good(edge);
+	cr_expect_null(flat_mesh_virtual_by_host(l.mesh, flat_span_of("exact.example"), NULL));
+	cr_expect_not_null(flat_mesh_virtual_by_host(l.mesh, flat_span_of("both.example"), NULL));
+	loaded_fini(&l);
+}
+
+Test(gateway, secrets_are_found_by_namespace_and_decoded)
+{
+	struct loaded l =
+	    load_good("apiVersion: v1\nkind: Secret\nmetadata: {name: c, namespace: n}\n"
+		      "data: {tls.crt: aGVs\n      bG8=, tls.key: eA==}\n");
+	const struct flat_secret *s = flat_mesh_secret(l.mesh, "n", "c");
+	cr_assert_not_null(s);
+	cr_expect_str_eq(s->cert, "hello");
+	cr_expect_str_eq(s->key, "x");
+	cr_expect_null(s->ca);
+	cr_expect_null(flat_mesh_secret(l.mesh, "m", "c"));
+	loaded_fini(&l);
+}
