@@ -160,18 +160,20 @@ static int connect_mesh(int fd, const struct flat_addr *to, const struct sockadd
 	    flat_addr_from_sockaddr(&msg.body.connect.from, (struct sockaddr *)&ss, ss_len) == 0 &&
 	    msg.body.connect.from.port == 0)
 		msg.body.connect.from.family = 0;
+	flat_fd_opening(fd, true);
 	int err = flat_session_ask(&msg, -1, fds, &n);
-	if (err != 0)
-		return err;
-	if (msg.status != 0 || msg.body.conn.path == FLAT_CONN_KERNEL) {
+	bool ours = err == 0 && msg.status == 0 && msg.body.conn.path != FLAT_CONN_KERNEL;
+	if (ours)
+		err = become_stream(fd, &msg, fds, n);
+	flat_fd_opening(fd, false);
+	if (!ours && err == 0) {
 		flat_msg_close_fds(fds, n);
 		if (msg.status != 0)
 			return msg.status < 0 ? msg.status : -ECONNREFUSED;
 		return connect_kernel(fd, &msg.body.conn.peer, addr, len);
 	}
-	err = become_stream(fd, &msg, fds, n);
-	struct flat_sock *s = flat_fd_sock(fd);
-	if (err != 0 || !s)
+	struct flat_sock *s = err == 0 ? flat_fd_sock(fd) : NULL;
+	if (!s)
 		return err;
 	if (atomic_load(&s->nonblock)) {
 		atomic_store(&s->connecting, 1);

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
+#include "base/limits.h"
 #include "host/epoll.h"
 #include "host/lanes.h"
 #include "host/share.h"
@@ -28,6 +29,8 @@ static _Atomic int make_lock;
 static __thread int my_tid;
 static _Atomic int table_pid; /* whose descriptors the tables speak of */
 static _Atomic int fd_top;
+static _Atomic uint32_t n_opening; /* candidates that some thread is opening */
+static __thread int my_opening;	   /* the one that this thread is, + 1 */
 
 int flat_tid(void)
 {
@@ -99,6 +102,11 @@ static void in_child(void)
 {
 	my_tid = 0;
 	atomic_store(&table_pid, flat_sys_getpid());
+	/* The threads that were opening are the parent's. */
+	for (int fd = 0; atomic_load(&n_opening) != 0 && fd < flat_fd_top(); fd++)
+		marks[fd] &= (uint8_t)~FLAT_MARK_OPENING;
+	atomic_store(&n_opening, 0);
+	my_opening = 0;
 	flat_bell_forked();
 	flat_epoll_forked();
 }
@@ -130,9 +138,52 @@ void flat_host_init(void)
 	flat_unlock(&make_lock);
 }
 
+void flat_fd_opening(int fd, bool begins)
+{
+	if (begins == (my_opening == fd + 1))
+		return;
+	my_opening = begins ? fd + 1 : 0;
+	if (begins) {
+		atomic_fetch_add(&n_opening, 1);
+		marks[fd] |= FLAT_MARK_OPENING;
+	} else {
+		if (flat_fd_kind(fd) == FLAT_FD_CANDIDATE)
+			marks[fd] &= (uint8_t)~FLAT_MARK_OPENING;
+		atomic_fetch_sub(&n_opening, 1);
+	}
+}
+
+static bool opened_elsewhere(int fd)
+{
+	return flat_fd_kind(fd) == FLAT_FD_CANDIDATE && my_opening != fd + 1 &&
+	       (__atomic_load_n(&marks[fd], __ATOMIC_ACQUIRE) & FLAT_MARK_OPENING);
+}
+
+/*
+ * An answer takes less than a wake-up, mostly. Bounded as the question is: a thread that left it by longjmp does not come
+ * back to say so.
+ */
+static void await_opened(int fd)
+{
+	const struct timespec nap = {.tv_nsec = 50000};
+	for (uint32_t looks = 0; opened_elsewhere(fd); looks++) {
+		if (looks < 64)
+			flat_sys_yield();
+		else if (looks < 64 + FLAT_REPLY_TIMEOUT_MS * 20)
+			FLAT_SYS2(SYS_nanosleep, &nap, NULL);
+		else
+			marks[fd] &= (uint8_t)~FLAT_MARK_OPENING;
+	}
+}
+
 struct flat_sock *flat_fd_sock(int fd)
 {
 	enum flat_fd_kind kind = flat_fd_kind(fd);
+	if (kind == FLAT_FD_CANDIDATE &&
+	    flat_unlikely(atomic_load_explicit(&n_opening, memory_order_relaxed) != 0)) {
+		await_opened(fd);
+		kind = flat_fd_kind(fd);
+	}
 	if (kind != FLAT_FD_STREAM && kind != FLAT_FD_LISTENER)
 		return NULL;
 	return &pool->socks[indices[fd] - 1];
@@ -410,6 +461,7 @@ static void duplicated(int from, int to)
 
 int flat_dup(int fd)
 {
+	(void)flat_fd_sock(fd); /* before the kernel's copy of it is made, not after */
 	int to = (int)FLAT_SYS1(SYS_dup, fd);
 	if (flat_unlikely(flat_fd_foreign()))
 		return made_abroad(fd, to);
@@ -433,6 +485,7 @@ int flat_dup3(int fd, int to, int flags)
 		return made_abroad(fd, flat_sys_dup3(fd, to, flags));
 	if (flat_fd_kind(fd) == FLAT_FD_PRIVATE || flat_fd_kind(to) == FLAT_FD_PRIVATE)
 		return (int)flat_result(-EBADF);
+	(void)flat_fd_sock(fd);
 	if (flat_sys_fcntl(fd, F_GETFD, 0) >= 0)
 		flat_fd_unbind(to);
 	int err = flat_sys_dup3(fd, to, flags);

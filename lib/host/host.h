@@ -106,9 +106,15 @@ void flat_fd_close_private(int fd);
 #define FLAT_MARK_NEW 4U     /* made by socket(), and nothing was done to it since */
 #define FLAT_MARK_V4 8U	     /* of a new one: its domain */
 #define FLAT_MARK_V6 16U
+#define FLAT_MARK_OPENING 32U /* a thread asks the offload half for its connection */
 /** Any other mark ends FLAT_MARK_NEW. */
 void flat_fd_mark(int fd, uint8_t marks);
 uint8_t flat_fd_marks(int fd);
+/**
+ * Around the question that makes a candidate a connection. Until it is answered other threads' calls on the number wait, in
+ * flat_fd_sock(): with the kernel a server that has accepted sees the client's socket connected.
+ */
+void flat_fd_opening(int fd, bool begins);
 /** Before a fork: another process may do to candidates from here on what this one does not see. */
 void flat_fd_marks_forking(void);
 /** This thread's id, cached. */

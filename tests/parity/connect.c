@@ -531,3 +531,43 @@ BEHAVIOUR(connect_dup_connects_both)
 	DO(recv(d, &b, 1, 0));
 	say_bytes("through the copy", &b, 1);
 }
+
+/* --- a server of the same process, which uses the client's descriptor as soon as it has accepted --- */
+
+struct both {
+	int l, c;
+};
+
+static void *accept_and_use(void *arg)
+{
+	const struct both *b = arg;
+	struct sockaddr_in a;
+	socklen_t len = sizeof(a);
+	int s = accept(b->l, NULL, NULL);
+	struct pollfd p = {.fd = b->c, .events = POLLIN | POLLOUT};
+	bool right = s >= 0 && poll(&p, 1, 0) == 1 && p.revents == POLLOUT &&
+		     getpeername(b->c, (struct sockaddr *)&a, &len) == 0;
+	int copy = dup(b->c);
+	close(s);
+	right = right && recv(copy, &len, 1, 0) == 0;
+	close(copy);
+	return right ? arg : NULL;
+}
+
+BEHAVIOUR(connect_seen_by_other_thread)
+{
+	int l = listener(0);
+	int right = 0;
+	for (int i = 0; i < 100; i++) {
+		struct both b = {l, tcp(0)};
+		void *result = NULL;
+		pthread_t t;
+		pthread_create(&t, NULL, accept_and_use, &b);
+		if (go(b.c, 0) != 0)
+			say("connect: %s", error_name(errno));
+		pthread_join(t, &result);
+		right += result != NULL;
+		close(b.c);
+	}
+	say("right %d", right);
+}
