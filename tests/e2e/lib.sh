@@ -4,7 +4,7 @@
 set -u
 E2E_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 : "${FLAT_BUILD:=$E2E_ROOT/build}"
-E2E_NAME=$(basename "${BASH_SOURCE[1]}" .sh)
+E2E_NAME=$(basename "$0" .sh)
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/flat-e2e-$E2E_NAME.XXXXXX")
 chmod 755 "$WORK"
 CONTROL=$WORK/control.sock
@@ -146,7 +146,7 @@ state() {
 opened() { state "s['opened_$1']"; }
 
 # went NAME PATH COMMAND...: the command's connections went over PATH and over no other, and there was
-# at least one. Its standard output goes to $OUT.
+# at least one (also-PATH: there may be others). Its standard output goes to $OUT.
 went() {
 	local name=$1 path=$2 way before=() after=() status bad=
 	shift 2
@@ -159,6 +159,9 @@ went() {
 	case $path in
 	direct) [ $direct -gt 0 ] && [ $forwarded -eq 0 ] || bad="$bad direct $direct forwarded $forwarded" ;;
 	forwarded) [ $forwarded -gt 0 ] && [ $direct -eq 0 ] || bad="$bad direct $direct forwarded $forwarded" ;;
+	also-direct) [ $direct -gt 0 ] || bad="$bad direct 0" ;;
+	also-forwarded) [ $forwarded -gt 0 ] || bad="$bad forwarded 0" ;;
+	also-none) ;;
 	none) [ $forwarded -eq 0 ] && [ $direct -eq 0 ] || bad="$bad direct $direct forwarded $forwarded" ;;
 	esac
 	if [ -n "$bad" ]; then
