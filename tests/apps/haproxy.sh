@@ -47,6 +47,8 @@ front_server() {
 	CMD=(haproxy -db -f "$2/haproxy.cfg")
 }
 mesh
+# haproxy asks its servers for their health all the time.
+ALSO_OTHERS=1
 both back front
 pages() {
 	run curl -sS "http://$1:$2/big" | hash_of
