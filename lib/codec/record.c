@@ -8,7 +8,7 @@ const char *flat_verdict_flags(enum flat_record_verdict verdict)
 	    [FLAT_VERDICT_RESET] = "UC",      [FLAT_VERDICT_PROTOCOL] = "UPE",
 	    [FLAT_VERDICT_TIMEOUT] = "UT",    [FLAT_VERDICT_RETRIES] = "URX",
 	    [FLAT_VERDICT_FAULT] = "FI",      [FLAT_VERDICT_DELAYED] = "DI",
-	    [FLAT_VERDICT_GONE] = "DC",
+	    [FLAT_VERDICT_GONE] = "DC",	      [FLAT_VERDICT_OVERFLOW] = "UO",
 	};
 	return (unsigned)verdict < FLAT_VERDICTS && flags[verdict] ? flags[verdict] : "-";
 }

@@ -38,6 +38,7 @@ enum flat_record_verdict {
 	FLAT_VERDICT_DELAYED,	/* DI: a delay was injected; the answer is the server's */
 	FLAT_VERDICT_GONE,	/* DC: the client went away */
 	FLAT_VERDICT_ANSWERED,	/* direct response, redirect, preflight: no flag */
+	FLAT_VERDICT_OVERFLOW,	/* UO: its servers have as much to do as they may */
 	FLAT_VERDICTS,
 };
 

@@ -75,13 +75,18 @@ static void parse_host(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	r->rule->host = cfg_host(cfg, node, true);
 }
 
+static void parse_export(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	cfg_export_to(cfg, node, &((struct reading *)obj)->rule->export);
+}
+
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("host", parse_host),
 	    CFG_FIELD("subsets", parse_subsets),
 	    CFG_FIELD("trafficPolicy", parse_policy),
-	    CFG_FIELD("exportTo", cfg_export_to),
+	    CFG_FIELD("exportTo", parse_export),
 	    CFG_UNHONOURED("workloadSelector", "it holds for every client"),
 	};
 
@@ -98,6 +103,7 @@ void cfg_destination_rule(struct cfg *cfg, const struct yaml_node *root)
 	r.rule->name = cfg->name;
 	r.rule->namespace = cfg->namespace;
 	r.rule->where = cfg->where;
+	r.rule->export.all = true;
 	cfg_check_annotations(cfg, NULL, 0);
 	cfg_spec(cfg, root, parse_spec, &r);
 	if (cfg->oom || cfg->diags->n_errors != errors)

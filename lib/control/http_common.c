@@ -422,14 +422,34 @@ const char *cfg_joined(struct cfg *cfg, const struct yaml_node *node)
 	return text;
 }
 
-void cfg_export_to(struct cfg *cfg, const struct yaml_node *node, void *obj)
+void cfg_export_to(struct cfg *cfg, const struct yaml_node *node, struct flat_export *out)
 {
-	(void)obj;
-	if (!cfg_expect(cfg, node, YAML_LIST))
+	const struct yaml_item *item;
+	const char **v;
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
 		return;
-	if (node->n == 0 || (node->n == 1 && node->first->value->kind == YAML_SCALAR &&
-			     strcmp(node->first->value->text, "*") == 0))
+	if (node->n > FLAT_CONFIG_LIST_MAX) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_LIMIT, "remove some",
+			  "more than %u namespaces", FLAT_CONFIG_LIST_MAX);
 		return;
-	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
-		 "exportTo is not honoured: it holds for clients of every namespace");
+	}
+	v = cfg_array(cfg, node->n, sizeof(*v));
+	*out = (struct flat_export){.namespaces = v};
+	for (item = v ? node->first : NULL; item; item = item->next) {
+		const char *name = cfg_string(cfg, item->value);
+
+		if (!name)
+			continue;
+		if (strcmp(name, "*") == 0)
+			out->all = true;
+		else if (strcmp(name, ".") == 0)
+			out->own = true;
+		else if (strcmp(name, "~") == 0 || cfg_is_dns(name, false))
+			v[out->n++] = name;
+		else
+			cfg_error(cfg, &item->value->where, FLAT_DIAG_BAD_VALUE,
+				  "name a namespace, \".\" or \"*\"", "\"%.100s\" is no namespace",
+				  name);
+	}
 }

@@ -31,7 +31,7 @@ const char *cfg_host(struct cfg *cfg, const struct yaml_node *node, bool wildcar
 /** Texts of a list joined by commas; NULL with an error or for an empty list. */
 const char *cfg_joined(struct cfg *cfg, const struct yaml_node *node);
 
-/** exportTo: a warning, unless it says everywhere. */
-void cfg_export_to(struct cfg *cfg, const struct yaml_node *node, void *obj);
+/** exportTo: namespaces, "." and "*"; an empty list says everywhere. */
+void cfg_export_to(struct cfg *cfg, const struct yaml_node *node, struct flat_export *out);
 
 #endif

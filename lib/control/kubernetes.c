@@ -445,7 +445,7 @@ static void parse_slice_endpoint(struct cfg *cfg, const struct yaml_node *node, 
 	    CFG_UNHONOURED("hostname", "names of single endpoints are left to DNS"),
 	    CFG_SKIP("targetRef"),
 	    CFG_SKIP("nodeName"),
-	    CFG_UNHONOURED("zone", "endpoints are chosen by weight only"),
+	    CFG_UNHONOURED("zone", "without its region it is no locality"),
 	    CFG_UNHONOURED("hints", "endpoints are chosen by weight only"),
 	    CFG_UNHONOURED("deprecatedTopology", "endpoints are chosen by weight only"),
 	};

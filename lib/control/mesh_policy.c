@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "control/schema.h"
+#include "control/traffic_policy.h"
 
 /* --- PeerAuthentication --- */
 
@@ -184,6 +185,12 @@ static void parse_root_namespace(struct cfg *cfg, const struct yaml_node *node, 
 			  "\"%.100s\" is no name of a namespace", name);
 }
 
+static void parse_locality(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)obj;
+	flat_mesh_set_locality(cfg->mesh, cfg_locality_lb(cfg, node));
+}
+
 static void parse_trust_domain(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	const char *name = cfg_string(cfg, node);
@@ -231,9 +238,9 @@ static const struct cfg_field mesh_config_fields[] = {
     CFG_UNHONOURED("meshMTLS", "identity is attested by the kernel"),
     CFG_UNHONOURED("tlsDefaults", "identity is attested by the kernel"),
     CFG_UNHONOURED("defaultServiceExportTo", "every service is seen everywhere"),
-    CFG_UNHONOURED("defaultVirtualServiceExportTo", "there are no VirtualServices"),
-    CFG_UNHONOURED("defaultDestinationRuleExportTo", "there are no DestinationRules"),
-    CFG_UNHONOURED("localityLbSetting", "localities are not known"),
+    CFG_UNHONOURED("defaultVirtualServiceExportTo", "it is said in each VirtualService"),
+    CFG_UNHONOURED("defaultDestinationRuleExportTo", "it is said in each DestinationRule"),
+    CFG_FIELD("localityLbSetting", parse_locality),
     CFG_UNHONOURED("dnsRefreshRate", "endpoints do not come from DNS"),
     CFG_UNHONOURED("h2UpgradePolicy", "HTTP is carried as it is"),
     CFG_UNHONOURED("inboundClusterStatName", NO_ENVOY),

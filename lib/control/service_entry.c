@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "control/service_common.h"
+#include "control/traffic_policy.h"
 
 /* `ports` of an endpoint: the port it listens on for a port of the service, by name. */
 struct port_override {
@@ -268,6 +269,11 @@ static void parse_ep_account(struct cfg *cfg, const struct yaml_node *node, void
 	r->endpoint->base.service_account = cfg_string(cfg, node);
 }
 
+static void parse_ep_locality(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->endpoint->base.locality = cfg_locality(cfg, node, false);
+}
+
 static void parse_endpoint(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct flat_labels no_labels;
@@ -278,7 +284,7 @@ static void parse_endpoint(struct cfg *cfg, const struct yaml_node *node, void *
 	    CFG_FIELD("weight", parse_ep_weight),
 	    CFG_FIELD("serviceAccount", parse_ep_account),
 	    CFG_UNHONOURED("network", "there is one network"),
-	    CFG_UNHONOURED("locality", "endpoints are chosen by weight only"),
+	    CFG_FIELD("locality", parse_ep_locality),
 	};
 	struct reading *r = obj;
 	struct entry_endpoint *endpoint = &r->endpoints[r->n_endpoints++];
@@ -289,6 +295,8 @@ static void parse_endpoint(struct cfg *cfg, const struct yaml_node *node, void *
 	r->endpoint = endpoint;
 	r->address = NULL;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (!endpoint->base.locality)
+		endpoint->base.locality = cfg_locality_of(cfg, endpoint->base.labels);
 	if (!r->address) {
 		if (node->kind == YAML_MAP && !yaml_get(node, "address"))
 			cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",

@@ -24,12 +24,12 @@ static void parse_simple(struct cfg *cfg, const struct yaml_node *node, void *ob
 	static const struct {
 		const char *name;
 		enum flat_lb_kind kind;
-	} kinds[] = {{"UNSPECIFIED", FLAT_LB_ROUND_ROBIN},
+	} kinds[] = {{"UNSPECIFIED", FLAT_LB_DEFAULT},
 		     {"ROUND_ROBIN", FLAT_LB_ROUND_ROBIN},
 		     {"LEAST_REQUEST", FLAT_LB_LEAST_REQUEST},
 		     {"LEAST_CONN", FLAT_LB_LEAST_REQUEST},
 		     {"RANDOM", FLAT_LB_RANDOM},
-		     {"PASSTHROUGH", FLAT_LB_ROUND_ROBIN}};
+		     {"PASSTHROUGH", FLAT_LB_DEFAULT}};
 	const char *names[FLAT_ARRAY_SIZE(kinds)];
 	struct reading *r = obj;
 	int i;
@@ -46,8 +46,7 @@ static void parse_simple(struct cfg *cfg, const struct yaml_node *node, void *ob
 	if (strcmp(names[i], "PASSTHROUGH") == 0)
 		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED,
 			 "declare the service with resolution NONE",
-			 "load balancing by PASSTHROUGH is not honoured: requests go round robin "
-			 "by weight");
+			 "load balancing by PASSTHROUGH is not honoured: LEAST_REQUEST holds");
 }
 
 static void set_key(struct reading *r, enum flat_hash_key key, const char *name)
@@ -195,20 +194,31 @@ static void parse_hash(struct cfg *cfg, const struct yaml_node *node, void *obj)
 			  "consistentHash needs one key, this has %u", r->n_keys);
 }
 
+static void parse_locality(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->lb->locality = cfg_locality_lb(cfg, node);
+}
+
+static void parse_warmup(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	cfg_warmup(cfg, node, &((struct reading *)obj)->lb->warmup);
+}
+
 static void parse_balancer(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("simple", parse_simple),
 	    CFG_FIELD("consistentHash", parse_hash),
-	    CFG_UNHONOURED("localityLbSetting", "endpoints have no locality here"),
-	    CFG_UNHONOURED("warmupDurationSecs", "endpoints have their whole share at once"),
-	    CFG_UNHONOURED("warmup", "endpoints have their whole share at once"),
+	    CFG_FIELD("localityLbSetting", parse_locality),
+	    CFG_FIELD("warmupDurationSecs", parse_warmup),
+	    CFG_FIELD("warmup", parse_warmup),
 	};
 	struct reading *r = obj;
 
 	r->lb = cfg_array(cfg, 1, sizeof(*r->lb));
 	if (!r->lb)
 		return;
+	r->lb->kind = FLAT_LB_DEFAULT;
 	r->lb->where = node->where;
 	r->n_keys = 0;
 	r->cookie_name = NULL;
@@ -257,8 +267,20 @@ static void parse_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
 
 /* --- the whole --- */
 
-#define POOL_WHY "there are no limits on requests"
-#define OUTLIER_WHY "endpoints that fail are not put aside"
+static void parse_pool(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->traffic->breaker = cfg_connection_pool(cfg, node);
+}
+
+static void parse_outlier(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->traffic->outlier = cfg_outlier(cfg, node);
+}
+
+static void parse_budget(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->traffic->budget = cfg_retry_budget(cfg, node);
+}
 
 static void parse_port_number(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
@@ -280,8 +302,8 @@ static void parse_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("port", parse_port_port),
 	    CFG_FIELD("loadBalancer", parse_balancer),
 	    CFG_FIELD("tls", parse_tls),
-	    CFG_UNHONOURED("connectionPool", POOL_WHY),
-	    CFG_UNHONOURED("outlierDetection", OUTLIER_WHY),
+	    CFG_FIELD("connectionPool", parse_pool),
+	    CFG_FIELD("outlierDetection", parse_outlier),
 	};
 	struct reading *r = obj;
 	uint32_t errors = cfg->diags->n_errors;
@@ -314,11 +336,11 @@ void cfg_traffic_policy(struct cfg *cfg, const struct yaml_node *node,
 	    CFG_FIELD("loadBalancer", parse_balancer),
 	    CFG_FIELD("tls", parse_tls),
 	    CFG_FIELD("portLevelSettings", parse_ports),
-	    CFG_UNHONOURED("connectionPool", POOL_WHY),
-	    CFG_UNHONOURED("outlierDetection", OUTLIER_WHY),
+	    CFG_FIELD("connectionPool", parse_pool),
+	    CFG_FIELD("outlierDetection", parse_outlier),
+	    CFG_FIELD("retryBudget", parse_budget),
 	    CFG_UNHONOURED("tunnel", "there are no tunnels"),
 	    CFG_UNHONOURED("proxyProtocol", "no header is put before a connection's bytes"),
-	    CFG_UNHONOURED("retryBudget", "retries are bounded by request only"),
 	};
 	struct reading r = {.policy = out, .traffic = &out->all};
 

@@ -421,13 +421,18 @@ static void parse_gateways(struct cfg *cfg, const struct yaml_node *node, void *
 	r->vs->n_gateways = r->n_gateways;
 }
 
+static void parse_export(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	cfg_export_to(cfg, node, &((struct reading *)obj)->vs->export);
+}
+
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("hosts", parse_hosts),
 	    CFG_FIELD("gateways", parse_gateways),
 	    CFG_FIELD("http", parse_http),
-	    CFG_FIELD("exportTo", cfg_export_to),
+	    CFG_FIELD("exportTo", parse_export),
 	    CFG_UNHONOURED("tls", "TLS is not looked into"),
 	    CFG_UNHONOURED("tcp", "connections go by the service alone"),
 	};
@@ -445,6 +450,7 @@ void cfg_virtual_service(struct cfg *cfg, const struct yaml_node *root)
 	r.vs->name = cfg->name;
 	r.vs->namespace = cfg->namespace;
 	r.vs->where = cfg->where;
+	r.vs->export.all = true;
 	cfg_check_annotations(cfg, NULL, 0);
 	cfg_spec(cfg, root, parse_spec, &r);
 	if (cfg->oom || cfg->diags->n_errors != errors)

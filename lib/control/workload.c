@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "control/schema.h"
+#include "control/traffic_policy.h"
 
 struct reading {
 	struct flat_workload *workload;
@@ -180,6 +181,13 @@ static void parse_account(struct cfg *cfg, const struct yaml_node *node, void *o
 	r->workload->service_account = name;
 }
 
+static void parse_locality(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->workload->locality = cfg_locality(cfg, node, false);
+}
+
 static void parse_labels(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	struct reading *r = obj;
@@ -226,9 +234,8 @@ static void parse_limits(struct cfg *cfg, const struct yaml_node *node, void *ob
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
-	    CFG_FIELD("serviceAccount", parse_account),
-	    CFG_FIELD("labels", parse_labels),
-	    CFG_FIELD("selectors", parse_selectors),
+	    CFG_FIELD("serviceAccount", parse_account), CFG_FIELD("labels", parse_labels),
+	    CFG_FIELD("locality", parse_locality),	CFG_FIELD("selectors", parse_selectors),
 	    CFG_FIELD("limits", parse_limits),
 	};
 
@@ -271,6 +278,8 @@ void cfg_workload(struct cfg *cfg, const struct yaml_node *root)
 	if (!workload->service_account)
 		workload->service_account = "default";
 	join_labels(cfg, &r);
+	if (!workload->locality)
+		workload->locality = cfg_locality_of(cfg, &workload->labels);
 	workload->principal = flat_pool_printf(cfg->pool, FLAT_TRUST_DOMAIN "/ns/%s/sa/%s",
 					       workload->namespace, workload->service_account);
 	if (workload->n_selectors == 0)

@@ -137,6 +137,8 @@ FLAT_MUST_CHECK int flat_mesh_add_gateway(struct flat_mesh *mesh, struct flat_ga
 FLAT_MUST_CHECK int flat_mesh_add_secret(struct flat_mesh *mesh, struct flat_secret *secret);
 FLAT_MUST_CHECK int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule);
 
+/** Sets how localities count where a DestinationRule says nothing; from the pool. */
+void flat_mesh_set_locality(struct flat_mesh *mesh, const struct flat_locality_lb *locality);
 /** Sets the root namespace; `name` comes from the pool. */
 void flat_mesh_set_root_namespace(struct flat_mesh *mesh, const char *name);
 

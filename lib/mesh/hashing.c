@@ -103,7 +103,7 @@ static uint32_t ring_find(const struct flat_hash_table *t, uint64_t hash)
 		else
 			high = mid;
 	}
-	return t->ring[low == t->n ? 0 : low].index;
+	return low == t->n ? 0 : low;
 }
 
 /* --- Maglev --- */
@@ -199,9 +199,11 @@ int flat_hash_table_build(struct flat_hash_table *t, enum flat_lb_kind kind, uin
 	return err;
 }
 
-int flat_hash_table_pick(const struct flat_hash_table *t, uint64_t hash)
+int flat_hash_table_pick(const struct flat_hash_table *t, uint64_t hash, uint32_t attempt)
 {
 	if (t->n == 0)
 		return -ENOENT;
-	return (int)(t->entries ? t->entries[hash % t->n] : ring_find(t, hash));
+	if (!t->entries)
+		return (int)t->ring[(ring_find(t, hash) + attempt) % t->n].index;
+	return (int)t->entries[(attempt ? hash ^ (UINT64_MAX - attempt + 1) : hash) % t->n];
 }

@@ -48,8 +48,12 @@ FLAT_MUST_CHECK int flat_hash_table_build(struct flat_hash_table *t, enum flat_l
 					  uint32_t size, struct flat_hash_host *hosts, uint32_t n);
 void flat_hash_table_fini(struct flat_hash_table *t);
 
-/** The index that a hash falls on; -ENOENT of an empty table. O(log n) or O(1). */
-FLAT_MUST_CHECK int flat_hash_table_pick(const struct flat_hash_table *t, uint64_t hash);
+/**
+ * The index that a hash falls on; -ENOENT of an empty table. O(log n) or O(1). `attempt` > 0: another place, where the one
+ * before led nowhere: the ring's next points, as if it were not there; of Maglev's table another hash.
+ */
+FLAT_MUST_CHECK int flat_hash_table_pick(const struct flat_hash_table *t, uint64_t hash,
+					 uint32_t attempt);
 
 /** Whether `n` is prime. */
 bool flat_is_prime(uint32_t n);

@@ -68,7 +68,10 @@ struct flat_mesh {
 	struct flat_map scopes;	      /* namespace -> struct mesh_scope */
 	struct flat_map
 	    virtual_hosts; /* service's or literal host -> struct flat_virtual_service */
-	struct flat_map rules_by_host; /* service's host -> struct flat_destination_rule */
+	/* Service's host, or "*.x" -> struct flat_destination_rule, a chain in load order. */
+	struct flat_map rules_by_host;
+	bool wild_rules;			 /* some are of wildcards */
+	const struct flat_locality_lb *locality; /* MeshConfig.localityLbSetting; NULL: not said */
 	uint32_t n_routes;
 	uint32_t n_destinations;
 	const struct flat_egress_policy *mesh_egress;
@@ -101,6 +104,12 @@ FLAT_MUST_CHECK int mesh_index_services(struct flat_mesh *mesh, struct flat_diag
 
 /** Builds the look-ups of policies and workloads (index.c). */
 FLAT_MUST_CHECK int mesh_index_policies(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** Whether clients of a namespace (NULL: of none) see a resource of namespace `own` (traffic.c). */
+bool mesh_exported(const struct flat_export *e, const char *own, const char *namespace);
+
+/** Builds the look-ups of DestinationRules (traffic.c). */
+FLAT_MUST_CHECK int mesh_index_rules(struct flat_mesh *mesh, struct flat_diags *diags);
 
 /** Finds what routes refer to, and builds their look-ups (route.c). */
 FLAT_MUST_CHECK int mesh_index_routes(struct flat_mesh *mesh, struct flat_diags *diags);

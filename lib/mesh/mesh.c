@@ -125,6 +125,11 @@ int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_destination_rule *rul
 	return vec_add(&mesh->rules, rule);
 }
 
+void flat_mesh_set_locality(struct flat_mesh *mesh, const struct flat_locality_lb *locality)
+{
+	mesh->locality = locality;
+}
+
 void flat_mesh_set_root_namespace(struct flat_mesh *mesh, const char *name)
 {
 	mesh->root_namespace = name;

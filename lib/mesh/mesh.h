@@ -56,6 +56,7 @@ struct flat_workload {
 	const char *service_account;
 	const char *principal; /* "cluster.local/ns/NAMESPACE/sa/SERVICE_ACCOUNT" */
 	struct flat_labels labels;
+	const char *locality; /* "region/zone/subzone"; NULL: unknown */
 	const struct flat_selector *selectors;
 	uint32_t n_selectors;
 	/* Bounds for one process (session) of the workload; 0: the default of base/limits.h. */
@@ -116,6 +117,7 @@ struct flat_endpoint {
 	uint32_t weight;		  /* >= 1 */
 	const char *service_account;	  /* of the endpoint, or NULL */
 	const struct flat_labels *labels; /* never NULL */
+	const char *locality;		  /* "region/zone/subzone"; NULL: unknown */
 	struct flat_where where;
 };
 

@@ -197,16 +197,6 @@ uint32_t flat_mesh_n_destinations(const struct flat_mesh *mesh)
 
 /* --- building --- */
 
-static const struct flat_subset *find_subset(const struct flat_destination_rule *rule,
-					     const char *name)
-{
-	for (uint32_t i = 0; rule && i < rule->n_subsets; i++) {
-		if (strcmp(rule->subsets[i].name, name) == 0)
-			return &rule->subsets[i];
-	}
-	return NULL;
-}
-
 static void settle_destination(struct flat_mesh *mesh, const struct flat_virtual_service *vs,
 			       struct flat_route_destination *d, struct flat_diags *diags)
 {
@@ -230,44 +220,14 @@ static void settle_destination(struct flat_mesh *mesh, const struct flat_virtual
 			       d->service->host, d->port);
 	if (!d->subset_name)
 		return;
-	rule = flat_map_get_str(&mesh->rules_by_host, d->service->host);
-	d->subset = find_subset(rule, d->subset_name);
+	rule = flat_mesh_rule_for(mesh, d->service, vs->namespace);
+	d->subset = flat_rule_subset(rule, d->subset_name);
 	if (!d->subset)
 		flat_diags_add(
 		    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &d->where, resource,
 		    "declare it in a DestinationRule of that host",
 		    "host \"%.253s\" has no subset \"%.100s\": its requests are answered 503",
 		    d->host, d->subset_name);
-}
-
-static int index_rules(struct flat_mesh *mesh, struct flat_diags *diags)
-{
-	for (uint32_t i = 0; i < mesh->rules.n; i++) {
-		struct flat_destination_rule *rule = mesh->rules.v[i];
-		char resource[600];
-		int ret;
-
-		snprintf(resource, sizeof(resource), "DestinationRule %s/%s", rule->namespace,
-			 rule->name);
-		rule->service = flat_mesh_service_by_host(mesh, rule->host, rule->namespace);
-		if (!rule->service) {
-			flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &rule->where,
-				       resource, NULL, "no service has the host \"%.253s\"",
-				       rule->host);
-			continue;
-		}
-		ret = flat_map_put_str(&mesh->rules_by_host, rule->service->host, rule);
-		if (ret == -EEXIST)
-			flat_diags_add(
-			    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &rule->where,
-			    resource, "put the subsets into one of them",
-			    "host \"%.253s\" has a DestinationRule already: this one has "
-			    "no effect",
-			    rule->host);
-		else if (ret)
-			return ret;
-	}
-	return 0;
 }
 
 static int index_hosts(struct flat_mesh *mesh, struct flat_virtual_service *vs,
@@ -302,7 +262,7 @@ static int index_hosts(struct flat_mesh *mesh, struct flat_virtual_service *vs,
 
 int mesh_index_routes(struct flat_mesh *mesh, struct flat_diags *diags)
 {
-	int ret = index_rules(mesh, diags);
+	int ret = mesh_index_rules(mesh, diags);
 
 	for (uint32_t i = 0; !ret && i < mesh->virtual.n; i++) {
 		struct flat_virtual_service *vs = mesh->virtual.v[i];

@@ -57,10 +57,20 @@ struct flat_subset {
 	struct flat_where where;
 };
 
+/* exportTo: the namespaces whose clients see a resource. */
+struct flat_export {
+	bool all; /* "*", or nothing said */
+	bool own; /* ".": its own */
+	const char *const *namespaces;
+	uint32_t n;
+};
+
 struct flat_destination_rule {
 	const char *name, *namespace;
-	const char *host;		    /* as written */
+	const char *host; /* as written; "*.x" holds for services that no other rule names */
 	const struct flat_service *service; /* found when the mesh is finished; NULL: none */
+	struct flat_export export;
+	struct flat_destination_rule *next; /* of the same host, further on in the files */
 	const struct flat_subset *subsets;
 	uint32_t n_subsets;
 	struct flat_traffic_policy policy;
@@ -165,6 +175,7 @@ struct flat_virtual_service {
 	bool detached;		     /* for gateways only */
 	const char *const *gateways; /* "NAMESPACE/NAME" */
 	uint32_t n_gateways;
+	struct flat_export export;
 	struct flat_where where;
 };
 

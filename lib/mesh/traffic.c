@@ -1,14 +1,100 @@
 #include "mesh/traffic.h"
 
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
 #include "mesh/internal.h"
+
+/* --- which rule --- */
+
+bool mesh_exported(const struct flat_export *e, const char *own, const char *namespace)
+{
+	if (e->all || (namespace && e->own && strcmp(own, namespace) == 0))
+		return true;
+	for (uint32_t i = 0; namespace && i < e->n; i++) {
+		if (strcmp(e->namespaces[i], namespace) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The rule of a namespace in a chain that clients of another see. */
+static const struct flat_destination_rule *of_namespace(const struct flat_destination_rule *r,
+							const char *namespace, const char *client)
+{
+	for (; r; r = r->next) {
+		if (strcmp(r->namespace, namespace) == 0 &&
+		    ((client && strcmp(namespace, client) == 0) ||
+		     mesh_exported(&r->export, r->namespace, client)))
+			return r;
+	}
+	return NULL;
+}
+
+/* Of a namespace's rules that of the host itself, else of the longest wildcard that holds it. */
+static const struct flat_destination_rule *in_namespace(const struct flat_mesh *mesh,
+							const char *host, const char *namespace,
+							const char *client)
+{
+	const struct flat_destination_rule *r =
+	    of_namespace(flat_map_get_str(&mesh->rules_by_host, host), namespace, client);
+	char key[256] = "*";
+
+	for (const char *dot = strchr(host, '.'); mesh->wild_rules && !r && dot;
+	     dot = strchr(dot + 1, '.')) {
+		size_t len = strlen(dot);
+
+		if (len + 2 > sizeof(key))
+			continue;
+		memcpy(key + 1, dot, len + 1);
+		r = of_namespace(flat_map_get(&mesh->rules_by_host, key, len + 1), namespace,
+				 client);
+	}
+	if (mesh->wild_rules && !r)
+		r = of_namespace(flat_map_get(&mesh->rules_by_host, "*", 1), namespace, client);
+	return r;
+}
+
+const struct flat_destination_rule *flat_mesh_rule_for(const struct flat_mesh *mesh,
+						       const struct flat_service *service,
+						       const char *namespace)
+{
+	const char *root = mesh->root_namespace;
+	const struct flat_destination_rule *r = NULL;
+
+	if (mesh->rules.n == 0)
+		return NULL;
+	/* Its own rules hold for a client whether they are exported or not. */
+	if (namespace && strcmp(namespace, root) != 0)
+		r = in_namespace(mesh, service->host, namespace, namespace);
+	if (!r)
+		r = in_namespace(mesh, service->host, service->namespace, namespace);
+	return r ? r : in_namespace(mesh, service->host, root, namespace);
+}
+
+const struct flat_subset *flat_rule_subset(const struct flat_destination_rule *rule,
+					   const char *name)
+{
+	for (uint32_t i = 0; rule && i < rule->n_subsets; i++) {
+		if (strcmp(rule->subsets[i].name, name) == 0)
+			return &rule->subsets[i];
+	}
+	return NULL;
+}
+
+/* --- what it says --- */
 
 /* As in Istio: a port's settings take the place of all, a subset's of those that it names. */
 static void settle(struct flat_traffic *t, const struct flat_traffic_policy *policy, uint16_t port)
 {
-	if (policy->all.lb)
-		t->lb = policy->all.lb;
-	if (policy->all.tls != FLAT_TLS_UNSET)
-		t->tls = policy->all.tls;
+	const struct flat_traffic *all = &policy->all;
+
+	t->lb = all->lb ? all->lb : t->lb;
+	t->breaker = all->breaker ? all->breaker : t->breaker;
+	t->outlier = all->outlier ? all->outlier : t->outlier;
+	t->budget = all->budget ? all->budget : t->budget;
+	t->tls = all->tls != FLAT_TLS_UNSET ? all->tls : t->tls;
 	for (uint32_t i = 0; i < policy->n_ports; i++) {
 		if (policy->ports[i].number == port) {
 			*t = policy->ports[i].traffic;
@@ -17,12 +103,9 @@ static void settle(struct flat_traffic *t, const struct flat_traffic_policy *pol
 	}
 }
 
-struct flat_traffic flat_mesh_traffic(const struct flat_mesh *mesh,
-				      const struct flat_service *service,
+struct flat_traffic flat_rule_traffic(const struct flat_destination_rule *rule,
 				      const struct flat_subset *subset, uint16_t port)
 {
-	const struct flat_destination_rule *rule =
-	    mesh->rules.n ? flat_map_get_str(&mesh->rules_by_host, service->host) : NULL;
 	struct flat_traffic t = {.lb = NULL};
 
 	if (!rule)
@@ -33,25 +116,39 @@ struct flat_traffic flat_mesh_traffic(const struct flat_mesh *mesh,
 	return t;
 }
 
-static bool says(const struct flat_traffic_policy *policy)
+static bool says(const struct flat_traffic *t)
 {
-	bool any = policy->all.lb != NULL || policy->all.tls != FLAT_TLS_UNSET;
+	return t->lb || t->breaker || t->outlier || t->budget || t->tls != FLAT_TLS_UNSET;
+}
+
+static bool policy_says(const struct flat_traffic_policy *policy)
+{
+	bool any = says(&policy->all);
 
 	for (uint32_t i = 0; i < policy->n_ports; i++)
-		any |= policy->ports[i].traffic.lb != NULL ||
-		       policy->ports[i].traffic.tls != FLAT_TLS_UNSET;
+		any |= says(&policy->ports[i].traffic);
 	return any;
 }
 
-bool flat_mesh_has_traffic(const struct flat_mesh *mesh, const struct flat_service *service)
+bool flat_mesh_has_traffic(const struct flat_mesh *mesh, const struct flat_service *service,
+			   const char *namespace)
 {
-	const struct flat_destination_rule *rule =
-	    mesh->rules.n ? flat_map_get_str(&mesh->rules_by_host, service->host) : NULL;
-	bool any = rule && says(&rule->policy);
+	const struct flat_destination_rule *rule = flat_mesh_rule_for(mesh, service, namespace);
+	bool any = rule && policy_says(&rule->policy);
 
 	for (uint32_t i = 0; rule && i < rule->n_subsets; i++)
-		any |= says(&rule->subsets[i].policy);
+		any |= policy_says(&rule->subsets[i].policy);
 	return any;
+}
+
+const struct flat_locality_lb *flat_mesh_locality(const struct flat_mesh *mesh)
+{
+	return mesh->locality;
+}
+
+enum flat_lb_kind flat_lb_kind_of(const struct flat_lb *lb)
+{
+	return lb ? lb->kind : FLAT_LB_DEFAULT;
 }
 
 const char *flat_lb_name(enum flat_lb_kind kind)
@@ -68,4 +165,81 @@ const char *flat_hash_key_name(enum flat_hash_key key)
 					    "source address"};
 
 	return names[key];
+}
+
+/* --- building --- */
+
+/* Two rules of one namespace for one host are one: subsets of both, the first policy. */
+static int merge(struct flat_mesh *mesh, struct flat_destination_rule *into,
+		 const struct flat_destination_rule *from, const char *resource,
+		 struct flat_diags *diags)
+{
+	uint32_t n = into->n_subsets;
+	struct flat_subset *v =
+	    flat_pool_array(&mesh->pool, (size_t)n + from->n_subsets + 1, sizeof(*v));
+
+	if (!v)
+		return -ENOMEM;
+	memcpy(v, into->subsets, n * sizeof(*v));
+	for (uint32_t i = 0; i < from->n_subsets; i++) {
+		if (!flat_rule_subset(into, from->subsets[i].name))
+			v[n++] = from->subsets[i];
+		else
+			flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED,
+				       &from->subsets[i].where, resource, "rename one of them",
+				       "host \"%.253s\" has a subset \"%.100s\" already: this one "
+				       "has no effect",
+				       from->host, from->subsets[i].name);
+	}
+	if (!policy_says(&into->policy))
+		into->policy = from->policy;
+	else if (policy_says(&from->policy))
+		flat_diags_add(
+		    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &from->where, resource,
+		    "put it into one of them",
+		    "host \"%.253s\" has a DestinationRule with a trafficPolicy already: "
+		    "this one's has no effect",
+		    from->host);
+	into->subsets = v;
+	into->n_subsets = n;
+	return 0;
+}
+
+static int index_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule,
+		      struct flat_diags *diags)
+{
+	struct flat_destination_rule *r;
+	const char *key = rule->host;
+	char resource[600];
+
+	snprintf(resource, sizeof(resource), "DestinationRule %s/%s", rule->namespace, rule->name);
+	rule->service = flat_mesh_service_by_host(mesh, rule->host, rule->namespace);
+	if (rule->service && rule->host[0] != '*')
+		key = rule->service->host;
+	mesh->wild_rules |= rule->host[0] == '*';
+	if (!rule->service && rule->host[0] != '*') {
+		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &rule->where,
+			       resource, NULL, "no service has the host \"%.253s\"", rule->host);
+		return 0;
+	}
+	r = flat_map_get_str(&mesh->rules_by_host, key);
+	if (!r)
+		return flat_map_put_str(&mesh->rules_by_host, key, rule);
+	for (;; r = r->next) {
+		if (strcmp(r->namespace, rule->namespace) == 0)
+			return merge(mesh, r, rule, resource, diags);
+		if (!r->next)
+			break;
+	}
+	r->next = rule;
+	return 0;
+}
+
+int mesh_index_rules(struct flat_mesh *mesh, struct flat_diags *diags)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; !ret && i < mesh->rules.n; i++)
+		ret = index_rule(mesh, mesh->rules.v[i], diags);
+	return ret;
 }

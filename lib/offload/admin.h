@@ -24,4 +24,7 @@ const struct flat_workload *flat_admin_workload(const struct flat_offload *o, co
 /** "kernel", "direct", "forwarded". */
 const char *flat_conn_path_name(enum flat_conn_path path);
 
+/** `clusters`: what balancing knows of the endpoints of each service that was asked for. */
+void flat_admin_clusters(struct flat_offload *o, bool json, struct flat_strbuf *out);
+
 #endif

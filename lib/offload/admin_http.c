@@ -141,36 +141,16 @@ static void json_virtual(struct flat_json *j, const struct flat_virtual_service 
 	flat_json_object_end(j);
 }
 
-/* " by RING_HASH of header x" */
-static void put_lb(struct flat_strbuf *out, const struct flat_lb *lb)
-{
-	if (!lb)
-		return;
-	flat_strbuf_printf(out, " by %s", flat_lb_name(lb->kind));
-	if (lb->kind >= FLAT_LB_RING_HASH)
-		flat_strbuf_printf(out, " of %s%s%s", flat_hash_key_name(lb->key),
-				   lb->name ? " " : "", lb->name ? lb->name : "");
-}
-
-static void put_policy(struct flat_strbuf *out, const struct flat_traffic_policy *p)
-{
-	put_lb(out, p->all.lb);
-	for (uint32_t i = 0; i < p->n_ports; i++) {
-		flat_strbuf_printf(out, ", port %u", p->ports[i].number);
-		put_lb(out, p->ports[i].traffic.lb);
-	}
-}
-
 static void put_rule(struct flat_strbuf *out, const struct flat_destination_rule *r)
 {
 	flat_strbuf_printf(out, "DestinationRule %s/%s (%s:%u): %s", r->namespace, r->name,
 			   r->where.file, r->where.line, r->host);
-	put_policy(out, &r->policy);
+	flat_put_policy(out, &r->policy);
 	flat_strbuf_putc(out, '\n');
 	for (uint32_t i = 0; i < r->n_subsets; i++) {
 		flat_strbuf_printf(out, "  subset %s (line %u)", r->subsets[i].name,
 				   r->subsets[i].where.line);
-		put_policy(out, &r->subsets[i].policy);
+		flat_put_policy(out, &r->subsets[i].policy);
 		flat_strbuf_putc(out, '\n');
 	}
 }
@@ -178,7 +158,7 @@ static void put_rule(struct flat_strbuf *out, const struct flat_destination_rule
 static void json_policy(struct flat_json *j, const struct flat_traffic_policy *p)
 {
 	struct flat_strbuf text = {0};
-	put_policy(&text, p);
+	flat_put_policy(&text, p);
 	if (flat_strbuf_str(&text))
 		flat_json_string(j, "balanced", text.len > 0 ? text.data + 1 : "");
 	flat_strbuf_fini(&text);
@@ -361,7 +341,7 @@ static void explain_attempt(struct stand_in *in, const struct flat_route_destina
 		s->status = 503;
 		return;
 	}
-	put_lb(&s->text, x->lb);
+	flat_put_lb(&s->text, x->traffic.lb);
 	flat_strbuf_printf(&s->text, ": %s\n", flat_addr_str(&x->target.addr, host));
 	end = memchr(l7->node->head, '\r', len);
 	if (end)

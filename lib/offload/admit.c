@@ -79,16 +79,31 @@ static void authorize(struct flat_offload *o, const struct flat_session *s, cons
 		 v.where.file ? v.where.file : "-", v.where.line, v.text);
 }
 
+/* What may be asked of the service at once (connectionPool). False: refused. */
+static bool bounded(struct flat_decision *d, bool dry)
+{
+	struct flat_cluster *c = d->cluster;
+	if (c->n_requests < c->breaker.max_connections)
+		return true;
+	refuse(d, ECONNREFUSED, FLAT_REFUSED_LIMIT);
+	snprintf(d->reason, sizeof(d->reason), "service %s has its %u connections (%s:%u)",
+		 d->service->host, c->breaker.max_connections, c->breaker.where.file,
+		 c->breaker.where.line);
+	c->overflows[FLAT_OVERFLOW_CONNECTIONS] += !dry;
+	return false;
+}
+
 /* Which service is meant, and where its connection goes. False: refused. */
 static bool resolve(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d)
 {
 	const struct flat_service_port *port = NULL;
 	struct flat_ip ip = flat_addr_ip(&q->to);
+	const struct flat_workload *client = q->session ? q->session->workload : NULL;
 	d->service = flat_mesh_service_by_addr(o->mesh, &ip, q->to.port, &port);
 	const struct flat_service *owner =
 	    d->service ? NULL : flat_mesh_service_owning(o->mesh, &ip);
 	d->port = port;
-	if (d->service && flat_l7_wanted(o, d->service, port, NULL)) {
+	if (d->service && flat_l7_wanted(o, d->service, port, NULL, client)) {
 		/* Each request finds its own server. */
 		d->l7 = true;
 		return true;
@@ -104,7 +119,10 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 		struct flat_target target = {0};
 		/* A connection has no more to be hashed than where it comes from. */
 		struct flat_resolve_how how = {
-		    .lb = flat_mesh_traffic(o->mesh, d->service, NULL, port->number).lb,
+		    .traffic = flat_rule_traffic(
+			flat_mesh_rule_for(o->mesh, d->service, client ? client->namespace : NULL),
+			NULL, port->number),
+		    .client = client,
 		    .source = &q->from,
 		    .dry = q->dry,
 		};
@@ -119,6 +137,9 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 		d->target = target.addr;
 		d->listener = target.listener;
 		d->wire = target.wire;
+		d->cluster = target.cluster;
+		d->host = target.host;
+		return bounded(d, q->dry);
 	} else if (d->service) {
 		d->listener = flat_listener_find(o, &d->target);
 	}
@@ -152,7 +173,7 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 		return;
 	if (!d->service)
 		d->service = service_behind(o, d->listener, &d->target, &d->port);
-	if (!d->l7 && d->listener && flat_l7_wanted(o, d->service, d->port, d->listener)) {
+	if (!d->l7 && d->listener && flat_l7_wanted(o, d->service, d->port, d->listener, NULL)) {
 		d->l7 = d->l7_pinned = true;
 		if (!q->session && !q->principal && !check_strict(o, d->listener, d))
 			return;
@@ -171,7 +192,12 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 			flat_listener_rotate(d->listener);
 		return;
 	}
-	d->path = asked || d->wire.port ? FLAT_CONN_FORWARDED : FLAT_CONN_KERNEL;
+	/* What a rule counts must be seen. */
+	bool counted =
+	    d->cluster && (d->cluster->outlier.interval_ms || d->cluster->breaker.where.line);
+	d->path = asked || d->wire.port || counted ? FLAT_CONN_FORWARDED : FLAT_CONN_KERNEL;
+	if (d->path == FLAT_CONN_KERNEL)
+		d->cluster = NULL;
 	if (!d->service && q->session &&
 	    flat_mesh_egress(o->mesh, q->session->workload, &by) == FLAT_EGRESS_REGISTRY_ONLY) {
 		refuse(d, EACCES, FLAT_REFUSED_EGRESS);

@@ -1,11 +1,10 @@
 #include "offload/cluster.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "offload/worker.h"
+#include "offload/offload.h"
 
 /* --- by name --- */
 
@@ -24,10 +23,30 @@ static size_t make_key(char key[KEY_MAX], const char *host, uint16_t port, const
 	return len + 1 + sizeof(port) + rest;
 }
 
+const char *flat_cluster_subset(const struct flat_cluster *c)
+{
+	return c->host + strlen(c->host) + 1 + sizeof(c->port);
+}
+
+void flat_cluster_host_put(struct flat_cluster_host *host)
+{
+	if (host && --host->refs == 0)
+		free(host);
+}
+
+const struct flat_breaker flat_unbroken = {
+    .max_connections = FLAT_UNBOUNDED,
+    .max_pending = FLAT_UNBOUNDED,
+    .max_requests = FLAT_UNBOUNDED,
+    .max_retries = FLAT_UNBOUNDED,
+};
+
 static void cluster_free(struct flat_cluster *c)
 {
-	flat_balance_fini(&c->turns);
-	flat_hash_table_fini(&c->table);
+	flat_views_free(c);
+	for (uint32_t i = 0; i < c->n_hosts; i++)
+		flat_cluster_host_put(c->hosts[i]);
+	flat_candidates_free(c->candidates);
 	free(c->hosts);
 	free(c);
 }
@@ -41,11 +60,15 @@ struct flat_cluster *flat_cluster_get(struct flat_map *clusters, const char *hos
 
 	if (c)
 		return c;
-	c = calloc(1, sizeof(*c) + len);
+	c = calloc(1, sizeof(*c) + len + 1);
 	if (!c)
 		return NULL;
 	c->port = port;
+	c->breaker = flat_unbroken;
 	c->random = (flat_hash(key, len) ^ (uint64_t)flat_now_us()) | 1;
+	c->sweep_us = flat_now_us();
+	TAILQ_INIT(&c->waiters);
+	TAILQ_INIT(&c->idle);
 	memcpy(c->host, key, len);
 	if (flat_map_put(clusters, c->host, len, c) != 0) {
 		free(c);
@@ -54,10 +77,21 @@ struct flat_cluster *flat_cluster_get(struct flat_map *clusters, const char *hos
 	return c;
 }
 
-static void drop(struct flat_cluster *c)
+void flat_cluster_hold(struct flat_cluster *c)
+{
+	c->refs++;
+}
+
+void flat_cluster_drop(struct flat_cluster *c)
+{
+	if (--c->refs == 0 && c->dropped)
+		cluster_free(c);
+}
+
+static void forget(struct flat_cluster *c)
 {
 	c->dropped = true;
-	if (c->busy == 0)
+	if (c->refs == 0)
 		cluster_free(c);
 }
 
@@ -73,7 +107,7 @@ void flat_clusters_keep(struct flat_map *clusters,
 
 		if (c && (!keep(arg, c->host, c->port) ||
 			  flat_map_put(clusters, c->host, old.slots[i].len, c) != 0))
-			drop(c);
+			forget(c);
 	}
 	flat_map_fini(&old);
 }
@@ -87,16 +121,7 @@ void flat_clusters_free(struct flat_map *clusters)
 	flat_map_fini(clusters);
 }
 
-/* --- who is how busy --- */
-
-static struct flat_cluster_host *find_host(struct flat_cluster *c, const struct flat_addr *addr)
-{
-	for (uint32_t i = 0; i < c->n_hosts; i++) {
-		if (memcmp(&c->hosts[i].addr, addr, sizeof(*addr)) == 0)
-			return &c->hosts[i];
-	}
-	return NULL;
-}
+/* --- who they are --- */
 
 static struct flat_addr addr_of(const struct flat_endpoint *e)
 {
@@ -106,202 +131,121 @@ static struct flat_addr addr_of(const struct flat_endpoint *e)
 	return a;
 }
 
-static bool hosts_are(const struct flat_cluster *c, const struct flat_choice *choice)
+/* The host that was of this address; `hint` is where it most likely stands. */
+static struct flat_cluster_host *known_host(const struct flat_map *known, struct flat_cluster *c,
+					    const struct flat_addr *addr, uint32_t hint)
 {
-	if (c->n_hosts != choice->n)
-		return false;
+	if (hint < c->n_hosts && flat_addr_equal(&c->hosts[hint]->addr, addr))
+		return c->hosts[hint];
+	return flat_map_get(known, addr, sizeof(*addr));
+}
+
+static struct flat_cluster_host *new_host(const struct flat_cluster *c,
+					  const struct flat_addr *addr, int64_t now_us)
+{
+	struct flat_cluster_host *h = calloc(1, sizeof(*h));
+
+	if (!h)
+		return NULL;
+	h->addr = *addr;
+	h->since_us = c->stamp ? now_us : 0;
+	return h;
+}
+
+static int fill_hosts(struct flat_cluster *c, const struct flat_choice *choice,
+		      const struct flat_map *known, struct flat_cluster_host **hosts)
+{
 	for (uint32_t i = 0; i < choice->n; i++) {
 		struct flat_addr a = addr_of(&choice->v[i]);
 
-		if (memcmp(&c->hosts[i].addr, &a, sizeof(a)) != 0)
-			return false;
+		hosts[i] = known_host(known, c, &a, i);
+		if (!hosts[i])
+			hosts[i] = new_host(c, &a, choice->now_us);
+		if (!hosts[i])
+			return -ENOMEM;
+		hosts[i]->refs++;
 	}
-	return true;
+	return 0;
 }
 
 /* What is known of an endpoint goes with its address. */
 static int settle_hosts(struct flat_cluster *c, const struct flat_choice *choice)
 {
-	struct flat_cluster_host *hosts;
+	struct flat_cluster_host **hosts =
+	    calloc((size_t)choice->n + 1, sizeof(struct flat_cluster_host *));
+	struct flat_map known = {0};
+	int err = hosts ? 0 : -ENOMEM;
 
-	if (hosts_are(c, choice))
-		return 0;
-	hosts = calloc((size_t)choice->n + 1, sizeof(*hosts));
-	if (!hosts)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < choice->n; i++) {
-		const struct flat_cluster_host *known;
-
-		hosts[i].addr = addr_of(&choice->v[i]);
-		known = find_host(c, &hosts[i].addr);
-		if (known)
-			hosts[i] = *known;
+	for (uint32_t i = 0; i < c->n_hosts && err == 0; i++) {
+		err = flat_map_put(&known, &c->hosts[i]->addr, sizeof(c->hosts[i]->addr),
+				   c->hosts[i]);
+		/* An address that is there twice. */
+		if (err == -EEXIST)
+			err = 0;
 	}
+	if (err == 0)
+		err = fill_hosts(c, choice, &known, hosts);
+	flat_map_fini(&known);
+	if (err != 0) {
+		for (uint32_t i = 0; hosts && i < choice->n; i++)
+			flat_cluster_host_put(hosts[i]);
+		free(hosts);
+		return err;
+	}
+	c->n_ejected = 0;
+	for (uint32_t i = 0; i < choice->n; i++)
+		c->n_ejected += hosts[i]->ejected;
+	for (uint32_t i = 0; i < c->n_hosts; i++)
+		flat_cluster_host_put(c->hosts[i]);
 	free(c->hosts);
 	c->hosts = hosts;
 	c->n_hosts = choice->n;
 	return 0;
 }
 
-void flat_cluster_enter(struct flat_cluster *c, const struct flat_addr *addr)
+static int settle(struct flat_cluster *c, const struct flat_choice *choice)
 {
-	struct flat_cluster_host *h = find_host(c, addr);
-
-	c->busy++;
-	if (h)
-		h->active++;
-}
-
-void flat_cluster_leave(struct flat_cluster *c, const struct flat_addr *addr)
-{
-	struct flat_cluster_host *h = find_host(c, addr);
-
-	/* It may have gone and come back meanwhile. */
-	if (h && h->active > 0)
-		h->active--;
-	if (--c->busy == 0 && c->dropped)
-		cluster_free(c);
-}
-
-/* --- picking --- */
-
-static bool usable(const struct flat_choice *choice, uint32_t i)
-{
-	return !choice->usable || choice->usable(choice->arg, i, &choice->v[i]);
-}
-
-/* xorshift64*: shares of work want no secrets. */
-static uint64_t draw(uint64_t *state, uint64_t below)
-{
-	uint64_t x = *state;
-
-	x ^= x >> 12;
-	x ^= x << 25;
-	x ^= x >> 27;
-	*state = x;
-	return (x * 0x2545f4914f6cdd1dULL >> 16) % below;
-}
-
-/* One of the usable ones, by weight. */
-static int pick_random(const struct flat_choice *choice, uint64_t *random)
-{
-	uint64_t total = 0;
-	uint64_t at;
-
-	for (uint32_t i = 0; i < choice->n; i++)
-		total += usable(choice, i) ? choice->v[i].weight : 0;
-	if (total == 0)
-		return -EHOSTUNREACH;
-	at = draw(random, total);
-	for (uint32_t i = 0; i < choice->n; i++) {
-		if (!usable(choice, i))
-			continue;
-		if (at < choice->v[i].weight)
-			return (int)i;
-		at -= choice->v[i].weight;
-	}
-	return -EHOSTUNREACH;
-}
-
-/* Of two drawn by chance the one with less to do (Mitzenmacher 2001: almost as good as of all). */
-static int pick_least(struct flat_cluster *c, const struct flat_choice *choice, uint64_t *random)
-{
+	const struct flat_outlier *o = choice->traffic.outlier;
 	int err = settle_hosts(c, choice);
-	int a = err == 0 ? pick_random(choice, random) : err;
-	int b = a >= 0 ? pick_random(choice, random) : a;
 
-	if (b < 0)
-		return b;
-	return c->hosts[b].active < c->hosts[a].active ? b : a;
+	if (err != 0)
+		return err;
+	if (!o && c->outlier.interval_ms)
+		flat_outlier_clear(c);
+	c->outlier = o ? *o : (struct flat_outlier){.interval_ms = 0};
+	c->breaker = choice->traffic.breaker ? *choice->traffic.breaker : flat_unbroken;
+	c->stamp = choice->stamp;
+	c->health++;
+	return 0;
 }
 
-static uint64_t sum_of(const struct flat_choice *choice)
+/* --- what goes to them --- */
+
+void flat_cluster_enter(struct flat_cluster *c, struct flat_cluster_host *host)
 {
-	uint64_t sum = ((uint64_t)choice->lb->kind << 32) | choice->lb->size;
-
-	for (uint32_t i = 0; i < choice->n; i++) {
-		struct flat_addr a = addr_of(&choice->v[i]);
-
-		if (!usable(choice, i))
-			continue;
-		a.scope_id = choice->v[i].weight;
-		sum = flat_xxh64(&a, sizeof(a), sum + i);
-	}
-	return sum | 1;
+	c->refs++;
+	c->n_requests++;
+	host->refs++;
+	host->active++;
+	host->n_requests++;
 }
 
-static int build_table(struct flat_cluster *c, const struct flat_choice *choice)
+void flat_cluster_leave(struct flat_cluster *c, struct flat_cluster_host *host)
 {
-	struct flat_hash_host *hosts = calloc((size_t)choice->n + 1, sizeof(*hosts));
-	char(*names)[FLAT_ADDR_STRLEN] = calloc((size_t)choice->n + 1, sizeof(*names));
-	uint32_t n = 0;
-	int err = -ENOMEM;
-
-	for (uint32_t i = 0; hosts && names && i < choice->n; i++) {
-		struct flat_addr a = addr_of(&choice->v[i]);
-
-		if (!usable(choice, i))
-			continue;
-		hosts[n].name = flat_addr_str(&a, names[n]);
-		hosts[n].weight = choice->v[i].weight;
-		hosts[n++].index = i;
-	}
-	if (hosts && names)
-		err =
-		    flat_hash_table_build(&c->table, choice->lb->kind, choice->lb->size, hosts, n);
-	free(names);
-	free(hosts);
-	return err;
-}
-
-static int pick_hashed(struct flat_cluster *c, const struct flat_choice *choice)
-{
-	uint64_t sum = sum_of(choice);
-	int i;
-
-	if (sum != c->sum) {
-		int err = build_table(c, choice);
-
-		c->sum = err == 0 ? sum : 0;
-		if (err != 0)
-			return err;
-	}
-	i = flat_hash_table_pick(&c->table, choice->hash);
-	return i < 0 ? -EHOSTUNREACH : i;
-}
-
-static int pick_turn(struct flat_cluster *c, const struct flat_choice *choice)
-{
-	struct flat_balance_state copy = {0};
-	struct flat_balance_state *state = choice->dry ? &copy : &c->turns;
-	int i;
-
-	if (choice->dry && c->turns.n == choice->n && choice->n > 0) {
-		copy.current = malloc(choice->n * sizeof(*copy.current));
-		if (!copy.current)
-			return -ENOMEM;
-		memcpy(copy.current, c->turns.current, choice->n * sizeof(*copy.current));
-		copy.n = choice->n;
-	}
-	i = flat_balance_pick(state, choice->v, choice->n, choice->usable, choice->arg);
-	flat_balance_fini(&copy);
-	return i;
+	host->active--;
+	flat_cluster_host_put(host);
+	c->n_requests--;
+	flat_cluster_drop(c);
 }
 
 int flat_cluster_pick(struct flat_cluster *c, const struct flat_choice *choice)
 {
-	uint64_t copy = c->random;
-	uint64_t *random = choice->dry ? &copy : &c->random;
+	if (c->stamp != choice->stamp) {
+		int err = settle(c, choice);
 
-	switch (choice->lb ? choice->lb->kind : FLAT_LB_ROUND_ROBIN) {
-	case FLAT_LB_LEAST_REQUEST:
-		return pick_least(c, choice, random);
-	case FLAT_LB_RANDOM:
-		return pick_random(choice, random);
-	case FLAT_LB_RING_HASH:
-	case FLAT_LB_MAGLEV:
-		return choice->hashed ? pick_hashed(c, choice) : pick_random(choice, random);
-	default:
-		return pick_turn(c, choice);
+		if (err != 0)
+			return err;
 	}
+	flat_outlier_sweep(c, choice->now_us);
+	return flat_view_pick(c, choice);
 }

@@ -107,6 +107,12 @@ struct flat_conn *flat_conn_new(struct flat_offload *o, struct flat_session *s,
 	}
 	if (d->listener)
 		flat_session_name(d->listener->session, c->server_name);
+	if (d->cluster) {
+		c->cluster = d->cluster;
+		c->host = d->host;
+		c->connect_ms = d->cluster->breaker.connect_ms;
+		flat_cluster_enter(c->cluster, c->host);
+	}
 	c->series = find_series(c, d->service);
 	TAILQ_INSERT_TAIL(&o->conns, c, link);
 	TAILQ_INSERT_TAIL(&o->half_open, c, half_link);
@@ -181,6 +187,8 @@ void flat_conn_destroy(struct flat_conn *c)
 		flat_session_put(c->client);
 	}
 	flat_gate_free(c->gate);
+	if (c->cluster)
+		flat_cluster_leave(c->cluster, c->host);
 	free(c->principal);
 	free(c);
 }
@@ -288,11 +296,20 @@ static void reply_failed(struct flat_conn *c, int err, const char *reason)
 	flat_session_reply(c->client, &reply, NULL, 0);
 }
 
+/* How the way to its server was, for those who balance. */
+static void note(struct flat_conn *c, enum flat_outcome outcome)
+{
+	if (c->cluster)
+		flat_outlier_note(c->cluster, c->host, outcome, 0, flat_now_us());
+}
+
 void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, const char *reason)
 {
 	struct flat_end *client = &c->end[FLAT_SIDE_CLIENT];
 	flat_refuse(c->offload, c->client ? c->client->pid : 0, c->client_name, &c->to, kind,
 		    reason);
+	if (kind == FLAT_REFUSED_UNREACHABLE)
+		note(c, err == ETIMEDOUT ? FLAT_OUTCOME_TIMEOUT : FLAT_OUTCOME_FAILED);
 	if (client->is_tcp) {
 		struct linger hard = {.l_onoff = 1};
 		(void)flat_sys_setsockopt(client->anchor.fd, SOL_SOCKET, SO_LINGER, &hard,
@@ -318,10 +335,12 @@ void flat_conns_expire(struct flat_offload *o)
 	struct flat_conn *c;
 	struct flat_conn *next;
 	int64_t now_ms = flat_now_us() / 1000;
-	for (c = TAILQ_FIRST(&o->half_open); c && now_ms - c->since_ms > FLAT_HALF_OPEN_MS;
-	     c = next) {
+	for (c = TAILQ_FIRST(&o->half_open); c; c = next) {
+		int64_t most = c->connecting ? FLAT_CONNECTING_MS : FLAT_HALF_OPEN_MS;
 		next = TAILQ_NEXT(c, half_link);
-		if (!c->connecting || now_ms - c->since_ms > FLAT_CONNECTING_MS)
+		if (c->connect_ms && c->connect_ms < most)
+			most = c->connect_ms;
+		if (now_ms - c->since_ms > most)
 			flat_conn_fail(c, ETIMEDOUT, FLAT_REFUSED_UNREACHABLE,
 				       c->pending ? "the server did not accept in time"
 						  : "the server did not answer in time");
@@ -367,6 +386,7 @@ static int start(struct flat_conn *c)
 void flat_conn_open(struct flat_conn *c)
 {
 	settle(c);
+	note(c, FLAT_OUTCOME_OPENED);
 	c->offload->stats.opened[c->path] += !c->l7_upstream;
 	if (c->series)
 		c->series->opened++;

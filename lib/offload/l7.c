@@ -78,7 +78,8 @@ uint32_t flat_l7_random(struct flat_l7_node *node, uint32_t n)
 }
 
 bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
-		    const struct flat_service_port *port, const struct flat_listener *pinned)
+		    const struct flat_service_port *port, const struct flat_listener *pinned,
+		    const struct flat_workload *client)
 {
 	if (!o->l7 || !o->l7->rules || !port || port->protocol != FLAT_PROTOCOL_HTTP)
 		return false;
@@ -86,7 +87,7 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 		return flat_authz_needs_http(o->mesh, pinned->session->workload);
 	return service->resolution == FLAT_RESOLUTION_STATIC &&
 	       (flat_mesh_virtual_by_host(o->mesh, flat_span_of(service->host), service) ||
-		flat_mesh_has_traffic(o->mesh, service) ||
+		flat_mesh_has_traffic(o->mesh, service, client ? client->namespace : NULL) ||
 		flat_resolve_needs_http(o, service, port));
 }
 
@@ -285,6 +286,7 @@ static void forget(struct flat_l7_upstream *up)
 {
 	if (!up->l7)
 		return;
+	flat_l7_guard_gone(up);
 	TAILQ_REMOVE(&up->l7->upstreams, up, link);
 	up->l7->n_upstreams--;
 	up->l7 = NULL;
@@ -366,19 +368,26 @@ void flat_l7_upstream_idle(struct flat_l7_upstream *up)
 	up->user = NULL;
 	up->used = true;
 	flat_http1_begin(&up->in, FLAT_HTTP1_RESPONSE);
+	flat_l7_guard_idle(up);
 }
 
 /* One of `root` that is idle, for the target. */
-static struct flat_l7_upstream *find_idle(struct flat_l7 *root, const struct flat_target *target)
+static struct flat_l7_upstream *find_idle(const struct flat_l7 *root,
+					  const struct flat_target *target)
 {
 	struct flat_l7_upstream *up;
 	TAILQ_FOREACH(up, &root->upstreams, link)
 	{
 		if (up->mesh == (target->listener != NULL) && idle(up) &&
-		    flat_addr_equal(&up->target, &target->addr))
+		    up->cluster == target->cluster && flat_addr_equal(&up->target, &target->addr))
 			break;
 	}
 	return up;
+}
+
+bool flat_l7_upstream_ready(const struct flat_l7 *l7)
+{
+	return find_idle(l7->root, &l7->x.target) != NULL;
 }
 
 /* Makes room for one more: of those idle the one unused longest goes. */
@@ -414,6 +423,8 @@ static struct flat_l7_upstream *upstream_new(struct flat_l7 *l7, const struct fl
 	TAILQ_INSERT_TAIL(&l7->root->upstreams, up, link);
 	l7->root->n_upstreams++;
 	c->l7_upstream = up;
+	flat_l7_guard_new(up, target);
+	flat_l7_guard_busy(up);
 	return up;
 }
 
@@ -426,6 +437,7 @@ struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err)
 		TAILQ_REMOVE(&l7->root->upstreams, up, link);
 		TAILQ_INSERT_TAIL(&l7->root->upstreams, up, link);
 		up->user = l7;
+		flat_l7_guard_busy(up);
 		return up;
 	}
 	evict(l7->root);

@@ -20,10 +20,12 @@ void flat_l7_reloaded(struct flat_offload *o);
 
 /**
  * Whether connections to this port of a service are read as HTTP: its protocol says HTTP/1, and a VirtualService or a
- * policy with HTTP fields has something to say about it. pinned: the one server that is meant, by its own address.
+ * policy with HTTP fields has something to say about it. pinned: the one server that is meant, by its own address;
+ * client: whose connection it is, NULL: of no workload.
  */
 bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
-		    const struct flat_service_port *port, const struct flat_listener *pinned);
+		    const struct flat_service_port *port, const struct flat_listener *pinned,
+		    const struct flat_workload *client);
 
 /** Makes c->l7 for a client's connection. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_l7_attach(struct flat_conn *c, const struct flat_decision *d);

@@ -609,7 +609,7 @@ bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, c
 	put_ops(&ops, out);
 	if (!interim && x->route && x->route->cors)
 		put_cors(x, out);
-	if (!interim && x->lb)
+	if (!interim && x->traffic.lb)
 		flat_l7_put_cookie(x, out);
 	if (!connection && x->close)
 		flat_http1_puts(out, "Connection: close\r\n");

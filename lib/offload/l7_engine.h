@@ -21,11 +21,14 @@
 /* Retries where a route says nothing, as in Istio; the first pause, doubled each time up to ten times it. */
 #define FLAT_L7_RETRIES 2U
 #define FLAT_L7_BACKOFF_US 25000U
+/* Servers of a request that are remembered, so that a retry goes elsewhere. */
+#define FLAT_L7_TRIED_MAX 8U
 
 enum flat_l7_phase {
 	FLAT_L7_HEAD,	 /* a request's head is awaited */
 	FLAT_L7_DELAY,	 /* a fault's delay */
 	FLAT_L7_BACKOFF, /* the pause before the next attempt */
+	FLAT_L7_PENDING, /* its servers have as much to do as they may */
 	FLAT_L7_SERVE,	 /* the request goes, the response comes */
 	FLAT_L7_CLOSING, /* the last answer is out: the client may hang up */
 };
@@ -41,6 +44,13 @@ struct flat_l7_upstream {
 	bool mesh; /* a mesh listener */
 	bool open; /* connected */
 	bool used; /* a response came on it before this request */
+	/* Who counts it (l7_guard.c). */
+	struct flat_cluster *cluster; /* NULL: nobody */
+	struct flat_cluster_host *host;
+	TAILQ_ENTRY(flat_l7_upstream) idle_link;
+	bool idle;	       /* it is in the cluster's list */
+	uint32_t n_requests;   /* that went over it */
+	int64_t idle_until_us; /* it is closed then; 0: never */
 	struct flat_http1 in;
 };
 
@@ -56,11 +66,17 @@ struct flat_l7_exchange {
 	const struct flat_series *joined;  /* whom it joins, for the metrics; NULL: not known yet */
 	struct flat_target target;	   /* of the attempt */
 	struct flat_l7_upstream *upstream; /* of the attempt */
-	const struct flat_lb *lb;	   /* that chose it; NULL: round robin */
-	struct flat_cluster *cluster;	   /* that counts the attempt; NULL: none */
-	struct flat_addr host;		   /* under this address */
-	char cookie[17];		   /* the client is given, for `lb`; "": none */
-	struct flat_http_request request;  /* as it came, path canonical; in the client's buffer */
+	const struct flat_workload *client; /* a gateway's, which asks for its clients; else NULL */
+	struct flat_traffic traffic;	    /* what the DestinationRule says of its server */
+	struct flat_cluster *cluster;	    /* that counts the attempt; NULL: none */
+	struct flat_cluster_host *host;	    /* of it */
+	struct flat_cluster *retrying;	    /* that counts it as a retry; NULL: it is none */
+	struct flat_waiter waiter;	    /* for PENDING */
+	struct flat_addr tried[FLAT_L7_TRIED_MAX];
+	uint32_t n_tried;
+	bool connecting;		  /* counted as pending: its connection is being made */
+	char cookie[17];		  /* the client is given, for `lb`; "": none */
+	struct flat_http_request request; /* as it came, path canonical; in the client's buffer */
 	char *path;	  /* owned: the canonical path, where it is not as it came */
 	size_t head_len;  /* bytes of the head at the front of the client's buffer */
 	size_t sent_head; /* bytes of the head as it was sent */
@@ -144,6 +160,8 @@ void flat_l7_wake_at(struct flat_l7 *l7, int64_t us);
 struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err);
 /** Its request is answered: it waits for the next one of its client. */
 void flat_l7_upstream_idle(struct flat_l7_upstream *up);
+/** Whether one that is idle is there for x.target. */
+bool flat_l7_upstream_ready(const struct flat_l7 *l7);
 /** Closes an upstream: at once (reset), or as an idle one. */
 void flat_l7_upstream_close(struct flat_l7_upstream *up, bool reset);
 /** A random number below n. */
@@ -225,11 +243,48 @@ FLAT_MUST_CHECK bool flat_l7_gate_fields(const struct flat_l7 *l7, struct flat_l
 
 /** Finds x.target for an attempt. 0, or a negative errno: there is none. */
 FLAT_MUST_CHECK int flat_l7_target(struct flat_l7 *l7);
+/** Puts Set-Cookie, if the client is given one. */
+void flat_l7_put_cookie(const struct flat_l7_exchange *x, struct flat_http1_out *out);
+
+/* --- l7_guard.c --- */
+
+enum flat_l7_pass {
+	FLAT_L7_PASS,
+	FLAT_L7_WAIT, /* it is looked at when there is room (phase PENDING) */
+	FLAT_L7_OVERFLOW,
+};
+
+/** Whether an attempt may go to x.target now. */
+enum flat_l7_pass flat_l7_may_pass(struct flat_l7 *l7);
+/** It waits no more. */
+void flat_l7_unwait(struct flat_waiter *w);
 /** The attempt is on its way to its server, or over: whoever balances counts it. */
 void flat_l7_target_enter(struct flat_l7 *l7);
 void flat_l7_target_leave(struct flat_l7 *l7);
-/** Puts Set-Cookie, if the client is given one. */
-void flat_l7_put_cookie(const struct flat_l7_exchange *x, struct flat_http1_out *out);
+/** Its connection is being made, or is there. */
+void flat_l7_connecting(struct flat_l7 *l7, bool connecting);
+/** How the attempt ended. */
+void flat_l7_outcome(struct flat_l7 *l7, enum flat_outcome outcome, unsigned status);
+/** Whether one more retry may be on its way; then it is counted until flat_l7_retry_end(). */
+bool flat_l7_retry_begin(struct flat_l7 *l7);
+void flat_l7_retry_end(struct flat_l7 *l7);
+
+/** The life of a connection to a server: made, with a request, without one, and gone. */
+void flat_l7_guard_new(struct flat_l7_upstream *up, const struct flat_target *target);
+void flat_l7_guard_busy(struct flat_l7_upstream *up);
+void flat_l7_guard_idle(struct flat_l7_upstream *up);
+void flat_l7_guard_gone(struct flat_l7_upstream *up);
+/** Whether it may have one more request. */
+bool flat_l7_guard_keep(const struct flat_l7_upstream *up);
+/** Whether it has rested long enough to be closed; else its client's connection is looked at in time. */
+bool flat_l7_guard_rested(const struct flat_l7_upstream *up, int64_t now_us);
+
+/* --- show_traffic.c --- */
+
+/** " by RING_HASH of header x"; nothing for NULL. */
+void flat_put_lb(struct flat_strbuf *out, const struct flat_lb *lb);
+/** Likewise, all of a policy. */
+void flat_put_policy(struct flat_strbuf *out, const struct flat_traffic_policy *p);
 
 /* --- l7_log.c --- */
 

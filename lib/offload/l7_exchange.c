@@ -27,6 +27,7 @@ static void clear(struct flat_l7_exchange *x)
 static void release(struct flat_l7 *l7)
 {
 	flat_l7_target_leave(l7);
+	flat_l7_retry_end(l7);
 	free(l7->x.path);
 	flat_mesh_put(l7->x.mesh);
 	clear(&l7->x);
@@ -49,8 +50,9 @@ void flat_l7_finish(struct flat_l7 *l7)
 	flat_l7_count(l7);
 	if (up) {
 		const struct flat_http_head *h = &up->in.head;
-		bool keep = x->up_done && h->keep_alive && x->down.kind != FLAT_BODY_OPAQUE &&
-			    up->end.at == up->end.len && !up->end.deaf;
+		bool keep = x->up_done && h->keep_alive && flat_l7_guard_keep(up) &&
+			    x->down.kind != FLAT_BODY_OPAQUE && up->end.at == up->end.len &&
+			    !up->end.deaf;
 
 		/* Bytes that nobody asked for are nobody's answer. */
 		if (keep)
@@ -119,6 +121,8 @@ static bool retry(struct flat_l7 *l7, unsigned why)
 
 	if (!(retry_on(x, &max) & why) || x->record.attempt >= max || !x->replayable || x->head_out)
 		return false;
+	if (!flat_l7_retry_begin(l7))
+		return false;
 	if (x->upstream)
 		flat_l7_upstream_close(x->upstream, true);
 	flat_l7_target_leave(l7);
@@ -143,6 +147,7 @@ static bool retry(struct flat_l7 *l7, unsigned why)
 
 static void connect_failed(struct flat_l7 *l7)
 {
+	flat_l7_outcome(l7, FLAT_OUTCOME_FAILED, 0);
 	if (!retry(l7, FLAT_RETRY_CONNECT | FLAT_RETRY_5XX | FLAT_RETRY_RESET))
 		flat_l7_reply_status(l7, 503, FLAT_VERDICT_CONNECT,
 				     "upstream connect error or disconnect/reset before headers. "
@@ -169,6 +174,7 @@ static void upstream_reset(struct flat_l7 *l7)
 	uint64_t sent = up->end.bytes_out - x->out_before + (up->end.out_len - up->end.out_at);
 	unsigned why = FLAT_RETRY_RESET | FLAT_RETRY_5XX;
 
+	flat_l7_outcome(l7, FLAT_OUTCOME_FAILED, 0);
 	/* Or it may have closed an idle connection while the request was on its way. */
 	if ((!up->end.is_tcp && flat_l7_end_untaken(&up->end) >= sent) ||
 	    (up->used && up->end.len == 0 && idempotent(x->request.method)))
@@ -183,6 +189,7 @@ static void timed_out(struct flat_l7 *l7, bool whole)
 {
 	struct flat_l7_exchange *x = &l7->x;
 
+	flat_l7_outcome(l7, FLAT_OUTCOME_TIMEOUT, 0);
 	if (x->head_out) {
 		cut_client(l7, FLAT_VERDICT_TIMEOUT);
 		return;
@@ -212,6 +219,33 @@ static bool check_time(struct flat_l7 *l7)
 	return true;
 }
 
+/* Whether the attempt goes on; else it waits for its turn, or is answered. */
+static bool passes(struct flat_l7 *l7)
+{
+	static const char text[] = "upstream connect error or disconnect/reset before headers. "
+				   "reset reason: overflow";
+	struct flat_l7_answer answer = {
+	    .status = 503,
+	    .verdict = FLAT_VERDICT_OVERFLOW,
+	    .body = text,
+	    .len = sizeof(text) - 1,
+	    .type = "text/plain",
+	    .fields = "x-envoy-overloaded: true\r\n",
+	};
+
+	switch (flat_l7_may_pass(l7)) {
+	case FLAT_L7_WAIT:
+		l7->phase = FLAT_L7_PENDING;
+		(void)check_time(l7);
+		return false;
+	case FLAT_L7_OVERFLOW:
+		flat_l7_reply(l7, &answer);
+		return false;
+	default:
+		return true;
+	}
+}
+
 static void attempt(struct flat_l7 *l7)
 {
 	struct flat_l7_exchange *x = &l7->x;
@@ -226,6 +260,9 @@ static void attempt(struct flat_l7 *l7)
 		flat_l7_reply(l7, &answer);
 		return;
 	}
+	if (!passes(l7))
+		return;
+	flat_l7_target_enter(l7);
 	up = flat_l7_upstream_get(l7, &err);
 	if (up && flat_l7_end_buffers(&up->end) != 0) {
 		flat_l7_upstream_close(up, false);
@@ -236,7 +273,7 @@ static void attempt(struct flat_l7 *l7)
 		return;
 	}
 	x->upstream = up;
-	flat_l7_target_enter(l7);
+	flat_l7_connecting(l7, !up->open);
 	x->out_before = up->end.bytes_out;
 	x->sent_head = len;
 	up->end.at = up->end.len = 0;
@@ -367,6 +404,7 @@ static void bad_response(struct flat_l7 *l7, const char *what)
 	if (flat_l7_may_tell(l7->node))
 		flat_info("malformed response of %s (%s): %s",
 			  flat_addr_str(&l7->x.target.addr, host), l7->conn->service, what);
+	flat_l7_outcome(l7, FLAT_OUTCOME_FAILED, 0);
 	flat_l7_reply_status(l7, 502, FLAT_VERDICT_PROTOCOL,
 			     "upstream connect error or disconnect/reset before headers. "
 			     "reset reason: protocol error");
@@ -421,6 +459,7 @@ static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
 		return false;
 	if (h->status < 200)
 		return take_interim(l7, up, (size_t)n);
+	flat_l7_outcome(l7, FLAT_OUTCOME_STATUS, h->status);
 	if (status_retried(l7, h->status))
 		return true;
 	flat_http1_body_begin(
@@ -495,6 +534,7 @@ static bool serve(struct flat_l7 *l7)
 	moved |= flat_l7_end_read(&up->end, QUANTUM_BYTES) > 0;
 	if (!up->open)
 		return moved;
+	flat_l7_connecting(l7, false);
 	return (x->head_out ? take_body(l7, up) : take_head(l7, up)) || moved;
 }
 
@@ -628,6 +668,11 @@ static bool step(struct flat_l7 *l7)
 	case FLAT_L7_DELAY:
 	case FLAT_L7_BACKOFF:
 		return delayed(l7);
+	case FLAT_L7_PENDING:
+		if (l7->x.waiter.cluster)
+			return check_time(l7);
+		attempt(l7);
+		return true;
 	case FLAT_L7_SERVE:
 		return serve(l7);
 	default:
@@ -640,6 +685,7 @@ static void look_at_idle(struct flat_l7 *l7)
 {
 	struct flat_l7_upstream *up;
 	struct flat_l7_upstream *next;
+	int64_t now = TAILQ_EMPTY(&l7->upstreams) ? 0 : flat_now_us();
 
 	for (up = TAILQ_FIRST(&l7->upstreams); up; up = next) {
 		next = TAILQ_NEXT(up, link);
@@ -647,7 +693,8 @@ static void look_at_idle(struct flat_l7 *l7)
 			continue;
 		if (flat_l7_end_buffers(&up->end) == 0)
 			(void)flat_l7_end_read(&up->end, 1);
-		if (up->end.eof || up->end.reset || up->end.gone || up->end.len > up->end.at)
+		if (up->end.eof || up->end.reset || up->end.gone || up->end.len > up->end.at ||
+		    flat_l7_guard_rested(up, now))
 			flat_l7_upstream_close(up, up->end.len > up->end.at);
 	}
 }

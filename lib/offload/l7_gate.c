@@ -44,6 +44,7 @@ enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *
 		return FLAT_L7_GATE_SECURE;
 	if (!allowed(l7, &way))
 		return FLAT_L7_GATE_DENIED;
+	x->client = way.workload;
 	question->gateway = way.gateway;
 	question->tls = l7->conn->gate->tls != NULL;
 	*vs = flat_gateway_virtual(way.gateway, way.server, x->request.host);

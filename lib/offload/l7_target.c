@@ -111,17 +111,17 @@ void flat_l7_put_cookie(const struct flat_l7_exchange *x, struct flat_http1_out 
 
 	if (!x->cookie[0])
 		return;
-	if (x->lb->ttl_s)
-		snprintf(age, sizeof(age), "; Max-Age=%u", x->lb->ttl_s);
+	if (x->traffic.lb->ttl_s)
+		snprintf(age, sizeof(age), "; Max-Age=%u", x->traffic.lb->ttl_s);
 	flat_http1_puts(out, "set-cookie: ");
-	flat_http1_puts(out, x->lb->name);
+	flat_http1_puts(out, x->traffic.lb->name);
 	flat_http1_puts(out, "=\"");
 	flat_http1_puts(out, x->cookie);
 	flat_http1_puts(out, "\"");
 	flat_http1_puts(out, age);
-	if (x->lb->path) {
+	if (x->traffic.lb->path) {
 		flat_http1_puts(out, "; Path=");
-		flat_http1_puts(out, x->lb->path);
+		flat_http1_puts(out, x->traffic.lb->path);
 	}
 	flat_http1_puts(out, "; HttpOnly\r\n");
 }
@@ -133,9 +133,19 @@ int flat_l7_target(struct flat_l7 *l7)
 	struct flat_l7_exchange *x = &l7->x;
 	struct flat_offload *o = l7->node->offload;
 	const struct flat_route_destination *d = x->destination;
-	struct flat_resolve_how how = {.source = &l7->conn->from, .dry = l7->dry};
+	const struct flat_workload *client =
+	    l7->conn->client ? l7->conn->client->workload : x->client;
+	const struct flat_destination_rule *rule;
+	const struct flat_lb *lb;
+	struct flat_resolve_how how = {
+	    .client = client,
+	    .source = &l7->conn->from,
+	    .dry = l7->dry,
+	    .avoid = x->tried,
+	    .n_avoid = x->n_tried,
+	};
 
-	x->lb = NULL;
+	memset(&x->traffic, 0, sizeof(x->traffic));
 	if (l7->pinned.family) {
 		x->target.addr = l7->pinned;
 		x->target.listener = flat_listener_find(o, &l7->pinned);
@@ -144,36 +154,21 @@ int flat_l7_target(struct flat_l7 *l7)
 	}
 	if (d) {
 		x->service = d->service;
-		if (!d->service || (d->subset_name && !d->subset))
+		if (!d->service)
 			return -ECONNREFUSED;
-		how.subset = d->subset;
 	}
 	x->port = x->service ? http_port(x->service, d ? d->port : 0, l7->port) : NULL;
 	if (!x->port)
 		return -ECONNREFUSED;
 	x->record.service = x->service->index + 1;
-	x->lb = flat_mesh_traffic(x->mesh, x->service, how.subset, x->port->number).lb;
-	if (x->lb && x->lb->kind >= FLAT_LB_RING_HASH)
-		hash_request(l7, x->lb, &how);
-	how.lb = x->lb;
+	rule = flat_mesh_rule_for(x->mesh, x->service, client ? client->namespace : NULL);
+	how.subset = d && d->subset_name ? flat_rule_subset(rule, d->subset_name) : NULL;
+	if (d && d->subset_name && !how.subset)
+		return -ECONNREFUSED;
+	x->traffic = flat_rule_traffic(rule, how.subset, x->port->number);
+	lb = x->traffic.lb;
+	if (lb && lb->kind >= FLAT_LB_RING_HASH)
+		hash_request(l7, lb, &how);
+	how.traffic = x->traffic;
 	return flat_resolve(o, x->service, x->port, &how, &x->target);
-}
-
-void flat_l7_target_enter(struct flat_l7 *l7)
-{
-	struct flat_l7_exchange *x = &l7->x;
-
-	x->cluster = x->target.cluster;
-	x->host = x->target.addr;
-	if (x->cluster)
-		flat_cluster_enter(x->cluster, &x->host);
-}
-
-void flat_l7_target_leave(struct flat_l7 *l7)
-{
-	struct flat_l7_exchange *x = &l7->x;
-
-	if (x->cluster)
-		flat_cluster_leave(x->cluster, &x->host);
-	x->cluster = NULL;
 }

@@ -221,6 +221,8 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 	}
 	s->n_listeners++;
 	o->n_listeners++;
+	o->listening++;
+	o->twins |= flat_listener_find(o, &l->addr) != NULL;
 	TAILQ_INSERT_TAIL(&o->listeners, l, link);
 	flat_offload_publish(o);
 	char text[FLAT_ADDR_STRLEN];
@@ -250,6 +252,7 @@ void flat_listener_close(struct flat_listener *l)
 	close(l->tcp.fd);
 	TAILQ_REMOVE(&o->listeners, l, link);
 	o->n_listeners--;
+	o->listening++;
 	l->session->n_listeners--;
 	flat_session_put(l->session);
 	free(l);

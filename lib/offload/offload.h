@@ -130,9 +130,11 @@ struct flat_conn {
 	struct flat_pipe *pipe;		/* forwarded: moves the bytes; owned */
 	struct flat_l7 *l7;		/* forwarded as HTTP: a client's; see l7.h */
 	struct flat_l7_upstream
-	    *l7_upstream;	    /* of ours, to a server, for an HTTP client's requests */
-	struct flat_bridge *bridge; /* its client or its server is on another host; see peers.h */
-	struct flat_wire_way wire;  /* to its server */
+	    *l7_upstream;	      /* of ours, to a server, for an HTTP client's requests */
+	struct flat_bridge *bridge;   /* its client or its server is on another host; see peers.h */
+	struct flat_wire_way wire;    /* to its server */
+	struct flat_cluster *cluster; /* that counts it, not read as HTTP; NULL: none */
+	struct flat_cluster_host *host; /* of it */
 	char *principal; /* of a client on another host, by its certificate; owned; NULL: no such */
 	struct flat_end end[2]; /* by enum flat_side */
 	struct flat_addr from;
@@ -154,6 +156,7 @@ struct flat_conn {
 	int client_near;	/* the client's end of its anchor until it was sent; else -1 */
 	int server_near;	/* likewise the server's */
 	int64_t since_ms;
+	uint32_t connect_ms; /* how long its server may take to be there; 0: as long as all */
 	struct sockaddr_storage upstream; /* of a server outside the mesh, while connecting */
 };
 
@@ -240,9 +243,10 @@ struct flat_offload {
 	struct flat_stats stats;
 	uint64_t lane_bytes;
 	uint64_t next_id;
-	uint64_t epoch;	   /* of the configuration */
-	int64_t started_s; /* of the epoch */
-	int64_t tick_ms;   /* when timers were last looked at */
+	uint64_t epoch;	    /* of the configuration */
+	uint64_t listening; /* another number whenever a listener comes or goes */
+	int64_t started_s;  /* of the epoch */
+	int64_t tick_ms;    /* when timers were last looked at */
 	struct flat_refusal refusals[FLAT_REFUSALS_KEPT];
 	struct flat_cut cuts[FLAT_CUTS_KEPT];
 	uint32_t n_workers; /* wanted; 0: 1 */
@@ -253,6 +257,7 @@ struct flat_offload {
 	uint32_t n_refusals;
 	uint32_t n_cuts;
 	uint16_t next_port;
+	bool twins;	    /* two listeners had, at some time, one address: they take turns */
 	bool metrics_asked; /* it is an error if that address is taken */
 	bool doomed;	    /* some session has `doom` set */
 	atomic_bool stop;   /* set by a signal */
@@ -327,17 +332,24 @@ struct flat_target {
 	struct flat_addr addr;
 	struct flat_listener *listener; /* NULL: a server outside the mesh */
 	struct flat_cluster *cluster; /* that it was picked from; NULL: none. Good for this turn */
+	struct flat_cluster_host *host; /* likewise: of it */
 	struct flat_wire_way wire;
 };
 
 struct flat_resolve_how {
-	const struct flat_subset *subset; /* NULL: of all endpoints */
-	const struct flat_lb *lb;	  /* how; NULL: round robin */
-	const struct flat_addr *source;	  /* the client's address; NULL: unknown */
-	bool hashed;			  /* `hash` is there: of what the rule names */
+	const struct flat_subset *subset;   /* NULL: of all endpoints */
+	struct flat_traffic traffic;	    /* how */
+	const struct flat_workload *client; /* NULL: none */
+	const struct flat_addr *source;	    /* the client's address; NULL: unknown */
+	bool hashed;			    /* `hash` is there: of what the rule names */
 	uint64_t hash;
-	bool dry; /* asks only, nobody's turn is used up */
+	bool dry;		       /* asks only, nobody's turn is used up */
+	const struct flat_addr *avoid; /* those that were tried before */
+	uint32_t n_avoid;
 };
+
+/** What a cluster has of its endpoints. NULL is allowed. */
+void flat_candidates_free(struct flat_candidates *c);
 
 /**
  * Picks an endpoint of the port: of those that the service declares, and mesh listeners
@@ -370,6 +382,8 @@ struct flat_decision {
 	struct flat_addr to;		/* what was asked for */
 	struct flat_addr target;	/* where it goes */
 	struct flat_wire_way wire;	/* and how, where that is another host */
+	struct flat_cluster *cluster;	/* that `target` was picked from; NULL: none */
+	struct flat_cluster_host *host; /* of it */
 	const struct flat_service *service;
 	const struct flat_service_port *port; /* of it, as it was asked for; NULL: unknown */
 	bool l7;	/* forwarded as HTTP: its requests are decided one by one */

@@ -46,7 +46,7 @@ void flat_balance_free(struct flat_offload *o)
 /* --- candidates --- */
 
 /* Endpoints of one port that can be chosen now. Those that the file names come first, in its order. */
-struct candidates {
+struct flat_candidates {
 	struct flat_endpoint *v;
 	struct flat_listener **listener;
 	struct flat_wire_way *wire;
@@ -64,7 +64,8 @@ struct candidates {
  * Whether an endpoint without a mesh server here is reached over the wire: where the DestinationRule says ISTIO_MUTUAL;
  * where it says nothing, and the endpoint's label says that it takes mutual TLS.
  */
-static struct flat_wire_way way_to(const struct candidates *c, const struct flat_service *service,
+static struct flat_wire_way way_to(const struct flat_candidates *c,
+				   const struct flat_service *service,
 				   const struct flat_endpoint *e)
 {
 	struct flat_wire_way way = {.namespace = service->namespace, .account = e->service_account};
@@ -77,7 +78,7 @@ static struct flat_wire_way way_to(const struct candidates *c, const struct flat
 	return way;
 }
 
-static void add(struct candidates *c, const struct flat_service *service,
+static void add(struct flat_candidates *c, const struct flat_service *service,
 		const struct flat_endpoint *e, struct flat_listener *l)
 {
 	c->v[c->n] = *e;
@@ -131,9 +132,10 @@ static bool selects(const struct flat_service *service, const struct flat_servic
 }
 
 static int find_candidates(const struct flat_offload *o, const struct flat_service *service,
-			   const struct flat_service_port *port, const struct flat_subset *subset,
-			   struct candidates *c)
+			   const struct flat_service_port *port, const struct flat_resolve_how *how,
+			   struct flat_candidates *c)
 {
+	const struct flat_subset *subset = how->subset;
 	size_t max = (size_t)port->n_endpoints + (service->has_selector ? o->n_listeners : 0);
 	struct flat_listener *l;
 	c->v = calloc(max + 1, sizeof(*c->v));
@@ -142,7 +144,7 @@ static int find_candidates(const struct flat_offload *o, const struct flat_servi
 	if (!c->v || !c->listener || !c->wire)
 		return -ENOMEM;
 	c->wired = o->peers != NULL;
-	c->tls = flat_mesh_traffic(o->mesh, service, subset, port->number).tls;
+	c->tls = how->traffic.tls;
 	for (uint32_t i = 0; i < port->n_endpoints; i++) {
 		const struct flat_endpoint *e = &port->endpoints[i];
 		struct flat_addr a = flat_ip_addr(&e->ip, e->port);
@@ -164,11 +166,70 @@ static int find_candidates(const struct flat_offload *o, const struct flat_servi
 	return 0;
 }
 
-static bool is_live(void *arg, uint32_t index, const struct flat_endpoint *endpoint)
+/* Where one has a mesh server, or a way to one, those without are none. */
+static void keep_live(struct flat_candidates *c)
 {
-	const struct candidates *c = arg;
-	(void)endpoint;
-	return c->listener[index] != NULL || c->wire[index].port != 0;
+	uint32_t n = 0;
+	for (uint32_t i = 0; c->any_live && i < c->n; i++) {
+		if (!c->listener[i] && c->wire[i].port == 0)
+			continue;
+		c->v[n] = c->v[i];
+		c->listener[n] = c->listener[i];
+		c->wire[n++] = c->wire[i];
+	}
+	c->n = c->any_live ? n : c->n;
+}
+
+void flat_candidates_free(struct flat_candidates *c)
+{
+	if (!c)
+		return;
+	free(c->wire);
+	free(c->v);
+	free(c->listener);
+	free(c);
+}
+
+/* All that the endpoints and how they are chosen depend on. */
+static uint64_t stamp_of(const struct flat_offload *o, const struct flat_service_port *port,
+			 const struct flat_resolve_how *how)
+{
+	const uint64_t of[] = {
+	    o->epoch,
+	    o->listening,
+	    (uintptr_t)port,
+	    (uintptr_t)how->subset,
+	    (uintptr_t)how->traffic.lb,
+	    (uintptr_t)how->traffic.outlier,
+	    (uintptr_t)how->traffic.breaker,
+	    (uint64_t)how->traffic.tls << 1 | (o->peers != NULL),
+	};
+	return flat_hash(of, sizeof(of)) | 1;
+}
+
+/* The cluster's candidates, as they are now. */
+static int settle(const struct flat_offload *o, const struct flat_service *service,
+		  const struct flat_service_port *port, const struct flat_resolve_how *how,
+		  struct flat_cluster *cluster)
+{
+	uint64_t stamp = stamp_of(o, port, how);
+	struct flat_candidates *c;
+	int err;
+	if (cluster->candidates_stamp == stamp)
+		return 0;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	err = find_candidates(o, service, port, how, c);
+	if (err != 0) {
+		flat_candidates_free(c);
+		return err;
+	}
+	keep_live(c);
+	flat_candidates_free(cluster->candidates);
+	cluster->candidates = c;
+	cluster->candidates_stamp = stamp;
+	return 0;
 }
 
 /* By its address, as text and without the port, which is another for each connection. */
@@ -188,45 +249,49 @@ int flat_resolve(struct flat_offload *o, const struct flat_service *service,
 		 const struct flat_service_port *port, const struct flat_resolve_how *how,
 		 struct flat_target *target)
 {
-	const struct flat_subset *subset = how->subset;
-	struct candidates c = {0};
-	int i = find_candidates(o, service, port, subset, &c);
-	target->cluster =
-	    flat_cluster_get(&o->clusters, service->host, port->number, subset ? subset->name : "");
-	if (i == 0 && !target->cluster)
-		i = -ENOMEM;
+	struct flat_cluster *cluster = flat_cluster_get(&o->clusters, service->host, port->number,
+							how->subset ? how->subset->name : "");
+	int i = cluster ? settle(o, service, port, how, cluster) : -ENOMEM;
+	target->cluster = cluster;
 	if (i == 0) {
 		struct flat_choice choice = {
-		    .lb = how->lb,
+		    .traffic = how->traffic,
+		    .locality = flat_mesh_locality(o->mesh),
+		    .source = how->client,
 		    .hashed = how->hashed,
 		    .hash = how->hash,
 		    .dry = how->dry,
-		    .v = c.v,
-		    .n = c.n,
-		    .usable = c.any_live ? is_live : NULL,
-		    .arg = &c,
+		    .v = cluster->candidates->v,
+		    .n = cluster->candidates->n,
+		    .stamp = cluster->candidates_stamp,
+		    .now_us = flat_now_us(),
+		    .avoid = how->avoid,
+		    .n_avoid = how->n_avoid,
 		};
-		if (choice.lb && choice.lb->key == FLAT_HASH_SOURCE_IP && how->source)
+		const struct flat_lb *lb = how->traffic.lb;
+		if (lb && lb->kind >= FLAT_LB_RING_HASH && lb->key == FLAT_HASH_SOURCE_IP &&
+		    how->source)
 			hash_source(how, &choice);
-		i = flat_cluster_pick(target->cluster, &choice);
+		i = flat_cluster_pick(cluster, &choice);
 	}
 	if (i >= 0) {
-		target->addr = flat_ip_addr(&c.v[i].ip, c.v[i].port);
-		target->listener = c.listener[i];
-		target->wire = c.wire[i];
+		const struct flat_candidates *c = cluster->candidates;
+		target->addr = flat_ip_addr(&c->v[i].ip, c->v[i].port);
+		target->listener = o->twins && c->listener[i] ? flat_listener_find(o, &target->addr)
+							      : c->listener[i];
+		target->wire = c->wire[i];
+		target->host = cluster->hosts[i];
 	}
-	free(c.wire);
-	free(c.v);
-	free(c.listener);
 	return i >= 0 ? 0 : i == -ENOMEM ? i : -ECONNREFUSED;
 }
 
 bool flat_resolve_needs_http(const struct flat_offload *o, const struct flat_service *service,
 			     const struct flat_service_port *port)
 {
-	struct candidates c = {0};
+	struct flat_candidates c = {0};
+	struct flat_resolve_how how = {.subset = NULL};
 	bool needs = false;
-	if (find_candidates(o, service, port, NULL, &c) == 0) {
+	if (find_candidates(o, service, port, &how, &c) == 0) {
 		for (uint32_t i = 0; i < c.n && !needs; i++)
 			needs = c.listener[i] &&
 				flat_authz_needs_http(o->mesh, c.listener[i]->session->workload);

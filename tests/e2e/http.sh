@@ -35,6 +35,7 @@ kind: DestinationRule
 metadata: { name: origin, namespace: e2e }
 spec:
   host: origin.e2e.example
+  trafficPolicy: { loadBalancer: { simple: ROUND_ROBIN } }
   subsets: [{ name: v1, labels: { version: v1 } }, { name: v2, labels: { version: v2 } }]
 ---
 apiVersion: networking.istio.io/v1

@@ -48,6 +48,11 @@ spec:
   endpoints:
   - { address: 127.0.0.1, ports: { tcp-redis: $A }, weight: 80 }
   - { address: 127.0.0.1, ports: { tcp-redis: $B }, weight: 20 }
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: redis, namespace: e2e }
+spec: { host: redis.e2e.example, trafficPolicy: { loadBalancer: { simple: ROUND_ROBIN } } }
 END
 }
 

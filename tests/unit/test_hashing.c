@@ -32,7 +32,7 @@ static void expect_picks(const struct flat_hash_table *t, const char *want)
 		char key[16];
 		int len = snprintf(key, sizeof(key), "key-%d", i);
 
-		cr_expect_eq(flat_hash_table_pick(t, flat_xxh64(key, (size_t)len, 0)),
+		cr_expect_eq(flat_hash_table_pick(t, flat_xxh64(key, (size_t)len, 0), 0),
 			     want[i] - '0', "%s", key);
 	}
 }
@@ -103,11 +103,11 @@ Test(hashing, a_host_that_leaves_moves_its_keys_alone)
 	two[1].weight = 1;
 	cr_assert_eq(flat_hash_table_build(&t, FLAT_LB_RING_HASH, 1024, even, 3), 0);
 	for (int i = 0; i < 1000; i++)
-		before[i] = flat_hash_table_pick(&t, flat_xxh64(&i, sizeof(i), 0));
+		before[i] = flat_hash_table_pick(&t, flat_xxh64(&i, sizeof(i), 0), 0);
 	/* The same number of points for each host that stays. */
 	cr_assert_eq(flat_hash_table_build(&t, FLAT_LB_RING_HASH, 684, two, 2), 0);
 	for (int i = 0; i < 1000; i++) {
-		int now = flat_hash_table_pick(&t, flat_xxh64(&i, sizeof(i), 0));
+		int now = flat_hash_table_pick(&t, flat_xxh64(&i, sizeof(i), 0), 0);
 
 		cr_expect(before[i] == 3 || before[i] == now, "key %d: %d, then %d", i, before[i],
 			  now);
@@ -121,12 +121,12 @@ Test(hashing, no_host_and_one)
 	struct flat_hash_host one = {"10.0.0.1:80", 4000000000U, 7};
 
 	cr_expect_eq(flat_hash_table_build(&t, FLAT_LB_RING_HASH, 1024, &one, 0), 0);
-	cr_expect_eq(flat_hash_table_pick(&t, 1), -ENOENT);
+	cr_expect_eq(flat_hash_table_pick(&t, 1, 0), -ENOENT);
 	cr_assert_eq(flat_hash_table_build(&t, FLAT_LB_RING_HASH, 1, &one, 1), 0);
-	cr_expect_eq(flat_hash_table_pick(&t, 0), 7);
-	cr_expect_eq(flat_hash_table_pick(&t, UINT64_MAX), 7);
+	cr_expect_eq(flat_hash_table_pick(&t, 0, 0), 7);
+	cr_expect_eq(flat_hash_table_pick(&t, UINT64_MAX, 0), 7);
 	cr_assert_eq(flat_hash_table_build(&t, FLAT_LB_MAGLEV, 2, &one, 1), 0);
-	cr_expect_eq(flat_hash_table_pick(&t, UINT64_MAX), 7);
+	cr_expect_eq(flat_hash_table_pick(&t, UINT64_MAX, 0), 7);
 	flat_hash_table_fini(&t);
 }
 

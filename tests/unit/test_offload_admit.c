@@ -49,6 +49,11 @@ static const char mesh_yaml[] =
     "  ports: [{ number: 80, name: tcp, protocol: TCP }]\n"
     "  endpoints: [{ address: 10.0.0.9, ports: { tcp: 90 } }]\n"
     "---\n"
+    "apiVersion: networking.istio.io/v1\n"
+    "kind: DestinationRule\n"
+    "metadata: { name: all, namespace: demo }\n"
+    "spec: { host: '*', trafficPolicy: { loadBalancer: { simple: ROUND_ROBIN } } }\n"
+    "---\n"
     "apiVersion: security.istio.io/v1\n"
     "kind: AuthorizationPolicy\n"
     "metadata: { name: only-shop, namespace: demo }\n"
@@ -69,6 +74,7 @@ static void use(const char *yaml)
 		loaded_fini(&loaded);
 	loaded = load_good(yaml);
 	o.mesh = loaded.mesh;
+	o.epoch++;
 	shop.workload = flat_mesh_workload_by_name(o.mesh, "demo", "shop");
 	redis.workload = flat_mesh_workload_by_name(o.mesh, "demo", "redis");
 	flat_balance_keep(&o);
@@ -104,6 +110,8 @@ static void listens(struct flat_listener *l, struct flat_session *s, const char 
 	l->addr = address(ip, port);
 	TAILQ_INSERT_TAIL(&o.listeners, l, link);
 	o.n_listeners++;
+	o.listening++;
+	o.twins = true;
 }
 
 static struct flat_decision ask(const struct flat_session *s, const char *ip, uint16_t port,

@@ -381,7 +381,8 @@ static const char *balanced(const struct loaded *l, const char *subset, uint16_t
 	cr_assert(s && rule);
 	while (subset && strcmp(rule->subsets[i].name, subset) != 0)
 		i++;
-	t = flat_mesh_traffic(l->mesh, s, subset ? &rule->subsets[i] : NULL, port);
+	t = flat_rule_traffic(flat_mesh_rule_for(l->mesh, s, NULL),
+			      subset ? &rule->subsets[i] : NULL, port);
 	return t.lb ? flat_lb_name(t.lb->kind) : "-";
 }
 
@@ -403,10 +404,10 @@ Test(route, traffic_policies_hold_for_ports_and_subsets)
 	cr_expect_str_eq(balanced(&l, "b", 80), "RING_HASH");
 	cr_expect_str_eq(balanced(&l, "c", 80), "RANDOM");
 	cr_expect_str_eq(balanced(&l, "c", 81), "MAGLEV");
-	cr_expect(
-	    flat_mesh_has_traffic(l.mesh, flat_mesh_service_by_host(l.mesh, "api.example", NULL)));
-	cr_expect_not(
-	    flat_mesh_has_traffic(l.mesh, flat_mesh_service_by_host(l.mesh, "web.example", NULL)));
+	cr_expect(flat_mesh_has_traffic(
+	    l.mesh, flat_mesh_service_by_host(l.mesh, "api.example", NULL), NULL));
+	cr_expect_not(flat_mesh_has_traffic(
+	    l.mesh, flat_mesh_service_by_host(l.mesh, "web.example", NULL), NULL));
 	loaded_fini(&l);
 }
 
@@ -439,8 +440,10 @@ static const struct bad_case warned[] = {
      "has a VirtualService already"},
     {TRAFFIC("{loadBalancer: {simple: PASSTHROUGH}}"),
      "load balancing by PASSTHROUGH is not honoured"},
-    {TRAFFIC("{outlierDetection: {consecutive5xxErrors: 1}}"),
-     "field \"outlierDetection\" is not honoured"},
+    {TRAFFIC("{outlierDetection: {consecutiveErrors: 1}}"),
+     "field \"consecutiveErrors\" is not honoured"},
+    {TRAFFIC("{connectionPool: {tcp: {maxConnectionDuration: 1s}}}"),
+     "field \"maxConnectionDuration\" is not honoured"},
 };
 
 Test(route, what_is_not_honoured_is_said)
