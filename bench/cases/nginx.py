@@ -19,7 +19,7 @@ http {{
 	fastcgi_temp_path {folder}/fastcgi;
 	uwsgi_temp_path {folder}/uwsgi;
 	scgi_temp_path {folder}/scgi;
-	server {{ listen 127.0.0.1:{port}; root {folder}/root; }}
+	server {{ {listen} root {folder}/root; }}
 }}
 """
 
@@ -31,8 +31,9 @@ def serve(site):
     with open(os.path.join(folder, "root", "1k"), "wb") as f:
         f.write(b"x" * 1024)
     with open(os.path.join(folder, "nginx.conf"), "w") as f:
-        f.write(CONFIG.format(folder=folder, port=site.port))
-    site.programs.start(
+        listen = "".join(f"listen 127.0.0.1:{port}; " for port in site.ports or (site.port,))
+        f.write(CONFIG.format(folder=folder, listen=listen))
+    return site.programs.start(
         "nginx",
         site.command(site.context.program("nginx"), "-p", folder, "-c", f"{folder}/nginx.conf"),
         site.env, ready=lambda _p: listening(site.port))

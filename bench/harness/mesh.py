@@ -19,7 +19,8 @@ def missing(context, linked):
 class Mesh:
     count = 0
 
-    def __init__(self, context, name, port, path):
+    def __init__(self, context, name, port, path, template="mesh", options=(), **more):
+        """`template` of config/, which knows $name, $address, $port, $path, $uid and `more`; options are flatd's."""
         Mesh.count += 1
         self.context = context
         self.name = f"bench-{name}-{path}"
@@ -27,14 +28,15 @@ class Mesh:
         self.address = f"240.7.{Mesh.count // 250}.{Mesh.count % 250 + 1}"
         self.control = os.path.join(context.folder, f"flatd-{Mesh.count}.sock")
         config = os.path.join(context.folder, f"mesh-{Mesh.count}.yaml")
-        with open(os.path.join(CONFIG, "mesh.yaml.in")) as f:
+        with open(os.path.join(CONFIG, f"{template}.yaml.in")) as f:
             text = string.Template(f.read()).substitute(
-                name=self.name, address=self.address, port=port, path=path)
+                name=self.name, address=self.address, port=port, path=path, uid=os.getuid(), **more)
         with open(config, "w") as f:
             f.write(text)
         self.flatd = context.programs.start(
             f"flatd-{Mesh.count}",
-            [context.program("flatd"), "--control", self.control, "--config", config, "--foreground"])
+            [context.program("flatd"), "--control", self.control, "--config", config,
+             "--foreground", *options])
         wait_until(self._answers, 10, lambda: f"flatd does not answer: {self.flatd.tail()}")
 
     def _answers(self):

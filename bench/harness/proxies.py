@@ -26,13 +26,23 @@ def cpu(program):
     return cpu_seconds(program.pid)
 
 
-def start(context, kind, name, ports):
-    """A chain that listens on ports[0] and ends at ports[-1]; returns its programs."""
+def endpoint(port):
+    """An endpoint of an Envoy's cluster."""
+    return ("{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %d}}}}" % port)
+
+
+def start(context, kind, name, ports, template=None, targets=None):
+    """
+    A chain that listens on ports[0] and ends at ports[-1], or at `targets`; returns its programs. `template` of config/
+    (the kind's own without).
+    """
     chain = []
     for listen, target in zip(ports[-2::-1], ports[::-1]):
         suffix = "cfg" if kind == "haproxy" else "yaml"
-        with open(os.path.join(CONFIG, f"{kind}.{suffix}.in")) as f:
-            text = string.Template(f.read()).substitute(listen=listen, target=target)
+        ends = targets if targets and target == ports[-1] else [target]
+        with open(os.path.join(CONFIG, f"{template or kind}.{suffix}.in")) as f:
+            text = string.Template(f.read()).substitute(
+                listen=listen, target=target, endpoints=", ".join(map(endpoint, ends)))
         path = os.path.join(context.folder, f"{name}-{kind}-{listen}.{suffix}")
         with open(path, "w") as f:
             f.write(text)

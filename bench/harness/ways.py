@@ -1,7 +1,7 @@
 """The ways a case's bytes can go. Each gives the case a Site: where and how to run its programs."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import mesh
 import proxies
@@ -20,6 +20,8 @@ class Site:
     env: dict = None
     mesh: object = None
     chain: tuple = ()
+    server: object = None  # what the case keeps of what it started
+    ports: tuple = ()  # of several servers, the first one at `port`; () where one is enough
 
     @property
     def programs(self):
@@ -31,6 +33,10 @@ class Site:
 
     def command(self, *argv):
         return [*self.prefix, *map(str, argv)]
+
+    def plain(self):
+        """The same for a client that is not in the mesh."""
+        return replace(self, prefix=(), env=dict(os.environ))
 
     def flatperf(self, *argv):
         return [self.context.flatperf, *map(str, argv), "--transport", self.transport]
@@ -114,12 +120,110 @@ class Proxies:
                 raise RunError(f"{program.name} did nothing: the bytes went another way")
 
 
+class FlatHttp(Flat):
+    """Each request routed, balanced and authorized by flatd."""
+
+    def __init__(self, label):
+        super().__init__(label, "forwarded", False)
+
+    def open(self, context, case):
+        port = context.free_port()
+        flat = mesh.Mesh(context, case.name, port, self.path, template="http")
+        return Site(context, flat.address, port, port, "kernel", flat.prefix(),
+                    flat.environment(), flat)
+
+
+class ProxiesHttp(Proxies):
+    """Through two proxies that read HTTP, authorize and log."""
+
+    def open(self, context, case):
+        port = context.free_port()
+        inner, outer = context.free_port(), context.free_port()
+        chain = proxies.start(context, self.kind, case.name, (outer, inner, port),
+                              f"{self.kind}-http")
+        site = Site(context, "127.0.0.1", port, outer, env=dict(os.environ))
+        site.chain = chain
+        return site
+
+
+SERVERS = 8
+
+
+class Ingress:
+    """Plain clients before eight servers: with nothing between, the first one alone is asked."""
+
+    def missing(self, _context):
+        return None
+
+    def __init__(self, label):
+        self.label = label
+
+    @staticmethod
+    def ports(context):
+        return tuple(context.free_port() for _ in range(SERVERS))
+
+    def open(self, context, case):
+        ports = self.ports(context)
+        return Site(context, "127.0.0.1", ports[0], ports[0], env=dict(os.environ), ports=ports)
+
+    def before(self, site):
+        return [proxies.cpu(p) for p in site.chain]
+
+    def after(self, site, before):
+        for program, used in zip(site.chain, before):
+            program.check()
+            if proxies.cpu(program) <= used:
+                raise RunError(f"{program.name} did nothing: the bytes went another way")
+
+
+class IngressFlat(Ingress):
+    """flatd as gateway, its servers in the mesh."""
+
+    def missing(self, context):
+        return mesh.missing(context, False)
+
+    def open(self, context, case):
+        ports = self.ports(context)
+        listen = context.free_port()
+        endpoints = ", ".join("{address: 127.0.0.1, ports: {http: %d}}" % p for p in ports)
+        flat = mesh.Mesh(context, case.name, ports[0], "forwarded", "gateway",
+                         ("--gateway", "bench/gateway"), listen=listen, endpoints=endpoints)
+        site = Site(context, "127.0.0.1", ports[0], listen, prefix=flat.prefix(),
+                    env=flat.environment(), mesh=flat, ports=ports)
+        site.chain = (flat.flatd,)
+        return site
+
+
+class IngressProxy(Ingress):
+    """Envoy, its servers without a sidecar of their own."""
+
+    def __init__(self, label, kind):
+        super().__init__(label)
+        self.kind = kind
+
+    def missing(self, context):
+        return Proxies(self.label, self.kind).missing(context)
+
+    def open(self, context, case):
+        ports = self.ports(context)
+        listen = context.free_port()
+        site = Site(context, "127.0.0.1", ports[0], listen, env=dict(os.environ), ports=ports)
+        site.chain = proxies.start(context, self.kind, case.name, (listen, ports[0]),
+                                   f"{self.kind}-http", ports)
+        return site
+
+
 WAYS = {
     "kernel": Kernel(),
     "api": Flat("libflat API, direct", "direct", True),
     "api-forwarded": Flat("libflat API, through flatd", "forwarded", True),
     "shim": Flat("unmodified under flat-run, direct", "direct", False),
     "shim-forwarded": Flat("unmodified under flat-run, through flatd", "forwarded", False),
+    "shim-http": FlatHttp("unmodified under flat-run, each request decided by flatd"),
+    "envoy-http": ProxiesHttp("two Envoys (HTTP, RBAC, log)", "envoy"),
+    "no-ingress": Ingress("one server, nothing between"),
+    "gateway": IngressFlat("flatd as ingress gateway"),
+    "envoy-ingress": IngressProxy("Envoy as ingress (HTTP, RBAC, log)", "envoy"),
     "haproxy": Proxies("two HAProxys (tcp mode)", "haproxy"),
     "envoy": Proxies("two Envoys (tcp_proxy)", "envoy"),
 }
