@@ -33,7 +33,7 @@ def per_cpu(clients):
 
 CASES = [
     Case(name=f"ingress-{name}-c{clients}", title=f"1 KB by an ingress, 8 servers, wrk -c {clients}: {what}",
-         unit=unit, better="higher", serve=serve, measure=measure(clients), ways=WAYS, needs=("nginx", "wrk"))
+         unit=unit, better="higher", serve=serve, measure=measure(clients), ways=WAYS, needs=("nginx", "wrk"), servers=8)
     for name, what, unit, measure in (
         ("rate", "rate", "k req/s", rate),
         ("cpu", "per CPU-second of proxy and server", "k req/CPU-s", per_cpu))

@@ -23,7 +23,8 @@ from procs import Programs, RunError, end_on_signals  # noqa: E402
 from ways import WAYS  # noqa: E402
 
 # In the order of the report.
-CASE_FILES = ("rtt64", "iperf", "redis", "memcached", "nginx", "requests", "ingress", "connect", "idle")
+CASE_FILES = ("rtt64", "iperf", "redis", "memcached", "nginx", "requests", "ingress", "connect", "idle",
+              "neighbour")
 
 
 class Context:
@@ -60,6 +61,9 @@ class Context:
                     continue
             return port
         raise RunError("no free port left: give --port-base")
+
+    def free_ports(self, n):
+        return tuple(self.free_port() for _ in range(n))
 
 
 def arguments():

@@ -21,6 +21,7 @@ class Mesh:
 
     def __init__(self, context, name, port, path, template="mesh", options=(), **more):
         """`template` of config/, which knows $name, $address, $port, $path, $uid and `more`; options are flatd's."""
+        more.setdefault("ports", f"{{number: {port}, name: tcp, protocol: TCP}}")
         Mesh.count += 1
         self.context = context
         self.name = f"bench-{name}-{path}"

@@ -21,7 +21,7 @@ class Site:
     mesh: object = None
     chain: tuple = ()
     server: object = None  # what the case keeps of what it started
-    ports: tuple = ()  # of several servers, the first one at `port`; () where one is enough
+    ports: tuple = ()  # of all servers, the first one at `port`; () where there is one
 
     @property
     def programs(self):
@@ -50,9 +50,9 @@ class Kernel:
         return None
 
     @staticmethod
-    def open(context, _case):
-        port = context.free_port()
-        return Site(context, "127.0.0.1", port, port, env=dict(os.environ))
+    def open(context, case):
+        ports = context.free_ports(case.servers)
+        return Site(context, "127.0.0.1", ports[0], ports[0], env=dict(os.environ), ports=ports)
 
     @staticmethod
     def before(_site):
@@ -75,11 +75,12 @@ class Flat:
         return mesh.missing(context, self.linked)
 
     def open(self, context, case):
-        port = context.free_port()
-        flat = mesh.Mesh(context, case.name, port, self.path)
+        ports = context.free_ports(case.servers)
+        flat = mesh.Mesh(context, case.name, ports[0], self.path, ports=", ".join(
+            f"{{number: {port}, name: tcp-{port}, protocol: TCP}}" for port in ports))
         prefix = () if self.linked else flat.prefix()
-        return Site(context, flat.address, port, port, "flat" if self.linked else "kernel", prefix,
-                    flat.environment(), flat)
+        return Site(context, flat.address, ports[0], ports[0], "flat" if self.linked else "kernel",
+                    prefix, flat.environment(), flat, ports=ports)
 
     def before(self, site):
         return site.mesh.counters()
@@ -146,11 +147,8 @@ class ProxiesHttp(Proxies):
         return site
 
 
-SERVERS = 8
-
-
 class Ingress:
-    """Plain clients before eight servers: with nothing between, the first one alone is asked."""
+    """Plain clients before several servers: with nothing between, the first one alone is asked."""
 
     def missing(self, _context):
         return None
@@ -158,12 +156,8 @@ class Ingress:
     def __init__(self, label):
         self.label = label
 
-    @staticmethod
-    def ports(context):
-        return tuple(context.free_port() for _ in range(SERVERS))
-
     def open(self, context, case):
-        ports = self.ports(context)
+        ports = context.free_ports(case.servers)
         return Site(context, "127.0.0.1", ports[0], ports[0], env=dict(os.environ), ports=ports)
 
     def before(self, site):
@@ -183,7 +177,7 @@ class IngressFlat(Ingress):
         return mesh.missing(context, False)
 
     def open(self, context, case):
-        ports = self.ports(context)
+        ports = context.free_ports(case.servers)
         listen = context.free_port()
         endpoints = ", ".join("{address: 127.0.0.1, ports: {http: %d}}" % p for p in ports)
         flat = mesh.Mesh(context, case.name, ports[0], "forwarded", "gateway",
@@ -205,7 +199,7 @@ class IngressProxy(Ingress):
         return Proxies(self.label, self.kind).missing(context)
 
     def open(self, context, case):
-        ports = self.ports(context)
+        ports = context.free_ports(case.servers)
         listen = context.free_port()
         site = Site(context, "127.0.0.1", ports[0], listen, env=dict(os.environ), ports=ports)
         site.chain = proxies.start(context, self.kind, case.name, (listen, ports[0]),
