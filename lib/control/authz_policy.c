@@ -27,6 +27,7 @@ enum value_form {
 	VALUE_CIDR,
 	VALUE_PORT,
 	VALUE_PATH,
+	VALUE_PAIR,
 	VALUE_ANY, /* compared with nothing */
 };
 
@@ -46,7 +47,10 @@ static enum value_form form_of(enum flat_attribute attribute)
 	case FLAT_ATTR_HTTP_HOST:
 	case FLAT_ATTR_HTTP_METHOD:
 	case FLAT_ATTR_HTTP_HEADER:
+	case FLAT_ATTR_CLAIM:
 		return VALUE_TEXT;
+	case FLAT_ATTR_REQUEST_PRINCIPAL:
+		return VALUE_PAIR;
 	case FLAT_ATTR_ABSENT:
 	case FLAT_ATTR_UNKNOWN:
 		return VALUE_ANY;
@@ -155,6 +159,55 @@ static void set_account(struct cfg *cfg, const struct yaml_node *node, struct fl
 			  "\"%.200s\" is no service account", text);
 }
 
+static struct flat_match bare(enum flat_match_kind kind, const char *text)
+{
+	return (struct flat_match){.kind = kind, .text = text};
+}
+
+/*
+ * ISSUER/SUBJECT, cut at the last slash, since issuers are URLs. A star at one end of the whole stands for any text at
+ * that end, and alone for both: as Istio makes two matches of it.
+ */
+static void set_pair(struct cfg *cfg, const struct yaml_node *node, struct flat_match *match)
+{
+	const char *text = cfg_string(cfg, node);
+	struct flat_match *pair = cfg_array(cfg, 2, sizeof(*pair));
+	const char *slash = text ? strrchr(text, '/') : NULL;
+	const char *sub = slash ? slash + 1 : "";
+	char *iss;
+
+	if (!text || !pair)
+		return;
+	match->kind = FLAT_MATCH_PAIR;
+	match->text = text;
+	match->pair = pair;
+	iss = flat_pool_strndup(cfg->pool, text, slash ? (size_t)(slash - text) : strlen(text));
+	if (!iss) {
+		cfg->oom = true;
+		return;
+	}
+	pair[0] = bare(FLAT_MATCH_EXACT, iss);
+	pair[1] = bare(FLAT_MATCH_EXACT, sub);
+	if (strcmp(text, "*") == 0) {
+		pair[0] = pair[1] = bare(FLAT_MATCH_PRESENT, NULL);
+	} else if (text[0] == '*' && slash) {
+		pair[0] =
+		    iss[1] ? bare(FLAT_MATCH_SUFFIX, iss + 1) : bare(FLAT_MATCH_PRESENT, NULL);
+	} else if (text[0] == '*') {
+		pair[0] = bare(FLAT_MATCH_PRESENT, NULL);
+		pair[1] = bare(FLAT_MATCH_SUFFIX, text + 1);
+	} else if (text[strlen(text) - 1] == '*') {
+		struct flat_match *cut = slash ? &pair[1] : &pair[0];
+		size_t len = strlen(cut->text) - 1;
+
+		if (!slash)
+			pair[1] = bare(FLAT_MATCH_PRESENT, NULL);
+		*cut = len ? bare(FLAT_MATCH_PREFIX, flat_pool_strndup(cfg->pool, cut->text, len))
+			   : bare(FLAT_MATCH_PRESENT, NULL);
+		cfg->oom |= len && !cut->text;
+	}
+}
+
 static void set_value(struct cfg *cfg, const struct yaml_node *node, enum value_form form,
 		      struct flat_match *match)
 {
@@ -183,6 +236,9 @@ static void set_value(struct cfg *cfg, const struct yaml_node *node, enum value_
 		break;
 	case VALUE_PATH:
 		set_path(cfg, node, match);
+		break;
+	case VALUE_PAIR:
+		set_pair(cfg, node, match);
 		break;
 	case VALUE_ANY:
 		(void)cfg_string(cfg, node);
@@ -298,9 +354,8 @@ LIST_FIELD(parse_not_methods, FLAT_ATTR_HTTP_METHOD, true)
 LIST_FIELD(parse_paths, FLAT_ATTR_HTTP_PATH, false)
 LIST_FIELD(parse_not_paths, FLAT_ATTR_HTTP_PATH, true)
 
-/* No token is ever verified here, so nobody has a request principal: as in Istio without RequestAuthentication. */
-LIST_FIELD(parse_request_principals, FLAT_ATTR_ABSENT, false)
-LIST_FIELD(parse_not_request_principals, FLAT_ATTR_ABSENT, true)
+LIST_FIELD(parse_request_principals, FLAT_ATTR_REQUEST_PRINCIPAL, false)
+LIST_FIELD(parse_not_request_principals, FLAT_ATTR_REQUEST_PRINCIPAL, true)
 
 static void parse_source(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
@@ -460,10 +515,10 @@ static const struct {
     {"source.serviceAccount", FLAT_ATTR_SOURCE_SERVICE_ACCOUNT, false},
     {"request.headers", FLAT_ATTR_HTTP_HEADER, true},
     {"connection.sni", FLAT_ATTR_ABSENT, false},
-    {"request.auth.principal", FLAT_ATTR_ABSENT, false},
-    {"request.auth.audiences", FLAT_ATTR_ABSENT, false},
-    {"request.auth.presenter", FLAT_ATTR_ABSENT, false},
-    {"request.auth.claims", FLAT_ATTR_ABSENT, true},
+    {"request.auth.principal", FLAT_ATTR_REQUEST_PRINCIPAL, false},
+    {"request.auth.audiences", FLAT_ATTR_CLAIM, false},
+    {"request.auth.presenter", FLAT_ATTR_CLAIM, false},
+    {"request.auth.claims", FLAT_ATTR_CLAIM, true},
     {"experimental.envoy.filters.", FLAT_ATTR_UNKNOWN, true},
 };
 
@@ -499,6 +554,38 @@ static const char *header_name(struct cfg *cfg, const struct yaml_node *key)
 	name = flat_pool_strndup(cfg->pool, begin, len - 1);
 	cfg->oom |= !name;
 	return name;
+}
+
+/* "request.auth.claims[A][B]" -> A, B; audiences and presenter are claims with names of their own. */
+static void claim_path(struct cfg *cfg, const struct yaml_node *key, struct flat_condition *c)
+{
+	static const char *const aud[] = {"aud"};
+	static const char *const azp[] = {"azp"};
+	const char *at = strchr(key->text, '[');
+	const char **path;
+	bool good = true;
+
+	c->n_path = 1;
+	c->path = strcmp(key->text, "request.auth.audiences") == 0 ? aud : azp;
+	if (!at)
+		return;
+	c->n_path = 0;
+	path = cfg_array(cfg, strlen(at), sizeof(*path));
+	c->path = path;
+	while (path && good && *at) {
+		size_t len = at[0] == '[' ? strcspn(at + 1, "[]") : 0;
+
+		good = len > 0 && at[1 + len] == ']';
+		if (good) {
+			path[c->n_path] = flat_pool_strndup(cfg->pool, at + 1, len);
+			cfg->oom |= !path[c->n_path++];
+			at += len + 2;
+		}
+	}
+	if (!good)
+		cfg_error(cfg, &key->where, FLAT_DIAG_BAD_VALUE,
+			  "write request.auth.claims[NAME], or [NAME][NAME] for one within another",
+			  "\"%.200s\" names no claim", key->text);
 }
 
 static void hint_at_key(struct cfg *cfg, const struct yaml_node *key)
@@ -540,6 +627,8 @@ static void add_when(struct cfg *cfg, const struct yaml_node *node, struct readi
 	r->http |= c->attribute >= FLAT_ATTR_HTTP_HOST;
 	if (c->attribute == FLAT_ATTR_HTTP_HEADER)
 		c->name = header_name(cfg, r->when_key);
+	if (c->attribute == FLAT_ATTR_CLAIM)
+		claim_path(cfg, r->when_key, c);
 	form = form_of(c->attribute);
 	if (r->when_values)
 		c->values = read_values(cfg, r->when_values, form, &c->n_values);

@@ -184,8 +184,7 @@ static bool is_token(const char *text)
 	return true;
 }
 
-/* The name of a header that rules may look at or change. */
-static const char *header_name(struct cfg *cfg, const struct yaml_node *node, bool change)
+const char *cfg_header_name(struct cfg *cfg, const struct yaml_node *node, bool change)
 {
 	const char *name = cfg_string(cfg, node);
 
@@ -241,7 +240,7 @@ const struct flat_named_match *cfg_named_matches(struct cfg *cfg, const struct y
 		struct flat_named_match *named = &v[(*n)++];
 
 		named->name =
-		    headers ? header_name(cfg, item->key, false) : cfg_string(cfg, item->key);
+		    headers ? cfg_header_name(cfg, item->key, false) : cfg_string(cfg, item->key);
 		/* `{}` and nothing at all: it must be there. */
 		if (!yaml_is_null(item->value))
 			cfg_text_match(cfg, item->value, true, &named->match);
@@ -288,7 +287,7 @@ static const struct flat_name_value *read_pairs(struct cfg *cfg, const struct ya
 	}
 	v = cfg_array(cfg, node->n, sizeof(*v));
 	for (item = v ? node->first : NULL; item; item = item->next) {
-		v[*n].name = header_name(cfg, item->key, true);
+		v[*n].name = cfg_header_name(cfg, item->key, true);
 		v[*n].value = header_value(cfg, item->value);
 		if (v[*n].name && v[*n].value)
 			(*n)++;
@@ -320,7 +319,7 @@ static void parse_remove(struct cfg *cfg, const struct yaml_node *node, void *ob
 		return;
 	v = cfg_array(cfg, node->n, sizeof(*v));
 	for (item = v ? node->first : NULL; item; item = item->next) {
-		v[ops->n_remove] = header_name(cfg, item->value, true);
+		v[ops->n_remove] = cfg_header_name(cfg, item->value, true);
 		ops->n_remove += v[ops->n_remove] != NULL;
 	}
 	ops->remove = v;

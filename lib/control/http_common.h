@@ -17,6 +17,12 @@ uint32_t cfg_percentage(struct cfg *cfg, const struct yaml_node *node);
 void cfg_text_match(struct cfg *cfg, const struct yaml_node *node, bool presence,
 		    struct flat_text_match *out);
 
+/**
+ * The name of a header that rules may look at, or change (then not one that says how a message is carried); NULL with
+ * an error.
+ */
+const char *cfg_header_name(struct cfg *cfg, const struct yaml_node *node, bool change);
+
 /** A mapping from names to StringMatches. NULL and *n 0 on error. */
 const struct flat_named_match *cfg_named_matches(struct cfg *cfg, const struct yaml_node *node,
 						 bool headers, uint32_t *n);

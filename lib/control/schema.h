@@ -124,6 +124,7 @@ void cfg_gateway(struct cfg *cfg, const struct yaml_node *root);
 void cfg_secret(struct cfg *cfg, const struct yaml_node *root);
 void cfg_destination_rule(struct cfg *cfg, const struct yaml_node *root);
 void cfg_authorization_policy(struct cfg *cfg, const struct yaml_node *root);
+void cfg_request_authentication(struct cfg *cfg, const struct yaml_node *root);
 void cfg_peer_authentication(struct cfg *cfg, const struct yaml_node *root);
 void cfg_sidecar(struct cfg *cfg, const struct yaml_node *root);
 void cfg_mesh_config(struct cfg *cfg, const struct yaml_node *root);

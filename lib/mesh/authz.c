@@ -176,6 +176,70 @@ static bool header_match(const struct flat_condition *c, const struct flat_match
 	return overflow ? denies : header_value(match, value);
 }
 
+/* --- tokens --- */
+
+static struct span claim_text(const struct subject *subject, const char *name)
+{
+	const struct flat_json_node *node = flat_json_member(subject->input->claims, name);
+
+	if (!node || node->kind != FLAT_JSON_TEXT)
+		return (struct span){NULL, 0};
+	return (struct span){node->text, node->len};
+}
+
+/* Istio: a request principal is a token's issuer and subject, and so there is none without both. */
+static bool pair_match(const struct flat_match *match, const struct subject *subject)
+{
+	return text_match(&match->pair[0], claim_text(subject, "iss")) &&
+	       text_match(&match->pair[1], claim_text(subject, "sub"));
+}
+
+static bool is_spaced(const struct flat_condition *c, const struct flat_authz_input *input)
+{
+	if (c->n_path != 1)
+		return false;
+	for (uint32_t i = 0; i < input->n_spaced; i++) {
+		if (strcmp(c->path[0], input->spaced[i]) == 0)
+			return true;
+	}
+	return strcmp(c->path[0], "scope") == 0 || strcmp(c->path[0], "permission") == 0;
+}
+
+static bool word_match(const struct flat_match *match, const char *text)
+{
+	while (*text) {
+		size_t len = strcspn(text, " ");
+
+		if (len > 0 && text_match(match, (struct span){text, len}))
+			return true;
+		text += len + (text[len] == ' ');
+	}
+	return false;
+}
+
+/* A text, or one text of a list; other values match nothing, as in Istio. */
+static bool claim_match(const struct flat_condition *c, const struct flat_match *match,
+			const struct subject *subject)
+{
+	const struct flat_json_node *node = subject->input->claims;
+
+	for (uint32_t i = 0; i < c->n_path && node; i++)
+		node = flat_json_member(node, c->path[i]);
+	if (!node)
+		return false;
+	if (node->kind == FLAT_JSON_TEXT && is_spaced(c, subject->input))
+		return word_match(match, node->text);
+	if (node->kind == FLAT_JSON_TEXT)
+		return text_match(match, (struct span){node->text, node->len});
+	node = node->kind == FLAT_JSON_LIST ? node->first : NULL;
+	for (; node; node = node->next) {
+		if (node->kind == FLAT_JSON_TEXT &&
+		    text_match(match, (struct span){node->text, node->len}))
+			return true;
+	}
+	return false;
+}
+
 /* `denies`: it is towards a refusal that this value matches. */
 static bool value_match(const struct flat_condition *c, const struct flat_match *match,
 			const struct subject *subject, bool denies)
@@ -191,6 +255,10 @@ static bool value_match(const struct flat_condition *c, const struct flat_match 
 		return text_match(match, span_of(http->path));
 	case FLAT_ATTR_HTTP_HEADER:
 		return header_match(c, match, http, denies);
+	case FLAT_ATTR_REQUEST_PRINCIPAL:
+		return pair_match(match, subject);
+	case FLAT_ATTR_CLAIM:
+		return claim_match(c, match, subject);
 	case FLAT_ATTR_ABSENT:
 	case FLAT_ATTR_UNKNOWN:
 	case FLAT_ATTRIBUTES:
@@ -434,6 +502,8 @@ bool flat_authz_needs_http(const struct flat_mesh *mesh, const struct flat_workl
 {
 	struct candidates candidates;
 
+	if (flat_mesh_wants_jwt(mesh, destination))
+		return true;
 	candidates_init(&candidates, mesh, destination);
 	for (size_t l = 0; l < FLAT_ARRAY_SIZE(candidates.lists); l++) {
 		const struct mesh_policies *list = candidates.lists[l];

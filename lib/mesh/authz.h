@@ -16,6 +16,7 @@
 #ifndef FLAT_MESH_AUTHZ_H
 #define FLAT_MESH_AUTHZ_H
 
+#include "base/json_read.h"
 #include "codec/http.h"
 #include "mesh/mesh.h"
 
@@ -42,6 +43,11 @@ struct flat_authz_input {
 	const struct flat_workload *destination;
 	/* NULL: a connection as such is asked about. Its path is canonical (codec/path.h). */
 	const struct flat_http_request *http;
+	/* Of the request's token, which was verified; NULL: it has none. Those of `spaced`, beside "scope" and
+	 * "permission", are lists with blanks between. */
+	const struct flat_json_node *claims;
+	const char *const *spaced;
+	uint32_t n_spaced;
 	bool brief; /* no sentence is wanted: text stays empty */
 };
 
@@ -73,7 +79,10 @@ struct flat_authz_verdict {
 void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_input *input,
 		      struct flat_authz_verdict *verdict);
 
-/** Whether a policy for `destination` (NULL: as above) speaks of HTTP, so that its requests must be seen. */
+/**
+ * Whether a policy for `destination` (NULL: as above), or a RequestAuthentication, speaks of HTTP, so that its requests
+ * must be seen.
+ */
 bool flat_authz_needs_http(const struct flat_mesh *mesh, const struct flat_workload *destination);
 
 /** "no-policy", "allowed-by-rule", "denied-by-rule", "denied-by-custom", "not-allowed". */

@@ -6,6 +6,7 @@
 #define FLAT_MESH_BUILD_H
 
 #include "base/pool.h"
+#include "mesh/authn.h"
 #include "mesh/authz.h"
 #include "mesh/gateway.h"
 #include "mesh/mesh.h"
@@ -27,8 +28,10 @@ enum flat_attribute {
 	FLAT_ATTR_HTTP_METHOD,
 	FLAT_ATTR_HTTP_PATH,
 	FLAT_ATTR_HTTP_HEADER,
-	FLAT_ATTR_ABSENT,  /* what there is never here: tokens, their claims, TLS names */
-	FLAT_ATTR_UNKNOWN, /* what we can't tell: the rule is on the safe side */
+	FLAT_ATTR_REQUEST_PRINCIPAL, /* issuer and subject of the token */
+	FLAT_ATTR_CLAIM,	     /* of the token */
+	FLAT_ATTR_ABSENT,	     /* what there is never here: TLS names */
+	FLAT_ATTR_UNKNOWN,	     /* what we can't tell: the rule is on the safe side */
 	FLAT_ATTRIBUTES,
 };
 
@@ -41,6 +44,7 @@ enum flat_match_kind {
 	FLAT_MATCH_CIDR,
 	FLAT_MATCH_PORT,
 	FLAT_MATCH_REGEX, /* whole text */
+	FLAT_MATCH_PAIR,  /* an issuer and a subject */
 };
 
 struct flat_match {
@@ -50,12 +54,15 @@ struct flat_match {
 	struct flat_cidr cidr;
 	uint16_t port;
 	const struct flat_regex *regex;
+	const struct flat_match *pair; /* PAIR: two of them */
 };
 
 /* Holds when one of `values` matches (or there are none) and none of `not_values` does. */
 struct flat_condition {
 	enum flat_attribute attribute;
-	const char *name; /* HTTP_HEADER: the header's */
+	const char *name;	 /* HTTP_HEADER: the header's */
+	const char *const *path; /* CLAIM: names, each within the one before */
+	uint32_t n_path;
 	const struct flat_match *values;
 	uint32_t n_values;
 	const struct flat_match *not_values;
@@ -87,6 +94,18 @@ struct flat_authz_policy {
 	bool detached; /* targets something else than workloads: selects none */
 	struct flat_labels selector;
 	const struct flat_authz_rule *rules;
+	uint32_t n_rules;
+	struct flat_where where;
+};
+
+/* --- request authentication: its rules are in mesh/authn.h --- */
+
+struct flat_request_authn {
+	const char *name;
+	const char *namespace;
+	bool detached; /* targets something else than workloads: selects none */
+	struct flat_labels selector;
+	struct flat_jwt_rule *rules;
 	uint32_t n_rules;
 	struct flat_where where;
 };
@@ -135,6 +154,7 @@ FLAT_MUST_CHECK int flat_mesh_add_virtual(struct flat_mesh *mesh,
 					  struct flat_virtual_service *virtual);
 FLAT_MUST_CHECK int flat_mesh_add_gateway(struct flat_mesh *mesh, struct flat_gateway *gateway);
 FLAT_MUST_CHECK int flat_mesh_add_secret(struct flat_mesh *mesh, struct flat_secret *secret);
+FLAT_MUST_CHECK int flat_mesh_add_authn(struct flat_mesh *mesh, struct flat_request_authn *policy);
 FLAT_MUST_CHECK int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule);
 
 /** Sets how localities count where a DestinationRule says nothing; from the pool. */

@@ -222,6 +222,14 @@ static int count_policies(struct flat_mesh *mesh)
 			return -ENOMEM;
 		scope->want_authz++;
 	}
+	for (i = 0; i < mesh->authn.n; i++) {
+		const struct flat_request_authn *policy = mesh->authn.v[i];
+
+		scope = scope_make(mesh, policy->namespace);
+		if (!scope)
+			return -ENOMEM;
+		scope->want_authn++;
+	}
 	for (i = 0; i < mesh->peer.n; i++) {
 		const struct flat_peer_policy *policy = mesh->peer.v[i];
 
@@ -257,6 +265,31 @@ static int fill_authz(struct flat_mesh *mesh)
 		if (!scope->authz.v)
 			return -ENOMEM;
 		scope->authz.v[scope->authz.n++] = policy;
+	}
+	return 0;
+}
+
+static int fill_authn(struct flat_mesh *mesh, struct flat_diags *diags)
+{
+	uint32_t i;
+
+	for (i = 0; i < mesh->authn.n; i++) {
+		const struct flat_request_authn *policy = mesh->authn.v[i];
+		struct mesh_scope *scope = flat_map_get_str(&mesh->scopes, policy->namespace);
+
+		if (!scope->authn)
+			scope->authn =
+			    flat_pool_array(&mesh->pool, scope->want_authn, sizeof(*scope->authn));
+		if (!scope->authn)
+			return -ENOMEM;
+		scope->authn[scope->n_authn++] = policy;
+		scope->n_jwt_rules += policy->n_rules;
+		if (scope->n_jwt_rules > FLAT_JWT_RULES_MAX &&
+		    scope->n_jwt_rules - policy->n_rules <= FLAT_JWT_RULES_MAX)
+			flat_diags_add(diags, FLAT_SEVERITY_ERROR, FLAT_DIAG_LIMIT, &policy->where,
+				       NULL, "join or remove some",
+				       "more than %u jwtRules in namespace %s", FLAT_JWT_RULES_MAX,
+				       policy->namespace);
 	}
 	return 0;
 }
@@ -363,6 +396,8 @@ int mesh_index_policies(struct flat_mesh *mesh, struct flat_diags *diags)
 		ret = count_policies(mesh);
 	if (!ret)
 		ret = fill_authz(mesh);
+	if (!ret)
+		ret = fill_authn(mesh, diags);
 	if (!ret)
 		ret = fill_peer(mesh, diags);
 	if (!ret)

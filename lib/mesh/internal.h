@@ -38,12 +38,15 @@ struct mesh_policies {
 /* Peer and egress policies of one namespace, in load order. */
 struct mesh_scope {
 	struct mesh_policies authz;
+	const struct flat_request_authn **authn;
+	uint32_t n_authn;
+	uint32_t n_jwt_rules; /* of all of those */
 	const struct flat_peer_policy **peer;
 	uint32_t n_peer;
 	const struct flat_egress_policy **egress;
 	uint32_t n_egress;
 	/* Counted first, then filled. */
-	uint32_t want_authz, want_peer, want_egress;
+	uint32_t want_authz, want_authn, want_peer, want_egress;
 };
 
 /* Immutable after flat_mesh_finish() except for `refs`. */
@@ -54,6 +57,8 @@ struct flat_mesh {
 	struct mesh_vec services;  /* struct flat_service */
 	struct mesh_vec workloads; /* struct flat_workload */
 	struct mesh_vec authz;	   /* struct flat_authz_policy */
+	struct mesh_vec authn;	   /* struct flat_request_authn */
+	struct mesh_vec jwt_rules; /* struct flat_jwt_rule, of all of them */
 	struct mesh_vec peer;	   /* struct flat_peer_policy */
 	struct mesh_vec egress;	   /* struct flat_egress_policy */
 	struct mesh_vec virtual;   /* struct flat_virtual_service */

@@ -36,6 +36,8 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	free(mesh->services.v);
 	free(mesh->workloads.v);
 	free(mesh->authz.v);
+	free(mesh->authn.v);
+	free(mesh->jwt_rules.v);
 	free(mesh->peer.v);
 	free(mesh->egress.v);
 	free(mesh->virtual.v);
@@ -93,6 +95,17 @@ int flat_mesh_add_workload(struct flat_mesh *mesh, struct flat_workload *workloa
 int flat_mesh_add_authz(struct flat_mesh *mesh, struct flat_authz_policy *policy)
 {
 	return vec_add(&mesh->authz, policy);
+}
+
+int flat_mesh_add_authn(struct flat_mesh *mesh, struct flat_request_authn *policy)
+{
+	int ret = vec_add(&mesh->authn, policy);
+
+	for (uint32_t i = 0; i < policy->n_rules && !ret; i++) {
+		policy->rules[i].index = mesh->jwt_rules.n;
+		ret = vec_add(&mesh->jwt_rules, &policy->rules[i]);
+	}
+	return ret;
 }
 
 int flat_mesh_add_peer(struct flat_mesh *mesh, struct flat_peer_policy *policy)

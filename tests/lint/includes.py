@@ -16,7 +16,8 @@ MAY = {
     "control": ["codec", "elem", "mesh"],
     "wire": ["vq", "codec"],
     "host": ["vq", "codec", "elem", "mesh"],
-    "offload": ["vq", "codec", "elem", "mesh", "control", "wire"],
+    "authn": ["codec", "mesh"],
+    "offload": ["vq", "codec", "elem", "mesh", "control", "wire", "authn"],
     "cmd": ["vq", "codec", "elem", "mesh", "control", "wire", "host", "offload"],
 }
 # Single files that a folder may include besides: the directory speaks of addresses in the form
@@ -28,7 +29,7 @@ MAY_FILE = {
 LIBRARIES = {
     "liburing.h": ["offload", "wire", "vq"],
     "yaml.h": ["control"],
-    "openssl/": ["wire", "control"],
+    "openssl/": ["wire", "control", "authn"],
     "nghttp2/": ["codec", "control"],
 }
 PUBLIC_ONLY = ("shim", "examples", "bench")
