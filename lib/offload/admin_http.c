@@ -308,11 +308,11 @@ static bool write_request(struct flat_l7 *l7, char **words, size_t n, uint16_t *
 
 static void explain_policy(struct stand_in *in, struct steps *s)
 {
-	const struct flat_authz_verdict *v = &in->l7.node->verdict;
+	const char *notes = flat_strbuf_str(&in->l7.node->notes);
 	if (!in->l7.x.target.listener)
 		flat_strbuf_puts(&s->text, "  a server outside the mesh: no policy is asked\n");
-	else
-		flat_strbuf_printf(&s->text, "  %s\n", v->text);
+	else if (notes)
+		flat_strbuf_puts(&s->text, notes);
 }
 
 static void explain_attempt(struct stand_in *in, const struct flat_route_destination *d,
@@ -326,6 +326,7 @@ static void explain_attempt(struct stand_in *in, const struct flat_route_destina
 	char host[FLAT_ADDR_STRLEN];
 	x->destination = d;
 	memset(&x->target, 0, sizeof(x->target));
+	flat_strbuf_reset(&l7->node->notes);
 	enum flat_l7_verb verb = flat_l7_attempt(l7, &answer, &len);
 	flat_strbuf_printf(&s->text, "to %s%s%s",
 			   x->service ? x->service->host

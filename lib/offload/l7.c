@@ -9,7 +9,7 @@
 
 #include "base/log.h"
 #include "offload/gateway.h"
-#include "offload/l7_engine.h"
+#include "offload/l7_mandatory.h"
 
 /* How long a connection that moves nothing is still looked at, microseconds. */
 #define HOT_US 100
@@ -29,7 +29,7 @@ int flat_l7_init(struct flat_offload *o, const char *access_log)
 	o->l7 = node;
 	if (access_log)
 		flat_l7_log_open(node, access_log);
-	return 0;
+	return flat_l7_mandatory_init(node);
 }
 
 void flat_l7_fini(struct flat_offload *o)
@@ -38,6 +38,7 @@ void flat_l7_fini(struct flat_offload *o)
 	if (!node)
 		return;
 	flat_l7_log_fini(node);
+	flat_l7_mandatory_fini(node);
 	free(node->shares);
 	free(node);
 	o->l7 = NULL;
@@ -61,6 +62,7 @@ void flat_l7_reloaded(struct flat_offload *o)
 	if (!node)
 		return;
 	node->rules = has_rules(o->mesh);
+	flat_l7_mandatory_reloaded(node);
 	free(node->shares);
 	node->shares = calloc((size_t)n + 1, sizeof(*node->shares));
 	node->n_shares = node->shares ? n : 0;

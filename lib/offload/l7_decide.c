@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 #include "offload/gateway.h"
-#include "offload/l7_engine.h"
+#include "offload/l7_mandatory.h"
 
 static enum flat_l7_verb answer_text(struct flat_l7_answer *a, unsigned status,
 				     enum flat_record_verdict verdict, const char *text)
@@ -481,7 +481,7 @@ static int write_head(struct flat_l7 *l7, const struct ops *ops, size_t *len)
 }
 
 /* What was changed is read again, so that policies see what the server will. */
-static int read_again(struct flat_l7 *l7, size_t len, struct flat_http_request *r)
+int flat_l7_read_again(struct flat_l7 *l7, size_t len, struct flat_http_request *r)
 {
 	struct flat_l7_node *node = l7->node;
 	const struct flat_http_head *h = &node->scratch.head;
@@ -499,41 +499,6 @@ static int read_again(struct flat_l7 *l7, size_t len, struct flat_http_request *
 		r->query = flat_head_span(node->head, h->query, h->query_len);
 	return flat_path_canonical(flat_head_span(node->head, h->path, h->path_len), node->path,
 				   sizeof(node->path), &r->path);
-}
-
-/* --- one attempt: may it --- */
-
-static bool authorized(struct flat_l7 *l7, const struct flat_http_request *request)
-{
-	struct flat_l7_exchange *x = &l7->x;
-	const struct flat_listener *l = x->target.listener;
-	struct flat_authz_verdict *v = &l7->node->verdict;
-	struct flat_decided_by by;
-	struct flat_authz_input in = {
-	    .source_principal = l7->principal[0] ? l7->principal : NULL,
-	    .source_ip = flat_addr_ip(&l7->conn->from),
-	    .destination_ip = flat_addr_ip(&x->target.addr),
-	    .destination_port = l->addr.port,
-	    .destination = l->session->workload,
-	    .http = request,
-	    .brief = !l7->dry,
-	};
-
-	/* The listener's workload is of the newest mesh: so is what decides about it. */
-	const struct flat_mesh *mesh = l7->node->offload->mesh;
-	if (!l7->conn->client && !l7->conn->principal &&
-	    flat_mesh_mtls(mesh, in.destination, l->addr.port, &by) == FLAT_MTLS_STRICT)
-		return false;
-	flat_authz_check(mesh, &in, v);
-	if (!v->allowed && !l7->dry && flat_l7_may_tell(l7->node))
-		flat_info("denied %.*s %.*s of %s to %s: policy %s/%s (%s:%u)",
-			  (int)request->method.len, request->method.text,
-			  (int)flat_min_size(request->path.len, 200), request->path.text,
-			  l7->conn->client_name, l7->conn->service,
-			  v->policy_namespace ? v->policy_namespace : "-",
-			  v->policy_name ? v->policy_name : "-",
-			  v->where.file ? v->where.file : "-", v->where.line);
-	return v->allowed;
 }
 
 enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *a, size_t *len)
@@ -554,13 +519,11 @@ enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *a, 
 		return answer_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
 	err = write_head(l7, &ops, len);
 	if (err == 0 && ((x->route && x->route->rewrite) || any_ops(&ops)))
-		err = read_again(l7, *len, &request);
+		err = flat_l7_read_again(l7, *len, &request);
 	if (err != 0)
 		return answer_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
 	/* A server outside the mesh has no policies here: it asks for itself. */
-	if (x->target.listener && !authorized(l7, &request))
-		return answer_text(a, 403, FLAT_VERDICT_DENIED, "RBAC: access denied");
-	return FLAT_L7_GO;
+	return x->target.listener ? flat_l7_mandatory(l7, &request, len, a) : FLAT_L7_GO;
 }
 
 /* --- the answer on its way back --- */

@@ -24,6 +24,9 @@
 /* Servers of a request that are remembered, so that a retry goes elsewhere. */
 #define FLAT_L7_TRIED_MAX 8U
 
+/* After how long something that was not there yet is looked for again, us. */
+#define FLAT_L7_AGAIN_US ((int64_t)10000)
+
 enum flat_l7_phase {
 	FLAT_L7_HEAD,	 /* a request's head is awaited */
 	FLAT_L7_DELAY,	 /* a fault's delay */
@@ -126,6 +129,7 @@ struct flat_l7 {
 TAILQ_HEAD(flat_l7_list, flat_l7);
 
 struct flat_l7_series;
+struct flat_authn;
 
 struct flat_l7_node {
 	struct flat_offload *offload;
@@ -135,7 +139,10 @@ struct flat_l7_node {
 	uint64_t random;
 	bool rules; /* the mesh has a VirtualService, or a policy with HTTP fields */
 	struct flat_authz_verdict verdict; /* of the last request asked about */
-	int64_t *shares; /* per destination of the mesh: its turns among its route's */
+	struct flat_strbuf notes;	   /* steps of it, for `flatctl why` */
+	struct flat_authn *authn;
+	struct flat_source keys; /* key sets that were fetched */
+	int64_t *shares;	 /* per destination of the mesh: its turns among its route's */
 	uint32_t n_shares;
 	int log_fd; /* -1: none */
 	int64_t
@@ -209,8 +216,10 @@ struct flat_l7_answer {
 /** A request's head is whole: its path, service and route. */
 enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *answer,
 				 uint32_t *delay_ms);
-/** One attempt: destination, head (in node->head, *len bytes), authorization. GO or ANSWER. */
+/** One attempt: destination, head (in node->head, *len bytes), authorization. GO, ANSWER, or LATER: in a moment. */
 enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *answer, size_t *len);
+/** Reads the head in node->head again, so that policies see what the server will. 0 or -EBADMSG. */
+FLAT_MUST_CHECK int flat_l7_read_again(struct flat_l7 *l7, size_t len, struct flat_http_request *r);
 /** Writes a response's head for the client: route's changes, our Connection. false: it does not fit. */
 bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *head, const void *text,
 			   struct flat_http1_out *out);

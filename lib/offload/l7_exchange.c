@@ -252,12 +252,20 @@ static void attempt(struct flat_l7 *l7)
 	struct flat_l7_node *node = l7->node;
 	struct flat_l7_answer answer;
 	struct flat_l7_upstream *up;
+	enum flat_l7_verb verb;
 	size_t len = 0;
 	int err = 0;
 
 	l7->phase = FLAT_L7_SERVE;
-	if (flat_l7_attempt(l7, &answer, &len) == FLAT_L7_ANSWER) {
+	verb = flat_l7_attempt(l7, &answer, &len);
+	if (verb == FLAT_L7_ANSWER) {
 		flat_l7_reply(l7, &answer);
+		return;
+	}
+	if (verb == FLAT_L7_LATER) {
+		l7->phase = FLAT_L7_BACKOFF;
+		x->try_us = flat_now_us() + FLAT_L7_AGAIN_US;
+		flat_l7_wake_at(l7, x->try_us);
 		return;
 	}
 	if (!passes(l7))

@@ -1,0 +1,77 @@
+/*
+ * What is mandatory for a request: tokens, policies, external authorizers. Between l7_authn.c, l7_edit.c and
+ * l7_mandatory.c, which are asked by l7_decide.c once a request's server and head are known.
+ */
+#ifndef FLAT_OFFLOAD_L7_MANDATORY_H
+#define FLAT_OFFLOAD_L7_MANDATORY_H
+
+#include "authn/authn.h"
+#include "offload/l7_engine.h"
+
+/* Names of query parameters that mean something, decoded or not; a part of a claim's name. */
+#define FLAT_L7_PARAM_MAX 256U
+/* Bytes of a path with query that are told in `realm`: Envoy's. */
+#define FLAT_L7_REALM_MAX ((size_t)256)
+/* Tokens at the places of one rule: one at each is usual. */
+#define FLAT_L7_TOKENS_MAX 16U
+
+/* Changes to a head that is to be sent. Zeroed; `lines` is freed by who made it. Names are borrowed. */
+struct flat_l7_edit {
+	const char *remove[FLAT_L7_TOKENS_MAX];
+	uint32_t n_remove;
+	/* Fields that these write are removed too: only we say what is in a token. */
+	const struct flat_jwt_rule *const *rules;
+	uint32_t n_rules;
+	const char *params[FLAT_L7_TOKENS_MAX]; /* of the query */
+	uint32_t n_params;
+	struct flat_strbuf lines; /* field lines added */
+	bool failed;		  /* there was no room */
+};
+
+/* The verified token of a request. */
+struct flat_l7_claims {
+	struct flat_jwt *jwt; /* a reference; NULL: none */
+	const struct flat_jwt_rule *rule;
+};
+
+/* --- l7_edit.c --- */
+
+/** %XX decoded into `out`, of text.len bytes. Returns how many. */
+size_t flat_l7_url_decode(struct flat_span text, char *out);
+/** The first value of a query's parameter, still encoded; absent: there is none. */
+struct flat_span flat_l7_param(struct flat_span query, const char *name);
+void flat_l7_edit_remove(struct flat_l7_edit *edit, const char *name);
+/** Adds a field; one whose value no header can carry is left out. */
+void flat_l7_edit_add(struct flat_l7_edit *edit, struct flat_span name, struct flat_span value);
+/** Whether the edit would change this request. */
+bool flat_l7_edit_any(const struct flat_l7_edit *edit, const struct flat_http_request *request);
+/**
+ * Changes the head in node->head, *len bytes long, and reads it again: `request` is then that. 0 or a negative errno:
+ * the request cannot be sent.
+ */
+FLAT_MUST_CHECK int flat_l7_edit_head(struct flat_l7 *l7, const struct flat_l7_edit *edit,
+				      struct flat_http_request *request, size_t *len);
+
+/* --- l7_authn.c --- */
+
+/**
+ * Tokens by the rules for `workload`. GO: with `claims` (to be put by the caller) or without a token, and the head
+ * changed by what the rules say. LATER: keys are on their way. ANSWER: refused.
+ */
+enum flat_l7_verb flat_l7_authenticate(struct flat_l7 *l7, const struct flat_workload *workload,
+				       struct flat_http_request *request, size_t *len,
+				       struct flat_l7_claims *claims, struct flat_l7_answer *a);
+
+/* --- l7_mandatory.c --- */
+
+/** Whether the attempt may go to its mesh server. GO, LATER (ask again in FLAT_L7_AGAIN_US), or ANSWER. */
+enum flat_l7_verb flat_l7_mandatory(struct flat_l7 *l7, struct flat_http_request *request, size_t *len,
+				struct flat_l7_answer *a);
+/** A step told to `flatctl why`. */
+void flat_l7_note(struct flat_l7_node *node, const char *fmt, ...) FLAT_PRINTF(2, 3);
+
+int flat_l7_mandatory_init(struct flat_l7_node *node);
+void flat_l7_mandatory_fini(struct flat_l7_node *node);
+void flat_l7_mandatory_reloaded(struct flat_l7_node *node);
+
+#endif
