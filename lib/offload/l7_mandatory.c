@@ -125,8 +125,8 @@ static enum flat_l7_verb ask_policies(struct flat_l7 *l7, const struct flat_http
 	return refuse(a, "RBAC: access denied");
 }
 
-enum flat_l7_verb flat_l7_mandatory(struct flat_l7 *l7, struct flat_http_request *request, size_t *len,
-				struct flat_l7_answer *a)
+enum flat_l7_verb flat_l7_mandatory(struct flat_l7 *l7, struct flat_http_request *request,
+				    size_t *len, struct flat_l7_answer *a)
 {
 	const struct flat_listener *l = l7->x.target.listener;
 	/* The listener's workload is of the newest mesh: so is what decides about it. */

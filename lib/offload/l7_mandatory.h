@@ -65,8 +65,8 @@ enum flat_l7_verb flat_l7_authenticate(struct flat_l7 *l7, const struct flat_wor
 /* --- l7_mandatory.c --- */
 
 /** Whether the attempt may go to its mesh server. GO, LATER (ask again in FLAT_L7_AGAIN_US), or ANSWER. */
-enum flat_l7_verb flat_l7_mandatory(struct flat_l7 *l7, struct flat_http_request *request, size_t *len,
-				struct flat_l7_answer *a);
+enum flat_l7_verb flat_l7_mandatory(struct flat_l7 *l7, struct flat_http_request *request,
+				    size_t *len, struct flat_l7_answer *a);
 /** A step told to `flatctl why`. */
 void flat_l7_note(struct flat_l7_node *node, const char *fmt, ...) FLAT_PRINTF(2, 3);
 
