@@ -107,22 +107,6 @@ EXPORT void closefrom(int first)
 	(void)flat_close_range((unsigned int)(first < 0 ? 0 : first), ~0U, 0);
 }
 
-EXPORT int fclose(FILE *f)
-{
-	REAL(int, fclose, FILE *);
-	int fd = f ? fileno(f) : -1;
-	if (fd >= 0 && stream(fd)) {
-		/* libc closes by a call that no hook sees: ours goes first, libc gets a stand-in. */
-		(void)fflush(f);
-		int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-		if (null >= 0) {
-			(void)flat_dup3(null, fd, 0);
-			(void)flat_close(null);
-		}
-	}
-	return real(f);
-}
-
 EXPORT int dup(int fd)
 {
 	REAL(int, dup, int);
