@@ -73,7 +73,8 @@ static struct flat_sock *make_stream(int fd, const struct flat_msg *msg, int lan
 static int adopt_stream(int fd, const struct flat_msg *msg, int lane_fd, int bell)
 {
 	/* A process may send a descriptor to itself. */
-	struct flat_sock *s = flat_sock_find(msg->body.conn.conn_id);
+	struct flat_sock *s =
+	    flat_sock_find(msg->body.conn.conn_id, (enum flat_side)msg->body.conn.side);
 	if (s && bell >= 0)
 		flat_sys_close(bell);
 	else if (!s)

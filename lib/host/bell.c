@@ -7,6 +7,9 @@
 
 /* This thread's instance; -1: none yet. */
 static __thread int watch_fd = -1;
+/* What this thread sleeps on, or slept on when a longjmp took it away. */
+static __thread struct flat_sock *held;
+static __thread bool has_key;
 static pthread_key_t watch_key;
 static pthread_once_t watch_once = PTHREAD_ONCE_INIT;
 
@@ -15,6 +18,8 @@ static void thread_ends(void *value)
 	(void)value;
 	flat_fd_close_private(watch_fd);
 	watch_fd = -1;
+	if (held)
+		flat_bell_let_go(held);
 }
 
 static void make_key(void)
@@ -22,8 +27,34 @@ static void make_key(void)
 	(void)pthread_key_create(&watch_key, thread_ends);
 }
 
+static void at_thread_end(void)
+{
+	pthread_once(&watch_once, make_key);
+	has_key = has_key || pthread_setspecific(watch_key, &watch_fd) == 0;
+}
+
+void flat_bell_hold(struct flat_sock *s)
+{
+	if (flat_unlikely(!has_key))
+		at_thread_end();
+	if (held)
+		flat_bell_let_go(held);
+	flat_sock_hold(s);
+	held = s;
+}
+
+void flat_bell_let_go(struct flat_sock *s)
+{
+	/* A call in a signal handler may have done it. */
+	if (held != s)
+		return;
+	held = NULL;
+	flat_sock_release(s);
+}
+
 void flat_bell_forked(void)
 {
+	held = NULL;
 	flat_fd_close_private(watch_fd);
 	watch_fd = -1;
 }
@@ -107,8 +138,7 @@ static int instance(void)
 	int fd = flat_fd_private(flat_sys_epoll_create1(EPOLL_CLOEXEC));
 	if (fd < 0)
 		return fd;
-	pthread_once(&watch_once, make_key);
-	(void)pthread_setspecific(watch_key, &watch_fd);
+	at_thread_end();
 	watch_fd = fd;
 	return fd;
 }
@@ -245,7 +275,8 @@ int flat_bell_sleep(struct flat_sock *s, int fd, bool tx, bool (*ready)(struct f
 		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
 		err = alone ? sleep_alone(s, fd, tx) : sleep_edge(s, fd, tx);
 		pthread_setcanceltype(type, NULL);
-		if (alone)
+		/* Not if the number was closed meanwhile: it may be something else. */
+		if (alone && flat_fd_sock(fd) == s)
 			flat_bell_clear_alone(s, fd);
 	}
 	if (!alone)

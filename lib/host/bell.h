@@ -41,6 +41,13 @@ FLAT_MUST_CHECK int flat_bell_sleep(struct flat_sock *s, int fd, bool tx,
 				    bool (*ready)(struct flat_sock *s));
 
 /**
+ * For calls that may sleep: until flat_bell_let_go() the socket does not end, though another thread closes its
+ * descriptors, as a system call holds its file. One that was left by longjmp is let go by its thread's next hold, or end.
+ */
+void flat_bell_hold(struct flat_sock *s);
+void flat_bell_let_go(struct flat_sock *s);
+
+/**
  * This thread's edge-triggered instance watches the anchor from now on: a bell makes the instance's descriptor, which
  * is returned, readable. Negative errno: it could not. flat_bell_unwatch() ends it.
  */

@@ -2,12 +2,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
 
 #include "host/epoll.h"
 #include "host/lanes.h"
 #include "host/share.h"
 #include "host/user.h"
+
+static void after_try(int fd, int err)
+{
+	if (err == 0)
+		flat_fd_unbind(fd);
+	else
+		flat_fd_mark(fd, FLAT_MARK_TRIED);
+}
 
 /* With the kernel. Refused, a socket may try again with the mesh; under way or connected, it is the kernel's. */
 static int connect_kernel(int fd, const struct flat_addr *peer, const struct sockaddr *addr,
@@ -25,11 +34,12 @@ static int connect_kernel(int fd, const struct flat_addr *peer, const struct soc
 		len = flat_addr_to_sockaddr(&to, &ss);
 		addr = (struct sockaddr *)&ss;
 	}
+	struct flat_twins twins;
+	flat_fd_twins(fd, &twins);
 	int err = flat_sys_connect(fd, addr, len);
-	if (err == 0)
-		flat_fd_unbind(fd);
-	else
-		flat_fd_mark(fd, FLAT_MARK_TRIED);
+	for (uint32_t i = 0; i < twins.n; i++)
+		after_try(twins.fd[i], err);
+	after_try(fd, err);
 	return err;
 }
 
@@ -106,21 +116,55 @@ static bool fits(int fd, const struct sockaddr *addr)
 	return !v6only;
 }
 
+/*
+ * What connect() to AF_UNSPEC leaves of a connection: the kernel makes it of one of its own, to a listener that nobody
+ * else sees and that is gone at once. 0, or a negative errno: then the socket is merely new.
+ */
+static int leave_reset(int fd, int domain)
+{
+	struct sockaddr_storage ss = {.ss_family = (sa_family_t)domain};
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	socklen_t len = sizeof(ss);
+	static const uint8_t v4[] = {127, 0, 0, 1};
+	if (domain == AF_INET)
+		memcpy(&((struct sockaddr_in *)(void *)&ss)->sin_addr, v4, sizeof(v4));
+	else
+		((struct sockaddr_in6 *)(void *)&ss)->sin6_addr.s6_addr[15] = 1;
+	int l = flat_sys_socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (l < 0)
+		return l;
+	int err = (int)FLAT_SYS3(SYS_bind, l, &ss, len);
+	if (err == 0)
+		err = (int)FLAT_SYS2(SYS_listen, l, 1);
+	if (err == 0)
+		err = flat_sys_getsockname(l, (struct sockaddr *)&ss, &len);
+	if (err == 0)
+		err = flat_sys_connect(fd, (struct sockaddr *)&ss, len);
+	if (err == 0)
+		err = flat_sys_connect(fd, &none, sizeof(none));
+	flat_sys_close(l);
+	return err;
+}
+
 /* A new kernel socket takes the number, with the options of the old one; the peer is reset. */
 static int disconnect(int fd, struct flat_sock *s)
 {
-	int type = SOCK_STREAM | SOCK_CLOEXEC | (atomic_load(&s->nonblock) ? SOCK_NONBLOCK : 0);
-	int fresh = flat_sys_socket(s->domain, type, 0);
+	int fresh = flat_sys_socket(s->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fresh < 0)
 		return fresh;
+	/* Of a connection that had ended, or never came, no error is left. */
+	int state = flat_stream_state(s);
+	if (state != TCP_CLOSE && state != TCP_SYN_SENT)
+		(void)!leave_reset(fresh, s->domain);
+	if (atomic_load(&s->nonblock))
+		(void)flat_sys_fcntl(fresh, F_SETFL, O_NONBLOCK);
 	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
 	int one = 1;
 	struct timeval tv = {0};
 	socklen_t tv_len = sizeof(tv);
 	flat_option_apply(s, fresh);
 	if (s->nodelay)
-		(void)flat_sys_setsockopt(fresh, IPPROTO_TCP, 1 /* TCP_NODELAY */, &one,
-					  sizeof(one));
+		(void)flat_sys_setsockopt(fresh, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (s->keepalive)
 		(void)flat_sys_setsockopt(fresh, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
 	(void)flat_sys_setsockopt(fresh, SOL_SOCKET, SO_LINGER, &s->linger, sizeof(s->linger));

@@ -116,13 +116,17 @@ int flat_stream_state(const struct flat_sock *s)
 	return fin ? TCP_CLOSE_WAIT : shut ? TCP_FIN_WAIT2 : TCP_ESTABLISHED;
 }
 
+bool flat_stream_ended(struct flat_sock *s)
+{
+	/* Flags that mean nothing must not: a read would find nothing, and who waits would turn for ever. */
+	return (flat_vq_peer_prod_flags(&s->vq) & (FLAT_PROD_FIN | FLAT_PROD_RST)) != 0 ||
+	       atomic_load(&s->rd_shut) || atomic_load(&s->dead) || atomic_load(&s->lost);
+}
+
 bool flat_stream_readable(struct flat_sock *s)
 {
 	flat_stream_settle(s);
-	/* Flags that mean nothing must not: a read would find nothing, and who waits would turn for ever. */
-	return flat_share_moved(s) ||
-	       (flat_vq_peer_prod_flags(&s->vq) & (FLAT_PROD_FIN | FLAT_PROD_RST)) != 0 ||
-	       atomic_load(&s->rd_shut) || atomic_load(&s->dead) || atomic_load(&s->lost);
+	return flat_share_moved(s) || flat_stream_ended(s);
 }
 
 bool flat_stream_writable(struct flat_sock *s)

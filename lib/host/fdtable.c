@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "base/limits.h"
 #include "host/epoll.h"
@@ -21,9 +22,10 @@ struct pool {
 };
 
 static uint8_t *kinds;
-static uint8_t *marks;		     /* fd -> FLAT_MARK_* of a candidate */
-static uint32_t *indices;	     /* fd -> socket index + 1 */
-static _Atomic uint16_t *local_refs; /* socket -> descriptors in this process */
+static uint8_t *marks;		      /* fd -> FLAT_MARK_* of a candidate */
+static uint32_t *indices;	      /* fd -> socket index + 1 */
+static _Atomic uint16_t *local_refs;  /* socket -> descriptors in this process, and holds */
+static _Atomic uint16_t *local_holds; /* socket -> calls of this process that sleep on it */
 static struct pool *pool;
 static _Atomic int make_lock;
 static __thread int my_tid;
@@ -94,7 +96,8 @@ static void before_fork(void)
 {
 	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
 		if (local_refs[i])
-			atomic_fetch_add(&pool->socks[i].refs, local_refs[i]);
+			atomic_fetch_add(&pool->socks[i].refs,
+					 (uint32_t)(local_refs[i] - local_holds[i]));
 	}
 }
 
@@ -107,6 +110,13 @@ static void in_child(void)
 		marks[fd] &= (uint8_t)~FLAT_MARK_OPENING;
 	atomic_store(&n_opening, 0);
 	my_opening = 0;
+	/* The threads that slept are not here. */
+	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
+		if (local_holds[i]) {
+			local_refs[i] = (uint16_t)(local_refs[i] - local_holds[i]);
+			local_holds[i] = 0;
+		}
+	}
 	flat_bell_forked();
 	flat_epoll_forked();
 }
@@ -119,8 +129,10 @@ static void make(void)
 	indices = indices ? indices : map_zero(FLAT_FD_KINDS * sizeof(*indices), MAP_PRIVATE);
 	local_refs =
 	    local_refs ? local_refs : map_zero(FLAT_SOCKS_MAX * sizeof(*local_refs), MAP_PRIVATE);
+	local_holds = local_holds ? local_holds
+				  : map_zero(FLAT_SOCKS_MAX * sizeof(*local_holds), MAP_PRIVATE);
 	pool = pool ? pool : map_zero(sizeof(*pool), MAP_SHARED);
-	if (!kinds || !marks || !indices || !local_refs || !pool)
+	if (!kinds || !marks || !indices || !local_refs || !local_holds || !pool)
 		return;
 	atomic_store(&table_pid, flat_sys_getpid());
 	(void)pthread_atfork(before_fork, NULL, in_child);
@@ -241,6 +253,26 @@ uint8_t flat_fd_marks(int fd)
 	return flat_fd_kind(fd) == FLAT_FD_CANDIDATE ? marks[fd] : 0;
 }
 
+static uint64_t cookie_of(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+	return flat_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
+void flat_fd_twins(int fd, struct flat_twins *t)
+{
+	t->n = 0;
+	if (flat_likely(!(flat_fd_marks(fd) & FLAT_MARK_TWINS)))
+		return;
+	uint64_t cookie = cookie_of(fd);
+	for (int twin = 0; twin < flat_fd_top() && t->n < FLAT_TWINS_MAX; twin++) {
+		if (twin != fd && (flat_fd_marks(twin) & FLAT_MARK_TWINS) && cookie &&
+		    cookie_of(twin) == cookie)
+			t->fd[t->n++] = twin;
+	}
+}
+
 void flat_fd_set_kind(int fd, enum flat_fd_kind kind)
 {
 	if (!kinds || (unsigned int)fd >= FLAT_FD_KINDS)
@@ -267,18 +299,19 @@ void flat_fd_bind(int fd, struct flat_sock *s)
 	flat_fd_set_kind(fd, (enum flat_fd_kind)s->kind);
 }
 
-/* One more descriptor for the socket behind `from`. */
+/* One more descriptor for the socket, or a hold. */
 static void sock_get(struct flat_sock *s)
 {
 	atomic_fetch_add(&s->refs, 1);
 	atomic_fetch_add(&local_refs[flat_sock_index(s)], 1);
 }
 
-struct flat_sock *flat_sock_find(uint64_t conn_id)
+struct flat_sock *flat_sock_find(uint64_t conn_id, enum flat_side side)
 {
 	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
 		struct flat_sock *s = &pool->socks[i];
-		if (local_refs[i] && s->kind == FLAT_FD_STREAM && s->conn_id == conn_id) {
+		if (local_refs[i] && s->kind == FLAT_FD_STREAM && s->conn_id == conn_id &&
+		    s->side == side) {
 			sock_get(s);
 			return s;
 		}
@@ -319,11 +352,24 @@ static void sock_put(struct flat_sock *s)
 	}
 }
 
+void flat_sock_hold(struct flat_sock *s)
+{
+	sock_get(s);
+	atomic_fetch_add(&local_holds[flat_sock_index(s)], 1);
+}
+
+void flat_sock_release(struct flat_sock *s)
+{
+	atomic_fetch_sub(&local_holds[flat_sock_index(s)], 1);
+	sock_put(s);
+}
+
 void flat_fd_unbind(int fd)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
 	enum flat_fd_kind kind = flat_fd_kind(fd);
-	flat_epoll_closed(fd, !s || local_refs[flat_sock_index(s)] == 1);
+	uint32_t i = s ? flat_sock_index(s) : 0;
+	flat_epoll_closed(fd, !s || local_refs[i] - local_holds[i] == 1);
 	if (kind == FLAT_FD_KERNEL)
 		return;
 	flat_fd_set_kind(fd, FLAT_FD_KERNEL);
@@ -416,9 +462,10 @@ int flat_close(int fd)
 
 int flat_close_range(unsigned int first, unsigned int last, int flags)
 {
-	if (first > last)
+	/* Before anything of ours is touched. */
+	if (first > last || ((unsigned int)flags & ~(CLOSE_RANGE_CLOEXEC | CLOSE_RANGE_UNSHARE)))
 		return (int)flat_result(-EINVAL);
-	if (flags & 4 /* CLOSE_RANGE_CLOEXEC */)
+	if ((unsigned int)flags & CLOSE_RANGE_CLOEXEC)
 		return (int)flat_result(FLAT_SYS3(SYS_close_range, first, last, flags));
 	/* Around what is ours: private descriptors stay, in a child of vfork() too, for what carries its sockets. */
 	bool foreign = flat_fd_foreign();
@@ -452,7 +499,7 @@ static void duplicated(int from, int to)
 	} else if (flat_fd_kind(from) == FLAT_FD_CANDIDATE) {
 		flat_fd_set_kind(to, FLAT_FD_CANDIDATE);
 		/* One file: what is set on one number from here on is set on both. */
-		flat_fd_mark(from, FLAT_MARK_OPTIONS);
+		flat_fd_mark(from, FLAT_MARK_OPTIONS | FLAT_MARK_TWINS);
 		flat_fd_mark(to, flat_fd_marks(from));
 	} else if (flat_fd_kind(from) == FLAT_FD_EPOLL) {
 		flat_epoll_duplicated(from, to);

@@ -27,6 +27,7 @@ struct flat_sock {
 	_Atomic uint32_t refs; /* descriptors of all processes; 0: free */
 	uint32_t next_free;
 	uint8_t kind; /* enum flat_fd_kind: STREAM or LISTENER */
+	uint8_t side; /* STREAM: enum flat_side */
 	_Atomic uint8_t rd_shut;
 	_Atomic uint8_t wr_shut;
 	_Atomic uint8_t dead;	    /* the anchor hung up, or the offload half is gone */
@@ -78,8 +79,11 @@ uint32_t flat_sock_index(const struct flat_sock *s);
 bool flat_sock_shared(struct flat_sock *s);
 /** A new socket object with one reference, or NULL when the pool is used up. */
 struct flat_sock *flat_sock_new(enum flat_fd_kind kind);
-/** The connection of this number that this process holds, with one reference more; NULL: none. */
-struct flat_sock *flat_sock_find(uint64_t conn_id);
+/** A call of this process sleeps on it: it does not end before the call does, though its descriptors be closed. */
+void flat_sock_hold(struct flat_sock *s);
+void flat_sock_release(struct flat_sock *s);
+/** The end of a connection that this process holds (it may hold both), with one reference more; NULL: none. */
+struct flat_sock *flat_sock_find(uint64_t conn_id, enum flat_side side);
 /** One past the highest descriptor number that has been ours. */
 int flat_fd_top(void);
 /**
@@ -107,9 +111,17 @@ void flat_fd_close_private(int fd);
 #define FLAT_MARK_V4 8U	     /* of a new one: its domain */
 #define FLAT_MARK_V6 16U
 #define FLAT_MARK_OPENING 32U /* a thread asks the offload half for its connection */
+#define FLAT_MARK_TWINS 64U   /* other numbers mean the same socket, or did */
 /** Any other mark ends FLAT_MARK_NEW. */
 void flat_fd_mark(int fd, uint8_t marks);
 uint8_t flat_fd_marks(int fd);
+/** The other numbers of one candidate: dup(). More than one is rare. */
+#define FLAT_TWINS_MAX 8
+struct flat_twins {
+	uint32_t n;
+	int fd[FLAT_TWINS_MAX];
+};
+void flat_fd_twins(int fd, struct flat_twins *t);
 /**
  * Around the question that makes a candidate a connection. Until it is answered other threads' calls on the number wait, in
  * flat_fd_sock(): with the kernel a server that has accepted sees the client's socket connected.
@@ -161,6 +173,8 @@ FLAT_MUST_CHECK int flat_listener_shut(int fd, struct flat_sock *s);
 uint32_t flat_stream_events(struct flat_sock *s);
 /** Whether recv() would not wait: bytes, or an end. One shared cache line. */
 bool flat_stream_readable(struct flat_sock *s);
+/** Whether no byte follows those that are there. */
+bool flat_stream_ended(struct flat_sock *s);
 /** Makes a stream of a CONNECT answer or ACCEPT message; takes the bell and the use of the lane. NULL: neither. */
 struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_use *lane, int bell);
 /** Whether a send would not wait. */

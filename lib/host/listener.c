@@ -194,6 +194,7 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 		s->bell_fd = flat_fd_private(flat_sys_fcntl(anchor, F_DUPFD_CLOEXEC, 0));
 		s->vq.bell_fd = s->bell_fd;
 	}
+	flat_lane_slot_take(&lane->lane, msg.body.conn.slot);
 	s->domain = l->domain;
 	flat_option_inherit(s, l);
 	inherit_timeout(fd, anchor);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/ip.h>
 #include <netinet/tcp.h>
 #include <string.h>
 
@@ -147,10 +148,17 @@ void flat_option_adopt(struct flat_sock *s, int fd, bool all)
 
 void flat_option_inherit(struct flat_sock *s, struct flat_sock *listener)
 {
+	const int none = 0;
 	flat_lock(&listener->options.lock);
-	s->options.n = listener->options.n;
-	memcpy(s->options.v, listener->options.v, sizeof(s->options.v[0]) * s->options.n);
+	for (uint32_t i = 0; i < listener->options.n; i++) {
+		const struct flat_option *o = &listener->options.v[i];
+		if (o->level != SOL_SOCKET || o->name != SO_PRIORITY)
+			s->options.v[s->options.n++] = *o;
+	}
 	flat_unlock(&listener->options.lock);
+	/* net/core/sock.c, sk_clone_lock(): a connection begins with 0; IP_TOS, applied before, sets another. */
+	if (s->options.n > 0)
+		(void)keep(&s->options, SOL_SOCKET, SO_PRIORITY, &none, sizeof(none));
 	s->nodelay = listener->nodelay;
 	s->keepalive = listener->keepalive;
 	s->rcvlowat = lowat(s, listener->rcvlowat);
@@ -203,6 +211,36 @@ static int give_cookie(const struct flat_sock *s, void *value, socklen_t *len)
 				     : flat_user_give(value, len, &cookie, sizeof(cookie));
 }
 
+static int give_peer_name(const struct flat_sock *s, void *value, socklen_t *len)
+{
+	uint8_t name[sizeof(struct sockaddr_storage)];
+	socklen_t whole = sizeof(name);
+	socklen_t have;
+	int state = flat_stream_state(s);
+	int err = flat_user_get(&have, len, sizeof(have));
+	if (err != 0)
+		return err;
+	if (state == TCP_CLOSE || state == TCP_SYN_SENT)
+		return -ENOTCONN;
+	err = flat_sock_name(&s->peer, s->domain, (struct sockaddr *)(void *)name, &whole);
+	if (err != 0)
+		return err;
+	return whole < have ? -EINVAL : flat_user_give(value, len, name, have);
+}
+
+/* Level IPPROTO_IP and IPPROTO_IPV6. */
+static int get_ip(const struct flat_sock *s, int level, int name, void *value, socklen_t *len)
+{
+	/* net/ipv4/tcp_ipv4.c, tcp_v4_syn_recv_sock(): what the client's first segment had. */
+	if (level == IPPROTO_IP && name == IP_MULTICAST_TTL && s->side == FLAT_SIDE_SERVER &&
+	    s->peer.family == AF_INET)
+		return give_int(value, len, IPDEFTTL);
+	if (level == IPPROTO_IPV6 && name == IPV6_ADDRFORM && s->domain == AF_INET6)
+		return flat_stream_state(s) == TCP_ESTABLISHED ? give_int(value, len, s->domain)
+							       : -ENOTCONN;
+	return -ENOPROTOOPT;
+}
+
 /* Those whose answer is ours. -ENOPROTOOPT: the kernel's to give. */
 static int get_stream(struct flat_sock *s, int fd, int level, int name, void *value, socklen_t *len)
 {
@@ -219,7 +257,7 @@ static int get_stream(struct flat_sock *s, int fd, int level, int name, void *va
 		}
 	}
 	if (level != SOL_SOCKET)
-		return -ENOPROTOOPT;
+		return get_ip(s, level, name, value, len);
 	switch (name) {
 	case SO_ERROR:
 		return give_int(value, len, flat_stream_take_error(s));
@@ -237,6 +275,8 @@ static int get_stream(struct flat_sock *s, int fd, int level, int name, void *va
 		return flat_sys_getsockopt(fd, level, name, value, len);
 	case SO_COOKIE:
 		return give_cookie(s, value, len);
+	case SO_PEERNAME:
+		return give_peer_name(s, value, len);
 	default:
 		return -ENOPROTOOPT;
 	}
@@ -260,7 +300,7 @@ int flat_option_get(struct flat_sock *s, int fd, int level, int name, void *valu
 /* --- setsockopt --- */
 
 /* What a connected socket refuses and a new one would take. */
-static int refused(int level, int name, int value)
+static int refused(const struct flat_sock *s, int level, int name, int value)
 {
 	if (level == IPPROTO_TCP) {
 		switch (name) {
@@ -269,17 +309,30 @@ static int refused(int level, int name, int value)
 			return -ENOENT;
 		case TCP_FASTOPEN:
 		case TCP_FASTOPEN_CONNECT:
-		case TCP_SAVE_SYN:
+		case TCP_FASTOPEN_NO_COOKIE:
 			return -EINVAL;
 		default:
 			return 0;
 		}
 	}
-	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY)
+	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && s->domain == AF_INET6)
 		return -EINVAL;
 	/* Completions would have to be told of on an error queue that is not there. */
 	if (level == SOL_SOCKET && name == SO_ZEROCOPY && value == 1)
 		return -EOPNOTSUPP;
+	return 0;
+}
+
+/* IPV6_ADDRFORM: a v6 socket whose peer has a v4 address is one of v4 from here on. */
+static int become_v4(struct flat_sock *s)
+{
+	if (flat_stream_state(s) != TCP_ESTABLISHED)
+		return -ENOTCONN;
+	struct flat_addr peer = s->peer;
+	flat_addr_unmap(&peer);
+	if (peer.family != AF_INET)
+		return -EADDRNOTAVAIL;
+	s->domain = AF_INET;
 	return 0;
 }
 
@@ -335,7 +388,10 @@ int flat_option_set(struct flat_sock *s, int fd, int level, int name, const void
 		s->nodelay = n != 0;
 		return 0;
 	}
-	int err = s->kind == FLAT_FD_STREAM ? refused(level, name, n) : 0;
+	if (s->kind == FLAT_FD_STREAM && level == IPPROTO_IPV6 && name == IPV6_ADDRFORM &&
+	    s->domain == AF_INET6 && small && len >= sizeof(n) && n == AF_INET)
+		return become_v4(s);
+	int err = s->kind == FLAT_FD_STREAM ? refused(s, level, name, n) : 0;
 	int kernel = err != 0 ? err : scratch(s);
 	if (kernel < 0)
 		return kernel;

@@ -87,9 +87,21 @@ static void adopt_settings(struct flat_sock *s, int fd, int anchor)
 		(void)flat_sys_setsockopt(anchor, SOL_SOCKET, SO_RCVTIMEO, &tv, tv_len);
 }
 
-/* The anchor takes the place of the kernel's socket under its number, with what was set on that. */
+/* Under one more number of the candidate. One that cannot be stays the kernel's, unconnected. */
+static void replace_twin(int fd, int anchor, struct flat_sock *s)
+{
+	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
+	flat_epoll_converting(fd);
+	if (flat_sys_dup3(anchor, fd, cloexec ? O_CLOEXEC : 0) < 0)
+		return;
+	flat_fd_bind_more(fd, s);
+	flat_epoll_converted(fd);
+}
+
+/* The anchor takes the place of the kernel's socket under its numbers, with what was set on that. */
 int flat_sock_replace(int fd, int anchor, struct flat_sock *s)
 {
+	struct flat_twins twins;
 	int fl = flat_sys_fcntl(fd, F_GETFL, 0);
 	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
 	s->domain = flat_fd_domain(fd);
@@ -97,14 +109,17 @@ int flat_sock_replace(int fd, int anchor, struct flat_sock *s)
 	if (fl & O_NONBLOCK)
 		(void)flat_sys_fcntl(anchor, F_SETFL, O_NONBLOCK);
 	atomic_store(&s->nonblock, (fl & O_NONBLOCK) != 0);
+	flat_fd_twins(fd, &twins);
 	flat_epoll_converting(fd);
 	int err = flat_sys_dup3(anchor, fd, cloexec ? O_CLOEXEC : 0);
+	if (err >= 0) {
+		flat_fd_bind(fd, s);
+		flat_epoll_converted(fd);
+		for (uint32_t i = 0; i < twins.n; i++)
+			replace_twin(twins.fd[i], anchor, s);
+	}
 	flat_sys_close(anchor);
-	if (err < 0)
-		return err;
-	flat_fd_bind(fd, s);
-	flat_epoll_converted(fd);
-	return 0;
+	return err < 0 ? err : 0;
 }
 
 int flat_sock_name(const struct flat_addr *a, int domain, struct sockaddr *addr, socklen_t *len)

@@ -20,6 +20,7 @@ struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_u
 		return NULL;
 	s->bell_fd = flat_fd_private(bell);
 	s->conn_id = m->conn_id;
+	s->side = (uint8_t)m->side;
 	s->local = m->local;
 	s->peer = m->peer;
 	s->domain = m->local.family;
@@ -35,11 +36,31 @@ struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_u
 	return s;
 }
 
-/* Looks for a while, then sleeps. 0: look again; or as send() and recv() end: -EAGAIN, -EINTR. */
-static int wait_for(struct flat_sock *s, int fd, bool tx)
+/* For MSG_PEEK of more than there was: bytes that the last look of this thread found. */
+static __thread ssize_t seen;
+
+static bool more_than_seen(struct flat_sock *s)
 {
-	bool (*ready)(struct flat_sock *) = tx ? flat_stream_writable : flat_stream_readable;
+	return flat_share_pending(s) != seen || flat_stream_ended(s);
+}
+
+/* One call that may sleep. */
+struct call {
+	struct flat_sock *s;
+	int fd;
+	bool slept;
+};
+
+/* Looks for a while, then sleeps. 0: look again; or as send() and recv() end: -EAGAIN, -EINTR. */
+static int wait_until(struct call *c, bool tx, bool (*ready)(struct flat_sock *))
+{
+	struct flat_sock *s = c->s;
 	struct flat_wait w;
+	if (!c->slept)
+		flat_bell_hold(s);
+	else if (flat_unlikely(flat_fd_sock(c->fd) != s))
+		return -EBADF;
+	c->slept = true;
 	flat_wait_begin(&w);
 	do {
 		if (ready(s)) {
@@ -48,7 +69,20 @@ static int wait_for(struct flat_sock *s, int fd, bool tx)
 		}
 	} while (flat_wait_again(&w));
 	flat_wait_end(&w, false);
-	return flat_bell_sleep(s, fd, tx, ready);
+	return flat_bell_sleep(s, c->fd, tx, ready);
+}
+
+static int wait_for(struct call *c, bool tx)
+{
+	return wait_until(c, tx, tx ? flat_stream_writable : flat_stream_readable);
+}
+
+/* What the call has slept on may end now. */
+static ssize_t over(struct call *c, ssize_t result)
+{
+	if (c->slept)
+		flat_bell_let_go(c->s);
+	return result;
 }
 
 /*
@@ -105,8 +139,10 @@ static bool no_wait(const struct flat_sock *s, int flags)
 	return (flags & MSG_DONTWAIT) || atomic_load_explicit(&s->nonblock, memory_order_relaxed);
 }
 
-static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t len, int flags)
+static ssize_t send_all(struct call *c, const void *buf, size_t len, int flags)
 {
+	struct flat_sock *s = c->s;
+	int fd = c->fd;
 	size_t done = 0;
 	if (flags & MSG_OOB)
 		return -EOPNOTSUPP;
@@ -145,11 +181,17 @@ static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t 
 				continue;
 			return done ? (ssize_t)done : -EAGAIN;
 		}
-		int err = wait_for(s, fd, true);
+		int err = wait_for(c, true);
 		if (err < 0)
 			return done ? (ssize_t)done : err;
 	} while (done < len);
 	return (ssize_t)done;
+}
+
+static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t len, int flags)
+{
+	struct call c = {.s = s, .fd = fd};
+	return over(&c, send_all(&c, buf, len, flags));
 }
 
 /* Nothing to read: 0 for the end, -EAGAIN, or the error. As tcp_recvmsg(): after a FIN it is the end, whatever came then. */
@@ -191,41 +233,77 @@ static ssize_t take(struct flat_sock *s, int fd, void *buf, size_t len, int flag
 	return nothing_to_read(s, prod);
 }
 
-static ssize_t stream_recv(struct flat_sock *s, int fd, void *buf, size_t len, int flags)
+/* Fewer bytes than this are waited for: sock_rcvlowat(). */
+static size_t target(const struct flat_sock *s, size_t len, int flags)
 {
+	size_t want = s->rcvlowat > 1 ? (size_t)s->rcvlowat : 1;
+	return flags & MSG_WAITALL ? len : flat_min_size(want, len);
+}
+
+/* MSG_PEEK, which takes nothing away: looks at it all anew until it is enough, or will not be more. */
+static ssize_t peek_all(struct call *c, void *buf, size_t len, int flags)
+{
+	struct flat_sock *s = c->s;
+	size_t want = flat_min_size(target(s, len, flags), s->vq.rx.mask[1]);
+	for (;;) {
+		bool ended = flat_stream_ended(s);
+		ssize_t n = take(s, c->fd, buf, len, flags);
+		if (n == -EAGAIN ? no_wait(s, flags) && nothing_there(s, c->fd, false)
+				 : n < 0 || (size_t)n >= want || ended || no_wait(s, flags))
+			return n;
+		seen = n < 0 ? 0 : n;
+		int err = wait_until(c, false, more_than_seen);
+		if (err < 0)
+			return n > 0 ? n : err;
+	}
+}
+
+static ssize_t recv_all(struct call *c, void *buf, size_t len, int flags)
+{
+	struct flat_sock *s = c->s;
 	size_t done = 0;
 	char sink[4096];
-	bool all = (flags & MSG_WAITALL) && !(flags & MSG_PEEK);
+	/* MSG_TRUNC on TCP: throw away without copying to the caller. */
+	bool away = (flags & MSG_TRUNC) != 0;
 	if (flags & MSG_OOB)
 		return -EINVAL;
 	if (flags & MSG_ERRQUEUE)
 		return -EAGAIN;
+	flat_stream_check_reign(s, c->fd);
+	if (flat_unlikely((flags & MSG_PEEK) && !away && len > 0))
+		return peek_all(c, buf, len, flags);
 	for (;;) {
-		flat_stream_check_reign(s, fd);
-		/* MSG_TRUNC on TCP: throw away without copying to the caller. */
-		bool away = (flags & MSG_TRUNC) != 0;
 		ssize_t n =
-		    take(s, fd, away ? sink : (char *)buf + done,
+		    take(s, c->fd, away ? sink : (char *)buf + done,
 			 away ? flat_min_size(len - done, sizeof(sink)) : len - done, flags);
 		if (n > 0) {
 			done += (size_t)n;
-			if (done == len || !(all || away))
+			if (done == len || (flags & MSG_PEEK))
+				return (ssize_t)done;
+			if (!away && done >= target(s, len, flags))
 				return (ssize_t)done;
 			continue;
 		}
 		if (n != -EAGAIN)
 			return done ? (ssize_t)done : n;
-		if (done > 0 && !all)
+		if (done > 0 && done >= target(s, len, flags))
 			return (ssize_t)done;
 		if (no_wait(s, flags)) {
-			if (!nothing_there(s, fd, false))
+			if (!nothing_there(s, c->fd, false))
 				continue;
 			return done ? (ssize_t)done : -EAGAIN;
 		}
-		int err = wait_for(s, fd, false);
+		int err = wait_for(c, false);
 		if (err < 0)
 			return done ? (ssize_t)done : err;
+		flat_stream_check_reign(s, c->fd);
 	}
+}
+
+static ssize_t stream_recv(struct flat_sock *s, int fd, void *buf, size_t len, int flags)
+{
+	struct call c = {.s = s, .fd = fd};
+	return over(&c, recv_all(&c, buf, len, flags));
 }
 
 static ssize_t bad_listener(const struct flat_sock *s)
@@ -247,6 +325,24 @@ static ssize_t check_vector(const struct iovec *iov, size_t n)
 	return 0;
 }
 
+/* A look at the same bytes by one call, of which there may be fewer than asked for. */
+static ssize_t peek_vector(int fd, struct flat_sock *s, const struct iovec *iov, size_t n,
+			   int flags)
+{
+	char buf[16384];
+	size_t len = 0;
+	for (size_t i = 0; i < n && len < sizeof(buf); i++)
+		len += flat_min_size(iov[i].iov_len, sizeof(buf) - len);
+	ssize_t got = stream_recv(s, fd, buf, len, flags);
+	size_t at = 0;
+	for (size_t i = 0; i < n && got > 0 && at < (size_t)got; i++) {
+		size_t part = flat_min_size(iov[i].iov_len, (size_t)got - at);
+		memcpy(iov[i].iov_base, buf + at, part);
+		at += part;
+	}
+	return got;
+}
+
 static ssize_t vector(int fd, struct flat_sock *s, const struct iovec *iov, size_t n, int flags,
 		      bool out)
 {
@@ -255,6 +351,8 @@ static ssize_t vector(int fd, struct flat_sock *s, const struct iovec *iov, size
 	ssize_t done = check_vector(iov, n);
 	if (done == 0)
 		done = out && s->kind == FLAT_FD_LISTENER ? broken_pipe(flags) : bad_listener(s);
+	if (flat_unlikely(!out && (flags & MSG_PEEK) && n > 1 && done == 0))
+		return peek_vector(fd, s, iov, n, flags);
 	for (size_t i = 0; i < n && done >= 0; i++) {
 		if (iov[i].iov_len == 0)
 			continue;
@@ -585,7 +683,8 @@ int flat_send_reserve(int fd, size_t want, struct iovec iov[2], int flags)
 			return n;
 		if (no_wait(s, flags))
 			return (int)flat_result(-EAGAIN);
-		int failed = wait_for(s, fd, true);
+		struct call c = {.s = s, .fd = fd};
+		int failed = (int)over(&c, wait_for(&c, true));
 		if (failed < 0)
 			return (int)flat_result(failed);
 	}

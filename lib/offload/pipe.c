@@ -39,12 +39,13 @@ static void count(struct flat_pipe_end *src, size_t n)
 			      memory_order_relaxed);
 }
 
-/* Tells an end that no byte follows, or that its peer is gone. */
+/* Tells an end that no byte follows, or that its peer is gone: a reset may come after the end. */
 static void end_write(struct flat_pipe_end *e, bool reset)
 {
-	if (e->fin_sent)
+	if (reset ? e->hard : e->fin_sent)
 		return;
 	e->fin_sent = true;
+	e->hard = reset;
 	if (!e->is_tcp) {
 		flat_vq_end_tx(&e->vq, reset ? FLAT_PROD_RST : FLAT_PROD_FIN);
 		if (reset)
@@ -59,7 +60,6 @@ static void end_write(struct flat_pipe_end *e, bool reset)
 	struct linger hard = {.l_onoff = 1};
 	(void)flat_sys_setsockopt(e->source.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
 	e->gone = true;
-	e->hard = true;
 }
 
 /* Words that no honest party writes (rule 6): nothing more goes to or comes from that application's end. */
@@ -262,17 +262,30 @@ static size_t pump_one(struct flat_pipe_end *src, struct flat_pipe_end *dst, uin
 		if (n < BULKY_BYTES)
 			break;
 	}
-	if ((src->eof || src->reset) && !dst->fin_sent) {
+	if (src->eof && !src->is_tcp && (flat_vq_peer_prod_flags(&src->vq) & FLAT_PROD_RST))
+		src->reset = true;
+	if (src->reset ? !dst->hard : src->eof && !dst->fin_sent) {
 		end_write(dst, src->reset);
 		done = done ? done : 1;
 	}
 	return done;
 }
 
+/* `dst` has closed and `src` has been told that nothing more comes: so it learns at its first send that nobody is there. */
+static void pass_closed(struct flat_pipe_end *src, const struct flat_pipe_end *dst)
+{
+	if (src->is_tcp || dst->is_tcp || src->deaf || !src->fin_sent || !takes_nothing(dst))
+		return;
+	src->deaf = true;
+	flat_vq_end_rx(&src->vq, FLAT_CONS_CLOSED);
+}
+
 size_t flat_pipe_pump(struct flat_pipe *p, uint8_t *scratch, size_t max)
 {
 	size_t moved = pump_one(&p->end[0], &p->end[1], scratch, max);
 	moved += pump_one(&p->end[1], &p->end[0], scratch, max);
+	pass_closed(&p->end[0], &p->end[1]);
+	pass_closed(&p->end[1], &p->end[0]);
 	for (int i = 0; i < 2; i++) {
 		struct flat_pipe_end *e = &p->end[i];
 		const struct flat_pipe_end *other = &p->end[i ^ 1];

@@ -38,7 +38,8 @@ struct flat_pipe_end {
 	bool fin_sent;		 /* it was told FIN or RST */
 	bool full;		 /* it had no room for what the other end has */
 	bool bulky;		 /* TCP: the last read was large */
-	bool hard;		 /* TCP: it was told of a reset */
+	bool hard;		 /* it was told of a reset */
+	bool deaf;		 /* it was told that what it sends goes nowhere */
 	_Atomic bool peer_reset; /* TCP: its end is a reset; set by the control thread before it */
 	_Atomic uint64_t bytes;	 /* read from it; worker writes, anybody reads */
 };

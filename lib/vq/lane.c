@@ -140,7 +140,14 @@ void flat_lane_slot_reset(const struct flat_lane *lane, uint32_t slot)
 		atomic_store_explicit(&ctl->arm.data, FLAT_ARM_BELL, memory_order_relaxed);
 	}
 	atomic_store_explicit(&s->phase, FLAT_PHASE_CONNECTING, memory_order_relaxed);
+	atomic_store_explicit(&s->taken, 0, memory_order_relaxed);
 	atomic_thread_fence(memory_order_release);
+}
+
+void flat_lane_slot_take(const struct flat_lane *lane, uint32_t slot)
+{
+	/* relaxed: looked at when the anchor hung up, which the kernel orders */
+	atomic_store_explicit(&flat_lane_slot(lane, slot)->taken, 1, memory_order_relaxed);
 }
 
 uint32_t flat_lane_slot_phase(const struct flat_lane *lane, uint32_t slot)

@@ -72,6 +72,9 @@ uint8_t *flat_lane_bulk(const struct flat_lane *lane, uint32_t slot, unsigned in
  */
 void flat_lane_slot_reset(const struct flat_lane *lane, uint32_t slot);
 
+/** Server: the connection was accepted. One that was not is reset when its end hangs up. */
+void flat_lane_slot_take(const struct flat_lane *lane, uint32_t slot);
+
 /** FLAT_PHASE_* of a slot: the offload half's word, as far as the peer left it alone. */
 uint32_t flat_lane_slot_phase(const struct flat_lane *lane, uint32_t slot);
 

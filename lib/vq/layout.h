@@ -100,7 +100,8 @@ struct flat_ring_ctl {
 struct flat_slot {
 	struct flat_ring_ctl ring[2];
 	_Atomic uint32_t phase; /* offload half: FLAT_PHASE_*, of a connect() answered early */
-	uint8_t pad[124];
+	_Atomic uint32_t taken; /* server: 1, it was accepted */
+	uint8_t pad[120];
 };
 
 /** What the peer of side s tells it. One page per side. */

@@ -66,9 +66,13 @@ void flat_vq_complete(const struct flat_lane *lane, uint32_t slot, enum flat_sid
 	struct flat_ring_ctl *out = vq.tx.ctl;
 	uint32_t unread = atomic_load_explicit(&in->prod.tail, memory_order_acquire) -
 			  atomic_load_explicit(&in->cons.head, memory_order_acquire);
+	/* It ended in its listener's queue: Linux resets those. */
+	bool lost =
+	    side == FLAT_SIDE_SERVER &&
+	    atomic_load_explicit(&flat_lane_slot(lane, slot)->taken, memory_order_relaxed) == 0;
 	if (!(atomic_load_explicit(&out->prod.flags, memory_order_acquire) &
 	      (FLAT_PROD_FIN | FLAT_PROD_RST)))
-		flat_vq_end_tx(&vq, unread ? FLAT_PROD_RST : FLAT_PROD_FIN);
+		flat_vq_end_tx(&vq, unread || lost ? FLAT_PROD_RST : FLAT_PROD_FIN);
 	flat_vq_end_rx(&vq, FLAT_CONS_CLOSED);
 	if (bell >= 0)
 		(void)flat_sys_send(bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);

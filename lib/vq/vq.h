@@ -172,7 +172,7 @@ static inline uint32_t flat_vq_bells_rung(const struct flat_vq *vq)
 
 /**
  * Offload half: every holder of the application's end at `side` is gone. Completes its words: FIN, or RST if it left bytes
- * unread, and CLOSED; tells the other side. `bell`: where to ring that one, or -1 when it is the offload half itself.
+ * unread or was a server's that nobody accepted, and CLOSED; tells the other side. `bell`: where to ring that one, or -1 when it is the offload half itself.
  */
 void flat_vq_complete(const struct flat_lane *lane, uint32_t slot, enum flat_side side, int bell);
 

@@ -124,7 +124,7 @@ Test(lane, a_reset_slot_has_no_past)
 }
 
 /* One side of a slot is gone with bytes unread or not, having said FIN or not. */
-static void complete(size_t unread, uint32_t said, uint32_t want)
+static void complete(bool accepted, size_t unread, uint32_t said, uint32_t want)
 {
 	struct flat_lane lane;
 	struct flat_vq gone;
@@ -141,6 +141,8 @@ static void complete(size_t unread, uint32_t said, uint32_t want)
 		cr_assert_eq(flat_ring_write(&left.tx, "unread", unread), (ssize_t)unread);
 	if (said)
 		atomic_fetch_or(&gone.tx.ctl->prod.flags, said);
+	if (accepted)
+		flat_lane_slot_take(&lane, 0);
 	flat_vq_complete(&lane, 0, FLAT_SIDE_SERVER, pair[1]);
 	cr_expect_eq(flat_vq_peer_prod_flags(&left), want);
 	cr_expect_eq(flat_vq_peer_cons_flags(&left), FLAT_CONS_CLOSED);
@@ -153,9 +155,14 @@ static void complete(size_t unread, uint32_t said, uint32_t want)
 
 Test(lane, the_words_of_a_side_that_is_gone_are_completed)
 {
-	complete(0, 0, FLAT_PROD_FIN);
-	complete(3, 0, FLAT_PROD_RST);
-	complete(0, FLAT_PROD_FIN, FLAT_PROD_FIN);
-	complete(3, FLAT_PROD_FIN, FLAT_PROD_FIN);
-	complete(0, FLAT_PROD_RST, FLAT_PROD_RST);
+	complete(true, 0, 0, FLAT_PROD_FIN);
+	complete(true, 3, 0, FLAT_PROD_RST);
+	complete(true, 0, FLAT_PROD_FIN, FLAT_PROD_FIN);
+	complete(true, 3, FLAT_PROD_FIN, FLAT_PROD_FIN);
+	complete(true, 0, FLAT_PROD_RST, FLAT_PROD_RST);
+}
+
+Test(lane, a_connection_that_ends_in_its_listeners_queue_is_reset)
+{
+	complete(false, 0, 0, FLAT_PROD_RST);
 }
