@@ -459,6 +459,7 @@ BEHAVIOUR(message_preadv)
 	DO(preadv2(s, &iov, 1, 0, 0));
 	DO(preadv2(s, &iov, 1, -1, 0));
 	DO(pwritev2(c, &iov, 1, -1, 0));
+	await_bytes(s, 4);
 	DO(preadv2(s, &iov, 1, -1, RWF_NOWAIT));
 	DO(lseek(s, 0, SEEK_SET));
 	DO(lseek(s, 0, SEEK_END));

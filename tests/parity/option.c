@@ -162,9 +162,16 @@ static void set_tcp_options(int fd)
 	TRY_OPTION(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, 5000);
 	TRY_OPTION(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, -1);
 	TRY_OPTION(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, 100);
-	TRY_OPTION(fd, IPPROTO_TCP, TCP_MAXSEG, 500);
-	TRY_OPTION(fd, IPPROTO_TCP, TCP_MAXSEG, 10);
-	TRY_OPTION(fd, IPPROTO_TCP, TCP_MAXSEG, 70000);
+	/* What a connection's is follows the windows that it has had: any that could be. */
+	int mss = 500;
+	socklen_t len = sizeof(mss);
+	DO(setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss, len));
+	DO(getsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss, &len));
+	say("a segment: %d", mss >= 500 && mss <= 65495);
+	mss = 10;
+	DO(setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss, len));
+	mss = 70000;
+	DO(setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss, len));
 	TRY_OPTION(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, 4096);
 	TRY_OPTION(fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1);
 	TRY_OPTION(fd, IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 2);

@@ -10,6 +10,7 @@ static void works(const char *what, int from, int to)
 {
 	char b = 'w', d = 0;
 	ssize_t n = send(from, &b, 1, MSG_NOSIGNAL);
+	await(to, POLLIN);
 	if (n == 1)
 		n = recv(to, &d, 1, 0);
 	say("%s: %zd %d", what, n, d == 'w');
@@ -208,8 +209,10 @@ BEHAVIOUR(process_grandchild)
 	pid_t pid = child(grandchild, &s);
 	close(s);
 	send_all(c, "deep", 4);
-	DO(recv(c, buf, 4, MSG_WAITALL));
+	/* Said when both have ended: they go on at the same time. */
+	ssize_t n = recv(c, buf, 4, MSG_WAITALL);
 	reap(pid);
+	say_bytes("came", buf, n);
 	await(c, POLLRDHUP);
 	DO(recv(c, buf, 1, 0));
 }

@@ -239,7 +239,8 @@ BEHAVIOUR(ready_poll_woken_by_connection)
 	pthread_t t = thread(connect_later, NULL);
 	DO(poll(&p, 1, 5000));
 	say("%#x", (unsigned)p.revents);
-	DO(accept(l, NULL, NULL));
+	/* Its number depends on what the other thread has open at the moment. */
+	say("accepted %d", accept(l, NULL, NULL) >= 0);
 	join(t);
 }
 

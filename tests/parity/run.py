@@ -23,7 +23,7 @@ import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PORTS = 120        # of one worker
+PORTS = 120        # of one worker, with services
 PORTS_EACH = 4     # of one behaviour
 LIMIT_S = 20
 PATHS = ("direct", "forwarded")
@@ -121,6 +121,9 @@ class Worker(threading.Thread):
         first = args.port_base + number * PORTS
         self.ports = list(range(first, first + PORTS))
         self.next = 0
+        # The kernel's connections keep their ports for a minute (TIME_WAIT), and not all bind with SO_REUSEADDR: none twice.
+        self.kernel_ports = iter(range(args.port_base + args.jobs * PORTS + number * PORTS_EACH, 32768,
+                                       args.jobs * PORTS_EACH))
         self.flatds = {}
         for path in args.path:
             os.makedirs(os.path.join(self.folder, path))
@@ -159,7 +162,7 @@ class Worker(threading.Thread):
             flatd.end()
 
     def one(self, name, way):
-        wanted = run([f"{self.args.build}/tests/flat-parity", name], self.port(), self.folder)
+        wanted = run([f"{self.args.build}/tests/flat-parity", name], next(self.kernel_ports), self.folder)
         if wanted[-1] != "exit 0" or "end" not in wanted:
             self.report.failed(name + "/kernel", "\n".join(["the behaviour itself fails:"] + wanted[-6:]))
             return
@@ -219,8 +222,8 @@ def read_differences():
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", default=os.environ.get("FLAT_BUILD", "build"))
-    parser.add_argument("--port-base", type=int, default=int(os.environ.get("FLAT_PORT_BASE", "26400")))
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--port-base", type=int, default=int(os.environ.get("FLAT_PORT_BASE", "22000")))
+    parser.add_argument("--jobs", type=int, default=4)
     parser.add_argument("--path", action="append", choices=PATHS)
     parser.add_argument("--keep", action="store_true")
     parser.add_argument("names", nargs="*")
