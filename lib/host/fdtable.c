@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -14,10 +15,17 @@
 const uint8_t *flat_fd_kinds;
 uint32_t flat_fd_count;
 
+/* Listeners that ended and may be held by the offload half still. */
+#define CLOSED_KEPT 16U
+#define CLOSED_MS 1000
+
 struct pool {
 	_Atomic int lock;
 	uint32_t free_head;
 	uint32_t fresh;
+	_Atomic uint32_t n_closed;
+	_Atomic uint64_t
+	    closed[CLOSED_KEPT]; /* listeners that ended: ms and port, see closed_entry() */
 	struct flat_sock socks[FLAT_SOCKS_MAX];
 };
 
@@ -231,6 +239,30 @@ struct flat_sock *flat_sock_new(enum flat_fd_kind kind)
 	return s;
 }
 
+static uint64_t coarse_ms(void)
+{
+	struct timespec ts;
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+static void note_closed(uint16_t port)
+{
+	uint32_t i = atomic_fetch_add(&pool->n_closed, 1) % CLOSED_KEPT;
+	atomic_store(&pool->closed[i], coarse_ms() << 16 | port);
+}
+
+bool flat_listener_just_closed(uint16_t port)
+{
+	uint64_t now = coarse_ms();
+	for (uint32_t i = 0; pool && i < CLOSED_KEPT; i++) {
+		uint64_t entry = atomic_load(&pool->closed[i]);
+		if ((uint16_t)entry == port && entry != 0 && now - (entry >> 16) < CLOSED_MS)
+			return true;
+	}
+	return false;
+}
+
 void flat_fd_mark(int fd, uint8_t which)
 {
 	if (flat_fd_kind(fd) != FLAT_FD_CANDIDATE)
@@ -339,6 +371,8 @@ static void sock_put(struct flat_sock *s)
 		/* Where others may hold it, the kernel knows when the last one closes; the offload half ends it. */
 		if (s->kind == FLAT_FD_STREAM && !flat_shared(s))
 			flat_stream_end(s);
+		if (s->kind == FLAT_FD_LISTENER)
+			note_closed(s->local.port);
 		flat_lock(&pool->lock);
 		s->next_free = pool->free_head;
 		pool->free_head = i + 1;

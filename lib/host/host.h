@@ -162,6 +162,9 @@ FLAT_MUST_CHECK int flat_sock_replace(int fd, int anchor, struct flat_sock *s);
 FLAT_MUST_CHECK int flat_sock_name(const struct flat_addr *a, int domain, struct sockaddr *addr,
 				   socklen_t *len);
 
+/** Whether a listener at this port (of flat_addr) ended within the last second here: the offload half may hold it. */
+bool flat_listener_just_closed(uint16_t port);
+
 /* --- listener.c --- */
 
 /** The listener ends as shutdown(SHUT_RD) ends it: the kernel's socket takes its number back, sleepers wake. */

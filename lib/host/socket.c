@@ -29,8 +29,12 @@ int flat_socket(int domain, int type, int protocol)
 	return fd;
 }
 
-/* A listener that was closed is held by the offload half until it hears of it. It answers in order: true, once it has. */
-#define BIND_TRIES 4
+/*
+ * A listener that was closed is held by the offload half until it has heard of it, and a request of its own has let it go.
+ * Asked so often: briefly where the port may be anybody's, about a second where it was ours a moment ago.
+ */
+#define BIND_TRIES 2
+#define BIND_TRIES_OWN 1000
 static bool offload_caught_up(void)
 {
 	struct flat_msg msg;
@@ -43,17 +47,33 @@ static bool offload_caught_up(void)
 	return true;
 }
 
+static long bind_again(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	struct sockaddr_storage ss;
+	struct flat_addr a;
+	struct timespec ms = {.tv_nsec = 1000000};
+	long err = -EADDRINUSE;
+	bool own = len <= sizeof(ss) && flat_user_get(&ss, addr, len) == 0 &&
+		   flat_addr_from_sockaddr(&a, (struct sockaddr *)&ss, len) == 0 &&
+		   flat_listener_just_closed(a.port);
+	for (int i = 0; err == -EADDRINUSE && i < (own ? BIND_TRIES_OWN : BIND_TRIES); i++) {
+		if (!offload_caught_up())
+			break;
+		if (i >= BIND_TRIES)
+			(void)FLAT_SYS2(SYS_nanosleep, &ms, NULL);
+		err = FLAT_SYS3(SYS_bind, fd, addr, len);
+	}
+	return err;
+}
+
 int flat_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	if (flat_fd_sock(fd))
 		return (int)flat_result(-EINVAL);
 	flat_fd_mark(fd, 0);
 	long err = FLAT_SYS3(SYS_bind, fd, addr, len);
-	for (int i = 0; err == -EADDRINUSE && i < BIND_TRIES && flat_session_known(); i++) {
-		if (!offload_caught_up())
-			break;
-		err = FLAT_SYS3(SYS_bind, fd, addr, len);
-	}
+	if (flat_unlikely(err == -EADDRINUSE && flat_session_known()))
+		err = bind_again(fd, addr, len);
 	return (int)flat_result(err);
 }
 

@@ -90,7 +90,7 @@ BEHAVIOUR(ending_shutdown_rdwr)
 	DO(recv(s, buf, 10, 0));
 	DO(shutdown(c, SHUT_RDWR));
 	DO(close(s));
-	await(c, POLLHUP);
+	await_state(c, TCP_CLOSE);
 	say_mask("closed", c);
 	DO(shutdown(c, SHUT_RDWR));
 }

@@ -106,6 +106,8 @@ void pair6(int *c, int *s);
 void await(int fd, short events);
 /** Until FIONREAD gives n. */
 void await_bytes(int fd, int n);
+/** Until TCP is in this state (TCP_CLOSE ...). */
+void await_state(int fd, int state);
 /** All of len bytes. */
 void send_all(int fd, const void *bytes, size_t len);
 size_t recv_all(int fd, void *bytes, size_t len);

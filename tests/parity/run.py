@@ -23,8 +23,8 @@ import threading
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PORTS = 120        # of one worker, with services
 PORTS_EACH = 4     # of one behaviour
+PORTS_END = 32768  # from here on the kernel chooses for those that do not bind
 LIMIT_S = 20
 PATHS = ("direct", "forwarded")
 
@@ -118,11 +118,12 @@ class Worker(threading.Thread):
         super().__init__()
         self.args, self.jobs, self.report = args, jobs, report
         self.folder = os.path.join(args.work, str(number))
-        first = args.port_base + number * PORTS
-        self.ports = list(range(first, first + PORTS))
+        # The kernel's connections keep their ports for a minute (TIME_WAIT), and not all bind with SO_REUSEADDR: none twice,
+        # unless there are too few. Those of the mesh have services.
+        first = args.port_base + number * args.ports
+        self.ports = list(range(first, first + args.ports))
         self.next = 0
-        # The kernel's connections keep their ports for a minute (TIME_WAIT), and not all bind with SO_REUSEADDR: none twice.
-        self.kernel_ports = iter(range(args.port_base + args.jobs * PORTS + number * PORTS_EACH, 32768,
+        self.kernel_ports = iter(range(args.port_base + args.jobs * args.ports + number * PORTS_EACH, PORTS_END,
                                        args.jobs * PORTS_EACH))
         self.flatds = {}
         for path in args.path:
@@ -130,7 +131,7 @@ class Worker(threading.Thread):
             self.flatds[path] = Flatd(args.build, os.path.join(self.folder, path), path, self.ports)
 
     def port(self):
-        self.next = (self.next + PORTS_EACH) % PORTS
+        self.next = (self.next + PORTS_EACH) % len(self.ports)
         return self.ports[self.next]
 
     def over(self, path, name, way):
@@ -238,6 +239,9 @@ def main():
             sys.exit(f"run.py: differences names {case}, which is no behaviour")
     chosen = [row for row in table if not args.names or any(
         row[0] == n or row[0].startswith(n + "_") for n in args.names)]
+    # A worker may have more than its share.
+    each = len(chosen) * len(args.path) * 3 // (args.jobs * 2) + 8
+    args.ports = min(each * PORTS_EACH, (PORTS_END - args.port_base) * 2 // 3 // args.jobs // PORTS_EACH * PORTS_EACH)
     args.work = tempfile.mkdtemp(prefix="flat-parity.")
     os.chmod(args.work, 0o755)
     jobs = queue.Queue()

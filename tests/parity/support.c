@@ -132,6 +132,19 @@ void await_bytes(int fd, int n)
 	say("waited in vain for %d bytes: %d", n, have);
 }
 
+void await_state(int fd, int state)
+{
+	struct tcp_info info = {0};
+	socklen_t len = sizeof(info);
+	for (int tries = 0; tries < 1000; tries++) {
+		if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) == 0 &&
+		    info.tcpi_state == state)
+			return;
+		pause_ms(5);
+	}
+	say("waited in vain for state %d: %d", state, info.tcpi_state);
+}
+
 void send_all(int fd, const void *bytes, size_t len)
 {
 	for (size_t done = 0; done < len;) {
