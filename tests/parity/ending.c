@@ -460,6 +460,39 @@ BEHAVIOUR(ending_peer_close_wakes_writer)
 	join(t);
 }
 
+BEHAVIOUR(ending_half_close_then_close_wakes_writer)
+{
+	int c, s;
+	char b;
+	pair(&c, &s);
+	DO(shutdown(c, SHUT_WR));
+	DO(recv(s, &b, 1, 0));
+	pthread_t t = thread(send_much, &s);
+	let_sleep();
+	close(c);
+	join(t);
+	SAY_OPTION(s, SOL_SOCKET, SO_ERROR);
+	DO(send(s, "x", 1, MSG_NOSIGNAL));
+}
+
+BEHAVIOUR(ending_send_after_half_close_then_close)
+{
+	int c, s;
+	char b;
+	pair(&c, &s);
+	DO(shutdown(c, SHUT_WR));
+	DO(recv(s, &b, 1, 0));
+	say_mask("half", s);
+	DO(close(c));
+	pause_ms(50);
+	say_mask("closed", s);
+	DO(send(s, "x", 1, MSG_NOSIGNAL));
+	await(s, POLLHUP);
+	say_mask("sent", s);
+	DO(send(s, "x", 1, MSG_NOSIGNAL));
+	DO(recv(s, &b, 1, 0));
+}
+
 BEHAVIOUR(ending_own_shutdown_wakes_writer)
 {
 	int c, s;

@@ -135,6 +135,48 @@ Test(pipe, who_sends_to_one_that_closed_is_reset)
 	cr_assert(flat_vq_peer_prod_flags(&client.vq) & FLAT_PROD_RST);
 }
 
+Test(pipe, who_sends_to_one_that_closed_after_its_fin_is_reset)
+{
+	flat_vq_end_tx(&client.vq, FLAT_PROD_FIN);
+	(void)pump();
+	cr_assert_eq(flat_vq_peer_prod_flags(&server.vq), FLAT_PROD_FIN);
+	cr_assert_eq(flat_vq_peer_cons_flags(&server.vq), 0);
+	flat_vq_end_rx(&client.vq, FLAT_CONS_CLOSED);
+	(void)app_send(&server, sent, 5);
+	(void)pump();
+	cr_assert(flat_vq_peer_prod_flags(&server.vq) & FLAT_PROD_RST);
+	cr_assert(flat_vq_peer_cons_flags(&server.vq) & FLAT_CONS_CLOSED);
+}
+
+Test(pipe, that_it_was_closed_is_told_behind_the_last_byte)
+{
+	size_t in = app_send(&client, sent, 60000);
+	in += app_send(&client, sent + in, 60000);
+	(void)pump();
+	in += app_send(&client, sent + in, 60000);
+	flat_vq_end_tx(&client.vq, FLAT_PROD_FIN);
+	flat_vq_end_rx(&client.vq, FLAT_CONS_CLOSED);
+	size_t out = 0;
+	while (out < in) {
+		(void)pump();
+		cr_assert(flat_vq_peer_cons_flags(&server.vq) == 0 ||
+			  flat_vq_peer_prod_flags(&server.vq) == FLAT_PROD_FIN);
+		out += app_recv(&server, got + out, 30000);
+	}
+	(void)pump();
+	cr_assert_eq(flat_vq_peer_prod_flags(&server.vq), FLAT_PROD_FIN);
+	cr_assert_eq(flat_vq_peer_cons_flags(&server.vq), FLAT_CONS_CLOSED);
+}
+
+Test(pipe, a_reset_after_a_fin_goes_through)
+{
+	flat_vq_end_tx(&client.vq, FLAT_PROD_FIN);
+	(void)pump();
+	flat_vq_end_tx(&client.vq, FLAT_PROD_RST);
+	(void)pump();
+	cr_assert_eq(flat_vq_peer_prod_flags(&server.vq), FLAT_PROD_FIN | FLAT_PROD_RST);
+}
+
 Test(pipe, a_killed_application_is_an_end_for_the_other)
 {
 	(void)app_send(&client, sent, 5);
