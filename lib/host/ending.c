@@ -160,7 +160,7 @@ uint32_t flat_stream_events(struct flat_sock *s)
 		ev |= EPOLLIN | EPOLLRDNORM;
 	if (in_end)
 		ev |= EPOLLRDHUP;
-	if (error_of(s, prod))
+	if (error_of(s, prod) || flat_errqueue_waits(s))
 		ev |= EPOLLERR;
 	if (in_end && out_end)
 		ev |= EPOLLHUP;
@@ -176,11 +176,11 @@ uint32_t flat_stream_edges(const struct flat_sock *s)
 	return flat_vq_peer_prod_flags(&s->vq) | flat_vq_peer_cons_flags(&s->vq) << 4 |
 	       (uint32_t)atomic_load(&s->dead) << 8 | (uint32_t)atomic_load(&s->lost) << 9 |
 	       (uint32_t)atomic_load(&s->rd_shut) << 10 | (uint32_t)atomic_load(&s->wr_shut) << 11 |
-	       (uint32_t)atomic_load(&s->pending) << 12;
+	       (uint32_t)atomic_load(&s->pending) << 12 | atomic_load(&s->zc_sent) << 16;
 }
 
 /* Threads of ours that sleep on it shall see it: the offload half rings, since nobody can ring his own anchor. */
-static void wake_own(struct flat_sock *s)
+void flat_stream_wake_own(struct flat_sock *s)
 {
 	struct flat_msg msg;
 	int fds[FLAT_MSG_FDS_MAX];
@@ -201,6 +201,6 @@ int flat_stream_shutdown(struct flat_sock *s, int how)
 		flat_vq_end_tx(&s->vq, FLAT_PROD_FIN);
 	if (how != SHUT_WR && !atomic_exchange(&s->rd_shut, 1))
 		flat_vq_end_rx(&s->vq, FLAT_CONS_SHUT);
-	wake_own(s);
+	flat_stream_wake_own(s);
 	return 0;
 }

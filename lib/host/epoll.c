@@ -377,6 +377,17 @@ static int kernel_ctl(int epfd, int op, int fd, enum flat_fd_kind kind,
 	return flat_sys_epoll_ctl(epfd, op, fd, &copy);
 }
 
+/* What the kernel says of an instance inside is ours to read: its own members, or bells (epoll_wait.c). */
+static void mark_inner(const struct flat_epoll *e, int epfd, int fd)
+{
+	const struct flat_member *m = member_of(e, fd);
+	if (!m || !m->inner)
+		return;
+	struct epoll_event ev = {.events = m->events,
+				 .data.u64 = FLAT_EPOLL_INNER | (uint32_t)m->id};
+	(void)flat_sys_epoll_ctl(epfd, EPOLL_CTL_MOD, fd, &ev);
+}
+
 int flat_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
 	enum flat_fd_kind kind = flat_fd_kind(fd);
@@ -404,6 +415,8 @@ int flat_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		return (int)flat_result(-ENOMEM);
 	flat_lock(&e->lock);
 	err = control(e, epfd, op, fd, event);
+	if (err == 0 && kind == FLAT_FD_EPOLL && op != EPOLL_CTL_DEL)
+		mark_inner(e, epfd, fd);
 	flat_unlock(&e->lock);
 	return (int)flat_result(err);
 }

@@ -15,6 +15,9 @@
 
 /** Data of S in E: no pointer and no small number that a program would use. */
 #define FLAT_EPOLL_COOKIE 0xf1a7e9011c00c1e5ULL
+/** Data of an instance inside E, in its high half; the low half is the member's index. */
+#define FLAT_EPOLL_INNER 0xf1a7e90200000000ULL
+#define FLAT_EPOLL_INNER_MASK 0xffffffff00000000ULL
 /** As the kernel's limit of instances inside each other. */
 #define FLAT_EPOLL_NESTS_MAX 5
 
@@ -47,6 +50,7 @@ struct flat_member {
 	bool fresh;    /* report whatever is there */
 	bool gone; /* EPOLL_CTL_DEL: its anchor stays in S until it closes, as it may come back */
 	bool active;
+	uint32_t told; /* `inner`: the wait, by flat_epoll.waits, that reported it last */
 };
 
 TAILQ_HEAD(flat_member_list, flat_member);
@@ -64,6 +68,7 @@ struct flat_epoll {
 	uint32_t cap_lanes;
 	uint32_t n_active;
 	uint32_t looks;
+	uint32_t waits; /* looks at members and the kernel together, see flat_member.told */
 	struct flat_member **v;
 	struct flat_member *free;
 	struct flat_ep_lane **lanes;
@@ -80,6 +85,8 @@ void flat_epoll_deactivate(struct flat_member *m);
 
 /** Something to report, without reporting it. Takes the lock. */
 bool flat_epoll_look(struct flat_epoll *e, int depth);
+/** Takes the bells of a kernel instance that its members' looks will find. Whether it is readable for another reason. */
+bool flat_epoll_kernel_ready(struct flat_epoll *e);
 /** Arms every member that has nothing to report. False: one has, do not sleep. Takes the lock. */
 bool flat_epoll_settle(struct flat_epoll *e, int depth);
 

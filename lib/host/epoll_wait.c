@@ -43,17 +43,40 @@ static uint32_t level(const struct flat_member *m, int depth)
 			   ? m->events & (EPOLLIN | EPOLLRDNORM)
 			   : 0;
 	/* Most looks, at most members: one shared cache line. */
-	if (!m->sock || (!(m->events & (EPOLLOUT | EPOLLWRNORM)) && !flat_stream_readable(m->sock)))
+	if (!m->sock || (!(m->events & (EPOLLOUT | EPOLLWRNORM)) &&
+			 !flat_stream_readable(m->sock) && !flat_errqueue_waits(m->sock)))
 		return 0;
 	return flat_stream_events(m->sock) & ((m->events & ASKABLE) | EPOLLERR | EPOLLHUP);
+}
+
+/* Sums of what its streams' edges are told by: they change with each edge. Takes the instance's lock. */
+static void inner_edges(struct flat_epoll *e, uint32_t *tails, uint32_t *flags, int depth)
+{
+	flat_lock(&e->lock);
+	for (uint32_t i = 0; i < e->n; i++) {
+		const struct flat_member *m = e->v[i];
+		if (m->sock) {
+			*tails += flat_ring_tail_hint(&m->sock->vq.rx);
+			*flags += flat_stream_edges(m->sock);
+		} else if (m->inner && depth < FLAT_EPOLL_NESTS_MAX) {
+			inner_edges(m->inner, tails, flags, depth + 1);
+		}
+	}
+	flat_unlock(&e->lock);
 }
 
 /* For EPOLLET: whether anything happened since it was reported. */
 static bool edge(const struct flat_member *m, uint32_t now)
 {
 	const struct flat_sock *s = m->sock;
-	if (m->fresh || !s)
+	if (m->fresh || (!s && !m->inner))
 		return true;
+	if (m->inner) {
+		uint32_t tails = 0;
+		uint32_t flags = 0;
+		inner_edges(m->inner, &tails, &flags, 0);
+		return tails != m->last_tail || flags != m->last_flags;
+	}
 	if ((now & EPOLLOUT) && atomic_load_explicit(&s->tx_blocked, memory_order_relaxed))
 		return true;
 	return flat_ring_tail_hint(&s->vq.rx) != m->last_tail ||
@@ -66,6 +89,15 @@ static uint32_t peek(const struct flat_member *m, int depth)
 	return now && (m->events & EPOLLET) && !edge(m, now) ? 0 : now;
 }
 
+/* EPOLLONESHOT. What the kernel would report as well, it shall not. */
+static void spent(struct flat_member *m)
+{
+	struct epoll_event none = {.data.u64 = FLAT_EPOLL_INNER | (uint32_t)m->id};
+	m->events = 0;
+	if (m->inner)
+		(void)flat_sys_epoll_ctl(m->ep->epfd, EPOLL_CTL_MOD, m->fd, &none);
+}
+
 /* What it reports, remembered where edges count. */
 static uint32_t report(struct flat_member *m)
 {
@@ -75,17 +107,20 @@ static uint32_t report(struct flat_member *m)
 		/* Before the look: what comes after it is another edge. */
 		tail = flat_ring_tail_hint(&m->sock->vq.rx);
 		flags = flat_stream_edges(m->sock);
+	} else if (m->inner && (m->events & EPOLLET)) {
+		inner_edges(m->inner, &tail, &flags, 0);
 	}
-	uint32_t now = peek(m, 0);
+	uint32_t now = m->inner && m->told == m->ep->waits ? 0 : peek(m, 0);
 	if (now == 0)
 		return 0;
+	m->told = m->ep->waits;
 	if (m->sock && (now & EPOLLOUT))
 		atomic_store_explicit(&m->sock->tx_blocked, 0, memory_order_relaxed);
 	m->last_tail = tail;
 	m->last_flags = flags;
 	m->fresh = false;
 	if (m->events & EPOLLONESHOT)
-		m->events = 0;
+		spent(m);
 	return now;
 }
 
@@ -124,13 +159,16 @@ static int collect(struct flat_epoll *e, struct epoll_event *out, int max)
 	struct flat_member *next;
 	int n = 0;
 	flat_lock(&e->lock);
+	e->waits++;
 	take_ready(e);
 	uint32_t left = e->n_active;
 	for (m = TAILQ_FIRST(&e->active); m && left > 0 && n < max; m = next, left--) {
 		next = TAILQ_NEXT(m, link);
 		uint32_t ev = report(m);
 		if (ev == 0) {
-			if ((++m->idle > IDLE_LOOKS || e->n_active > ACTIVE_MAX) && rest(m, 0))
+			/* An instance inside has no bell here: it stays active. */
+			if (!m->inner && (++m->idle > IDLE_LOOKS || e->n_active > ACTIVE_MAX) &&
+			    rest(m, 0))
 				flat_epoll_deactivate(m);
 			continue;
 		}
@@ -281,17 +319,56 @@ static void harvest(struct flat_epoll *e)
 	} while (n == 64);
 }
 
-/* S's own event is taken out of what the kernel said. The rest's count, or its negative errno. */
+bool flat_epoll_kernel_ready(struct flat_epoll *e)
+{
+	struct pollfd p = {.fd = e->epfd, .events = POLLIN};
+	struct timespec zero = {0};
+	if (e->shadow >= 0)
+		harvest(e);
+	return flat_sys_ppoll(&p, 1, &zero, NULL) == 1 && (p.revents & POLLIN);
+}
+
+/*
+ * The kernel says that an instance inside is readable: for its kernel members, or for bells of flat ones, which the looks
+ * at it deal with. What to report of it now, in *out; 0: nothing that the looks will not.
+ */
+static int inner_event(struct flat_epoll *e, struct epoll_event *out)
+{
+	uint32_t index = (uint32_t)out->data.u64;
+	int n = 0;
+	flat_lock(&e->lock);
+	struct flat_member *m = index < e->n ? e->v[index] : NULL;
+	struct flat_epoll *inner = m ? m->inner : NULL;
+	flat_unlock(&e->lock);
+	bool kernel = inner && flat_epoll_kernel_ready(inner);
+	flat_lock(&e->lock);
+	if (kernel && m->inner == inner && m->told != e->waits && (m->events & EPOLLIN)) {
+		out->events = EPOLLIN;
+		out->data.u64 = m->data;
+		m->told = e->waits;
+		if (m->events & EPOLLONESHOT)
+			spent(m);
+		n = 1;
+	}
+	flat_unlock(&e->lock);
+	return n;
+}
+
+/* S's own event is taken out of what the kernel said, instances inside are looked into. The rest's count, or its negative errno. */
 static int without_own(struct flat_epoll *e, struct epoll_event *out, int n)
 {
+	int kept = 0;
 	for (int i = 0; i < n; i++) {
-		if (out[i].data.u64 != FLAT_EPOLL_COOKIE)
-			continue;
-		harvest(e);
-		out[i] = out[--n];
-		break;
+		struct epoll_event ev = out[i];
+		if (ev.data.u64 == FLAT_EPOLL_COOKIE)
+			harvest(e);
+		else if (flat_unlikely((ev.data.u64 & FLAT_EPOLL_INNER_MASK) == FLAT_EPOLL_INNER)) {
+			if (inner_event(e, &ev))
+				out[kept++] = ev;
+		} else
+			out[kept++] = ev;
 	}
-	return n;
+	return n < 0 ? n : kept;
 }
 
 /* One look at the kernel's members. Count, or negative errno. */

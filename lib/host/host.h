@@ -38,9 +38,12 @@ struct flat_sock {
 	_Atomic uint8_t tx_blocked; /* a send found no room; cleared when EPOLLOUT is reported */
 	uint8_t nodelay;
 	uint8_t keepalive;
-	_Atomic int error;    /* SO_ERROR */
-	_Atomic int rst_told; /* ECONNRESET was reported once */
-	_Atomic int rx_lock;  /* tid of the holder */
+	uint8_t zerocopy;	  /* SO_ZEROCOPY */
+	_Atomic uint32_t zc_sent; /* sends with MSG_ZEROCOPY, free-running: all complete */
+	_Atomic uint32_t zc_told; /* of these, told by the error queue */
+	_Atomic int error;	  /* SO_ERROR */
+	_Atomic int rst_told;	  /* ECONNRESET was reported once */
+	_Atomic int rx_lock;	  /* tid of the holder */
 	_Atomic int tx_lock;
 	_Atomic int bell_lock;	     /* of waiters, and of taking bells off the anchor: bell.h */
 	_Atomic uint32_t waiters;    /* threads asleep or about to be, and epoll memberships */
@@ -199,6 +202,23 @@ void flat_stream_died(struct flat_sock *s);
 uint32_t flat_stream_edges(const struct flat_sock *s);
 /** Looks whether connections were cut since, or the offload half ended. */
 void flat_stream_check_reign(struct flat_sock *s, int fd);
+
+/** Threads of ours that sleep on it look again. Costs a question to the offload half if there are any. */
+void flat_stream_wake_own(struct flat_sock *s);
+
+/* --- errqueue.c --- */
+
+/** A send with MSG_ZEROCOPY was made. */
+void flat_errqueue_sent(struct flat_sock *s);
+/** recvmsg(MSG_ERRQUEUE): the completions that were not told, as one range. msg: NULL, nothing is written. 0 or -EAGAIN. */
+FLAT_MUST_CHECK int flat_errqueue_take(struct flat_sock *s, struct msghdr *msg);
+/** Whether there is something to tell. */
+static inline bool flat_errqueue_waits(const struct flat_sock *s)
+{
+	return flat_unlikely(s->zerocopy) &&
+	       atomic_load_explicit(&s->zc_sent, memory_order_relaxed) !=
+		   atomic_load_explicit(&s->zc_told, memory_order_relaxed);
+}
 
 /* --- opening.c --- */
 

@@ -30,6 +30,7 @@ static const struct {
     {SOL_SOCKET, SO_MARK},
     {SOL_SOCKET, SO_TIMESTAMP},
     {SOL_SOCKET, SO_BUSY_POLL},
+    {SOL_SOCKET, SO_ZEROCOPY},
     {IPPROTO_TCP, TCP_CORK},
     {IPPROTO_TCP, TCP_KEEPIDLE},
     {IPPROTO_TCP, TCP_KEEPINTVL},
@@ -122,6 +123,8 @@ void flat_option_adopt(struct flat_sock *s, int fd, bool all)
 		s->rcvlowat = lowat(s, n);
 	if (!all)
 		return;
+	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &n, &len) == 0)
+		s->zerocopy = n != 0;
 	int fresh = flat_sys_socket(s->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(adopted) && fresh >= 0; i++) {
 		uint8_t was[FLAT_OPTION_BYTES] = {0};
@@ -161,6 +164,7 @@ void flat_option_inherit(struct flat_sock *s, struct flat_sock *listener)
 		(void)keep(&s->options, SOL_SOCKET, SO_PRIORITY, &none, sizeof(none));
 	s->nodelay = listener->nodelay;
 	s->keepalive = listener->keepalive;
+	s->zerocopy = listener->zerocopy;
 	s->rcvlowat = lowat(s, listener->rcvlowat);
 	s->linger = listener->linger;
 	s->sndtimeo = listener->sndtimeo;
@@ -300,7 +304,7 @@ int flat_option_get(struct flat_sock *s, int fd, int level, int name, void *valu
 /* --- setsockopt --- */
 
 /* What a connected socket refuses and a new one would take. */
-static int refused(const struct flat_sock *s, int level, int name, int value)
+static int refused(const struct flat_sock *s, int level, int name)
 {
 	if (level == IPPROTO_TCP) {
 		switch (name) {
@@ -317,9 +321,6 @@ static int refused(const struct flat_sock *s, int level, int name, int value)
 	}
 	if (level == IPPROTO_IPV6 && name == IPV6_V6ONLY && s->domain == AF_INET6)
 		return -EINVAL;
-	/* Completions would have to be told of on an error queue that is not there. */
-	if (level == SOL_SOCKET && name == SO_ZEROCOPY && value == 1)
-		return -EOPNOTSUPP;
 	return 0;
 }
 
@@ -356,6 +357,10 @@ static void follow(struct flat_sock *s, int fd, int level, int name, const void 
 		if (flat_sys_getsockopt(kernel, level, name, &n, &n_len) == 0)
 			s->rcvlowat = lowat(s, n);
 		break;
+	case SO_ZEROCOPY:
+		if (flat_sys_getsockopt(kernel, level, name, &n, &n_len) == 0)
+			s->zerocopy = n != 0;
+		break;
 	case SO_LINGER:
 		n_len = sizeof(s->linger);
 		(void)flat_sys_getsockopt(kernel, level, name, &s->linger, &n_len);
@@ -391,7 +396,7 @@ int flat_option_set(struct flat_sock *s, int fd, int level, int name, const void
 	if (s->kind == FLAT_FD_STREAM && level == IPPROTO_IPV6 && name == IPV6_ADDRFORM &&
 	    s->domain == AF_INET6 && small && len >= sizeof(n) && n == AF_INET)
 		return become_v4(s);
-	int err = s->kind == FLAT_FD_STREAM ? refused(s, level, name, n) : 0;
+	int err = s->kind == FLAT_FD_STREAM ? refused(s, level, name) : 0;
 	int kernel = err != 0 ? err : scratch(s);
 	if (kernel < 0)
 		return kernel;

@@ -73,6 +73,11 @@ static int kernel_results(struct pollfd *fds, const struct pollfd *copy, nfds_t 
 		struct flat_sock *s = flat_fd_sock(fds[i].fd);
 		if (s && s->kind == FLAT_FD_STREAM)
 			continue;
+		struct flat_epoll *e = s ? NULL : flat_epoll_find(fds[i].fd);
+		/* An instance's bells are no events of its members. */
+		if (e && copy[i].revents && fds[i].revents == 0 && !flat_epoll_kernel_ready(e) &&
+		    !flat_epoll_look(e, 0))
+			continue;
 		ready += fds[i].revents == 0;
 		fds[i].revents = copy[i].revents;
 	}

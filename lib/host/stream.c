@@ -191,7 +191,10 @@ static ssize_t send_all(struct call *c, const void *buf, size_t len, int flags)
 static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t len, int flags)
 {
 	struct call c = {.s = s, .fd = fd};
-	return over(&c, send_all(&c, buf, len, flags));
+	ssize_t n = over(&c, send_all(&c, buf, len, flags));
+	if (flat_unlikely((flags & MSG_ZEROCOPY) && s->zerocopy && n > 0))
+		flat_errqueue_sent(s);
+	return n;
 }
 
 /* Nothing to read: 0 for the end, -EAGAIN, or the error. As tcp_recvmsg(): after a FIN it is the end, whatever came then. */
@@ -268,7 +271,7 @@ static ssize_t recv_all(struct call *c, void *buf, size_t len, int flags)
 	if (flags & MSG_OOB)
 		return -EINVAL;
 	if (flags & MSG_ERRQUEUE)
-		return -EAGAIN;
+		return flat_errqueue_take(s, NULL);
 	flat_stream_check_reign(s, c->fd);
 	if (flat_unlikely((flags & MSG_PEEK) && !away && len > 0))
 		return peek_all(c, buf, len, flags);
@@ -351,6 +354,10 @@ static ssize_t vector(int fd, struct flat_sock *s, const struct iovec *iov, size
 	ssize_t done = check_vector(iov, n);
 	if (done == 0)
 		done = out && s->kind == FLAT_FD_LISTENER ? broken_pipe(flags) : bad_listener(s);
+	/* One call, one completion. */
+	bool zerocopy = out && (flags & MSG_ZEROCOPY) && s->zerocopy;
+	if (flat_unlikely(zerocopy))
+		flags &= ~MSG_ZEROCOPY;
 	if (flat_unlikely(!out && (flags & MSG_PEEK) && n > 1 && done == 0))
 		return peek_vector(fd, s, iov, n, flags);
 	for (size_t i = 0; i < n && done >= 0; i++) {
@@ -362,11 +369,14 @@ static ssize_t vector(int fd, struct flat_sock *s, const struct iovec *iov, size
 		    out ? stream_send(s, fd, iov[i].iov_base, iov[i].iov_len, flags)
 			: stream_recv(s, fd, iov[i].iov_base, iov[i].iov_len, flags | more);
 		if (got < 0)
-			return done > 0 ? done : got;
-		done += got;
-		if ((size_t)got < iov[i].iov_len)
+			done = done > 0 ? done : got;
+		else
+			done += got;
+		if (got < 0 || (size_t)got < iov[i].iov_len)
 			break;
 	}
+	if (flat_unlikely(zerocopy) && done > 0)
+		flat_errqueue_sent(s);
 	return done;
 }
 
@@ -500,6 +510,8 @@ static ssize_t receive_message(struct flat_sock *s, int fd, struct msghdr *msg, 
 		return -EFAULT;
 	if (msg->msg_name && (int)msg->msg_namelen < 0)
 		return -EINVAL;
+	if (flat_unlikely(flags & MSG_ERRQUEUE) && s->kind == FLAT_FD_STREAM)
+		return flat_errqueue_take(s, msg);
 	ssize_t n = vector(fd, s, msg->msg_iov, msg->msg_iovlen, flags, false);
 	if (n < 0)
 		return n;

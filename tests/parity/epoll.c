@@ -377,6 +377,83 @@ BEHAVIOUR(epoll_nested_before_members)
 	join(t);
 }
 
+/* A pipe and a socket in the inner instance, looked at often: each is told of once. */
+BEHAVIOUR(epoll_nested_mixed)
+{
+	int c, s, p[2], e = epoll_create1(0), outer = epoll_create1(0);
+	pair(&c, &s);
+	DO(pipe(p));
+	DO(ctl(e, EPOLL_CTL_ADD, s, EPOLLIN));
+	DO(ctl(e, EPOLL_CTL_ADD, p[0], EPOLLIN));
+	DO(ctl(outer, EPOLL_CTL_ADD, e, EPOLLIN));
+	wait_for(outer, 30);
+	DO(write(p[1], "p", 1));
+	wait_for(outer, 1000);
+	wait_for(e, 1000);
+	text(c, s, "x");
+	for (int i = 0; i < 20; i++)
+		wait_for(outer, 1000);
+	DO(read(p[0], buf, 1));
+	for (int i = 0; i < 20; i++)
+		wait_for(outer, 1000);
+	DO(recv(s, buf, 1, 0));
+	wait_for(outer, 30);
+}
+
+BEHAVIOUR(epoll_nested_oneshot)
+{
+	int c, s, e = epoll_create1(0), outer = epoll_create1(0);
+	pair(&c, &s);
+	DO(ctl(e, EPOLL_CTL_ADD, s, EPOLLIN));
+	DO(ctl(outer, EPOLL_CTL_ADD, e, EPOLLIN | EPOLLONESHOT));
+	text(c, s, "x");
+	wait_for(outer, 1000);
+	wait_for(outer, 30);
+	text(c, s, "y");
+	wait_for(outer, 30);
+	DO(ctl(outer, EPOLL_CTL_MOD, e, EPOLLIN | EPOLLONESHOT));
+	wait_for(outer, 1000);
+	wait_for(outer, 30);
+}
+
+BEHAVIOUR(epoll_nested_edge_again)
+{
+	int c, s, e = epoll_create1(0), outer = epoll_create1(0);
+	pair(&c, &s);
+	DO(ctl(e, EPOLL_CTL_ADD, s, EPOLLIN));
+	DO(ctl(outer, EPOLL_CTL_ADD, e, EPOLLIN | EPOLLET));
+	text(c, s, "x");
+	wait_for(outer, 1000);
+	wait_for(outer, 30);
+	text(c, s, "y");
+	wait_for(outer, 1000);
+	wait_for(outer, 30);
+	DO(recv(s, buf, 10, 0));
+	wait_for(outer, 30);
+	text(c, s, "z");
+	wait_for(outer, 1000);
+}
+
+BEHAVIOUR(epoll_nested_three_deep)
+{
+	int c, s, a = epoll_create1(0), b = epoll_create1(0), d = epoll_create1(0);
+	pair(&c, &s);
+	DO(ctl(a, EPOLL_CTL_ADD, s, EPOLLIN));
+	DO(ctl(b, EPOLL_CTL_ADD, a, EPOLLIN));
+	DO(ctl(d, EPOLL_CTL_ADD, b, EPOLLIN));
+	wait_for(d, 30);
+	text(c, s, "x");
+	wait_for(d, 1000);
+	wait_for(d, 1000);
+	wait_for(b, 1000);
+	wait_for(a, 1000);
+	DO(recv(s, buf, 1, 0));
+	wait_for(d, 30);
+	DO(close(a));
+	text(c, s, "y");
+	wait_for(d, 30);
+}
+
 BEHAVIOUR(epoll_nested_edge)
 {
 	int c, s, e = epoll_create1(0), outer = epoll_create1(0);
