@@ -5,11 +5,13 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
@@ -146,6 +148,9 @@ static int descriptors(long nr, const long a[6], long *ret)
 	case SYS_execve:
 		*ret = execve(PTR(const char, 0), PTR(char *const, 1), PTR(char *const, 2));
 		return 1;
+	case SYS_prctl:
+		*ret = prctl(INT(0), a[1], a[2], a[3], a[4]);
+		return 1;
 	case SYS_io_uring_setup:
 		/*
 		 * What is asked for in a ring passes no hook: bytes, and libuv's batches of epoll_ctl(). Programs that make
@@ -197,6 +202,25 @@ static int readiness(long nr, const long a[6], long *ret)
 	}
 }
 
+EXPORT int prctl(int option, ...)
+{
+	static int (*real)(int, ...);
+	unsigned long a[4];
+	va_list ap;
+	va_start(ap, option);
+	for (int i = 0; i < 4; i++)
+		a[i] = va_arg(ap, unsigned long);
+	va_end(ap);
+	if (__builtin_expect(!real, 0))
+		*(void **)&real = dlsym(RTLD_NEXT, "prctl");
+	/* Asked before: the filter may forbid the question. */
+	pid_t me = option == PR_SET_SECCOMP ? getpid() : 0;
+	int ret = real(option, a[0], a[1], a[2], a[3]);
+	if (ret == 0 && option == PR_SET_SECCOMP && a[0] == SECCOMP_MODE_FILTER)
+		flat_filtered(PTR(const struct sock_fprog, 1), me);
+	return ret;
+}
+
 EXPORT long syscall(long nr, ...)
 {
 	static long (*real)(long, ...);
@@ -212,5 +236,9 @@ EXPORT long syscall(long nr, ...)
 		return ret;
 	if (__builtin_expect(!real, 0))
 		*(void **)&real = dlsym(RTLD_NEXT, "syscall");
-	return real(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	pid_t me = nr == SYS_seccomp ? getpid() : 0;
+	ret = real(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (nr == SYS_seccomp && a[0] == SECCOMP_SET_MODE_FILTER && ret >= 0)
+		flat_filtered(PTR(const struct sock_fprog, 2), me);
+	return ret;
 }

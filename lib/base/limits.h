@@ -79,6 +79,9 @@
 
 /* --- waiting --- */
 
+/** How often a waiter looks that can't be woken: its process may make no epoll instance, and others wait on the same socket. */
+#define FLAT_NAP_MS 5
+
 /* A waiter looks this often, pausing between, before it first yields: about half a microsecond. The answer of a peer
  * that runs is there in 0.3; one that looks on for long may keep the peer, or flatd between the two, off its
  * processor (64 looks: 11 us through flatd on two processors; 16: 7.7; direct round trips are the same). */

@@ -21,10 +21,17 @@
 #include <time.h>
 
 #include "base/base.h"
+#include "base/confine.h"
 
 #if !defined(__x86_64__) && !defined(__aarch64__)
 #error "lib/base/sys.h knows the system call convention of x86-64 and aarch64 only"
 #endif
+
+/**
+ * 0, or the process that a filter of its own forbids system calls: those of base/confine.h, which return -EPERM then. Set once, by
+ * the thread that installs the filter.
+ */
+extern int flat_confined;
 
 /** One system call with up to six arguments; the kernel's own result, negative errno on failure. */
 #if defined(__clang_analyzer__)
@@ -33,6 +40,8 @@ long flat_syscall(long nr, long a, long b, long c, long d, long e, long f);
 #else
 static inline long flat_syscall(long nr, long a, long b, long c, long d, long e, long f)
 {
+	if (flat_unlikely(flat_confined) && flat_confine_forbids(nr))
+		return -EPERM;
 #if defined(__x86_64__)
 	long ret;
 	register long r10 __asm__("r10") = d;
@@ -112,12 +121,16 @@ static inline ssize_t flat_sys_recvmsg(int fd, struct msghdr *msg, int flags)
 
 static inline ssize_t flat_sys_send(int fd, const void *buf, size_t len, int flags)
 {
-	return FLAT_SYS6(SYS_sendto, fd, buf, len, flags, 0, 0);
+	ssize_t n = FLAT_SYS6(SYS_sendto, fd, buf, len, flags, 0, 0);
+	return flat_unlikely(n == -EPERM && flat_confined) ? flat_confined_send(fd, buf, len, flags)
+							   : n;
 }
 
 static inline ssize_t flat_sys_recv(int fd, void *buf, size_t len, int flags)
 {
-	return FLAT_SYS6(SYS_recvfrom, fd, buf, len, flags, 0, 0);
+	ssize_t n = FLAT_SYS6(SYS_recvfrom, fd, buf, len, flags, 0, 0);
+	return flat_unlikely(n == -EPERM && flat_confined) ? flat_confined_recv(fd, buf, len, flags)
+							   : n;
 }
 
 static inline int flat_sys_dup3(int from, int to, int flags)
@@ -157,7 +170,8 @@ static inline int flat_sys_gettid(void)
 
 static inline int flat_sys_getpid(void)
 {
-	return (int)FLAT_SYS0(SYS_getpid);
+	int pid = (int)FLAT_SYS0(SYS_getpid);
+	return flat_likely(pid > 0) ? pid : flat_confined;
 }
 
 static inline int flat_sys_yield(void)
@@ -179,7 +193,11 @@ static inline int flat_sys_memfd(const char *name)
 static inline int flat_sys_ppoll(struct pollfd *fds, nfds_t n, struct timespec *timeout,
 				 const sigset_t *mask)
 {
-	return (int)FLAT_SYS5(SYS_ppoll, fds, n, timeout, mask, 8);
+	int ready = (int)FLAT_SYS5(SYS_ppoll, fds, n, timeout, mask, 8);
+	/* A mask cannot be honoured by poll(). */
+	return flat_unlikely(ready == -EPERM && flat_confined && !mask)
+		   ? flat_confined_poll(fds, n, timeout)
+		   : ready;
 }
 
 static inline int flat_sys_epoll_create1(int flags)

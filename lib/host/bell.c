@@ -5,6 +5,8 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 
+#include "base/limits.h"
+
 /* This thread's instance; -1: none yet. */
 static __thread int watch_fd = -1;
 /* What this thread sleeps on, or slept on when a longjmp took it away. */
@@ -104,10 +106,17 @@ void flat_bell_clear(struct flat_sock *s, int fd)
 	flat_unlock(&s->bell_lock);
 }
 
+bool flat_bell_level(const struct flat_sock *s)
+{
+	return flat_confined && watch_fd < 0 &&
+	       atomic_load_explicit(&s->waiters, memory_order_relaxed) <=
+		   1U + atomic_load_explicit(&s->exported, memory_order_relaxed);
+}
+
 void flat_bell_clear_alone(struct flat_sock *s, int fd)
 {
 	flat_lock(&s->bell_lock);
-	if (atomic_load_explicit(&s->waiters, memory_order_relaxed) == 1)
+	if (atomic_load_explicit(&s->waiters, memory_order_relaxed) == 1 || flat_bell_level(s))
 		empty(s, fd, take_any);
 	flat_unlock(&s->bell_lock);
 }
@@ -202,25 +211,6 @@ static int timeout_ms(const struct flat_sock *s, int fd, bool tx)
 	return tv.tv_sec > 2000000 ? -1 : (int)(tv.tv_sec * 1000 + (tv.tv_usec + 999) / 1000);
 }
 
-/* Alone: the anchor is empty. The kernel restarts recv() after a signal, or not, as it does on any socket. */
-static int sleep_alone(struct flat_sock *s, int fd, bool tx)
-{
-	char byte;
-	if (tx && (s->sndtimeo.tv_sec || s->sndtimeo.tv_usec)) {
-		struct pollfd p = {.fd = fd, .events = POLLIN};
-		struct timespec limit = {s->sndtimeo.tv_sec, s->sndtimeo.tv_usec * 1000};
-		int n = flat_sys_ppoll(&p, 1, &limit, NULL);
-		if (n > 0)
-			flat_bell_seen(fd, (uint32_t)(unsigned short)p.revents);
-		return n == 0 ? -EAGAIN : n < 0 ? n : 0;
-	}
-	ssize_t n = flat_sys_recv(fd, &byte, 1, MSG_PEEK);
-	if (n == 0)
-		flat_stream_died(s);
-	/* A limit for recv() is none for send(). */
-	return n >= 0 || (tx && n == -EAGAIN) ? 0 : (int)n;
-}
-
 /*
  * epoll_wait() is never restarted after a signal; recv() is if the handler was installed with SA_RESTART. Which handler
  * ran is not known: restarted if all there are ask for it.
@@ -242,6 +232,28 @@ static bool handlers_restart(void)
 	return true;
 }
 
+/* Alone: the anchor is empty. The kernel restarts recv() after a signal, or not, as it does on any socket. */
+static int sleep_alone(struct flat_sock *s, int fd, bool tx)
+{
+	char byte;
+	if (tx && (s->sndtimeo.tv_sec || s->sndtimeo.tv_usec)) {
+		struct pollfd p = {.fd = fd, .events = POLLIN};
+		struct timespec limit = {s->sndtimeo.tv_sec, s->sndtimeo.tv_usec * 1000};
+		int n = flat_sys_ppoll(&p, 1, &limit, NULL);
+		if (n > 0)
+			flat_bell_seen(fd, (uint32_t)(unsigned short)p.revents);
+		return n == 0 ? -EAGAIN : n < 0 ? n : 0;
+	}
+	ssize_t n = flat_sys_recv(fd, &byte, 1, MSG_PEEK);
+	if (n == 0)
+		flat_stream_died(s);
+	/* A limit for recv() is none for send(). Without recv(), see base/confine.h, nobody restarts it but us. */
+	if (n >= 0 || (tx && n == -EAGAIN) ||
+	    (n == -EINTR && flat_confine_forbids(SYS_recvfrom) && handlers_restart()))
+		return 0;
+	return (int)n;
+}
+
 static int sleep_edge(struct flat_sock *s, int fd, bool tx)
 {
 	struct epoll_event ev;
@@ -256,30 +268,65 @@ static int sleep_edge(struct flat_sock *s, int fd, bool tx)
 	return n < 0 ? n : 0;
 }
 
+/*
+ * Not alone, and a filter forbids instances. Where nobody of this process's relatives waits its bells may be taken, and the
+ * anchor tells by its level; else the last one stays, and it is looked now and then.
+ */
+static int sleep_level(struct flat_sock *s, int fd, bool tx)
+{
+	bool level = flat_bell_level(s);
+	int limit = level ? timeout_ms(s, fd, tx) : FLAT_NAP_MS;
+	struct timespec ts = {limit / 1000, (long)(limit % 1000) * 1000000};
+	struct pollfd p = {.fd = fd, .events = level ? POLLIN | POLLRDHUP : POLLRDHUP};
+	int n = flat_sys_ppoll(&p, 1, limit < 0 ? NULL : &ts, NULL);
+	if (n == 0)
+		return level ? -EAGAIN : 0;
+	if (n == -EINTR)
+		return limit < 0 && handlers_restart() ? 0 : -EINTR;
+	if (n > 0)
+		flat_bell_seen(fd, (uint32_t)(unsigned short)p.revents);
+	return n < 0 ? n : 0;
+}
+
+enum how { ALONE, EDGE, LEVEL };
+
+/* Joins. How to sleep, or a negative errno after which it has left again. */
+static int begin(struct flat_sock *s, int fd)
+{
+	if (flat_bell_join(s, fd))
+		return ALONE;
+	int err = flat_bell_watch(fd);
+	if (err >= 0) {
+		flat_bell_swallow();
+		return EDGE;
+	}
+	if (err == -EPERM && flat_confined) {
+		flat_bell_clear_alone(s, fd);
+		return LEVEL;
+	}
+	flat_bell_leave(s);
+	return err == -ENOMEM || err == -EMFILE || err == -ENFILE ? -ENOBUFS : err;
+}
+
 int flat_bell_sleep(struct flat_sock *s, int fd, bool tx, bool (*ready)(struct flat_sock *s))
 {
 	int err = 0;
 	int type;
-	bool alone = flat_bell_join(s, fd);
-	if (!alone) {
-		err = flat_bell_watch(fd);
-		if (err < 0) {
-			flat_bell_leave(s);
-			return err == -ENOMEM || err == -EMFILE || err == -ENFILE ? -ENOBUFS : err;
-		}
-		flat_bell_swallow();
-	}
+	int how = begin(s, fd);
+	if (how < 0)
+		return how;
 	arm(s, tx);
-	err = 0;
 	if (!ready(s)) {
 		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-		err = alone ? sleep_alone(s, fd, tx) : sleep_edge(s, fd, tx);
+		err = how == ALONE  ? sleep_alone(s, fd, tx)
+		      : how == EDGE ? sleep_edge(s, fd, tx)
+				    : sleep_level(s, fd, tx);
 		pthread_setcanceltype(type, NULL);
 		/* Not if the number was closed meanwhile: it may be something else. */
-		if (alone && flat_fd_sock(fd) == s)
+		if (how != EDGE && flat_fd_sock(fd) == s)
 			flat_bell_clear_alone(s, fd);
 	}
-	if (!alone)
+	if (how == EDGE)
 		flat_bell_unwatch(fd);
 	flat_bell_leave(s);
 	return err;

@@ -25,6 +25,12 @@
 bool flat_bell_join(struct flat_sock *s, int fd);
 void flat_bell_leave(struct flat_sock *s);
 
+/**
+ * Whether a waiter of a process that a filter forbids instances (base/confine.h) may take every bell: no relative by fork waits.
+ * Processes that hold the socket by exec or a message are not known; one that waits at the same time may sleep too long.
+ */
+bool flat_bell_level(const struct flat_sock *s);
+
 /** After a wake-up, before leaving: whoever is alone empties the anchor, so that no stale bell wakes it again. */
 void flat_bell_clear_alone(struct flat_sock *s, int fd);
 /** Nobody waits, nothing is there to read: empties the anchor for pollers that no hook sees. */

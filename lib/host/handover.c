@@ -4,6 +4,7 @@
 
 #include <flat/unstable/preload.h>
 
+#include "base/confine.h"
 #include "host/share.h"
 
 /* --- exec --- */
@@ -144,4 +145,9 @@ void flat_rights_received(const struct msghdr *msg)
 	flat_host_init();
 	if (!flat_fd_foreign())
 		each_right(msg, receive);
+}
+
+void flat_filtered(const struct sock_fprog *prog, int pid)
+{
+	flat_confine(prog, pid);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/limits.h"
 #include "host/epoll.h"
 #include "host/user.h"
 
@@ -97,24 +98,50 @@ static int look_all(struct pollfd *fds, struct pollfd *copy, nfds_t n)
 	return ready;
 }
 
+/* One sleep of poll: what end_sleep() takes back. */
+struct poll_sleep {
+	struct pollfd *fds;
+	struct pollfd *copy;
+	nfds_t n;
+	struct flat_ep_raised raised; /* one per epoll instance in the set */
+	bool nap;		      /* some stream can't wake it: it looks now and then */
+};
+
+/* The thread's instance, if it watches the stream; -EINPROGRESS: the kernel polls the anchor; -EAGAIN: nobody watches it. */
+static int join(struct flat_sock *s, int fd, struct pollfd *copy)
+{
+	copy->events = POLLIN;
+	int watch = flat_bell_join(s, fd) ? -EINPROGRESS : flat_bell_watch(fd);
+	if (watch >= 0)
+		return watch;
+	if (watch != -EINPROGRESS) {
+		if (!flat_bell_level(s))
+			return -EAGAIN;
+		flat_bell_clear_alone(s, fd);
+	}
+	copy->fd = fd;
+	return -EINPROGRESS;
+}
+
 /*
  * Joins the waiters of every stream, and arms. Where we are alone the anchor is polled; others ring this thread's
- * edge-triggered instance, which gets the entry behind the last. `raised`: one per epoll instance in the set.
+ * edge-triggered instance, which gets the entry behind the last.
  */
-static int begin_sleep(struct pollfd *fds, struct pollfd *copy, nfds_t n,
-		       struct flat_ep_raised *raised)
+static int begin_sleep(struct poll_sleep *p)
 {
+	struct pollfd *fds = p->fds;
+	struct pollfd *copy = p->copy;
+	nfds_t n = p->n;
 	int watch = -1;
-	raised->n = 0;
+	p->raised.n = 0;
+	p->nap = false;
 	for (nfds_t i = 0; i < n; i++) {
 		struct flat_sock *s = flat_fd_sock(fds[i].fd);
 		if (!s || s->kind != FLAT_FD_STREAM)
 			continue;
-		copy[i].events = POLLIN;
-		if (flat_bell_join(s, fds[i].fd))
-			copy[i].fd = fds[i].fd;
-		else
-			watch = flat_bell_watch(fds[i].fd);
+		int w = join(s, fds[i].fd, &copy[i]);
+		watch = w >= 0 ? w : watch;
+		p->nap |= w == -EAGAIN;
 	}
 	if (watch >= 0)
 		flat_bell_swallow();
@@ -130,19 +157,11 @@ static int begin_sleep(struct pollfd *fds, struct pollfd *copy, nfds_t n,
 			if (fds[i].events & POLLOUT)
 				flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
 		} else if (e) {
-			may_sleep = flat_epoll_begin_sleep(e, raised);
+			may_sleep = flat_epoll_begin_sleep(e, &p->raised);
 		}
 	}
 	return may_sleep ? 0 : -EAGAIN;
 }
-
-/* One sleep of poll: what end_sleep() takes back. */
-struct poll_sleep {
-	struct pollfd *fds;
-	struct pollfd *copy;
-	nfds_t n;
-	struct flat_ep_raised raised;
-};
 
 static void end_sleep(void *arg)
 {
@@ -165,23 +184,41 @@ static void end_sleep(void *arg)
 	}
 }
 
+/* Takes a nap's time off what is left, if there is more: true. */
+static bool shorten(const struct timespec *nap, struct timespec *left)
+{
+	if (!left)
+		return true;
+	if (left->tv_sec == 0 && left->tv_nsec <= nap->tv_nsec)
+		return false;
+	left->tv_nsec -= nap->tv_nsec;
+	if (left->tv_nsec < 0) {
+		left->tv_nsec += 1000000000L;
+		left->tv_sec--;
+	}
+	return true;
+}
+
 /* Sleeps until something may be ready: 0, or a negative errno. Count of the kernel's in *ready. */
 static int sleep_once(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct timespec *left,
 		      const sigset_t *mask, int *ready)
 {
 	struct poll_sleep w = {.fds = fds, .copy = copy, .n = n};
+	struct timespec nap = {0, FLAT_NAP_MS * 1000000L};
 	nfds_t kernel;
 	int type;
 	int err;
 	*ready = kernel_part(fds, copy, n);
-	err = begin_sleep(fds, copy, n, &w.raised);
+	err = begin_sleep(&w);
 	if (err == 0)
 		*ready += look_flat(fds, n, &kernel);
 	if (err == 0 && *ready == 0) {
 		/* A cancellation point. */
 		pthread_cleanup_push(end_sleep, &w);
 		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-		err = flat_sys_ppoll(copy, n + 1, left, mask);
+		/* Not more than are needed: the kernel takes no more than RLIMIT_NOFILE, which sandboxes set to 1. */
+		err = flat_sys_ppoll(copy, n + (copy[n].fd >= 0),
+				     w.nap && shorten(&nap, left) ? &nap : left, mask);
 		pthread_setcanceltype(type, NULL);
 		pthread_cleanup_pop(0);
 		if (err > 0 && copy[n].revents)

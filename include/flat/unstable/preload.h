@@ -67,6 +67,10 @@ struct msghdr;
 FLAT_API void flat_rights_sending(const struct msghdr *msg);
 FLAT_API void flat_rights_received(const struct msghdr *msg);
 
+struct sock_fprog;
+/** Process `pid`, this one, has forbidden itself system calls by this filter: the library makes do without them. */
+FLAT_API void flat_filtered(const struct sock_fprog *prog, int pid);
+
 FLAT_END_DECLS
 
 #endif
