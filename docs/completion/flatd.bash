@@ -2,11 +2,11 @@
 _flatd() {
 	local word=${COMP_WORDS[COMP_CWORD]}
 	case ${COMP_WORDS[COMP_CWORD - 1]} in
-	--config | --control | --svids) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
+	--config | --control | --svids | --access-log | --audit-log) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
 	--log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$word") ;;
 	--metrics) mapfile -t COMPREPLY < <(compgen -W "off 127.0.0.1:15020" -- "$word") ;;
 	--workers | --wire | --gateway | --ready-fd) ;;
-	*) mapfile -t COMPREPLY < <(compgen -W "--config --control --workers --metrics --wire --svids --gateway --access-log --check --log-level --ready-fd --help --version" -- "$word") ;;
+	*) mapfile -t COMPREPLY < <(compgen -W "--config --control --workers --metrics --wire --svids --gateway --access-log --audit-log --check --log-level --ready-fd --help --version" -- "$word") ;;
 	esac
 }
 complete -F _flatd flatd

@@ -33,6 +33,7 @@ static const char usage[] =
     "  --gateway NS/W   open the ports of the Gateways that select the Workload W, as that "
     "workload\n"
     "  --access-log F   file to which each HTTP request adds a line\n"
+    "  --audit-log F    file to which what policies refuse or mark adds a line of JSON\n"
     "  --check          load the configuration, print what is wrong, end\n"
     "  --log-level L    error, warn, info (default), debug\n"
     "  --ready-fd N     write one byte to descriptor N when serving\n"
@@ -85,6 +86,7 @@ struct arguments {
 	long workers;
 	const char *metrics;
 	const char *access_log;
+	const char *audit_log;
 	const char *wire;
 	const char *svids;
 	const char *gateway;
@@ -100,6 +102,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 	    {"workers", required_argument, NULL, 'w'},
 	    {"metrics", required_argument, NULL, 'm'},
 	    {"access-log", required_argument, NULL, 'a'},
+	    {"audit-log", required_argument, NULL, 'A'},
 	    {"wire", required_argument, NULL, 'W'},
 	    {"svids", required_argument, NULL, 'S'},
 	    {"gateway", required_argument, NULL, 'g'},
@@ -127,6 +130,8 @@ static int parse(int argc, char **argv, struct arguments *a)
 			a->metrics = optarg;
 		} else if (opt == 'a') {
 			a->access_log = optarg;
+		} else if (opt == 'A') {
+			a->audit_log = optarg;
 		} else if (opt == 'W') {
 			a->wire = optarg;
 		} else if (opt == 'S') {
@@ -183,6 +188,7 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	offload.n_workers = (uint32_t)a.workers;
 	offload.access_log = a.access_log;
+	offload.audit_path = a.audit_log;
 	offload.wire_addr = a.wire;
 	offload.svids = a.svids;
 	offload.gateway_name = a.gateway;

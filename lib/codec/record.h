@@ -26,7 +26,7 @@ enum flat_record_codec {
 enum flat_record_verdict {
 	FLAT_VERDICT_NONE,
 	FLAT_VERDICT_MALFORMED, /* DPE: 400, 431, 408 of ours */
-	FLAT_VERDICT_DENIED,	/* UAEX in Envoy's ext_authz; RBAC leaves none */
+	FLAT_VERDICT_DENIED,	/* by a token or a policy: none, as in Envoy */
 	FLAT_VERDICT_NO_ROUTE,	/* NR */
 	FLAT_VERDICT_NO_HOST,	/* UH: no healthy upstream */
 	FLAT_VERDICT_CONNECT,	/* UF: upstream connection failure */
@@ -38,6 +38,7 @@ enum flat_record_verdict {
 	FLAT_VERDICT_DELAYED,	/* DI: a delay was injected; the answer is the server's */
 	FLAT_VERDICT_GONE,	/* DC: the client went away */
 	FLAT_VERDICT_ANSWERED,	/* direct response, redirect, preflight: no flag */
+	FLAT_VERDICT_EXTERNAL,	/* UAEX: by an external authorizer */
 	FLAT_VERDICT_OVERFLOW,	/* UO: its servers have as much to do as they may */
 	FLAT_VERDICTS,
 };

@@ -711,14 +711,6 @@ static void parse_action(struct cfg *cfg, const struct yaml_node *node, void *ob
 	if (i < 0)
 		return;
 	r->policy->action = (enum flat_authz_action)i;
-	if (i == FLAT_AUTHZ_AUDIT)
-		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
-			 "action AUDIT is not honoured: matches are not marked for audit");
-	if (i == FLAT_AUTHZ_CUSTOM)
-		cfg_warn(
-		    cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "use ALLOW or DENY",
-		    "action CUSTOM is not honoured: there is no external authorizer, so everything "
-		    "that the rules match is denied");
 }
 
 static void parse_selector(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -738,12 +730,21 @@ static void parse_target(struct cfg *cfg, const struct yaml_node *node, void *ob
 		 "holds for nobody");
 }
 
+static void parse_provider_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->policy->provider = cfg_string(cfg, node);
+}
+
 static void parse_provider(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
+	static const struct cfg_field field = CFG_FIELD("name", parse_provider_name);
 	struct reading *r = obj;
 
-	if (cfg_expect(cfg, node, YAML_MAP))
-		r->provider = node;
+	r->provider = node;
+	cfg_map(cfg, node, &field, 1, r);
+	if (node->kind == YAML_MAP && !yaml_get(node, "name"))
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
+			  "field \"name\" is missing");
 }
 
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -785,9 +786,10 @@ void cfg_authorization_policy(struct cfg *cfg, const struct yaml_node *root)
 	cfg_spec(cfg, root, parse_spec, &r);
 	if (dry_run && cfg_bool(cfg, dry_run)) {
 		r.policy->dry_run = true;
-		cfg_warn(cfg, &dry_run->where, FLAT_DIAG_NOT_HONOURED, NULL,
-			 "under dry run the policy decides nothing; what it would have decided is "
-			 "not reported");
+		if (r.policy->action != FLAT_AUTHZ_ALLOW && r.policy->action != FLAT_AUTHZ_DENY)
+			cfg_warn(cfg, &dry_run->where, FLAT_DIAG_NOT_HONOURED,
+				 "dry run is for ALLOW and DENY",
+				 "under dry run a policy of this action has no effect at all");
 	}
 	settle(cfg, &r);
 	if (flat_mesh_add_authz(cfg->mesh, r.policy))

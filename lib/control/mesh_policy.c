@@ -249,7 +249,7 @@ static const struct cfg_field mesh_config_fields[] = {
     CFG_UNHONOURED("serviceSettings", "services have no such settings"),
     CFG_UNHONOURED("serviceScopeConfigs", "there is one cluster"),
     CFG_UNHONOURED("enablePrometheusMerge", "flatd serves its own metrics"),
-    CFG_UNHONOURED("extensionProviders", "there are no extensions"),
+    CFG_FIELD("extensionProviders", cfg_extension_providers),
     CFG_UNHONOURED("defaultProviders", "there are no extensions"),
     CFG_UNHONOURED("discoverySelectors", "all files are read"),
     CFG_UNHONOURED("pathNormalization", "HTTP is carried as it is"),

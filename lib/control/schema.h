@@ -125,6 +125,8 @@ void cfg_secret(struct cfg *cfg, const struct yaml_node *root);
 void cfg_destination_rule(struct cfg *cfg, const struct yaml_node *root);
 void cfg_authorization_policy(struct cfg *cfg, const struct yaml_node *root);
 void cfg_request_authentication(struct cfg *cfg, const struct yaml_node *root);
+/** extensionProviders of a MeshConfig: the external authorizers among them. */
+void cfg_extension_providers(struct cfg *cfg, const struct yaml_node *node, void *obj);
 void cfg_peer_authentication(struct cfg *cfg, const struct yaml_node *root);
 void cfg_sidecar(struct cfg *cfg, const struct yaml_node *root);
 void cfg_mesh_config(struct cfg *cfg, const struct yaml_node *root);

@@ -357,7 +357,7 @@ static bool policy_selects(const struct flat_authz_policy *policy,
 {
 	static const struct flat_labels none;
 
-	return !policy->dry_run && !policy->detached &&
+	return !policy->detached &&
 	       flat_labels_match(&policy->selector, workload ? &workload->labels : &none);
 }
 
@@ -384,7 +384,7 @@ static void candidates_init(struct candidates *candidates, const struct flat_mes
  * none).
  */
 static const struct flat_authz_policy *find_policy(const struct candidates *candidates,
-						   enum flat_authz_action action,
+						   enum flat_authz_action action, bool dry_run,
 						   struct subject *subject, int *rule,
 						   const struct flat_authz_policy **selected)
 {
@@ -399,7 +399,7 @@ static const struct flat_authz_policy *find_policy(const struct candidates *cand
 		for (i = 0; list && i < list->n; i++) {
 			const struct flat_authz_policy *policy = list->v[i];
 
-			if (policy->action != action ||
+			if (policy->action != action || policy->dry_run != dry_run ||
 			    !policy_selects(policy, subject->input->destination))
 				continue;
 			if (!*selected)
@@ -424,7 +424,9 @@ static void describe(const struct subject *subject, struct flat_authz_verdict *v
 	    subject->principal.text ? subject->principal.text : "a client without identity",
 	    ip[0] ? " (" : "", ip, ip[0] ? ")" : "", (unsigned)subject->input->destination_port,
 	    to ? to->namespace : "", to ? "/" : "", to ? to->name : "a server that is no workload",
-	    verdict->allowed ? "allowed" : "denied");
+	    verdict->allowed			? "allowed"
+	    : verdict->reason == FLAT_AUTHZ_ASK ? "not decided"
+						: "denied");
 	if (n < 0 || (size_t)n >= sizeof(verdict->text))
 		return;
 	switch (verdict->reason) {
@@ -438,16 +440,20 @@ static void describe(const struct subject *subject, struct flat_authz_verdict *v
 			       verdict->policy_namespace, verdict->policy_name,
 			       verdict->where.file ? verdict->where.file : "", verdict->where.line);
 		break;
+	case FLAT_AUTHZ_DENIED_BY_CUSTOM:
 	default:
 		(void)snprintf(verdict->text + n, sizeof(verdict->text) - (size_t)n,
 			       "rule %d of %s policy %s/%s (%s:%u)%s", verdict->rule,
-			       verdict->allowed					? "ALLOW"
-			       : verdict->reason == FLAT_AUTHZ_DENIED_BY_CUSTOM ? "CUSTOM"
-										: "DENY",
+			       verdict->allowed ? "ALLOW"
+			       : verdict->reason == FLAT_AUTHZ_ASK ||
+				       verdict->reason == FLAT_AUTHZ_DENIED_BY_CUSTOM
+				   ? "CUSTOM"
+				   : "DENY",
 			       verdict->policy_namespace, verdict->policy_name,
 			       verdict->where.file ? verdict->where.file : "", verdict->where.line,
-			       verdict->reason == FLAT_AUTHZ_DENIED_BY_CUSTOM
-				   ? " asks for an external authorizer, and there is none"
+			       verdict->reason == FLAT_AUTHZ_ASK ? " asks its external authorizer"
+			       : verdict->reason == FLAT_AUTHZ_DENIED_BY_CUSTOM
+				   ? " asks for an external authorizer that cannot be asked"
 				   : "");
 		break;
 	}
@@ -468,6 +474,39 @@ static void decide(struct flat_authz_verdict *verdict, const struct subject *sub
 		describe(subject, verdict);
 }
 
+/*
+ * The CUSTOM policy that decides, or NULL. As Istio: the authorizers of all that select a workload must be one and the
+ * same, and can be asked, or everything is denied; then a rule must match.
+ */
+static const struct flat_authz_policy *find_custom(const struct candidates *candidates,
+						   struct subject *subject, int *rule, bool *ask)
+{
+	const struct flat_workload *to = subject->input->destination;
+	const struct flat_authz_policy *first = NULL;
+
+	*rule = -1;
+	*ask = false;
+	for (size_t l = 0; l < FLAT_ARRAY_SIZE(candidates->lists); l++) {
+		const struct mesh_policies *list = candidates->lists[l];
+
+		for (uint32_t i = 0; list && i < list->n; i++) {
+			const struct flat_authz_policy *policy = list->v[i];
+
+			if (policy->action != FLAT_AUTHZ_CUSTOM || policy->dry_run ||
+			    !policy_selects(policy, to))
+				continue;
+			first = first ? first : policy;
+			if (subject->input->http &&
+			    (!policy->ext || policy->ext->why_not || policy->ext != first->ext))
+				return policy;
+		}
+	}
+	if (!first)
+		return NULL;
+	*ask = subject->input->http != NULL;
+	return find_policy(candidates, FLAT_AUTHZ_CUSTOM, false, subject, rule, &first);
+}
+
 void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_input *input,
 		      struct flat_authz_verdict *verdict)
 {
@@ -475,27 +514,53 @@ void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_inpu
 	struct candidates candidates;
 	struct subject subject;
 	int rule = -1;
+	bool ask;
 
 	memset(verdict, 0, sizeof(*verdict));
 	subject_init(&subject, input);
 	candidates_init(&candidates, mesh, input->destination);
-	policy = find_policy(&candidates, FLAT_AUTHZ_CUSTOM, &subject, &rule, &selected);
+	policy = input->custom_allowed ? NULL : find_custom(&candidates, &subject, &rule, &ask);
 	if (policy) {
-		decide(verdict, &subject, FLAT_AUTHZ_DENIED_BY_CUSTOM, policy, rule);
+		verdict->ext = ask ? policy->ext : NULL;
+		decide(verdict, &subject, ask ? FLAT_AUTHZ_ASK : FLAT_AUTHZ_DENIED_BY_CUSTOM,
+		       policy, rule);
 		return;
 	}
-	policy = find_policy(&candidates, FLAT_AUTHZ_DENY, &subject, &rule, &selected);
+	policy = find_policy(&candidates, FLAT_AUTHZ_DENY, false, &subject, &rule, &selected);
 	if (policy) {
 		decide(verdict, &subject, FLAT_AUTHZ_DENIED_BY_RULE, policy, rule);
 		return;
 	}
-	policy = find_policy(&candidates, FLAT_AUTHZ_ALLOW, &subject, &rule, &selected);
+	policy = find_policy(&candidates, FLAT_AUTHZ_ALLOW, false, &subject, &rule, &selected);
 	if (policy)
 		decide(verdict, &subject, FLAT_AUTHZ_ALLOWED_BY_RULE, policy, rule);
 	else if (selected)
 		decide(verdict, &subject, FLAT_AUTHZ_NOT_ALLOWED, selected, -1);
 	else
 		decide(verdict, &subject, FLAT_AUTHZ_NO_POLICY, NULL, -1);
+}
+
+bool flat_authz_notes(const struct flat_mesh *mesh, const struct flat_authz_input *input,
+		      struct flat_authz_notes *notes)
+{
+	const struct flat_authz_policy *selected;
+	struct candidates candidates;
+	struct subject subject;
+
+	if (mesh->n_notes == 0)
+		return false;
+	memset(notes, 0, sizeof(*notes));
+	subject_init(&subject, input);
+	candidates_init(&candidates, mesh, input->destination);
+	notes->audit.policy = find_policy(&candidates, FLAT_AUTHZ_AUDIT, false, &subject,
+					  &notes->audit.rule, &selected);
+	notes->deny.policy =
+	    find_policy(&candidates, FLAT_AUTHZ_DENY, true, &subject, &notes->deny.rule, &selected);
+	notes->has_deny = selected != NULL;
+	notes->allow.policy = find_policy(&candidates, FLAT_AUTHZ_ALLOW, true, &subject,
+					  &notes->allow.rule, &selected);
+	notes->has_allow = selected != NULL;
+	return notes->audit.policy || notes->has_deny || notes->has_allow;
 }
 
 bool flat_authz_needs_http(const struct flat_mesh *mesh, const struct flat_workload *destination)
@@ -509,9 +574,11 @@ bool flat_authz_needs_http(const struct flat_mesh *mesh, const struct flat_workl
 		const struct mesh_policies *list = candidates.lists[l];
 
 		for (uint32_t i = 0; list && i < list->n; i++) {
-			if (list->v[i]->action == FLAT_AUTHZ_AUDIT ||
-			    !policy_selects(list->v[i], destination))
+			if (!policy_selects(list->v[i], destination))
 				continue;
+			/* An authorizer is asked about each request. */
+			if (list->v[i]->action == FLAT_AUTHZ_CUSTOM)
+				return true;
 			for (uint32_t r = 0; r < list->v[i]->n_rules; r++) {
 				if (list->v[i]->rules[r].http)
 					return true;
@@ -528,6 +595,7 @@ const char *flat_authz_reason_name(enum flat_authz_reason reason)
 	    [FLAT_AUTHZ_ALLOWED_BY_RULE] = "allowed-by-rule",
 	    [FLAT_AUTHZ_DENIED_BY_RULE] = "denied-by-rule",
 	    [FLAT_AUTHZ_DENIED_BY_CUSTOM] = "denied-by-custom",
+	    [FLAT_AUTHZ_ASK] = "ask",
 	    [FLAT_AUTHZ_NOT_ALLOWED] = "not-allowed",
 	};
 

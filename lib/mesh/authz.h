@@ -1,7 +1,8 @@
 /*
  * Authorization of connections and of HTTP requests, with the meaning Istio gives AuthorizationPolicy:
  *
- * 1. A CUSTOM policy that matches denies (we have no external authorizer; fail closed).
+ * 1. A CUSTOM policy that matches: its external authorizer is asked (the caller does that). One that cannot be asked
+ *    denies everything where the policy selects; and about a connection none is asked.
  * 2. A DENY policy that matches denies.
  * 3. No ALLOW policy selects the destination: allowed.
  * 4. An ALLOW policy that matches allows.
@@ -10,7 +11,7 @@
  * A policy selects a workload when it is in the workload's namespace, or in the root namespace, and its selector holds
  * for the workload's labels. Asked about a connection, what only a request has (HTTP fields) makes an ALLOW rule match
  * nothing, and is left out of a DENY or CUSTOM rule, which then matches more: never less safe. AUDIT policies, and
- * those under dry run, decide nothing. Source: istio.io reference "Authorization Policy", tasks "TCP Traffic" and
+ * those under dry run, decide nothing: flat_authz_notes() tells of them. Source: istio.io reference "Authorization Policy", tasks "TCP Traffic" and
  * "HTTP Traffic".
  */
 #ifndef FLAT_MESH_AUTHZ_H
@@ -19,6 +20,9 @@
 #include "base/json_read.h"
 #include "codec/http.h"
 #include "mesh/mesh.h"
+
+struct flat_authz_policy;
+struct flat_ext_authz;
 
 /* Room for the sentence: principal and names of 253 characters would be cut, nothing shorter. */
 #define FLAT_AUTHZ_TEXT_MAX 768
@@ -48,15 +52,16 @@ struct flat_authz_input {
 	const struct flat_json_node *claims;
 	const char *const *spaced;
 	uint32_t n_spaced;
-	bool brief; /* no sentence is wanted: text stays empty */
+	bool custom_allowed; /* the external authorizer has allowed it */
+	bool brief;	     /* no sentence is wanted: text stays empty */
 };
 
 enum flat_authz_reason {
-	FLAT_AUTHZ_NO_POLICY,	     /* allowed: no ALLOW policy selects the destination */
-	FLAT_AUTHZ_ALLOWED_BY_RULE,  /* allowed: a rule of an ALLOW policy matches */
-	FLAT_AUTHZ_DENIED_BY_RULE,   /* denied: a rule of a DENY policy matches */
-	FLAT_AUTHZ_DENIED_BY_CUSTOM, /* denied: a CUSTOM policy matches, and there is no authorizer
-				      */
+	FLAT_AUTHZ_NO_POLICY,	    /* allowed: no ALLOW policy selects the destination */
+	FLAT_AUTHZ_ALLOWED_BY_RULE, /* allowed: a rule of an ALLOW policy matches */
+	FLAT_AUTHZ_DENIED_BY_RULE,  /* denied: a rule of a DENY policy matches */
+	FLAT_AUTHZ_DENIED_BY_CUSTOM, /* denied: of a CUSTOM policy whose authorizer cannot be asked */
+	FLAT_AUTHZ_ASK,		     /* not decided: a CUSTOM policy matches, ask its authorizer */
 	FLAT_AUTHZ_NOT_ALLOWED, /* denied: ALLOW policies select the destination, none matches */
 };
 
@@ -67,6 +72,7 @@ struct flat_authz_verdict {
 	 * destination; NULL for NO_POLICY. Borrowed from the mesh. */
 	const char *policy_namespace;
 	const char *policy_name;
+	const struct flat_ext_authz *ext; /* ASK: whom */
 	int rule;			/* index in spec.rules from 0; -1: no single rule decided */
 	struct flat_where where;	/* of the rule, or of the policy when rule is -1 */
 	char text[FLAT_AUTHZ_TEXT_MAX]; /* one sentence for people */
@@ -85,7 +91,26 @@ void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_inpu
  */
 bool flat_authz_needs_http(const struct flat_mesh *mesh, const struct flat_workload *destination);
 
-/** "no-policy", "allowed-by-rule", "denied-by-rule", "denied-by-custom", "not-allowed". */
+/* One policy that matched without deciding. */
+struct flat_authz_note {
+	const struct flat_authz_policy *policy; /* NULL: none */
+	int rule;
+};
+
+/* What policies say that decide nothing. */
+struct flat_authz_notes {
+	struct flat_authz_note audit; /* the first AUDIT policy that matches */
+	/* What policies under dry run would do, each action by itself as in Istio. */
+	bool has_deny, has_allow;
+	struct flat_authz_note deny;  /* matched: it would be denied */
+	struct flat_authz_note allow; /* none matched: it would be denied */
+};
+
+/** Fills `notes`. False: there is nothing to be told, which is quick. Context as flat_authz_check(). */
+bool flat_authz_notes(const struct flat_mesh *mesh, const struct flat_authz_input *input,
+		      struct flat_authz_notes *notes);
+
+/** "no-policy", "allowed-by-rule", "denied-by-rule", "denied-by-custom", "ask", "not-allowed". */
 const char *flat_authz_reason_name(enum flat_authz_reason reason);
 
 /** "ALLOW", "DENY", "CUSTOM", "AUDIT". */

@@ -8,6 +8,7 @@
 #include "base/pool.h"
 #include "mesh/authn.h"
 #include "mesh/authz.h"
+#include "mesh/ext_authz.h"
 #include "mesh/gateway.h"
 #include "mesh/mesh.h"
 #include "mesh/policy.h"
@@ -90,7 +91,9 @@ struct flat_authz_policy {
 	const char *name;
 	const char *namespace;
 	enum flat_authz_action action;
-	bool dry_run;  /* annotation istio.io/dry-run: decides nothing */
+	const char *provider;		  /* CUSTOM: who is asked */
+	const struct flat_ext_authz *ext; /* that provider, after flat_mesh_finish(); NULL: none */
+	bool dry_run;  /* annotation istio.io/dry-run: decides nothing, and is told */
 	bool detached; /* targets something else than workloads: selects none */
 	struct flat_labels selector;
 	const struct flat_authz_rule *rules;
@@ -154,6 +157,8 @@ FLAT_MUST_CHECK int flat_mesh_add_virtual(struct flat_mesh *mesh,
 					  struct flat_virtual_service *virtual);
 FLAT_MUST_CHECK int flat_mesh_add_gateway(struct flat_mesh *mesh, struct flat_gateway *gateway);
 FLAT_MUST_CHECK int flat_mesh_add_secret(struct flat_mesh *mesh, struct flat_secret *secret);
+FLAT_MUST_CHECK int flat_mesh_add_ext_authz(struct flat_mesh *mesh,
+					    struct flat_ext_authz *provider);
 FLAT_MUST_CHECK int flat_mesh_add_authn(struct flat_mesh *mesh, struct flat_request_authn *policy);
 FLAT_MUST_CHECK int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule);
 

@@ -57,6 +57,8 @@ struct flat_mesh {
 	struct mesh_vec services;  /* struct flat_service */
 	struct mesh_vec workloads; /* struct flat_workload */
 	struct mesh_vec authz;	   /* struct flat_authz_policy */
+	struct mesh_vec ext_authz; /* struct flat_ext_authz */
+	uint32_t n_notes;	   /* policies that decide nothing: AUDIT, and under dry run */
 	struct mesh_vec authn;	   /* struct flat_request_authn */
 	struct mesh_vec jwt_rules; /* struct flat_jwt_rule, of all of them */
 	struct mesh_vec peer;	   /* struct flat_peer_policy */
@@ -115,6 +117,9 @@ bool mesh_exported(const struct flat_export *e, const char *own, const char *nam
 
 /** Builds the look-ups of DestinationRules (traffic.c). */
 FLAT_MUST_CHECK int mesh_index_rules(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** Finds the services of external authorizers, and the authorizers of policies (ext_authz.c). */
+FLAT_MUST_CHECK int mesh_index_ext_authz(struct flat_mesh *mesh, struct flat_diags *diags);
 
 /** Finds what routes refer to, and builds their look-ups (route.c). */
 FLAT_MUST_CHECK int mesh_index_routes(struct flat_mesh *mesh, struct flat_diags *diags);

@@ -37,6 +37,7 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	free(mesh->workloads.v);
 	free(mesh->authz.v);
 	free(mesh->authn.v);
+	free(mesh->ext_authz.v);
 	free(mesh->jwt_rules.v);
 	free(mesh->peer.v);
 	free(mesh->egress.v);
@@ -94,7 +95,14 @@ int flat_mesh_add_workload(struct flat_mesh *mesh, struct flat_workload *workloa
 
 int flat_mesh_add_authz(struct flat_mesh *mesh, struct flat_authz_policy *policy)
 {
+	mesh->n_notes += policy->dry_run || policy->action == FLAT_AUTHZ_AUDIT;
 	return vec_add(&mesh->authz, policy);
+}
+
+int flat_mesh_add_ext_authz(struct flat_mesh *mesh, struct flat_ext_authz *provider)
+{
+	provider->index = mesh->ext_authz.n;
+	return vec_add(&mesh->ext_authz, provider);
 }
 
 int flat_mesh_add_authn(struct flat_mesh *mesh, struct flat_request_authn *policy)
@@ -161,6 +169,9 @@ int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
 	if (ret)
 		return ret;
 	ret = mesh_index_policies(mesh, diags);
+	if (ret)
+		return ret;
+	ret = mesh_index_ext_authz(mesh, diags);
 	if (ret)
 		return ret;
 	ret = mesh_index_routes(mesh, diags);

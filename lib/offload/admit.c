@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "offload/audit.h"
 #include "offload/l7.h"
 
 const char *flat_refusal_name(enum flat_refusal_kind kind)
@@ -28,6 +29,14 @@ void flat_refuse(struct flat_offload *o, pid_t pid, const char *who, const struc
 	snprintf(r->reason, sizeof(r->reason), "%s", reason);
 	o->stats.refused[kind]++;
 	flat_warn("refused %s -> %s: %s", who, flat_addr_str(to, text), reason);
+	if (kind == FLAT_REFUSED_POLICY || kind == FLAT_REFUSED_STRICT) {
+		struct flat_audit e = {.event = "denied",
+				       .client = who,
+				       .service = text,
+				       .reason = reason,
+				       .rule = -1};
+		(void)flat_audit_write(o->audit, &e);
+	}
 }
 
 static void refuse(struct flat_decision *d, int err, enum flat_refusal_kind kind)

@@ -248,7 +248,7 @@ static enum flat_l7_verb refuse(const struct flat_l7 *l7, const struct flat_http
 	struct flat_span path = request->path, query = request->query;
 	size_t left = FLAT_L7_REALM_MAX;
 
-	memset(a, 0, offsetof(struct flat_l7_answer, fields));
+	flat_l7_text(a, status == FLAT_JWT_AUDIENCE ? 403 : 401, FLAT_VERDICT_DENIED, text);
 	path.len = flat_min_size(path.len, left);
 	left -= path.len;
 	if (!query.text || left < 2)
@@ -260,11 +260,6 @@ static enum flat_l7_verb refuse(const struct flat_l7 *l7, const struct flat_http
 		 (int)request->authority.len, request->authority.text, (int)path.len, path.text,
 		 query.len ? "?" : "", (int)query.len, query.text,
 		 status == FLAT_JWT_MISSED ? "" : ", error=\"invalid_token\"");
-	a->status = status == FLAT_JWT_AUDIENCE ? 403 : 401;
-	a->verdict = FLAT_VERDICT_DENIED;
-	a->body = text;
-	a->len = strlen(text);
-	a->type = "text/plain";
 	return FLAT_L7_ANSWER;
 }
 
@@ -285,27 +280,22 @@ static void tell(struct flat_l7 *l7, const struct flat_jwt_rule *rule, enum flat
 		     sub ? sub : "");
 }
 
-enum flat_l7_verb flat_l7_authenticate(struct flat_l7 *l7, const struct flat_workload *workload,
-				       struct flat_http_request *request, size_t *len,
-				       struct flat_l7_claims *claims, struct flat_l7_answer *a)
+/* Asks each rule; *tokens are of the one that was content. */
+static enum flat_l7_verb ask_rules(struct flat_l7 *l7, const struct flat_jwt_rule *const *rules,
+				   uint32_t n, const struct flat_http_request *request,
+				   struct flat_l7_claims *claims, struct tokens *tokens,
+				   struct flat_l7_answer *a)
 {
-	const struct flat_jwt_rule *rules[2 * FLAT_JWT_RULES_MAX];
-	uint32_t n = flat_mesh_jwt_rules(l7->node->offload->mesh, workload, rules);
 	enum flat_jwt_status worst = FLAT_JWT_MISSED;
-	struct flat_l7_edit edit = {.n_rules = n};
-	struct tokens tokens;
-	int err = 0;
 
-	if (n == 0)
-		return FLAT_L7_GO;
 	for (uint32_t i = 0; i < n; i++) {
 		enum flat_jwt_status status =
-		    ask_rule(l7->node, request, rules[i], &tokens, &claims->jwt);
+		    ask_rule(l7->node, request, rules[i], tokens, &claims->jwt);
 
 		tell(l7, rules[i], status, claims->jwt);
 		if (status == FLAT_JWT_OK) {
 			claims->rule = rules[i];
-			break;
+			return FLAT_L7_GO;
 		}
 		flat_jwt_put(claims->jwt);
 		claims->jwt = NULL;
@@ -313,11 +303,43 @@ enum flat_l7_verb flat_l7_authenticate(struct flat_l7 *l7, const struct flat_wor
 		    (worst == FLAT_JWT_UNKNOWN_ISSUER && status != FLAT_JWT_MISSED))
 			worst = status;
 	}
-	if (!claims->rule && worst == FLAT_JWT_WAIT && !l7->dry)
+	if (worst == FLAT_JWT_WAIT && !l7->dry)
 		return FLAT_L7_LATER;
-	if (!claims->rule && worst != FLAT_JWT_MISSED)
-		return refuse(l7, request, worst, a);
-	edit.rules = rules;
+	return worst == FLAT_JWT_MISSED ? FLAT_L7_GO : refuse(l7, request, worst, a);
+}
+
+bool flat_l7_verify(struct flat_l7 *l7, const struct flat_workload *workload,
+		    const struct flat_http_request *request, struct flat_l7_claims *claims,
+		    struct flat_l7_answer *a)
+{
+	const struct flat_jwt_rule *rules[2 * FLAT_JWT_RULES_MAX];
+	uint32_t n = flat_mesh_jwt_rules(l7->node->offload->mesh, workload, rules);
+	enum flat_l7_verb verb = FLAT_L7_GO;
+	struct tokens tokens;
+
+	if (n > 0)
+		verb = ask_rules(l7, rules, n, request, claims, &tokens, a);
+	if (verb == FLAT_L7_LATER)
+		(void)refuse(l7, request, FLAT_JWT_WAIT, a);
+	return verb == FLAT_L7_GO;
+}
+
+enum flat_l7_verb flat_l7_authenticate(struct flat_l7 *l7, const struct flat_workload *workload,
+				       struct flat_http_request *request, size_t *len,
+				       struct flat_l7_claims *claims, struct flat_l7_answer *a)
+{
+	const struct flat_jwt_rule *rules[2 * FLAT_JWT_RULES_MAX];
+	uint32_t n = flat_mesh_jwt_rules(l7->node->offload->mesh, workload, rules);
+	struct flat_l7_edit edit = {.rules = rules, .n_rules = n};
+	struct tokens tokens;
+	enum flat_l7_verb verb;
+	int err = 0;
+
+	if (n == 0)
+		return FLAT_L7_GO;
+	verb = ask_rules(l7, rules, n, request, claims, &tokens, a);
+	if (verb != FLAT_L7_GO)
+		return verb;
 	if (claims->rule && claims->jwt)
 		make_edit(claims->rule, claims->jwt, &tokens, &edit);
 	if (flat_l7_edit_any(&edit, request))
@@ -325,9 +347,6 @@ enum flat_l7_verb flat_l7_authenticate(struct flat_l7 *l7, const struct flat_wor
 	flat_strbuf_fini(&edit.lines);
 	if (err == 0)
 		return FLAT_L7_GO;
-	memset(a, 0, offsetof(struct flat_l7_answer, fields));
-	a->fields[0] = 0;
-	a->status = 431;
-	a->verdict = FLAT_VERDICT_MALFORMED;
+	flat_l7_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
 	return FLAT_L7_ANSWER;
 }

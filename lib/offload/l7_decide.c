@@ -6,7 +6,7 @@
 
 #include "base/log.h"
 #include "offload/gateway.h"
-#include "offload/l7_mandatory.h"
+#include "offload/l7_check.h"
 
 static enum flat_l7_verb answer_text(struct flat_l7_answer *a, unsigned status,
 				     enum flat_record_verdict verdict, const char *text)
@@ -270,14 +270,14 @@ static enum flat_l7_verb enter_gate(struct flat_l7 *l7, struct flat_l7_answer *a
 {
 	static const struct flat_http_redirect secure = {.scheme = "https", .status = 301};
 
-	switch (flat_l7_enter(l7, question, vs)) {
+	switch (flat_l7_enter(l7, question, vs, a)) {
 	case FLAT_L7_GATE_OPEN:
 		return FLAT_L7_GO;
 	case FLAT_L7_GATE_SECURE:
 		put_redirect(l7, &secure, a);
 		return FLAT_L7_ANSWER;
-	case FLAT_L7_GATE_DENIED:
-		return answer_text(a, 403, FLAT_VERDICT_DENIED, "RBAC: access denied");
+	case FLAT_L7_GATE_ANSWER:
+		return FLAT_L7_ANSWER;
 	default:
 		return answer_text(a, 404, FLAT_VERDICT_NO_ROUTE, NULL);
 	}
@@ -501,7 +501,7 @@ int flat_l7_read_again(struct flat_l7 *l7, size_t len, struct flat_http_request 
 				   sizeof(node->path), &r->path);
 }
 
-enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *a, size_t *len)
+static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, size_t *len)
 {
 	struct flat_l7_exchange *x = &l7->x;
 	struct ops ops = ops_of(x, false);
@@ -524,6 +524,21 @@ enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *a, 
 		return answer_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
 	/* A server outside the mesh has no policies here: it asks for itself. */
 	return x->target.listener ? flat_l7_mandatory(l7, &request, len, a) : FLAT_L7_GO;
+}
+
+enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *a, size_t *len)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	enum flat_l7_verb verb;
+
+	/* Waiting for an authorizer uses up no turn of a server; what goes on then is decided anew. */
+	x->probing = l7->node->asks && !x->settled && !l7->dry;
+	verb = try_once(l7, a, len);
+	if (!x->probing || verb != FLAT_L7_GO)
+		return verb;
+	x->probing = false;
+	x->settled = true;
+	return try_once(l7, a, len);
 }
 
 /* --- the answer on its way back --- */
@@ -570,6 +585,8 @@ bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, c
 		flat_http1_put_field(out, name, flat_head_span(text, f->value, f->value_len));
 	}
 	put_ops(&ops, out);
+	if (!interim && x->check)
+		flat_http1_puts(out, flat_l7_check_fields(x->check));
 	if (!interim && x->route && x->route->cors)
 		put_cors(x, out);
 	if (!interim && x->traffic.lb)

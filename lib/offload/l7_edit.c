@@ -78,8 +78,27 @@ static bool is_name(const char *want, struct flat_span name)
 	return want && flat_span_equal(flat_span_of(want), name, true);
 }
 
+/* Whether one of the lines added is of this name. */
+static bool replaced(const struct flat_l7_edit *edit, struct flat_span name)
+{
+	const char *at = edit->lines.data;
+	const char *end = at + edit->lines.len;
+
+	while (at < end) {
+		const char *line = memchr(at, '\n', (size_t)(end - at));
+		size_t len = strcspn(at, ":\r");
+
+		if (flat_span_equal((struct flat_span){at, len}, name, true))
+			return true;
+		at = line ? line + 1 : end;
+	}
+	return false;
+}
+
 static bool dropped(const struct flat_l7_edit *edit, struct flat_span name)
 {
+	if (edit->replace && replaced(edit, name))
+		return true;
 	for (uint32_t i = 0; i < edit->n_remove; i++) {
 		if (is_name(edit->remove[i], name))
 			return true;

@@ -75,6 +75,10 @@ struct flat_l7_exchange {
 	struct flat_cluster_host *host;	    /* of it */
 	struct flat_cluster *retrying;	    /* that counts it as a retry; NULL: it is none */
 	struct flat_waiter waiter;	    /* for PENDING */
+	struct flat_l7_check *check;	    /* of an external authorizer; owned; NULL: none */
+	bool probing;			    /* the attempt is only to see whether one is asked */
+	bool settled;			    /* that is over */
+	bool noted;			    /* what decides nothing was told */
 	struct flat_addr tried[FLAT_L7_TRIED_MAX];
 	uint32_t n_tried;
 	bool connecting;		  /* counted as pending: its connection is being made */
@@ -130,6 +134,8 @@ TAILQ_HEAD(flat_l7_list, flat_l7);
 
 struct flat_l7_series;
 struct flat_authn;
+struct flat_l7_check;
+struct flat_l7_checks;
 
 struct flat_l7_node {
 	struct flat_offload *offload;
@@ -141,8 +147,12 @@ struct flat_l7_node {
 	struct flat_authz_verdict verdict; /* of the last request asked about */
 	struct flat_strbuf notes;	   /* steps of it, for `flatctl why` */
 	struct flat_authn *authn;
-	struct flat_source keys; /* key sets that were fetched */
-	int64_t *shares;	 /* per destination of the mesh: its turns among its route's */
+	struct flat_source keys;       /* key sets that were fetched */
+	struct flat_l7_checks *checks; /* connections to external authorizers */
+	bool asks;		       /* some policy has one */
+	uint64_t dry_run[2][2];	       /* by action (ALLOW, DENY) and result (allowed, denied) */
+	uint64_t audited;	       /* marked by AUDIT policies */
+	int64_t *shares; /* per destination of the mesh: its turns among its route's */
 	uint32_t n_shares;
 	int log_fd; /* -1: none */
 	int64_t
@@ -230,11 +240,11 @@ enum flat_l7_gate {
 	FLAT_L7_GATE_OPEN,
 	FLAT_L7_GATE_NOWHERE, /* no server, or no route, shows that host there: 404 */
 	FLAT_L7_GATE_SECURE,  /* by https alone: 301 */
-	FLAT_L7_GATE_DENIED,  /* by a policy of the gateway's own: 403 */
+	FLAT_L7_GATE_ANSWER, /* refused by a token or a policy of the gateway's own: `a` is the answer */
 };
 /** Whether a request may come in, and whose routes it meets. Fills in question and *vs where it may. */
 enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *question,
-				const struct flat_virtual_service **vs);
+				const struct flat_virtual_service **vs, struct flat_l7_answer *a);
 
 /** Whether a client from outside has asked for nothing for too long; else asks to be woken. Others never have. */
 bool flat_l7_gate_idle(struct flat_l7 *l7);

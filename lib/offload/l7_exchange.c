@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "offload/l7_engine.h"
+#include "offload/l7_check.h"
 
 /* Bytes taken from one end in one turn (rule 11), and steps. */
 #define QUANTUM_BYTES ((size_t)64 * 1024)
@@ -28,6 +28,7 @@ static void release(struct flat_l7 *l7)
 {
 	flat_l7_target_leave(l7);
 	flat_l7_retry_end(l7);
+	flat_l7_check_free(l7->x.check);
 	free(l7->x.path);
 	flat_mesh_put(l7->x.mesh);
 	clear(&l7->x);

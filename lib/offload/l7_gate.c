@@ -2,11 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "offload/gateway.h"
-#include "offload/l7_engine.h"
+#include "offload/l7_mandatory.h"
 
-static bool allowed(struct flat_l7 *l7, const struct flat_way *way)
+static enum flat_l7_gate allowed(struct flat_l7 *l7, const struct flat_way *way,
+				 struct flat_l7_answer *a)
 {
 	const struct flat_conn *c = l7->conn;
 	const char *principal = c->gate->tls ? flat_tls_principal(c->gate->tls) : "";
@@ -20,30 +20,38 @@ static bool allowed(struct flat_l7 *l7, const struct flat_way *way)
 	    .http = &l7->x.request,
 	    .brief = true,
 	};
+	struct flat_l7_claims claims = {NULL, NULL};
 
+	if (!flat_l7_verify(l7, way->workload, &l7->x.request, &claims, a)) {
+		flat_l7_refused(l7, way->workload, &l7->x.request, a, NULL);
+		return FLAT_L7_GATE_ANSWER;
+	}
+	in.claims = claims.jwt ? claims.jwt->claims : NULL;
+	in.spaced = claims.rule ? claims.rule->spaced : NULL;
+	in.n_spaced = claims.rule ? claims.rule->n_spaced : 0;
 	flat_authz_check(l7->x.mesh, &in, v);
-	if (!v->allowed && flat_l7_may_tell(l7->node))
-		flat_info("denied %.*s %.*s at the gateway: policy %s/%s (%s:%u)",
-			  (int)l7->x.request.method.len, l7->x.request.method.text,
-			  (int)flat_min_size(l7->x.request.path.len, 200), l7->x.request.path.text,
-			  v->policy_namespace ? v->policy_namespace : "-",
-			  v->policy_name ? v->policy_name : "-",
-			  v->where.file ? v->where.file : "-", v->where.line);
-	return v->allowed;
+	flat_jwt_put(claims.jwt);
+	if (v->allowed)
+		return FLAT_L7_GATE_OPEN;
+	flat_l7_text(a, 403, FLAT_VERDICT_DENIED, "RBAC: access denied");
+	flat_l7_refused(l7, way->workload, &l7->x.request, a, v);
+	return FLAT_L7_GATE_ANSWER;
 }
 
 enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *question,
-				const struct flat_virtual_service **vs)
+				const struct flat_virtual_service **vs, struct flat_l7_answer *a)
 {
 	struct flat_l7_exchange *x = &l7->x;
+	enum flat_l7_gate gate;
 	struct flat_way way;
 
 	if (!flat_gate_find(l7->node->offload, x->mesh, l7->conn->gate, x->request.host, &way))
 		return FLAT_L7_GATE_NOWHERE;
 	if (way.server->redirect)
 		return FLAT_L7_GATE_SECURE;
-	if (!allowed(l7, &way))
-		return FLAT_L7_GATE_DENIED;
+	gate = allowed(l7, &way, a);
+	if (gate != FLAT_L7_GATE_OPEN)
+		return gate;
 	x->client = way.workload;
 	question->gateway = way.gateway;
 	question->tls = l7->conn->gate->tls != NULL;

@@ -10,7 +10,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
-#include "offload/l7_engine.h"
+#include "offload/l7_mandatory.h"
 
 /* Series of requests: who talks to whom, times the few statuses that they see. */
 #define SERIES_MAX 4096U
@@ -220,6 +220,8 @@ static void put_histogram(const struct flat_l7_series *s, bool source, struct fl
 void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 {
 	const struct flat_l7_node *node = o->l7;
+	if (node)
+		flat_l7_mandatory_metrics(node, out);
 	for (int what = 0; what < 2; what++) {
 		flat_strbuf_puts(
 		    out, what == 0 ? "# HELP istio_requests_total HTTP requests.\n"

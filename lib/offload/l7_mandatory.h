@@ -25,6 +25,7 @@ struct flat_l7_edit {
 	const char *params[FLAT_L7_TOKENS_MAX]; /* of the query */
 	uint32_t n_params;
 	struct flat_strbuf lines; /* field lines added */
+	bool replace;		  /* in place of those of the same names */
 	bool failed;		  /* there was no room */
 };
 
@@ -55,6 +56,13 @@ FLAT_MUST_CHECK int flat_l7_edit_head(struct flat_l7 *l7, const struct flat_l7_e
 /* --- l7_authn.c --- */
 
 /**
+ * Looks at the tokens alone, and does not wait for keys. True: good, with `claims` (to be put by the caller), or there is
+ * none. False: `a` says what is wrong.
+ */
+bool flat_l7_verify(struct flat_l7 *l7, const struct flat_workload *workload,
+		    const struct flat_http_request *request, struct flat_l7_claims *claims,
+		    struct flat_l7_answer *a);
+/**
  * Tokens by the rules for `workload`. GO: with `claims` (to be put by the caller) or without a token, and the head
  * changed by what the rules say. LATER: keys are on their way. ANSWER: refused.
  */
@@ -67,8 +75,21 @@ enum flat_l7_verb flat_l7_authenticate(struct flat_l7 *l7, const struct flat_wor
 /** Whether the attempt may go to its mesh server. GO, LATER (ask again in FLAT_L7_AGAIN_US), or ANSWER. */
 enum flat_l7_verb flat_l7_mandatory(struct flat_l7 *l7, struct flat_http_request *request,
 				    size_t *len, struct flat_l7_answer *a);
+/** Address of an endpoint of a service's port, for flatd's own connections to it. Its size; 0: there is none. */
+socklen_t flat_l7_address_of(struct flat_l7_node *node, const struct flat_service *s, uint16_t port,
+			     struct sockaddr_storage *out);
+/** An answer of ours without further fields; `text` is borrowed, NULL: none. */
+void flat_l7_text(struct flat_l7_answer *a, unsigned status, enum flat_record_verdict verdict,
+		  const char *text);
+/** Writes to the audit log who was refused what. `workload` NULL: a server that is none. */
+void flat_l7_refused(struct flat_l7 *l7, const struct flat_workload *workload,
+		     const struct flat_http_request *request, const struct flat_l7_answer *a,
+		     const struct flat_authz_verdict *v);
 /** A step told to `flatctl why`. */
 void flat_l7_note(struct flat_l7_node *node, const char *fmt, ...) FLAT_PRINTF(2, 3);
+
+/** Counters of what is mandatory, in Prometheus's text form. */
+void flat_l7_mandatory_metrics(const struct flat_l7_node *node, struct flat_strbuf *out);
 
 int flat_l7_mandatory_init(struct flat_l7_node *node);
 void flat_l7_mandatory_fini(struct flat_l7_node *node);

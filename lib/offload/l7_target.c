@@ -140,7 +140,7 @@ int flat_l7_target(struct flat_l7 *l7)
 	struct flat_resolve_how how = {
 	    .client = client,
 	    .source = &l7->conn->from,
-	    .dry = l7->dry,
+	    .dry = l7->dry || x->probing,
 	    .avoid = x->tried,
 	    .n_avoid = x->n_tried,
 	};

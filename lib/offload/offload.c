@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/audit.h"
 #include "offload/gateway.h"
 #include "offload/l7.h"
 #include "offload/peers.h"
@@ -277,6 +278,8 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	if (err != 0)
 		flat_error("%u workers could not be started: %s", o->n_workers, strerror(-err));
 	if (err == 0)
+		o->audit = flat_audit_open(o->audit_path);
+	if (err == 0)
 		err = flat_l7_init(o, o->access_log);
 	if (err == 0)
 		err = load(o);
@@ -387,6 +390,7 @@ void flat_offload_close(struct flat_offload *o)
 		flat_session_close(s, NULL);
 	flat_gateways_close(o);
 	flat_l7_fini(o);
+	flat_audit_close(o->audit);
 	flat_metrics_close(o);
 	flat_admin_close(o);
 	flat_directory_destroy(o->directory);

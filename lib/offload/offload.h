@@ -35,6 +35,7 @@ struct flat_l7_node;
 struct flat_l7_upstream;
 struct flat_bridge;
 struct flat_peers;
+struct flat_audit_log;
 
 /**
  * One process that said HELLO. What the kernel says of it, not what it says. After its end it stays, closed, for
@@ -229,6 +230,8 @@ struct flat_offload {
 	const char *
 	    gateway_name; /* "NAMESPACE/NAME" of the Workload that it is to others; NULL: no gateway */
 	struct flat_gateways *gateways; /* NULL: none */
+	const char *audit_path;		/* where refusals are logged; NULL: nowhere */
+	struct flat_audit_log *audit;	/* that file */
 	const char *access_log;		/* where HTTP requests are logged; NULL: nowhere */
 	struct flat_metrics *metrics;
 	struct flat_l7_node *l7;

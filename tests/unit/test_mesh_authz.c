@@ -5,7 +5,9 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "codec/http1.h"
 #include "mesh/authz.h"
+#include "mesh/ext_authz.h"
 #include "support_mesh.h"
 
 #define SLEEP "cluster.local/ns/foo/sa/sleep"
@@ -358,7 +360,111 @@ Test(mesh_authz, dry_run_decides_nothing)
 	input.destination = flat_mesh_workload_by_name(l.mesh, "foo", "httpbin");
 	flat_authz_check(l.mesh, &input, &v);
 	cr_expect_eq(v.reason, FLAT_AUTHZ_NO_POLICY);
-	cr_expect(strstr(loaded_text(&l), "dry run"));
+	loaded_fini(&l);
+}
+
+Test(mesh_authz, what_decides_nothing_is_told)
+{
+	struct loaded l = load_good(
+	    WORKLOAD
+	    "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+	    "metadata: {name: d, namespace: foo, annotations: {istio.io/dry-run: 'true'}}\n"
+	    "spec: {action: DENY, rules: [{to: [{operation: {ports: ['2']}}]}]}\n"
+	    "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+	    "metadata: {name: a, namespace: foo, annotations: {istio.io/dry-run: 'true'}}\n"
+	    "spec: {rules: [{to: [{operation: {ports: ['1']}}]}]}\n" POLICY(
+		"foo", "u", "{action: AUDIT, rules: [{}, {to: [{operation: {ports: ['1']}}]}]}"));
+	struct flat_authz_input input = {.destination_port = 1};
+	struct flat_authz_notes n;
+
+	input.destination = flat_mesh_workload_by_name(l.mesh, "foo", "httpbin");
+	cr_assert(flat_authz_notes(l.mesh, &input, &n));
+	cr_expect(n.audit.policy && n.audit.rule == 0);
+	cr_expect(n.has_allow && n.allow.policy && n.has_deny && !n.deny.policy);
+	input.destination_port = 2;
+	cr_assert(flat_authz_notes(l.mesh, &input, &n));
+	cr_expect(n.has_allow && !n.allow.policy && n.has_deny && n.deny.policy);
+	input.destination = NULL;
+	cr_expect_not(flat_authz_notes(l.mesh, &input, &n));
+	loaded_fini(&l);
+	l = load_good(WORKLOAD ALLOW("[{}]"));
+	cr_expect_not(flat_authz_notes(l.mesh, &input, &n));
+	loaded_fini(&l);
+}
+
+/* MeshConfig with two authorizers, and the service that they are of. */
+#define PROVIDERS                                                                                  \
+	WORKLOAD "---\nkind: MeshConfig\nextensionProviders:\n"                                    \
+		 "- {name: x, envoyExtAuthzHttp: {service: foo/ext.example, port: 80, "            \
+		 "pathPrefix: /p, timeout: 1s, statusOnError: '503', failOpen: true, "             \
+		 "includeRequestHeadersInCheck: [a, 'b*'], headersToUpstreamOnAllow: ['*c']}}\n"   \
+		 "- {name: y, envoyExtAuthzHttp: {service: ext.example, port: 80}}\n"              \
+		 "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"                   \
+		 "metadata: {name: ext, namespace: foo}\n"                                         \
+		 "spec: {hosts: [ext.example], resolution: STATIC, ports: [{number: 80, name: "    \
+		 "http}], endpoints: [{address: 10.0.0.1}]}\n"
+#define ASKS(name, provider, rules)                                                                \
+	POLICY("foo", name, "{action: CUSTOM, provider: {name: " provider "}, rules: " rules "}")
+
+static enum flat_authz_reason reason_of(const char *yaml, bool custom_allowed)
+{
+	static const char text[] = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+	struct loaded l = load_good(yaml);
+	struct flat_http1 parser;
+	struct flat_http_request request = {.head = &parser.head, .text = text};
+	struct flat_authz_input in = {.http = &request, .custom_allowed = custom_allowed};
+	struct flat_authz_verdict v;
+
+	flat_http1_begin(&parser, FLAT_HTTP1_REQUEST);
+	cr_assert_gt(flat_http1_read(&parser, (const uint8_t *)text, sizeof(text) - 1), 0);
+	request.path = flat_span_of("/a");
+	in.destination = flat_mesh_workload_by_name(l.mesh, "foo", "httpbin");
+	flat_authz_check(l.mesh, &in, &v);
+	cr_expect_eq(v.reason == FLAT_AUTHZ_ASK, v.ext != NULL);
+	loaded_fini(&l);
+	return v.reason;
+}
+
+Test(mesh_authz, authorizers_are_asked_as_istio_asks_them)
+{
+#define ALL "[{}]"
+#define ONLY(path) "[{to: [{operation: {paths: [" path "]}}]}]"
+	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ALL), false), FLAT_AUTHZ_ASK);
+	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ONLY("/a")), false), FLAT_AUTHZ_ASK);
+	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ONLY("/b")), false), NO_POLICY);
+	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ALL) DENY("[{}]"), false), FLAT_AUTHZ_ASK);
+	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ALL) DENY("[{}]"), true), DENIED);
+	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ALL) ALLOW("[]"), true), NOT_ALLOWED);
+	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ALL), true), NO_POLICY);
+	/* One that is not there, or two for one workload: everything is denied, whatever the rules. */
+	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "z", ONLY("/b")), false), CUSTOM);
+	cr_expect_eq(
+	    reason_of(PROVIDERS ASKS("c", "x", ONLY("/b")) ASKS("d", "y", ONLY("/c")), false),
+	    CUSTOM);
+	cr_expect_eq(reason_of(WORKLOAD ASKS("c", "x", ALL), false), CUSTOM);
+}
+
+Test(mesh_authz, authorizers_are_read_from_mesh_config)
+{
+	struct loaded l = load_good(PROVIDERS);
+	const struct flat_ext_authz *x = flat_mesh_ext_authz(l.mesh, "x");
+
+	cr_assert(x && x->service && !x->why_not);
+	cr_expect_str_eq(x->path_prefix, "/p");
+	cr_expect(x->fail_open && x->status_on_error == 503 && x->timeout_ms == 1000);
+	cr_expect(flat_name_list_has(&x->to_check, flat_span_of("A")));
+	cr_expect(flat_name_list_has(&x->to_check, flat_span_of("bcd")));
+	cr_expect_not(flat_name_list_has(&x->to_check, flat_span_of("c")));
+	cr_expect(flat_name_list_has(&x->to_upstream, flat_span_of("x-C")));
+	x = flat_mesh_ext_authz(l.mesh, "y");
+	cr_assert(x && x->service && x->status_on_error == 403 && !x->fail_open);
+	cr_expect_null(flat_mesh_ext_authz(l.mesh, "z"));
+	loaded_fini(&l);
+	l = load_good(WORKLOAD
+		      "---\nkind: MeshConfig\nextensionProviders:\n"
+		      "- {name: x, envoyExtAuthzHttp: {service: none.example, port: 80}}\n");
+	cr_expect(flat_mesh_ext_authz(l.mesh, "x")->why_not);
+	cr_expect(strstr(loaded_text(&l), "no service none.example"));
 	loaded_fini(&l);
 }
 

@@ -1,0 +1,563 @@
+#include "offload/l7_check.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/sys.h"
+
+/* Bytes of an authorizer's answer: a head, and a body that a client is shown. */
+#define BODY_MAX ((size_t)32 * 1024)
+#define IN_BYTES (BODY_MAX + (size_t)64 * 1024)
+/* Idle connections kept, of all authorizers together. */
+#define IDLE_MAX 64U
+
+enum state {
+	ASKING,
+	ALLOWED,
+	DENIED,
+	FAILED,
+};
+
+/* A connection to an authorizer. Owner: its check; idle ones: the node. */
+struct link {
+	TAILQ_ENTRY(link) entry;
+	struct flat_source source;
+	struct flat_l7_node *node;
+	struct flat_l7_check *check; /* NULL: idle */
+	struct sockaddr_storage addr;
+	socklen_t addr_len;
+	bool used; /* an answer came on it before */
+	size_t at, len;
+	struct flat_http1 in, trailers;
+	struct flat_http1_body body;
+	bool head; /* read */
+	uint8_t bytes[IN_BYTES];
+};
+
+struct flat_l7_check {
+	struct flat_l7 *l7;
+	/* What it is about; compared only. */
+	uint64_t epoch;
+	uint32_t provider;
+	const struct flat_workload *workload;
+	bool is_head;
+	enum state state;
+	struct link *link; /* while ASKING */
+	bool again;	   /* it was asked on a connection that had been closed */
+	int64_t deadline_us;
+	struct flat_strbuf out; /* the question */
+	size_t out_at;
+	unsigned status;
+	struct flat_strbuf body;
+	struct flat_strbuf upstream; /* field lines set in the request */
+	struct flat_strbuf client;   /* field lines of the answer */
+	char why[96];		     /* FAILED */
+};
+
+TAILQ_HEAD(links, link);
+
+struct flat_l7_checks {
+	struct links idle;
+	uint32_t n_idle;
+};
+
+static void link_free(struct link *k)
+{
+	flat_loop_close(&k->node->offload->loop, &k->source);
+	free(k);
+}
+
+static void drop_link(struct flat_l7_check *c)
+{
+	if (c->link)
+		link_free(c->link);
+	c->link = NULL;
+}
+
+/* --- the question --- */
+
+static bool is_usual(struct flat_span name)
+{
+	return flat_span_equal(name, flat_span_of("authorization"), true);
+}
+
+static bool is_added(const struct flat_ext_authz *ext, struct flat_span name)
+{
+	for (uint32_t i = 0; i < ext->n_add_to_check; i++) {
+		if (flat_span_equal(flat_span_of(ext->add_to_check[i].name), name, true))
+			return true;
+	}
+	return false;
+}
+
+static void put_line(struct flat_strbuf *out, struct flat_span name, struct flat_span value)
+{
+	flat_strbuf_add(out, name.text, name.len);
+	flat_strbuf_puts(out, ": ");
+	flat_strbuf_add(out, value.text, value.len);
+	flat_strbuf_puts(out, "\r\n");
+}
+
+/* As Envoy: method, host and path as they are, Authorization, and what the provider names. No body. */
+static void write_question(struct flat_l7_check *c, const struct flat_ext_authz *ext,
+			   const struct flat_http_request *r)
+{
+	struct flat_strbuf *out = &c->out;
+
+	flat_strbuf_add(out, r->method.text, r->method.len);
+	flat_strbuf_printf(out, " %s", ext->path_prefix);
+	flat_strbuf_add(out, r->path.text, r->path.len);
+	if (r->query.text) {
+		flat_strbuf_putc(out, '?');
+		flat_strbuf_add(out, r->query.text, r->query.len);
+	}
+	flat_strbuf_puts(out, " HTTP/1.1\r\n");
+	put_line(out, flat_span_of("host"), r->authority);
+	flat_strbuf_puts(out, "content-length: 0\r\n");
+	for (uint32_t i = 0; i < r->head->n_fields; i++) {
+		const struct flat_http_field *f = &r->head->fields[i];
+		struct flat_span name = flat_head_span(r->text, f->name, f->name_len);
+
+		/* What frames this message is ours to say, and nobody else's. */
+		if (f->hidden || f->id == FLAT_HTTP_HOST || f->id == FLAT_HTTP_CONTENT_LENGTH ||
+		    f->id == FLAT_HTTP_TRANSFER_ENCODING || f->id == FLAT_HTTP_CONNECTION ||
+		    f->id == FLAT_HTTP_EXPECT || is_added(ext, name))
+			continue;
+		if (is_usual(name) || flat_name_list_has(&ext->to_check, name))
+			put_line(out, name, flat_head_span(r->text, f->value, f->value_len));
+	}
+	for (uint32_t i = 0; i < ext->n_add_to_check; i++)
+		put_line(out, flat_span_of(ext->add_to_check[i].name),
+			 flat_span_of(ext->add_to_check[i].value));
+	flat_strbuf_puts(out, "\r\n");
+}
+
+/* --- the answer --- */
+
+/* The request is looked at again, whatever came of it. */
+static void settle(struct flat_l7_check *c, enum state state, const char *why)
+{
+	c->state = state;
+	snprintf(c->why, sizeof(c->why), "%s", why);
+	c->l7->x.try_us = flat_now_us();
+	flat_l7_heat(c->l7);
+}
+
+static void fail(struct flat_l7_check *c, const char *why)
+{
+	drop_link(c);
+	settle(c, FAILED, why);
+}
+
+/* Fields of an authorizer's answer that say how it is carried. */
+static bool is_framing(const struct flat_http_field *f, struct flat_span name)
+{
+	return f->hidden || f->id == FLAT_HTTP_CONTENT_LENGTH ||
+	       f->id == FLAT_HTTP_TRANSFER_ENCODING || f->id == FLAT_HTTP_CONNECTION ||
+	       f->id == FLAT_HTTP_HOST || f->id == FLAT_HTTP_TRAILER ||
+	       flat_span_equal(name, flat_span_of("date"), true);
+}
+
+static bool always_on_deny(struct flat_span name)
+{
+	return flat_span_equal(name, flat_span_of("www-authenticate"), true) ||
+	       flat_span_equal(name, flat_span_of("location"), true);
+}
+
+static void take_fields(struct flat_l7_check *c, const struct flat_ext_authz *ext)
+{
+	const struct flat_http_head *h = &c->link->in.head;
+	const uint8_t *text = c->link->bytes;
+	bool allowed = h->status == 200;
+
+	for (uint32_t i = 0; i < h->n_fields; i++) {
+		const struct flat_http_field *f = &h->fields[i];
+		struct flat_span name = flat_head_span(text, f->name, f->name_len);
+		struct flat_span value = flat_head_span(text, f->value, f->value_len);
+
+		if (is_framing(f, name))
+			continue;
+		if (!allowed && (ext->to_client_on_deny.n == 0 || always_on_deny(name) ||
+				 flat_name_list_has(&ext->to_client_on_deny, name)))
+			put_line(&c->client, name, value);
+		if (allowed && flat_name_list_has(&ext->to_client_on_allow, name))
+			put_line(&c->client, name, value);
+		if (allowed && flat_name_list_has(&ext->to_upstream, name))
+			put_line(&c->upstream, name, value);
+	}
+}
+
+static void keep_link(struct flat_l7_check *c)
+{
+	struct link *k = c->link;
+	struct flat_l7_checks *all = k->node->checks;
+
+	c->link = NULL;
+	k->check = NULL;
+	if (!k->in.head.keep_alive || k->body.kind == FLAT_BODY_OPAQUE || k->at != k->len ||
+	    all->n_idle >= IDLE_MAX) {
+		link_free(k);
+		return;
+	}
+	k->used = true;
+	k->at = k->len = 0;
+	k->head = false;
+	TAILQ_INSERT_HEAD(&all->idle, k, entry);
+	all->n_idle++;
+}
+
+/* The provider again: a reload may have come between. NULL: it is another now. */
+static const struct flat_ext_authz *provider_of(const struct flat_l7_check *c)
+{
+	const struct flat_offload *o = c->l7->node->offload;
+
+	return c->epoch == o->epoch ? flat_mesh_ext_authz_at(o->mesh, c->provider) : NULL;
+}
+
+/* 1: the answer is whole, 0: more is needed, -EBADMSG. */
+static int read_answer(struct flat_l7_check *c)
+{
+	struct link *k = c->link;
+	struct flat_piece piece;
+	ssize_t n;
+
+	while (!k->head) {
+		int head = flat_http1_read(&k->in, k->bytes + k->at, k->len - k->at);
+
+		if (head <= 0)
+			return head;
+		if (k->in.head.status < 200) {
+			k->at += (size_t)head;
+			flat_http1_begin(&k->in, FLAT_HTTP1_RESPONSE);
+			continue;
+		}
+		/* Its fields are offsets from the front. */
+		memmove(k->bytes, k->bytes + k->at, k->len - k->at);
+		k->len -= k->at;
+		k->at = (size_t)head;
+		k->head = true;
+		flat_http1_body_begin(&k->body,
+				      flat_http1_response_body(&k->in.head, c->is_head
+										? FLAT_METHOD_HEAD
+										: FLAT_METHOD_GET),
+				      k->in.head.length);
+	}
+	for (;;) {
+		n = flat_http1_body_read(&k->body, k->bytes + k->at, k->len - k->at, &k->trailers,
+					 &piece);
+		if (n < 0)
+			return -EBADMSG;
+		if (piece.kind == FLAT_PIECE_END)
+			return 1;
+		if (piece.kind == FLAT_PIECE_DATA) {
+			if (piece.size > BODY_MAX - c->body.len)
+				return -EBADMSG;
+			flat_strbuf_add(&c->body, k->bytes + k->at, (size_t)piece.size);
+		}
+		k->at += (size_t)n;
+		if (n == 0 && !k->body.over)
+			return 0;
+	}
+}
+
+static void answered(struct flat_l7_check *c)
+{
+	const struct flat_ext_authz *ext = provider_of(c);
+
+	c->status = c->link->in.head.status;
+	if (ext)
+		take_fields(c, ext);
+	keep_link(c);
+	if (!ext)
+		settle(c, FAILED, "the configuration changed");
+	else if (c->status >= 500)
+		settle(c, FAILED, "its answer is an error");
+	else
+		settle(c, c->status == 200 ? ALLOWED : DENIED, "");
+}
+
+/* --- the connection --- */
+
+static void ask(struct flat_l7_check *c);
+
+/* A kept connection may have been closed meanwhile: once more on a new one. */
+static void broke(struct flat_l7_check *c, const char *why)
+{
+	bool stale = c->link->used && c->link->len == 0 && !c->again;
+
+	if (!stale) {
+		fail(c, why);
+		return;
+	}
+	drop_link(c);
+	c->again = true;
+	c->out_at = 0;
+	ask(c);
+}
+
+static void pump(struct flat_l7_check *c)
+{
+	struct link *k = c->link;
+	ssize_t n = 1;
+	int ret;
+
+	while (c->out_at < c->out.len) {
+		n = flat_sys_send(k->source.fd, c->out.data + c->out_at, c->out.len - c->out_at,
+				  MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n == -EAGAIN)
+			break;
+		if (n < 0) {
+			broke(c, strerror((int)-n));
+			return;
+		}
+		c->out_at += (size_t)n;
+	}
+	for (;;) {
+		if (k->len == sizeof(k->bytes)) {
+			fail(c, "its answer is too large");
+			return;
+		}
+		n = flat_sys_recv(k->source.fd, k->bytes + k->len, sizeof(k->bytes) - k->len,
+				  MSG_DONTWAIT);
+		if (n <= 0)
+			break;
+		k->len += (size_t)n;
+	}
+	ret = read_answer(c);
+	if (ret > 0 || (ret == 0 && n == 0 && k->head && k->body.kind == FLAT_BODY_OPAQUE))
+		answered(c);
+	else if (ret < 0)
+		fail(c, "its answer is malformed");
+	else if (n == 0 || (n < 0 && n != -EAGAIN))
+		broke(c, "the connection ended before its answer");
+}
+
+static void on_ready(struct flat_source *source, int events)
+{
+	struct link *k = FLAT_CONTAINER_OF(source, struct link, source);
+	char byte;
+
+	(void)events;
+	if (k->check) {
+		pump(k->check);
+		return;
+	}
+	/* Nobody asked: it ends, or says what is no answer. */
+	if (flat_sys_recv(source->fd, &byte, 1, MSG_DONTWAIT) == -EAGAIN)
+		return;
+	TAILQ_REMOVE(&k->node->checks->idle, k, entry);
+	k->node->checks->n_idle--;
+	link_free(k);
+}
+
+static struct link *idle_link(struct flat_l7_node *node, const struct sockaddr_storage *addr,
+			      socklen_t len)
+{
+	struct link *k;
+
+	TAILQ_FOREACH(k, &node->checks->idle, entry)
+	{
+		if (k->addr_len == len && memcmp(&k->addr, addr, len) == 0)
+			break;
+	}
+	if (!k)
+		return NULL;
+	TAILQ_REMOVE(&node->checks->idle, k, entry);
+	node->checks->n_idle--;
+	return k;
+}
+
+static int new_link(struct flat_l7_check *c, const struct sockaddr_storage *addr, socklen_t len)
+{
+	struct flat_l7_node *node = c->l7->node;
+	struct link *k = calloc(1, sizeof(*k));
+	int fd, err;
+
+	if (!k)
+		return -ENOMEM;
+	fd = flat_sys_socket(addr->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0) {
+		free(k);
+		return fd;
+	}
+	k->node = node;
+	k->check = c;
+	k->addr = *addr;
+	k->addr_len = len;
+	flat_http1_begin(&k->in, FLAT_HTTP1_RESPONSE);
+	/* Until it is open a send says EAGAIN, and then why it is not. */
+	err = flat_sys_connect(fd, (const struct sockaddr *)addr, len);
+	if (err == 0 || err == -EINPROGRESS)
+		err = flat_loop_poll(&node->offload->loop, &k->source, fd,
+				     POLLIN | POLLOUT | POLLRDHUP, on_ready);
+	if (err != 0) {
+		close(fd);
+		free(k);
+		return err;
+	}
+	c->link = k;
+	return 0;
+}
+
+static void ask(struct flat_l7_check *c)
+{
+	const struct flat_ext_authz *ext = provider_of(c);
+	struct sockaddr_storage addr;
+	socklen_t len;
+	int err;
+
+	len = ext ? flat_l7_address_of(c->l7->node, ext->service, ext->port, &addr) : 0;
+	if (len == 0) {
+		settle(c, FAILED, "it has no endpoint");
+		return;
+	}
+	c->link = c->again ? NULL : idle_link(c->l7->node, &addr, len);
+	if (c->link) {
+		c->link->check = c;
+		flat_http1_begin(&c->link->in, FLAT_HTTP1_RESPONSE);
+		pump(c);
+		return;
+	}
+	err = new_link(c, &addr, len);
+	if (err != 0)
+		settle(c, FAILED, strerror(-err));
+}
+
+/* --- the verdict --- */
+
+static enum flat_l7_verb deny(const struct flat_l7_check *c, struct flat_l7_answer *a)
+{
+	const char *lines = flat_strbuf_str(&c->client);
+
+	flat_l7_text(a, c->status > 599 ? 403 : c->status, FLAT_VERDICT_EXTERNAL, NULL);
+	a->body = flat_strbuf_str(&c->body);
+	a->len = a->body ? c->body.len : 0;
+	/* Whole or not at all. */
+	if (lines && c->client.len < sizeof(a->fields))
+		memcpy(a->fields, lines, c->client.len + 1);
+	return FLAT_L7_ANSWER;
+}
+
+static enum flat_l7_verb failed(struct flat_l7 *l7, const struct flat_l7_check *c,
+				const struct flat_ext_authz *ext, struct flat_l7_answer *a)
+{
+	if (flat_l7_may_tell(l7->node))
+		flat_warn("external authorizer %s (%s:%u): %s; the request is %s", ext->name,
+			  ext->where.file ? ext->where.file : "-", ext->where.line, c->why,
+			  ext->fail_open ? "allowed" : "refused");
+	if (ext->fail_open)
+		return FLAT_L7_GO;
+	flat_l7_text(a, ext->status_on_error, FLAT_VERDICT_EXTERNAL, NULL);
+	return FLAT_L7_ANSWER;
+}
+
+/* Sets what the authorizer says in the request, in place of what it had of those names. */
+static enum flat_l7_verb allow(struct flat_l7 *l7, const struct flat_l7_check *c,
+			       struct flat_http_request *request, size_t *len,
+			       struct flat_l7_answer *a)
+{
+	struct flat_l7_edit edit = {.lines = c->upstream, .replace = true};
+
+	if (c->upstream.len == 0)
+		return FLAT_L7_GO;
+	if (flat_l7_edit_head(l7, &edit, request, len) == 0)
+		return FLAT_L7_GO;
+	flat_l7_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
+	return FLAT_L7_ANSWER;
+}
+
+static bool begin(struct flat_l7 *l7, const struct flat_ext_authz *ext,
+		  const struct flat_workload *workload, const struct flat_http_request *request)
+{
+	struct flat_l7_check *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return false;
+	c->l7 = l7;
+	c->epoch = l7->node->offload->epoch;
+	c->provider = ext->index;
+	c->workload = workload;
+	c->is_head = flat_span_equal(request->method, flat_span_of("HEAD"), false);
+	c->deadline_us = flat_now_us() + (int64_t)ext->timeout_ms * 1000;
+	l7->x.check = c;
+	write_question(c, ext, request);
+	if (!flat_strbuf_str(&c->out))
+		settle(c, FAILED, "no memory");
+	else
+		ask(c);
+	return true;
+}
+
+enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, const struct flat_ext_authz *ext,
+				struct flat_http_request *request, size_t *len,
+				struct flat_l7_answer *a)
+{
+	const struct flat_workload *workload = l7->x.target.listener->session->workload;
+	struct flat_l7_check *c = l7->x.check;
+
+	if (c && (c->epoch != l7->node->offload->epoch || c->provider != ext->index ||
+		  c->workload != workload)) {
+		flat_l7_check_free(c);
+		l7->x.check = c = NULL;
+	}
+	if (!c && !begin(l7, ext, workload, request))
+		return FLAT_L7_LATER;
+	c = l7->x.check;
+	if (c->state == ASKING && flat_now_us() >= c->deadline_us)
+		fail(c, "no answer in time");
+	switch (c->state) {
+	case ALLOWED:
+		return allow(l7, c, request, len, a);
+	case DENIED:
+		return deny(c, a);
+	case FAILED:
+		return failed(l7, c, ext, a);
+	default:
+		return FLAT_L7_LATER;
+	}
+}
+
+const char *flat_l7_check_fields(const struct flat_l7_check *c)
+{
+	const char *lines = c && c->state == ALLOWED ? flat_strbuf_str(&c->client) : NULL;
+
+	return lines ? lines : "";
+}
+
+void flat_l7_check_free(struct flat_l7_check *c)
+{
+	if (!c)
+		return;
+	drop_link(c);
+	flat_strbuf_fini(&c->out);
+	flat_strbuf_fini(&c->body);
+	flat_strbuf_fini(&c->upstream);
+	flat_strbuf_fini(&c->client);
+	free(c);
+}
+
+int flat_l7_check_init(struct flat_l7_node *node)
+{
+	node->checks = calloc(1, sizeof(*node->checks));
+	if (!node->checks)
+		return -ENOMEM;
+	TAILQ_INIT(&node->checks->idle);
+	return 0;
+}
+
+void flat_l7_check_fini(struct flat_l7_node *node)
+{
+	struct link *k;
+
+	while (node->checks && (k = TAILQ_FIRST(&node->checks->idle)) != NULL) {
+		TAILQ_REMOVE(&node->checks->idle, k, entry);
+		link_free(k);
+	}
+	free(node->checks);
+}

@@ -1,0 +1,33 @@
+/*
+ * Asking an external authorizer about a request (AuthorizationPolicy CUSTOM), by Envoy's ext_authz protocol over HTTP: the
+ * request's head without its body goes to the authorizer; 200 allows, 5xx is an error, anything else denies and is the
+ * client's answer. Connections to authorizers are kept and used for any client: what they carry are questions of flatd's.
+ */
+#ifndef FLAT_OFFLOAD_L7_CHECK_H
+#define FLAT_OFFLOAD_L7_CHECK_H
+
+#include "mesh/ext_authz.h"
+#include "offload/l7_mandatory.h"
+
+struct flat_l7_check;
+
+/**
+ * Asks `ext` about the exchange's request, once: the answer holds for its further attempts, as long as it is the same
+ * authorizer and server. LATER: not answered yet. GO: allowed; the head in node->head was changed by what the authorizer
+ * says. ANSWER: refused.
+ */
+enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, const struct flat_ext_authz *ext,
+				struct flat_http_request *request, size_t *len,
+				struct flat_l7_answer *a);
+
+/** What an authorizer adds to the answer of a request that it allowed: field lines, or "". */
+const char *flat_l7_check_fields(const struct flat_l7_check *check);
+
+/** The exchange is over. NULL is nothing. */
+void flat_l7_check_free(struct flat_l7_check *check);
+
+FLAT_MUST_CHECK int flat_l7_check_init(struct flat_l7_node *node);
+/** Ends connections that nobody uses. */
+void flat_l7_check_fini(struct flat_l7_node *node);
+
+#endif
