@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "codec/http.h"
 
@@ -210,7 +211,7 @@ const char *cfg_header_name(struct cfg *cfg, const struct yaml_node *node, bool 
 		if (change) {
 			cfg_error(
 			    cfg, &node->where, FLAT_DIAG_BAD_VALUE,
-			    "remove it; a host is changed by rewrite.authority",
+			    "remove it; a request's host can be set",
 			    "header \"%s\" says how a message is carried: it cannot be changed",
 			    name);
 			return NULL;
@@ -264,15 +265,39 @@ static const char *header_value(struct cfg *cfg, const struct yaml_node *node)
 			return NULL;
 		}
 	}
-	if (value && strchr(value, '%'))
-		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
-			 "variables between percent signs are not honoured: the text is sent as it "
-			 "stands");
 	return value;
 }
 
+/* Names between percent signs; two of them are one. */
+static bool find_variables(struct cfg *cfg, const struct yaml_node *node, const char *value)
+{
+	bool any = false;
+
+	for (const char *p = strchr(value, '%'); p; p = strchr(p, '%')) {
+		const char *end = strchr(p + 1, '%');
+		size_t len = end ? (size_t)(end - p - 1) : 0;
+
+		if (!end)
+			break;
+		if (len > 0 && flat_header_variable(p + 1, len) == FLAT_VARIABLE_NONE)
+			cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
+				 "variable \"%.*s\" is not honoured: \"-\" is sent in its place",
+				 (int)flat_min_size(len, 100), p + 1);
+		any = true;
+		p = end + 1;
+	}
+	return any;
+}
+
+/* The host that requests are sent with: as in Istio, a field of that name sets it. */
+static bool is_host(const struct yaml_node *node)
+{
+	return node->kind == YAML_SCALAR &&
+	       (strcasecmp(node->text, "host") == 0 || strcasecmp(node->text, ":authority") == 0);
+}
+
 static const struct flat_name_value *read_pairs(struct cfg *cfg, const struct yaml_node *node,
-						uint32_t *n)
+						uint32_t *n, const char **authority)
 {
 	const struct yaml_item *item;
 	struct flat_name_value *v;
@@ -287,31 +312,42 @@ static const struct flat_name_value *read_pairs(struct cfg *cfg, const struct ya
 	}
 	v = cfg_array(cfg, node->n, sizeof(*v));
 	for (item = v ? node->first : NULL; item; item = item->next) {
+		if (authority && is_host(item->key)) {
+			*authority = cfg_host(cfg, item->value, false);
+			continue;
+		}
 		v[*n].name = cfg_header_name(cfg, item->key, true);
 		v[*n].value = header_value(cfg, item->value);
+		v[*n].variables = v[*n].value && find_variables(cfg, item->value, v[*n].value);
 		if (v[*n].name && v[*n].value)
 			(*n)++;
 	}
 	return v;
 }
 
+struct ops {
+	struct flat_header_ops *ops;
+	bool request;
+	const char *set, *add; /* hosts */
+};
+
 static void parse_set(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	struct flat_header_ops *ops = obj;
+	struct ops *o = obj;
 
-	ops->set = read_pairs(cfg, node, &ops->n_set);
+	o->ops->set = read_pairs(cfg, node, &o->ops->n_set, o->request ? &o->set : NULL);
 }
 
 static void parse_add(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	struct flat_header_ops *ops = obj;
+	struct ops *o = obj;
 
-	ops->add = read_pairs(cfg, node, &ops->n_add);
+	o->ops->add = read_pairs(cfg, node, &o->ops->n_add, o->request ? &o->add : NULL);
 }
 
 static void parse_remove(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	struct flat_header_ops *ops = obj;
+	struct flat_header_ops *ops = ((struct ops *)obj)->ops;
 	const struct yaml_item *item;
 	const char **v;
 
@@ -325,7 +361,8 @@ static void parse_remove(struct cfg *cfg, const struct yaml_node *node, void *ob
 	ops->remove = v;
 }
 
-static void read_ops(struct cfg *cfg, const struct yaml_node *node, struct flat_header_ops *ops)
+static void read_ops(struct cfg *cfg, const struct yaml_node *node, struct flat_header_ops *ops,
+		     bool request)
 {
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("set", parse_set),
@@ -333,7 +370,10 @@ static void read_ops(struct cfg *cfg, const struct yaml_node *node, struct flat_
 	    CFG_FIELD("remove", parse_remove),
 	};
 
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), ops);
+	struct ops o = {.ops = ops, .request = request};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &o);
+	ops->authority = o.set ? o.set : o.add;
 }
 
 struct both {
@@ -344,14 +384,14 @@ static void parse_request(struct cfg *cfg, const struct yaml_node *node, void *o
 {
 	const struct both *both = obj;
 
-	read_ops(cfg, node, both->request);
+	read_ops(cfg, node, both->request, true);
 }
 
 static void parse_response(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	const struct both *both = obj;
 
-	read_ops(cfg, node, both->response);
+	read_ops(cfg, node, both->response, false);
 }
 
 void cfg_header_ops(struct cfg *cfg, const struct yaml_node *node, struct flat_header_ops *request,

@@ -55,6 +55,14 @@ static void parse_redirect_code(struct cfg *cfg, const struct yaml_node *node, v
 		((struct flat_http_redirect *)obj)->status = codes[i];
 }
 
+static void parse_derive_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"};
+
+	((struct flat_http_redirect *)obj)->derive_port =
+	    cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names)) == 1;
+}
+
 void cfg_route_redirect(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -63,7 +71,7 @@ void cfg_route_redirect(struct cfg *cfg, const struct yaml_node *node, void *obj
 	    CFG_FIELD("scheme", parse_redirect_scheme),
 	    CFG_FIELD("port", parse_redirect_port),
 	    CFG_FIELD("redirectCode", parse_redirect_code),
-	    CFG_UNHONOURED("derivePort", "a port is kept only as it was written"),
+	    CFG_FIELD("derivePort", parse_derive_port),
 	};
 	struct flat_http_route *route = obj;
 	struct flat_http_redirect *redirect = cfg_array(cfg, 1, sizeof(*redirect));
@@ -72,6 +80,9 @@ void cfg_route_redirect(struct cfg *cfg, const struct yaml_node *node, void *obj
 		return;
 	redirect->status = 301;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), redirect);
+	if (redirect->port && redirect->derive_port)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
+			  "a redirect has both port and derivePort");
 	route->redirect = redirect;
 }
 
@@ -148,12 +159,61 @@ static void parse_rewrite_authority(struct cfg *cfg, const struct yaml_node *nod
 	((struct flat_http_rewrite *)obj)->authority = cfg_host(cfg, node, false);
 }
 
+static void parse_regex_match(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_http_rewrite *rewrite = obj;
+	const char *text = cfg_string(cfg, node);
+	const char *error = NULL;
+
+	if (!text)
+		return;
+	rewrite->regex = flat_regex_compile(cfg->pool, text, false, &error);
+	if (!rewrite->regex && error)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "write it as RE2 has it",
+			  "\"%.200s\": %s", text, error);
+	cfg->oom |= !rewrite->regex && !error;
+}
+
+static void parse_substitution(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_http_rewrite *rewrite = obj;
+
+	if (cfg_expect(cfg, node, YAML_SCALAR))
+		rewrite->substitution = *node->text ? url_text(cfg, node) : "";
+	for (const char *p = rewrite->substitution; p && *p; p++) {
+		if (*p != '\\')
+			continue;
+		p++;
+		if (*p != '\\' && (*p < '0' || *p > '9')) {
+			cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+				  "write \\0 to \\9, or two backslashes",
+				  "\"%.200s\" has a backslash before something else", node->text);
+			return;
+		}
+	}
+}
+
+static void parse_regex_rewrite(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("match", parse_regex_match),
+	    CFG_FIELD("rewrite", parse_substitution),
+	};
+	struct flat_http_rewrite *rewrite = obj;
+	uint32_t errors = cfg->diags->n_errors;
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	if (cfg->diags->n_errors == errors && (!rewrite->regex || !rewrite->substitution))
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "give both",
+			  "uriRegexRewrite needs match and rewrite");
+}
+
 void cfg_route_rewrite(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("uri", parse_rewrite_uri),
 	    CFG_FIELD("authority", parse_rewrite_authority),
-	    CFG_UNHONOURED("uriRegexRewrite", "regular expressions do not capture: the path stays"),
+	    CFG_FIELD("uriRegexRewrite", parse_regex_rewrite),
 	};
 	struct flat_http_route *route = obj;
 	struct flat_http_rewrite *rewrite = cfg_array(cfg, 1, sizeof(*rewrite));
@@ -161,6 +221,9 @@ void cfg_route_rewrite(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	if (!rewrite)
 		return;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), rewrite);
+	if (rewrite->uri && rewrite->regex)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
+			  "a rewrite has both uri and uriRegexRewrite");
 	route->rewrite = rewrite;
 }
 
@@ -253,15 +316,30 @@ static void parse_retry_on(struct cfg *cfg, const struct yaml_node *node, void *
 	}
 }
 
+static void parse_backoff(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)cfg_duration_ms(cfg, node, &((struct flat_http_retries *)obj)->backoff_ms);
+}
+
+static void parse_ignore_previous(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct flat_http_retries *)obj)->repeats = !cfg_bool(cfg, node);
+}
+
+static void parse_remote(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct flat_http_retries *)obj)->far = cfg_bool(cfg, node);
+}
+
 void cfg_route_retries(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("attempts", parse_attempts),
 	    CFG_FIELD("perTryTimeout", parse_per_try),
 	    CFG_FIELD("retryOn", parse_retry_on),
-	    CFG_UNHONOURED("retryRemoteLocalities", "endpoints are chosen by weight only"),
-	    CFG_UNHONOURED("retryIgnorePreviousHosts", "the next endpoint has its turn"),
-	    CFG_UNHONOURED("backoff", "the back-off is 25 ms, doubled each time"),
+	    CFG_FIELD("retryRemoteLocalities", parse_remote),
+	    CFG_FIELD("retryIgnorePreviousHosts", parse_ignore_previous),
+	    CFG_FIELD("backoff", parse_backoff),
 	};
 	struct flat_http_route *route = obj;
 	struct flat_http_retries *retries = cfg_array(cfg, 1, sizeof(*retries));
@@ -420,6 +498,40 @@ static void parse_cors_credentials(struct cfg *cfg, const struct yaml_node *node
 	((struct cors *)obj)->cors->credentials = cfg_bool(cfg, node);
 }
 
+static void parse_unmatched(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"UNSPECIFIED", "FORWARD", "IGNORE"};
+
+	((struct cors *)obj)->cors->ignore =
+	    cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names)) == 2;
+}
+
+static void parse_old_origin(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct cors *c = obj;
+	struct flat_text_match *m = &c->origins[c->cors->n_origins];
+
+	m->text = cfg_string(cfg, node);
+	if (!m->text)
+		return;
+	m->kind = FLAT_TEXT_EXACT;
+	m->len = strlen(m->text);
+	c->cors->n_origins++;
+}
+
+/* The older form: exact texts. */
+static void parse_old_origins(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct cors *c = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || c->origins)
+		return;
+	c->origins = cfg_array(cfg, node->n, sizeof(*c->origins));
+	c->cors->origins = c->origins;
+	if (c->origins)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_old_origin, c);
+}
+
 void cfg_route_cors(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -429,8 +541,8 @@ void cfg_route_cors(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("exposeHeaders", parse_cors_expose),
 	    CFG_FIELD("maxAge", parse_cors_age),
 	    CFG_FIELD("allowCredentials", parse_cors_credentials),
-	    CFG_UNHONOURED("allowOrigin", "use allowOrigins"),
-	    CFG_UNHONOURED("unmatchedPreflights", "preflights of other origins go to the server"),
+	    CFG_FIELD("allowOrigin", parse_old_origins),
+	    CFG_FIELD("unmatchedPreflights", parse_unmatched),
 	};
 	struct flat_http_route *route = obj;
 	struct cors c = {.cors = cfg_array(cfg, 1, sizeof(*c.cors))};

@@ -286,8 +286,8 @@ static void parse_route_list(struct cfg *cfg, const struct yaml_node *node, void
 	(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_route_destination, r);
 	for (uint32_t i = 0; i < route->n_destinations; i++)
 		route->weight += route->destinations[i].weight;
-	/* One without a weight has all; several need them, as in Istio. */
-	if (route->n_destinations == 1 && r->no_weight) {
+	/* One alone has all; several need weights, as in Istio. */
+	if (route->n_destinations == 1) {
 		route->destinations[0].weight = 1;
 		route->weight = 1;
 	}
@@ -330,15 +330,42 @@ ROUTE_FIELD(parse_retries, cfg_route_retries)
 ROUTE_FIELD(parse_fault, cfg_route_fault)
 ROUTE_FIELD(parse_cors, cfg_route_cors)
 
+static void parse_delegate_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->route->delegate = cfg_string(cfg, node);
+}
+
+static void parse_delegate_namespace(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->route->delegate_namespace = cfg_string(cfg, node);
+}
+
+static void parse_delegate(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("name", parse_delegate_name),
+	    CFG_FIELD("namespace", parse_delegate_namespace),
+	};
+	struct reading *r = obj;
+	uint32_t errors = cfg->diags->n_errors;
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	if (!r->route->delegate_namespace)
+		r->route->delegate_namespace = cfg->namespace;
+	if (cfg->diags->n_errors == errors && !r->route->delegate)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
+			  "field \"name\" is missing");
+}
+
 static void check_route(struct cfg *cfg, const struct yaml_node *node,
 			const struct flat_http_route *route)
 {
-	int actions =
-	    (route->n_destinations > 0) + (route->redirect != NULL) + (route->direct != NULL);
+	int actions = (route->n_destinations > 0) + (route->redirect != NULL) +
+		      (route->direct != NULL) + (route->delegate != NULL);
 
 	if (actions != 1)
 		cfg_error(cfg, &node->where, actions ? FLAT_DIAG_BAD_VALUE : FLAT_DIAG_MISSING,
-			  "give it one of route, redirect and directResponse", "%s",
+			  "give it one of route, redirect, directResponse and delegate", "%s",
 			  actions ? "a route that does several things"
 				  : "a route that does nothing");
 	if (route->rewrite && route->redirect)
@@ -364,7 +391,7 @@ static void parse_route(struct cfg *cfg, const struct yaml_node *node, void *obj
 	    CFG_UNHONOURED("mirrors", "requests are not copied"),
 	    CFG_UNHONOURED("mirrorPercentage", "requests are not copied"),
 	    CFG_UNHONOURED("mirrorPercent", "requests are not copied"),
-	    CFG_UNHONOURED("delegate", "write its routes here"),
+	    CFG_FIELD("delegate", parse_delegate),
 	    CFG_UNHONOURED("websocketUpgrade", "it belongs to the port"),
 	};
 	struct reading *r = obj;
@@ -455,13 +482,13 @@ void cfg_virtual_service(struct cfg *cfg, const struct yaml_node *root)
 	cfg_spec(cfg, root, parse_spec, &r);
 	if (cfg->oom || cfg->diags->n_errors != errors)
 		return;
-	if (r.vs->n_hosts == 0) {
+	if (r.vs->n_hosts == 0 && r.vs->n_routes == 0) {
 		cfg_error(cfg, &cfg->where, FLAT_DIAG_MISSING, "add spec.hosts",
 			  "a VirtualService needs a host");
 		return;
 	}
-	/* One without http routes (of tcp or tls) has nothing to say about requests. */
-	if (r.vs->n_routes == 0)
+	/* One without hosts is there for others to delegate to. One without http routes (of tcp or tls) has nothing to say about requests. */
+	if (r.vs->n_routes == 0 || r.vs->n_hosts == 0)
 		r.vs->detached = true;
 	if (flat_mesh_add_virtual(cfg->mesh, r.vs))
 		cfg->oom = true;

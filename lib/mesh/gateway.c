@@ -75,11 +75,19 @@ static bool shown(const struct flat_gateway_server *server, const struct flat_vi
 	return false;
 }
 
+/* One VirtualService a host. */
+static const struct flat_virtual_service *itself(const void *value, const char *namespace)
+{
+	(void)namespace;
+	return value;
+}
+
 const struct flat_virtual_service *flat_gateway_virtual(const struct flat_gateway *gateway,
 							const struct flat_gateway_server *server,
 							struct flat_span host)
 {
-	const struct flat_virtual_service *vs = mesh_virtual_walk(&gateway->hosts, host);
+	const struct flat_virtual_service *vs =
+	    mesh_virtual_walk(&gateway->hosts, host, itself, NULL);
 
 	return vs && shown(server, vs, host) ? vs : NULL;
 }

@@ -74,7 +74,7 @@ struct flat_mesh {
 	struct flat_map workload_ids; /* "namespace/name" -> struct flat_workload */
 	struct flat_map scopes;	      /* namespace -> struct mesh_scope */
 	struct flat_map
-	    virtual_hosts; /* service's or literal host -> struct flat_virtual_service */
+	    virtual_hosts; /* service's or literal host -> struct mesh_virtual, a chain */
 	/* Service's host, or "*.x" -> struct flat_destination_rule, a chain in load order. */
 	struct flat_map rules_by_host;
 	bool wild_rules;			 /* some are of wildcards */
@@ -121,15 +121,32 @@ FLAT_MUST_CHECK int mesh_index_rules(struct flat_mesh *mesh, struct flat_diags *
 /** Finds the services of external authorizers, and the authorizers of policies (ext_authz.c). */
 FLAT_MUST_CHECK int mesh_index_ext_authz(struct flat_mesh *mesh, struct flat_diags *diags);
 
+/* One VirtualService of a host. */
+struct mesh_virtual {
+	struct flat_virtual_service *vs;
+	struct mesh_virtual *next; /* in load order */
+};
+
+/** Puts the routes of others in the place of those that delegate (delegate.c). */
+FLAT_MUST_CHECK int mesh_delegate(struct flat_mesh *mesh, struct flat_virtual_service *vs,
+				  struct flat_diags *diags);
+
 /** Finds what routes refer to, and builds their look-ups (route.c). */
 FLAT_MUST_CHECK int mesh_index_routes(struct flat_mesh *mesh, struct flat_diags *diags);
 
 /** Binds VirtualServices to gateways (gateway.c). */
 FLAT_MUST_CHECK int mesh_index_gateways(struct flat_mesh *mesh, struct flat_diags *diags);
 
+/* The VirtualService that a value of a map of hosts (or NULL) gives clients of a namespace; NULL: none. */
+typedef const struct flat_virtual_service *mesh_virtual_fn(const void *value,
+							   const char *namespace);
+/** Of a chain of struct mesh_virtual. */
+const struct flat_virtual_service *mesh_virtual_closest(const void *value, const char *namespace);
+
 /** The VirtualService of a host: its own, else of the longest wildcard, else of "*" (route.c). NULL: none. */
 const struct flat_virtual_service *mesh_virtual_walk(const struct flat_map *hosts,
-						     struct flat_span host);
+						     struct flat_span host, mesh_virtual_fn *of,
+						     const char *namespace);
 
 /** The scope of a namespace, or NULL when it has no policy. */
 static inline const struct mesh_scope *mesh_scope(const struct flat_mesh *mesh,

@@ -10,6 +10,7 @@ enum flat_text_kind {
 	FLAT_TEXT_EXACT,
 	FLAT_TEXT_PREFIX,
 	FLAT_TEXT_REGEX,
+	FLAT_TEXT_PATH, /* this path, and what is below it: whole segments */
 };
 
 struct flat_text_match {

@@ -1,26 +1,6 @@
-#include "mesh/regex.h"
-
 #include <string.h>
 
-enum op {
-	OP_CLASS, /* a byte of the class, then the next state */
-	OP_SPLIT, /* both x and y */
-	OP_JUMP,  /* x */
-	OP_BEGIN, /* only before the first byte */
-	OP_END,	  /* only behind the last */
-	OP_MATCH,
-};
-
-struct state {
-	uint8_t op;
-	uint16_t x, y;
-	const uint32_t *class; /* 256 bits */
-};
-
-struct flat_regex {
-	struct state *v;
-	uint32_t n;
-};
+#include "mesh/regex_program.h"
 
 /* --- text to tree --- */
 
@@ -32,12 +12,14 @@ enum kind {
 	NODE_CAT,
 	NODE_ALT,
 	NODE_REPEAT,
+	NODE_GROUP, /* a, the min-th group */
 };
 
 struct node {
 	enum kind kind;
 	struct node *a, *b;
 	unsigned min, max; /* REPEAT; UNLIMITED: no end */
+	bool lazy;	   /* REPEAT: rather fewer */
 	uint32_t *class;
 };
 
@@ -48,9 +30,10 @@ struct compiler {
 	const char *at;
 	bool fold;
 	unsigned depth;
+	unsigned groups; /* so far */
 	const char *error;
 	bool oom;
-	struct state *v;
+	struct regex_state *v;
 	uint32_t n;
 };
 
@@ -218,6 +201,7 @@ static struct node *parse_alternatives(struct compiler *c);
 
 static struct node *parse_group(struct compiler *c)
 {
+	unsigned number = c->at[0] == '?' ? 0 : ++c->groups;
 	struct node *node;
 
 	if (c->at[0] == '?') {
@@ -234,6 +218,11 @@ static struct node *parse_group(struct compiler *c)
 	if (*c->at != ')')
 		return fail(c, "a parenthesis is not closed");
 	c->at++;
+	if (number == 0 || number > FLAT_REGEX_GROUPS_MAX)
+		return node;
+	node = node_new(c, NODE_GROUP, node, NULL);
+	if (node)
+		node->min = number;
 	return node;
 }
 
@@ -315,6 +304,7 @@ static struct node *parse_repeat(struct compiler *c)
 		unsigned min = 0;
 		unsigned max = UNLIMITED;
 		char what = *c->at;
+		bool lazy;
 
 		if (what == '{') {
 			c->at++;
@@ -327,8 +317,8 @@ static struct node *parse_repeat(struct compiler *c)
 		} else {
 			return node;
 		}
-		/* Lazy or greedy is all the same where the whole is matched. */
-		c->at += *c->at == '?';
+		lazy = *c->at == '?';
+		c->at += lazy;
 		if (min > max || (max != UNLIMITED && max > FLAT_REGEX_STATES_MAX) ||
 		    levels == FLAT_REGEX_DEPTH_MAX)
 			return fail(c, "a repetition that is empty or too large");
@@ -336,6 +326,7 @@ static struct node *parse_repeat(struct compiler *c)
 		if (node) {
 			node->min = min;
 			node->max = max;
+			node->lazy = lazy;
 		}
 	}
 	return NULL;
@@ -369,17 +360,24 @@ static struct node *parse_alternatives(struct compiler *c)
 
 /* --- tree to states --- */
 
-static uint32_t emit(struct compiler *c, enum op op, const uint32_t *class)
+static uint32_t emit(struct compiler *c, enum regex_op op, const uint32_t *class)
 {
 	if (c->n == FLAT_REGEX_STATES_MAX) {
 		(void)fail(c, "too large");
 		return 0;
 	}
-	c->v[c->n] = (struct state){.op = (uint8_t)op, .class = class};
+	c->v[c->n] = (struct regex_state){.op = (uint8_t)op, .class = class};
 	return c->n++;
 }
 
 static void generate(struct compiler *c, const struct node *node);
+
+/* A split in front of what may be taken once more, which ends here: greed takes it, laziness goes on. */
+static void prefer(const struct compiler *c, uint32_t split, bool lazy)
+{
+	c->v[split].x = (uint16_t)(lazy ? c->n : split + 1);
+	c->v[split].y = (uint16_t)(lazy ? split + 1 : c->n);
+}
 
 static void generate_repeat(struct compiler *c, const struct node *node)
 {
@@ -390,17 +388,15 @@ static void generate_repeat(struct compiler *c, const struct node *node)
 		generate(c, node->a);
 	if (node->max == UNLIMITED) {
 		split = emit(c, OP_SPLIT, NULL);
-		c->v[split].x = (uint16_t)c->n;
 		generate(c, node->a);
 		c->v[emit(c, OP_JUMP, NULL)].x = (uint16_t)split;
-		c->v[split].y = (uint16_t)c->n;
+		prefer(c, split, node->lazy);
 		return;
 	}
 	for (; i < node->max && !c->error; i++) {
 		split = emit(c, OP_SPLIT, NULL);
-		c->v[split].x = (uint16_t)c->n;
 		generate(c, node->a);
-		c->v[split].y = (uint16_t)c->n;
+		prefer(c, split, node->lazy);
 	}
 }
 
@@ -427,6 +423,11 @@ static void generate(struct compiler *c, const struct node *node)
 		return;
 	case NODE_REPEAT:
 		generate_repeat(c, node);
+		return;
+	case NODE_GROUP:
+		c->v[emit(c, OP_SAVE, NULL)].x = (uint16_t)(node->min * 2);
+		generate(c, node->a);
+		c->v[emit(c, OP_SAVE, NULL)].x = (uint16_t)(node->min * 2 + 1);
 		return;
 	case NODE_CAT:
 		for (; node->kind == NODE_CAT; node = node->a) {
@@ -503,7 +504,7 @@ static void follow(struct match *m, struct set *set, uint32_t from, bool begin, 
 	m->stack[n++] = (uint16_t)from;
 	while (n > 0) {
 		uint32_t i = m->stack[--n];
-		const struct state *s = &m->regex->v[i];
+		const struct regex_state *s = &m->regex->v[i];
 
 		if (m->in[i >> 6] >> (i & 63) & 1)
 			continue;
@@ -520,6 +521,9 @@ static void follow(struct match *m, struct set *set, uint32_t from, bool begin, 
 		case OP_END:
 			if (s->op == OP_BEGIN ? begin : end)
 				m->stack[n++] = (uint16_t)(i + 1);
+			break;
+		case OP_SAVE:
+			m->stack[n++] = (uint16_t)(i + 1);
 			break;
 		case OP_MATCH:
 			m->matched = true;
@@ -549,7 +553,7 @@ bool flat_regex_match(const struct flat_regex *regex, const char *text, size_t l
 		m.matched = false;
 		next->n = 0;
 		for (uint32_t k = 0; k < now->n; k++) {
-			const struct state *s = &regex->v[now->v[k]];
+			const struct regex_state *s = &regex->v[now->v[k]];
 
 			if (s->class[byte >> 5] >> (byte & 31) & 1)
 				follow(&m, next, now->v[k] + 1U, false, i + 1 == len);

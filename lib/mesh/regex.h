@@ -8,6 +8,7 @@
 #define FLAT_MESH_REGEX_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "base/pool.h"
 
@@ -15,6 +16,9 @@
 #define FLAT_REGEX_STATES_MAX 512U
 /* Groups within groups: the compiler calls itself. */
 #define FLAT_REGEX_DEPTH_MAX 32U
+
+/* Groups that are told apart; others group only. */
+#define FLAT_REGEX_GROUPS_MAX 9U
 
 struct flat_regex;
 
@@ -28,5 +32,13 @@ flat_regex_compile(struct flat_pool *pool, const char *pattern, bool fold, const
 
 /** Whether the whole of `text` (`len` bytes) matches. Does not allocate; any thread. */
 bool flat_regex_match(const struct flat_regex *regex, const char *text, size_t len);
+
+/**
+ * Writes `text` to `out` with each match of the expression in it replaced by `by`, in which \0 to \9 are the match and its
+ * groups, and \\ a backslash: RE2's GlobalReplace. The bytes written, or -EMSGSIZE. Does not allocate; any thread; 120 KiB
+ * of stack.
+ */
+FLAT_MUST_CHECK ssize_t flat_regex_replace(const struct flat_regex *regex, const char *by,
+					   const char *text, size_t len, char *out, size_t size);
 
 #endif

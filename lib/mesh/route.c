@@ -28,24 +28,22 @@ struct flat_span flat_route_query(struct flat_span query, const char *name)
 	return (struct flat_span){NULL, 0};
 }
 
-/* Where a name stands several times: any of the values, or all joined, as in Envoy. */
+/*
+ * Where a name stands several times, its values are joined, as in Envoy. `absent`: one that is not there is empty, as in
+ * withoutHeaders.
+ */
 static bool header_holds(const struct flat_named_match *named,
-			 const struct flat_http_request *request)
+			 const struct flat_http_request *request, bool absent)
 {
 	struct flat_span name = flat_span_of(named->name);
 	struct flat_span value = flat_http_field_get(request, name, 0);
 	char joined[4096];
 	bool overflow;
 
-	if (!value.text)
-		return false;
-	if (!flat_http_field_get(request, name, 1).text)
-		return flat_text_matches(&named->match, value);
-	for (uint32_t n = 0; value.text; value = flat_http_field_get(request, name, ++n)) {
-		if (flat_text_matches(&named->match, value))
-			return true;
-	}
-	value = flat_http_field_joined(request, name, joined, sizeof(joined), &overflow);
+	if (!value.text && absent && named->match.kind != FLAT_TEXT_PRESENT)
+		value = flat_span_of("");
+	if (value.text && flat_http_field_get(request, name, 1).text)
+		value = flat_http_field_joined(request, name, joined, sizeof(joined), &overflow);
 	return flat_text_matches(&named->match, value);
 }
 
@@ -77,6 +75,8 @@ bool flat_route_match(const struct flat_http_match *match,
 {
 	const struct flat_http_request *r = question->request;
 
+	if (match->also && !flat_route_match(match->also, question))
+		return false;
 	if (!bound(match, question->gateway) || (match->port && match->port != question->port) ||
 	    !text_holds(match->uri, r->path) || !text_holds(match->method, r->method) ||
 	    !text_holds(match->scheme, flat_span_of(question->tls ? "https" : "http")) ||
@@ -87,11 +87,11 @@ bool flat_route_match(const struct flat_http_match *match,
 	    !flat_text_matches(match->authority, r->host))
 		return false;
 	for (uint32_t i = 0; i < match->n_headers; i++) {
-		if (!header_holds(&match->headers[i], r))
+		if (!header_holds(&match->headers[i], r, false))
 			return false;
 	}
 	for (uint32_t i = 0; i < match->n_without; i++) {
-		if (header_holds(&match->without[i], r))
+		if (header_holds(&match->without[i], r, true))
 			return false;
 	}
 	for (uint32_t i = 0; i < match->n_query; i++) {
@@ -122,8 +122,35 @@ const struct flat_http_route *flat_route_find(const struct flat_virtual_service 
 	return NULL;
 }
 
+/* How closely a VirtualService is meant for clients of a namespace; 0: not at all. */
+static int closeness(const struct flat_virtual_service *vs, const char *namespace)
+{
+	if (vs->export.all)
+		return 1;
+	if (!mesh_exported(&vs->export, vs->namespace, namespace))
+		return 0;
+	return strcmp(vs->namespace, namespace) == 0 ? 3 : 2;
+}
+
+const struct flat_virtual_service *mesh_virtual_closest(const void *value, const char *namespace)
+{
+	const struct flat_virtual_service *best = NULL;
+	int how = 0;
+
+	for (const struct mesh_virtual *v = value; v; v = v->next) {
+		int here = closeness(v->vs, namespace);
+
+		if (here > how) {
+			best = v->vs;
+			how = here;
+		}
+	}
+	return best;
+}
+
 const struct flat_virtual_service *mesh_virtual_walk(const struct flat_map *hosts,
-						     struct flat_span host)
+						     struct flat_span host, mesh_virtual_fn *of,
+						     const char *namespace)
 {
 	const struct flat_virtual_service *vs;
 	char key[FLAT_HTTP_HOST_MAX + 2] = "";
@@ -137,32 +164,34 @@ const struct flat_virtual_service *mesh_virtual_walk(const struct flat_map *host
 	}
 	if (len > 0 && key[len] == '.')
 		len--;
-	vs = flat_map_get(hosts, key + 1, len);
+	vs = of(flat_map_get(hosts, key + 1, len), namespace);
 	/* "a.b.c": "*.b.c", "*.c", "*". The star takes the place of what is before the dot. */
 	for (size_t i = 1; !vs && i <= len; i++) {
 		if (key[i] != '.')
 			continue;
 		key[i - 1] = '*';
-		vs = flat_map_get(hosts, key + i - 1, len + 2 - i);
+		vs = of(flat_map_get(hosts, key + i - 1, len + 2 - i), namespace);
 	}
-	return vs ? vs : flat_map_get(hosts, "*", 1);
+	return vs ? vs : of(flat_map_get(hosts, "*", 1), namespace);
 }
 
 const struct flat_virtual_service *flat_mesh_virtual_by_host(const struct flat_mesh *mesh,
 							     struct flat_span host,
-							     const struct flat_service *service)
+							     const struct flat_service *service,
+							     const char *namespace)
 {
 	const struct flat_virtual_service *vs;
 
 	if (mesh->virtual.n == 0)
 		return NULL;
 	if (service) {
-		vs = flat_map_get_str(&mesh->virtual_hosts, service->host);
+		vs = mesh_virtual_closest(flat_map_get_str(&mesh->virtual_hosts, service->host),
+					  namespace);
 		if (vs)
 			return vs;
 		host = flat_span_of(service->host);
 	}
-	return mesh_virtual_walk(&mesh->virtual_hosts, host);
+	return mesh_virtual_walk(&mesh->virtual_hosts, host, mesh_virtual_closest, namespace);
 }
 
 uint32_t flat_mesh_n_virtual(const struct flat_mesh *mesh)
@@ -193,6 +222,34 @@ uint32_t flat_mesh_n_routes(const struct flat_mesh *mesh)
 uint32_t flat_mesh_n_destinations(const struct flat_mesh *mesh)
 {
 	return mesh->n_destinations;
+}
+
+enum flat_variable flat_header_variable(const char *name, size_t len)
+{
+	static const struct {
+		const char *name;
+		enum flat_variable variable;
+	} names[] = {
+	    {"DOWNSTREAM_REMOTE_ADDRESS", FLAT_VARIABLE_CLIENT},
+	    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS", FLAT_VARIABLE_CLIENT},
+	    {"DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT", FLAT_VARIABLE_CLIENT_IP},
+	    {"DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT", FLAT_VARIABLE_CLIENT_IP},
+	    {"DOWNSTREAM_LOCAL_ADDRESS", FLAT_VARIABLE_LOCAL},
+	    {"DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT", FLAT_VARIABLE_LOCAL_IP},
+	    {"UPSTREAM_REMOTE_ADDRESS", FLAT_VARIABLE_SERVER},
+	    {"UPSTREAM_HOST", FLAT_VARIABLE_SERVER},
+	    {"PROTOCOL", FLAT_VARIABLE_PROTOCOL},
+	    {"RESPONSE_CODE", FLAT_VARIABLE_STATUS},
+	    {"ROUTE_NAME", FLAT_VARIABLE_ROUTE},
+	};
+
+	if (len > 5 && memcmp(name, "REQ(", 4) == 0 && name[len - 1] == ')')
+		return FLAT_VARIABLE_REQ;
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(names); i++) {
+		if (strlen(names[i].name) == len && memcmp(names[i].name, name, len) == 0)
+			return names[i].variable;
+	}
+	return FLAT_VARIABLE_NONE;
 }
 
 /* --- building --- */
@@ -230,44 +287,84 @@ static void settle_destination(struct flat_mesh *mesh, const struct flat_virtual
 		    d->host, d->subset_name);
 }
 
-static int index_hosts(struct flat_mesh *mesh, struct flat_virtual_service *vs,
-		       struct flat_diags *diags)
+static int add_host(struct flat_mesh *mesh, struct flat_virtual_service *vs, const char *key,
+		    const char *written, struct flat_diags *diags)
 {
-	for (uint32_t i = 0; i < vs->n_hosts; i++) {
-		const struct flat_service *service = NULL;
-		const char *key = vs->hosts[i];
-		char resource[600];
-		int ret;
+	struct mesh_virtual *node = flat_pool_alloc(&mesh->pool, sizeof(*node));
+	struct mesh_virtual *v = flat_map_get_str(&mesh->virtual_hosts, key);
+	char resource[600];
 
-		if (key[0] != '*')
-			service = flat_mesh_service_by_host(mesh, key, vs->namespace);
-		/* A wildcard service of that name is another host. */
-		if (service && service->host[0] != '*')
-			key = service->host;
-		ret = flat_map_put_str(&mesh->virtual_hosts, key, vs);
-		if (ret == -EEXIST) {
+	if (!node)
+		return -ENOMEM;
+	node->vs = vs;
+	node->next = NULL;
+	if (!v)
+		return flat_map_put_str(&mesh->virtual_hosts, key, node);
+	for (;; v = v->next) {
+		if (v->vs->export.all && vs->export.all) {
 			snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace,
 				 vs->name);
 			flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED,
 				       &vs->where, resource, "put the routes into one of them",
 				       "host \"%.253s\" has a VirtualService already: this one has "
 				       "no effect on it",
-				       vs->hosts[i]);
-		} else if (ret) {
-			return ret;
+				       written);
+			return 0;
 		}
+		if (!v->next)
+			break;
 	}
+	v->next = node;
 	return 0;
+}
+
+static int index_hosts(struct flat_mesh *mesh, struct flat_virtual_service *vs,
+		       struct flat_diags *diags)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; ret == 0 && i < vs->n_hosts; i++) {
+		const struct flat_service *service = NULL;
+		const char *key = vs->hosts[i];
+
+		if (key[0] != '*')
+			service = flat_mesh_service_by_host(mesh, key, vs->namespace);
+		/* A wildcard service of that name is another host. */
+		if (service && service->host[0] != '*')
+			key = service->host;
+		ret = add_host(mesh, vs, key, vs->hosts[i], diags);
+	}
+	return ret;
+}
+
+/* Routes of others are copied before anything of them is settled. */
+static int delegate_all(struct flat_mesh *mesh, struct flat_diags *diags)
+{
+	int ret = 0;
+
+	for (uint32_t i = 0; !ret && i < mesh->virtual.n; i++) {
+		struct flat_virtual_service *vs = mesh->virtual.v[i];
+		bool any = false;
+
+		for (uint32_t r = 0; vs->n_hosts > 0 && r < vs->n_routes; r++)
+			any |= vs->routes[r].delegate != NULL;
+		if (any)
+			ret = mesh_delegate(mesh, vs, diags);
+	}
+	return ret;
 }
 
 int mesh_index_routes(struct flat_mesh *mesh, struct flat_diags *diags)
 {
 	int ret = mesh_index_rules(mesh, diags);
 
+	if (!ret)
+		ret = delegate_all(mesh, diags);
+
 	for (uint32_t i = 0; !ret && i < mesh->virtual.n; i++) {
 		struct flat_virtual_service *vs = mesh->virtual.v[i];
 
-		for (uint32_t r = 0; r < vs->n_routes; r++) {
+		for (uint32_t r = 0; vs->n_hosts > 0 && r < vs->n_routes; r++) {
 			struct flat_http_route *route = &vs->routes[r];
 
 			route->index = mesh->n_routes++;

@@ -28,20 +28,40 @@ struct flat_http_match {
 	uint32_t n_query;
 	uint16_t port; /* of the service, as the client asked for it; 0: any */
 	struct flat_labels source_labels;
-	const char *source_namespace; /* NULL: any */
-	bool never;		      /* for gateways only */
-	bool for_gateways;	      /* it names gateways: it holds at those alone */
-	const char *const *gateways;  /* "NAMESPACE/NAME" */
+	const char *source_namespace;	    /* NULL: any */
+	const struct flat_http_match *also; /* must hold too; NULL: none */
+	bool never;			    /* for gateways only */
+	bool for_gateways;		    /* it names gateways: it holds at those alone */
+	const char *const *gateways;	    /* "NAMESPACE/NAME" */
 	uint32_t n_gateways;
 	struct flat_where where;
 };
 
 struct flat_name_value {
 	const char *name, *value;
+	bool variables; /* the value has variables between percent signs */
 };
 
-/* Applied in this order. */
+/* A variable of a header's value, Envoy's name. */
+enum flat_variable {
+	FLAT_VARIABLE_NONE,
+	FLAT_VARIABLE_REQ,	 /* REQ(NAME) */
+	FLAT_VARIABLE_CLIENT,	 /* DOWNSTREAM_REMOTE_ADDRESS */
+	FLAT_VARIABLE_CLIENT_IP, /* DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT */
+	FLAT_VARIABLE_LOCAL,	 /* DOWNSTREAM_LOCAL_ADDRESS */
+	FLAT_VARIABLE_LOCAL_IP,	 /* DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT */
+	FLAT_VARIABLE_SERVER,	 /* UPSTREAM_REMOTE_ADDRESS, UPSTREAM_HOST */
+	FLAT_VARIABLE_PROTOCOL,	 /* PROTOCOL */
+	FLAT_VARIABLE_STATUS,	 /* RESPONSE_CODE */
+	FLAT_VARIABLE_ROUTE,	 /* ROUTE_NAME */
+};
+
+/** The variable of a name (`len` bytes, without the percent signs). */
+enum flat_variable flat_header_variable(const char *name, size_t len);
+
+/* What is removed first, then set, then added. */
 struct flat_header_ops {
+	const char *authority; /* of a request: the host it is sent with; NULL: as it is */
 	const struct flat_name_value *set; /* replaces all of the name */
 	uint32_t n_set;
 	const struct flat_name_value *add;
@@ -92,8 +112,11 @@ struct flat_route_destination {
 
 struct flat_http_redirect {
 	const char *uri, *authority, *scheme; /* NULL: as it was */
-	uint16_t port;			      /* 0: none */
-	uint16_t status;		      /* 301, 302, 303, 307, 308 */
+	const char *prefix; /* in place of the prefix that matched; NULL: not so */
+	uint16_t port;	    /* 0: none */
+	bool derive_port;   /* the port that the request came to */
+	bool hide_own_port; /* the scheme's own is not written */
+	uint16_t status;    /* 301, 302, 303, 307, 308 */
 };
 
 struct flat_http_direct {
@@ -104,7 +127,10 @@ struct flat_http_direct {
 
 struct flat_http_rewrite {
 	const char *uri;       /* replaces the prefix that matched, else the path; NULL: as it is */
+	const char *path;      /* replaces the path; NULL: not so */
 	const char *authority; /* NULL: as it is */
+	const struct flat_regex *regex; /* what it matches in the path is replaced; NULL: not so */
+	const char *substitution;	/* by this, \0 to \9 are what groups matched */
 };
 
 /* When an attempt that failed is made again. */
@@ -124,6 +150,9 @@ enum flat_retry_on {
 struct flat_http_retries {
 	uint32_t attempts; /* beside the first */
 	uint32_t per_try_ms;
+	uint32_t backoff_ms; /* the first pause; 0: the default */
+	bool repeats;	     /* servers that were tried may be tried again at once */
+	bool far;    /* servers of other localities too, once those of the nearest were tried */
 	unsigned on; /* enum flat_retry_on */
 	uint16_t statuses[FLAT_RETRY_STATUSES_MAX];
 	uint32_t n_statuses;
@@ -145,6 +174,7 @@ struct flat_http_cors {
 	const char *methods, *headers, *expose; /* joined by commas; NULL: none */
 	const char *max_age;			/* seconds, as text; NULL: none */
 	bool credentials;
+	bool ignore; /* preflights of other origins are answered without permission */
 };
 
 struct flat_http_route {
@@ -154,6 +184,8 @@ struct flat_http_route {
 	struct flat_route_destination *destinations;
 	uint32_t n_destinations;
 	uint64_t weight; /* of all destinations together */
+	const char *delegate,
+	    *delegate_namespace; /* whose routes stand here, until the mesh is finished */
 	const struct flat_http_redirect *redirect;
 	const struct flat_http_direct *direct;
 	const struct flat_http_rewrite *rewrite;
@@ -193,11 +225,14 @@ uint32_t flat_mesh_n_destinations(const struct flat_mesh *mesh);
 
 /**
  * The VirtualService that holds for a host, exact ones before wildcards, longer wildcards first; NULL: none. `service`
- * (or NULL) is the service that the host means; its VirtualService holds for each of its names.
+ * (or NULL) is the service that the host means; its VirtualService holds for each of its names. Of several those win that
+ * are exported to clients of `namespace` (NULL: of none) more closely: to its own namespace, by name, to all; then the
+ * first in the files.
  */
 const struct flat_virtual_service *flat_mesh_virtual_by_host(const struct flat_mesh *mesh,
 							     struct flat_span host,
-							     const struct flat_service *service);
+							     const struct flat_service *service,
+							     const char *namespace);
 
 /* What a route is looked for with. */
 struct flat_route_question {

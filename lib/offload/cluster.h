@@ -96,6 +96,7 @@ struct flat_choice {
 	const struct flat_addr
 	    *avoid; /* endpoints that were tried: others are, if they are picked soon */
 	uint32_t n_avoid;
+	bool far; /* levels that were tried are left after two attempts */
 };
 
 /** The cluster of a key, made if there is none; NULL without memory. Borrowed from the map. */

@@ -412,9 +412,27 @@ static int pick_least(struct level *l, uint64_t *random, bool dry)
 	return l->hosts[b]->active < l->hosts[a]->active ? b : a;
 }
 
-static struct level *pick_level(struct flat_view *view, uint64_t by)
+static bool was_tried(const struct flat_choice *choice, const struct level *l)
+{
+	for (uint32_t i = 0; i < l->n; i++) {
+		for (uint32_t k = 0; k < choice->n_avoid; k++) {
+			if (flat_addr_equal(&l->hosts[i]->addr, &choice->avoid[k]))
+				return true;
+		}
+	}
+	return false;
+}
+
+static struct level *pick_level(struct flat_view *view, const struct flat_choice *choice,
+				uint64_t by)
 {
 	uint32_t at = (uint32_t)(by % 100);
+
+	/* Envoy's previous_priorities, as Istio sets it: after two attempts another level. */
+	for (uint32_t i = 0; choice->far && choice->n_avoid > 1 && i < view->n; i++) {
+		if (view->levels[i].n && !was_tried(choice, &view->levels[i]))
+			return &view->levels[i];
+	}
 
 	for (uint32_t i = 0; i < view->n; i++) {
 		if (at < view->levels[i].load)
@@ -431,9 +449,9 @@ static int pick_once(struct flat_view *view, const struct flat_choice *choice, u
 	const struct flat_lb *lb = choice->traffic.lb;
 	enum flat_lb_kind kind = flat_lb_kind_of(lb);
 	bool hashed = kind >= FLAT_LB_RING_HASH && choice->hashed;
-	struct level *l = view->n == 1
-			      ? &view->levels[0]
-			      : pick_level(view, hashed ? choice->hash : draw(random, 1U << 30));
+	struct level *l =
+	    view->n == 1 ? &view->levels[0]
+			 : pick_level(view, choice, hashed ? choice->hash : draw(random, 1U << 30));
 	int i;
 
 	if (l->n == 0)

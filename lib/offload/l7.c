@@ -88,7 +88,8 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 	if (pinned)
 		return flat_authz_needs_http(o->mesh, pinned->session->workload);
 	return service->resolution == FLAT_RESOLUTION_STATIC &&
-	       (flat_mesh_virtual_by_host(o->mesh, flat_span_of(service->host), service) ||
+	       (flat_mesh_virtual_by_host(o->mesh, flat_span_of(service->host), service,
+					  client ? client->namespace : NULL) ||
 		flat_mesh_has_traffic(o->mesh, service, client ? client->namespace : NULL) ||
 		flat_resolve_needs_http(o, service, port));
 }

@@ -49,16 +49,19 @@ static const struct flat_service *service_named(const struct flat_l7 *l7, struct
 static const struct flat_virtual_service *find_virtual(struct flat_l7 *l7)
 {
 	struct flat_l7_exchange *x = &l7->x;
+	const struct flat_workload *source = source_of(l7);
+	const char *namespace = source ? source->namespace : NULL;
 	const struct flat_virtual_service *vs;
 
 	x->service = service_named(l7, x->request.host);
 	if (x->service)
-		return flat_mesh_virtual_by_host(x->mesh, x->request.host, x->service);
+		return flat_mesh_virtual_by_host(x->mesh, x->request.host, x->service, namespace);
 	x->service = flat_mesh_service_by_host(x->mesh, l7->conn->service, NULL);
-	vs = flat_mesh_virtual_by_host(x->mesh, x->request.host, NULL);
+	vs = flat_mesh_virtual_by_host(x->mesh, x->request.host, NULL, namespace);
 	if (vs || !x->service)
 		return vs;
-	return flat_mesh_virtual_by_host(x->mesh, flat_span_of(x->service->host), x->service);
+	return flat_mesh_virtual_by_host(x->mesh, flat_span_of(x->service->host), x->service,
+					 namespace);
 }
 
 static const struct flat_route_destination *pick_destination(struct flat_l7_node *node,
@@ -88,32 +91,11 @@ static const struct flat_route_destination *pick_destination(struct flat_l7_node
 
 /* --- answers of our own --- */
 
-static bool in_clear(const struct flat_l7 *l7)
-{
-	return !l7->conn->gate || !l7->conn->gate->tls;
-}
-
-static void put_redirect(const struct flat_l7 *l7, const struct flat_http_redirect *r,
+static void put_redirect(struct flat_l7 *l7, const struct flat_http_redirect *r,
 			 struct flat_l7_answer *a)
 {
-	const struct flat_http_request *q = &l7->x.request;
-	struct flat_span host = r->authority ? flat_span_of(r->authority) : q->authority;
-	struct flat_span path = r->uri ? flat_span_of(r->uri) : q->path;
-	char port[8] = "";
-	bool query = q->query.text && !memchr(path.text, '?', path.len);
-
-	if (r->port)
-		snprintf(port, sizeof(port), ":%u", r->port);
-	if (r->port && !r->authority)
-		host = q->host;
 	(void)answer_text(a, r->status, FLAT_VERDICT_ANSWERED, NULL);
-	int n = snprintf(a->fields, sizeof(a->fields), "location: %s://%.*s%s%.*s%s%.*s\r\n",
-			 r->scheme	? r->scheme
-			 : in_clear(l7) ? "http"
-					: "https",
-			 (int)host.len, host.text, port, (int)path.len, path.text, query ? "?" : "",
-			 query ? (int)q->query.len : 0, query ? q->query.text : "");
-	if (n < 0 || (size_t)n >= sizeof(a->fields))
+	if (!flat_l7_location(l7, r, a->fields, sizeof(a->fields)))
 		(void)answer_text(a, 414, FLAT_VERDICT_MALFORMED, NULL);
 }
 
@@ -134,7 +116,7 @@ static bool is_preflight(const struct flat_l7_exchange *x)
 	struct flat_span origin = flat_http_field_get(&x->request, flat_span_of("origin"), 0);
 
 	return x->request.head->method_id == FLAT_METHOD_OPTIONS &&
-	       origin_allowed(x->route->cors, origin) &&
+	       (x->route->cors->ignore || origin_allowed(x->route->cors, origin)) && origin.text &&
 	       flat_http_field_get(&x->request, flat_span_of("access-control-request-method"), 0)
 		   .text;
 }
@@ -159,6 +141,8 @@ static void put_preflight(const struct flat_l7_exchange *x, struct flat_l7_answe
 	char text[512];
 
 	(void)answer_text(a, 200, FLAT_VERDICT_ANSWERED, NULL);
+	if (!origin_allowed(cors, origin))
+		return;
 	snprintf(text, sizeof(text), "%.*s", (int)flat_min_size(origin.len, 511), origin.text);
 	add_line(a, "access-control-allow-origin", text);
 	add_line(a, "access-control-allow-credentials", cors->credentials ? "true" : NULL);
@@ -330,106 +314,11 @@ enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, u
 
 /* --- one attempt: what is sent --- */
 
-struct ops {
-	/* The destination's, then the route's, then what a gateway adds. */
-	const struct flat_header_ops *v[3];
-};
-
-static struct ops ops_of(const struct flat_l7_exchange *x, bool response)
-{
-	struct ops ops = {{NULL, NULL, NULL}};
-
-	if (x->destination)
-		ops.v[0] = response ? &x->destination->response : &x->destination->request;
-	if (x->route)
-		ops.v[1] = response ? &x->route->response : &x->route->request;
-	return ops;
-}
-
-static bool any_ops(const struct ops *ops)
-{
-	for (size_t i = 0; i < FLAT_ARRAY_SIZE(ops->v); i++) {
-		if (ops->v[i] && (ops->v[i]->n_set || ops->v[i]->n_add || ops->v[i]->n_remove))
-			return true;
-	}
-	return false;
-}
-
-static bool removed(const struct ops *ops, struct flat_span name)
-{
-	for (size_t i = 0; i < FLAT_ARRAY_SIZE(ops->v); i++) {
-		for (uint32_t k = 0; ops->v[i] && k < ops->v[i]->n_remove; k++) {
-			if (flat_span_equal(flat_span_of(ops->v[i]->remove[k]), name, true))
-				return true;
-		}
-	}
-	return false;
-}
-
-static bool replaced(const struct ops *ops, struct flat_span name)
-{
-	for (size_t i = 0; i < FLAT_ARRAY_SIZE(ops->v); i++) {
-		for (uint32_t k = 0; ops->v[i] && k < ops->v[i]->n_set; k++) {
-			if (flat_span_equal(flat_span_of(ops->v[i]->set[k].name), name, true))
-				return true;
-		}
-	}
-	return false;
-}
-
-static void put_pairs(const struct ops *ops, const struct flat_name_value *v, uint32_t n,
-		      struct flat_http1_out *out)
-{
-	for (uint32_t k = 0; k < n; k++) {
-		if (!removed(ops, flat_span_of(v[k].name)))
-			flat_http1_put_field(out, flat_span_of(v[k].name),
-					     flat_span_of(v[k].value));
-	}
-}
-
-static void put_ops(const struct ops *ops, struct flat_http1_out *out)
-{
-	for (size_t i = 0; i < FLAT_ARRAY_SIZE(ops->v); i++) {
-		if (!ops->v[i])
-			continue;
-		put_pairs(ops, ops->v[i]->set, ops->v[i]->n_set, out);
-		put_pairs(ops, ops->v[i]->add, ops->v[i]->n_add, out);
-	}
-}
-
-/* The path after a rewrite, in canonical form; in node->path. */
-static int rewrite_path(struct flat_l7 *l7, struct flat_span *path)
-{
-	const struct flat_l7_exchange *x = &l7->x;
-	const char *uri = x->route && x->route->rewrite ? x->route->rewrite->uri : NULL;
-	const struct flat_text_match *m = x->match ? x->match->uri : NULL;
-	struct flat_l7_node *node = l7->node;
-	size_t skip = x->request.path.len;
-	size_t len;
-
-	*path = x->request.path;
-	if (!uri)
-		return 0;
-	/* What a prefix matched is replaced; a route that matches every path is one of prefix "/". */
-	if (!m || m->kind == FLAT_TEXT_PREFIX)
-		skip = m ? m->len : 1;
-	len = strlen(uri);
-	if (skip > path->len || len + 1 + path->len - skip > sizeof(node->fields))
-		return -EMSGSIZE;
-	memcpy(node->fields, uri, len);
-	if (skip == 1 && uri[len - 1] != '/')
-		node->fields[len++] = '/';
-	memcpy(node->fields + len, path->text + skip, path->len - skip);
-	return flat_path_canonical((struct flat_span){node->fields, len + path->len - skip},
-				   node->path, sizeof(node->path), path);
-}
-
-static void put_request_fields(const struct flat_l7 *l7, const struct ops *ops,
+static void put_request_fields(const struct flat_l7 *l7, const struct flat_l7_ops *ops,
 			       struct flat_http1_out *out)
 {
 	const struct flat_http_head *h = &l7->in.head;
-	const struct flat_http_route *route = l7->x.route;
-	const char *authority = route && route->rewrite ? route->rewrite->authority : NULL;
+	const char *authority = flat_l7_authority(&l7->x);
 	bool connection = false;
 
 	for (uint32_t i = 0; i < h->n_fields; i++) {
@@ -446,24 +335,24 @@ static void put_request_fields(const struct flat_l7 *l7, const struct ops *ops,
 				    flat_span_of(h->says_close ? "close" : "keep-alive"));
 			continue;
 		}
-		if (f->hidden || removed(ops, name) || replaced(ops, name))
+		if (f->hidden || flat_l7_ops_drop(ops, name))
 			continue;
 		if (f->id == FLAT_HTTP_HOST && authority)
 			value = flat_span_of(authority);
 		flat_http1_put_field(out, name, value);
 	}
-	put_ops(ops, out);
+	flat_l7_ops_put(l7, ops, 0, out);
 	flat_http1_put(out, "\r\n", 2);
 }
 
 /* Writes the head into node->head. 0, or -EMSGSIZE, -EBADMSG. */
-static int write_head(struct flat_l7 *l7, const struct ops *ops, size_t *len)
+static int write_head(struct flat_l7 *l7, const struct flat_l7_ops *ops, size_t *len)
 {
 	const struct flat_l7_exchange *x = &l7->x;
 	struct flat_l7_node *node = l7->node;
 	struct flat_http1_out out = {.bytes = node->head, .size = sizeof(node->head)};
 	struct flat_span path;
-	int err = rewrite_path(l7, &path);
+	int err = flat_l7_rewrite_path(l7, &path);
 
 	if (err != 0)
 		return err;
@@ -504,7 +393,7 @@ int flat_l7_read_again(struct flat_l7 *l7, size_t len, struct flat_http_request 
 static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, size_t *len)
 {
 	struct flat_l7_exchange *x = &l7->x;
-	struct ops ops = ops_of(x, false);
+	struct flat_l7_ops ops = flat_l7_ops_of(x, false);
 	struct flat_http_request request = x->request;
 	struct flat_l7_gate_fields fields;
 	int err = flat_l7_target(l7);
@@ -518,7 +407,7 @@ static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, 
 	else if (l7->conn->gate)
 		return answer_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
 	err = write_head(l7, &ops, len);
-	if (err == 0 && ((x->route && x->route->rewrite) || any_ops(&ops)))
+	if (err == 0 && ((x->route && x->route->rewrite) || flat_l7_ops_any(&ops)))
 		err = flat_l7_read_again(l7, *len, &request);
 	if (err != 0)
 		return answer_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
@@ -548,8 +437,6 @@ static void put_cors(const struct flat_l7_exchange *x, struct flat_http1_out *ou
 	const struct flat_http_cors *cors = x->route->cors;
 	struct flat_span origin = flat_http_field_get(&x->request, flat_span_of("origin"), 0);
 
-	if (!origin_allowed(cors, origin))
-		return;
 	flat_http1_put_field(out, flat_span_of("access-control-allow-origin"), origin);
 	if (cors->credentials)
 		flat_http1_put_field(out, flat_span_of("access-control-allow-credentials"),
@@ -559,16 +446,34 @@ static void put_cors(const struct flat_l7_exchange *x, struct flat_http1_out *ou
 				     flat_span_of(cors->expose));
 }
 
+/* Whether its answer says that another origin may see it. */
+static bool is_shared(const struct flat_l7_exchange *x)
+{
+	const struct flat_http_cors *cors = x->route ? x->route->cors : NULL;
+
+	return cors &&
+	       origin_allowed(cors, flat_http_field_get(&x->request, flat_span_of("origin"), 0));
+}
+
+/* What the route says takes the place of what the server says. */
+static bool is_cors(struct flat_span name)
+{
+	return flat_span_equal(name, flat_span_of("access-control-allow-origin"), true) ||
+	       flat_span_equal(name, flat_span_of("access-control-allow-credentials"), true) ||
+	       flat_span_equal(name, flat_span_of("access-control-expose-headers"), true);
+}
+
 bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, const void *text,
 			   struct flat_http1_out *out)
 {
 	const struct flat_l7_exchange *x = &l7->x;
-	struct ops ops = ops_of(x, true);
+	struct flat_l7_ops ops = flat_l7_ops_of(x, true);
 	bool interim = h->status < 200;
 	bool connection = interim;
+	bool cors = !interim && is_shared(x);
 
 	if (interim)
-		ops = (struct ops){{NULL, NULL, NULL}};
+		ops = (struct flat_l7_ops){{NULL, NULL, NULL}};
 	flat_http1_put_status_line(out, h->status, flat_head_span(text, h->reason, h->reason_len));
 	for (uint32_t i = 0; i < h->n_fields; i++) {
 		const struct flat_http_field *f = &h->fields[i];
@@ -580,14 +485,14 @@ bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, c
 			flat_http1_put_field(out, name,
 					     flat_span_of(x->close ? "close" : "keep-alive"));
 		}
-		if (f->hidden || removed(&ops, name) || replaced(&ops, name))
+		if (f->hidden || flat_l7_ops_drop(&ops, name) || (cors && is_cors(name)))
 			continue;
 		flat_http1_put_field(out, name, flat_head_span(text, f->value, f->value_len));
 	}
-	put_ops(&ops, out);
+	flat_l7_ops_put(l7, &ops, h->status, out);
 	if (!interim && x->check)
 		flat_http1_puts(out, flat_l7_check_fields(x->check));
-	if (!interim && x->route && x->route->cors)
+	if (cors)
 		put_cors(x, out);
 	if (!interim && x->traffic.lb)
 		flat_l7_put_cookie(x, out);

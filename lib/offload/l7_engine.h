@@ -47,7 +47,7 @@ struct flat_l7_upstream {
 	bool mesh; /* a mesh listener */
 	bool open; /* connected */
 	bool used; /* a response came on it before this request */
-	/* Who counts it (l7_guard.c). */
+	/* Who counts it (l7_bounds.c). */
 	struct flat_cluster *cluster; /* NULL: nobody */
 	struct flat_cluster_host *host;
 	TAILQ_ENTRY(flat_l7_upstream) idle_link;
@@ -258,6 +258,31 @@ struct flat_l7_gate_fields {
 /** False: what the client says of its way is too long. */
 FLAT_MUST_CHECK bool flat_l7_gate_fields(const struct flat_l7 *l7, struct flat_l7_gate_fields *f);
 
+/* --- l7_headers.c --- */
+
+struct flat_l7_ops {
+	/* The destination's, then the route's, then what a gateway adds. */
+	const struct flat_header_ops *v[3];
+};
+
+struct flat_l7_ops flat_l7_ops_of(const struct flat_l7_exchange *x, bool response);
+bool flat_l7_ops_any(const struct flat_l7_ops *ops);
+/** The host that the request is sent with; NULL: as it came. */
+const char *flat_l7_authority(const struct flat_l7_exchange *x);
+/** Whether a field of the message is not sent on. */
+bool flat_l7_ops_drop(const struct flat_l7_ops *ops, struct flat_span name);
+/** Writes what is set and added; `status` of a response. */
+void flat_l7_ops_put(const struct flat_l7 *l7, const struct flat_l7_ops *ops, unsigned status,
+		     struct flat_http1_out *out);
+
+/* --- l7_rewrite.c --- */
+
+/** The path that is sent, in canonical form; in node->path where it is another. 0, -EMSGSIZE, or as flat_path_canonical(). */
+FLAT_MUST_CHECK int flat_l7_rewrite_path(struct flat_l7 *l7, struct flat_span *path);
+/** The field line of a redirect's target. false: it does not fit. */
+FLAT_MUST_CHECK bool flat_l7_location(struct flat_l7 *l7, const struct flat_http_redirect *r,
+				      char *out, size_t size);
+
 /* --- l7_target.c --- */
 
 /** Finds x.target for an attempt. 0, or a negative errno: there is none. */
@@ -265,7 +290,7 @@ FLAT_MUST_CHECK int flat_l7_target(struct flat_l7 *l7);
 /** Puts Set-Cookie, if the client is given one. */
 void flat_l7_put_cookie(const struct flat_l7_exchange *x, struct flat_http1_out *out);
 
-/* --- l7_guard.c --- */
+/* --- l7_bounds.c --- */
 
 enum flat_l7_pass {
 	FLAT_L7_PASS,

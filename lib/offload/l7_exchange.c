@@ -118,7 +118,9 @@ static bool retry(struct flat_l7 *l7, unsigned why)
 	struct flat_l7_exchange *x = &l7->x;
 	uint32_t max;
 	uint32_t shift = x->record.attempt < 4 ? x->record.attempt : 4;
-	uint32_t pause = FLAT_L7_BACKOFF_US << shift;
+	const struct flat_http_retries *r = x->route ? x->route->retries : NULL;
+	uint64_t base = r && r->backoff_ms ? r->backoff_ms * 1000ULL : FLAT_L7_BACKOFF_US;
+	uint64_t pause = shift < 4 ? base << shift : base * 10;
 
 	if (!(retry_on(x, &max) & why) || x->record.attempt >= max || !x->replayable || x->head_out)
 		return false;
@@ -133,15 +135,14 @@ static bool retry(struct flat_l7 *l7, unsigned why)
 	x->up_done = x->up.over;
 	x->up_bytes = 0;
 	x->interim = 0;
-	if (pause > FLAT_L7_BACKOFF_US * 10)
-		pause = FLAT_L7_BACKOFF_US * 10;
 	/* What never reached a server hurts none: at once. */
 	if (why & FLAT_RETRY_UNSENT) {
 		attempt(l7);
 		return true;
 	}
 	l7->phase = FLAT_L7_BACKOFF;
-	x->try_us = flat_now_us() + flat_l7_random(l7->node, pause);
+	x->try_us = flat_now_us() +
+		    flat_l7_random(l7->node, (uint32_t)(pause < UINT32_MAX ? pause : UINT32_MAX));
 	flat_l7_wake_at(l7, x->try_us);
 	return true;
 }
@@ -149,7 +150,7 @@ static bool retry(struct flat_l7 *l7, unsigned why)
 static void connect_failed(struct flat_l7 *l7)
 {
 	flat_l7_outcome(l7, FLAT_OUTCOME_FAILED, 0);
-	if (!retry(l7, FLAT_RETRY_CONNECT | FLAT_RETRY_5XX | FLAT_RETRY_RESET))
+	if (!retry(l7, FLAT_RETRY_CONNECT | FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY | FLAT_RETRY_RESET))
 		flat_l7_reply_status(l7, 503, FLAT_VERDICT_CONNECT,
 				     "upstream connect error or disconnect/reset before headers. "
 				     "reset reason: connection failure");
@@ -173,7 +174,7 @@ static void upstream_reset(struct flat_l7 *l7)
 	struct flat_l7_exchange *x = &l7->x;
 	struct flat_l7_upstream *up = x->upstream;
 	uint64_t sent = up->end.bytes_out - x->out_before + (up->end.out_len - up->end.out_at);
-	unsigned why = FLAT_RETRY_RESET | FLAT_RETRY_5XX;
+	unsigned why = FLAT_RETRY_RESET | FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY;
 
 	flat_l7_outcome(l7, FLAT_OUTCOME_FAILED, 0);
 	/* Or it may have closed an idle connection while the request was on its way. */
@@ -195,7 +196,7 @@ static void timed_out(struct flat_l7 *l7, bool whole)
 		cut_client(l7, FLAT_VERDICT_TIMEOUT);
 		return;
 	}
-	if (whole || !retry(l7, FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY))
+	if (whole || !retry(l7, FLAT_RETRY_RESET | FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY))
 		flat_l7_reply_status(l7, 504, FLAT_VERDICT_TIMEOUT, "upstream request timeout");
 }
 

@@ -98,8 +98,9 @@ bool flat_l7_gate_fields(const struct flat_l7 *l7, struct flat_l7_gate_fields *f
 		len = before.len + 2;
 	}
 	snprintf(f->forwarded + len, sizeof(f->forwarded) - len, "%s", flat_ip_text(&ip, text));
-	f->set[0] = (struct flat_name_value){"x-forwarded-for", f->forwarded};
-	f->set[1] = (struct flat_name_value){"x-forwarded-proto", c->gate->tls ? "https" : "http"};
+	f->set[0] = (struct flat_name_value){.name = "x-forwarded-for", f->forwarded};
+	f->set[1] =
+	    (struct flat_name_value){.name = "x-forwarded-proto", c->gate->tls ? "https" : "http"};
 	f->ops = (struct flat_header_ops){.set = f->set, .n_set = 2};
 	return true;
 }

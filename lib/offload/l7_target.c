@@ -135,6 +135,7 @@ int flat_l7_target(struct flat_l7 *l7)
 	const struct flat_route_destination *d = x->destination;
 	const struct flat_workload *client =
 	    l7->conn->client ? l7->conn->client->workload : x->client;
+	const struct flat_http_retries *retries = x->route ? x->route->retries : NULL;
 	const struct flat_destination_rule *rule;
 	const struct flat_lb *lb;
 	struct flat_resolve_how how = {
@@ -142,7 +143,8 @@ int flat_l7_target(struct flat_l7 *l7)
 	    .source = &l7->conn->from,
 	    .dry = l7->dry || x->probing,
 	    .avoid = x->tried,
-	    .n_avoid = x->n_tried,
+	    .n_avoid = retries && retries->repeats ? 0 : x->n_tried,
+	    .far = retries && retries->far,
 	};
 
 	memset(&x->traffic, 0, sizeof(x->traffic));

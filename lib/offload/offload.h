@@ -349,6 +349,7 @@ struct flat_resolve_how {
 	bool dry;		       /* asks only, nobody's turn is used up */
 	const struct flat_addr *avoid; /* those that were tried before */
 	uint32_t n_avoid;
+	bool far; /* as in struct flat_choice */
 };
 
 /** What a cluster has of its endpoints. NULL is allowed. */

@@ -267,6 +267,7 @@ int flat_resolve(struct flat_offload *o, const struct flat_service *service,
 		    .now_us = flat_now_us(),
 		    .avoid = how->avoid,
 		    .n_avoid = how->n_avoid,
+		    .far = how->far,
 		};
 		const struct flat_lb *lb = how->traffic.lb;
 		if (lb && lb->kind >= FLAT_LB_RING_HASH && lb->key == FLAT_HASH_SOURCE_IP &&

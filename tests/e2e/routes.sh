@@ -160,6 +160,36 @@ same preflight 'GET,PUT http://a.example 60' "$(shop -i -X OPTIONS -H 'Origin: h
 same cors http://a.example "$(shop -i -H 'Origin: http://a.example' $url/status/200 | header access-control-allow-origin)"
 same cors-other 0 "$(shop -i -H 'Origin: http://b.example' $url/status/200 | grep -ci access-control)"
 
+apply < <(base && routes "[{ match: [{ uri: { prefix: /pre } }], rewrite: { uri: / }, $V1 },
+  { match: [{ uri: { regex: '/re/.*' } }], rewrite: { uri: /whole }, $V1 },
+  { match: [{ uri: { prefix: /groups } }], rewrite: { uriRegexRewrite: { match: '^/groups/([^/]+)(/.*)$', rewrite: '\\2/of/\\1' } }, $V1 },
+  { match: [{ uri: { prefix: /r/port } }], redirect: { port: 8080 } }, { match: [{ uri: { prefix: /r/derive } }], redirect: { derivePort: FROM_REQUEST_PORT, authority: o.example } },
+  { match: [{ uri: { prefix: /r/tls } }], redirect: { scheme: https, uri: '/in?a=b', redirectCode: 308 } },
+  { match: [{ uri: { prefix: /vars } }], headers: { request: { set: { x-a: '%REQ(x-in)% 100%% %PROTOCOL%', x-b: '%REQ(x-none)%', host: set.example } },
+    response: { set: { x-status: '%RESPONSE_CODE%' } } }, rewrite: { uri: /echo }, $V1 },
+  { match: [{ uri: { prefix: /levels } }], rewrite: { uri: /echo }, headers: { request: { remove: [x-a], add: { x-a: route }, set: { x-b: route } } },
+    route: [{ destination: { host: origin.e2e.example, subset: v1 }, headers: { request: { set: { x-a: dest, x-b: dest, x-c: dest, host: dest.example } } } }] },
+  { rewrite: { uri: /any }, $V1 }]")
+path() { shop "$@" | told "t['path']"; }
+same rewrite-to-root /x "$(path "$url/pre/x")"
+same rewrite-to-root-alone / "$(path "$url/pre")"
+same rewrite-literally /anyother "$(path "$url/other")"
+same rewrite-of-a-regex '/whole?q' "$(path "$url/re/x?q")"
+same rewrite-by-groups '/b/c/of/a?q' "$(path "$url/groups/a/b/c?q")"
+same rewrite-without-groups /groups "$(path "$url/groups")"
+location() { shop -o /dev/null -w '%{http_code} %{redirect_url}' "$@"; }
+same redirect-port '301 http://origin.e2e.example:8080/r/port?q' "$(location "$url/r/port?q")"
+same redirect-derived-port '301 http://o.example:80/r/derive' "$(location "$url/r/derive")"
+same redirect-scheme-and-query '308 https://origin.e2e.example/in?a=b' "$(location -H 'Host: origin.e2e.example:80' "$url/r/tls?q")"
+OUT=$(shop -i -H 'x-in: one' "$url/vars" | tr -d '\r')
+same headers-variables 'one 100% HTTP/1.1,-,set.example' "$(sed '1,/^$/d' <<<"$OUT" | told "','.join(v for k in ('x-a', 'x-b', 'host') for n, v in t['headers'] if n.lower() == k)")"
+same headers-variables-response 200 "$(header x-status <<<"$OUT")"
+same headers-of-both-levels 'route,route,dest,dest.example' "$(shop -H 'x-a: client' "$url/levels" | told "','.join(v for k in ('x-a', 'x-b', 'x-c', 'host') for n, v in t['headers'] if n.lower() == k)")"
+apply < <(base && routes "[{ corsPolicy: { allowOrigins: [{ exact: 'http://a.example' }], unmatchedPreflights: IGNORE, exposeHeaders: [x-old] }, $V1 }]")
+preflight() { shop -i -X OPTIONS -H "Origin: $1" -H 'Access-Control-Request-Method: PUT' $url/echo | tr -d '\r'; }
+same preflight-unmatched '0 0' "$(preflight http://b.example | grep -ci '^access-control') $(preflight http://b.example | grep -c '"name"')"
+same preflight-matched 1 "$(preflight http://a.example | grep -ci '^access-control-allow-origin: http://a.example$')"
+
 # --- faults, timeouts, retries ---
 
 apply < <(base && routes "[{ match: [{ uri: { prefix: /abort } }], fault: { abort: { httpStatus: 555, percentage: { value: 100 } } }, $V1 },

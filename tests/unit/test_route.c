@@ -73,9 +73,12 @@ static const struct route_case cases[] = {
     {"header", "{headers: {x-a: {exact: b}}}", "GET /|X-A: b", true},
     {"header, other value", "{headers: {x-a: {exact: b}}}", "GET /|X-A: c", false},
     {"header, absent", "{headers: {x-a: {exact: b}}}", "GET /", false},
-    {"header, repeated", "{headers: {x-a: {exact: b}}}", "GET /|X-A: c|X-A: b", true},
+    {"header, repeated", "{headers: {x-a: {exact: b}}}", "GET /|X-A: c|X-A: b", false},
     {"header, joined", "{headers: {x-a: {exact: 'c,b'}}}", "GET /|X-A: c|X-A: b", true},
     {"header, hop by hop", "{headers: {x-a: {exact: b}}}", "GET /|X-A: b|Connection: x-a", false},
+    {"without, absent counts as empty", "{withoutHeaders: {x-a: {regex: '.*'}}}", "GET /", false},
+    {"without, absent is not the value", "{withoutHeaders: {x-a: {exact: b}}}", "GET /", true},
+    {"without, presence", "{withoutHeaders: {x-a: {}}}", "GET /", true},
     {"header present", "{headers: {x-a: {}}}", "GET /|X-A:", true},
     {"header not present", "{headers: {x-a: {}}}", "GET /", false},
     {"headers, both", "{headers: {a: {exact: '1'}, b: {prefix: x}}}", "GET /|A: 1|B: xy", true},
@@ -148,7 +151,7 @@ static const struct flat_http_route *route_of(const struct loaded *l, const char
 	ask(&a, text);
 	q.source = flat_mesh_workload_by_name(l->mesh, "foo", "shop");
 	s = flat_mesh_service_by_host(l->mesh, "web.example", NULL);
-	vs = flat_mesh_virtual_by_host(l->mesh, a.request.host, s);
+	vs = flat_mesh_virtual_by_host(l->mesh, a.request.host, s, NULL);
 	cr_assert(vs);
 	return flat_route_find(vs, &q, &match);
 }
@@ -195,7 +198,7 @@ Test(route, the_first_that_holds_is_taken_and_there_may_be_none)
 static bool found(const struct loaded *l, const char *host)
 {
 	const struct flat_service *s = flat_mesh_service_by_host(l->mesh, host, "foo");
-	return flat_mesh_virtual_by_host(l->mesh, flat_span_of(host), s) != NULL;
+	return flat_mesh_virtual_by_host(l->mesh, flat_span_of(host), s, NULL) != NULL;
 }
 
 Test(route, hosts_are_found_by_each_of_their_names)
@@ -245,9 +248,98 @@ Test(route, an_exact_host_wins_over_wildcards_and_the_longer_of_those)
 
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(want); i++) {
 		const struct flat_virtual_service *vs =
-		    flat_mesh_virtual_by_host(l.mesh, flat_span_of(want[i].host), NULL);
+		    flat_mesh_virtual_by_host(l.mesh, flat_span_of(want[i].host), NULL, NULL);
 		cr_expect(vs && vs->routes[0].direct->status == want[i].status, "%s", want[i].host);
 	}
+	loaded_fini(&l);
+}
+
+static unsigned status_for(const struct loaded *l, const char *namespace)
+{
+	const struct flat_service *s = flat_mesh_service_by_host(l->mesh, "web.example", NULL);
+	const struct flat_virtual_service *vs =
+	    flat_mesh_virtual_by_host(l->mesh, flat_span_of("web.example"), s, namespace);
+
+	return vs ? vs->routes[0].direct->status : 0;
+}
+
+/* exportTo: the namespace's own before those it is named in, these before what everybody sees. */
+Test(route, who_sees_a_virtual_service)
+{
+#define SHOWN(name, namespace, to, status)                                                         \
+	"---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name    \
+	", namespace: " namespace "}\nspec: {hosts: [web.example], exportTo: " to                  \
+				  ", http: [{directResponse: {status: " status "}}]}\n"
+	struct loaded l = load_good(SERVICES SHOWN("all", "foo", "['*']", "201") SHOWN(
+	    "own", "bar", "[.]", "202") SHOWN("named", "foo", "[baz, bar]", "203"));
+
+	cr_expect_eq(status_for(&l, "foo"), 201);
+	cr_expect_eq(status_for(&l, NULL), 201);
+	cr_expect_eq(status_for(&l, "bar"), 202);
+	cr_expect_eq(status_for(&l, "baz"), 203);
+	loaded_fini(&l);
+	/* What is not shown leaves the host to a wildcard. */
+	l = load_good(
+	    SERVICES SHOWN("own", "bar", "[.]",
+			   "202") "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n"
+				  "metadata: {name: w}\nspec: {hosts: ['*.example'], http: "
+				  "[{directResponse: {status: 204}}]}\n");
+	cr_expect_eq(status_for(&l, "foo"), 204);
+	cr_expect_eq(status_for(&l, "bar"), 202);
+	loaded_fini(&l);
+}
+
+static const char *chosen(const struct loaded *l, const char *namespace)
+{
+	const struct flat_service *s = flat_mesh_service_by_host(l->mesh, "web.example", NULL);
+	const struct flat_destination_rule *r = flat_mesh_rule_for(l->mesh, s, namespace);
+
+	return r ? r->name : "-";
+}
+
+/* As in Istio: the client's namespace, the service's, the root's; a host before wildcards. */
+Test(route, which_destination_rule_holds)
+{
+#define RULE(name, namespace, spec)                                                                \
+	"---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: " name   \
+	", namespace: " namespace "}\nspec: " spec "\n"
+	struct loaded l = load_good(
+	    SERVICES RULE("mine", "bar", "{host: '*.example'}")
+		RULE("root", "istio-system", "{host: web.example}")
+		    RULE("other", "third", "{host: web.example}")
+			RULE("second", "foo", "{host: web.example, subsets: [{name: v2}]}"));
+
+	cr_expect_str_eq(chosen(&l, "foo"), "web");
+	cr_expect_str_eq(chosen(&l, "bar"), "mine");
+	cr_expect_str_eq(chosen(&l, "baz"), "web");
+	cr_expect_str_eq(chosen(&l, NULL), "web");
+	cr_expect_str_eq(chosen(&l, "third"), "other");
+	/* Two of one namespace are one. */
+	cr_expect_not_null(flat_rule_subset(flat_mesh_rule(l.mesh, 0), "v1"));
+	cr_expect_not_null(flat_rule_subset(flat_mesh_rule(l.mesh, 0), "v2"));
+	loaded_fini(&l);
+}
+
+/* Both conditions hold; what the delegate leaves open is the root's. */
+Test(route, a_delegate_stands_in_its_place)
+{
+	struct loaded l = load_good(
+	    VS("{hosts: [web.example], http: [{match: [{uri: {prefix: /a}}, {uri: {prefix: /b}}], "
+	       "timeout: 5s, delegate: {name: d, namespace: bar}}, {name: rest, directResponse: "
+	       "{status: 200}}]}") "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\n"
+				   "metadata: {name: d, namespace: bar}\n"
+				   "spec: {http: [{name: one, match: [{uri: {prefix: /a/x}, "
+				   "headers: {x: {exact: '1'}}}], "
+				   "timeout: 1s, directResponse: {status: 201}}, {name: two, "
+				   "directResponse: {status: "
+				   "202}}]}\n");
+
+	cr_expect_str_eq(route_of(&l, "GET /a/x|x: 1")->name, "one");
+	cr_expect_eq(route_of(&l, "GET /a/x|x: 1")->timeout_ms, 1000);
+	cr_expect_str_eq(route_of(&l, "GET /a/x")->name, "two");
+	cr_expect_eq(route_of(&l, "GET /a/x")->timeout_ms, 5000);
+	cr_expect_str_eq(route_of(&l, "GET /b")->name, "two");
+	cr_expect_str_eq(route_of(&l, "GET /c|x: 1")->name, "rest");
 	loaded_fini(&l);
 }
 
@@ -308,8 +400,18 @@ static const struct bad_case bad[] = {
     {VS("{hosts: [web.example], http: [{directResponse: {}}]}"), "\"status\" is missing"},
     {VS("{hosts: [web.example], http: [{route: [{destination: {}}]}]}"),
      "\"destination.host\" is missing"},
-    {VS("{hosts: [web.example], http: [{route: [{destination: {host: web.example}, weight: 0}]}]}"),
+    {VS("{hosts: [web.example], http: [{route: [{destination: {host: web.example}, weight: 0}, "
+	"{destination: {host: "
+	"web.example}}]}]}"),
      "add up to 0"},
+    {VS("{hosts: [web.example], http: [{rewrite: {uriRegexRewrite: {match: '('}}, route: "
+	"[{destination: {host: web.example}}]}]}"),
+     "a parenthesis is not closed"},
+    {VS("{hosts: [web.example], http: [{rewrite: {uriRegexRewrite: {match: a, rewrite: '\\x'}}, "
+	"route: [{destination: {host: web.example}}]}]}"),
+     "has a backslash before something else"},
+    {VS("{hosts: [web.example], http: [{redirect: {port: 80, derivePort: FROM_REQUEST_PORT}}]}"),
+     "both port and derivePort"},
     {VS("{hosts: [web.example], http: [{match: [{uri: {regex: '('}}], directResponse: {status: "
 	"200}}]}"),
      "is not taken: a parenthesis is not closed"},
@@ -426,6 +528,12 @@ static const struct bad_case warned[] = {
     {VS("{hosts: [web.example], http: [{mirror: {host: web.example}, route: [{destination: {host: "
 	"web.example}}]}]}"),
      "field \"mirror\" is not honoured: requests are not copied"},
+    {VS("{hosts: [web.example], http: [{delegate: {name: nobody}}]}"),
+     "delegate foo/nobody does not exist"},
+    {VS("{hosts: [web.example], http: [{delegate: {name: v}}]}"), "delegate foo/v has hosts"},
+    {VS("{hosts: [web.example], http: [{headers: {request: {set: {x: '%NONE%'}}}, route: "
+	"[{destination: {host: web.example}}]}]}"),
+     "variable \"NONE\" is not honoured"},
     {VS("{hosts: [web.example], http: [{route: [{destination: {host: nobody}}]}]}"),
      "no service has the host \"nobody\""},
     {VS("{hosts: [web.example], http: [{route: [{destination: {host: web.example, subset: "
