@@ -68,6 +68,25 @@
 #define FLAT_WIRE_SVIDS_MAX 1024
 #define FLAT_WIRE_FILE_MAX ((size_t)1 << 20)
 
+/* --- verbs between hosts --- */
+
+/* A ring, one for each direction of a link, bytes, a power of two: twice the credit that is given back at once at 10 Gbit/s
+ * and 200 microseconds, several messages of the largest size. */
+#define FLAT_VERBS_RING_BYTES (1U << 20)
+/* The largest message: eight and more are on their way in a ring; in soft-RoCE larger ones are no faster. */
+#define FLAT_VERBS_MSG_BYTES (64U * 1024)
+/* Messages that a receiver has not given credit for: as many receives are posted there, and no message meets a full queue. */
+#define FLAT_VERBS_MSGS 256U
+/* Memory registered with the device by one flatd, bytes: 128 links at FLAT_VERBS_RING_BYTES; those beyond stay on TCP. */
+#define FLAT_VERBS_BYTES_MAX (256ULL << 20)
+/* After a failure verbs are tried again after so long, doubled each time up to the second; one that held longer than that counts as
+ * the first, ms. */
+#define FLAT_VERBS_RETRY_MS 1000
+#define FLAT_VERBS_RETRY_MAX_MS 10000
+/* A link that was busy so short a time ago is polled; then its completion channel is armed, microseconds: what a wake-up
+ * costs (FLAT_SPIN_MAX_US). */
+#define FLAT_VERBS_WARM_US 50
+
 /* --- seeing it --- */
 
 /* Time series of connections: services times clients of a large node; what comes later is counted together. */

@@ -57,6 +57,26 @@ static bool is_text(const uint8_t *p, size_t n)
 	return true;
 }
 
+static int read_verbs(const uint8_t *p, size_t n, struct flat_frame *f)
+{
+	if (n < 1)
+		return -EPROTO;
+	f->number = p[0];
+	f->data = p + 1;
+	f->len = n - 1;
+	switch (f->number) {
+	case FLAT_VERBS_OFFER:
+	case FLAT_VERBS_ANSWER:
+		return f->len == FLAT_FRAME_VERBS_END ? 0 : -EPROTO;
+	case FLAT_VERBS_REFUSE:
+		return is_text(f->data, f->len) ? 0 : -EPROTO;
+	case FLAT_VERBS_GO:
+		return f->len == 0 ? 0 : -EPROTO;
+	default:
+		return -EPROTO;
+	}
+}
+
 static int read_body(const uint8_t *p, size_t n, struct flat_frame *f)
 {
 	f->data = p;
@@ -97,6 +117,8 @@ static int read_body(const uint8_t *p, size_t n, struct flat_frame *f)
 	case FLAT_FRAME_FIN:
 	case FLAT_FRAME_GOAWAY:
 		return n == 0 ? 0 : -EPROTO;
+	case FLAT_FRAME_VERBS:
+		return read_verbs(p, n, f);
 	}
 	return -EPROTO;
 }
@@ -104,7 +126,7 @@ static int read_body(const uint8_t *p, size_t n, struct flat_frame *f)
 static bool of_the_link(enum flat_frame_type type)
 {
 	return type == FLAT_FRAME_HELLO || type == FLAT_FRAME_PING || type == FLAT_FRAME_PONG ||
-	       type == FLAT_FRAME_GOAWAY;
+	       type == FLAT_FRAME_GOAWAY || type == FLAT_FRAME_VERBS;
 }
 
 ssize_t flat_frame_read(const uint8_t *buf, size_t len, struct flat_frame *f)
@@ -114,7 +136,7 @@ ssize_t flat_frame_read(const uint8_t *buf, size_t len, struct flat_frame *f)
 		return 0;
 	size_t n = (size_t)buf[6] << 8 | buf[7];
 	f->stream = get32(buf);
-	if (buf[4] < FLAT_FRAME_HELLO || buf[4] > FLAT_FRAME_GOAWAY || buf[5] != 0 ||
+	if (buf[4] < FLAT_FRAME_HELLO || buf[4] > FLAT_FRAME_VERBS || buf[5] != 0 ||
 	    n > FLAT_FRAME_BODY_MAX)
 		return -EPROTO;
 	f->type = (enum flat_frame_type)buf[4];
@@ -134,6 +156,8 @@ size_t flat_frame_write(const struct flat_frame *f, uint8_t *buf)
 	if (f->type == FLAT_FRAME_HELLO || f->type == FLAT_FRAME_REFUSE ||
 	    f->type == FLAT_FRAME_RESET || f->type == FLAT_FRAME_CREDIT)
 		p = put32(p, f->number);
+	if (f->type == FLAT_FRAME_VERBS)
+		*p++ = (uint8_t)f->number;
 	if (f->type == FLAT_FRAME_OPEN)
 		p = put_addr(put_addr(p, &f->to), &f->from);
 	if (f->len > 0 && f->data != p)

@@ -29,15 +29,28 @@ enum flat_frame_type {
 	FLAT_FRAME_PING = 9,   /* stream 0 */
 	FLAT_FRAME_PONG = 10,
 	FLAT_FRAME_GOAWAY = 11, /* stream 0: open no more streams here */
+	FLAT_FRAME_VERBS = 12,	/* stream 0: going over to verbs (docs/design/verbs.md) */
 };
+
+/* What a VERBS frame says: its first byte. */
+enum flat_frame_verbs {
+	FLAT_VERBS_OFFER = 1,  /* client: the client's end of a connection */
+	FLAT_VERBS_ANSWER = 2, /* server: its own; it is ready */
+	FLAT_VERBS_REFUSE = 3, /* server: text */
+	FLAT_VERBS_GO = 4,     /* what its sender says next goes by verbs */
+};
+
+/* OFFER, ANSWER: an end of a connection (wire/verbs.h). */
+#define FLAT_FRAME_VERBS_END ((size_t)42)
 
 struct flat_frame {
 	enum flat_frame_type type;
 	uint32_t stream;
-	const uint8_t *data; /* DATA, PING, PONG: the body; OPEN, ACCEPT, REFUSE: text, no NUL */
-	size_t len;	     /* of `data`, bytes */
+	const uint8_t *
+	    data; /* DATA, PING, PONG: the body; OPEN, ACCEPT, REFUSE: text, no NUL; VERBS: an end or text */
+	size_t len; /* of `data`, bytes */
 	uint32_t
-	    number; /* HELLO: window; CREDIT: bytes; REFUSE, RESET: errno (Linux's, positive) */
+	    number; /* HELLO: window; CREDIT: bytes; REFUSE, RESET: errno (Linux's, positive); VERBS: what */
 	struct flat_addr to; /* OPEN */
 	struct flat_addr from;
 };

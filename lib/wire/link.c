@@ -115,6 +115,21 @@ void flat_wire_link_sent(struct flat_wire_link *l, size_t len)
 	}
 }
 
+void flat_wire_link_say(struct flat_wire_link *l, const struct flat_frame *f)
+{
+	flat_wire_link_put(l, f);
+}
+
+void flat_wire_link_pause(struct flat_wire_link *l)
+{
+	l->paused = true;
+}
+
+int flat_wire_link_fail(struct flat_wire_link *l, const char *why)
+{
+	return fail(l, -EPROTO, why);
+}
+
 void flat_wire_link_ping(struct flat_wire_link *l)
 {
 	static const uint8_t zero[8];
@@ -154,6 +169,8 @@ static int on_link_frame(struct flat_wire_link *l, const struct flat_frame *f)
 	case FLAT_FRAME_GOAWAY:
 		l->draining = true;
 		return 0;
+	case FLAT_FRAME_VERBS:
+		return l->ops->verbs ? l->ops->verbs(l, f) : -EPROTO;
 	default:
 		return 0;
 	}
@@ -176,6 +193,9 @@ static int read_frames(struct flat_wire_link *l)
 		if (on_frame(l, &f) != 0)
 			return fail(l, -EPROTO, "the peer broke the rules of the wire");
 		at += (size_t)n;
+		if (l->paused && at != l->n_plain)
+			return fail(l, -EPROTO, "the peer said more after it went over to verbs");
+		l->paused = false;
 	}
 	if (n < 0)
 		return fail(l, -EPROTO, "the peer sent what is no frame");

@@ -37,6 +37,8 @@ struct flat_wire_ops {
 	ssize_t (*give)(struct flat_wire_stream *s, uint8_t *buf, size_t max);
 	/** Gone: err 0 when both directions ended, else why (positive). Never after refused(). */
 	void (*ended)(struct flat_wire_stream *s, int err);
+	/** A VERBS frame (wire/frame.h). 0, or -EPROTO: the link is over. NULL: nothing is known of verbs. */
+	int (*verbs)(struct flat_wire_link *link, const struct flat_frame *f);
 };
 
 LIST_HEAD(flat_wire_bucket, flat_wire_stream);
@@ -86,6 +88,7 @@ struct flat_wire_link {
 	bool greeted;  /* the peer's HELLO is here */
 	bool draining; /* no further streams here */
 	bool failed;
+	bool paused; /* a frame was the last in its record, and what comes next is no TLS */
 	uint32_t n_streams;
 	uint32_t last_id;
 	uint32_t first_credit; /* by the peer's HELLO */
@@ -117,6 +120,13 @@ bool flat_wire_link_flush(struct flat_wire_link *link);
 size_t flat_wire_link_output(struct flat_wire_link *link, const uint8_t **bytes);
 /** So much of it was sent. */
 void flat_wire_link_sent(struct flat_wire_link *link, size_t len);
+
+/** Sends a frame of the link's own (VERBS), after what waits to be sent. */
+void flat_wire_link_say(struct flat_wire_link *link, const struct flat_frame *f);
+/** Inside ops->verbs: the frame must end its record, and input ends with it. */
+void flat_wire_link_pause(struct flat_wire_link *link);
+/** The link is over by the peer's fault. -EPROTO. */
+int flat_wire_link_fail(struct flat_wire_link *link, const char *why);
 
 /** Asks whether the peer is alive. */
 void flat_wire_link_ping(struct flat_wire_link *link);

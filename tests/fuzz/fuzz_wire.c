@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		require(n == -EPROTO || (n >= 0 && (size_t)n <= size - at));
 		if (n <= 0)
 			return 0;
-		require(f.type >= FLAT_FRAME_HELLO && f.type <= FLAT_FRAME_GOAWAY);
+		require(f.type >= FLAT_FRAME_HELLO && f.type <= FLAT_FRAME_VERBS);
 		require(f.len == 0 || (f.data >= data + at && f.data + f.len <= data + at + n));
 		require(flat_frame_errno(f.number) > 0);
 		/* What is kept as numbers is written from them alone. */

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Checks the models of docs/design/core.md; each variant that breaks a rule must be found wrong.
+# Checks the models of docs/design/core.md and verbs.md; each variant that breaks a rule must be found wrong.
 set -u
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 work=$(mktemp -d)
@@ -44,4 +44,8 @@ model attach some -DREUSE_EARLY
 model attach some -DNO_COMPLETION
 model attach some -DCUT_BY_WORDS
 model attach some -DSAME_LANE
+model carrier 0
+model carrier some -DNO_STOP
+model carrier some -DNO_RESEND
+model carrier some -DNO_WAIT
 exit $status

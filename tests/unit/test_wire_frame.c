@@ -40,6 +40,7 @@ Test(wire_frame, every_type_comes_back_and_is_incomplete_at_every_cut)
 {
 	static const uint8_t text[] = "policy a/b says no";
 	static const uint8_t ping[8] = {1, 2, 3};
+	static const uint8_t end[FLAT_FRAME_VERBS_END] = {9, 0, 255};
 	size_t n = sizeof(text) - 1;
 	back_and_forth((struct flat_frame){.type = FLAT_FRAME_HELLO, .number = 262144});
 	back_and_forth((struct flat_frame){.type = FLAT_FRAME_OPEN,
@@ -61,6 +62,15 @@ Test(wire_frame, every_type_comes_back_and_is_incomplete_at_every_cut)
 	back_and_forth((struct flat_frame){.type = FLAT_FRAME_PING, .data = ping, .len = 8});
 	back_and_forth((struct flat_frame){.type = FLAT_FRAME_PONG, .data = ping, .len = 8});
 	back_and_forth((struct flat_frame){.type = FLAT_FRAME_GOAWAY});
+	back_and_forth((struct flat_frame){
+	    .type = FLAT_FRAME_VERBS, .number = FLAT_VERBS_OFFER, .data = end, .len = sizeof(end)});
+	back_and_forth((struct flat_frame){.type = FLAT_FRAME_VERBS,
+					   .number = FLAT_VERBS_ANSWER,
+					   .data = end,
+					   .len = sizeof(end)});
+	back_and_forth((struct flat_frame){
+	    .type = FLAT_FRAME_VERBS, .number = FLAT_VERBS_REFUSE, .data = text, .len = n});
+	back_and_forth((struct flat_frame){.type = FLAT_FRAME_VERBS, .number = FLAT_VERBS_GO});
 }
 
 Test(wire_frame, the_largest_body_fits_and_one_more_byte_does_not)
@@ -87,7 +97,14 @@ Test(wire_frame, what_is_no_frame_is_refused)
 {
 	static const struct hostile v[] = {
 	    {"type 0", {0, 0, 0, 1, 0, 0, 0, 0}, 8},
-	    {"type 12", {0, 0, 0, 1, 12, 0, 0, 0}, 8},
+	    {"type 13", {0, 0, 0, 0, 13, 0, 0, 0}, 8},
+	    {"verbs of a stream", {0, 0, 0, 1, 12, 0, 0, 1, 4}, 9},
+	    {"verbs that say nothing", {0, 0, 0, 0, 12, 0, 0, 0}, 8},
+	    {"verbs of no kind", {0, 0, 0, 0, 12, 0, 0, 1, 5}, 9},
+	    {"go with a body", {0, 0, 0, 0, 12, 0, 0, 2, 4, 0}, 10},
+	    {"short offer", {0, 0, 0, 0, 12, 0, 0, 42, 1}, 50},
+	    {"long answer", {0, 0, 0, 0, 12, 0, 0, 44, 2}, 52},
+	    {"verbs refused with a control character", {0, 0, 0, 0, 12, 0, 0, 2, 3, 10}, 10},
 	    {"flag set", {0, 0, 0, 1, 6, 1, 0, 0}, 8},
 	    {"data of the link", {0, 0, 0, 0, 5, 0, 0, 1, 9}, 9},
 	    {"ping of a stream", {0, 0, 0, 1, 9, 0, 0, 8, 0}, 16},
