@@ -32,6 +32,8 @@ static const char usage[] =
     "change\n"
     "  --gateway NS/W   open the ports of the Gateways that select the Workload W, as that "
     "workload\n"
+    "  --verbs DEVICE   RDMA device over which links of --wire go where the other host has one "
+    "too\n"
     "  --access-log F   file to which each HTTP request adds a line\n"
     "  --audit-log F    file to which what policies refuse or mark adds a line of JSON\n"
     "  --check          load the configuration, print what is wrong, end\n"
@@ -90,8 +92,32 @@ struct arguments {
 	const char *wire;
 	const char *svids;
 	const char *gateway;
+	const char *verbs;
 	bool only_check;
 };
+
+/* What goes together, and in what range: -1 to go on, else the exit status. */
+static int judge(const struct arguments *a)
+{
+	if (a->level < 0) {
+		fputs("flatd: --log-level is error, warn, info or debug; see flatd --help\n",
+		      stderr);
+		return 2;
+	}
+	if (a->workers < 1 || a->workers > FLAT_WORKERS_MAX) {
+		fprintf(stderr, "flatd: --workers takes 1 to %d\n", FLAT_WORKERS_MAX);
+		return 2;
+	}
+	if (!a->wire != !a->svids) {
+		fputs("flatd: --wire and --svids go together\n", stderr);
+		return 2;
+	}
+	if (a->verbs && !a->wire) {
+		fputs("flatd: --verbs wants --wire and --svids: they agree on it\n", stderr);
+		return 2;
+	}
+	return -1;
+}
 
 /* Returns -1 to go on, else the exit status. */
 static int parse(int argc, char **argv, struct arguments *a)
@@ -106,6 +132,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 	    {"wire", required_argument, NULL, 'W'},
 	    {"svids", required_argument, NULL, 'S'},
 	    {"gateway", required_argument, NULL, 'g'},
+	    {"verbs", required_argument, NULL, 'V'},
 	    {"check", no_argument, NULL, 'k'},
 	    {"log-level", required_argument, NULL, 'l'},
 	    {"ready-fd", required_argument, NULL, 'r'},
@@ -138,6 +165,8 @@ static int parse(int argc, char **argv, struct arguments *a)
 			a->svids = optarg;
 		} else if (opt == 'g') {
 			a->gateway = optarg;
+		} else if (opt == 'V') {
+			a->verbs = optarg;
 		} else if (opt == 'k') {
 			a->only_check = true;
 		} else if (opt == 'l') {
@@ -153,19 +182,11 @@ static int parse(int argc, char **argv, struct arguments *a)
 			return 2;
 		}
 	}
-	if (a->level < 0 || optind != argc) {
-		fputs("flatd: a word or log level it does not know; see flatd --help\n", stderr);
+	if (optind != argc) {
+		fprintf(stderr, "flatd: what is %s? see flatd --help\n", argv[optind]);
 		return 2;
 	}
-	if (a->workers < 1 || a->workers > FLAT_WORKERS_MAX) {
-		fprintf(stderr, "flatd: --workers takes 1 to %d\n", FLAT_WORKERS_MAX);
-		return 2;
-	}
-	if (!a->wire != !a->svids) {
-		fputs("flatd: --wire and --svids go together\n", stderr);
-		return 2;
-	}
-	return -1;
+	return judge(a);
 }
 
 int main(int argc, char **argv)
@@ -192,6 +213,7 @@ int main(int argc, char **argv)
 	offload.wire_addr = a.wire;
 	offload.svids = a.svids;
 	offload.gateway_name = a.gateway;
+	offload.verbs = a.verbs;
 	offload.metrics_asked = a.metrics != NULL;
 	offload.metrics_addr = !a.metrics		       ? METRICS_ADDR
 			       : strcmp(a.metrics, "off") == 0 ? NULL

@@ -295,4 +295,5 @@ const struct flat_wire_ops flat_bridge_ops = {
     .fin = fin,
     .give = give,
     .ended = ended,
+    .verbs = flat_peer_verbs_frame,
 };

@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "offload/admin.h"
+#include "offload/peers.h"
 
 const struct flat_workload *flat_admin_workload(const struct flat_offload *o, const char *text)
 {
@@ -95,6 +96,23 @@ static void add_rule(struct flat_offload *o, const struct flat_question *q,
 	snprintf(reason + len, size - len, "; %s", v.text);
 }
 
+/* Over the wire: what carries the link that there is, and why. */
+static void add_carrier(const struct flat_offload *o, const struct flat_decision *d, char *reason,
+			size_t size)
+{
+	const struct flat_peer *p;
+	size_t len = strlen(reason);
+	struct flat_addr addr = d->target;
+	addr.port = d->wire.port;
+	if (!o->peers || len >= size)
+		return;
+	p = flat_peer_find(o->peers, &addr);
+	snprintf(reason + len, size - len, "; over %s (%s)", p ? flat_peer_path(p) : "tcp",
+		 p			? flat_peer_path_why(p)
+		 : o->peers->verbs_name ? "there is no link yet; verbs are asked for with it"
+					: "flatd runs without --verbs");
+}
+
 static const char *how(const struct flat_decision *d, bool plain)
 {
 	if (d->path == FLAT_CONN_DIRECT)
@@ -135,6 +153,8 @@ void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, bo
 	}
 	flat_admit(o, &q, &d);
 	snprintf(reason, sizeof(reason), "%s", d.reason[0] ? d.reason : how(&d, plain));
+	if (d.status == 0 && d.wire.port)
+		add_carrier(o, &d, reason, sizeof(reason));
 	if (d.status == 0)
 		add_rule(o, &q, &d, reason, sizeof(reason));
 	put_answer(out, json, d.status == 0, d.status == 0 ? flat_conn_path_name(d.path) : "", &d,

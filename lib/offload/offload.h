@@ -224,6 +224,7 @@ struct flat_offload {
 	struct flat_workers workers;
 	struct flat_pairs pairs;
 	const char *metrics_addr; /* "ADDR:PORT"; NULL: none */
+	const char *verbs;	  /* RDMA device for links to other hosts; NULL: none */
 	const char *wire_addr;	  /* "ADDR:PORT" for other hosts; NULL: none */
 	const char *svids;	  /* folder of this host's identities */
 	struct flat_peers *peers; /* NULL: no wire */

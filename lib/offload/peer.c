@@ -13,6 +13,8 @@
 
 /* Bytes read from one socket in a turn before the others have theirs. */
 #define TURN_BYTES ((size_t)256 * 1024)
+/* How often in a turn streams are asked for FLAT_WIRE_OUT_HIGH bytes, while a ring takes them. */
+#define FLUSHES 4
 /* What is unacknowledged for so long ends the socket, ms: with FLAT_WIRE_DEAD_MS, by the kernel. */
 #define USER_TIMEOUT_MS 6000
 /* A socket whose link is over waits so long for its peer to take the last words, ms. */
@@ -53,6 +55,7 @@ static struct flat_peer *peer_new(struct flat_peers *all, const struct flat_svid
 		free(p);
 		return NULL;
 	}
+	flat_carrier_init(&p->carrier, p->link);
 	TAILQ_INSERT_TAIL(&all->list, p, link_);
 	all->n++;
 	return p;
@@ -95,6 +98,7 @@ void flat_peer_ready(struct flat_peer *p)
 	char text[FLAT_ADDR_STRLEN];
 	flat_info("link to %s (%s) as %s", flat_addr_str(&p->addr, text), p->link->peer.id,
 		  p->link->own_id);
+	flat_peer_verbs_offer(p);
 	/* Anew each time: one that fails may take others with it. */
 	do {
 		TAILQ_FOREACH(b, &p->bridges, link)
@@ -137,6 +141,17 @@ struct flat_peer *flat_peer_to(struct flat_peers *all, const struct flat_addr *a
 	return NULL;
 }
 
+const struct flat_peer *flat_peer_find(const struct flat_peers *all, const struct flat_addr *addr)
+{
+	const struct flat_peer *p;
+	TAILQ_FOREACH(p, &all->list, link_)
+	{
+		if (!p->server && p->link && p->link->greeted && flat_addr_equal(&p->addr, addr))
+			return p;
+	}
+	return NULL;
+}
+
 void flat_peer_accept(struct flat_peers *all, int fd)
 {
 	struct sockaddr_storage ss;
@@ -175,6 +190,9 @@ static void drop_link(struct flat_peer *p, int err, const char *why)
 	past->reset += link->stats.reset + link->n_streams;
 	past->bytes[0] += link->stats.bytes[0];
 	past->bytes[1] += link->stats.bytes[1];
+	for (int i = 0; i < 4; i++)
+		p->all->carried[i / 2][i % 2] += p->carrier.bytes[i / 2][i % 2];
+	flat_peer_verbs_end(p);
 	flat_wire_link_free(link, err);
 	while ((b = TAILQ_FIRST(&p->bridges)) != NULL)
 		flat_bridge_fail(b, err, why);
@@ -195,10 +213,10 @@ static void send_out(struct flat_peer *p)
 {
 	const uint8_t *bytes;
 	size_t n;
-	while (p->writable && p->connected && (n = flat_wire_link_output(p->link, &bytes)) > 0) {
+	while (p->writable && p->connected && (n = flat_carrier_output(&p->carrier, &bytes)) > 0) {
 		ssize_t sent = flat_sys_send(p->tcp.fd, bytes, n, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (sent > 0)
-			flat_wire_link_sent(p->link, (size_t)sent);
+			flat_carrier_sent(&p->carrier, (size_t)sent);
 		else if (sent == -EAGAIN)
 			p->writable = false;
 		else if (sent != -EINTR)
@@ -233,6 +251,14 @@ void flat_peer_end(struct flat_peer *p, int err, const char *why)
 
 /* --- moving --- */
 
+/* The link says why. */
+static void end_by_link(struct flat_peer *p, int err)
+{
+	char why[sizeof(p->link->why)];
+	snprintf(why, sizeof(why), "%s", p->link->why);
+	flat_peer_end(p, err, why);
+}
+
 static void read_in(struct flat_peer *p)
 {
 	uint8_t *buf = p->all->scratch;
@@ -249,14 +275,35 @@ static void read_in(struct flat_peer *p)
 			total += (size_t)n;
 			p->heard_ms = p->all->tick_ms;
 			p->asked_ms = 0;
-			int err = p->link ? flat_wire_link_input(p->link, buf, (size_t)n) : 0;
-			if (err != 0) {
-				char why[sizeof(p->link->why)];
-				snprintf(why, sizeof(why), "%s", p->link->why);
-				flat_peer_end(p, -err, why);
-			}
+			int err = p->link ? flat_carrier_input(&p->carrier, buf, (size_t)n) : 0;
+			if (err != 0)
+				end_by_link(p, -err);
 		}
 	}
+}
+
+/* Streams are asked for what the carrier has room for. True: there is more, and room. */
+static bool write_out(struct flat_peer *p)
+{
+	const uint8_t *bytes;
+	bool warm = false;
+	bool more;
+	bool moved;
+	int err = flat_peer_verbs_turn(p, &warm);
+	if (err != 0) {
+		end_by_link(p, -err);
+		return false;
+	}
+	/* A ring takes several times what a link holds back for its socket. */
+	for (int i = 0; i < FLUSHES; i++) {
+		more = flat_wire_link_flush(p->link);
+		moved = flat_peer_verbs_put(p);
+		warm |= moved;
+		if (!more || !moved)
+			break;
+	}
+	send_out(p);
+	return warm || (more && flat_wire_link_output(p->link, &bytes) < FLAT_WIRE_OUT_HIGH);
 }
 
 void flat_peer_turn(struct flat_peer *p)
@@ -265,16 +312,10 @@ void flat_peer_turn(struct flat_peer *p)
 	if (!p->connected && p->link)
 		return;
 	read_in(p);
-	if (p->link) {
-		more = flat_wire_link_flush(p->link);
-		send_out(p);
-		more &= p->writable;
-	}
-	if (p->link && p->link->failed) {
-		char why[sizeof(p->link->why)];
-		snprintf(why, sizeof(why), "%s", p->link->why);
-		flat_peer_end(p, ECONNRESET, why);
-	}
+	if (p->link)
+		more = write_out(p);
+	if (p->link && p->link->failed)
+		end_by_link(p, ECONNRESET);
 	if (!p->link && p->ended)
 		flat_peer_free(p);
 	else if (more || p->readable)
@@ -297,6 +338,7 @@ static void tick_link(struct flat_peer *p, int64_t now_ms, int64_t now_s)
 							 : "our certificate has expired");
 		return;
 	}
+	flat_peer_verbs_offer(p);
 	if (l->n_streams > 0) {
 		p->quiet_ms = now_ms;
 		if (now_ms - p->heard_ms > FLAT_WIRE_DEAD_MS) {

@@ -120,6 +120,7 @@ int flat_peers_open(struct flat_offload *o)
 	o->peers = all;
 	all->offload = o;
 	all->folder = o->svids;
+	all->verbs_name = o->verbs;
 	all->listening.fd = -1;
 	all->tick_ms = flat_now_us() / 1000;
 	TAILQ_INIT(&all->list);
@@ -130,6 +131,7 @@ int flat_peers_open(struct flat_offload *o)
 		return err;
 	}
 	warn_of_expiry(all->svids);
+	flat_peers_verbs_open(all);
 	return start(all, o->wire_addr);
 }
 
@@ -141,6 +143,7 @@ void flat_peers_close(struct flat_offload *o)
 		return;
 	while ((p = TAILQ_FIRST(&all->list)) != NULL)
 		flat_peer_free(p);
+	flat_peers_verbs_close(all);
 	flat_loop_del(&o->loop, &all->watch_source);
 	flat_loop_del(&o->loop, &all->listening);
 	if (all->listening.fd >= 0)
@@ -185,6 +188,7 @@ int flat_peers_wait_ms(struct flat_offload *o)
 			next = TAILQ_NEXT(p, link_);
 			(void)flat_peer_tick(p, now_ms, now_s);
 		}
+		flat_peers_verbs_tick(all);
 		all->tick_ms = now_ms;
 	}
 	return TAILQ_EMPTY(&all->hot) ? (TAILQ_EMPTY(&all->list) ? -1 : TICK_MS) : 0;

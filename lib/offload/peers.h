@@ -7,7 +7,8 @@
 #define FLAT_OFFLOAD_PEERS_H
 
 #include "offload/offload.h"
-#include "wire/link.h"
+#include "wire/carrier.h"
+#include "wire/verbs.h"
 
 struct flat_peer;
 
@@ -34,6 +35,18 @@ struct flat_peer {
 	struct flat_peers *all;
 	struct flat_source tcp;
 	struct flat_wire_link *link; /* NULL: over, its last words are on their way */
+	struct flat_carrier carrier; /* of `link` */
+	struct flat_verbs *verbs;    /* NULL: none is made */
+	struct flat_source verbs_source;
+	int64_t verbs_warm_us;	/* when it was busy last */
+	int64_t verbs_since_ms; /* when it was gone over to */
+	int64_t verbs_retry_ms; /* not offered again before */
+	int64_t verbs_wait_ms;	/* the next pause; 0: the first */
+	char verbs_why[200];	/* why not now */
+	bool verbs_live;	/* not stopped */
+	bool verbs_armed;
+	bool verbs_offered; /* the answer is on its way */
+	bool verbs_used;    /* gone over to */
 	struct flat_bridges bridges;
 	struct flat_addr addr;
 	struct sockaddr_storage ss;
@@ -62,6 +75,12 @@ struct flat_peers {
 	struct flat_peer_list hot;
 	uint32_t n;
 	int64_t tick_ms;
+	const char *verbs_name;		  /* NULL: no verbs */
+	struct flat_verbs_device *device; /* open while a link uses it */
+	struct flat_source device_source;
+	uint64_t verbs_made;
+	uint64_t verbs_lost;
+	uint64_t carried[2][2]; /* by links that are gone: by TCP, by verbs: sent, received */
 	uint64_t links_made;
 	uint64_t links_failed;
 	uint64_t rotations;
@@ -87,6 +106,8 @@ int flat_peers_wait_ms(struct flat_offload *o);
 /** The link to `addr` for streams of `svid`; made if there is none. NULL: why in errno's negative, *err. */
 FLAT_MUST_CHECK struct flat_peer *flat_peer_to(struct flat_peers *all, const struct flat_addr *addr,
 					       const struct flat_svid *svid, int *err);
+/** A link to `addr` that is open, for whom ever; NULL: there is none. */
+const struct flat_peer *flat_peer_find(const struct flat_peers *all, const struct flat_addr *addr);
 /** A socket that came (owned from here). */
 void flat_peer_accept(struct flat_peers *all, int fd);
 /** Has it looked at in this turn. */
@@ -100,6 +121,30 @@ void flat_peer_end(struct flat_peer *p, int err, const char *why);
 void flat_peer_free(struct flat_peer *p);
 /** By time. False: it is gone. */
 bool flat_peer_tick(struct flat_peer *p, int64_t now_ms, int64_t now_s);
+
+/* --- peer_verbs.c --- */
+
+/** Says whether the device can be used. */
+void flat_peers_verbs_open(struct flat_peers *all);
+/** All links are gone before. */
+void flat_peers_verbs_close(struct flat_peers *all);
+/** By time: a device that is being removed is let go. */
+void flat_peers_verbs_tick(struct flat_peers *all);
+/** Client: offers verbs to the peer, if it is time. */
+void flat_peer_verbs_offer(struct flat_peer *p);
+/** flat_wire_ops.verbs. */
+FLAT_MUST_CHECK int flat_peer_verbs_frame(struct flat_wire_link *link, const struct flat_frame *f);
+/** Moves bytes between link and ring. *more: has to be looked at again at once. Negative errno: the link is over. */
+FLAT_MUST_CHECK int flat_peer_verbs_turn(struct flat_peer *p, bool *more);
+/** What the link says goes to the ring. Whether anything went. */
+bool flat_peer_verbs_put(struct flat_peer *p);
+/** Back to TCP. Nothing where verbs are not in use. */
+void flat_peer_verbs_lose(struct flat_peer *p, const char *why);
+/** The link is over. */
+void flat_peer_verbs_end(struct flat_peer *p);
+/** "verbs" or "tcp"; the device, or why not verbs. */
+const char *flat_peer_path(const struct flat_peer *p);
+const char *flat_peer_path_why(const struct flat_peer *p);
 
 /* --- bridge.c --- */
 

@@ -24,7 +24,8 @@ static void json_peer(struct flat_json *j, const struct flat_peer *p)
 	flat_json_string(j, "address", flat_addr_str(&p->addr, text));
 	flat_json_string(j, "direction", p->server ? "in" : "out");
 	flat_json_string(j, "state", state_of(p));
-	flat_json_string(j, "path", "uring, mutual TLS");
+	flat_json_string(j, "path", flat_peer_path(p));
+	flat_json_string(j, "path_reason", flat_peer_path_why(p));
 	flat_json_string(j, "own_id", l ? l->own_id : NULL);
 	flat_json_string(j, "peer_id", l && l->greeted ? l->peer.id : NULL);
 	flat_json_string(j, "tls", l && l->shaken ? SSL_get_version(l->ssl) : NULL);
@@ -100,12 +101,13 @@ void flat_admin_peers(struct flat_offload *o, bool json, struct flat_strbuf *out
 		flat_strbuf_printf(out, "%s %s %s", p->server ? "from" : "to",
 				   flat_addr_str(&p->addr, text), state_of(p));
 		if (l && l->greeted)
-			flat_strbuf_printf(out,
-					   ": %s, as %s, %s, %" PRIu32 " streams, %" PRIu64
-					   " bytes sent, %" PRIu64 " received, %s left",
-					   l->peer.id, l->own_id, SSL_get_version(l->ssl),
-					   l->n_streams, l->stats.bytes[0], l->stats.bytes[1],
-					   until(l->peer.expires_s, left));
+			flat_strbuf_printf(
+			    out,
+			    ": %s, as %s, %s over %s (%s), %" PRIu32 " streams, %" PRIu64
+			    " bytes sent, %" PRIu64 " received, %s left",
+			    l->peer.id, l->own_id, SSL_get_version(l->ssl), flat_peer_path(p),
+			    flat_peer_path_why(p), l->n_streams, l->stats.bytes[0],
+			    l->stats.bytes[1], until(l->peer.expires_s, left));
 		flat_strbuf_putc(out, '\n');
 	}
 	if (all->last_failure[0])
@@ -119,22 +121,41 @@ static void family(struct flat_strbuf *out, const char *name, const char *type, 
 			   type, name, value);
 }
 
+static void put_carried(struct flat_strbuf *out, uint64_t carried[2][2])
+{
+	static const char name[] = "flat_wire_carried_bytes_total";
+	static const char *const path[] = {"tcp", "verbs"};
+	static const char *const direction[] = {"sent", "received"};
+	flat_strbuf_printf(out,
+			   "# HELP %s Ciphertext of links by what carried it.\n# TYPE %s counter\n",
+			   name, name);
+	for (int i = 0; i < 4; i++)
+		flat_strbuf_printf(out, "%s{path=\"%s\",direction=\"%s\"} %" PRIu64 "\n", name,
+				   path[i / 2], direction[i % 2], carried[i / 2][i % 2]);
+}
+
 void flat_peers_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 {
 	const struct flat_peers *all = o->peers;
 	const struct flat_peer *p;
 	struct flat_wire_stats sum;
+	uint64_t carried[2][2];
 	uint64_t links = 0;
+	uint64_t by_verbs = 0;
 	uint64_t streams = 0;
 	int64_t first = INT64_MAX;
 	if (!all)
 		return;
 	sum = all->past;
+	memcpy(carried, all->carried, sizeof(carried));
 	TAILQ_FOREACH(p, &all->list, link_)
 	{
 		if (!p->link)
 			continue;
 		links += p->link->greeted;
+		by_verbs += strcmp(flat_peer_path(p), "verbs") == 0;
+		for (int i = 0; i < 4; i++)
+			carried[i / 2][i % 2] += p->carrier.bytes[i / 2][i % 2];
 		streams += p->link->n_streams;
 		sum.opened += p->link->stats.opened;
 		sum.refused += p->link->stats.refused;
@@ -158,6 +179,15 @@ void flat_peers_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 	       sum.bytes[0]);
 	family(out, "flat_wire_received_bytes_total", "counter", "Bytes of streams received.",
 	       sum.bytes[1]);
+	family(out, "flat_wire_verbs_links", "gauge", "Links that go over verbs.", by_verbs);
+	family(out, "flat_wire_verbs_registered_bytes", "gauge",
+	       "Memory registered with the RDMA device.",
+	       all->device ? flat_verbs_device_bytes(all->device) : 0);
+	family(out, "flat_wire_verbs_made_total", "counter",
+	       "Times that a link went over to verbs.", all->verbs_made);
+	family(out, "flat_wire_verbs_lost_total", "counter",
+	       "Times that a link went back from verbs to TCP.", all->verbs_lost);
+	put_carried(out, carried);
 	family(out, "flat_wire_link_failures_total", "counter", "Links that failed.",
 	       all->links_failed);
 	family(out, "flat_wire_rotations_total", "counter", "Times that identities were read anew.",
