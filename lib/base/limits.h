@@ -74,7 +74,7 @@
  * and 200 microseconds, several messages of the largest size. */
 #define FLAT_VERBS_RING_BYTES (1U << 20)
 /* The largest message: eight and more are on their way in a ring; in soft-RoCE larger ones are no faster. */
-#define FLAT_VERBS_MSG_BYTES (64U * 1024)
+#define FLAT_VERBS_MSG_BYTES ((size_t)64 * 1024)
 /* Messages that a receiver has not given credit for: as many receives are posted there, and no message meets a full queue. */
 #define FLAT_VERBS_MSGS 256U
 /* Memory registered with the device by one flatd, bytes: 128 links at FLAT_VERBS_RING_BYTES; those beyond stay on TCP. */

@@ -10,40 +10,36 @@
 
 #include "base/sys.h"
 
-static struct ibv_context *open_by_name(const char *name, char *dev_path, size_t size)
+static int open_by_name(struct flat_verbs_device *d, const char *name)
 {
-	struct ibv_context *ctx = NULL;
 	int n = 0;
-	errno = ENODEV;
+	int err = -ENODEV;
 	struct ibv_device **list = ibv_get_device_list(&n);
 	for (int i = 0; list && i < n; i++) {
 		if (strcmp(ibv_get_device_name(list[i]), name) != 0)
 			continue;
-		snprintf(dev_path, size, "%s", list[i]->dev_path);
-		ctx = ibv_open_device(list[i]);
+		snprintf(d->path, sizeof(d->path), "%s", list[i]->dev_path);
+		errno = 0;
+		d->ctx = ibv_open_device(list[i]);
+		err = d->ctx ? 0 : -(errno ? errno : EIO);
 	}
-	int saved = errno;
 	if (list)
 		ibv_free_device_list(list);
-	errno = saved;
-	return ctx;
+	if (!d->ctx)
+		return err;
+	if (fcntl(d->ctx->async_fd, F_SETFL, O_NONBLOCK) != 0)
+		return -errno;
+	err = ibv_query_port(d->ctx, FLAT_VERBS_PORT, &d->port);
+	if (err != 0)
+		return -err;
+	return d->port.state == IBV_PORT_ACTIVE ? 0 : -ENETDOWN;
 }
 
 int flat_verbs_device_open(const char *name, struct flat_verbs_device **out, char *why, size_t size)
 {
 	struct flat_verbs_device *d = calloc(1, sizeof(*d));
-	int err = d ? 0 : -ENOMEM;
+	int err = d ? open_by_name(d, name) : -ENOMEM;
 	*out = NULL;
-	if (d) {
-		d->ctx = open_by_name(name, d->path, sizeof(d->path));
-		err = d->ctx ? 0 : -(errno ? errno : ENODEV);
-	}
-	if (err == 0)
-		err = -ibv_query_port(d->ctx, FLAT_VERBS_PORT, &d->port);
-	if (err == 0 && fcntl(d->ctx->async_fd, F_SETFL, O_NONBLOCK) != 0)
-		err = -errno;
-	if (err == 0 && d->port.state != IBV_PORT_ACTIVE)
-		err = -ENETDOWN;
 	if (err == 0) {
 		*out = d;
 		return 0;

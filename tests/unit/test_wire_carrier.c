@@ -232,7 +232,8 @@ static void start(void)
 {
 	struct flat_addr to = {.family = AF_INET, .port = 80, .ip = {10, 0, 0, 2}};
 	while (!client.ready || !server.link->greeted)
-		cr_assert(carry(&client, &server, SIZE_MAX) | carry(&server, &client, SIZE_MAX));
+		cr_assert((int)carry(&client, &server, SIZE_MAX) +
+			  (int)carry(&server, &client, SIZE_MAX));
 	client.stream = flat_wire_open(client.link, &to, &to, &client);
 	cr_assert_not_null(client.stream);
 }
