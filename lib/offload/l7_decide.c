@@ -153,7 +153,27 @@ static void put_preflight(const struct flat_l7_exchange *x, struct flat_l7_answe
 
 /* --- deciding --- */
 
-static enum flat_l7_verb check_form(const struct flat_l7 *l7, struct flat_l7_answer *a)
+bool flat_l7_is_websocket(const struct flat_http_head *h, const void *text)
+{
+	uint32_t n = 0;
+
+	if (!h->upgrade || h->minor == 0 || h->body == FLAT_BODY_CHUNKED || h->length > 0)
+		return false;
+	if (!h->response && h->method_id != FLAT_METHOD_GET)
+		return false;
+	for (uint32_t i = 0; i < h->n_fields; i++) {
+		const struct flat_http_field *f = &h->fields[i];
+
+		if (f->id != FLAT_HTTP_UPGRADE)
+			continue;
+		if (++n > 1 || !flat_span_equal(flat_head_span(text, f->value, f->value_len),
+						flat_span_of("websocket"), true))
+			return false;
+	}
+	return n == 1;
+}
+
+static enum flat_l7_verb check_form(struct flat_l7 *l7, struct flat_l7_answer *a)
 {
 	const struct flat_http_head *h = &l7->in.head;
 
@@ -161,7 +181,9 @@ static enum flat_l7_verb check_form(const struct flat_l7 *l7, struct flat_l7_ans
 		(void)answer_text(a, 405, FLAT_VERDICT_MALFORMED, "CONNECT is not allowed");
 		return FLAT_L7_ANSWER;
 	}
-	if (!h->upgrade)
+	/* As in Istio: WebSocket wherever there is HTTP, and nothing else. */
+	l7->x.websocket = flat_l7_is_websocket(h, l7->end.in);
+	if (!h->upgrade || l7->x.websocket)
 		return FLAT_L7_GO;
 	for (uint32_t i = 0; i < h->n_fields; i++) {
 		const struct flat_http_field *f = &h->fields[i];
@@ -329,7 +351,7 @@ static void put_request_fields(const struct flat_l7 *l7, const struct flat_l7_op
 		if (f->id == FLAT_HTTP_CONNECTION && !connection) {
 			/* The client's wish, and no more of it: what it sends next comes elsewhere anyway. */
 			connection = true;
-			if (h->says_close || h->says_keep_alive)
+			if (!l7->x.websocket && (h->says_close || h->says_keep_alive))
 				flat_http1_put_field(
 				    out, name,
 				    flat_span_of(h->says_close ? "close" : "keep-alive"));
@@ -342,6 +364,8 @@ static void put_request_fields(const struct flat_l7 *l7, const struct flat_l7_op
 		flat_http1_put_field(out, name, value);
 	}
 	flat_l7_ops_put(l7, ops, 0, out);
+	if (l7->x.websocket)
+		flat_http1_puts(out, "Connection: Upgrade\r\nUpgrade: websocket\r\n");
 	flat_http1_put(out, "\r\n", 2);
 }
 
@@ -496,7 +520,9 @@ bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, c
 		put_cors(x, out);
 	if (!interim && x->traffic.lb)
 		flat_l7_put_cookie(x, out);
-	if (!connection && x->close)
+	if (h->status == 101)
+		flat_http1_puts(out, "Connection: Upgrade\r\nUpgrade: websocket\r\n");
+	else if (!connection && x->close)
 		flat_http1_puts(out, "Connection: close\r\n");
 	flat_http1_put(out, "\r\n", 2);
 	return !out->full;

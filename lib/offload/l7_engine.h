@@ -89,6 +89,8 @@ struct flat_l7_exchange {
 	size_t sent_head; /* bytes of the head as it was sent */
 	struct flat_http1_body up, down;
 	struct flat_http1 trailers;
+	bool websocket;	 /* the client asks for it */
+	bool tunnel;	 /* and the server has agreed: bytes both ways, no HTTP any more */
 	bool replayable; /* all of it so far is in the client's buffer */
 	bool up_done;	 /* the request is sent */
 	bool head_out;	 /* a final response head went to the client */
@@ -230,6 +232,8 @@ enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *answ
 enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *answer, size_t *len);
 /** Reads the head in node->head again, so that policies see what the server will. 0 or -EBADMSG. */
 FLAT_MUST_CHECK int flat_l7_read_again(struct flat_l7 *l7, size_t len, struct flat_http_request *r);
+/** Whether a head asks for, or agrees to, WebSocket and nothing else (RFC 6455, 4). */
+bool flat_l7_is_websocket(const struct flat_http_head *head, const void *text);
 /** Writes a response's head for the client: route's changes, our Connection. false: it does not fit. */
 bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *head, const void *text,
 			   struct flat_http1_out *out);

@@ -376,6 +376,12 @@ static bool send_request(struct flat_l7 *l7)
 		x->replayable = false;
 	if (!x->replayable && !x->up_done)
 		flat_l7_end_pack(e, x->head_len);
+	if (x->tunnel && e->eof && e->at == e->len) {
+		/* Half closed: the server may still speak. */
+		x->upstream->end.fin_due = true;
+		x->up_done = true;
+		return true;
+	}
 	if (!x->up_done && e->eof && !moved && flat_l7_end_room(&x->upstream->end) >= ROOM_BYTES) {
 		/* It ends in the middle: nobody waits for an answer. */
 		flat_l7_abandon(l7);
@@ -433,10 +439,36 @@ static bool put_head(struct flat_l7 *l7, struct flat_l7_upstream *up, size_t n)
 	return true;
 }
 
+/* 101: what the client asked for, and what follows is bytes. Its time is as long as the two like. */
+static bool take_switch(struct flat_l7 *l7, struct flat_l7_upstream *up, size_t n)
+{
+	struct flat_l7_exchange *x = &l7->x;
+
+	flat_l7_outcome(l7, FLAT_OUTCOME_STATUS, 101);
+	if (!put_head(l7, up, n)) {
+		bad_response(l7, "a head too large with what the route adds");
+		return true;
+	}
+	x->record.status = 101;
+	x->tunnel = true;
+	x->head_out = true;
+	x->close = true;
+	x->up_done = false;
+	x->replayable = false;
+	x->deadline_us = x->try_us = 0;
+	flat_http1_body_begin(&x->up, FLAT_BODY_OPAQUE, 0);
+	flat_http1_body_begin(&x->down, FLAT_BODY_OPAQUE, 0);
+	return true;
+}
+
 static bool take_interim(struct flat_l7 *l7, struct flat_l7_upstream *up, size_t n)
 {
-	/* We never asked to switch protocols: whatever follows a 101 is no HTTP. */
-	if (up->in.head.status == 101 || ++l7->x.interim > FLAT_HTTP_INTERIM_MAX) {
+	const struct flat_http_head *h = &up->in.head;
+
+	if (h->status == 101 && l7->x.websocket && flat_l7_is_websocket(h, up->end.in + up->end.at))
+		return take_switch(l7, up, n);
+	/* We never asked to switch to anything else: whatever follows a 101 is no HTTP. */
+	if (h->status == 101 || ++l7->x.interim > FLAT_HTTP_INTERIM_MAX) {
 		bad_response(l7, "status 101, or too many interim responses");
 		return true;
 	}
@@ -513,6 +545,8 @@ static bool take_body(struct flat_l7 *l7, struct flat_l7_upstream *up)
 		return true;
 	}
 	if (x->down.over) {
+		/* The server has ended a tunnel: what the client says now is for nobody, and no error. */
+		x->up_done |= x->tunnel;
 		flat_l7_finish(l7);
 		return true;
 	}

@@ -188,11 +188,16 @@ same one-hop "['connection', 'host', 'x-keep']" "$(raw hops)"
 same http10 '200 True 200 200' "$(raw http10)"
 same limits '[431, 431, 200]' "$(raw limits)"
 same upgrade-and-connect '403 405' "$(raw upgrade)"
+same websocket "101 b'websocket' b'Upgrade' b's3pPLMBiTxaQ9kYGzzhZRbK+xOo=' True b'bye'" "$(raw websocket)"
+same websocket-not '[200, 200, 403, 403, 403, 403, 403, 403, 502]' "$(raw websocket_not)"
+same after-close "200 b'' 200 b''" "$(raw after_close)"
 same half-closed "200 b''" "$(raw half_closed)"
 
 # --- servers that fail ---
 
 same bad-servers "[(503, 200), (502, 200), (200, 200), ('half', 'reset')]" "$(raw servers_faults)"
+same bad-answers "[502, 502, 502, 502, 502, 502, 502, 502, 'cut', 200, 502, 502]" "$(raw responses)"
+same answers-left-over "[(200, '/echo/mine'), (200, '/echo/mine'), (204, '/echo/mine'), (304, '/echo/mine')]" "$(raw left_over)"
 same outside outside "$(flat_curl http://outside.e2e.example/echo | told "t['name']")"
 same outside-dead 503 "$(flat_curl -o /dev/null -w '%{http_code}' http://outside.e2e.example/dead)"
 same still-there 200 "$(flat_curl -o /dev/null -w '%{http_code}' $origin/echo)"

@@ -9,6 +9,9 @@ A server for the HTTP scripts: what it got is what it tells. Arguments: port, na
   /stream/N      N chunks of 1000 bytes and a trailer
   /until-close/N N bytes, ended by the connection's end
   /garbage       something that is not HTTP
+  /ws            agrees to WebSocket, sends back what comes, and "bye" after its end
+  /switch        switches protocols unasked
+  /bad/CASE      an answer that is not as it should be
 """
 import hashlib
 import json
@@ -19,6 +22,25 @@ import time
 from http.server import BaseHTTPRequestHandler
 
 NAME = sys.argv[2]
+OK = b"HTTP/1.1 200 OK\r\n"
+BAD = {
+    "cl-te": OK + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "cl-list": OK + b"Content-Length: 2, 2\r\n\r\nxx",
+    "te-gzip": OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "bare-lf": b"HTTP/1.1 200 OK\nContent-Length: 2\n\nxx",
+    "fold": OK + b"X: a\r\n b\r\nContent-Length: 2\r\n\r\nxx",
+    "space-colon": OK + b"Content-Length : 2\r\n\r\nxx",
+    "status-2": b"HTTP/1.1 20 OK\r\nContent-Length: 2\r\n\r\nxx",
+    "version": b"HTTP/2.0 200 OK\r\nContent-Length: 2\r\n\r\nxx",
+    "chunk": OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nxx\r\n0\r\n\r\n",
+    "no-reason": b"HTTP/1.1 200 \r\nContent-Length: 2\r\n\r\nxx",
+    "te-204": b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "many-1xx": b"HTTP/1.1 103 Early Hints\r\n\r\n" * 40 + OK + b"Content-Length: 2\r\n\r\nxx",
+    "more": OK + b"Content-Length: 2\r\n\r\nxx" + OK + b"Content-Length: 6\r\n\r\nforged",
+    "head-body": OK + b"Content-Length: 2\r\n\r\nxx",
+    "body-204": b"HTTP/1.1 204 No Content\r\n\r\n" + OK + b"Content-Length: 6\r\n\r\nforged",
+    "body-304": b"HTTP/1.1 304 Not Modified\r\nContent-Length: 2\r\n\r\nxx",
+}
 FLAKY = {}
 LOCK = threading.Lock()
 
@@ -79,6 +101,17 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "half":
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
             self.close_connection = True
+        elif kind == "ws" and "upgrade" in self.headers.get("Connection", "").lower():
+            self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                             b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n")
+            while data := self.rfile.read1(65536):
+                self.wfile.write(data)
+            self.wfile.write(b"bye")
+            self.close_connection = True
+        elif kind == "switch":
+            self.wfile.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        elif kind == "bad":
+            self.wfile.write(BAD[parts[2]])
         elif kind == "garbage":
             self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx")
             self.close_connection = True
