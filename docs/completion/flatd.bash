@@ -6,7 +6,7 @@ _flatd() {
 	--log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$word") ;;
 	--metrics) mapfile -t COMPREPLY < <(compgen -W "off 127.0.0.1:15020" -- "$word") ;;
 	--workers | --wire | --verbs | --gateway | --ready-fd) ;;
-	*) mapfile -t COMPREPLY < <(compgen -W "--config --control --workers --metrics --wire --svids --verbs --gateway --access-log --audit-log --check --log-level --ready-fd --help --version" -- "$word") ;;
+	*) mapfile -t COMPREPLY < <(compgen -W "--config --control --workers --metrics --wire --svids --verbs --gateway --take-over --access-log --audit-log --check --log-level --ready-fd --help --version" -- "$word") ;;
 	esac
 }
 complete -F _flatd flatd

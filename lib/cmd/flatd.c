@@ -34,6 +34,9 @@ static const char usage[] =
     "workload\n"
     "  --verbs DEVICE   RDMA device over which links of --wire go where the other host has one "
     "too\n"
+    "  --take-over      take sockets and listeners over from the flatd that serves at --control, "
+    "which ends\n"
+    "                   when its last connection has; without one, start as usual\n"
     "  --access-log F   file to which each HTTP request adds a line\n"
     "  --audit-log F    file to which what policies refuse or mark adds a line of JSON\n"
     "  --check          load the configuration, print what is wrong, end\n"
@@ -93,6 +96,7 @@ struct arguments {
 	const char *svids;
 	const char *gateway;
 	const char *verbs;
+	bool take_over;
 	bool only_check;
 };
 
@@ -119,6 +123,31 @@ static int judge(const struct arguments *a)
 	return -1;
 }
 
+/* Where an option's text goes; NULL: it is no such option. */
+static const char **text_of(struct arguments *a, int opt)
+{
+	switch (opt) {
+	case 's':
+		return &a->control;
+	case 'm':
+		return &a->metrics;
+	case 'a':
+		return &a->access_log;
+	case 'A':
+		return &a->audit_log;
+	case 'W':
+		return &a->wire;
+	case 'S':
+		return &a->svids;
+	case 'V':
+		return &a->verbs;
+	case 'g':
+		return &a->gateway;
+	default:
+		return NULL;
+	}
+}
+
 /* Returns -1 to go on, else the exit status. */
 static int parse(int argc, char **argv, struct arguments *a)
 {
@@ -133,6 +162,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 	    {"svids", required_argument, NULL, 'S'},
 	    {"gateway", required_argument, NULL, 'g'},
 	    {"verbs", required_argument, NULL, 'V'},
+	    {"take-over", no_argument, NULL, 't'},
 	    {"check", no_argument, NULL, 'k'},
 	    {"log-level", required_argument, NULL, 'l'},
 	    {"ready-fd", required_argument, NULL, 'r'},
@@ -149,24 +179,12 @@ static int parse(int argc, char **argv, struct arguments *a)
 			return 2;
 		} else if (opt == 'c') {
 			a->paths[a->n_paths++] = optarg;
-		} else if (opt == 's') {
-			a->control = optarg;
+		} else if (text_of(a, opt)) {
+			*text_of(a, opt) = optarg;
 		} else if (opt == 'w') {
 			a->workers = strtol(optarg, NULL, 10);
-		} else if (opt == 'm') {
-			a->metrics = optarg;
-		} else if (opt == 'a') {
-			a->access_log = optarg;
-		} else if (opt == 'A') {
-			a->audit_log = optarg;
-		} else if (opt == 'W') {
-			a->wire = optarg;
-		} else if (opt == 'S') {
-			a->svids = optarg;
-		} else if (opt == 'g') {
-			a->gateway = optarg;
-		} else if (opt == 'V') {
-			a->verbs = optarg;
+		} else if (opt == 't') {
+			a->take_over = true;
 		} else if (opt == 'k') {
 			a->only_check = true;
 		} else if (opt == 'l') {
@@ -214,6 +232,7 @@ int main(int argc, char **argv)
 	offload.svids = a.svids;
 	offload.gateway_name = a.gateway;
 	offload.verbs = a.verbs;
+	offload.take_over = a.take_over;
 	offload.metrics_asked = a.metrics != NULL;
 	offload.metrics_addr = !a.metrics		       ? METRICS_ADDR
 			       : strcmp(a.metrics, "off") == 0 ? NULL
@@ -224,7 +243,9 @@ int main(int argc, char **argv)
 	if (a.ready_fd >= 0 && write(a.ready_fd, "\n", 1) == 1)
 		close(a.ready_fd);
 	flat_offload_run(&offload);
+	bool retired = offload.retired;
 	flat_offload_close(&offload);
-	unlink(a.control);
+	if (!retired)
+		unlink(a.control);
 	return 0;
 }

@@ -30,8 +30,12 @@ bool flat_is_anchor(int fd)
 	    flat_sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &maker, &maker_len) < 0)
 		return false;
 	/* The usual pairs of a parent and its child cost no question to anybody. */
-	return maker.pid != flat_sys_getpid() && maker.pid != (int)FLAT_SYS0(SYS_getppid) &&
-	       maker.pid == flat_session_peer();
+	if (maker.pid == flat_sys_getpid() || maker.pid == (int)FLAT_SYS0(SYS_getppid))
+		return false;
+	if (maker.pid == flat_session_peer())
+		return true;
+	const struct flat_directory *dir = flat_session_known();
+	return dir && flat_directory_made_by(dir, maker.pid);
 }
 
 /* A TCP socket that has done nothing yet may become flat. */

@@ -30,6 +30,8 @@ static int64_t last_try_ms;
 struct reign {
 	struct flat_directory directory;
 	_Atomic uint32_t turn;
+	int control_fd; /* it is retired: here what is left of its connections is asked for. 0: nothing is */
+	pid_t control_pid;
 };
 static struct reign reigns[REIGNS] = {{.turn = UINT32_MAX}};
 static _Atomic uint32_t last_turn; /* 0: none was there yet */
@@ -73,24 +75,25 @@ static int connect_to(const char *path)
 	return flat_fd_private(fd);
 }
 
-static int exchange(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX], size_t *n)
+static int exchange_at(int control, struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX],
+		       size_t *n)
 {
 	uint32_t seq = ++next_seq;
 	msg->seq = seq;
 	int err;
 	do
-		err = flat_msg_send(control_fd, msg, &send_fd, send_fd >= 0 ? 1 : 0, 0);
+		err = flat_msg_send(control, msg, &send_fd, send_fd >= 0 ? 1 : 0, 0);
 	while (err == -EINTR);
 	while (err == 0) {
 		/* An answer takes less time than to fall asleep and wake up. */
 		struct flat_wait w;
 		flat_wait_begin(&w);
 		do
-			err = flat_msg_recv(control_fd, msg, fds, n, MSG_DONTWAIT);
+			err = flat_msg_recv(control, msg, fds, n, MSG_DONTWAIT);
 		while (err == -EAGAIN && flat_wait_again(&w));
 		flat_wait_end(&w, err == 0);
 		while (err == -EAGAIN || err == -EINTR) {
-			err = flat_msg_recv(control_fd, msg, fds, n, 0);
+			err = flat_msg_recv(control, msg, fds, n, 0);
 			if (err == -EAGAIN)
 				break;
 		}
@@ -101,6 +104,19 @@ static int exchange(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX]
 			flat_msg_close_fds(fds, *n);
 	}
 	return err;
+}
+
+static int exchange(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX], size_t *n)
+{
+	return exchange_at(control_fd, msg, send_fd, fds, n);
+}
+
+/* The control socket of a reign that is past, if it is this process's. */
+static void reign_hang_up(struct reign *r)
+{
+	if (r->control_fd > 0 && r->control_pid == flat_sys_getpid())
+		flat_fd_close_private(r->control_fd);
+	r->control_fd = 0;
 }
 
 /* Takes the mapping. An older one stays: other threads may be looking at it. A restart costs 32 MiB of address space. */
@@ -115,6 +131,7 @@ static void begin_reign(struct flat_directory *dir)
 	struct reign *r = reign_of(++turn);
 	atomic_store(&r->turn, 0);
 	r->directory = *dir;
+	reign_hang_up(r);
 	atomic_store(&r->turn, turn);
 	atomic_store(&last_turn, turn);
 }
@@ -171,9 +188,40 @@ static int connect_any(void)
 	return fd < 0 && of_user[0] ? connect_to(of_user) : fd;
 }
 
+const struct flat_directory *flat_session_known(void)
+{
+	uint32_t turn = atomic_load_explicit(&last_turn, memory_order_acquire);
+	return turn ? &reign_of(turn)->directory : NULL;
+}
+
+/* Whether whoever was joined last is there no more, or has a successor. */
+static bool is_past(void)
+{
+	const struct flat_directory *dir = flat_session_known();
+	return dir && flat_unlikely(flat_directory_over(flat_directory_reign_word(dir)) ||
+				    (flat_directory_flags(dir) & FLAT_DIRECTORY_RETIRED));
+}
+
+/* The successor is to be joined; the one before answers for its connections as long as there are any. */
+static void part(void)
+{
+	if (control_fd < 0 || control_pid != flat_sys_getpid() || !is_past())
+		return;
+	struct reign *r = reign_of(atomic_load(&last_turn));
+	if (flat_directory_over(flat_directory_reign_word(&r->directory))) {
+		drop();
+		return;
+	}
+	reign_hang_up(r);
+	r->control_fd = control_fd;
+	r->control_pid = control_pid;
+	control_fd = -1;
+}
+
 /* Joined, or a negative errno. Under the lock. */
 static int join(bool patient)
 {
+	part();
 	if (control_fd >= 0 && control_pid == flat_sys_getpid())
 		return 0;
 	/* A forked child has its parent's number: it says HELLO itself, as another process. */
@@ -216,18 +264,12 @@ static void register_fork(void)
 	(void)pthread_atfork(flat_fd_marks_forking, NULL, in_child);
 }
 
-const struct flat_directory *flat_session_known(void)
-{
-	uint32_t turn = atomic_load_explicit(&last_turn, memory_order_acquire);
-	return turn ? &reign_of(turn)->directory : NULL;
-}
-
 const struct flat_directory *flat_session_directory(void)
 {
 	pthread_once(&fork_once, register_fork);
 	/* Not joined before the directory is there, although the socket is: another thread is at it. */
 	if (flat_unlikely(!atomic_load(&last_turn) || control_fd < 0 ||
-			  control_pid != flat_sys_getpid())) {
+			  control_pid != flat_sys_getpid() || is_past())) {
 		pthread_mutex_lock(&lock);
 		(void)!join(false);
 		pthread_mutex_unlock(&lock);
@@ -306,6 +348,17 @@ static void drop_old_lane(void)
 	flat_lane_forget(id);
 }
 
+/* Of a message about a connection that somebody else made, who is still there: where it is answered. NULL: it is none. */
+static struct reign *past_of(const struct flat_msg *msg)
+{
+	uint64_t id = msg->type == FLAT_MSG_RING  ? msg->body.ring.conn_id
+		      : msg->type == FLAT_MSG_WHY ? msg->body.why.conn_id
+						  : 0;
+	uint32_t turn = id ? reign_of_conn(id) : 0;
+	struct reign *r = reign_of(turn);
+	return turn != 0 && r->control_fd > 0 && r->control_pid == flat_sys_getpid() ? r : NULL;
+}
+
 int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX], size_t *n)
 {
 	struct flat_msg saved = *msg;
@@ -320,12 +373,21 @@ int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX
 		if (saved.type == FLAT_MSG_CONNECT)
 			drop_old_lane();
 		*msg = saved;
-		err = exchange(msg, send_fd, fds, n);
+		struct reign *past = past_of(msg);
+		err = exchange_at(past ? past->control_fd : control_fd, msg, send_fd, fds, n);
+		/* A successor serves, and the directory says so by now. */
+		if (err == 0 && msg->status == -ESTALE) {
+			flat_msg_close_fds(fds, *n);
+			continue;
+		}
 		if (err == 0)
 			expect_lane(msg, fds);
 		if (err == 0 || err == -EAGAIN)
 			break;
-		drop();
+		if (past)
+			reign_hang_up(past);
+		else
+			drop();
 	}
 	pthread_mutex_unlock(&lock);
 	if (err != 0)

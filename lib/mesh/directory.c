@@ -244,6 +244,12 @@ void flat_directory_revoked(struct flat_directory_writer *w)
 	atomic_fetch_add_explicit(&w->header->reign, 1ULL << 32, memory_order_release);
 }
 
+void flat_directory_set_makers(struct flat_directory_writer *w, const int32_t *pids, uint32_t n)
+{
+	for (uint32_t i = 0; i < n && i < FLAT_DIRECTORY_MAKERS; i++)
+		atomic_store_explicit(&w->header->makers[i], pids[i], memory_order_relaxed);
+}
+
 int flat_directory_reign(struct flat_directory_writer *w, uint64_t first_id)
 {
 	long tid = FLAT_SYS0(SYS_gettid);

@@ -30,8 +30,14 @@
 #define FLAT_DIRECTORY_ASK_ALL                                                                     \
 	1U /* some workload is REGISTRY_ONLY: take every connect to the offload half */
 
+/* Predecessors that are told of: that of so many restarts ago has hardly a socket left. */
+#define FLAT_DIRECTORY_MAKERS 8
+
 /* The bits of flat_directory_header.reign that are the owner's thread id: FUTEX_TID_MASK. */
 #define FLAT_DIRECTORY_OWNER 0x3fffffffU
+
+#define FLAT_DIRECTORY_RETIRED                                                                     \
+	2U /* a successor of the offload half serves: join it for whatever is new */
 
 /* What an address is: result of flat_directory_find_addr(). */
 enum flat_directory_kind {
@@ -54,7 +60,9 @@ struct flat_directory_header {
 	_Atomic uint32_t current; /* 0 or 1 */
 	_Atomic uint32_t flags;	  /* FLAT_DIRECTORY_ASK_ALL */
 	uint64_t first_id;	  /* connections of this reign have ids from here on */
-	uint8_t pad[4096 - 48];
+	/* Processes that reigned before and handed over: sockets that they made are this one's. 0: no more. */
+	_Atomic int32_t makers[FLAT_DIRECTORY_MAKERS];
+	uint8_t pad[4096 - 48 - 4 * FLAT_DIRECTORY_MAKERS];
 };
 
 /** Writer's end. Offload half; one thread. */
@@ -100,6 +108,9 @@ void flat_directory_revoked(struct flat_directory_writer *w);
  */
 FLAT_MUST_CHECK int flat_directory_reign(struct flat_directory_writer *w, uint64_t first_id);
 
+/** Tells of predecessors, the last one first; more than FLAT_DIRECTORY_MAKERS are left out. */
+void flat_directory_set_makers(struct flat_directory_writer *w, const int32_t *pids, uint32_t n);
+
 /** Reader's end: a mapping. Any thread. */
 struct flat_directory {
 	const struct flat_directory_header *header;
@@ -141,6 +152,9 @@ static inline bool flat_directory_over(uint64_t reign_word)
 	return (reign_word & FLAT_DIRECTORY_OWNER) == 0;
 }
 
+/** Whether a process is a predecessor of the one that reigns. */
+bool flat_directory_made_by(const struct flat_directory *dir, int32_t pid);
+
 static inline uint32_t flat_directory_flags(const struct flat_directory *dir)
 {
 	return atomic_load_explicit(&dir->header->flags, memory_order_relaxed);
@@ -149,5 +163,6 @@ static inline uint32_t flat_directory_flags(const struct flat_directory *dir)
 _Static_assert(sizeof(struct flat_directory_header) == 4096, "one page");
 _Static_assert(offsetof(struct flat_directory_header, reign) == 24, "layout");
 _Static_assert(offsetof(struct flat_directory_header, first_id) == 40, "layout");
+_Static_assert(offsetof(struct flat_directory_header, makers) == 48, "layout");
 
 #endif

@@ -37,6 +37,15 @@ int flat_directory_map(struct flat_directory *dir, int fd, size_t len_bytes)
 	return 0;
 }
 
+bool flat_directory_made_by(const struct flat_directory *dir, int32_t pid)
+{
+	for (int i = 0; pid > 0 && i < FLAT_DIRECTORY_MAKERS; i++) {
+		if (atomic_load_explicit(&dir->header->makers[i], memory_order_relaxed) == pid)
+			return true;
+	}
+	return false;
+}
+
 void flat_directory_unmap(struct flat_directory *dir)
 {
 	if (dir->header)

@@ -14,7 +14,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/sys.h"
+#include "offload/handover.h"
 #include "offload/l7.h"
 #include "offload/peers.h"
 
@@ -62,6 +64,34 @@ struct asker {
 	struct flat_source source;
 };
 
+/* Who was told everything, and since when; NULL: nobody. */
+static struct asker *successor;
+static int64_t successor_ms;
+/* How long it may take to open everything: nothing is decided meanwhile. */
+#define SUCCESSOR_MS 3000
+
+static void asker_free(struct asker *a)
+{
+	if (a == successor)
+		successor = NULL;
+	flat_loop_del(&admin_offload->loop, &a->source);
+	close(a->source.fd);
+	free(a);
+}
+
+/* A successor: this socket stays until it says that it serves. */
+static void give(struct asker *a)
+{
+	int err = flat_handover_give(admin_offload, a->source.fd);
+	if (err == 0) {
+		successor = a;
+		successor_ms = flat_now_us() / 1000;
+		return;
+	}
+	flat_error("a successor could not be told everything: %s", strerror(-err));
+	asker_free(a);
+}
+
 static void on_question(struct flat_source *source, int events)
 {
 	struct asker *a = FLAT_CONTAINER_OF(source, struct asker, source);
@@ -71,6 +101,15 @@ static void on_question(struct flat_source *source, int events)
 	ssize_t got = flat_sys_recv(source->fd, line, sizeof(line) - 1, MSG_DONTWAIT);
 	if (got == -EAGAIN)
 		return;
+	if (a == successor) {
+		flat_handover_answer(admin_offload, got == 5 && memcmp(line, "done\n", 5) == 0);
+		asker_free(a);
+		return;
+	}
+	if (got == 9 && memcmp(line, "takeover\n", 9) == 0) {
+		give(a);
+		return;
+	}
 	if (got > 0) {
 		line[got] = 0;
 		answer(&text, admin_offload, line);
@@ -83,9 +122,7 @@ static void on_question(struct flat_source *source, int events)
 		(void)flat_sys_send(source->fd, text.data, text.len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	}
 	flat_strbuf_fini(&text);
-	flat_loop_del(&admin_offload->loop, source);
-	close(source->fd);
-	free(a);
+	asker_free(a);
 }
 
 static void on_admin(struct flat_source *source, int fd)
@@ -125,11 +162,32 @@ int flat_admin_open(struct flat_offload *o, const char *control_path)
 	return flat_loop_accept(&o->loop, &admin_source, fd, on_admin);
 }
 
-void flat_admin_close(struct flat_offload *o)
+int flat_admin_expire(struct flat_offload *o)
+{
+	int64_t left = successor_ms + SUCCESSOR_MS - flat_now_us() / 1000;
+	if (!successor)
+		return -1;
+	if (left > 0)
+		return (int)left;
+	flat_handover_answer(o, false);
+	asker_free(successor);
+	return -1;
+}
+
+void flat_admin_retire(struct flat_offload *o)
 {
 	if (admin_source.index == 0)
 		return;
 	flat_loop_del(&o->loop, &admin_source);
 	close(admin_source.fd);
-	unlink(admin_path);
+	admin_path[0] = 0;
+}
+
+void flat_admin_close(struct flat_offload *o)
+{
+	char path[sizeof(admin_path)];
+	memcpy(path, admin_path, sizeof(path));
+	flat_admin_retire(o);
+	if (path[0])
+		unlink(path);
 }

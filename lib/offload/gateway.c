@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "control/watch.h"
+#include "offload/handover.h"
 
 #define BACKLOG 4096
 
@@ -334,7 +335,9 @@ static void port_close(struct flat_gateway_port *port)
 	struct flat_gateways *all = port->all;
 	TAILQ_REMOVE(&all->ports, port, link);
 	flat_loop_del(&all->offload->loop, &port->tcp);
-	close(port->tcp.fd);
+	/* Given to a successor. */
+	if (port->tcp.fd >= 0)
+		close(port->tcp.fd);
 	forget(port->credentials, port->n_credentials);
 	port->credentials = NULL;
 	port->n_credentials = 0;
@@ -380,11 +383,14 @@ void flat_gate_free(struct flat_gate *gate)
 	free(gate);
 }
 
-static int listen_at(const struct flat_addr *addr)
+static int listen_at(const struct flat_offload *o, const struct flat_addr *addr)
 {
 	struct sockaddr_storage ss;
 	int on = 1;
 	int off = 0;
+	int given = flat_handover_port(o->handover, addr);
+	if (given >= 0)
+		return given;
 	socklen_t len = flat_addr_to_sockaddr(addr, &ss);
 	int fd = flat_sys_socket(addr->family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd < 0)
@@ -413,7 +419,7 @@ static int port_open(struct flat_gateways *all, const struct flat_addr *addr, bo
 	port->refs = 1;
 	port->wanted = true;
 	port->front = secure ? flat_tls_front(pick, port) : NULL;
-	int fd = secure && !port->front ? -ENOMEM : listen_at(addr);
+	int fd = secure && !port->front ? -ENOMEM : listen_at(all->offload, addr);
 	int err = fd < 0 ? fd : flat_loop_accept(&all->offload->loop, &port->tcp, fd, on_client);
 	if (err != 0) {
 		if (fd >= 0)
@@ -458,13 +464,25 @@ static bool want(void *arg, const struct flat_gateway *g, const struct flat_gate
 	return true;
 }
 
-const struct flat_addr *flat_gateway_port(const struct flat_offload *o, uint32_t i, bool *secure)
+static const struct flat_gateway_port *port_at(const struct flat_offload *o, uint32_t i)
 {
 	const struct flat_gateway_port *port = NULL;
 	if (o->gateways)
 		port = TAILQ_FIRST(&o->gateways->ports);
 	while (port && i-- > 0)
 		port = TAILQ_NEXT(port, link);
+	return port;
+}
+
+int flat_gateway_socket(const struct flat_offload *o, uint32_t i)
+{
+	const struct flat_gateway_port *port = port_at(o, i);
+	return port ? port->tcp.fd : -1;
+}
+
+const struct flat_addr *flat_gateway_port(const struct flat_offload *o, uint32_t i, bool *secure)
+{
+	const struct flat_gateway_port *port = port_at(o, i);
 	*secure = port && port->secure;
 	return port ? &port->addr : NULL;
 }
@@ -474,7 +492,7 @@ void flat_gateways_reload(struct flat_offload *o)
 	struct flat_gateways *all = o->gateways;
 	struct flat_gateway_port *port;
 	struct flat_gateway_port *next;
-	if (!all)
+	if (!all || o->retired)
 		return;
 	const struct flat_workload *w = workload_of(all, o->mesh);
 	if (!w)
@@ -513,6 +531,15 @@ int flat_gateways_open(struct flat_offload *o)
 		return -ENOMEM;
 	flat_gateways_reload(o);
 	return 0;
+}
+
+void flat_gateways_retire(struct flat_offload *o)
+{
+	struct flat_gateway_port *port;
+	if (!o->gateways)
+		return;
+	TAILQ_FOREACH(port, &o->gateways->ports, link)
+	flat_loop_accept_end(&o->loop, &port->tcp);
 }
 
 void flat_gateways_close(struct flat_offload *o)

@@ -31,6 +31,10 @@ struct flat_way {
 FLAT_MUST_CHECK int flat_gateways_open(struct flat_offload *o);
 /** A new configuration is in force: opens and closes ports, takes certificates. What fails is logged, the rest serves. */
 void flat_gateways_reload(struct flat_offload *o);
+/** Opens no more ports and closes those that are open; clients that are here go on. */
+void flat_gateways_retire(struct flat_offload *o);
+/** The listening socket of port `i` (borrowed), -1: there are no more. */
+int flat_gateway_socket(const struct flat_offload *o, uint32_t i);
 void flat_gateways_close(struct flat_offload *o);
 
 /** The server that a request for `host` came by; false: none shows that host. */

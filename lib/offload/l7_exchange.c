@@ -592,6 +592,8 @@ static void begin(struct flat_l7 *l7, size_t head_len)
 	uint32_t delay_ms = 0;
 	enum flat_l7_verb verb;
 
+	/* A successor serves: the next request shall come to it. */
+	x->close |= l7->node->offload->retired;
 	if (!x->start_us)
 		x->start_us = flat_now_us();
 	flat_http1_record(&l7->in, &x->record);

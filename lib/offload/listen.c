@@ -167,6 +167,33 @@ static int verify_tcp(int fd, struct flat_addr *addr)
 	return flat_addr_from_sockaddr(addr, (struct sockaddr *)&ss, len);
 }
 
+int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, int anchor, int tcp)
+{
+	struct flat_listener *l = calloc(1, sizeof(*l));
+	if (!l)
+		return -ENOMEM;
+	*l = *like;
+	l->offload = o;
+	TAILQ_INIT(&l->pending);
+	int err = flat_loop_poll(&o->loop, &l->anchor, anchor, POLLOUT | POLLRDHUP, on_anchor);
+	if (err == 0)
+		err = flat_loop_accept(&o->loop, &l->tcp, tcp, on_tcp);
+	if (err != 0) {
+		flat_loop_del(&o->loop, &l->anchor);
+		free(l);
+		return err;
+	}
+	l->session->n_listeners++;
+	o->n_listeners++;
+	TAILQ_INSERT_TAIL(&o->listeners, l, link);
+	flat_offload_publish(o);
+	char text[FLAT_ADDR_STRLEN];
+	char name[96];
+	flat_info("listener %s of %s (pid %d)", flat_addr_str(&l->addr, text),
+		  flat_session_name(l->session, name), (int)l->session->pid);
+	return 0;
+}
+
 void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int tcp_fd)
 {
 	struct flat_offload *o = s->offload;
@@ -175,12 +202,11 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 	int sndbuf = 4 << 20;
 	int v6only = 0;
 	socklen_t v6_len = sizeof(v6only);
-	struct flat_listener *l = calloc(1, sizeof(*l));
+	struct flat_listener like = {.session = s, .backlog = msg->body.listen.backlog};
 	flat_msg_init(&reply, FLAT_MSG_LISTEN, msg->seq);
-	int err = !l						 ? -ENOMEM
-		  : tcp_fd < 0					 ? -EINVAL
+	int err = tcp_fd < 0					 ? -EINVAL
 		  : s->n_listeners >= FLAT_SESSION_LISTENERS_MAX ? -ENOBUFS
-								 : verify_tcp(tcp_fd, &l->addr);
+								 : verify_tcp(tcp_fd, &like.addr);
 	if (err == 0)
 		(void)flat_sys_getsockopt(tcp_fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &v6_len);
 	if (err == 0)
@@ -188,49 +214,27 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 	if (err == 0) {
 		(void)flat_sys_setsockopt(pair[1], SOL_SOCKET, SO_SNDBUFFORCE, &sndbuf,
 					  sizeof(sndbuf));
-		l->offload = o;
-		l->session = s;
-		l->id = ++o->next_id;
-		l->inode = flat_inode(pair[0]);
-		l->backlog = msg->body.listen.backlog;
-		l->v6only = v6only != 0;
-		TAILQ_INIT(&l->pending);
-		reply.body.listen.listener_id = l->id;
+		like.id = ++o->next_id;
+		like.inode = flat_inode(pair[0]);
+		like.v6only = v6only != 0;
+		reply.body.listen.listener_id = like.id;
 		reply.fds = FLAT_FD_ANCHOR;
-		err = flat_loop_poll(&o->loop, &l->anchor, pair[1], POLLOUT | POLLRDHUP, on_anchor);
+		err = flat_listener_add(o, &like, pair[1], tcp_fd);
 	}
-	if (err == 0)
-		err = flat_loop_accept(&o->loop, &l->tcp, tcp_fd, on_tcp);
 	reply.status = err;
 	if (err != 0) {
 		reply.fds = 0;
 		snprintf(reply.reason, sizeof(reply.reason), "flatd refuses the listener: %s",
 			 strerror(-err));
 		flat_warn("listener of pid %d refused: %s", (int)s->pid, strerror(-err));
-		flat_session_reply(s, &reply, NULL, 0);
-		if (l)
-			flat_loop_del(&o->loop, &l->anchor);
-		if (pair[0] >= 0) {
-			close(pair[0]);
+		if (pair[1] >= 0)
 			close(pair[1]);
-		}
 		if (tcp_fd >= 0)
 			close(tcp_fd);
-		free(l);
-		return;
 	}
-	s->n_listeners++;
-	o->n_listeners++;
-	o->listening++;
-	o->twins |= flat_listener_find(o, &l->addr) != NULL;
-	TAILQ_INSERT_TAIL(&o->listeners, l, link);
-	flat_offload_publish(o);
-	char text[FLAT_ADDR_STRLEN];
-	char name[96];
-	flat_info("listener %s of %s (pid %d)", flat_addr_str(&l->addr, text),
-		  flat_session_name(s, name), (int)s->pid);
-	flat_session_reply(s, &reply, &pair[0], 1);
-	close(pair[0]);
+	flat_session_reply(s, &reply, &pair[0], err == 0);
+	if (pair[0] >= 0)
+		close(pair[0]);
 }
 
 void flat_listener_close(struct flat_listener *l)
@@ -249,7 +253,9 @@ void flat_listener_close(struct flat_listener *l)
 	flat_loop_del(&o->loop, &l->anchor);
 	flat_loop_del(&o->loop, &l->tcp);
 	close(l->anchor.fd);
-	close(l->tcp.fd);
+	/* Given to a successor. */
+	if (l->tcp.fd >= 0)
+		close(l->tcp.fd);
 	TAILQ_REMOVE(&o->listeners, l, link);
 	o->n_listeners--;
 	o->listening++;

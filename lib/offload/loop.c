@@ -5,10 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define RING_ENTRIES 4096
 /* user_data of requests whose completion interests nobody (cancellations) */
 #define NOBODY 0
+/* In the index of user_data: an accept, whose result is a descriptor. */
+#define ACCEPTED (1U << 31)
 
 int flat_loop_init(struct flat_loop *loop)
 {
@@ -22,6 +25,7 @@ int flat_loop_init(struct flat_loop *loop)
 	loop->slots = NULL;
 	loop->n_slots = 0;
 	loop->free_head = 0;
+	loop->n_ending = 0;
 	return 0;
 }
 
@@ -68,7 +72,8 @@ static int take_slot(struct flat_loop *loop, struct flat_source *source)
 
 static uint64_t tag(const struct flat_loop *loop, const struct flat_source *source)
 {
-	return ((uint64_t)loop->slots[source->index].generation << 32) | source->index;
+	return ((uint64_t)loop->slots[source->index].generation << 32) |
+	       (source->op == FLAT_SOURCE_ACCEPT ? ACCEPTED : 0) | source->index;
 }
 
 static void submit_source(struct flat_loop *loop, struct flat_source *source)
@@ -124,6 +129,8 @@ int flat_loop_connect(struct flat_loop *loop, struct flat_source *source, int fd
 
 static void give_slot(struct flat_loop *loop, struct flat_source *source)
 {
+	loop->n_ending -= source->ending;
+	source->ending = false;
 	struct flat_loop_slot *slot = &loop->slots[source->index];
 	slot->source = NULL;
 	slot->generation++;
@@ -152,6 +159,18 @@ void flat_loop_del(struct flat_loop *loop, struct flat_source *source)
 	give_slot(loop, source);
 }
 
+void flat_loop_accept_end(struct flat_loop *loop, struct flat_source *source)
+{
+	if (source->index == 0 || source->ending)
+		return;
+	source->ending = true;
+	loop->n_ending++;
+	cancel(loop, source);
+	io_uring_submit(&loop->ring);
+	close(source->fd);
+	source->fd = -1;
+}
+
 void flat_loop_close_fd(struct flat_loop *loop, int fd)
 {
 	struct io_uring_sqe *sqe = get_sqe(loop);
@@ -172,16 +191,24 @@ void flat_loop_close(struct flat_loop *loop, struct flat_source *source)
 	source->fd = -1;
 }
 
+static struct flat_source *source_of(const struct flat_loop *loop, uint64_t data)
+{
+	uint32_t i = (uint32_t)data & ~ACCEPTED;
+	if (data == NOBODY || i >= loop->n_slots ||
+	    loop->slots[i].generation != (uint32_t)(data >> 32))
+		return NULL;
+	return loop->slots[i].source;
+}
+
 static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t flags)
 {
-	uint32_t i = (uint32_t)data;
-	if (i == NOBODY || i >= loop->n_slots ||
-	    loop->slots[i].generation != (uint32_t)(data >> 32))
-		return;
-	struct flat_source *source = loop->slots[i].source;
+	struct flat_source *source = source_of(loop, data);
+	/* Accepted before nobody wanted it any more. */
+	if (!source && data != NOBODY && (data & ACCEPTED) && res >= 0)
+		close(res);
 	if (!source)
 		return;
-	if (source->op == FLAT_SOURCE_CONNECT) {
+	if (source->op == FLAT_SOURCE_CONNECT || (source->ending && !(flags & IORING_CQE_F_MORE))) {
 		give_slot(loop, source);
 	} else if (!(flags & IORING_CQE_F_MORE)) {
 		bool poll = source->op == FLAT_SOURCE_POLL;

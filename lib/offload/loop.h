@@ -3,6 +3,7 @@
 #define FLAT_OFFLOAD_LOOP_H
 
 #include <liburing.h>
+#include <stdbool.h>
 
 #include "base/base.h"
 
@@ -27,6 +28,7 @@ struct flat_source {
 	uint32_t index; /* in flat_loop.slots; 0: not watched */
 	uint32_t events;
 	enum flat_source_op op;
+	bool ending; /* flat_loop_accept_end() */
 };
 
 struct flat_loop_slot {
@@ -40,6 +42,7 @@ struct flat_loop {
 	struct flat_loop_slot *slots;
 	uint32_t n_slots;
 	uint32_t free_head;
+	uint32_t n_ending; /* sources that accept no more, and have not told everything */
 };
 
 /** 0 or a negative errno (-EPERM, -ENOSYS where io_uring is forbidden). */
@@ -62,6 +65,12 @@ FLAT_MUST_CHECK int flat_loop_connect(struct flat_loop *loop, struct flat_source
  * is not watched.
  */
 void flat_loop_del(struct flat_loop *loop, struct flat_source *source);
+
+/**
+ * Accepts no more: what was accepted already still comes, then a negative errno, and the source is watched no longer. The
+ * descriptor is closed; somebody else may go on with the socket.
+ */
+void flat_loop_accept_end(struct flat_loop *loop, struct flat_source *source);
 
 /** Stops watching and closes the descriptor, with the next turn's system call. fd becomes -1. */
 void flat_loop_close(struct flat_loop *loop, struct flat_source *source);

@@ -253,7 +253,7 @@ int flat_metrics_expire(struct flat_offload *o)
 int flat_metrics_open(struct flat_offload *o, const char *text)
 {
 	struct flat_metrics *m = calloc(1, sizeof(*m));
-	int fd = m ? flat_port_open(text, FLAT_SCRAPERS_MAX) : -ENOMEM;
+	int fd = m ? flat_port_open(o, text, FLAT_SCRAPERS_MAX) : -ENOMEM;
 	if (fd < 0) {
 		flat_error("metrics on %s: %s; give --metrics ADDR:PORT, or --metrics off", text,
 			   strerror(-fd));
@@ -263,6 +263,11 @@ int flat_metrics_open(struct flat_offload *o, const char *text)
 	m->offload = o;
 	o->metrics = m;
 	return flat_loop_accept(&o->loop, &m->source, fd, on_accept);
+}
+
+int flat_metrics_socket(const struct flat_offload *o)
+{
+	return o->metrics ? o->metrics->source.fd : -1;
 }
 
 void flat_metrics_close(struct flat_offload *o)

@@ -15,6 +15,7 @@
 #include "base/sys.h"
 #include "offload/audit.h"
 #include "offload/gateway.h"
+#include "offload/handover.h"
 #include "offload/l7.h"
 #include "offload/peers.h"
 
@@ -100,7 +101,8 @@ void flat_offload_publish(struct flat_offload *o)
 	}
 	if (err == 0)
 		err = flat_directory_publish(o->directory, addrs, n, names, n_names,
-					     directory_flags(o));
+					     directory_flags(o) |
+						 (o->retired ? FLAT_DIRECTORY_RETIRED : 0));
 	if (err != 0)
 		flat_error("the directory could not be published: %s", strerror(-err));
 	free(addrs);
@@ -227,6 +229,19 @@ static int listen_control(const char *path)
 	return fd;
 }
 
+/* The control socket of who serves there. -ENOENT: nobody does, or it is not asked for. */
+static int take_over(struct flat_offload *o, const char *control_path)
+{
+	if (!o->take_over)
+		return -ENOENT;
+	int err = flat_handover_ask(&o->handover, control_path);
+	if (err == -ENOENT)
+		flat_info("nobody serves on %s: nothing to take over", control_path);
+	else if (err != 0)
+		flat_error("the flatd on %s does not hand over: %s", control_path, strerror(-err));
+	return err != 0 ? err : flat_handover_control(o->handover);
+}
+
 /* The default port may be another flatd's; one that was asked for must be had. */
 static int open_metrics(struct flat_offload *o)
 {
@@ -246,6 +261,34 @@ void flat_offload_wake(struct flat_offload *o)
 	uint64_t one = 1;
 	if (o->wake.fd > 0)
 		(void)flat_sys_write(o->wake.fd, &one, sizeof(one));
+}
+
+/* Everything that others come to; `fd` is the control socket. */
+static int serve(struct flat_offload *o, const char *control_path, int fd)
+{
+	int err = flat_loop_accept(&o->loop, &o->control, fd, on_connect);
+	if (err == 0 && o->handover)
+		err = flat_handover_listeners(o->handover, o);
+	if (err == 0 && o->metrics_addr)
+		err = open_metrics(o);
+	if (err == 0)
+		err = flat_peers_open(o);
+	if (err == 0 && o->gateway_name)
+		err = flat_gateways_open(o);
+	if (err == 0 && o->n_paths > 0)
+		err = flat_watch_open(o->paths, o->n_paths, &o->watch);
+	if (err == 0 && o->watch)
+		err = flat_loop_poll(&o->loop, &o->watch_source, flat_watch_fd(o->watch), POLLIN,
+				     on_watch);
+	/* Last: the predecessor answers under this name until it is told. */
+	if (err == 0)
+		err = flat_admin_open(o, control_path);
+	if (err == 0)
+		flat_handover_done(o->handover);
+	else
+		flat_handover_drop(o->handover);
+	o->handover = NULL;
+	return err;
 }
 
 int flat_offload_open(struct flat_offload *o, const char *control_path, const char *const *paths,
@@ -292,27 +335,15 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	flat_offload_publish(o);
 	while (flat_pairs_fill(&o->pairs))
 		;
-	int fd = listen_control(control_path);
+	int fd = take_over(o, control_path);
+	if (fd < 0)
+		fd = fd == -ENOENT ? listen_control(control_path) : fd;
 	if (fd < 0) {
 		flat_error("control socket %s: %s%s", control_path, strerror(-fd),
 			   fd == -EADDRINUSE ? "; another flatd answers there" : "");
 		return fd;
 	}
-	err = flat_loop_accept(&o->loop, &o->control, fd, on_connect);
-	if (err == 0)
-		err = flat_admin_open(o, control_path);
-	if (err == 0 && o->metrics_addr)
-		err = open_metrics(o);
-	if (err == 0)
-		err = flat_peers_open(o);
-	if (err == 0 && o->gateway_name)
-		err = flat_gateways_open(o);
-	if (err == 0 && n_paths > 0)
-		err = flat_watch_open(paths, n_paths, &o->watch);
-	if (err == 0 && o->watch)
-		err = flat_loop_poll(&o->loop, &o->watch_source, flat_watch_fd(o->watch), POLLIN,
-				     on_watch);
-	return err;
+	return serve(o, control_path, fd);
 }
 
 /* Connections whose bytes are all moved. */
@@ -339,6 +370,7 @@ static int by_time(struct flat_offload *o)
 	int wait = sooner(flat_sessions_wait_ms(o), flat_metrics_expire(o));
 	wait = sooner(wait, flat_l7_wait_ms(o));
 	wait = sooner(wait, flat_peers_wait_ms(o));
+	wait = sooner(wait, flat_admin_expire(o));
 	return TAILQ_EMPTY(&o->half_open) ? wait : sooner(wait, TICK_MS);
 }
 
@@ -348,7 +380,7 @@ static int by_time(struct flat_offload *o)
 void flat_offload_run(struct flat_offload *o)
 {
 	int64_t lately_us = 0;
-	while (!o->stop) {
+	while (!o->stop && !(o->retired && o->n_conns == 0 && o->loop.n_ending == 0)) {
 		if (o->reload) {
 			o->reload = false;
 			flat_offload_reload(o);

@@ -261,7 +261,15 @@ struct flat_offload {
 	uint32_t n_refusals;
 	uint32_t n_cuts;
 	uint16_t next_port;
-	bool twins;	    /* two listeners had, at some time, one address: they take turns */
+	bool twins; /* two listeners had, at some time, one address: they take turns */
+	struct flat_handover *handover; /* what a predecessor gave, until all is open; else NULL */
+	int32_t makers
+	    [FLAT_DIRECTORY_MAKERS]; /* predecessors, whose anchors are here; last one first */
+	uint32_t n_makers;
+	bool take_over; /* from who serves already */
+	bool
+	    giving; /* a successor has been told everything: nothing new is decided until it answers */
+	bool retired;	    /* a successor serves: what there is goes on until it ends */
 	bool metrics_asked; /* it is an error if that address is taken */
 	bool doomed;	    /* some session has `doom` set */
 	atomic_bool stop;   /* set by a signal */
@@ -317,6 +325,12 @@ void flat_identify(struct flat_session *s, const struct flat_msg *msg, int fd);
 
 /** LISTEN: fd is the application's kernel socket (owned from here). Answers on the control socket. */
 void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int tcp_fd);
+/**
+ * A listener like `like` (session, id, inode, addr, backlog, v6only), with our end of its anchor and the kernel's socket,
+ * which are taken. 0, or a negative errno: nothing is taken.
+ */
+FLAT_MUST_CHECK int flat_listener_add(struct flat_offload *o, const struct flat_listener *like,
+				      int anchor, int tcp);
 void flat_listener_close(struct flat_listener *l);
 /** The live listener that serves `addr`, or NULL. Changes nothing. */
 struct flat_listener *flat_listener_find(const struct flat_offload *o,
@@ -489,14 +503,19 @@ void flat_lanes_orphan(struct flat_offload *o, const struct flat_session *s,
 
 /* --- port.c --- */
 
-/** Listens at "ADDR:PORT" ("[ADDR]:PORT" for IPv6). The descriptor, -EINVAL, or what bind() says. */
-FLAT_MUST_CHECK int flat_port_open(const char *text, int backlog);
+/**
+ * Listens at "ADDR:PORT" ("[ADDR]:PORT" for IPv6), with the socket of o->handover if it has one. The descriptor,
+ * -EINVAL, or what bind() says.
+ */
+FLAT_MUST_CHECK int flat_port_open(const struct flat_offload *o, const char *text, int backlog);
 
 /* --- metrics.c --- */
 
 /** Serves /metrics and /healthz at "ADDR:PORT". 0 or a negative errno. */
 FLAT_MUST_CHECK int flat_metrics_open(struct flat_offload *o, const char *addr);
 void flat_metrics_close(struct flat_offload *o);
+/** The listening socket (borrowed), -1: there is none. */
+int flat_metrics_socket(const struct flat_offload *o);
 /** Ends scrapers that are too slow. Returns how long the loop may sleep for their sake, ms; -1: for ever. */
 int flat_metrics_expire(struct flat_offload *o);
 /** All families of the node in Prometheus's text form. */
@@ -506,5 +525,9 @@ void flat_metrics_text(struct flat_offload *o, struct flat_strbuf *out);
 
 FLAT_MUST_CHECK int flat_admin_open(struct flat_offload *o, const char *control_path);
 void flat_admin_close(struct flat_offload *o);
+/** Gives a successor up that does not answer. How long the loop may sleep for its sake, ms; -1: for ever. */
+int flat_admin_expire(struct flat_offload *o);
+/** Takes no more questions; the socket's name is a successor's. */
+void flat_admin_retire(struct flat_offload *o);
 
 #endif

@@ -94,7 +94,7 @@ static void on_accept(struct flat_source *source, int fd)
 static int start(struct flat_peers *all, const char *addr)
 {
 	struct flat_loop *loop = &all->offload->loop;
-	int fd = flat_port_open(addr, BACKLOG);
+	int fd = flat_port_open(all->offload, addr, BACKLOG);
 	if (fd < 0) {
 		flat_error("--wire %s: %s; give ADDR:PORT", addr, strerror(-fd));
 		return fd;
@@ -133,6 +133,19 @@ int flat_peers_open(struct flat_offload *o)
 	warn_of_expiry(all->svids);
 	flat_peers_verbs_open(all);
 	return start(all, o->wire_addr);
+}
+
+int flat_peers_socket(const struct flat_offload *o)
+{
+	return o->peers ? o->peers->listening.fd : -1;
+}
+
+void flat_peers_retire(struct flat_offload *o)
+{
+	struct flat_peers *all = o->peers;
+	if (!all || all->listening.fd < 0)
+		return;
+	flat_loop_accept_end(&o->loop, &all->listening);
 }
 
 void flat_peers_close(struct flat_offload *o)

@@ -93,6 +93,10 @@ struct flat_peers {
 
 /** Listens at o->wire_addr with the identities of o->svids; nothing where there is no address. 0 or a negative errno. */
 FLAT_MUST_CHECK int flat_peers_open(struct flat_offload *o);
+/** The socket that other hosts come to (borrowed), -1: there is none. */
+int flat_peers_socket(const struct flat_offload *o);
+/** Takes no more links; those that there are go on. */
+void flat_peers_retire(struct flat_offload *o);
 void flat_peers_close(struct flat_offload *o);
 /** Reads the identities again: all, or the ones before stay. Links that they no longer vouch for end. */
 void flat_peers_reload(struct flat_offload *o);

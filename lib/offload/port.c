@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "base/sys.h"
-#include "offload/offload.h"
+#include "offload/handover.h"
 
 /* "127.0.0.1:15020", "[::1]:15020". */
 static int parse(const char *text, struct flat_addr *addr)
@@ -27,7 +27,7 @@ static int parse(const char *text, struct flat_addr *addr)
 	return 0;
 }
 
-int flat_port_open(const char *text, int backlog)
+int flat_port_open(const struct flat_offload *o, const char *text, int backlog)
 {
 	struct flat_addr addr;
 	struct sockaddr_storage ss;
@@ -35,6 +35,9 @@ int flat_port_open(const char *text, int backlog)
 	int err = parse(text, &addr);
 	if (err != 0)
 		return err;
+	int given = flat_handover_port(o->handover, &addr);
+	if (given >= 0)
+		return given;
 	socklen_t len = flat_addr_to_sockaddr(&addr, &ss);
 	int fd = flat_sys_socket(addr.family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd < 0)

@@ -180,6 +180,20 @@ static void answer_ring(struct flat_session *s, const struct flat_msg *msg)
 	flat_session_reply(s, &reply, NULL, 0);
 }
 
+/* What only a successor may promise. */
+static bool is_stale(const struct flat_offload *o, const struct flat_msg *msg)
+{
+	return o->retired && (msg->type == FLAT_MSG_CONNECT || msg->type == FLAT_MSG_LISTEN);
+}
+
+static void answer_stale(struct flat_session *s, const struct flat_msg *msg)
+{
+	struct flat_msg reply;
+	flat_msg_init(&reply, msg->type, msg->seq);
+	reply.status = -ESTALE;
+	flat_session_reply(s, &reply, NULL, 0);
+}
+
 /* One message. Descriptors that it does not take are closed. */
 static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX],
 		   size_t n)
@@ -190,6 +204,11 @@ static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MS
 	if ((msg->fds & ~allowed) || (!s->greeted && msg->type != FLAT_MSG_HELLO)) {
 		flat_msg_close_fds(fds, n);
 		doom(s, "rule 15: unexpected descriptors or no HELLO");
+		return;
+	}
+	if (is_stale(s->offload, msg)) {
+		answer_stale(s, msg);
+		flat_msg_close_fds(fds, n);
 		return;
 	}
 	switch (msg->type) {
@@ -227,6 +246,8 @@ static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MS
 /* Reads a session's messages. True: there may be more, and it may have them now. */
 static bool serve(struct flat_session *s)
 {
+	if (s->offload->giving)
+		return true;
 	for (int i = 0; i < QUANTUM && !s->doom; i++) {
 		struct flat_msg msg;
 		int fds[FLAT_MSG_FDS_MAX];
@@ -274,6 +295,8 @@ bool flat_sessions_turn(struct flat_offload *o)
 	struct flat_session *last = TAILQ_LAST(&o->ready, flat_sessions);
 	struct flat_session *s = NULL;
 	bool now = false;
+	if (o->giving)
+		return false;
 	while (s != last && (s = TAILQ_FIRST(&o->ready)) != NULL) {
 		set_ready(s, false);
 		if (!serve(s))

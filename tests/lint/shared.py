@@ -18,7 +18,7 @@ SHARED = re.compile(r"(?:->|\.)\s*(?:prod|cons)\s*(?:\.\s*(?:" + WORDS + r")\b|\
                     r"|\bmine\s*->|\bpeer\s*->\s*(?:ready|sleepers)\b"
                     r"|\bflat_lane_(?:slot|side|small|bulk)\s*\("
                     r"|\blane(?:->|\.)(?:lane\.)?base\b")
-DIRECTORY = re.compile(r"\bheader\s*->\s*(?:epoch|reign|first_id|current|flags|table_bytes|magic|version)\b"
+DIRECTORY = re.compile(r"\bheader\s*->\s*(?:epoch|reign|first_id|makers|current|flags|table_bytes|magic|version)\b"
                        r"|\bflat_directory_(?:load|store|host|text)\s*\(")
 OWNERS = ("lib/vq/", "tests/unit/", "tests/hostile/", "tests/stress/", "tests/fuzz/", "tests/failmalloc/")
 DIRECTORY_OWNERS = ("lib/mesh/directory", "tests/")

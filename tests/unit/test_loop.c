@@ -118,6 +118,70 @@ Test(loop, close_is_seen_at_the_far_end)
 	cr_assert(far.revents & POLLHUP);
 }
 
+static int connected_to(const struct sockaddr_in *sa)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(connect(fd, (const struct sockaddr *)sa, sizeof(*sa)), 0);
+	return fd;
+}
+
+/* Whether the peer of a connected socket has closed it. */
+static bool is_closed(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN | POLLRDHUP};
+	return poll(&p, 1, 2000) == 1 && (p.revents & (POLLRDHUP | POLLHUP));
+}
+
+Test(loop, what_was_accepted_for_nobody_is_closed)
+{
+	struct flat_source s = {0};
+	struct sockaddr_in sa;
+	int fd = listener(&sa);
+	cr_assert_eq(listen(fd, 8), 0);
+	cr_assert_eq(flat_loop_accept(&loop, &s, fd, on_event), 0);
+	flat_loop_turn(&loop, 0);
+	int client = connected_to(&sa);
+	/* Accepted by the kernel's worker, and not looked at before the source is gone. */
+	cr_assert_eq(io_uring_submit_and_get_events(&loop.ring), 0);
+	flat_loop_del(&loop, &s);
+	flat_loop_turn(&loop, 100);
+	flat_loop_turn(&loop, 0);
+	close(fd);
+	cr_expect_eq(calls, 0);
+	cr_expect(is_closed(client));
+	close(client);
+}
+
+Test(loop, an_accept_that_ends_tells_what_it_has_and_that_it_is_over)
+{
+	struct flat_source s = {0};
+	struct sockaddr_in sa;
+	int fd = listener(&sa);
+	cr_assert_eq(listen(fd, 8), 0);
+	int other = dup(fd);
+	cr_assert_eq(flat_loop_accept(&loop, &s, fd, on_event), 0);
+	flat_loop_turn(&loop, 0);
+	int client = connected_to(&sa);
+	cr_assert_eq(io_uring_submit_and_get_events(&loop.ring), 0);
+	flat_loop_accept_end(&loop, &s);
+	cr_expect_eq(s.fd, -1);
+	cr_expect_eq(loop.n_ending, 1);
+	turn_until(2);
+	cr_expect_eq(last, -ECANCELED);
+	cr_expect_eq(s.index, 0);
+	cr_expect_eq(loop.n_ending, 0);
+	/* The next one is for whoever has the socket too. */
+	int next = connected_to(&sa);
+	flat_loop_turn(&loop, 50);
+	cr_expect_eq(calls, 2);
+	int got = accept(other, NULL, NULL);
+	cr_expect_geq(got, 0);
+	close(got);
+	close(next);
+	close(client);
+	close(other);
+}
+
 Test(loop, accepts_for_ever)
 {
 	struct flat_source s = {0};

@@ -1,0 +1,142 @@
+#!/bin/bash
+# flatd --take-over: a successor serves from one moment to the next; connections go on at the predecessor, which ends with the
+# last of them; nobody who connects meanwhile is turned away, and policies still end what they no longer allow.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+needs curl
+
+part=$E2E_ROOT/tests/e2e/handover_part.py
+port && ECHO=$PORT
+port && OTHER=$PORT
+port && METRICS=$PORT
+port && GATE=$PORT
+port && WEB=$PORT
+cp "$(readlink -f "$PYTHON")" "$WORK/server-python"
+cp "$(readlink -f "$PYTHON")" "$WORK/client-python"
+
+base() {
+	service direct 240.9.7.1 7 "$ECHO"
+	service forwarded 240.9.7.2 7 "$ECHO" forwarded
+	service other 240.9.7.3 7 "$OTHER"
+	cat <<END
+---
+apiVersion: mesh.libflat.io/v1
+kind: Workload
+metadata: { name: server, namespace: e2e, labels: { app: server } }
+spec: { serviceAccount: server, selectors: [{ executable: $WORK/server-python }] }
+---
+apiVersion: mesh.libflat.io/v1
+kind: Workload
+metadata: { name: client, namespace: e2e }
+spec: { serviceAccount: client, selectors: [{ executable: $WORK/client-python }] }
+---
+apiVersion: mesh.libflat.io/v1
+kind: Workload
+metadata: { name: gate, namespace: e2e, labels: { istio: gate } }
+spec: { selectors: [{ executable: /nobody }] }
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: { name: other, namespace: e2e }
+spec: { selector: { matchLabels: { app: none } }, mtls: { mode: STRICT } }
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: web, namespace: e2e }
+spec:
+  hosts: [web.e2e.example]
+  resolution: STATIC
+  location: MESH_INTERNAL
+  ports: [{ number: 80, name: http, protocol: HTTP }]
+  endpoints: [{ address: 127.0.0.1, ports: { http: $WEB } }]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: gate, namespace: e2e }
+spec: { selector: { istio: gate }, servers: [{ port: { number: $GATE, protocol: HTTP }, hosts: ["*"] }] }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: web, namespace: e2e }
+spec: { hosts: ["*"], gateways: [gate], http: [{ route: [{ destination: { host: web.e2e.example } }] }] }
+END
+}
+deny() {
+	cat <<END
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: deny, namespace: e2e }
+spec: { selector: { matchLabels: { app: server } }, action: DENY, rules: [{ from: [{ source: { principals: ["cluster.local/ns/e2e/sa/client"] } }] }] }
+END
+}
+launch() {
+	start "$1" flatd --control "$CONTROL" --config "$CONFIG" --metrics "127.0.0.1:$METRICS" --gateway e2e/gate "${@:2}"
+}
+answers() { flatctl --control "$CONTROL" ls; }
+is_of() { curl -sS -m 5 "http://127.0.0.1:$METRICS/metrics" | grep -q "^flat_sessions_opened\|^flat_build_info" && [ "$(sed -n 's/.*serving on.*/x/p' "$WORK/$1.log")" = x ]; }
+retired() { grep -q 'retired: ' "$WORK/$1.log"; }
+ready() { [ "$(head -n 1 "$WORK/$1.log" 2>/dev/null)" = connected ]; }
+said() { sed -n 2p "$WORK/$1.log"; }
+run() { start "$1" over "$WORK/client-python" -B "$part" "${@:2}"; }
+
+base >"$CONFIG"
+launch flatd-a
+A=$PID
+wait_for 10 answers || die flatd-starts "$(tail -n 5 "$WORK/flatd-a.log")"
+serve echo "$ECHO" over "$WORK/server-python" -B "$part" serve "$ECHO"
+serve other "$OTHER" over "$WORK/server-python" -B "$part" inherit "$OTHER"
+HEIR=$PID
+serve web "$WEB" over "$WORK/server-python" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$WEB" a
+listeners() { [ "$(state "len(s['listeners'])")" = 3 ]; }
+wait_for 10 listeners || die listeners
+
+names='direct forwarded plain'
+run hold-direct hold direct.e2e.example 7 "$WORK/stop"
+HOLD=$PID
+run hold-forwarded hold forwarded.e2e.example 7 "$WORK/stop"
+start hold-plain "$WORK/client-python" -B "$part" hold 127.0.0.1 "$ECHO" "$WORK/stop"
+run churn-direct churn direct.e2e.example 7 "$WORK/stop-churn"
+run churn-forwarded churn forwarded.e2e.example 7 "$WORK/stop-churn"
+start churn-plain "$WORK/client-python" -B "$part" churn 127.0.0.1 "$ECHO" "$WORK/stop-churn"
+for name in $names; do
+	wait_for 10 ready "hold-$name" && wait_for 10 ready "churn-$name" || die "client-$name" "$(cat "$WORK/hold-$name.log")"
+done
+read -rt 0.3 <> <(:) || :
+
+for round in b c; do
+	launch "flatd-$round" --take-over
+	holds "successor-$round" wait_for 10 is_of "flatd-$round"
+	holds "predecessor-$round-retired" wait_for 10 retired "flatd-$([ $round = b ] && echo a || echo b)"
+	FLATD=$PID
+	same "listeners-$round" 3 "$(state "len(s['listeners'])")"
+	same "new-connection-$round" "b'hi'" "$(over "$WORK/client-python" -c 'import socket; s = socket.create_connection(("direct.e2e.example", 7), 10); s.sendall(b"hi"); print(s.recv(9))')"
+	same "plain-$round" "b'hi'" "$("$WORK/client-python" -c "import socket; s = socket.create_connection(('127.0.0.1', $ECHO), 10); s.sendall(b'hi'); print(s.recv(9))")"
+	same "gateway-$round" 200 "$(curl -sS -m 10 -o /dev/null -w '%{http_code}' "http://127.0.0.1:$GATE/status/200")"
+	holds "predecessor-$round-alive" kill -0 "$A"
+done
+
+touch "$WORK/stop-churn"
+for name in $names; do
+	counted() { [ -n "$(said "churn-$name")" ]; }
+	wait_for 20 counted
+	same "churn-$name-failed ($(said "churn-$name"))" 0 "$(said "churn-$name" | cut -d ' ' -f 2)"
+done
+
+# A listener whose anchor the first flatd made, in a new process image that asks the third.
+kill -USR1 "$HEIR"
+inherited() { grep -q inherited "$WORK/other.log"; }
+holds exec-inherits wait_for 10 inherited
+went exec-serves direct over "$WORK/client-python" -c 'import socket; s = socket.create_connection(("other.e2e.example", 7), 10); s.sendall(b"hi"); print(s.recv(9))'
+
+# The predecessor still watches over what it kept.
+{ base; deny; } >"$WORK/next" && mv "$WORK/next" "$CONFIG"
+holds revoked-at-the-predecessor wait_for 10 gone "$HOLD"
+base >"$WORK/next" && mv "$WORK/next" "$CONFIG"
+
+touch "$WORK/stop"
+counted() { [ -n "$(said hold-plain)" ]; }
+wait_for 20 counted
+holds "kept-connection ($(said hold-plain) pieces, longest ms)" test "$(said hold-plain | cut -d ' ' -f 1)" -gt 50
+holds predecessor-ends wait_for 10 gone "$A"
+holds successor-stays kill -0 "$FLATD"
+holds control-stays answers

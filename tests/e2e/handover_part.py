@@ -1,0 +1,90 @@
+"""
+Programs for handover.sh.
+  serve PORT            echoes
+  hold HOST PORT STOP   one connection: pieces of any size, each compared, until the file STOP is there; pieces, longest pause (ms)
+  churn HOST PORT STOP  a connection for each byte; connections, those that failed
+  inherit PORT          listens; after SIGUSR1 it becomes another process image that goes on with the same listener
+"""
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+
+
+def echo(conn):
+    with conn:
+        while data := conn.recv(65536):
+            conn.sendall(data)
+
+
+def accept_for_ever(listener):
+    while True:
+        try:
+            conn, _ = listener.accept()
+        except InterruptedError:
+            continue
+        threading.Thread(target=echo, args=(conn,), daemon=True).start()
+
+
+def serve(port):
+    with socket.create_server(("127.0.0.1", int(port)), backlog=256) as listener:
+        accept_for_ever(listener)
+
+
+def hold(host, port, stop):
+    chance = random.Random(1)
+    pieces, longest = 0, 0.0
+    with socket.create_connection((host, int(port)), timeout=20) as sock:
+        print("connected", flush=True)
+        while not os.path.exists(stop):
+            data = chance.randbytes(chance.choice((1, 64, 1500, 60000)))
+            begin = time.monotonic()
+            sock.sendall(data)
+            got = b""
+            while len(got) < len(data):
+                piece = sock.recv(len(data) - len(got))
+                if not piece:
+                    sys.exit(f"ended after {pieces} pieces")
+                got += piece
+            if got != data:
+                sys.exit(f"piece {pieces} is wrong")
+            longest = max(longest, time.monotonic() - begin)
+            pieces += 1
+            time.sleep(0.002)
+    print(pieces, round(longest * 1000), flush=True)
+
+
+def churn(host, port, stop):
+    done = failed = 0
+    print("connected", flush=True)
+    while not os.path.exists(stop):
+        try:
+            with socket.create_connection((host, int(port)), timeout=20) as sock:
+                sock.sendall(b"x")
+                if sock.recv(1) != b"x":
+                    raise OSError("no answer")
+            done += 1
+        except OSError as e:
+            failed += 1
+            print(e, file=sys.stderr)
+        time.sleep(0.002)
+    print(done, failed, flush=True)
+
+
+def inherit(what):
+    if what.startswith("fd:"):
+        listener = socket.socket(fileno=int(what[3:]))
+        print("inherited", listener.getsockname(), flush=True)
+        accept_for_ever(listener)
+    listener = socket.create_server(("127.0.0.1", int(what)))
+    os.set_inheritable(listener.fileno(), True)
+    argv = [sys.executable, "-B", __file__, "inherit", f"fd:{listener.fileno()}"]
+    signal.signal(signal.SIGUSR1, lambda *_: os.execv(sys.executable, argv))
+    while True:
+        signal.pause()
+
+
+globals()[sys.argv[1]](*sys.argv[2:])
