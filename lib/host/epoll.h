@@ -68,7 +68,8 @@ struct flat_epoll {
 	uint32_t cap_lanes;
 	uint32_t n_active;
 	uint32_t looks;
-	uint32_t waits; /* looks at members and the kernel together, see flat_member.told */
+	bool kernel_first; /* the last wait was full before the kernel's members were asked */
+	uint32_t waits;	   /* looks at members and the kernel together, see flat_member.told */
 	struct flat_member **v;
 	struct flat_member *free;
 	struct flat_ep_lane **lanes;

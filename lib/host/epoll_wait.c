@@ -407,7 +407,14 @@ static int64_t now_us(void)
 
 static int look(struct flat_epoll *e, int epfd, struct epoll_event *out, int max, bool kernel)
 {
-	int n = collect(e, out, max);
+	int n = 0;
+	if (flat_unlikely(e->kernel_first)) {
+		n = kernel_look(e, epfd, out, max);
+		n = n < 0 ? 0 : n;
+	}
+	if (n < max)
+		n += collect(e, out + n, max - n);
+	e->kernel_first = n == max && !e->kernel_first;
 	if (n < max && (n == 0 ? kernel : e->looks++ % KERNEL_EVERY == 0)) {
 		int k = kernel_look(e, epfd, out + n, max - n);
 		n += k > 0 ? k : 0;

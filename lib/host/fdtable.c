@@ -103,13 +103,18 @@ bool flat_sock_shared(struct flat_sock *s)
 }
 
 /* Before a fork, so that the parent's close can't come before the child is counted. */
-static void before_fork(void)
+static void add_forked(int sign)
 {
 	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
 		if (local_refs[i])
 			atomic_fetch_add(&pool->socks[i].refs,
-					 (uint32_t)(local_refs[i] - local_holds[i]));
+					 (uint32_t)(sign * (local_refs[i] - local_holds[i])));
 	}
+}
+
+static void before_fork(void)
+{
+	add_forked(1);
 }
 
 static void in_child(void)
@@ -130,6 +135,28 @@ static void in_child(void)
 	}
 	flat_bell_forked();
 	flat_epoll_forked();
+}
+
+void flat_clone_begins(void)
+{
+	if (!flat_fd_kinds)
+		return;
+	flat_fd_marks_forking();
+	before_fork();
+}
+
+void flat_clone_failed(void)
+{
+	if (flat_fd_kinds)
+		add_forked(-1);
+}
+
+void flat_clone_child(void)
+{
+	if (!flat_fd_kinds)
+		return;
+	in_child();
+	flat_session_forked();
 }
 
 /* Under the lock. What is missing for want of memory is tried again by the next call. */

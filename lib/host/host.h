@@ -151,6 +151,8 @@ uint32_t flat_session_reign(uint64_t conn_id);
 uint64_t flat_session_reign_word(uint32_t reign);
 /** The offload half's process as the kernel knows it; 0: there is none. */
 int flat_session_peer(void);
+/** In a forked child: the session is its parent's. */
+void flat_session_forked(void);
 /** Asks the offload half. fds of the answer are the caller's. 0, or a negative errno (-ECONNREFUSED: gone). */
 FLAT_MUST_CHECK int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX],
 				     size_t *n);

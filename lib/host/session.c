@@ -246,7 +246,7 @@ static int join(bool patient)
 	return err;
 }
 
-static void in_child(void)
+void flat_session_forked(void)
 {
 	pthread_mutex_init(&lock, NULL);
 	flat_lanes_forked();
@@ -261,7 +261,7 @@ static void register_fork(void)
 	int level = name ? flat_log_level_parse(name) : -EINVAL;
 	if (level >= 0)
 		flat_log_init(2, (enum flat_log_level)level, "libflat");
-	(void)pthread_atfork(flat_fd_marks_forking, NULL, in_child);
+	(void)pthread_atfork(flat_fd_marks_forking, NULL, flat_session_forked);
 }
 
 const struct flat_directory *flat_session_directory(void)

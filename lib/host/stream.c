@@ -637,13 +637,55 @@ static int check_splice(int pipe, int mode, bool odd, unsigned int flags)
 	return (fl & O_ACCMODE) == mode || (fl & O_ACCMODE) == O_RDWR ? 0 : -EBADF;
 }
 
+/* What a pipe has room for; waits until it has some. */
+static ssize_t pipe_write(int fd, const void *buf, size_t len, bool wait)
+{
+	struct iovec iov = {(void *)(uintptr_t)buf, len};
+	for (;;) {
+		struct pollfd p = {.fd = fd, .events = POLLOUT};
+		ssize_t n = FLAT_SYS6(SYS_pwritev2, fd, &iov, 1, -1L, -1L, RWF_NOWAIT);
+		if (n != -EAGAIN || !wait)
+			return n;
+		int err = flat_sys_ppoll(&p, 1, NULL, NULL);
+		if (err < 0)
+			return err;
+	}
+}
+
+/* No more is taken out of the pipe than the stream has room for: the rest stays there. */
+static ssize_t pipe_to_stream(struct flat_sock *s, int fd, int pipe, char *buf, size_t want,
+			      bool wait)
+{
+	struct call c = {.s = s, .fd = fd};
+	struct pollfd p = {.fd = pipe, .events = POLLIN};
+	struct timespec zero = {0};
+	ssize_t err = 0;
+	ssize_t sent = 0;
+	if (!wait && flat_sys_ppoll(&p, 1, &zero, NULL) == 0)
+		return -EAGAIN;
+	while (err == 0 && may_send(s, fd) && flat_share_space(s) == 0)
+		err = wait && !no_wait(s, 0) ? wait_for(&c, true) : -EAGAIN;
+	ssize_t room = flat_share_space(s);
+	if (err == 0 && room > 0 && (size_t)room < want)
+		want = (size_t)room;
+	ssize_t got = err ? err : flat_sys_read(pipe, buf, want);
+	/* Another writer may have been faster. */
+	while (err == 0 && sent < got) {
+		ssize_t n = stream_send(s, fd, buf + sent, (size_t)(got - sent), MSG_DONTWAIT);
+		if (n > 0)
+			sent += n;
+		else
+			err = n == -EAGAIN ? wait_for(&c, true) : n;
+	}
+	return over(&c, sent > 0 ? sent : err ? err : got);
+}
+
 ssize_t flat_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, size_t len,
 		    unsigned int flags)
 {
 	struct flat_sock *in = flat_fd_sock(in_fd);
 	struct flat_sock *out = flat_fd_sock(out_fd);
 	char buf[65536];
-	int wait = flags & 2 /* SPLICE_F_NONBLOCK */ ? MSG_DONTWAIT : 0;
 	if (!in && !out)
 		return flat_result(
 		    FLAT_SYS6(SYS_splice, in_fd, in_offset, out_fd, out_offset, len, flags));
@@ -654,19 +696,17 @@ ssize_t flat_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, 
 	size_t want = flat_min_size(len, sizeof(buf));
 	if (want == 0)
 		return 0;
-	if (out && !in) {
-		struct pollfd p = {.fd = in_fd, .events = POLLIN};
-		struct timespec zero = {0};
-		if (wait && flat_sys_ppoll(&p, 1, &zero, NULL) == 0)
-			return flat_result(-EAGAIN);
-		ssize_t got = flat_sys_read(in_fd, buf, want);
-		return flat_result(got <= 0 ? got : stream_send(out, out_fd, buf, (size_t)got, 0));
-	}
-	/* Only what the pipe takes may leave the stream: look, write, then take. */
-	ssize_t got = stream_recv(in, in_fd, buf, want, MSG_PEEK | wait);
+	bool wait = !(flags & SPLICE_F_NONBLOCK);
+	if (out && !in)
+		return flat_result(pipe_to_stream(out, out_fd, in_fd, buf, want, wait));
+	/*
+	 * Only what the pipe takes may leave the stream: look, write, then take. SPLICE_F_NONBLOCK speaks of the pipe: the
+	 * kernel waits for bytes of the socket nevertheless (tcp_splice_read()).
+	 */
+	ssize_t got = stream_recv(in, in_fd, buf, want, MSG_PEEK);
 	if (got <= 0)
 		return flat_result(got);
-	got = flat_sys_write(out_fd, buf, (size_t)got);
+	got = pipe_write(out_fd, buf, (size_t)got, wait);
 	if (got > 0)
 		got = stream_recv(in, in_fd, buf, (size_t)got, MSG_DONTWAIT);
 	return flat_result(got);

@@ -67,6 +67,14 @@ struct msghdr;
 FLAT_API void flat_rights_sending(const struct msghdr *msg);
 FLAT_API void flat_rights_received(const struct msghdr *msg);
 
+/**
+ * Around a call that makes a process with memory of its own and passes pthread_atfork() by (clone, _Fork): before it, after
+ * it failed, and in the child, before anything else.
+ */
+FLAT_API void flat_clone_begins(void);
+FLAT_API void flat_clone_failed(void);
+FLAT_API void flat_clone_child(void);
+
 struct sock_fprog;
 /** Process `pid`, this one, has forbidden itself system calls by this filter: the library makes do without them. */
 FLAT_API void flat_filtered(const struct sock_fprog *prog, int pid);
