@@ -116,34 +116,65 @@ static bool fits(int fd, const struct sockaddr *addr)
 	return !v6only;
 }
 
+/* A kernel socket of this domain bound to a port of the own host that nobody has, and its address. Or a negative errno. */
+static int bound_socket(int domain, struct sockaddr_storage *ss, socklen_t *len)
+{
+	static const uint8_t v4[] = {127, 0, 0, 1};
+	memset(ss, 0, sizeof(*ss));
+	ss->ss_family = (sa_family_t)domain;
+	*len = sizeof(*ss);
+	if (domain == AF_INET)
+		memcpy(&((struct sockaddr_in *)(void *)ss)->sin_addr, v4, sizeof(v4));
+	else
+		((struct sockaddr_in6 *)(void *)ss)->sin6_addr.s6_addr[15] = 1;
+	int fd = flat_sys_socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	int err = (int)FLAT_SYS3(SYS_bind, fd, ss, *len);
+	if (err == 0)
+		err = flat_sys_getsockname(fd, (struct sockaddr *)ss, len);
+	if (err == 0)
+		return fd;
+	flat_sys_close(fd);
+	return err;
+}
+
 /*
  * What connect() to AF_UNSPEC leaves of a connection: the kernel makes it of one of its own, to a listener that nobody
  * else sees and that is gone at once. 0, or a negative errno: then the socket is merely new.
  */
 static int leave_reset(int fd, int domain)
 {
-	struct sockaddr_storage ss = {.ss_family = (sa_family_t)domain};
+	struct sockaddr_storage ss;
 	struct sockaddr none = {.sa_family = AF_UNSPEC};
-	socklen_t len = sizeof(ss);
-	static const uint8_t v4[] = {127, 0, 0, 1};
-	if (domain == AF_INET)
-		memcpy(&((struct sockaddr_in *)(void *)&ss)->sin_addr, v4, sizeof(v4));
-	else
-		((struct sockaddr_in6 *)(void *)&ss)->sin6_addr.s6_addr[15] = 1;
-	int l = flat_sys_socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	socklen_t len;
+	int l = bound_socket(domain, &ss, &len);
 	if (l < 0)
 		return l;
-	int err = (int)FLAT_SYS3(SYS_bind, l, &ss, len);
-	if (err == 0)
-		err = (int)FLAT_SYS2(SYS_listen, l, 1);
-	if (err == 0)
-		err = flat_sys_getsockname(l, (struct sockaddr *)&ss, &len);
+	int err = (int)FLAT_SYS2(SYS_listen, l, 1);
 	if (err == 0)
 		err = flat_sys_connect(fd, (struct sockaddr *)&ss, len);
 	if (err == 0)
 		err = flat_sys_connect(fd, &none, sizeof(none));
 	flat_sys_close(l);
 	return err;
+}
+
+/*
+ * Refused, where connect() does not wait: it is told by SO_ERROR, poll() and the next connect(). The kernel does all that of a
+ * connection to a port where nobody listens.
+ */
+static int refused_later(int fd)
+{
+	struct sockaddr_storage ss;
+	socklen_t len;
+	int nobody = bound_socket(flat_fd_domain(fd), &ss, &len);
+	if (nobody < 0)
+		return -ECONNREFUSED;
+	int err = flat_sys_connect(fd, (struct sockaddr *)&ss, len);
+	flat_fd_mark(fd, FLAT_MARK_TRIED);
+	flat_sys_close(nobody);
+	return err == -EINPROGRESS ? err : -ECONNREFUSED;
 }
 
 /* A new kernel socket takes the number, with the options of the old one; the peer is reset. */
@@ -186,6 +217,18 @@ static int disconnect(int fd, struct flat_sock *s)
 	return 0;
 }
 
+/* The address of a socket that was bound to a port alone is the own host's, once it connects; unbound: nothing. */
+static void complete_source(struct flat_addr *from, const struct flat_addr *to)
+{
+	static const uint8_t none[16];
+	if (from->port == 0)
+		from->family = 0;
+	else if (memcmp(from->ip, none, from->family == AF_INET ? 4 : 16) == 0) {
+		from->family = to->family;
+		unspecified(from);
+	}
+}
+
 /* Asks the offload half, and does what it says. 0, -EINPROGRESS, or why not. */
 static int connect_mesh(int fd, const struct flat_addr *to, const struct sockaddr *addr,
 			socklen_t len)
@@ -201,9 +244,8 @@ static int connect_mesh(int fd, const struct flat_addr *to, const struct sockadd
 	msg.body.connect.flags = FLAT_CONNECT_EARLY;
 	if (!(flat_fd_marks(fd) & FLAT_MARK_NEW) &&
 	    flat_sys_getsockname(fd, (struct sockaddr *)&ss, &ss_len) == 0 &&
-	    flat_addr_from_sockaddr(&msg.body.connect.from, (struct sockaddr *)&ss, ss_len) == 0 &&
-	    msg.body.connect.from.port == 0)
-		msg.body.connect.from.family = 0;
+	    flat_addr_from_sockaddr(&msg.body.connect.from, (struct sockaddr *)&ss, ss_len) == 0)
+		complete_source(&msg.body.connect.from, to);
 	flat_fd_opening(fd, true);
 	int err = flat_session_ask(&msg, -1, fds, &n);
 	bool ours = err == 0 && msg.status == 0 && msg.body.conn.path != FLAT_CONN_KERNEL;
@@ -212,6 +254,8 @@ static int connect_mesh(int fd, const struct flat_addr *to, const struct sockadd
 	flat_fd_opening(fd, false);
 	if (!ours && err == 0) {
 		flat_msg_close_fds(fds, n);
+		if (msg.status == -ECONNREFUSED && (flat_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK))
+			return refused_later(fd);
 		if (msg.status != 0)
 			return msg.status < 0 ? msg.status : -ECONNREFUSED;
 		return connect_kernel(fd, &msg.body.conn.peer, addr, len);

@@ -12,6 +12,7 @@ port && OTHER=$PORT
 	service hold 240.9.30.1 7 "$HOLD" forwarded
 	service closed 240.9.30.2 7 "$CLOSED" forwarded
 	service other 240.9.30.3 7 "$OTHER"
+	service nobody 240.9.30.4 7 7 | grep -v endpoints:
 } >"$CONFIG"
 start_flatd
 serve hold "$HOLD" "$PYTHON" "$PART" hold "$HOLD" "$WORK/hold.sock"
@@ -32,3 +33,6 @@ for kind in pending blocking refused; do
 	got=$(over timeout 100 "$PYTHON" "$PART" $kind $to.e2e.example 7 other.e2e.example 7 "$WORK/hold.sock" 2>&1)
 	same "$kind" "$wanted" "$got"
 done
+# A service without endpoints: flatd says so at once, connect() as ever.
+got=$(over timeout 100 "$PYTHON" "$PART" refused nobody.e2e.example 7 other.e2e.example 7 "$WORK/hold.sock" 2>&1)
+same refused-no-endpoint "$wanted" "$got"

@@ -323,6 +323,35 @@ BEHAVIOUR(connect_bound)
 	say_addr("client", (struct sockaddr *)&ss, len);
 }
 
+BEHAVIOUR(connect_bound_to_port_alone)
+{
+	for (int i = 0; i < 2; i++) {
+		int l = i ? listener6(0, "::", 0) : listener(0);
+		int c = i ? socket(AF_INET6, SOCK_STREAM, 0) : tcp(0);
+		struct sockaddr_in any = {.sin_family = AF_INET};
+		struct sockaddr_in6 any6 = {.sin6_family = AF_INET6};
+		struct sockaddr_in6 to6 = where6(0);
+		struct sockaddr_storage ss;
+		socklen_t len = sizeof(ss);
+		if (i) {
+			DO(bind(c, (struct sockaddr *)&any6, sizeof(any6)));
+			DO(connect(c, (struct sockaddr *)&to6, sizeof(to6)));
+		} else {
+			DO(bind(c, (struct sockaddr *)&any, sizeof(any)));
+			DO(go(c, 0));
+		}
+		DO(getsockname(c, (struct sockaddr *)&ss, &len));
+		((struct sockaddr_in *)&ss)->sin_port = 0;
+		say_addr("connected", (struct sockaddr *)&ss, len);
+		len = sizeof(ss);
+		DO(accept(l, (struct sockaddr *)&ss, &len));
+		((struct sockaddr_in *)&ss)->sin_port = 0;
+		say_addr("client", (struct sockaddr *)&ss, len);
+		close(l);
+		close(c);
+	}
+}
+
 BEHAVIOUR(connect_from_accepted)
 {
 	int c, s;
