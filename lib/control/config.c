@@ -10,6 +10,7 @@
 #include "control/schema.h"
 
 #define NETWORKING "networking.istio.io"
+#define GATEWAY_API "gateway.networking.k8s.io"
 #define SECURITY "security.istio.io"
 #define LIST_DEPTH_MAX 4U
 
@@ -26,6 +27,8 @@ static const struct kind kinds[] = {
     {"Sidecar", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_sidecar, false},
     {"VirtualService", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_virtual_service, false},
     {"Gateway", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_gateway, false},
+    {"HTTPRoute", GATEWAY_API, {"v1", "v1beta1"}, cfg_http_route, false},
+    {"ReferenceGrant", GATEWAY_API, {"v1beta1", "v1"}, cfg_reference_grant, false},
     {"DestinationRule", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_destination_rule, false},
     {"AuthorizationPolicy", SECURITY, {"v1", "v1beta1"}, cfg_authorization_policy, false},
     {"PeerAuthentication", SECURITY, {"v1", "v1beta1"}, cfg_peer_authentication, false},
@@ -48,12 +51,10 @@ static const char *const foreign_kinds[] = {
     "Telemetry",
     "WasmPlugin",
     "IstioOperator",
-    "HTTPRoute",
     "GRPCRoute",
     "TCPRoute",
     "TLSRoute",
     "GatewayClass",
-    "ReferenceGrant",
     "Namespace",
     "ServiceAccount",
     "Pod",
@@ -328,7 +329,9 @@ static void read_resource(struct cfg *cfg, const struct yaml_node *root, unsigne
 		read_list(cfg, root, depth);
 		return;
 	}
-	kind = of_gateway_api(root) ? NULL : find_kind(node->text);
+	kind = find_kind(node->text);
+	if (kind && of_gateway_api(root) != (kind->group && strcmp(kind->group, GATEWAY_API) == 0))
+		kind = NULL;
 	if (kind)
 		read_known(cfg, root, kind);
 	else
@@ -350,6 +353,7 @@ static int cfg_open(struct cfg *cfg, struct flat_diags *diags)
 	memset(cfg, 0, sizeof(*cfg));
 	cfg->diags = diags;
 	cfg->tmp.limit_bytes = FLAT_CONFIG_MEMORY_MAX;
+	cfg->api_last = &cfg->api_routes;
 	cfg->mesh = flat_mesh_new();
 	if (!cfg->mesh)
 		return -ENOMEM;
@@ -390,6 +394,7 @@ static int cfg_finish(struct cfg *cfg, const struct flat_mesh *previous, uint32_
 		return -ENOMEM;
 	cfg->resource[0] = '\0';
 	cfg_k8s_finish(cfg);
+	cfg_gateway_api_finish(cfg);
 	if (cfg->oom || cfg->diags->failed)
 		return -ENOMEM;
 	if (cfg->diags->n_errors != errors)

@@ -251,7 +251,7 @@ const struct flat_named_match *cfg_named_matches(struct cfg *cfg, const struct y
 
 /* --- headers --- */
 
-static const char *header_value(struct cfg *cfg, const struct yaml_node *node)
+const char *cfg_header_value(struct cfg *cfg, const struct yaml_node *node)
 {
 	const char *p, *value;
 
@@ -317,7 +317,7 @@ static const struct flat_name_value *read_pairs(struct cfg *cfg, const struct ya
 			continue;
 		}
 		v[*n].name = cfg_header_name(cfg, item->key, true);
-		v[*n].value = header_value(cfg, item->value);
+		v[*n].value = cfg_header_value(cfg, item->value);
 		v[*n].variables = v[*n].value && find_variables(cfg, item->value, v[*n].value);
 		if (v[*n].name && v[*n].value)
 			(*n)++;
@@ -345,9 +345,8 @@ static void parse_add(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	o->ops->add = read_pairs(cfg, node, &o->ops->n_add, o->request ? &o->add : NULL);
 }
 
-static void parse_remove(struct cfg *cfg, const struct yaml_node *node, void *obj)
+void cfg_header_names(struct cfg *cfg, const struct yaml_node *node, struct flat_header_ops *ops)
 {
-	struct flat_header_ops *ops = ((struct ops *)obj)->ops;
 	const struct yaml_item *item;
 	const char **v;
 
@@ -359,6 +358,11 @@ static void parse_remove(struct cfg *cfg, const struct yaml_node *node, void *ob
 		ops->n_remove += v[ops->n_remove] != NULL;
 	}
 	ops->remove = v;
+}
+
+static void parse_remove(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	cfg_header_names(cfg, node, ((struct ops *)obj)->ops);
 }
 
 static void read_ops(struct cfg *cfg, const struct yaml_node *node, struct flat_header_ops *ops,
@@ -407,6 +411,21 @@ void cfg_header_ops(struct cfg *cfg, const struct yaml_node *node, struct flat_h
 }
 
 /* --- the rest --- */
+
+const char *cfg_url_text(struct cfg *cfg, const struct yaml_node *node)
+{
+	const char *text = cfg_string(cfg, node);
+
+	for (const char *p = text; p && *p; p++) {
+		if (*p <= ' ' || *p >= 0x7f || *p == '#') {
+			cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+				  "write other characters with a percent sign",
+				  "\"%.200s\" is no piece of a URL", text);
+			return NULL;
+		}
+	}
+	return text;
+}
 
 const char *cfg_host(struct cfg *cfg, const struct yaml_node *node, bool wildcard)
 {

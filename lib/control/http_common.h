@@ -34,6 +34,15 @@ void cfg_header_ops(struct cfg *cfg, const struct yaml_node *node, struct flat_h
 /** A host name of a service or wildcard, in lower case; NULL with an error. */
 const char *cfg_host(struct cfg *cfg, const struct yaml_node *node, bool wildcard);
 
+/** The value of a header that rules set; NULL with an error. */
+const char *cfg_header_value(struct cfg *cfg, const struct yaml_node *node);
+
+/** Names of headers that rules remove: ops->remove. */
+void cfg_header_names(struct cfg *cfg, const struct yaml_node *node, struct flat_header_ops *ops);
+
+/** A URL's piece that goes into a start line or a header: visible ASCII; NULL with an error. */
+const char *cfg_url_text(struct cfg *cfg, const struct yaml_node *node);
+
 /** Texts of a list joined by commas; NULL with an error or for an empty list. */
 const char *cfg_joined(struct cfg *cfg, const struct yaml_node *node);
 

@@ -12,6 +12,8 @@
 #include "mesh/build.h"
 
 struct k8s_service;
+struct api_route;
+struct api_grant;
 
 /* One load in progress. */
 struct cfg {
@@ -25,6 +27,9 @@ struct cfg {
 	struct flat_map k8s_services;
 	struct k8s_service *k8s_first, *k8s_last;
 	struct k8s_slice *slice_first, *slice_last;
+	/* Gateway API: routes in order, and where the next goes; grants. */
+	struct api_route *api_routes, **api_last;
+	struct api_grant *api_grants;
 	bool has_mesh_config;
 	struct flat_where mesh_config_where;
 	bool oom;
@@ -120,6 +125,8 @@ void cfg_check_annotations(struct cfg *cfg, const char *const *known, size_t n);
 /* The kinds; `spec` is the document's root. */
 void cfg_service_entry(struct cfg *cfg, const struct yaml_node *root);
 void cfg_virtual_service(struct cfg *cfg, const struct yaml_node *root);
+void cfg_http_route(struct cfg *cfg, const struct yaml_node *root);
+void cfg_reference_grant(struct cfg *cfg, const struct yaml_node *root);
 void cfg_gateway(struct cfg *cfg, const struct yaml_node *root);
 void cfg_secret(struct cfg *cfg, const struct yaml_node *root);
 void cfg_destination_rule(struct cfg *cfg, const struct yaml_node *root);
@@ -134,6 +141,9 @@ void cfg_config_map(struct cfg *cfg, const struct yaml_node *root);
 void cfg_k8s_service(struct cfg *cfg, const struct yaml_node *root);
 void cfg_endpoint_slice(struct cfg *cfg, const struct yaml_node *root);
 void cfg_workload(struct cfg *cfg, const struct yaml_node *root);
+
+/** Makes VirtualServices of HTTPRoutes, once everything is read. */
+void cfg_gateway_api_finish(struct cfg *cfg);
 
 /** Joins EndpointSlices to their Services, once everything is read. */
 void cfg_k8s_finish(struct cfg *cfg);

@@ -3,32 +3,16 @@
 #include <stdio.h>
 #include <string.h>
 
-/* A URL's piece that goes into a start line or a header: visible ASCII. */
-static const char *url_text(struct cfg *cfg, const struct yaml_node *node)
-{
-	const char *text = cfg_string(cfg, node);
-
-	for (const char *p = text; p && *p; p++) {
-		if (*p <= ' ' || *p >= 0x7f || *p == '#') {
-			cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
-				  "write other characters with a percent sign",
-				  "\"%.200s\" is no piece of a URL", text);
-			return NULL;
-		}
-	}
-	return text;
-}
-
 /* --- redirect --- */
 
 static void parse_redirect_uri(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct flat_http_redirect *)obj)->uri = url_text(cfg, node);
+	((struct flat_http_redirect *)obj)->uri = cfg_url_text(cfg, node);
 }
 
 static void parse_redirect_authority(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct flat_http_redirect *)obj)->authority = url_text(cfg, node);
+	((struct flat_http_redirect *)obj)->authority = cfg_url_text(cfg, node);
 }
 
 static void parse_redirect_scheme(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -146,7 +130,7 @@ static void parse_rewrite_uri(struct cfg *cfg, const struct yaml_node *node, voi
 {
 	struct flat_http_rewrite *rewrite = obj;
 
-	rewrite->uri = url_text(cfg, node);
+	rewrite->uri = cfg_url_text(cfg, node);
 	if (rewrite->uri && (rewrite->uri[0] != '/' || strchr(rewrite->uri, '?'))) {
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "begin it with a slash",
 			  "\"%.200s\" is no path", rewrite->uri);
@@ -179,7 +163,7 @@ static void parse_substitution(struct cfg *cfg, const struct yaml_node *node, vo
 	struct flat_http_rewrite *rewrite = obj;
 
 	if (cfg_expect(cfg, node, YAML_SCALAR))
-		rewrite->substitution = *node->text ? url_text(cfg, node) : "";
+		rewrite->substitution = *node->text ? cfg_url_text(cfg, node) : "";
 	for (const char *p = rewrite->substitution; p && *p; p++) {
 		if (*p != '\\')
 			continue;

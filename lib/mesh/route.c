@@ -261,6 +261,9 @@ static void settle_destination(struct flat_mesh *mesh, const struct flat_virtual
 	const struct flat_destination_rule *rule;
 
 	snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace, vs->name);
+	if (d->settled)
+		return;
+	d->settled = true;
 	d->index = mesh->n_destinations++;
 	d->service = flat_mesh_service_by_host(mesh, d->host, vs->namespace);
 	if (!d->service) {

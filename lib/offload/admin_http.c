@@ -13,7 +13,7 @@
 static void put_text(struct flat_strbuf *out, const char *what, const char *name,
 		     const struct flat_text_match *m)
 {
-	static const char *const kinds[] = {"present", "exact", "prefix", "regex"};
+	static const char *const kinds[] = {"present", "exact", "prefix", "regex", "below"};
 	if (!m)
 		return;
 	flat_strbuf_printf(out, " %s%s%s %s%s%s", what, name ? " " : "", name ? name : "",

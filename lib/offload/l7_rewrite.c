@@ -25,7 +25,7 @@ static ssize_t by_prefix(const struct flat_http_match *match, const char *uri,
 		while (by.len > 0 && uri[by.len - 1] == '/')
 			by.len--;
 		if (skip == path.len && by.len == 0)
-			by.len = 1;
+			by = flat_span_of("/");
 	}
 	if (skip > path.len || by.len + path.len - skip > size)
 		return -EMSGSIZE;

@@ -1,0 +1,302 @@
+/*
+ * Gateway API in the mesh: the HTTPRoutes of a Service, in the order that the specification gives their matches, become
+ * one VirtualService; ReferenceGrants say who may send to Services of other namespaces.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "control/http_route.h"
+
+/* --- ReferenceGrant --- */
+
+struct granting {
+	struct api_grant grant;
+	const char *kind;
+	const char *from[64]; /* namespaces whose HTTPRoutes may */
+	uint32_t n_from;
+};
+
+static void parse_kind(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct granting *)obj)->kind = cfg_string(cfg, node);
+}
+
+static void parse_namespace(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct granting *)obj)->grant.from = cfg_string(cfg, node);
+}
+
+static void parse_service(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct granting *)obj)->grant.service = cfg_string(cfg, node);
+}
+
+static void parse_nothing(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)cfg_expect(cfg, node, YAML_SCALAR);
+	(void)obj;
+}
+
+static void parse_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("group", parse_nothing),
+	    CFG_FIELD("kind", parse_kind),
+	    CFG_FIELD("namespace", parse_namespace),
+	};
+	struct granting *g = obj;
+
+	g->kind = g->grant.from = NULL;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), g);
+	if (g->kind && g->grant.from && strcmp(g->kind, "HTTPRoute") == 0)
+		g->from[g->n_from++] = g->grant.from;
+}
+
+static void parse_froms(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	if (cfg_expect(cfg, node, YAML_LIST))
+		(void)cfg_list(cfg, node, FLAT_ARRAY_SIZE(((struct granting *)obj)->from),
+			       parse_from, obj);
+}
+
+static void parse_to(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("group", parse_nothing),
+	    CFG_FIELD("kind", parse_kind),
+	    CFG_FIELD("name", parse_service),
+	};
+	struct granting *g = obj;
+
+	g->kind = g->grant.service = NULL;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), g);
+	for (uint32_t i = 0; g->kind && strcmp(g->kind, "Service") == 0 && i < g->n_from; i++) {
+		struct api_grant *grant = cfg_array(cfg, 1, sizeof(*grant));
+
+		if (!grant)
+			return;
+		*grant = (struct api_grant){cfg->api_grants, g->from[i], cfg->namespace,
+					    g->grant.service};
+		cfg->api_grants = grant;
+	}
+}
+
+static void parse_tos(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	if (cfg_expect(cfg, node, YAML_LIST))
+		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_to, obj);
+}
+
+static void parse_grant(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	/* In this order, whatever stands first in the file. */
+	static const struct cfg_field from[] = {CFG_FIELD("from", parse_froms), CFG_SKIP("to")};
+	static const struct cfg_field to[] = {CFG_SKIP("from"), CFG_FIELD("to", parse_tos)};
+
+	cfg_map(cfg, node, from, FLAT_ARRAY_SIZE(from), obj);
+	cfg_map(cfg, node, to, FLAT_ARRAY_SIZE(to), obj);
+}
+
+void cfg_reference_grant(struct cfg *cfg, const struct yaml_node *root)
+{
+	struct granting g = {.n_from = 0};
+
+	cfg_spec(cfg, root, parse_grant, &g);
+}
+
+static bool is_granted(const struct cfg *cfg, const char *from,
+		       const struct flat_route_destination *d)
+{
+	for (const struct api_grant *g = cfg->api_grants; g; g = g->next) {
+		size_t len = g->service ? strlen(g->service) : 0;
+
+		if (strcmp(g->from, from) == 0 && strcmp(g->namespace, d->granted_by) == 0 &&
+		    (!g->service ||
+		     (strncmp(d->host, g->service, len) == 0 && d->host[len] == '.')))
+			return true;
+	}
+	return false;
+}
+
+/* Backends that may not be reached answer for nobody; a rule without any answers 500. */
+static void check_rule(struct cfg *cfg, const struct api_route *route, struct api_rule *rule)
+{
+	static const struct flat_http_direct failure = {.status = 500};
+	struct flat_http_route *r = &rule->route;
+
+	for (uint32_t i = 0; i < r->n_destinations; i++) {
+		struct flat_route_destination *d = &r->destinations[i];
+
+		if (!d->granted_by || is_granted(cfg, route->namespace, d))
+			continue;
+		cfg_warn(cfg, &d->where, FLAT_DIAG_ADVICE, "write a ReferenceGrant there",
+			 "%s is of another namespace, which does not permit it: the rule answers "
+			 "500",
+			 d->host);
+		rule->fails = true;
+	}
+	if (r->redirect && !rule->fails) {
+		r->n_destinations = 0;
+	} else if (rule->fails || r->weight == 0) {
+		r->redirect = NULL;
+		r->n_destinations = 0;
+		r->direct = &failure;
+	}
+}
+
+/* --- VirtualServices --- */
+
+/* One match of a rule, with what comes of it. */
+struct entry {
+	struct flat_http_match match;
+	const struct flat_http_route *route;
+	uint32_t order; /* of the files */
+};
+
+/* The routes of one host, for clients everywhere or of one namespace. */
+struct group {
+	const char *host;
+	const char *only; /* NULL: everywhere */
+	struct entry *v;
+	uint32_t n;
+	bool oom;
+};
+
+static int rank(const struct flat_http_match *m)
+{
+	if (!m->uri)
+		return 2;
+	return m->uri->kind == FLAT_TEXT_EXACT ? 3 : m->uri->kind == FLAT_TEXT_PATH ? 2 : 1;
+}
+
+static long difference(uint64_t a, uint64_t b)
+{
+	return a < b ? -1 : a > b;
+}
+
+/* Gateway API, HTTPRouteRule.matches: the more specific first, then the older; between kinds of paths as Istio. */
+static int by_precedence(const void *p, const void *q)
+{
+	const struct entry *a = p;
+	const struct entry *b = q;
+	long d = rank(&b->match) - rank(&a->match);
+
+	if (d == 0)
+		d = difference(b->match.uri ? b->match.uri->len : 0,
+			       a->match.uri ? a->match.uri->len : 0);
+	if (d == 0)
+		d = (b->match.method != NULL) - (a->match.method != NULL);
+	if (d == 0)
+		d = difference(b->match.n_headers, a->match.n_headers);
+	if (d == 0)
+		d = difference(b->match.n_query, a->match.n_query);
+	if (d == 0)
+		d = difference(a->order, b->order);
+	return (int)d;
+}
+
+static void add_entry(struct group *g, const struct flat_http_match *match,
+		      const struct flat_http_route *route, uint16_t port, uint32_t order)
+{
+	struct entry *v = realloc(g->v, ((size_t)g->n + 1) * sizeof(*v));
+
+	if (!v) {
+		g->oom = true;
+		return;
+	}
+	g->v = v;
+	v[g->n] = (struct entry){.route = route, .order = order};
+	if (match)
+		v[g->n].match = *match;
+	v[g->n++].match.port = port;
+}
+
+static bool belongs(const struct group *g, const struct api_route *route,
+		    const struct api_parent *parent)
+{
+	return strcmp(g->host, parent->host) == 0 &&
+	       (parent->own ? g->only && strcmp(g->only, route->namespace) == 0 : !g->only);
+}
+
+static void gather(struct cfg *cfg, struct group *g)
+{
+	uint32_t order = 0;
+
+	for (struct api_route *route = cfg->api_routes; route; route = route->next) {
+		for (uint32_t p = 0; p < route->n_parents; p++) {
+			const struct api_parent *parent = &route->parents[p];
+
+			for (uint32_t i = 0; belongs(g, route, parent) && i < route->n_rules; i++) {
+				struct api_rule *rule = &route->rules[i];
+
+				for (uint32_t m = 0; m < rule->n_matches; m++)
+					add_entry(g, &rule->matches[m], &rule->route, parent->port,
+						  order++);
+				if (rule->n_matches == 0)
+					add_entry(g, NULL, &rule->route, parent->port, order++);
+			}
+		}
+	}
+}
+
+static void make_virtual(struct cfg *cfg, const struct group *g, const struct api_route *first)
+{
+	struct flat_virtual_service *vs = cfg_array(cfg, 1, sizeof(*vs));
+	const char **hosts = cfg_array(cfg, 1, sizeof(*hosts));
+	struct flat_http_route *routes = cfg_array(cfg, g->n, sizeof(*routes));
+	struct flat_http_match *matches = cfg_array(cfg, g->n, sizeof(*matches));
+
+	if (!vs || !hosts || !routes || !matches)
+		return;
+	hosts[0] = g->host;
+	*vs = (struct flat_virtual_service){.name = first->name,
+					    .namespace = first->namespace,
+					    .where = first->where,
+					    .hosts = hosts,
+					    .n_hosts = 1,
+					    .routes = routes,
+					    .n_routes = g->n};
+	vs->export.all = g->only == NULL;
+	vs->export.own = g->only != NULL;
+	for (uint32_t i = 0; i < g->n; i++) {
+		matches[i] = g->v[i].match;
+		routes[i] = *g->v[i].route;
+		routes[i].matches = &matches[i];
+		routes[i].n_matches = 1;
+	}
+	if (flat_mesh_add_virtual(cfg->mesh, vs))
+		cfg->oom = true;
+}
+
+void cfg_gateway_api_finish(struct cfg *cfg)
+{
+	for (struct api_route *route = cfg->api_routes; route; route = route->next) {
+		for (uint32_t i = 0; i < route->n_rules; i++)
+			check_rule(cfg, route, &route->rules[i]);
+	}
+	for (struct api_route *route = cfg->api_routes; route; route = route->next) {
+		for (uint32_t p = 0; p < route->n_parents; p++) {
+			const struct api_parent *parent = &route->parents[p];
+			struct group g = {.host = parent->host,
+					  .only = parent->own ? route->namespace : NULL};
+			bool first = true;
+
+			/* The first that names the host gathers all. */
+			for (struct api_route *r = cfg->api_routes; first; r = r->next) {
+				for (uint32_t k = 0; k < (r == route ? p : r->n_parents); k++)
+					first &= !belongs(&g, r, &r->parents[k]);
+				if (r == route)
+					break;
+			}
+			if (!first)
+				continue;
+			gather(cfg, &g);
+			if (g.n > 0 && !g.oom) {
+				qsort(g.v, g.n, sizeof(*g.v), by_precedence);
+				make_virtual(cfg, &g, route);
+			}
+			cfg->oom |= g.oom;
+			free(g.v);
+		}
+	}
+}

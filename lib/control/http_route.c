@@ -1,0 +1,693 @@
+/* HTTPRoute (gateway.networking.k8s.io) for Services: what is written. What it means: gateway_api.c. */
+#include "control/http_route.h"
+
+#include <string.h>
+
+#define MESH_ONLY "routes are for the mesh: attach them to a Service"
+
+struct reading {
+	struct api_route *route;
+	struct api_rule *rule;
+	struct api_parent *parent;
+	struct flat_http_match *match;
+	struct flat_named_match *named; /* being read, of a list */
+	struct flat_text_match *text;	/* likewise */
+	struct flat_header_ops *ops;
+	struct flat_name_value *pair;
+	struct flat_route_destination *destination;
+	struct flat_http_redirect *redirect;
+	struct flat_http_rewrite *rewrite;
+	const char *group, *kind, *name, *namespace, *type, *value;
+	const char *full, *prefix; /* of a path modifier */
+	const struct yaml_node *value_node;
+	bool backend; /* a backendRef's filters are being read */
+};
+
+#define TEXT(fn, member)                                                                           \
+	static void fn(struct cfg *cfg, const struct yaml_node *node, void *obj)                   \
+	{                                                                                          \
+		((struct reading *)obj)->member = cfg_string(cfg, node);                           \
+	}
+TEXT(parse_kind, kind)
+TEXT(parse_name, name)
+TEXT(parse_namespace, namespace)
+TEXT(parse_type, type)
+
+/* "" is the core's group. */
+static void parse_group(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	if (cfg_expect(cfg, node, YAML_SCALAR))
+		((struct reading *)obj)->group = *node->text ? cfg_string(cfg, node) : "";
+}
+
+static void parse_value(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->value_node = node;
+	if (cfg_expect(cfg, node, YAML_SCALAR))
+		r->value = *node->text ? cfg_string(cfg, node) : "";
+}
+
+static void begin_reference(struct reading *r, const char *group, const char *kind)
+{
+	r->group = group;
+	r->kind = kind;
+	r->name = r->namespace = NULL;
+}
+
+/* The host of a reference to a Service, or to a host by its name; NULL: to something else. */
+static const char *referred(struct cfg *cfg, const struct reading *r)
+{
+	const char *host = NULL;
+
+	if (!r->name || !r->group || !r->kind)
+		return NULL;
+	if (strcmp(r->group, "") == 0 && strcmp(r->kind, "Service") == 0) {
+		host = flat_pool_printf(cfg->pool, "%s.%s.%s", r->name,
+					r->namespace ? r->namespace : cfg->namespace,
+					FLAT_CLUSTER_DOMAIN);
+		cfg->oom |= !host;
+	} else if (strcmp(r->group, "networking.istio.io") == 0 &&
+		   strcmp(r->kind, "Hostname") == 0) {
+		host = r->name;
+	}
+	return host;
+}
+
+/* --- parents --- */
+
+static void parse_parent_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->parent->port = cfg_port(cfg, node);
+}
+
+static void parse_parent(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("group", parse_group),
+	    CFG_FIELD("kind", parse_kind),
+	    CFG_FIELD("name", parse_name),
+	    CFG_FIELD("namespace", parse_namespace),
+	    CFG_FIELD("port", parse_parent_port),
+	    CFG_UNHONOURED("sectionName", "name a port by its number"),
+	};
+	struct reading *r = obj;
+
+	r->parent = &r->route->parents[r->route->n_parents];
+	begin_reference(r, "gateway.networking.k8s.io", "Gateway");
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	r->parent->host = referred(cfg, r);
+	r->parent->own = r->namespace && strcmp(r->namespace, cfg->namespace) != 0;
+	if (r->parent->host)
+		r->route->n_parents++;
+	else
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, MESH_ONLY,
+			 "parent %s \"%.200s\" is not honoured", r->kind ? r->kind : "",
+			 r->name ? r->name : "");
+}
+
+static void parse_parents(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	r->route->parents = cfg_array(cfg, node->n, sizeof(*r->route->parents));
+	if (r->route->parents)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_parent, r);
+}
+
+/* --- matches --- */
+
+static void set_regex(struct cfg *cfg, struct flat_text_match *m, const struct yaml_node *node)
+{
+	const char *error = NULL;
+
+	m->kind = FLAT_TEXT_REGEX;
+	m->regex = flat_regex_compile(cfg->pool, m->text, false, &error);
+	if (m->regex)
+		return;
+	m->kind = FLAT_TEXT_EXACT;
+	cfg->oom |= !error;
+	if (error)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "use the syntax of RE2",
+			  "the regular expression \"%.200s\" is not taken: %s", m->text, error);
+}
+
+/* What `type` and `value` say; the first of `types` is the default. */
+static void set_text(struct cfg *cfg, const struct yaml_node *node, struct reading *r,
+		     const char *const *types, size_t n, struct flat_text_match *m)
+{
+	size_t i = 0;
+
+	while (r->type && i < n && strcmp(types[i], r->type) != 0)
+		i++;
+	if (i == n) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "use one that is known",
+			  "\"%.100s\" is no type of match", r->type);
+		return;
+	}
+	m->text = r->value ? r->value : "";
+	m->len = strlen(m->text);
+	m->kind = FLAT_TEXT_EXACT;
+	if (strcmp(types[i], "RegularExpression") == 0)
+		set_regex(cfg, m, r->value_node ? r->value_node : node);
+	if (strcmp(types[i], "PathPrefix") != 0)
+		return;
+	m->kind = FLAT_TEXT_PATH;
+	/* "/a/" means "/a". */
+	while (m->len > 0 && m->text[m->len - 1] == '/')
+		m->len--;
+}
+
+static void parse_path(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const types[] = {"PathPrefix", "Exact", "RegularExpression"};
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("type", parse_type),
+	    CFG_FIELD("value", parse_value),
+	};
+	struct reading *r = obj;
+	struct flat_text_match *m = cfg_array(cfg, 1, sizeof(*m));
+
+	r->type = NULL;
+	r->value = "/";
+	r->value_node = NULL;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (!m)
+		return;
+	set_text(cfg, node, r, types, FLAT_ARRAY_SIZE(types), m);
+	r->match->uri = m;
+	if (m->kind != FLAT_TEXT_REGEX && m->text && m->text[0] != '/')
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "begin it with a slash",
+			  "\"%.200s\" is no path", m->text);
+}
+
+static void parse_method(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_text_match *m = cfg_array(cfg, 1, sizeof(*m));
+	const char *text = cfg_string(cfg, node);
+
+	if (!m || !text)
+		return;
+	*m = (struct flat_text_match){.kind = FLAT_TEXT_EXACT, .text = text, .len = strlen(text)};
+	((struct reading *)obj)->match->method = m;
+}
+
+static void parse_header_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->name = cfg_header_name(cfg, node, false);
+}
+
+static void read_named(struct cfg *cfg, const struct yaml_node *node, struct reading *r,
+		       cfg_parse_fn *name)
+{
+	static const char *const types[] = {"Exact", "RegularExpression"};
+	const struct cfg_field fields[] = {
+	    CFG_FIELD("type", parse_type),
+	    CFG_FIELD("name", name),
+	    CFG_FIELD("value", parse_value),
+	};
+
+	r->type = r->name = NULL;
+	r->value = "";
+	r->value_node = NULL;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	r->named->name = r->name ? r->name : "";
+	set_text(cfg, node, r, types, FLAT_ARRAY_SIZE(types), &r->named->match);
+	r->named++;
+}
+
+static void parse_header(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	read_named(cfg, node, obj, parse_header_name);
+}
+
+static void parse_query(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	read_named(cfg, node, obj, parse_name);
+}
+
+static const struct flat_named_match *read_list(struct cfg *cfg, const struct yaml_node *node,
+						struct reading *r, cfg_parse_fn *one, uint32_t *n)
+{
+	struct flat_named_match *v;
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n > FLAT_CONFIG_MATCHES_MAX)
+		return NULL;
+	v = r->named = cfg_array(cfg, node->n, sizeof(*v));
+	*n = v ? cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, one, r) : 0;
+	return v;
+}
+
+static void parse_headers(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->match->headers = read_list(cfg, node, r, parse_header, &r->match->n_headers);
+}
+
+static void parse_params(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->match->query = read_list(cfg, node, r, parse_query, &r->match->n_query);
+}
+
+static void parse_match(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("path", parse_path),
+	    CFG_FIELD("headers", parse_headers),
+	    CFG_FIELD("queryParams", parse_params),
+	    CFG_FIELD("method", parse_method),
+	};
+	struct reading *r = obj;
+
+	r->match = &r->rule->matches[r->rule->n_matches++];
+	r->match->where = node->where;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+}
+
+static void parse_matches(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	r->rule->matches = cfg_array(cfg, node->n, sizeof(*r->rule->matches));
+	if (r->rule->matches)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_match, r);
+}
+
+/* --- filters --- */
+
+static void parse_pair_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->pair->name = cfg_header_name(cfg, node, true);
+}
+
+static void parse_pair_value(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->pair->value = cfg_header_value(cfg, node);
+}
+
+static void parse_pair(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("name", parse_pair_name),
+	    CFG_FIELD("value", parse_pair_value),
+	};
+	struct reading *r = obj;
+	uint32_t errors = cfg->diags->n_errors;
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (cfg->diags->n_errors == errors && (!r->pair->name || !r->pair->value))
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "give both",
+			  "a header needs name and value");
+	r->pair++;
+}
+
+static const struct flat_name_value *read_pairs(struct cfg *cfg, const struct yaml_node *node,
+						struct reading *r, uint32_t *n)
+{
+	struct flat_name_value *v;
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n > FLAT_CONFIG_MATCHES_MAX)
+		return NULL;
+	v = r->pair = cfg_array(cfg, node->n, sizeof(*v));
+	*n = v ? cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_pair, r) : 0;
+	return v;
+}
+
+static void parse_set(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->ops->set = read_pairs(cfg, node, r, &r->ops->n_set);
+}
+
+static void parse_add(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->ops->add = read_pairs(cfg, node, r, &r->ops->n_add);
+}
+
+static void parse_remove(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	cfg_header_names(cfg, node, r->ops);
+}
+
+static void read_modifier(struct cfg *cfg, const struct yaml_node *node, struct reading *r,
+			  struct flat_header_ops *ops)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("set", parse_set),
+	    CFG_FIELD("add", parse_add),
+	    CFG_FIELD("remove", parse_remove),
+	};
+
+	r->ops = ops;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+}
+
+static void parse_request_modifier(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	read_modifier(cfg, node, r,
+		      r->backend ? &r->destination->request : &r->rule->route.request);
+}
+
+static void parse_response_modifier(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	read_modifier(cfg, node, r,
+		      r->backend ? &r->destination->response : &r->rule->route.response);
+}
+
+static void parse_full(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->full = cfg_url_text(cfg, node);
+}
+
+static void parse_replace_prefix(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (cfg_expect(cfg, node, YAML_SCALAR))
+		r->prefix = *node->text ? cfg_url_text(cfg, node) : "/";
+}
+
+static void read_path(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("type", parse_type),
+	    CFG_FIELD("replaceFullPath", parse_full),
+	    CFG_FIELD("replacePrefixMatch", parse_replace_prefix),
+	};
+
+	r->full = r->prefix = NULL;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if ((r->full != NULL) == (r->prefix != NULL))
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			  "give one of replaceFullPath and replacePrefixMatch",
+			  "a path is replaced in one way");
+}
+
+static void parse_redirect_path(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	read_path(cfg, node, r);
+	r->redirect->uri = r->full;
+	r->redirect->prefix = r->prefix;
+}
+
+static void parse_redirect_scheme(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"http", "https"};
+	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
+
+	if (i >= 0)
+		((struct reading *)obj)->redirect->scheme = names[i];
+}
+
+static void parse_redirect_host(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->redirect->authority = cfg_host(cfg, node, false);
+}
+
+static void parse_redirect_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->redirect->port = cfg_port(cfg, node);
+}
+
+static void parse_redirect_status(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"301", "302", "303", "307", "308"};
+	static const uint16_t codes[] = {301, 302, 303, 307, 308};
+	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
+
+	if (i >= 0)
+		((struct reading *)obj)->redirect->status = codes[i];
+}
+
+static void parse_redirect(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("scheme", parse_redirect_scheme),
+	    CFG_FIELD("hostname", parse_redirect_host),
+	    CFG_FIELD("path", parse_redirect_path),
+	    CFG_FIELD("port", parse_redirect_port),
+	    CFG_FIELD("statusCode", parse_redirect_status),
+	};
+	struct reading *r = obj;
+	struct flat_http_redirect *d = cfg_array(cfg, 1, sizeof(*d));
+
+	if (!d)
+		return;
+	r->redirect = d;
+	d->status = 302;
+	d->hide_own_port = true;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	/* Without a port: the scheme's own, else the one that the request came to. */
+	if (!d->port && d->scheme)
+		d->port = strcmp(d->scheme, "https") == 0 ? 443 : 80;
+	d->derive_port = !d->port;
+	r->rule->route.redirect = d;
+}
+
+static void parse_rewrite_path(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	read_path(cfg, node, r);
+	r->rewrite->path = r->full;
+	r->rewrite->uri = r->prefix;
+}
+
+static void parse_rewrite_host(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->rewrite->authority = cfg_host(cfg, node, false);
+}
+
+static void parse_rewrite(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("hostname", parse_rewrite_host),
+	    CFG_FIELD("path", parse_rewrite_path),
+	};
+	struct reading *r = obj;
+
+	r->rewrite = cfg_array(cfg, 1, sizeof(*r->rewrite));
+	if (!r->rewrite)
+		return;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	r->rule->route.rewrite = r->rewrite;
+}
+
+/* A filter that nobody follows must not be left out in silence: the rule answers 500. */
+static void parse_unknown_filter(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->rule->fails = true;
+	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "take the filter out",
+		 "extensions are not honoured: the rule answers 500");
+}
+
+static void parse_filter(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("type", parse_type),
+	    CFG_FIELD("requestHeaderModifier", parse_request_modifier),
+	    CFG_FIELD("responseHeaderModifier", parse_response_modifier),
+	    CFG_FIELD("requestRedirect", parse_redirect),
+	    CFG_FIELD("urlRewrite", parse_rewrite),
+	    CFG_FIELD("extensionRef", parse_unknown_filter),
+	    CFG_UNHONOURED("requestMirror", "requests are not copied"),
+	    CFG_UNHONOURED("cors", "use a VirtualService"),
+	};
+	static const struct cfg_field of_backend[] = {
+	    CFG_FIELD("type", parse_type),
+	    CFG_FIELD("requestHeaderModifier", parse_request_modifier),
+	    CFG_FIELD("responseHeaderModifier", parse_response_modifier),
+	    CFG_FIELD("requestRedirect", parse_unknown_filter),
+	    CFG_FIELD("urlRewrite", parse_unknown_filter),
+	    CFG_FIELD("extensionRef", parse_unknown_filter),
+	    CFG_UNHONOURED("requestMirror", "requests are not copied"),
+	    CFG_UNHONOURED("cors", "use a VirtualService"),
+	};
+	struct reading *r = obj;
+
+	r->type = NULL;
+	if (r->backend)
+		cfg_map(cfg, node, of_backend, FLAT_ARRAY_SIZE(of_backend), r);
+	else
+		cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+}
+
+static void parse_filters(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	if (cfg_expect(cfg, node, YAML_LIST))
+		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_filter, obj);
+}
+
+/* --- backends --- */
+
+static void parse_backend_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->destination->port = cfg_port(cfg, node);
+}
+
+static void parse_weight(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint64_t weight;
+
+	if (cfg_uint(cfg, node, 0, 1000000, &weight))
+		((struct reading *)obj)->destination->weight = (uint32_t)weight;
+}
+
+static void parse_backend(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("group", parse_group),	   CFG_FIELD("kind", parse_kind),
+	    CFG_FIELD("name", parse_name),	   CFG_FIELD("namespace", parse_namespace),
+	    CFG_FIELD("port", parse_backend_port), CFG_FIELD("weight", parse_weight),
+	    CFG_FIELD("filters", parse_filters),
+	};
+	struct reading *r = obj;
+	struct flat_route_destination *d;
+
+	d = r->destination = &r->rule->route.destinations[r->rule->route.n_destinations++];
+	d->where = node->where;
+	d->weight = 1;
+	begin_reference(r, "", "Service");
+	r->backend = true;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	r->backend = false;
+	d->host = referred(cfg, r);
+	if (d->host && strcmp(r->kind, "Service") == 0 && r->namespace &&
+	    strcmp(r->namespace, cfg->namespace) != 0)
+		d->granted_by = r->namespace;
+	if (!d->host)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "name a Service",
+			  "backend \"%.200s\" is none", r->name ? r->name : "");
+	r->rule->route.weight += d->weight;
+}
+
+static void parse_backends(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+	struct flat_http_route *route = &r->rule->route;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	route->destinations = cfg_array(cfg, node->n, sizeof(*route->destinations));
+	if (route->destinations)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_backend, r);
+}
+
+/* --- rules --- */
+
+static void parse_request_timeout(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)cfg_duration_ms(cfg, node, &((struct reading *)obj)->rule->route.timeout_ms);
+}
+
+static void parse_backend_timeout(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_http_retries *retries = cfg_array(cfg, 1, sizeof(*retries));
+
+	if (!retries)
+		return;
+	/* As where nothing is said of retries, but for the time that each may take. */
+	retries->attempts = 2;
+	retries->on = FLAT_RETRY_CONNECT | FLAT_RETRY_REFUSED | FLAT_RETRY_UNSENT;
+	(void)cfg_duration_ms(cfg, node, &retries->per_try_ms);
+	((struct reading *)obj)->rule->route.retries = retries;
+}
+
+static void parse_timeouts(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("request", parse_request_timeout),
+	    CFG_FIELD("backendRequest", parse_backend_timeout),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+static void parse_rule_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	const char *name = cfg_string(cfg, node);
+
+	if (name)
+		((struct reading *)obj)->rule->route.name = name;
+}
+
+static void parse_rule(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("name", parse_rule_name),
+	    CFG_FIELD("matches", parse_matches),
+	    CFG_FIELD("filters", parse_filters),
+	    CFG_FIELD("backendRefs", parse_backends),
+	    CFG_FIELD("timeouts", parse_timeouts),
+	    CFG_UNHONOURED("retry", "use a VirtualService"),
+	    CFG_UNHONOURED("sessionPersistence", "use a DestinationRule"),
+	};
+	struct reading *r = obj;
+
+	r->rule = &r->route->rules[r->route->n_rules++];
+	r->rule->route.name = r->route->name;
+	r->rule->route.where = node->where;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (r->rule->route.redirect && r->rule->route.rewrite)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
+			  "requestRedirect and urlRewrite exclude each other");
+}
+
+static void parse_rules(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	r->route->rules = cfg_array(cfg, node->n, sizeof(*r->route->rules));
+	if (r->route->rules)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_rule, r);
+}
+
+static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("parentRefs", parse_parents),
+	    CFG_FIELD("rules", parse_rules),
+	    CFG_UNHONOURED("hostnames", "a route of a Service holds for all of its names"),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+void cfg_http_route(struct cfg *cfg, const struct yaml_node *root)
+{
+	struct reading r = {.route = cfg_array(cfg, 1, sizeof(*r.route))};
+	uint32_t errors = cfg->diags->n_errors;
+
+	if (!r.route)
+		return;
+	r.route->name = cfg->name;
+	r.route->namespace = cfg->namespace;
+	r.route->where = cfg->where;
+	cfg_check_annotations(cfg, NULL, 0);
+	cfg_spec(cfg, root, parse_spec, &r);
+	if (cfg->oom || cfg->diags->n_errors != errors)
+		return;
+	*cfg->api_last = r.route;
+	cfg->api_last = &r.route->next;
+}

@@ -1,0 +1,39 @@
+/* Gateway API: what http_route.c reads, and gateway_api.c makes VirtualServices of. */
+#ifndef FLAT_CONTROL_HTTP_ROUTE_H
+#define FLAT_CONTROL_HTTP_ROUTE_H
+
+#include "control/http_common.h"
+
+/* A Service, or a host, that routes are for. */
+struct api_parent {
+	const char *host;
+	uint16_t port; /* 0: all */
+	bool own;      /* of another namespace: for the route's own clients alone */
+};
+
+/* One rule; each of its matches becomes a route. */
+struct api_rule {
+	struct flat_http_match *matches;
+	uint32_t n_matches;
+	struct flat_http_route route;
+	bool fails; /* it asks for what it may not have, or nobody knows: 500 */
+};
+
+/* One HTTPRoute. */
+struct api_route {
+	struct api_route *next;
+	const char *name, *namespace;
+	struct flat_where where;
+	struct api_parent *parents;
+	uint32_t n_parents;
+	struct api_rule *rules;
+	uint32_t n_rules;
+};
+
+/* One ReferenceGrant's permission: routes of a namespace may refer to a Service (NULL: any) of its own. */
+struct api_grant {
+	struct api_grant *next;
+	const char *from, *namespace, *service;
+};
+
+#endif

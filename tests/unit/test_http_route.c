@@ -1,0 +1,216 @@
+/* Gateway API's HTTPRoute for Services: matches in the order of the specification, filters, grants. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "codec/http1.h"
+#include "mesh/route.h"
+#include "support_mesh.h"
+
+#define BASE                                                                                       \
+	"apiVersion: v1\nkind: Service\nmetadata: {name: web, namespace: foo}\n"                   \
+	"spec: {ports: [{port: 80, name: http}, {port: 81, name: http-b}]}\n"                      \
+	"---\napiVersion: v1\nkind: Service\nmetadata: {name: far, namespace: bar}\n"              \
+	"spec: {ports: [{port: 80, name: http}]}\n"
+#define ROUTE(name, namespace, spec)                                                               \
+	"---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: " name   \
+	", namespace: " namespace "}\nspec: " spec "\n"
+#define WEB "parentRefs: [{group: '', kind: Service, name: web}]"
+
+static const struct flat_http_route *route_of(const struct loaded *l, const char *path,
+					      const char *method, uint16_t port,
+					      const char *namespace)
+{
+	static struct flat_http_head head;
+	static struct flat_http_request request;
+	struct flat_route_question q = {.request = &request, .port = port};
+	const struct flat_service *s = flat_mesh_service_by_host(l->mesh, "web.foo", NULL);
+	const struct flat_virtual_service *vs =
+	    flat_mesh_virtual_by_host(l->mesh, flat_span_of(s->host), s, namespace);
+	const struct flat_http_match *match;
+
+	request = (struct flat_http_request){.head = &head, .text = ""};
+	request.path = flat_span_of(path);
+	request.method = flat_span_of(method);
+	return vs ? flat_route_find(vs, &q, &match) : NULL;
+}
+
+static const char *name_of(const struct loaded *l, const char *path, const char *method)
+{
+	const struct flat_http_route *r = route_of(l, path, method, 80, "foo");
+
+	return r ? r->name : "-";
+}
+
+Test(http_route, the_more_specific_match_wins)
+{
+	struct loaded l = load_good(BASE ROUTE(
+	    "r", "foo",
+	    "{" WEB ", rules: [{name: all, backendRefs: [{name: web, port: 80}]}, "
+	    "{name: regex, matches: [{path: {type: RegularExpression, value: '/a/.*'}}], "
+	    "backendRefs: [{name: web}]}, "
+	    "{name: short, matches: [{path: {value: /a}}], backendRefs: [{name: web}]}, "
+	    "{name: long, matches: [{path: {value: /a/b/}}], backendRefs: [{name: web}]}, "
+	    "{name: method, matches: [{path: {value: /a}, method: PUT}], backendRefs: [{name: "
+	    "web}]}, "
+	    "{name: exact, matches: [{path: {type: Exact, value: /a/b}}], backendRefs: [{name: "
+	    "web}]}]}"));
+
+	cr_expect_str_eq(name_of(&l, "/a/b", "GET"), "exact");
+	cr_expect_str_eq(name_of(&l, "/a/b/c", "GET"), "long");
+	cr_expect_str_eq(name_of(&l, "/a/b/", "GET"), "long");
+	cr_expect_str_eq(name_of(&l, "/a/x", "GET"), "short");
+	cr_expect_str_eq(name_of(&l, "/a", "GET"), "short");
+	cr_expect_str_eq(name_of(&l, "/a/x", "PUT"), "method");
+	/* Whole segments: "/ab" is not below "/a". */
+	cr_expect_str_eq(name_of(&l, "/ab", "GET"), "all");
+	loaded_fini(&l);
+}
+
+Test(http_route, several_routes_of_a_service_are_one)
+{
+	struct loaded l = load_good(
+	    BASE ROUTE("one", "foo",
+		       "{" WEB ", rules: [{name: a, matches: [{path: {value: /}}], backendRefs: "
+		       "[{name: web}]}]}") ROUTE("two", "foo",
+						 "{parentRefs: [{group: '', kind: Service, name: "
+						 "web, port: 81}], rules: [{name: b, matches: "
+						 "[{path: {value: /b}}], backendRefs: [{name: "
+						 "web}]}]}"));
+
+	cr_expect_str_eq(name_of(&l, "/b", "GET"), "a");
+	cr_expect_str_eq(route_of(&l, "/b", "GET", 81, "foo")->name, "b");
+	loaded_fini(&l);
+}
+
+/* A route for another namespace's Service is for its own clients. */
+Test(http_route, a_consumer_has_its_own)
+{
+	struct loaded l = load_good(
+	    BASE ROUTE("mine", "bar",
+		       "{parentRefs: [{group: '', kind: Service, name: web, namespace: foo}], "
+		       "rules: [{name: mine, backendRefs: [{name: far}]}]}")
+		ROUTE("all", "foo", "{" WEB ", rules: [{name: all, backendRefs: [{name: web}]}]}"));
+
+	cr_expect_str_eq(route_of(&l, "/", "GET", 80, "bar")->name, "mine");
+	cr_expect_str_eq(route_of(&l, "/", "GET", 80, "foo")->name, "all");
+	loaded_fini(&l);
+}
+
+Test(http_route, filters_are_read)
+{
+	struct loaded l = load_good(BASE ROUTE(
+	    "r", "foo",
+	    "{" WEB ", rules: [{timeouts: {request: 5s, backendRequest: 1s}, filters: "
+	    "[{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: a, value: b}], "
+	    "remove: [c]}}, {type: URLRewrite, urlRewrite: {hostname: x.example, path: {type: "
+	    "ReplacePrefixMatch, replacePrefixMatch: /y}}}], backendRefs: [{name: web, weight: 3}, "
+	    "{name: web, port: 81}]}, {matches: [{path: {value: /old}}], filters: [{type: "
+	    "RequestRedirect, requestRedirect: {scheme: https}}]}]}"));
+	const struct flat_http_route *r = route_of(&l, "/", "GET", 80, "foo");
+
+	cr_assert(r);
+	cr_expect_eq(r->timeout_ms, 5000);
+	cr_expect_eq(r->retries->per_try_ms, 1000);
+	cr_expect_eq(r->request.n_set, 1);
+	cr_expect_str_eq(r->request.remove[0], "c");
+	cr_expect_str_eq(r->rewrite->authority, "x.example");
+	cr_expect_str_eq(r->rewrite->uri, "/y");
+	cr_expect_eq(r->weight, 4);
+	r = route_of(&l, "/old/x", "GET", 80, "foo");
+	cr_assert(r && r->redirect);
+	cr_expect_eq(r->redirect->status, 302);
+	cr_expect_eq(r->redirect->port, 443);
+	loaded_fini(&l);
+}
+
+static unsigned far_status(const char *grant)
+{
+	char yaml[2000];
+	struct loaded l;
+	const struct flat_http_route *r;
+	unsigned status;
+
+	snprintf(yaml, sizeof(yaml), "%s%s",
+		 BASE ROUTE("r", "foo",
+			    "{" WEB
+			    ", rules: [{backendRefs: [{name: far, namespace: bar, port: 80}]}]}"),
+		 grant);
+	l = load_good(yaml);
+	r = route_of(&l, "/", "GET", 80, "foo");
+	cr_assert(r);
+	status = r->direct ? r->direct->status : 200;
+	loaded_fini(&l);
+	return status;
+}
+
+#define GRANT(namespace, from, to)                                                                 \
+	"---\napiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: "     \
+	"{name: g, namespace: " namespace "}\nspec: {to: [{group: '', kind: Service" to            \
+					  "}], from: [{group: gateway.networking.k8s.io, kind: "   \
+					  "HTTPRoute, namespace: " from "}]}\n"
+
+Test(http_route, other_namespaces_permit_it)
+{
+	cr_expect_eq(far_status(""), 500);
+	cr_expect_eq(far_status(GRANT("bar", "foo", "")), 200);
+	cr_expect_eq(far_status(GRANT("bar", "foo", ", name: far")), 200);
+	cr_expect_eq(far_status(GRANT("bar", "foo", ", name: other")), 500);
+	cr_expect_eq(far_status(GRANT("bar", "baz", "")), 500);
+	cr_expect_eq(far_status(GRANT("foo", "foo", "")), 500);
+}
+
+static unsigned status_of(const char *rule)
+{
+	char yaml[2000];
+	struct loaded l;
+	const struct flat_http_route *r;
+	unsigned status;
+
+	snprintf(yaml, sizeof(yaml), "%s[%s]}\n", BASE ROUTE("r", "foo", "{" WEB ", rules: "),
+		 rule);
+	l = load_good(yaml);
+	r = route_of(&l, "/", "GET", 80, "foo");
+	cr_assert(r);
+	status = r->direct ? r->direct->status : 200;
+	loaded_fini(&l);
+	return status;
+}
+
+Test(http_route, what_cannot_be_done_is_no_silence)
+{
+	cr_expect_eq(status_of("{}"), 500);
+	cr_expect_eq(status_of("{backendRefs: [{name: web, weight: 0}]}"), 500);
+	cr_expect_eq(status_of("{filters: [{type: ExtensionRef, extensionRef: {name: x}}], "
+			       "backendRefs: [{name: web}]}"),
+		     500);
+	cr_expect_eq(status_of("{backendRefs: [{name: web}]}"), 200);
+}
+
+static const struct {
+	const char *yaml, *want;
+	bool error;
+} said[] = {
+    {BASE ROUTE("r", "foo", "{parentRefs: [{name: gw}], rules: [{}]}"),
+     "parent Gateway \"gw\" is not honoured", false},
+    {BASE ROUTE("r", "foo", "{" WEB ", hostnames: [a.b], rules: [{}]}"),
+     "field \"hostnames\" is not honoured", false},
+    {BASE ROUTE("r", "foo", "{" WEB ", rules: [{matches: [{path: {type: Prefix, value: /}}]}]}"),
+     "\"Prefix\" is no type of match", true},
+    {BASE ROUTE("r", "foo", "{" WEB ", rules: [{matches: [{path: {value: a}}]}]}"),
+     "\"a\" is no path", true},
+    {BASE ROUTE("r", "foo", "{" WEB ", rules: [{backendRefs: [{kind: Pod, name: a}]}]}"),
+     "backend \"a\" is none", true},
+};
+
+Test(http_route, what_is_wrong_is_said)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(said); i++) {
+		struct loaded l = load_yaml(said[i].yaml);
+
+		cr_expect_eq(l.ret != 0, said[i].error, "%s", said[i].yaml);
+		cr_expect(strstr(loaded_text(&l), said[i].want), "%s\nsaid: %s", said[i].yaml,
+			  loaded_text(&l));
+		loaded_fini(&l);
+	}
+}
