@@ -1,4 +1,7 @@
-/* libc's names that make a process without telling those who asked for it by pthread_atfork(): clone() and _Fork(). */
+/*
+ * libc's names that make a process without telling those who asked for it by pthread_atfork(): clone() and _Fork(); by
+ * number they are in syscall.c. And chroot(), after which flatd may be out of reach.
+ */
 #include <dlfcn.h>
 #include <sched.h>
 #include <stdarg.h>
@@ -56,4 +59,13 @@ EXPORT pid_t _Fork(void)
 	if (pid < 0)
 		flat_clone_failed();
 	return pid;
+}
+
+EXPORT int chroot(const char *path)
+{
+	static int (*real)(const char *);
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "chroot");
+	flat_chroot_prepare();
+	return real(path);
 }

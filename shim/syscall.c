@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <sched.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -148,6 +149,9 @@ static int descriptors(long nr, const long a[6], long *ret)
 	case SYS_execve:
 		*ret = execve(PTR(const char, 0), PTR(char *const, 1), PTR(char *const, 2));
 		return 1;
+	case SYS_chroot:
+		*ret = chroot(PTR(const char, 0));
+		return 1;
 	case SYS_prctl:
 		*ret = prctl(INT(0), a[1], a[2], a[3], a[4]);
 		return 1;
@@ -202,6 +206,24 @@ static int readiness(long nr, const long a[6], long *ret)
 	}
 }
 
+/* Whether the call makes a process with memory of its own. */
+static int forks(long nr, const long a[6])
+{
+	switch (nr) {
+#ifdef SYS_fork
+	case SYS_fork:
+		return 1;
+#endif
+	case SYS_clone:
+		return !(a[0] & CLONE_VM);
+	case SYS_clone3:
+		/* struct clone_args begins with the flags. */
+		return a[0] && !(*PTR(const uint64_t, 0) & CLONE_VM);
+	default:
+		return 0;
+	}
+}
+
 EXPORT int prctl(int option, ...)
 {
 	static int (*real)(int, ...);
@@ -237,7 +259,14 @@ EXPORT long syscall(long nr, ...)
 	if (__builtin_expect(!real, 0))
 		*(void **)&real = dlsym(RTLD_NEXT, "syscall");
 	pid_t me = nr == SYS_seccomp ? getpid() : 0;
+	int makes = forks(nr, a);
+	if (makes)
+		flat_clone_begins();
 	ret = real(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	if (makes && ret == 0)
+		flat_clone_child();
+	if (makes && ret < 0)
+		flat_clone_failed();
 	if (nr == SYS_seccomp && a[0] == SECCOMP_SET_MODE_FILTER && ret >= 0)
 		flat_filtered(PTR(const struct sock_fprog, 2), me);
 	return ret;

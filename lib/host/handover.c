@@ -147,6 +147,13 @@ void flat_rights_received(const struct msghdr *msg)
 		each_right(msg, receive);
 }
 
+void flat_chroot_prepare(void)
+{
+	flat_host_init();
+	if (!flat_fd_foreign())
+		(void)!flat_session_directory();
+}
+
 void flat_filtered(const struct sock_fprog *prog, int pid)
 {
 	flat_confine(prog, pid);

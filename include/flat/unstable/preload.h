@@ -75,6 +75,9 @@ FLAT_API void flat_clone_begins(void);
 FLAT_API void flat_clone_failed(void);
 FLAT_API void flat_clone_child(void);
 
+/** Before chroot(): this process joins the mesh while flatd's socket is in sight. */
+FLAT_API void flat_chroot_prepare(void);
+
 struct sock_fprog;
 /** Process `pid`, this one, has forbidden itself system calls by this filter: the library makes do without them. */
 FLAT_API void flat_filtered(const struct sock_fprog *prog, int pid);
