@@ -164,8 +164,11 @@ BEHAVIOUR_ALONE(name_getnameinfo)
 BEHAVIOUR_ALONE(name_gethostbyname)
 {
 	struct hostent *h = gethostbyname("localhost");
+	struct in_addr first = {0};
+	if (h)
+		memcpy(&first, h->h_addr_list[0], sizeof(first));
 	say("%s %d %d %s", h ? h->h_name : "-", h ? h->h_addrtype : -1, h ? h->h_length : -1,
-	    h ? inet_ntoa(*(struct in_addr *)h->h_addr_list[0]) : "-");
+	    h ? inet_ntoa(first) : "-");
 	struct hostent entry, *result = NULL;
 	char buf[1024], tiny[4];
 	int err = -1;
