@@ -24,7 +24,7 @@ from ways import WAYS  # noqa: E402
 
 # In the order of the report.
 CASE_FILES = ("rtt64", "iperf", "redis", "memcached", "nginx", "requests", "ingress", "connect", "idle",
-              "neighbour")
+              "neighbour", "scale")
 
 
 class Context:

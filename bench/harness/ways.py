@@ -63,6 +63,11 @@ class Kernel:
         """RunError when the bytes did not go the way they should."""
 
 
+class Alone(Kernel):
+    """Nothing is served: a program of ours does its work."""
+    label = "by itself"
+
+
 class Flat:
     """Over libflat: linked (flatperf --transport flat) or unmodified under flat-run."""
 
@@ -208,6 +213,7 @@ class IngressProxy(Ingress):
 
 
 WAYS = {
+    "alone": Alone(),
     "kernel": Kernel(),
     "api": Flat("libflat API, direct", "direct", True),
     "api-forwarded": Flat("libflat API, through flatd", "forwarded", True),
