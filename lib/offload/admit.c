@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "mesh/authn.h"
 #include "offload/audit.h"
 #include "offload/l7.h"
 
@@ -220,8 +221,19 @@ bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char 
 			size_t size)
 {
 	struct flat_decision d = {.target = c->target};
+	const struct flat_service_port *port = NULL;
 	if (!c->listener || c->l7_upstream)
 		return true;
+	/* Made before tokens were asked for, by a way on which nobody looks at them. */
+	if (flat_mesh_wants_jwt(o->mesh, c->listener->session->workload)) {
+		const struct flat_service *s = service_behind(o, c->listener, &c->target, &port);
+		if (flat_l7_wanted(o, s, port, c->listener, NULL)) {
+			snprintf(reason, size,
+				 "a RequestAuthentication holds for the server now: "
+				 "its tokens are looked at on new connections");
+			return false;
+		}
+	}
 	authorize(o, c->client, c->principal, &c->from, c->listener, &d);
 	snprintf(reason, size, "%s", d.reason);
 	return d.status == 0;

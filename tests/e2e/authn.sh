@@ -183,3 +183,23 @@ port && OPENID=$PORT
 serve openid "$OPENID" "$PYTHON" -B "$E2E_ROOT/tests/e2e/jwt.py" "$WORK" serve "$OPENID" "$WORK/openid"
 apply < <(base && authn "[{ issuer: 'http://127.0.0.1:$OPENID' }]")
 same keys-by-discovery 200 "$(code with "$(jwt token one "{\"iss\":\"http://127.0.0.1:$OPENID\"}")")"
+
+# --- connections from before ---
+
+apply < <(base)
+start before over "$PYTHON" -B -c '
+import socket, sys, time
+s = socket.create_connection(("origin.e2e.example", 80))
+s.sendall(b"GET /status/200 HTTP/1.1\r\nHost: origin.e2e.example\r\n\r\n")
+print("first", s.recv(100)[9:12], flush=True)
+s.settimeout(20)
+try:
+    while s.recv(100):
+        pass
+    print("ended", flush=True)
+except OSError:
+    print("ended", flush=True)
+'
+holds before-is-there wait_for 10 grep -q "first b'200'" "$WORK/before.log"
+apply < <(base && authn "[$(rule)]")
+holds before-is-ended wait_for 10 grep -q ended "$WORK/before.log"
