@@ -22,6 +22,10 @@ static void put_text(struct flat_strbuf *out, const char *what, const char *name
 
 static void put_match(struct flat_strbuf *out, const struct flat_http_match *m)
 {
+	if (m->also) {
+		put_match(out, m->also);
+		flat_strbuf_puts(out, " and");
+	}
 	if (m->never)
 		flat_strbuf_puts(out, " never (gateways only)");
 	put_text(out, "uri", NULL, m->uri);
@@ -64,9 +68,11 @@ static void put_action(struct flat_strbuf *out, const struct flat_http_route *r)
 			flat_strbuf_puts(out, " (there is none: 503)");
 	}
 	if (r->rewrite)
-		flat_strbuf_printf(out, "; rewrite %s%s%s", r->rewrite->authority ? "//" : "",
+		flat_strbuf_printf(out, "; rewrite %s%s%s%s%s", r->rewrite->authority ? "//" : "",
 				   r->rewrite->authority ? r->rewrite->authority : "",
-				   r->rewrite->uri ? r->rewrite->uri : "");
+				   r->rewrite->uri ? r->rewrite->uri : "",
+				   r->rewrite->path ? r->rewrite->path : "",
+				   r->rewrite->regex ? r->rewrite->substitution : "");
 	if (r->timeout_ms)
 		flat_strbuf_printf(out, "; timeout %u ms", r->timeout_ms);
 	if (r->retries)
