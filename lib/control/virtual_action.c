@@ -367,6 +367,14 @@ static void parse_fixed_delay(struct cfg *cfg, const struct yaml_node *node, voi
 	(void)cfg_duration_ms(cfg, node, &((struct fault *)obj)->fault->delay_ms);
 }
 
+/* As in Istio. */
+static void warn_never(struct cfg *cfg, const struct yaml_node *node, const struct fault *f)
+{
+	if (!f->set)
+		cfg_warn(cfg, &node->where, FLAT_DIAG_ADVICE, "add percentage: {value: 100}",
+			 "a fault without a percentage is for no request");
+}
+
 static void parse_delay(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -380,9 +388,7 @@ static void parse_delay(struct cfg *cfg, const struct yaml_node *node, void *obj
 	f->percent = &f->fault->delay_of_million;
 	f->set = false;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), f);
-	/* Without a percentage: all, as in Istio. */
-	if (!f->set)
-		f->fault->delay_of_million = FLAT_MILLION;
+	warn_never(cfg, node, f);
 }
 
 static void parse_abort_status(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -406,8 +412,7 @@ static void parse_abort(struct cfg *cfg, const struct yaml_node *node, void *obj
 	f->percent = &f->fault->abort_of_million;
 	f->set = false;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), f);
-	if (!f->set)
-		f->fault->abort_of_million = FLAT_MILLION;
+	warn_never(cfg, node, f);
 }
 
 void cfg_route_fault(struct cfg *cfg, const struct yaml_node *node, void *obj)

@@ -193,7 +193,7 @@ same preflight-matched 1 "$(preflight http://a.example | grep -ci '^access-contr
 # --- faults, timeouts, retries ---
 
 apply < <(base && routes "[{ match: [{ uri: { prefix: /abort } }], fault: { abort: { httpStatus: 555, percentage: { value: 100 } } }, $V1 },
-  { match: [{ uri: { prefix: /delay } }], fault: { delay: { fixedDelay: 300ms } }, rewrite: { uri: /echo }, $V1 },
+  { match: [{ uri: { prefix: /delay } }], fault: { delay: { fixedDelay: 300ms, percentage: { value: 100 } } }, rewrite: { uri: /echo }, $V1 },
   { match: [{ uri: { prefix: /some } }], fault: { abort: { httpStatus: 555, percentage: { value: 50 } } }, rewrite: { uri: /echo }, $V1 },
   { match: [{ uri: { prefix: /slow } }], timeout: 200ms, $V1 },
   { match: [{ uri: { prefix: /flaky } }], retries: { attempts: 3, retryOn: gateway-error }, $V1 },

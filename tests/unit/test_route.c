@@ -528,6 +528,9 @@ static const struct bad_case warned[] = {
     {VS("{hosts: [web.example], http: [{mirror: {host: web.example}, route: [{destination: {host: "
 	"web.example}}]}]}"),
      "field \"mirror\" is not honoured: requests are not copied"},
+    {VS("{hosts: [web.example], http: [{fault: {abort: {httpStatus: 500}}, directResponse: "
+	"{status: 200}}]}"),
+     "a fault without a percentage is for no request"},
     {VS("{hosts: [web.example], http: [{delegate: {name: nobody}}]}"),
      "delegate foo/nobody does not exist"},
     {VS("{hosts: [web.example], http: [{delegate: {name: v}}]}"), "delegate foo/v has hosts"},
