@@ -66,7 +66,8 @@ static int join_route(struct flat_mesh *mesh, const struct flat_http_route *root
 	if (!d)
 		return -ENOMEM;
 	*out = *from;
-	memcpy(d, from->destinations, n * sizeof(*d));
+	for (size_t i = 0; i < n; i++)
+		d[i] = from->destinations[i];
 	out->destinations = d;
 	err = join_matches(mesh, root, out);
 	if (!*out->name)

@@ -180,7 +180,8 @@ static int merge(struct flat_mesh *mesh, struct flat_destination_rule *into,
 
 	if (!v)
 		return -ENOMEM;
-	memcpy(v, into->subsets, n * sizeof(*v));
+	for (uint32_t i = 0; i < n; i++)
+		v[i] = into->subsets[i];
 	for (uint32_t i = 0; i < from->n_subsets; i++) {
 		if (!flat_rule_subset(into, from->subsets[i].name))
 			v[n++] = from->subsets[i];
