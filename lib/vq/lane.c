@@ -69,7 +69,10 @@ int flat_lane_create(const struct flat_lane_geometry *geo, uint64_t lane_id)
 	};
 	long err = FLAT_SYS2(SYS_ftruncate, fd, flat_lane_len(geo));
 	if (err == 0)
-		err = FLAT_SYS4(SYS_fallocate, fd, 0, 0, flat_lane_hot_len(geo));
+		/* io_uring's work for this thread interrupts it as a signal would (shmem_fallocate). */
+		do {
+			err = FLAT_SYS4(SYS_fallocate, fd, 0, 0, flat_lane_hot_len(geo));
+		} while (err == -EINTR);
 	if (err == 0)
 		err = FLAT_SYS4(SYS_pwrite64, fd, &header, sizeof(header), 0);
 	if (err > 0)
