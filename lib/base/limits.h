@@ -83,6 +83,9 @@
  * the first, ms. */
 #define FLAT_VERBS_RETRY_MS 1000
 #define FLAT_VERBS_RETRY_MAX_MS 10000
+/* Verbs by which nothing comes for so long, although the peer was asked (FLAT_WIRE_ASK_MS), are given up: before the link is
+ * (FLAT_WIRE_DEAD_MS), so that TCP can show that it is not the peer that is gone, ms. */
+#define FLAT_VERBS_SILENT_MS 4000
 /* A link that was busy so short a time ago is polled; then its completion channel is armed, microseconds: what a wake-up
  * costs (FLAT_SPIN_MAX_US). */
 #define FLAT_VERBS_WARM_US 50

@@ -343,6 +343,8 @@ static void tick_link(struct flat_peer *p, int64_t now_ms, int64_t now_s)
 		p->quiet_ms = now_ms;
 		if (now_ms - p->heard_ms > FLAT_WIRE_DEAD_MS) {
 			flat_peer_end(p, ETIMEDOUT, "the peer's flatd is silent");
+		} else if (now_ms - p->heard_ms > FLAT_VERBS_SILENT_MS && p->asked_ms != 0) {
+			flat_peer_verbs_lose(p, "nothing comes by verbs, although asked for");
 		} else if (now_ms - p->heard_ms > FLAT_WIRE_ASK_MS && p->asked_ms == 0) {
 			p->asked_ms = now_ms;
 			flat_wire_link_ping(l);
