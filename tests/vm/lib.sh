@@ -16,18 +16,19 @@ vm_kernel_package() {
 	apt-cache depends linux-image-amd64 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1
 }
 
-# vm_fetch PACKAGE CACHE: the kernel and the modules named above, not the other 400 MB.
+# vm_fetch CACHE: the kernel and the modules named above, not the other 400 MB.
 vm_fetch() {
-	local wanted=("./boot/vmlinuz-*") module
+	local package wanted=("./boot/vmlinuz-*") module
+	package=$(vm_kernel_package)
 	for module in $VM_MODULES; do wanted+=("./lib/modules/*/kernel/$module.ko"); done
-	rm -rf "$2.new" && mkdir -p "$2.new" || return 1
-	(cd "$2.new" && apt-get download -q "$1" && dpkg-deb --fsys-tarfile "$1"_*.deb |
-		tar x --wildcards "${wanted[@]}" && rm -f "$1"_*.deb) >"$2.log" 2>&1 || return 1
-	rm -rf "$2" && mv "$2.new" "$2"
+	rm -rf "$1.new" && mkdir -p "$1.new" || return 1
+	(cd "$1.new" && apt-get download -q "${package:-linux-image-amd64}" &&
+		dpkg-deb --fsys-tarfile linux-image-*.deb | tar x --wildcards "${wanted[@]}" && rm -f linux-image-*.deb) >"$1.log" 2>&1 ||
+		return 1
+	rm -rf "$1" && mv "$1.new" "$1"
 }
 
 vm_prepare() {
-	local package
 	VM_CACHE=$1
 	if [ "$(uname -m)" != x86_64 ]; then
 		echo "SKIP verbs: the machine of these tests is an x86-64 one"
@@ -38,9 +39,9 @@ vm_prepare() {
 		return 77
 	fi
 	if ! compgen -G "$VM_CACHE/boot/vmlinuz-*" >/dev/null; then
-		package=$(vm_kernel_package)
-		if [ -z "$package" ] || ! vm_fetch "$package" "$VM_CACHE"; then
-			echo "the kernel (${package:-linux-image-amd64}) could not be fetched: $(tail -n 1 "$VM_CACHE.log" 2>/dev/null)"
+		# Lists that are old, or not there, are renewed as root alone.
+		if ! vm_fetch "$VM_CACHE" && ! { apt-get update -q >/dev/null 2>&1 && vm_fetch "$VM_CACHE"; }; then
+			echo "the kernel ($(vm_kernel_package)) could not be fetched: $(tail -n 1 "$VM_CACHE.log")"
 			return 1
 		fi
 	fi

@@ -4,6 +4,7 @@
  *   vm-ring serve DEVICE ADDRESS PORT                         one client
  *   vm-ring lat DEVICE ADDRESS SERVER PORT COUNT BYTES        half a round trip, microseconds: median and mean
  *   vm-ring bw DEVICE ADDRESS SERVER PORT COUNT BYTES         MB/s, until the last byte is credited
+ *   vm-ring lie DEVICE ADDRESS SERVER PORT IMMEDIATE 0        what no honest peer says
  *   vm-ring limits DEVICE ADDRESS                             connections until memory is refused, and why
  */
 #include <arpa/inet.h>
@@ -65,6 +66,8 @@ static void meet(const struct flat_addr *local, const struct flat_addr *remote)
 	if (write(tcp, &byte, 1) != 1 || recv(tcp, &byte, 1, MSG_WAITALL) != 1)
 		fail("meet", strerror(errno));
 	ring = flat_verbs_ring(verbs);
+	printf("met\n");
+	fflush(stdout);
 }
 
 static void meet_as_server(const char *ip, const char *port)
@@ -223,6 +226,14 @@ static void bw(size_t count, size_t size)
 	free(buf);
 }
 
+static void lie(size_t imm)
+{
+	if (ring->ops->write(ring->ctx, 0, 0, (uint32_t)imm) != 0)
+		fail("lie", flat_verbs_why(verbs));
+	/* Until the server has had enough. */
+	(void)turn();
+}
+
 static void limits(const char *ip)
 {
 	struct flat_addr local = address(ip, "0");
@@ -255,7 +266,12 @@ int main(int argc, char **argv)
 		size_t count = strtoul(argv[6], NULL, 10);
 		size_t size = strtoul(argv[7], NULL, 10);
 		meet_as_client(argv[3], argv[4], argv[5]);
-		(strcmp(argv[1], "lat") == 0 ? lat : bw)(count, size);
+		if (strcmp(argv[1], "lie") == 0)
+			lie(count);
+		else if (strcmp(argv[1], "lat") == 0)
+			lat(count, size);
+		else
+			bw(count, size);
 	} else {
 		return 2;
 	}
