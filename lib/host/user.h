@@ -1,6 +1,6 @@
 /*
  * Memory that the application named in a call: a bad address is EFAULT, as it would be in the kernel, and not the end of the
- * process. For calls that are not on the data path: each copy is a system call.
+ * process. For calls that are not on the data path: each copy is a system call or two.
  */
 #ifndef FLAT_HOST_USER_H
 #define FLAT_HOST_USER_H
