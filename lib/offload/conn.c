@@ -167,8 +167,15 @@ void flat_conn_destroy(struct flat_conn *c)
 		flat_bridge_gone(c->bridge, c->cut || told_reset(c));
 	flat_l7_gone(c);
 	pipe_free(o, c->pipe);
+	if (c->remind)
+		TAILQ_REMOVE(&o->reminders, c, half_link);
 	for (int i = 0; i < 2; i++) {
-		flat_loop_close(&o->loop, &c->end[i].anchor);
+		struct flat_source *anchor = &c->end[i].anchor;
+		/* Nobody is at the other ends. */
+		if (c->end[0].gone && c->end[1].gone)
+			flat_loop_close_late(&o->loop, anchor);
+		else
+			flat_loop_close(&o->loop, anchor);
 	}
 	struct flat_lane_link *a = c->end[0].lane;
 	struct flat_lane_link *b = c->end[1].lane;
@@ -193,29 +200,63 @@ void flat_conn_destroy(struct flat_conn *c)
 	free(c);
 }
 
+static void on_direct(struct flat_source *source, int events);
+
+/* Once: what comes most is a hang-up, and nothing after it. */
+static int watch_direct(struct flat_end *e)
+{
+	return flat_loop_poll_once(&e->conn->offload->loop, &e->anchor, e->anchor.fd,
+				   POLLIN | POLLRDHUP, on_direct);
+}
+
+/* The other side shall know: now, or if it is there still when an honest close() must long have told it. */
+static void tell_other(struct flat_conn *c, int gone)
+{
+	struct flat_end *e = &c->end[gone];
+	if (!flat_vq_ended(&e->lane->lane, e->slot, (enum flat_side)gone)) {
+		flat_vq_complete(&e->lane->lane, e->slot, (enum flat_side)gone,
+				 c->end[gone ^ 1].anchor.fd);
+		return;
+	}
+	c->remind = true;
+	c->since_ms = flat_now_us() / 1000;
+	TAILQ_INSERT_TAIL(&c->offload->reminders, c, half_link);
+}
+
+void flat_conns_remind(struct flat_offload *o, int64_t now_ms)
+{
+	struct flat_conn *c;
+	while ((c = TAILQ_FIRST(&o->reminders)) != NULL && now_ms - c->since_ms > FLAT_REMIND_MS) {
+		TAILQ_REMOVE(&o->reminders, c, half_link);
+		c->remind = false;
+		int gone = c->end[1].gone;
+		struct flat_end *e = &c->end[gone];
+		flat_vq_complete(&e->lane->lane, e->slot, (enum flat_side)gone,
+				 c->end[gone ^ 1].anchor.fd);
+	}
+}
+
 /* Events at an open direct connection. */
 static void on_direct(struct flat_source *source, int events)
 {
 	struct flat_end *e = FLAT_CONTAINER_OF(source, struct flat_end, anchor);
 	struct flat_conn *c = e->conn;
 	int i = e == &c->end[1];
-	if ((events & (POLLHUP | POLLRDHUP | POLLERR)) && !e->gone) {
+	if (events & (POLLHUP | POLLRDHUP | POLLERR)) {
 		e->gone = true;
-		const struct flat_end *other = &c->end[i ^ 1];
-		flat_vq_complete(&e->lane->lane, e->slot, (enum flat_side)i,
-				 other->gone ? -1 : other->anchor.fd);
-	}
-	if (c->end[0].gone && c->end[1].gone) {
-		flat_conn_destroy(c);
+		if (c->end[i ^ 1].gone)
+			flat_conn_destroy(c);
+		else
+			tell_other(c, i);
 		return;
 	}
-	if ((events & POLLIN) && !e->gone) {
-		char byte;
-		/* Only a writer that no hook sees puts bytes here: they have no place in the stream. */
-		if (flat_sys_recv(e->anchor.fd, &byte, 1, MSG_DONTWAIT) > 0)
-			flat_conn_cut(c, ECONNRESET,
-				      "bytes came by a system call outside the library");
-	}
+	char byte;
+	int err = watch_direct(e);
+	/* Only a writer that no hook sees puts bytes here: they have no place in the stream. */
+	if (err == 0 && flat_sys_recv(e->anchor.fd, &byte, 1, MSG_DONTWAIT) > 0)
+		flat_conn_cut(c, ECONNRESET, "bytes came by a system call outside the library");
+	else if (err != 0)
+		flat_conn_cut(c, ENOMEM, "flatd is out of memory");
 }
 
 /* --- half open --- */
@@ -369,7 +410,6 @@ static void start_pipe(struct flat_conn *c)
 
 static int start(struct flat_conn *c)
 {
-	struct flat_loop *loop = &c->offload->loop;
 	int err = 0;
 	if (c->l7 || c->l7_upstream)
 		return flat_l7_start(c);
@@ -378,8 +418,7 @@ static int start(struct flat_conn *c)
 		return 0;
 	}
 	for (int i = 0; i < 2 && err == 0; i++)
-		err = flat_loop_poll(loop, &c->end[i].anchor, c->end[i].anchor.fd,
-				     POLLIN | POLLRDHUP, on_direct);
+		err = watch_direct(&c->end[i]);
 	return err;
 }
 
@@ -413,6 +452,11 @@ const struct flat_cut *flat_cut_find(const struct flat_offload *o, uint64_t conn
 	return NULL;
 }
 
+static bool unwatched(const struct flat_end *e)
+{
+	return !e->gone && e->anchor.index == 0;
+}
+
 void flat_conn_cut(struct flat_conn *c, int err, const char *reason)
 {
 	char text[FLAT_ADDR_STRLEN];
@@ -441,6 +485,6 @@ void flat_conn_cut(struct flat_conn *c, int err, const char *reason)
 	flat_directory_revoked(c->offload->directory);
 	/* Nobody watches one that could not be started. */
 	if (!c->pipe && !c->l7 && !c->l7_upstream &&
-	    (c->end[0].anchor.index == 0 || c->end[1].anchor.index == 0))
+	    (unwatched(&c->end[0]) || unwatched(&c->end[1])))
 		flat_conn_destroy(c);
 }

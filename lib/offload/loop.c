@@ -22,6 +22,7 @@ int flat_loop_init(struct flat_loop *loop)
 		err = io_uring_queue_init(RING_ENTRIES, &loop->ring, 0);
 	if (err < 0)
 		return err;
+	loop->n_late = 0;
 	loop->slots = NULL;
 	loop->n_slots = 0;
 	loop->free_head = 0;
@@ -31,6 +32,8 @@ int flat_loop_init(struct flat_loop *loop)
 
 void flat_loop_fini(struct flat_loop *loop)
 {
+	while (loop->n_late > 0)
+		close(loop->late[--loop->n_late]);
 	if (loop->ring.ring_fd > 0)
 		io_uring_queue_exit(&loop->ring);
 	free(loop->slots);
@@ -81,6 +84,8 @@ static void submit_source(struct flat_loop *loop, struct flat_source *source)
 	struct io_uring_sqe *sqe = get_sqe(loop);
 	if (source->op == FLAT_SOURCE_POLL)
 		io_uring_prep_poll_multishot(sqe, source->fd, source->events);
+	else if (source->op == FLAT_SOURCE_ONCE)
+		io_uring_prep_poll_add(sqe, source->fd, source->events);
 	else
 		io_uring_prep_multishot_accept(sqe, source->fd, NULL, NULL,
 					       SOCK_CLOEXEC | SOCK_NONBLOCK);
@@ -104,6 +109,17 @@ int flat_loop_poll(struct flat_loop *loop, struct flat_source *source, int fd, u
 	if (err == 0)
 		submit_source(loop, source);
 	return err;
+}
+
+int flat_loop_poll_once(struct flat_loop *loop, struct flat_source *source, int fd, uint32_t events,
+			flat_source_fn *fn)
+{
+	int err = start(loop, source, fd, events, fn);
+	if (err != 0)
+		return err;
+	source->op = FLAT_SOURCE_ONCE;
+	submit_source(loop, source);
+	return 0;
 }
 
 int flat_loop_accept(struct flat_loop *loop, struct flat_source *source, int fd, flat_source_fn *fn)
@@ -139,14 +155,21 @@ static void give_slot(struct flat_loop *loop, struct flat_source *source)
 	source->index = 0;
 }
 
+/* Done is done: no completion says so. */
+static void nobody(struct io_uring_sqe *sqe)
+{
+	io_uring_sqe_set_data64(sqe, NOBODY);
+	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+}
+
 static void cancel(struct flat_loop *loop, const struct flat_source *source)
 {
 	struct io_uring_sqe *sqe = get_sqe(loop);
-	if (source->op == FLAT_SOURCE_POLL)
+	if (source->op == FLAT_SOURCE_POLL || source->op == FLAT_SOURCE_ONCE)
 		io_uring_prep_poll_remove(sqe, tag(loop, source));
 	else
 		io_uring_prep_cancel64(sqe, tag(loop, source), 0);
-	io_uring_sqe_set_data64(sqe, NOBODY);
+	nobody(sqe);
 }
 
 void flat_loop_del(struct flat_loop *loop, struct flat_source *source)
@@ -175,15 +198,20 @@ void flat_loop_close_fd(struct flat_loop *loop, int fd)
 {
 	struct io_uring_sqe *sqe = get_sqe(loop);
 	io_uring_prep_close(sqe, fd);
-	io_uring_sqe_set_data64(sqe, NOBODY);
+	nobody(sqe);
+}
+
+static void unwatch(struct flat_loop *loop, struct flat_source *source)
+{
+	if (source->index == 0)
+		return;
+	cancel(loop, source);
+	give_slot(loop, source);
 }
 
 void flat_loop_close(struct flat_loop *loop, struct flat_source *source)
 {
-	if (source->index != 0) {
-		cancel(loop, source);
-		give_slot(loop, source);
-	}
+	unwatch(loop, source);
 	if (source->fd < 0)
 		return;
 	/* In order, both with the next submission: a poll holds the file, and its far end must see the close. */
@@ -200,6 +228,23 @@ static struct flat_source *source_of(const struct flat_loop *loop, uint64_t data
 	return loop->slots[i].source;
 }
 
+static void close_late(struct flat_loop *loop)
+{
+	while (loop->n_late > 0)
+		flat_loop_close_fd(loop, loop->late[--loop->n_late]);
+}
+
+void flat_loop_close_late(struct flat_loop *loop, struct flat_source *source)
+{
+	unwatch(loop, source);
+	if (source->fd < 0)
+		return;
+	if (loop->n_late == FLAT_LOOP_LATE)
+		close_late(loop);
+	loop->late[loop->n_late++] = source->fd;
+	source->fd = -1;
+}
+
 static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t flags)
 {
 	struct flat_source *source = source_of(loop, data);
@@ -208,7 +253,10 @@ static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t fl
 		close(res);
 	if (!source)
 		return;
-	if (source->op == FLAT_SOURCE_CONNECT || (source->ending && !(flags & IORING_CQE_F_MORE))) {
+	if (source->op == FLAT_SOURCE_CONNECT || source->op == FLAT_SOURCE_ONCE ||
+	    (source->ending && !(flags & IORING_CQE_F_MORE))) {
+		if (source->op == FLAT_SOURCE_ONCE && res < 0)
+			res = POLLHUP;
 		give_slot(loop, source);
 	} else if (!(flags & IORING_CQE_F_MORE)) {
 		bool poll = source->op == FLAT_SOURCE_POLL;
@@ -226,6 +274,8 @@ uint32_t flat_loop_turn(struct flat_loop *loop, int wait_ms)
 	struct io_uring_cqe *cqe;
 	struct __kernel_timespec ts = {.tv_sec = wait_ms / 1000,
 				       .tv_nsec = (long long)(wait_ms % 1000) * 1000000};
+	if (wait_ms != 0)
+		close_late(loop);
 	if (wait_ms == 0)
 		io_uring_submit(&loop->ring);
 	else

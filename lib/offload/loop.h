@@ -19,6 +19,7 @@ enum flat_source_op {
 	FLAT_SOURCE_POLL,
 	FLAT_SOURCE_ACCEPT,
 	FLAT_SOURCE_CONNECT, /* once; the source is not watched any more when its function is called */
+	FLAT_SOURCE_ONCE,    /* likewise: a poll */
 };
 
 /** Something watched. Embedded in its owner, zeroed before first use. Owner: the loop's thread. */
@@ -37,8 +38,14 @@ struct flat_loop_slot {
 	uint32_t next_free;
 };
 
+/* Descriptors closed in one go: while a message with sockets is on its way somewhere in the system, each closed AF_UNIX
+ * socket makes the kernel look for cycles, in a thread that it wakes for it (net/unix/garbage.c). */
+#define FLAT_LOOP_LATE 64
+
 struct flat_loop {
 	struct io_uring ring;
+	int late[FLAT_LOOP_LATE];
+	uint32_t n_late;
 	struct flat_loop_slot *slots;
 	uint32_t n_slots;
 	uint32_t free_head;
@@ -53,6 +60,9 @@ void flat_loop_fini(struct flat_loop *loop);
 /** Watches fd for `events`; edges: the handler reads until EAGAIN. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_loop_poll(struct flat_loop *loop, struct flat_source *source, int fd,
 				   uint32_t events, flat_source_fn *fn);
+/** Watches for `events` until they happen: the function is called once, and may watch again. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_loop_poll_once(struct flat_loop *loop, struct flat_source *source, int fd,
+					uint32_t events, flat_source_fn *fn);
 /** Accepts on a listening socket for ever, never blocking whatever the socket's flags say. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_loop_accept(struct flat_loop *loop, struct flat_source *source, int fd,
 				     flat_source_fn *fn);
@@ -74,6 +84,9 @@ void flat_loop_accept_end(struct flat_loop *loop, struct flat_source *source);
 
 /** Stops watching and closes the descriptor, with the next turn's system call. fd becomes -1. */
 void flat_loop_close(struct flat_loop *loop, struct flat_source *source);
+
+/** The same, sometime before the loop sleeps: for descriptors whose end nobody waits for. */
+void flat_loop_close_late(struct flat_loop *loop, struct flat_source *source);
 
 /** Closes a descriptor that nobody watches with the next turn's system call. */
 void flat_loop_close_fd(struct flat_loop *loop, int fd);

@@ -302,6 +302,7 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	TAILQ_INIT(&o->ghosts);
 	TAILQ_INIT(&o->ready);
 	TAILQ_INIT(&o->half_open);
+	TAILQ_INIT(&o->reminders);
 	TAILQ_INIT(&o->lanes);
 	/* Lane ids are remembered by applications: a successor must not repeat them. */
 	o->next_id = (uint64_t)flat_now_us() << 8;
@@ -367,10 +368,13 @@ static int by_time(struct flat_offload *o)
 	o->tick_ms = flat_now_us() / 1000;
 	flat_sessions_reap(o);
 	flat_conns_expire(o);
+	flat_conns_remind(o, o->tick_ms);
 	int wait = sooner(flat_sessions_wait_ms(o), flat_metrics_expire(o));
 	wait = sooner(wait, flat_l7_wait_ms(o));
 	wait = sooner(wait, flat_peers_wait_ms(o));
 	wait = sooner(wait, flat_admin_expire(o));
+	if (!TAILQ_EMPTY(&o->reminders))
+		wait = sooner(wait, FLAT_REMIND_MS);
 	return TAILQ_EMPTY(&o->half_open) ? wait : sooner(wait, TICK_MS);
 }
 
@@ -389,6 +393,7 @@ void flat_offload_run(struct flat_offload *o)
 		int64_t now_ms = flat_now_us() / 1000;
 		if (now_ms - o->tick_ms > TICK_MS)
 			(void)by_time(o);
+		flat_conns_remind(o, now_ms);
 		bool busy = flat_worker_turn(&o->workers.v[0]);
 		busy |= flat_l7_turn(o);
 		busy |= flat_sessions_turn(o);

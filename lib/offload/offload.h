@@ -152,6 +152,7 @@ struct flat_conn {
 	bool early;	 /* it wants it before the server is there */
 	bool connecting; /* and has got it so */
 	bool cut;
+	bool remind; /* one side closed, the other may not know: in flat_offload.reminders, by half_link */
 	uint32_t reply_seq;
 	struct flat_gate *gate; /* how it came in, by a gateway; NULL: not so. Owned */
 	int client_near;	/* the client's end of its anchor until it was sent; else -1 */
@@ -242,6 +243,7 @@ struct flat_offload {
 	struct flat_listeners listeners;
 	struct flat_conns conns;
 	struct flat_conns half_open; /* oldest first */
+	struct flat_conns reminders; /* likewise */
 	struct flat_lanes lanes;
 	struct flat_series_table series;
 	struct flat_stats stats;
@@ -463,6 +465,8 @@ void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, c
 void flat_conn_wait(struct flat_conn *c);
 /** Fails those that have waited too long. */
 void flat_conns_expire(struct flat_offload *o);
+/** Rings where one side closed a while ago and the other has not. */
+void flat_conns_remind(struct flat_offload *o, int64_t now_ms);
 /** Ends a connection on both sides, with the errno (positive) and reason that its applications shall see. */
 void flat_conn_cut(struct flat_conn *c, int err, const char *reason);
 void flat_conn_destroy(struct flat_conn *c);

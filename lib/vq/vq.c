@@ -57,6 +57,16 @@ void flat_vq_end_rx(struct flat_vq *vq, uint32_t cons_flags)
 	flat_vq_notify_room(vq);
 }
 
+bool flat_vq_ended(const struct flat_lane *lane, uint32_t slot, enum flat_side side)
+{
+	unsigned int d = (unsigned int)side;
+	const struct flat_slot *s = flat_lane_slot(lane, slot);
+	return (atomic_load_explicit(&s->ring[d].prod.flags, memory_order_acquire) &
+		(FLAT_PROD_FIN | FLAT_PROD_RST)) != 0 &&
+	       (atomic_load_explicit(&s->ring[d ^ 1U].cons.flags, memory_order_acquire) &
+		FLAT_CONS_CLOSED) != 0;
+}
+
 void flat_vq_complete(const struct flat_lane *lane, uint32_t slot, enum flat_side side, int bell)
 {
 	struct flat_vq vq;

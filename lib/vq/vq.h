@@ -170,6 +170,9 @@ static inline uint32_t flat_vq_bells_rung(const struct flat_vq *vq)
 	return atomic_load_explicit(&vq->rx.ctl->prod.bells, memory_order_relaxed);
 }
 
+/** Whether `side` says that it has ended both directions: FIN or RST, and CLOSED, as the last close() does. */
+bool flat_vq_ended(const struct flat_lane *lane, uint32_t slot, enum flat_side side);
+
 /**
  * Offload half: every holder of the application's end at `side` is gone. Completes its words: FIN, or RST if it left bytes
  * unread or was a server's that nobody accepted, and CLOSED; tells the other side. `bell`: where to ring that one, or -1 when it is the offload half itself.
