@@ -46,6 +46,16 @@
  * than the 100 in which a peer's death is to be seen, and far more than an honest peer takes to close too. */
 #define FLAT_REMIND_MS 20
 
+/* Connections made ahead for one session, three descriptors each: two askings' worth, so that one that is late costs
+ * nothing. And for all sessions. */
+#define FLAT_SESSION_TICKETS_MAX 16U
+#define FLAT_TICKETS_MAX 4096U
+/* Connects to one address in a row, less than the second number apart (ms), before tickets are asked for: what comes so
+ * often will come again. A refusal holds for so many connects. */
+#define FLAT_TICKETS_AFTER 4U
+#define FLAT_TICKETS_GAP_MS 1000
+#define FLAT_TICKETS_RETRY 64U
+
 /* --- the wire between hosts --- */
 
 /* Where a flatd listens for others when nothing else is said: beside Istio's 15000 to 15021, of none of its own. */

@@ -60,7 +60,8 @@ static struct flat_sock *make_stream(int fd, const struct flat_msg *msg, int lan
 	struct flat_lane_use *lane = flat_lane_use(&msg->body.conn, lane_fd);
 	if (bell < 0)
 		bell = flat_sys_fcntl(fd, F_DUPFD_CLOEXEC, 0);
-	struct flat_sock *s = lane && bell >= 0 ? flat_stream_new(msg, lane, bell) : NULL;
+	struct flat_sock *s =
+	    lane && bell >= 0 ? flat_stream_new(&msg->body.conn, lane, bell) : NULL;
 	if (!s) {
 		if (lane)
 			flat_lane_unuse(lane);

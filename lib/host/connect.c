@@ -8,6 +8,7 @@
 #include "host/epoll.h"
 #include "host/lanes.h"
 #include "host/share.h"
+#include "host/ticket.h"
 #include "host/user.h"
 
 static void after_try(int fd, int err)
@@ -43,34 +44,38 @@ static int connect_kernel(int fd, const struct flat_addr *peer, const struct soc
 	return err;
 }
 
-static int become_stream(int fd, const struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], size_t n)
+/* Takes anchor and bell (-1: it has none), and the use of the lane. */
+static int become_stream(int fd, const struct flat_msg_conn *m, struct flat_lane_use *lane,
+			 int anchor, int bell)
 {
-	struct flat_msg_conn m = msg->body.conn;
-	int anchor = flat_msg_fd(msg, fds, FLAT_FD_ANCHOR);
-	int bell = flat_msg_fd(msg, fds, FLAT_FD_BELL);
-	int lane_fd = flat_msg_fd(msg, fds, FLAT_FD_LANE);
-	struct flat_lane_use *lane = flat_lane_use(&m, lane_fd);
-	flat_msg_close_fds(fds, n);
-	if (lane_fd >= 0)
-		flat_sys_close(lane_fd);
-	struct flat_sock *s = lane && anchor >= 0 ? flat_stream_new(msg, lane, bell) : NULL;
+	struct flat_sock *s = lane && anchor >= 0 ? flat_stream_new(m, lane, bell) : NULL;
 	if (!s) {
 		if (lane)
 			flat_lane_unuse(lane);
-		if (anchor >= 0)
-			flat_sys_close(anchor);
-		if (bell >= 0)
-			flat_sys_close(bell);
+		flat_fd_close_private(anchor);
+		flat_fd_close_private(bell);
 		return -ENOMEM;
 	}
-	int err;
 	if (s->bell_fd < 0) {
 		/* The offload half is the peer: its end of the anchor is where it listens. */
 		s->bell_fd = flat_fd_private(flat_sys_fcntl(anchor, F_DUPFD_CLOEXEC, 0));
 		s->vq.bell_fd = s->bell_fd;
 	}
-	err = flat_sock_replace(fd, anchor, s);
-	return err;
+	return flat_sock_replace(fd, anchor, s);
+}
+
+/* As a CONNECT answer says. */
+static int become_answered(int fd, const struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], size_t n)
+{
+	const struct flat_msg_conn *m = &msg->body.conn;
+	int anchor = flat_msg_fd(msg, fds, FLAT_FD_ANCHOR);
+	int bell = flat_msg_fd(msg, fds, FLAT_FD_BELL);
+	int lane_fd = flat_msg_fd(msg, fds, FLAT_FD_LANE);
+	struct flat_lane_use *lane = flat_lane_use(m, lane_fd);
+	flat_msg_close_fds(fds, n);
+	if (lane_fd >= 0)
+		flat_sys_close(lane_fd);
+	return become_stream(fd, m, lane, anchor, bell);
 }
 
 /*
@@ -229,15 +234,33 @@ static void complete_source(struct flat_addr *from, const struct flat_addr *to)
 	}
 }
 
-/* Asks the offload half, and does what it says. 0, -EINPROGRESS, or why not. */
+/* Asks the offload half. 1: the descriptor is a stream; 0: the kernel is to connect it, to the answer's peer; or why not. */
+static int ask(int fd, struct flat_msg *msg)
+{
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	int err = flat_session_ask(msg, -1, fds, &n);
+	if (err != 0)
+		return err;
+	if (msg->status == 0 && msg->body.conn.path != FLAT_CONN_KERNEL) {
+		err = become_answered(fd, msg, fds, n);
+		return err ? err : 1;
+	}
+	flat_msg_close_fds(fds, n);
+	if (msg->status == -ECONNREFUSED && (flat_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK))
+		return refused_later(fd);
+	return msg->status > 0 ? -ECONNREFUSED : msg->status;
+}
+
+/* As the offload half says, or has said ahead. */
 static int connect_mesh(int fd, const struct flat_addr *to, const struct sockaddr *addr,
 			socklen_t len)
 {
 	struct flat_msg msg;
+	struct flat_ticket ticket;
 	struct sockaddr_storage ss;
 	socklen_t ss_len = sizeof(ss);
-	int fds[FLAT_MSG_FDS_MAX];
-	size_t n = 0;
+	int err;
 	flat_msg_init(&msg, FLAT_MSG_CONNECT, 0);
 	msg.body.connect.to = *to;
 	/* Decided is enough: nobody waits for a server under the session's lock. */
@@ -247,22 +270,18 @@ static int connect_mesh(int fd, const struct flat_addr *to, const struct sockadd
 	    flat_addr_from_sockaddr(&msg.body.connect.from, (struct sockaddr *)&ss, ss_len) == 0)
 		complete_source(&msg.body.connect.from, to);
 	flat_fd_opening(fd, true);
-	int err = flat_session_ask(&msg, -1, fds, &n);
-	bool ours = err == 0 && msg.status == 0 && msg.body.conn.path != FLAT_CONN_KERNEL;
-	if (ours)
-		err = become_stream(fd, &msg, fds, n);
-	flat_fd_opening(fd, false);
-	if (!ours && err == 0) {
-		flat_msg_close_fds(fds, n);
-		if (msg.status == -ECONNREFUSED && (flat_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK))
-			return refused_later(fd);
-		if (msg.status != 0)
-			return msg.status < 0 ? msg.status : -ECONNREFUSED;
-		return connect_kernel(fd, &msg.body.conn.peer, addr, len);
+	if (msg.body.connect.from.family == 0 && flat_session_ticket(to, &ticket)) {
+		err = become_stream(fd, &ticket.conn, ticket.lane, ticket.anchor, ticket.bell);
+		err = err ? err : 1;
+	} else {
+		err = ask(fd, &msg);
 	}
-	struct flat_sock *s = err == 0 ? flat_fd_sock(fd) : NULL;
+	flat_fd_opening(fd, false);
+	if (err == 0)
+		return connect_kernel(fd, &msg.body.conn.peer, addr, len);
+	struct flat_sock *s = err == 1 ? flat_fd_sock(fd) : NULL;
 	if (!s)
-		return err;
+		return err == 1 ? 0 : err;
 	if (atomic_load(&s->nonblock)) {
 		atomic_store(&s->connecting, 1);
 		return -EINPROGRESS;

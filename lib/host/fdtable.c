@@ -448,7 +448,7 @@ int flat_fd_private(int fd)
 	static _Atomic size_t
 	    fits; /* the first one below the process's limit, when it was last asked */
 	int high = -EINVAL;
-	if (fd < 0)
+	if (fd < 0 || flat_fd_kind(fd) == FLAT_FD_PRIVATE)
 		return fd;
 	for (size_t i = atomic_load(&fits); i < FLAT_ARRAY_SIZE(bases) && high < 0; i++) {
 		high = flat_sys_fcntl(fd, F_DUPFD_CLOEXEC, bases[i]);
@@ -467,7 +467,8 @@ void flat_fd_close_private(int fd)
 {
 	if (fd < 0)
 		return;
-	flat_fd_set_kind(fd, FLAT_FD_KERNEL);
+	if (flat_fd_kind(fd) == FLAT_FD_PRIVATE)
+		flat_fd_set_kind(fd, FLAT_FD_KERNEL);
 	flat_sys_close(fd);
 }
 

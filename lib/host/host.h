@@ -18,6 +18,7 @@
 #include "vq/vq.h"
 
 struct flat_lane_use;
+struct flat_ticket;
 
 /** Sockets of one process and its forked children: more than a process's descriptors usually are. */
 #define FLAT_SOCKS_MAX 65536U
@@ -157,6 +158,9 @@ void flat_session_forked(void);
 FLAT_MUST_CHECK int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX],
 				     size_t *n);
 
+/** A connection to `to` that was made ahead: it has begun, without an answer. False: ask for one. See ticket.h. */
+FLAT_MUST_CHECK bool flat_session_ticket(const struct flat_addr *to, struct flat_ticket *ticket);
+
 /* --- socket.c --- */
 
 /** AF_INET or AF_INET6 of a candidate. */
@@ -184,7 +188,8 @@ bool flat_stream_readable(struct flat_sock *s);
 /** Whether no byte follows those that are there. */
 bool flat_stream_ended(struct flat_sock *s);
 /** Makes a stream of a CONNECT answer or ACCEPT message; takes the bell and the use of the lane. NULL: neither. */
-struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_use *lane, int bell);
+struct flat_sock *flat_stream_new(const struct flat_msg_conn *m, struct flat_lane_use *lane,
+				  int bell);
 /** Whether a send would not wait. */
 bool flat_stream_writable(struct flat_sock *s);
 /** The state that TCP would be in: TCP_ESTABLISHED ... of netinet/tcp.h; FIN's way is taken as no time. */

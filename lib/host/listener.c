@@ -181,7 +181,7 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 	if (lane_fd >= 0)
 		flat_sys_close(lane_fd);
 	flat_fd_unbind(anchor);
-	struct flat_sock *s = lane ? flat_stream_new(&msg, lane, bell) : NULL;
+	struct flat_sock *s = lane ? flat_stream_new(&msg.body.conn, lane, bell) : NULL;
 	if (!s) {
 		if (lane)
 			flat_lane_unuse(lane);

@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "host/lanes.h"
+#include "host/ticket.h"
 
 /* How often a missing offload half is looked for again, ms. */
 #define RETRY_MS 200
@@ -161,6 +162,7 @@ static void drop(void)
 	if (control_pid == flat_sys_getpid())
 		flat_fd_close_private(control_fd);
 	control_fd = -1;
+	flat_tickets_drop();
 }
 
 /*
@@ -213,6 +215,7 @@ static void part(void)
 		return;
 	}
 	reign_hang_up(r);
+	flat_tickets_drop();
 	r->control_fd = control_fd;
 	r->control_pid = control_pid;
 	control_fd = -1;
@@ -228,6 +231,7 @@ static int join(bool patient)
 	if (control_fd >= 0)
 		flat_fd_close_private(control_fd);
 	control_fd = -1;
+	flat_tickets_drop();
 	int64_t now = now_ms();
 	if (!patient && last_try_ms != 0 && now - last_try_ms < RETRY_MS &&
 	    control_pid == flat_sys_getpid())
@@ -250,6 +254,8 @@ void flat_session_forked(void)
 {
 	pthread_mutex_init(&lock, NULL);
 	flat_lanes_forked();
+	/* The parent's: it would not hang up where this process holds it too. */
+	flat_tickets_drop();
 }
 
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
@@ -357,6 +363,57 @@ static struct reign *past_of(const struct flat_msg *msg)
 	uint32_t turn = id ? reign_of_conn(id) : 0;
 	struct reign *r = reign_of(turn);
 	return turn != 0 && r->control_fd > 0 && r->control_pid == flat_sys_getpid() ? r : NULL;
+}
+
+/* Under the lock. */
+static void ask_tickets(const struct flat_addr *to, uint64_t epoch)
+{
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	drop_old_lane();
+	flat_msg_init(&msg, FLAT_MSG_TICKETS, 0);
+	msg.body.connect.to = *to;
+	if (exchange(&msg, -1, fds, &n) != 0)
+		return;
+	flat_tickets_put(to, epoch, &msg, fds);
+	flat_msg_close_fds(fds, n);
+}
+
+/* Under the lock: it begins. False: the offload half is gone. */
+static bool use_ticket(struct flat_ticket *ticket)
+{
+	struct flat_msg msg;
+	int err;
+	flat_msg_init(&msg, FLAT_MSG_USE, 0);
+	msg.body.use.conn_id = ticket->conn.conn_id;
+	do
+		err = flat_msg_send(control_fd, &msg, NULL, 0, 0);
+	while (err == -EINTR);
+	if (err == 0)
+		return true;
+	flat_fd_close_private(ticket->anchor);
+	flat_fd_close_private(ticket->bell);
+	flat_lane_unuse(ticket->lane);
+	flat_tickets_drop();
+	return false;
+}
+
+bool flat_session_ticket(const struct flat_addr *to, struct flat_ticket *ticket)
+{
+	const struct flat_directory *dir = flat_session_known();
+	bool got = false;
+	if (!dir || flat_fd_foreign())
+		return false;
+	pthread_mutex_lock(&lock);
+	if (control_fd >= 0 && control_pid == flat_sys_getpid() && !is_past()) {
+		uint64_t epoch = flat_directory_epoch(dir);
+		if (flat_tickets_wanted(to))
+			ask_tickets(to, epoch);
+		got = flat_tickets_take(to, epoch, ticket) && use_ticket(ticket);
+	}
+	pthread_mutex_unlock(&lock);
+	return got;
 }
 
 int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX], size_t *n)

@@ -138,7 +138,7 @@ int flat_sock_replace(int fd, int anchor, struct flat_sock *s)
 		for (uint32_t i = 0; i < twins.n; i++)
 			replace_twin(twins.fd[i], anchor, s);
 	}
-	flat_sys_close(anchor);
+	flat_fd_close_private(anchor);
 	return err < 0 ? err : 0;
 }
 

@@ -12,9 +12,9 @@
 #include "host/share.h"
 #include "host/user.h"
 
-struct flat_sock *flat_stream_new(const struct flat_msg *msg, struct flat_lane_use *lane, int bell)
+struct flat_sock *flat_stream_new(const struct flat_msg_conn *m, struct flat_lane_use *lane,
+				  int bell)
 {
-	const struct flat_msg_conn *m = &msg->body.conn;
 	struct flat_sock *s = flat_sock_new(FLAT_FD_STREAM);
 	if (!s)
 		return NULL;

@@ -155,6 +155,12 @@ static inline bool flat_directory_over(uint64_t reign_word)
 /** Whether a process is a predecessor of the one that reigns. */
 bool flat_directory_made_by(const struct flat_directory *dir, int32_t pid);
 
+/** Another one for each publication: who finds it unchanged knows of no address that came or went. */
+static inline uint64_t flat_directory_epoch(const struct flat_directory *dir)
+{
+	return atomic_load_explicit(&dir->header->epoch, memory_order_acquire);
+}
+
 static inline uint32_t flat_directory_flags(const struct flat_directory *dir)
 {
 	return atomic_load_explicit(&dir->header->flags, memory_order_relaxed);

@@ -77,8 +77,28 @@ static void count_closed(struct flat_conn *c)
 
 /* --- begin and end --- */
 
-struct flat_conn *flat_conn_new(struct flat_offload *o, struct flat_session *s,
-				const struct flat_decision *d)
+void flat_conn_begin(struct flat_conn *c, const struct flat_decision *d)
+{
+	struct flat_offload *o = c->offload;
+	if (d->cluster) {
+		c->cluster = d->cluster;
+		c->host = d->host;
+		c->connect_ms = d->cluster->breaker.connect_ms;
+		flat_cluster_enter(c->cluster, c->host);
+	}
+	c->half_open = true;
+	c->since_ms = flat_now_us() / 1000;
+	if (c->client) {
+		c->client->n_conns++;
+		c->client->n_half_open++;
+	}
+	TAILQ_INSERT_TAIL(&o->conns, c, link);
+	TAILQ_INSERT_TAIL(&o->half_open, c, half_link);
+	o->n_conns++;
+}
+
+struct flat_conn *flat_conn_make(struct flat_offload *o, struct flat_session *s,
+				 const struct flat_decision *d)
 {
 	struct flat_conn *c = calloc(1, sizeof(*c));
 	if (!c)
@@ -91,32 +111,27 @@ struct flat_conn *flat_conn_new(struct flat_offload *o, struct flat_session *s,
 	c->to = d->to;
 	c->target = d->target;
 	c->wire = d->wire;
-	c->half_open = true;
-	c->since_ms = flat_now_us() / 1000;
 	c->end[0].anchor.fd = c->end[1].anchor.fd = -1;
 	c->client_near = c->server_near = -1;
 	c->end[0].conn = c->end[1].conn = c;
 	if (d->service)
 		snprintf(c->service, sizeof(c->service), "%s", d->service->host);
-	if (s) {
+	if (s)
 		flat_session_name(s, c->client_name);
-		s->n_conns++;
-		s->n_half_open++;
-	} else {
+	else
 		snprintf(c->client_name, sizeof(c->client_name), "plain client");
-	}
 	if (d->listener)
 		flat_session_name(d->listener->session, c->server_name);
-	if (d->cluster) {
-		c->cluster = d->cluster;
-		c->host = d->host;
-		c->connect_ms = d->cluster->breaker.connect_ms;
-		flat_cluster_enter(c->cluster, c->host);
-	}
 	c->series = find_series(c, d->service);
-	TAILQ_INSERT_TAIL(&o->conns, c, link);
-	TAILQ_INSERT_TAIL(&o->half_open, c, half_link);
-	o->n_conns++;
+	return c;
+}
+
+struct flat_conn *flat_conn_new(struct flat_offload *o, struct flat_session *s,
+				const struct flat_decision *d)
+{
+	struct flat_conn *c = flat_conn_make(o, s, d);
+	if (c)
+		flat_conn_begin(c, d);
 	return c;
 }
 
@@ -134,7 +149,8 @@ static void settle(struct flat_conn *c)
 		c->listener->n_pending--;
 		c->pending = false;
 	}
-	for (int i = 0; i < 2; i++)
+	/* A ticket's client is watched all its life. */
+	for (int i = 0; i < 2 && !c->ticket; i++)
 		flat_loop_del(&c->offload->loop, &c->end[i].anchor);
 }
 
@@ -158,7 +174,7 @@ void flat_conn_destroy(struct flat_conn *c)
 	struct flat_offload *o = c->offload;
 	if (c->half_open)
 		settle(c);
-	else
+	else if (!c->shelved)
 		count_closed(c);
 	/* Shut by us, not let go by the application: it may still write there. */
 	bool taint = c->cut || (c->pipe && (c->pipe->end[0].broken || c->pipe->end[1].broken)) ||
@@ -187,9 +203,11 @@ void flat_conn_destroy(struct flat_conn *c)
 		close(c->client_near);
 	if (c->server_near >= 0)
 		close(c->server_near);
-	TAILQ_REMOVE(&o->conns, c, link);
-	o->n_conns--;
-	if (c->client) {
+	if (!c->shelved) {
+		TAILQ_REMOVE(&o->conns, c, link);
+		o->n_conns--;
+	}
+	if (c->client && !c->shelved) {
 		c->client->n_conns--;
 		flat_session_put(c->client);
 	}
@@ -203,7 +221,7 @@ void flat_conn_destroy(struct flat_conn *c)
 static void on_direct(struct flat_source *source, int events);
 
 /* Once: what comes most is a hang-up, and nothing after it. */
-static int watch_direct(struct flat_end *e)
+int flat_conn_watch(struct flat_end *e)
 {
 	return flat_loop_poll_once(&e->conn->offload->loop, &e->anchor, e->anchor.fd,
 				   POLLIN | POLLRDHUP, on_direct);
@@ -244,14 +262,22 @@ static void on_direct(struct flat_source *source, int events)
 	int i = e == &c->end[1];
 	if (events & (POLLHUP | POLLRDHUP | POLLERR)) {
 		e->gone = true;
-		if (c->end[i ^ 1].gone)
+		if (c->shelved)
+			flat_ticket_drop(c);
+		else if (c->half_open || c->end[i ^ 1].gone)
 			flat_conn_destroy(c);
 		else
 			tell_other(c, i);
 		return;
 	}
 	char byte;
-	int err = watch_direct(e);
+	if (c->shelved) {
+		/* Its client may hold it for long: nobody else gets the slot. */
+		c->cut = true;
+		flat_ticket_drop(c);
+		return;
+	}
+	int err = flat_conn_watch(e);
 	/* Only a writer that no hook sees puts bytes here: they have no place in the stream. */
 	if (err == 0 && flat_sys_recv(e->anchor.fd, &byte, 1, MSG_DONTWAIT) > 0)
 		flat_conn_cut(c, ECONNRESET, "bytes came by a system call outside the library");
@@ -417,8 +443,10 @@ static int start(struct flat_conn *c)
 		start_pipe(c);
 		return 0;
 	}
-	for (int i = 0; i < 2 && err == 0; i++)
-		err = watch_direct(&c->end[i]);
+	for (int i = 0; i < 2 && err == 0; i++) {
+		if (c->end[i].anchor.index == 0)
+			err = flat_conn_watch(&c->end[i]);
+	}
 	return err;
 }
 

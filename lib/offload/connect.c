@@ -16,7 +16,7 @@
 
 #define EPHEMERAL_FIRST 32768
 
-static void name_client(struct flat_conn *c, const struct flat_addr *bound)
+void flat_conn_name_client(struct flat_conn *c, const struct flat_addr *bound)
 {
 	struct flat_offload *o = c->offload;
 	c->from = *bound;
@@ -185,12 +185,15 @@ int flat_conn_upstream_open(struct flat_conn *c)
 
 /* --- sessions --- */
 
-static void check_limits(const struct flat_session *s, struct flat_decision *d)
+uint32_t flat_conns_max(const struct flat_session *s)
 {
-	uint32_t max = s->workload && s->workload->limit_connections
-			   ? s->workload->limit_connections
-			   : FLAT_SESSION_CONNS_MAX;
-	const char *what = s->n_conns >= max ? "connection limit"
+	return s->workload && s->workload->limit_connections ? s->workload->limit_connections
+							     : FLAT_SESSION_CONNS_MAX;
+}
+
+void flat_check_limits(const struct flat_session *s, struct flat_decision *d)
+{
+	const char *what = s->n_conns >= flat_conns_max(s) ? "connection limit"
 			   : s->n_half_open >= FLAT_SESSION_HALF_OPEN_MAX
 			       ? "limit of connections being made"
 			       : NULL;
@@ -254,7 +257,7 @@ static void begin(struct flat_session *s, const struct flat_msg *msg, struct fla
 	c->client_near = pair.near;
 	c->end[0].inode = pair.inode;
 	c->end[0].anchor.fd = pair.far;
-	name_client(c, &msg->body.connect.from);
+	flat_conn_name_client(c, &msg->body.connect.from);
 	proceed(c);
 }
 
@@ -266,7 +269,7 @@ void flat_conn_request(struct flat_session *s, const struct flat_msg *msg)
 	struct flat_decision d;
 	char name[96];
 	flat_admit(o, &q, &d);
-	check_limits(s, &d);
+	flat_check_limits(s, &d);
 	if (d.status != 0)
 		flat_refuse(o, s->pid, flat_session_name(s, name), &m->to, d.kind, d.reason);
 	else if (d.path == FLAT_CONN_KERNEL)

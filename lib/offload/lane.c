@@ -83,6 +83,11 @@ static uint64_t all_slots(const struct flat_lane_link *lane)
 	return n == 64 ? ~0ULL : (1ULL << n) - 1;
 }
 
+bool flat_lane_full(const struct flat_lane_link *lane)
+{
+	return (lane->used | lane->tainted) == all_slots(lane);
+}
+
 static int lane_new(struct flat_offload *o, uint32_t slots, struct flat_lane_link **out)
 {
 	struct flat_lane_geometry geo = {slots, FLAT_SMALL_BYTES_DEFAULT, FLAT_BULK_BYTES_DEFAULT};
@@ -112,7 +117,7 @@ int flat_lane_get(struct flat_offload *o, struct flat_session *s, struct flat_li
 		if (lane->orphan || lane->client != s || lane->listener != l)
 			continue;
 		uint32_t n = lane->lane.geo.slots;
-		if ((lane->used | lane->tainted) != all_slots(lane)) {
+		if (!flat_lane_full(lane)) {
 			*out = lane;
 			return 0;
 		}

@@ -104,7 +104,7 @@ static int send_accept(struct flat_listener *l, struct flat_conn *c)
 
 int flat_listener_offer(struct flat_listener *l, struct flat_conn *c)
 {
-	int err = take_pair(l, c);
+	int err = c->ticket ? 0 : take_pair(l, c);
 	if (err == 0)
 		err = l->n_pending > 0 ? -EAGAIN : send_accept(l, c);
 	if (err != -EAGAIN)
@@ -244,6 +244,7 @@ void flat_listener_close(struct flat_listener *l)
 	struct flat_conn *next;
 	while ((c = TAILQ_FIRST(&l->pending)) != NULL)
 		flat_conn_fail(c, ECONNREFUSED, FLAT_REFUSED_UNREACHABLE, "the listener is gone");
+	flat_tickets_end(o, NULL, l);
 	for (c = TAILQ_FIRST(&o->conns); c; c = next) {
 		next = TAILQ_NEXT(c, link);
 		if (c->listener == l)

@@ -69,6 +69,7 @@ static uint32_t directory_flags(const struct flat_offload *o)
 
 void flat_offload_publish(struct flat_offload *o)
 {
+	o->generation++;
 	static const uint8_t zero[16];
 	size_t max = 0;
 	size_t n = 0;

@@ -66,6 +66,8 @@ struct flat_session {
 	uint32_t n_conns;
 	uint32_t n_half_open;
 	uint32_t n_listeners;
+	uint32_t n_tickets;
+	TAILQ_HEAD(, flat_conn) tickets; /* made ahead for it, not begun: ticket.c */
 };
 
 /** Memory joining a client session (NULL: the offload half) and a listener (NULL: the offload half). */
@@ -118,7 +120,7 @@ struct flat_wire_way {
 	const char *account;
 };
 
-/** Half open: its server's end is not there yet. Then open, until both ends are gone. */
+/** Made ahead perhaps. Half open: its server's end is not there yet. Then open, until both ends are gone. */
 struct flat_conn {
 	TAILQ_ENTRY(flat_conn) link;
 	TAILQ_ENTRY(flat_conn) pending_link;
@@ -146,13 +148,15 @@ struct flat_conn {
 	char server_name[96];
 	struct flat_series *series;
 	uint64_t live[2]; /* direct: bytes as last added up; never less than before */
+	bool ticket;	  /* was made ahead; its client had its answer then */
+	bool shelved;	  /* and has not begun: in flat_session.tickets, by `link` */
 	bool half_open;
 	bool pending;	 /* its ACCEPT waits for room in the listener's queue */
 	bool reply_due;	 /* the client waits for its answer until then */
 	bool early;	 /* it wants it before the server is there */
 	bool connecting; /* and has got it so */
 	bool cut;
-	bool remind; /* one side closed, the other may not know: in flat_offload.reminders, by half_link */
+	bool remind; /* one side closed, the other may not know: in flat_offload.reminders */
 	uint32_t reply_seq;
 	struct flat_gate *gate; /* how it came in, by a gateway; NULL: not so. Owned */
 	int client_near;	/* the client's end of its anchor until it was sent; else -1 */
@@ -249,10 +253,11 @@ struct flat_offload {
 	struct flat_stats stats;
 	uint64_t lane_bytes;
 	uint64_t next_id;
-	uint64_t epoch;	    /* of the configuration */
-	uint64_t listening; /* another number whenever a listener comes or goes */
-	int64_t started_s;  /* of the epoch */
-	int64_t tick_ms;    /* when timers were last looked at */
+	uint64_t epoch;	     /* of the configuration */
+	uint64_t listening;  /* another number whenever a listener comes or goes */
+	uint64_t generation; /* likewise for whatever may decide another way: policies too */
+	int64_t started_s;   /* of the epoch */
+	int64_t tick_ms;     /* when timers were last looked at */
 	struct flat_refusal refusals[FLAT_REFUSALS_KEPT];
 	struct flat_cut cuts[FLAT_CUTS_KEPT];
 	uint32_t n_workers; /* wanted; 0: 1 */
@@ -260,6 +265,7 @@ struct flat_offload {
 	uint32_t n_listeners;
 	uint32_t n_conns;
 	uint32_t n_lanes;
+	uint32_t n_tickets;
 	uint32_t n_refusals;
 	uint32_t n_cuts;
 	uint16_t next_port;
@@ -379,6 +385,8 @@ void flat_candidates_free(struct flat_candidates *c);
 FLAT_MUST_CHECK int flat_resolve(struct flat_offload *o, const struct flat_service *service,
 				 const struct flat_service_port *port,
 				 const struct flat_resolve_how *how, struct flat_target *target);
+/** Whether each pick of a cluster comes to the same, and no rule bounds or judges it. */
+bool flat_resolve_certain(const struct flat_cluster *cluster);
 /** Whether a mesh server of the port has policies that speak of HTTP. */
 bool flat_resolve_needs_http(const struct flat_offload *o, const struct flat_service *service,
 			     const struct flat_service_port *port);
@@ -463,6 +471,19 @@ void flat_conn_open(struct flat_conn *c);
 void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, const char *reason);
 /** Has it looked at while it is half open: its client may go away, and it may not wait for ever. */
 void flat_conn_wait(struct flat_conn *c);
+/** Without being half open yet, and in no list: for flat_conn_begin(). */
+struct flat_conn *flat_conn_make(struct flat_offload *o, struct flat_session *s,
+				 const struct flat_decision *d);
+/** Gives the client's end its name: what it is bound to, or the loopback address and a port of its own. */
+void flat_conn_name_client(struct flat_conn *c, const struct flat_addr *bound);
+/** Connections that the session may have. */
+uint32_t flat_conns_max(const struct flat_session *s);
+/** Refuses (in `d`) where the session has as many connections as it may. */
+void flat_check_limits(const struct flat_session *s, struct flat_decision *d);
+/** Takes up a connection that was made ahead: it is half open from now on. */
+void flat_conn_begin(struct flat_conn *c, const struct flat_decision *d);
+/** Watches an end for its hang-up. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_conn_watch(struct flat_end *e);
 /** Fails those that have waited too long. */
 void flat_conns_expire(struct flat_offload *o);
 /** Rings where one side closed a while ago and the other has not. */
@@ -479,6 +500,18 @@ const struct flat_cut *flat_cut_find(const struct flat_offload *o, uint64_t conn
 /** Adds up the live bytes of every series. */
 void flat_series_live(struct flat_offload *o);
 
+/* --- ticket.c --- */
+
+/** TICKETS: makes connections ahead where that can decide nothing. Answers on the control socket. */
+void flat_tickets_request(struct flat_session *s, const struct flat_msg *msg);
+/** USE: decides on one and begins it; or ends it, so that its client sees a reset. */
+void flat_ticket_use(struct flat_session *s, const struct flat_msg *msg);
+/** Ends one that has not begun. */
+void flat_ticket_drop(struct flat_conn *c);
+/** Ends tickets of a session, or of a listener (the other NULL). Their lanes are given up by the caller. */
+void flat_tickets_end(struct flat_offload *o, struct flat_session *s,
+		      const struct flat_listener *l);
+
 /* --- lane.c --- */
 
 /**
@@ -494,6 +527,8 @@ void flat_lane_dropped(struct flat_offload *o, const struct flat_session *s, uin
  * process can need.
  */
 bool flat_lane_client_maps(struct flat_lane_link *lane);
+/** Whether no slot of it is free. */
+bool flat_lane_full(const struct flat_lane_link *lane);
 /** Takes a free slot of `lane` for `e`; there is one. */
 void flat_slot_take(struct flat_end *e, struct flat_lane_link *lane);
 /**

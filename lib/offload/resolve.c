@@ -286,6 +286,12 @@ int flat_resolve(struct flat_offload *o, const struct flat_service *service,
 	return i >= 0 ? 0 : i == -ENOMEM ? i : -ECONNREFUSED;
 }
 
+bool flat_resolve_certain(const struct flat_cluster *cluster)
+{
+	return cluster->candidates && cluster->candidates->n == 1 && !cluster->breaker.where.line &&
+	       !cluster->outlier.interval_ms;
+}
+
 bool flat_resolve_needs_http(const struct flat_offload *o, const struct flat_service *service,
 			     const struct flat_service_port *port)
 {

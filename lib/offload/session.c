@@ -183,7 +183,8 @@ static void answer_ring(struct flat_session *s, const struct flat_msg *msg)
 /* What only a successor may promise. */
 static bool is_stale(const struct flat_offload *o, const struct flat_msg *msg)
 {
-	return o->retired && (msg->type == FLAT_MSG_CONNECT || msg->type == FLAT_MSG_LISTEN);
+	return o->retired && (msg->type == FLAT_MSG_CONNECT || msg->type == FLAT_MSG_LISTEN ||
+			      msg->type == FLAT_MSG_TICKETS);
 }
 
 static void answer_stale(struct flat_session *s, const struct flat_msg *msg)
@@ -229,6 +230,12 @@ static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MS
 		break;
 	case FLAT_MSG_RING:
 		answer_ring(s, msg);
+		break;
+	case FLAT_MSG_TICKETS:
+		flat_tickets_request(s, msg);
+		break;
+	case FLAT_MSG_USE:
+		flat_ticket_use(s, msg);
 		break;
 	case FLAT_MSG_IDENTIFY:
 		flat_identify(s, msg, n == 1 ? fds[0] : -1);
@@ -330,6 +337,7 @@ void flat_session_open(struct flat_offload *o, int fd)
 		close(fd);
 		return;
 	}
+	TAILQ_INIT(&s->tickets);
 	s->offload = o;
 	s->pidfd = -1;
 	s->id = ++o->next_id;
@@ -384,6 +392,7 @@ void flat_session_close(struct flat_session *s, const char *why)
 		if (c->client == s)
 			flat_conn_destroy(c);
 	}
+	flat_tickets_end(o, s, NULL);
 	flat_lanes_orphan(o, s, NULL);
 	s->n_conns--;
 	flat_session_put(s);

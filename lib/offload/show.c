@@ -167,6 +167,7 @@ static void put_counts(struct flat_json *j, const struct flat_offload *o)
 	flat_json_uint(j, "ended_sessions_held", ghosts);
 	flat_json_uint(j, "series", o->series.n);
 	flat_json_uint(j, "workers", o->workers.n);
+	flat_json_uint(j, "tickets", o->n_tickets);
 	flat_json_uint(j, "opened_direct", o->stats.opened[FLAT_CONN_DIRECT]);
 	flat_json_uint(j, "opened_forwarded", o->stats.opened[FLAT_CONN_FORWARDED]);
 	flat_json_uint(j, "opened_kernel", o->stats.opened[FLAT_CONN_KERNEL]);

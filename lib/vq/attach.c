@@ -70,7 +70,11 @@ int flat_msg_check(const struct flat_msg *msg, size_t len_bytes, size_t n_fds)
 	if (len_bytes != sizeof(*msg) || msg->magic != FLAT_MSG_MAGIC ||
 	    msg->version != FLAT_MSG_VERSION)
 		return -EPROTO;
-	if (msg->fds >= FLAT_FD_TCP * 2 || (size_t)__builtin_popcount(msg->fds) != n_fds)
+	size_t tickets = msg->fds & FLAT_FD_TICKETS ? msg->body.tickets.n : 0;
+	if (msg->fds >= FLAT_FD_TICKETS * 2 || tickets > FLAT_MSG_TICKETS_MAX ||
+	    ((msg->fds & FLAT_FD_TICKETS) && (msg->type != FLAT_MSG_TICKETS || tickets == 0)))
+		return -EPROTO;
+	if ((size_t)__builtin_popcount(msg->fds & (FLAT_FD_TICKETS - 1)) + 2 * tickets != n_fds)
 		return -EPROTO;
 	if (!memchr(msg->reason, 0, sizeof(msg->reason)))
 		return -EPROTO;
@@ -113,6 +117,15 @@ int flat_msg_fd(const struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], uint32_t 
 	int fd = *slot;
 	*slot = -1;
 	return fd;
+}
+
+void flat_msg_ticket_fds(const struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], uint32_t i,
+			 int *anchor, int *bell)
+{
+	uint32_t at = (uint32_t)__builtin_popcount(msg->fds & (FLAT_FD_TICKETS - 1)) + 2 * i;
+	*anchor = fds[at];
+	*bell = fds[at + 1];
+	fds[at] = fds[at + 1] = -1;
 }
 
 void flat_msg_close_fds(int fds[FLAT_MSG_FDS_MAX], size_t n)

@@ -12,6 +12,10 @@
  *   FLAT_FD_LANE       memfd of the lane; always there in ACCEPT, in CONNECT only when the lane is new
  *   FLAT_FD_DIRECTORY  memfd, read-only: lib/mesh/directory.h
  *   FLAT_FD_TCP        host -> offload in LISTEN: the bound and listening kernel socket
+ *   FLAT_FD_TICKETS    in the answer to TICKETS: anchor and bell of each, `n` times
+ *
+ * TICKETS asks for connections made ahead to one address; USE says that one of them begins, and has no answer
+ * (docs/design/core.md, section 3). A ticket is memory and descriptors, and allows nothing: that is decided at USE.
  *
  * IDENTIFY carries an anchor that a process holds without knowing of it (after exec, by SCM_RIGHTS). The answer is as
  * CONNECT's (`conn`, with bell and lane, but no anchor), or for a listener `listen` with FLAT_FD_TCP; -ENOENT: no anchor,
@@ -28,7 +32,10 @@
 
 #define FLAT_MSG_MAGIC 0x466c4174U
 #define FLAT_MSG_VERSION 1
-#define FLAT_MSG_FDS_MAX 4
+/* Tickets of one message: with fewer the asking shows, with more they lie about. */
+#define FLAT_MSG_TICKETS_MAX 8U
+/* Those of the tickets, and a lane. */
+#define FLAT_MSG_FDS_MAX (2 * FLAT_MSG_TICKETS_MAX + 1)
 #define FLAT_CONTROL_PATH "/run/flat/control.sock"
 
 enum flat_msg_type {
@@ -40,6 +47,8 @@ enum flat_msg_type {
 	FLAT_MSG_DROP = 6,
 	FLAT_MSG_RING = 7,
 	FLAT_MSG_IDENTIFY = 8,
+	FLAT_MSG_TICKETS = 9,
+	FLAT_MSG_USE = 10,
 };
 
 #define FLAT_FD_ANCHOR 1U
@@ -47,6 +56,7 @@ enum flat_msg_type {
 #define FLAT_FD_LANE 4U
 #define FLAT_FD_DIRECTORY 8U
 #define FLAT_FD_TCP 16U
+#define FLAT_FD_TICKETS 32U
 
 /* flat_msg_connect_reply.path: how the bytes go. */
 enum flat_conn_path {
@@ -104,6 +114,28 @@ struct flat_msg_listen {
 	uint64_t listener_id; /* answer; in a request: 0 new, else change its backlog (no fd) */
 };
 
+/** One connection made ahead. */
+struct flat_msg_ticket {
+	uint64_t conn_id;
+	uint32_t slot;
+	uint16_t port; /* of its client's end; host byte order */
+	uint16_t reserved;
+};
+
+/** Those of one client, for one address (a direct path), in one lane. The client is side 0. */
+struct flat_msg_tickets {
+	struct flat_addr local; /* of each, but for the port */
+	uint64_t lane_id;
+	struct flat_lane_geometry geo;
+	uint32_t n; /* 0: none are made for this address now */
+	struct flat_msg_ticket v[FLAT_MSG_TICKETS_MAX];
+};
+
+/** The client's connect() has taken this ticket. */
+struct flat_msg_use {
+	uint64_t conn_id;
+};
+
 /** Why did this connection end? The answer's status is an errno the application shall see. */
 struct flat_msg_why {
 	uint64_t conn_id;
@@ -136,12 +168,15 @@ struct flat_msg {
 		struct flat_msg_why why;
 		struct flat_msg_drop drop;
 		struct flat_msg_ring ring;
+		struct flat_msg_tickets tickets;
+		struct flat_msg_use use;
 		uint8_t raw[192];
 	} body;
 };
 
 _Static_assert(sizeof(struct flat_addr) == 24, "flat_addr");
 _Static_assert(sizeof(struct flat_msg_conn) <= 192, "flat_msg_conn fits");
+_Static_assert(sizeof(struct flat_msg_tickets) == 176, "flat_msg_tickets");
 _Static_assert(sizeof(struct flat_msg) == 384, "flat_msg");
 
 /** Starts a message: magic, version, type, seq; the rest zero. */
@@ -169,7 +204,11 @@ FLAT_MUST_CHECK int flat_msg_check(const struct flat_msg *msg, size_t len_bytes,
 /** Takes the descriptor of `flag` out of fds (in message order); -1 if the message has none. */
 int flat_msg_fd(const struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], uint32_t flag);
 
-/** Closes what flat_msg_fd() did not take. */
+/** Takes anchor and bell of ticket i (< body.tickets.n) of an answer that was received. */
+void flat_msg_ticket_fds(const struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], uint32_t i,
+			 int *anchor, int *bell);
+
+/** Closes what was not taken. */
 void flat_msg_close_fds(int fds[FLAT_MSG_FDS_MAX], size_t n);
 
 /** To and from the kernel's form. from: 0 or -EAFNOSUPPORT / -EINVAL. to: the length written. */

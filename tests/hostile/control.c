@@ -353,7 +353,7 @@ static int any_bytes(struct attack_env *env)
 			/* A good frame around nonsense. */
 			msg.magic = FLAT_MSG_MAGIC;
 			msg.version = FLAT_MSG_VERSION;
-			msg.type = (uint16_t)(test_random(&env->seed) % 7);
+			msg.type = (uint16_t)(test_random(&env->seed) % 12);
 			msg.fds = n == 1 ? FLAT_FD_TCP : 0;
 			msg.reason[0] = 0;
 			len = sizeof(msg);

@@ -205,8 +205,8 @@ static void run_attack(const struct attack *attack)
 
 static void run_all(const char *part)
 {
-	static const struct attack *const tables[] = {control_attacks, ring_attacks,
-						      memory_attacks};
+	static const struct attack *const tables[] = {control_attacks, ring_attacks, memory_attacks,
+						      ticket_attacks};
 	for (size_t t = 0; t < FLAT_ARRAY_SIZE(tables); t++) {
 		for (const struct attack *a = tables[t]; a->name; a++) {
 			if (part && !strstr(a->name, part))

@@ -40,6 +40,7 @@ struct attack {
 extern const struct attack control_attacks[];
 extern const struct attack ring_attacks[];
 extern const struct attack memory_attacks[];
+extern const struct attack ticket_attacks[];
 
 /** Fills env->why. Returns 1. */
 int wrong(struct attack_env *env, const char *fmt, ...) FLAT_PRINTF(2, 3);

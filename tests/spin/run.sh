@@ -48,4 +48,8 @@ model carrier 0
 model carrier some -DNO_STOP
 model carrier some -DNO_RESEND
 model carrier some -DNO_WAIT
+model ticket 0
+model ticket some -DDECIDED_AHEAD
+model ticket some -DKEEP_ID
+model ticket some -DGIVE_REFUSED
 exit $status

@@ -64,7 +64,7 @@ static void refused(const struct flat_msg *msg, size_t len, size_t n_fds)
 {
 	union {
 		struct cmsghdr align;
-		uint8_t buf[CMSG_SPACE(sizeof(int) * 16)];
+		uint8_t buf[CMSG_SPACE(sizeof(int) * 32)];
 	} space = {.buf = {0}};
 	struct iovec iov = {(void *)(uintptr_t)msg, len};
 	struct msghdr hdr = {.msg_iov = &iov, .msg_iovlen = 1};
@@ -102,10 +102,25 @@ Test(attach, what_breaks_the_rules_is_refused_and_leaks_nothing)
 	refused(&msg, sizeof(msg), 4);
 	refused(&msg, sizeof(msg), 5);
 	refused(&msg, sizeof(msg), 16);
+	refused(&msg, sizeof(msg), 32);
 	msg.fds = FLAT_FD_ANCHOR | FLAT_FD_BELL;
 	refused(&msg, sizeof(msg), 1);
-	msg.fds = FLAT_FD_TCP << 1;
+	msg.fds = FLAT_FD_TICKETS << 1;
 	refused(&msg, sizeof(msg), 1);
+	/* Tickets: two descriptors each, as many as are named, in their own message alone. */
+	msg.fds = FLAT_FD_TICKETS;
+	msg.body.tickets.n = 1;
+	refused(&msg, sizeof(msg), 2);
+	flat_msg_init(&msg, FLAT_MSG_TICKETS, 1);
+	msg.fds = FLAT_FD_TICKETS | FLAT_FD_LANE;
+	refused(&msg, sizeof(msg), 1);
+	msg.body.tickets.n = 2;
+	refused(&msg, sizeof(msg), 4);
+	refused(&msg, sizeof(msg), 6);
+	msg.body.tickets.n = FLAT_MSG_TICKETS_MAX + 1;
+	refused(&msg, sizeof(msg), 2 * FLAT_MSG_TICKETS_MAX + 1);
+	refused(&msg, sizeof(msg), 2 * FLAT_MSG_TICKETS_MAX + 3);
+	flat_msg_init(&msg, FLAT_MSG_HELLO, 1);
 	msg.fds = 0;
 	memset(msg.reason, 'x', sizeof(msg.reason));
 	refused(&msg, sizeof(msg), 0);
@@ -115,6 +130,36 @@ Test(attach, what_breaks_the_rules_is_refused_and_leaks_nothing)
 	flat_msg_init(&msg, FLAT_MSG_HELLO, 1);
 	msg.version++;
 	refused(&msg, sizeof(msg), 0);
+}
+
+Test(attach, tickets_come_with_two_descriptors_each)
+{
+	struct flat_msg msg;
+	int send[FLAT_MSG_FDS_MAX];
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	int before = open_fds();
+	for (size_t i = 0; i < FLAT_MSG_FDS_MAX; i++)
+		send[i] = pair[i % 2];
+	flat_msg_init(&msg, FLAT_MSG_TICKETS, 3);
+	msg.fds = FLAT_FD_LANE | FLAT_FD_TICKETS;
+	msg.body.tickets.n = FLAT_MSG_TICKETS_MAX;
+	cr_assert_eq(flat_msg_send(pair[0], &msg, send, FLAT_MSG_FDS_MAX, MSG_DONTWAIT), 0);
+	cr_assert_eq(flat_msg_recv(pair[1], &msg, fds, &n, MSG_DONTWAIT), 0);
+	cr_assert_eq(n, FLAT_MSG_FDS_MAX);
+	int lane = flat_msg_fd(&msg, fds, FLAT_FD_LANE);
+	int last = fds[FLAT_MSG_FDS_MAX - 1];
+	int anchor;
+	int bell;
+	flat_msg_ticket_fds(&msg, fds, FLAT_MSG_TICKETS_MAX - 1, &anchor, &bell);
+	cr_expect_eq(bell, last);
+	cr_expect_eq(fds[FLAT_MSG_FDS_MAX - 1], -1, "taken");
+	cr_expect_geq(fds[FLAT_MSG_FDS_MAX - 3], 0, "the one before is still there");
+	close(lane);
+	close(anchor);
+	close(bell);
+	flat_msg_close_fds(fds, n);
+	cr_expect_eq(open_fds(), before);
 }
 
 Test(attach, an_empty_socket_and_an_ended_one_are_told_apart)

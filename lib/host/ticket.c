@@ -1,0 +1,120 @@
+#include "host/ticket.h"
+
+#include <string.h>
+#include <time.h>
+
+#include "base/limits.h"
+
+struct spare {
+	struct flat_msg_ticket is;
+	int anchor;
+	int bell;
+};
+
+/* For one address: a client that turns to another one has no more use for these. */
+static struct {
+	struct flat_addr to;
+	struct flat_addr local;
+	uint64_t epoch; /* of the directory before they were made */
+	uint64_t lane_id;
+	struct flat_lane_geometry geo;
+	struct flat_lane_use *lane; /* used once by each */
+	uint32_t n;
+	struct spare v[FLAT_MSG_TICKETS_MAX];
+} spare;
+
+/* How this process connects. */
+static struct flat_addr last_to;
+static uint32_t in_a_row;
+static int64_t last_ms;
+static uint32_t refused_for; /* connects */
+
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+static bool same(const struct flat_addr *a, const struct flat_addr *b)
+{
+	return memcmp(a, b, sizeof(*a)) == 0;
+}
+
+void flat_tickets_drop(void)
+{
+	while (spare.n > 0) {
+		const struct spare *t = &spare.v[--spare.n];
+		flat_fd_close_private(t->anchor);
+		flat_fd_close_private(t->bell);
+		flat_lane_unuse(spare.lane);
+	}
+}
+
+bool flat_tickets_wanted(const struct flat_addr *to)
+{
+	int64_t now = now_ms();
+	in_a_row = same(to, &last_to) && now - last_ms <= FLAT_TICKETS_GAP_MS ? in_a_row + 1 : 0;
+	last_to = *to;
+	last_ms = now;
+	if (refused_for > 0) {
+		refused_for--;
+		return false;
+	}
+	return in_a_row >= FLAT_TICKETS_AFTER && spare.n == 0;
+}
+
+void flat_tickets_put(const struct flat_addr *to, uint64_t epoch, const struct flat_msg *msg,
+		      int fds[FLAT_MSG_FDS_MAX])
+{
+	const struct flat_msg_tickets *m = &msg->body.tickets;
+	struct flat_msg_conn conn = {.lane_id = m->lane_id, .geo = m->geo};
+	int lane_fd = flat_msg_fd(msg, fds, FLAT_FD_LANE);
+	spare.to = *to;
+	spare.local = m->local;
+	spare.epoch = epoch;
+	spare.lane_id = m->lane_id;
+	spare.geo = m->geo;
+	for (uint32_t i = 0; (msg->fds & FLAT_FD_TICKETS) && i < m->n; i++) {
+		struct spare *t = &spare.v[spare.n];
+		conn.slot = m->v[i].slot;
+		spare.lane = flat_lane_use(&conn, lane_fd);
+		if (!spare.lane)
+			break;
+		flat_msg_ticket_fds(msg, fds, i, &t->anchor, &t->bell);
+		t->is = m->v[i];
+		t->anchor = flat_fd_private(t->anchor);
+		t->bell = flat_fd_private(t->bell);
+		spare.n++;
+	}
+	if (lane_fd >= 0)
+		flat_sys_close(lane_fd);
+	if (spare.n == 0)
+		refused_for = FLAT_TICKETS_RETRY;
+}
+
+bool flat_tickets_take(const struct flat_addr *to, uint64_t epoch, struct flat_ticket *ticket)
+{
+	if (spare.n == 0)
+		return false;
+	if (spare.epoch != epoch || !same(&spare.to, to)) {
+		flat_tickets_drop();
+		return false;
+	}
+	const struct spare *t = &spare.v[--spare.n];
+	*ticket = (struct flat_ticket){
+	    .conn = {.conn_id = t->is.conn_id,
+		     .lane_id = spare.lane_id,
+		     .geo = spare.geo,
+		     .slot = t->is.slot,
+		     .side = FLAT_SIDE_CLIENT,
+		     .path = FLAT_CONN_DIRECT,
+		     .local = spare.local,
+		     .peer = spare.to},
+	    .lane = spare.lane,
+	    .anchor = t->anchor,
+	    .bell = t->bell,
+	};
+	ticket->conn.local.port = t->is.port;
+	return true;
+}
