@@ -17,7 +17,7 @@
 uint64_t flat_inode(int fd)
 {
 	struct stat st;
-	return fstat(fd, &st) == 0 ? st.st_ino : 0;
+	return FLAT_SYS2(SYS_fstat, fd, &st) == 0 ? st.st_ino : 0;
 }
 
 /* --- counting --- */
@@ -50,20 +50,36 @@ void flat_series_live(struct flat_offload *o)
 	}
 }
 
+static bool same_key(const struct flat_series_key *a, const struct flat_series_key *b)
+{
+	return a->source == b->source && a->destination == b->destination &&
+	       a->service == b->service && a->path == b->path &&
+	       a->source_in_mesh == b->source_in_mesh &&
+	       a->destination_in_mesh == b->destination_in_mesh;
+}
+
 static struct flat_series *find_series(const struct flat_conn *c,
 				       const struct flat_service *service)
 {
+	struct flat_last_series *last = &c->offload->last_series;
 	char text[FLAT_ADDR_STRLEN];
 	struct flat_series_key key = {
 	    .source = c->client ? c->client->workload : NULL,
 	    .destination = c->listener ? c->listener->session->workload : NULL,
 	    .service = service,
-	    .address = flat_addr_str(&c->to, text),
 	    .path = c->path,
 	    .source_in_mesh = c->client != NULL,
 	    .destination_in_mesh = c->listener != NULL,
 	};
-	return flat_series_get(&c->offload->series, &key);
+	/* Workloads and services are another mesh's after a publication. */
+	if (last->series && last->generation == c->offload->generation &&
+	    same_key(&last->key, &key) && memcmp(&last->to, &c->to, sizeof(c->to)) == 0)
+		return last->series;
+	*last = (struct flat_last_series){
+	    .key = key, .to = c->to, .generation = c->offload->generation};
+	key.address = flat_addr_str(&c->to, text);
+	last->series = flat_series_get(&c->offload->series, &key);
+	return last->series;
 }
 
 static void count_closed(struct flat_conn *c)
@@ -115,7 +131,8 @@ struct flat_conn *flat_conn_make(struct flat_offload *o, struct flat_session *s,
 	c->client_near = c->server_near = -1;
 	c->end[0].conn = c->end[1].conn = c;
 	if (d->service)
-		snprintf(c->service, sizeof(c->service), "%s", d->service->host);
+		memcpy(c->service, d->service->host,
+		       flat_min_size(strlen(d->service->host), sizeof(c->service) - 1));
 	if (s)
 		flat_session_name(s, c->client_name);
 	else

@@ -63,6 +63,7 @@ struct flat_session {
 	char *exe;			      /* owned; NULL: unknown */
 	char *cgroup;			      /* owned; text of /proc/PID/cgroup */
 	const struct flat_workload *workload; /* of the current mesh; NULL: none */
+	char name[96];			      /* by its workload, for people */
 	uint32_t n_conns;
 	uint32_t n_half_open;
 	uint32_t n_listeners;
@@ -210,6 +211,14 @@ struct flat_stats {
 	uint64_t config_errors;
 };
 
+/** The series of the connection that was counted last: the next one is often of the same. */
+struct flat_last_series {
+	struct flat_series *series;
+	struct flat_series_key key; /* its address is not used */
+	struct flat_addr to;
+	uint64_t generation;
+};
+
 TAILQ_HEAD(flat_sessions, flat_session);
 TAILQ_HEAD(flat_listeners, flat_listener);
 TAILQ_HEAD(flat_conns, flat_conn);
@@ -250,6 +259,7 @@ struct flat_offload {
 	struct flat_conns reminders; /* likewise */
 	struct flat_lanes lanes;
 	struct flat_series_table series;
+	struct flat_last_series last_series;
 	struct flat_stats stats;
 	uint64_t lane_bytes;
 	uint64_t next_id;

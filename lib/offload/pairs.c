@@ -14,7 +14,7 @@ static int make(struct flat_pair *pair)
 		return err;
 	pair->near = fds[0];
 	pair->far = fds[1];
-	pair->inode = fstat(fds[0], &st) == 0 ? st.st_ino : 0;
+	pair->inode = FLAT_SYS2(SYS_fstat, fds[0], &st) == 0 ? st.st_ino : 0;
 	return 0;
 }
 

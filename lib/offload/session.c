@@ -18,11 +18,7 @@
 
 const char *flat_session_name(const struct flat_session *s, char buf[96])
 {
-	if (s->workload)
-		snprintf(buf, 96, "%s.%s", s->workload->name, s->workload->namespace);
-	else
-		snprintf(buf, 96, "pid %d (no workload)", (int)s->pid);
-	return buf;
+	return memcpy(buf, s->name, sizeof(s->name));
 }
 
 void flat_session_identify(struct flat_session *s)
@@ -37,6 +33,11 @@ void flat_session_identify(struct flat_session *s)
 	    .exe_owner = s->exe_owner,
 	};
 	s->workload = flat_mesh_workload(s->offload->mesh, &attest);
+	if (s->workload)
+		snprintf(s->name, sizeof(s->name), "%s.%s", s->workload->name,
+			 s->workload->namespace);
+	else
+		snprintf(s->name, sizeof(s->name), "pid %d (no workload)", (int)s->pid);
 }
 
 /* What the kernel knows of the peer. The pidfd pins the pid while /proc is read. */
