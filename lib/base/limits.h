@@ -125,5 +125,8 @@
 /* A waiter that has yielded for this long without result sleeps, microseconds. More than a wake-up costs
  * is a waste; what it costs here was 20 to 45 us across cores. */
 #define FLAT_SPIN_MAX_US 50
+/* A yield that comes back after more than this has given the processor to a thread with work of its own, microseconds:
+ * a peer's turn takes one to ten. */
+#define FLAT_YIELD_LATE_US 20
 
 #endif

@@ -252,8 +252,10 @@ FLAT_MUST_CHECK int flat_stream_await(struct flat_sock *s, int fd);
 /** A waiter's budget. Begin, then ask after every look; false: arm and sleep. */
 struct flat_wait {
 	uint32_t looks;
-	uint32_t yields;
-	uint32_t limit;
+	bool late;	    /* a yield came back late */
+	int64_t limit_ns;   /* of yielding */
+	int64_t begun_ns;   /* the first yield; 0: there was none yet */
+	int64_t yielded_ns; /* the last one */
 };
 void flat_wait_begin(struct flat_wait *w);
 bool flat_wait_again(struct flat_wait *w);

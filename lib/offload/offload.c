@@ -404,10 +404,9 @@ void flat_offload_run(struct flat_offload *o)
 		if (!busy && flat_pairs_fill(&o->pairs))
 			(void)flat_pairs_fill(&o->pairs);
 		/* Who asked is about to connect, or to go, again: that takes less than a wake-up costs. */
-		busy |= flat_now_us() - lately_us < LINGER_US;
-		/* The yield is also when io_uring's completions of this thread are run. */
+		busy |= !o->workers.v[0].crowded && flat_now_us() - lately_us < LINGER_US;
 		if (busy)
-			flat_sys_yield();
+			flat_worker_yield(&o->workers.v[0]);
 		if (flat_loop_turn(&o->loop, busy ? 0 : by_time(o)) > 0)
 			lately_us = flat_now_us();
 	}

@@ -9,11 +9,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
 
 /* How long a pipe that moves nothing is still looked at, microseconds. */
 #define HOT_US 100
+/* Turns without yielding and lingering after a yield that came back late; then it is tried again. */
+#define CROWDED_TURNS 256
 /* Looks between two yields: about half a microsecond, what a yield costs. */
 #define LOOKS 16
 
@@ -223,7 +226,7 @@ static size_t serve(struct flat_worker *w, struct flat_pipe *p, int64_t now)
 		/* Behind the others, so that pipes of one share take turns too. */
 		TAILQ_REMOVE(&w->hot, p, hot_link);
 		TAILQ_INSERT_TAIL(&w->hot, p, hot_link);
-	} else if (now - p->last_us > HOT_US) {
+	} else if (now - p->last_us > (w->crowded ? 0 : HOT_US)) {
 		cool(p);
 	}
 	return moved;
@@ -253,6 +256,7 @@ static size_t look(struct flat_worker *w)
 
 bool flat_worker_turn(struct flat_worker *w)
 {
+	w->crowded -= w->crowded > 0;
 	/* Several looks before the caller yields, unless each costs a system call. */
 	for (int i = 0; i < LOOKS && !TAILQ_EMPTY(&w->hot); i++) {
 		if (look(w) > 0 || w->n_tcp > 0)
@@ -260,6 +264,17 @@ bool flat_worker_turn(struct flat_worker *w)
 		flat_pause();
 	}
 	return !TAILQ_EMPTY(&w->hot);
+}
+
+void flat_worker_yield(struct flat_worker *w)
+{
+	int64_t before = flat_now_us();
+	if (w->crowded)
+		return;
+	/* The yield is also when io_uring's completions of this thread are run. */
+	flat_sys_yield();
+	if (flat_now_us() - before > FLAT_YIELD_LATE_US)
+		w->crowded = CROWDED_TURNS;
 }
 
 /* --- threads --- */
@@ -281,8 +296,7 @@ static void *run(void *arg)
 	while (!atomic_load_explicit(&w->stop, memory_order_acquire)) {
 		take_inbox(w);
 		if (flat_worker_turn(w)) {
-			/* The yield is also when io_uring's completions of this thread are run. */
-			flat_sys_yield();
+			flat_worker_yield(w);
 			flat_loop_turn(w->loop, 0);
 		} else {
 			flat_loop_turn(w->loop, -1);

@@ -47,6 +47,7 @@ struct flat_worker {
 	uint32_t n_tcp; /* pipes with a socket */
 	uint32_t weight_max;
 	uint64_t round;
+	uint32_t crowded;	/* turns in which it sleeps at once: others want its processor */
 	_Atomic uint64_t bytes; /* moved so far */
 	uint32_t n_pipes;	/* control thread: given and not come back */
 	_Atomic bool stop;
@@ -78,6 +79,8 @@ uint64_t flat_workers_bytes(const struct flat_workers *w);
 
 /** One look at the hot pipes of worker 0. True while any is hot: the caller yields and comes back. */
 bool flat_worker_turn(struct flat_worker *w);
+/** Between two turns of a busy worker. Learns from it whether the processor is wanted by others. */
+void flat_worker_yield(struct flat_worker *w);
 
 int64_t flat_now_us(void);
 
