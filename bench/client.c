@@ -76,6 +76,9 @@ static void *worker_thread(void *arg)
 	case PERF_THROUGHPUT:
 		w->err = perf_throughput(w);
 		break;
+	case PERF_RATE:
+		w->err = perf_rate(w);
+		break;
 	default:
 		w->err = w->o->hold ? perf_connect_hold(w) : perf_connect_rate(w);
 		break;

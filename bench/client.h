@@ -44,6 +44,7 @@ struct perf_worker {
 int perf_ping_pong(struct perf_worker *w);
 int perf_under_load(struct perf_worker *w);
 int perf_throughput(struct perf_worker *w);
+int perf_rate(struct perf_worker *w);
 int perf_connect_rate(struct perf_worker *w);
 int perf_connect_hold(struct perf_worker *w);
 

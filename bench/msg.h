@@ -3,7 +3,9 @@
  * What flatperf says on a connection.
  *
  * A message is a 14-byte header and a body; the header's length counts both. A connection whose
- * first byte is PERF_KIND_ECHO carries no messages: each byte is sent back as it is.
+ * first byte is PERF_KIND_ECHO carries no messages: each byte is sent back as it is. One whose first
+ * byte is PERF_KIND_COUNTERS carries counters after it, 8 bytes each, little endian, from 0, one more
+ * each; PERF_COUNTER_END ends them and is answered with their count.
  *
  *   offset 0  kind    1 byte, PERF_KIND_MSG
  *          1  flags   1 byte, PERF_MSG_*
@@ -13,14 +15,20 @@
 #ifndef PERF_MSG_H
 #define PERF_MSG_H
 
+#include <endian.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "opts.h"
 
 #define PERF_KIND_MSG 0x4d
 #define PERF_KIND_ECHO 0x45
+#define PERF_KIND_COUNTERS 0x43
+
+#define PERF_COUNTER_BYTES 8U
+#define PERF_COUNTER_END UINT64_MAX
 
 #define PERF_MSG_REPLY 0x01U  /* the server sends this message back */
 #define PERF_MSG_VERIFY 0x02U /* the body is the pattern of its seq; the server checks it */
@@ -30,6 +38,20 @@ struct perf_msg {
 	uint32_t length;
 	uint64_t seq;
 };
+
+/** perf_counter_put() - write a counter; perf_counter_get() - read it. */
+static inline void perf_counter_put(uint8_t *at, uint64_t value)
+{
+	value = htole64(value);
+	memcpy(at, &value, sizeof(value));
+}
+
+static inline uint64_t perf_counter_get(const uint8_t *at)
+{
+	uint64_t value;
+	memcpy(&value, at, sizeof(value));
+	return le64toh(value);
+}
 
 /** perf_msg_put() - write @m's header to @at (PERF_MSG_MIN bytes). */
 void perf_msg_put(uint8_t *at, const struct perf_msg *m);

@@ -74,19 +74,23 @@ static const struct {
 	const char *name;
 	const char *brief;
 } modes[] = {
-    {PERF_PING_PONG, "ping-pong", "pp"},   {PERF_UNDER_LOAD, "under-load", "ul"},
-    {PERF_THROUGHPUT, "throughput", "tp"}, {PERF_CONNECT, "connect", "cn"},
+    {PERF_PING_PONG, "ping-pong", "pp"},
+    {PERF_UNDER_LOAD, "under-load", "ul"},
+    {PERF_THROUGHPUT, "throughput", "tp"},
+    {PERF_CONNECT, "connect", "cn"},
+    {PERF_RATE, "rate", "rt"},
     {PERF_SERVER, "server", "sr"},
 };
 
 static const char usage_text[] =
-    "Usage: flatperf ping-pong|under-load|throughput|connect|server [options]\n"
+    "Usage: flatperf ping-pong|under-load|throughput|connect|rate|server [options]\n"
     "Latency, throughput and connection rate of TCP sockets, over the kernel or over libflat.\n"
     "\n"
     " pp, ping-pong    one message at a time, each answered: latency\n"
     " ul, under-load   messages at a given rate, some answered: latency under load\n"
     " tp, throughput   messages one way\n"
     " cn, connect      connect, one byte each way, close: connections per second\n"
+    " rt, rate         messages of 8 bytes one way, a send() each: messages per second\n"
     " sr, server       the other side of all of these\n"
     "\n"
     "Both sides:\n"
@@ -230,7 +234,7 @@ static void set_defaults(struct perf_opts *o)
 	o->transport = "kernel";
 	o->host = "127.0.0.1";
 	o->port = 11111;
-	o->msg_size = mode == PERF_SERVER ? 65536 : PERF_MSG_MIN;
+	o->msg_size = mode == PERF_SERVER ? 65536 : mode == PERF_RATE ? 8 : PERF_MSG_MIN;
 	o->time_s = 1.0;
 	o->mps = mode == PERF_UNDER_LOAD ? 10000.0 : 0.0;
 	o->burst = 1;
@@ -238,7 +242,7 @@ static void set_defaults(struct perf_opts *o)
 	o->clients = 1;
 	o->threads = 1;
 	o->ready_fd = -1;
-	o->nodelay = mode != PERF_THROUGHPUT;
+	o->nodelay = mode != PERF_THROUGHPUT && mode != PERF_RATE;
 	o->warmup = true;
 	o->use_tsc = true;
 }
@@ -353,6 +357,8 @@ static const char *check_together(const struct perf_opts *o)
 		return "--zerocopy and --spin do not go together";
 	if (o->mode == PERF_SERVER && o->wait == PERF_WAIT_POLL)
 		return "the server waits with -F recvfrom or -F epoll";
+	if (o->mode == PERF_RATE && o->msg_size != 8)
+		return "rate sends messages of 8 bytes: leave out --msg-size";
 	if (o->hold && o->mode != PERF_CONNECT)
 		return "--hold belongs to connect";
 	if (o->hold && o->clients > 1)
@@ -378,8 +384,8 @@ int perf_opts_parse(struct perf_opts *o, int argc, char **argv, FILE *out, FILE 
 	if (argc < 2 || parse_mode(o, argv[1]) < 0) {
 		fprintf(
 		    err,
-		    "flatperf: %s%s; say ping-pong, under-load, throughput, connect or server "
-		    "(flatperf --help)\n",
+		    "flatperf: %s%s; say ping-pong, under-load, throughput, connect, rate or "
+		    "server (flatperf --help)\n",
 		    argc < 2 ? "no subcommand" : "no such subcommand: ", argc < 2 ? "" : argv[1]);
 		return -EINVAL;
 	}

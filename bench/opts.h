@@ -21,6 +21,7 @@ enum perf_mode {
 	PERF_UNDER_LOAD,
 	PERF_THROUGHPUT,
 	PERF_CONNECT,
+	PERF_RATE,
 	PERF_SERVER,
 };
 
@@ -38,7 +39,7 @@ struct perf_opts {
 	const char *transport; /* "kernel" or "flat" */
 	const char *host;      /* address or name; points into argv */
 	uint16_t port;	       /* 0 (server only): any free port, printed */
-	uint32_t msg_size;     /* bytes, PERF_MSG_MIN..PERF_MSG_MAX */
+	uint32_t msg_size;     /* bytes, PERF_MSG_MIN..PERF_MSG_MAX; rate: 8 */
 	double time_s;	       /* measured time, seconds */
 	double mps;	       /* messages per second and client; 0: as fast as it goes */
 	uint32_t burst;	       /* messages sent before replies are awaited */

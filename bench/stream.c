@@ -126,6 +126,45 @@ static int take_piece(struct perf_stream *s, const uint8_t **at, const uint8_t *
 	return reply(context, s->held, length);
 }
 
+static int take_counter(struct perf_stream *s, const uint8_t *at, perf_reply_fn reply,
+			void *context)
+{
+	uint64_t value = perf_counter_get(at);
+	if (s->ended)
+		return -EPROTO;
+	if (value == PERF_COUNTER_END) {
+		uint8_t count[PERF_COUNTER_BYTES];
+		s->ended = true;
+		perf_counter_put(count, s->next_seq);
+		return reply(context, count, sizeof(count));
+	}
+	if (value != s->next_seq)
+		return -EILSEQ;
+	s->next_seq++;
+	s->messages++;
+	return 0;
+}
+
+static int take_counters(struct perf_stream *s, const uint8_t *at, const uint8_t *end,
+			 perf_reply_fn reply, void *context)
+{
+	int rc = 0;
+	while (at < end && rc == 0) {
+		if (s->have == 0 && end - at >= (ptrdiff_t)PERF_COUNTER_BYTES) {
+			rc = take_counter(s, at, reply, context);
+			at += PERF_COUNTER_BYTES;
+			continue;
+		}
+		/* One that came in pieces. */
+		s->head[s->have++] = *at++;
+		if (s->have == PERF_COUNTER_BYTES) {
+			s->have = 0;
+			rc = take_counter(s, s->head, reply, context);
+		}
+	}
+	return rc;
+}
+
 int perf_stream_feed(struct perf_stream *s, const void *data, size_t len, perf_reply_fn reply,
 		     void *context)
 {
@@ -137,9 +176,13 @@ int perf_stream_feed(struct perf_stream *s, const void *data, size_t len, perf_r
 	if (!s->begun) {
 		s->begun = true;
 		s->echo = *at == PERF_KIND_ECHO;
+		s->counters = *at == PERF_KIND_COUNTERS;
+		at += s->counters;
 	}
 	if (s->echo)
 		return reply(context, data, len);
+	if (s->counters)
+		return take_counters(s, at, end, reply, context);
 	while (at < end) {
 		int rc = 0;
 		if (!s->have)

@@ -21,6 +21,8 @@ struct perf_stream {
 	uint32_t held_cap;   /* bytes; messages to be answered may not be longer */
 	uint32_t have;	     /* bytes of the current message taken so far, header included */
 	bool echo;	     /* the connection's first byte was PERF_KIND_ECHO */
+	bool counters;	     /* it was PERF_KIND_COUNTERS */
+	bool ended;	     /* and PERF_COUNTER_END has come */
 	bool begun;	     /* the first byte has come */
 	struct perf_msg msg; /* valid once have >= PERF_MSG_MIN */
 	uint8_t head[PERF_MSG_MIN];

@@ -23,8 +23,8 @@ from procs import Programs, RunError, end_on_signals  # noqa: E402
 from ways import WAYS  # noqa: E402
 
 # In the order of the report.
-CASE_FILES = ("rtt64", "iperf", "redis", "memcached", "nginx", "requests", "ingress", "connect", "idle",
-              "neighbour", "scale")
+CASE_FILES = ("rtt64", "rate", "iperf", "redis", "memcached", "nginx", "pgbench", "requests", "ingress",
+              "connect", "pairs", "many", "idle", "outside", "neighbour", "scale")
 
 
 class Context:
@@ -103,6 +103,8 @@ def load_cases(only):
 
 
 def why_not(context, case, way):
+    if case.skip and case.skip():
+        return case.skip()
     absent = [n for n in case.needs if not context.program(n)]
     if absent:
         return f"not installed: {', '.join(absent)}"

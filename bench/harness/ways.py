@@ -94,6 +94,39 @@ class Flat:
         site.mesh.check_carried(before, site.mesh.counters(), self.path)
 
 
+class Outside(Flat):
+    """Unmodified under flat-run, with an address that is not of the mesh: the kernel's all the same."""
+
+    def __init__(self, label):
+        super().__init__(label, "direct", False)
+
+    def after(self, site, before):
+        after = site.mesh.counters()
+        if after != before:
+            raise RunError(f"connections went through the mesh: {after}")
+
+
+class Bare:
+    """No transport at all: the case runs barering, two processes and a ring."""
+    label = "bare shared-memory ring"
+
+    @staticmethod
+    def missing(context):
+        return None if context.program("barering") else "not built: barering"
+
+    @staticmethod
+    def open(context, _case):
+        return Site(context, "", 0, 0, transport="bare", env=dict(os.environ))
+
+    @staticmethod
+    def before(_site):
+        return None
+
+    @staticmethod
+    def after(_site, _before):
+        """Nothing that could go another way."""
+
+
 class Proxies:
     """Through two proxies over the kernel, as a mesh with a sidecar on each side."""
 
@@ -224,6 +257,8 @@ WAYS = {
     "no-ingress": Ingress("one server, nothing between"),
     "gateway": IngressFlat("flatd as ingress gateway"),
     "envoy-ingress": IngressProxy("Envoy as ingress (HTTP, RBAC, log)", "envoy"),
+    "shim-outside": Outside("unmodified under flat-run, outside the mesh"),
+    "bare": Bare(),
     "haproxy": Proxies("two HAProxys (tcp mode)", "haproxy"),
     "envoy": Proxies("two Envoys (tcp_proxy)", "envoy"),
 }

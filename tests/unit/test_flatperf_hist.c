@@ -360,3 +360,51 @@ Test(flatperf_stream, echo_connections_send_each_byte_back)
 	cr_assert_eq(memcmp(got.bytes, "Exyz", 4), 0);
 	perf_stream_fini(&s);
 }
+
+static size_t put_counters(uint8_t *at, uint64_t n)
+{
+	at[0] = PERF_KIND_COUNTERS;
+	for (uint64_t i = 0; i < n; i++)
+		perf_counter_put(at + 1 + 8 * i, i);
+	perf_counter_put(at + 1 + 8 * n, PERF_COUNTER_END);
+	return 1 + 8 * (n + 1);
+}
+
+Test(flatperf_stream, counters_are_counted_wherever_the_bytes_are_split)
+{
+	uint8_t buf[128];
+	size_t len = put_counters(buf, 10);
+	for (size_t split = 0; split <= len; split++) {
+		static struct answers got;
+		struct perf_stream s;
+		memset(&got, 0, sizeof(got));
+		perf_stream_init(&s, 64);
+		cr_assert_eq(perf_stream_feed(&s, buf, split, collect, &got), 0);
+		cr_assert_eq(perf_stream_feed(&s, buf + split, len - split, collect, &got), 0);
+		cr_assert_eq(got.len, 8);
+		cr_assert_eq(perf_counter_get(got.bytes), 10);
+		cr_assert_eq(s.messages, 10);
+		cr_assert(perf_stream_whole(&s));
+		perf_stream_fini(&s);
+	}
+}
+
+Test(flatperf_stream, a_counter_that_is_wrong_or_comes_after_the_end_is_noticed)
+{
+	static struct answers got;
+	uint8_t buf[128];
+	size_t len = put_counters(buf, 10);
+	struct perf_stream s;
+	for (size_t at = 1; at < len; at++) {
+		buf[at] ^= 1;
+		perf_stream_init(&s, 64);
+		int rc = perf_stream_feed(&s, buf, len, collect, &got);
+		cr_assert(rc == -EILSEQ || rc == -EPROTO, "byte %zu: %d", at, rc);
+		perf_stream_fini(&s);
+		buf[at] ^= 1;
+	}
+	perf_stream_init(&s, 64);
+	cr_assert_eq(perf_stream_feed(&s, buf, len, collect, &got), 0);
+	cr_assert_eq(perf_stream_feed(&s, buf + 1, 8, collect, &got), -EPROTO);
+	perf_stream_fini(&s);
+}
