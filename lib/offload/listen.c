@@ -185,6 +185,8 @@ int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, 
 	}
 	l->session->n_listeners++;
 	o->n_listeners++;
+	o->listening++;
+	o->twins |= flat_listener_find(o, &l->addr) != NULL;
 	TAILQ_INSERT_TAIL(&o->listeners, l, link);
 	flat_offload_publish(o);
 	char text[FLAT_ADDR_STRLEN];

@@ -187,7 +187,7 @@ size_t fill(int fd)
 	size_t done = 0;
 	int quiet = 0;
 	/* The kernel moves bytes on to the peer after the call: full is what stays full. */
-	while (quiet < 5) {
+	while (quiet < 25) {
 		ssize_t n = send(fd, block, sizeof(block), MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n > 0) {
 			done += (size_t)n;
