@@ -144,3 +144,39 @@ bool flat_http_list_has(struct flat_span list, const char *token)
 	}
 	return false;
 }
+
+enum flat_http_method flat_http_method_of(struct flat_span name)
+{
+	if (flat_span_equal(name, flat_span_of("GET"), false))
+		return FLAT_METHOD_GET;
+	if (flat_span_equal(name, flat_span_of("HEAD"), false))
+		return FLAT_METHOD_HEAD;
+	if (flat_span_equal(name, flat_span_of("OPTIONS"), false))
+		return FLAT_METHOD_OPTIONS;
+	if (flat_span_equal(name, flat_span_of("CONNECT"), false))
+		return FLAT_METHOD_CONNECT;
+	return FLAT_METHOD_OTHER;
+}
+
+bool flat_http_is_grpc(struct flat_span type)
+{
+	static const char grpc[] = "application/grpc";
+	size_t len = sizeof(grpc) - 1;
+
+	if (type.len < len || !is(type.text, len, grpc))
+		return false;
+	return type.len == len || type.text[len] == '+' || type.text[len] == ';';
+}
+
+struct flat_span flat_head_field(const struct flat_http_head *head, const void *text,
+				 struct flat_span name)
+{
+	for (uint32_t i = 0; i < head->n_fields; i++) {
+		const struct flat_http_field *f = &head->fields[i];
+
+		if (!f->hidden && f->name_len == name.len &&
+		    flat_span_equal(flat_head_span(text, f->name, f->name_len), name, true))
+			return flat_head_span(text, f->value, f->value_len);
+	}
+	return (struct flat_span){NULL, 0};
+}

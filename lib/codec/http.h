@@ -81,6 +81,12 @@ enum flat_http_method {
 	FLAT_METHOD_CONNECT,
 };
 
+/** Which of the methods this is. */
+enum flat_http_method flat_http_method_of(struct flat_span name);
+
+/** Whether a content-type is gRPC's: application/grpc, also with a suffix (+proto) or parameters; not gRPC-Web. */
+bool flat_http_is_grpc(struct flat_span type);
+
 struct flat_http_head {
 	bool response;
 	uint8_t minor; /* HTTP/1.x */
@@ -132,6 +138,10 @@ struct flat_http_request {
 	const struct flat_http_head *head;
 	const void *text; /* the head's bytes */
 };
+
+/** The value of the first delivered field of a name (any case) of a head whose bytes begin at `text`, or absent. */
+struct flat_span flat_head_field(const struct flat_http_head *head, const void *text,
+				 struct flat_span name);
 
 /** The host of an authority: without a port. */
 struct flat_span flat_http_host(struct flat_span authority);

@@ -31,19 +31,6 @@ static int read_version(const uint8_t *text, size_t len)
 	return text[7] - '0';
 }
 
-static enum flat_http_method method_of(const uint8_t *text, size_t len)
-{
-	if (len == 3 && memcmp(text, "GET", 3) == 0)
-		return FLAT_METHOD_GET;
-	if (len == 4 && memcmp(text, "HEAD", 4) == 0)
-		return FLAT_METHOD_HEAD;
-	if (len == 7 && memcmp(text, "OPTIONS", 7) == 0)
-		return FLAT_METHOD_OPTIONS;
-	if (len == 7 && memcmp(text, "CONNECT", 7) == 0)
-		return FLAT_METHOD_CONNECT;
-	return FLAT_METHOD_OTHER;
-}
-
 static int read_request_line(struct flat_http1 *p, const uint8_t *bytes, size_t end)
 {
 	struct flat_http_head *h = &p->head;
@@ -57,7 +44,7 @@ static int read_request_line(struct flat_http1 *p, const uint8_t *bytes, size_t 
 	if (at == p->line || at == end || bytes[at] != ' ')
 		return fail(p, FLAT_HTTP1_START_LINE);
 	h->method_len = (uint16_t)(at - p->line);
-	h->method_id = (uint8_t)method_of(bytes + p->line, h->method_len);
+	h->method_id = (uint8_t)flat_http_method_of(flat_head_span(bytes, p->line, h->method_len));
 	target = ++at;
 	/* Visible ASCII only: what else a URL holds is written with percent signs. */
 	while (at < end && bytes[at] > ' ' && bytes[at] < 0x7f)

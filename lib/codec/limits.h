@@ -17,4 +17,26 @@
 /* A host with its port: 253 of DNS, a colon, five digits; IPv6 in brackets is shorter. */
 #define FLAT_HTTP_HOST_MAX 259U
 
+/* Requests of one HTTP/2 connection at a time: Envoy and nginx allow 100 to 128. */
+#define FLAT_HTTP2_STREAMS_MAX 128U
+/* Content of one stream that waits to be read (its window: the protocol's own first value), or to be sent. */
+#define FLAT_HTTP2_RX_BYTES_MAX 65535U
+#define FLAT_HTTP2_TX_BYTES_MAX (32U * 1024)
+/* Window of the whole connection: it shall not be what a single fast stream waits for. */
+#define FLAT_HTTP2_WINDOW (1024 * 1024)
+/* Bytes of fields that are read and dropped beyond the largest head, so that a plain answer can be given. */
+#define FLAT_HTTP2_DROPPED_MAX (4U * FLAT_HTTP_HEAD_BYTES_MAX)
+/*
+ * What floods are made of (resets, PING, SETTINGS, PRIORITY, empty frames, streams that we had to reset): so much at
+ * once, and so much per second; a frame of content and a served request give some back. gRPC pings about once per
+ * frame of data, an impatient client cancels some of its requests.
+ */
+#define FLAT_HTTP2_CALM_MAX 1000
+#define FLAT_HTTP2_CALM_PER_S 100
+#define FLAT_HTTP2_CALM_RESET 2
+#define FLAT_HTTP2_CALM_SERVED 2
+#define FLAT_HTTP2_CALM_SETTINGS 8
+/* Frames of one block of fields after its first: 60 KiB are four. */
+#define FLAT_HTTP2_CONTINUATIONS_MAX 8U
+
 #endif

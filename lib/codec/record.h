@@ -20,6 +20,7 @@ enum flat_record_kind {
 enum flat_record_codec {
 	FLAT_CODEC_OPAQUE,
 	FLAT_CODEC_HTTP1,
+	FLAT_CODEC_HTTP2,
 };
 
 /* Why a request ended without its server's answer; 0: it did not. Envoy's response flags, one each. */
@@ -56,14 +57,14 @@ struct flat_record {
 	uint32_t head_bytes;	/* start line and fields as they came */
 	uint32_t payload_bytes; /* of a body piece */
 	uint64_t conn;		/* connection id of the client's side */
-	uint32_t stream;	/* HTTP/1: number of the request on its connection */
-	uint32_t attempt;	/* 0: the first */
-	uint32_t source;	/* workload, index + 1; 0: none */
-	uint32_t service;	/* index + 1 */
-	uint32_t endpoint;	/* index among the port's + 1; 0: the one the client asked for */
-	uint32_t route;		/* number of the route in the mesh + 1; 0: the service itself */
-	uint32_t epoch;		/* of the configuration that decided */
-	uint8_t verdict;	/* enum flat_record_verdict */
+	uint32_t stream;   /* HTTP/1: number of the request on its connection; HTTP/2: its stream */
+	uint32_t attempt;  /* 0: the first */
+	uint32_t source;   /* workload, index + 1; 0: none */
+	uint32_t service;  /* index + 1 */
+	uint32_t endpoint; /* index among the port's + 1; 0: the one the client asked for */
+	uint32_t route;	   /* number of the route in the mesh + 1; 0: the service itself */
+	uint32_t epoch;	   /* of the configuration that decided */
+	uint8_t verdict;   /* enum flat_record_verdict */
 	uint8_t spare[3];
 	int64_t deadline_us; /* monotonic; 0: none */
 };

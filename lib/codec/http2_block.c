@@ -1,0 +1,292 @@
+/* Blocks of fields, in the normal form of HTTP/1.1. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "codec/http1_scan.h"
+#include "codec/http2_stream.h"
+
+void flat_http2_block_begin(struct flat_http2_block *b, int32_t stream)
+{
+	struct flat_http2_bytes text = b->text;
+	struct flat_http2_bytes cookie = b->cookie;
+	struct flat_http2_bytes host = b->host;
+
+	memset(b, 0, sizeof(*b));
+	b->text = text;
+	b->cookie = cookie;
+	b->host = host;
+	b->text.len = b->cookie.len = b->host.len = 0;
+	b->stream = stream;
+	b->open = true;
+}
+
+void flat_http2_block_fini(struct flat_http2_block *b)
+{
+	flat_http2_bytes_free(&b->text);
+	flat_http2_bytes_free(&b->cookie);
+	flat_http2_bytes_free(&b->host);
+}
+
+static int add(struct flat_http2_block *b, const void *text, size_t len)
+{
+	return flat_http2_bytes_add(&b->text, text, len, FLAT_HTTP_HEAD_BYTES_MAX);
+}
+
+/* Keeps a value by itself; where it lies. */
+static int keep(struct flat_http2_block *b, struct flat_span value, uint32_t *at, uint32_t *len)
+{
+	*at = (uint32_t)b->text.len;
+	*len = (uint32_t)value.len;
+	return add(b, value.text, value.len);
+}
+
+static bool is(struct flat_span name, const char *what)
+{
+	return flat_span_equal(name, flat_span_of(what), false);
+}
+
+/* nghttp2 holds them to be there, once, before the others, and none in trailers (RFC 9113, 8.3). */
+static int add_pseudo(struct flat_http2_block *b, struct flat_span name, struct flat_span value)
+{
+	int err = 0;
+
+	if (is(name, ":method")) {
+		err = keep(b, value, &b->method, &b->method_len);
+	} else if (is(name, ":path")) {
+		err = keep(b, value, &b->path, &b->path_len);
+	} else if (is(name, ":authority")) {
+		b->has_authority = true;
+		err = keep(b, value, &b->authority, &b->authority_len);
+	} else if (is(name, ":status")) {
+		for (size_t i = 0; i < value.len && i < 3; i++)
+			b->status = b->status * 10 + (unsigned)(value.text[i] - '0');
+		if (value.len != 3 || b->status < 100 || b->status > 599)
+			return -EBADMSG;
+	} else if (!is(name, ":scheme")) {
+		return -EBADMSG;
+	}
+	return err;
+}
+
+static int add_line(struct flat_http2_block *b, struct flat_span name, struct flat_span value)
+{
+	int err = add(b, name.text, name.len);
+
+	if (err == 0)
+		err = add(b, ": ", 2);
+	if (err == 0)
+		err = add(b, value.text, value.len);
+	return err ? err : add(b, "\r\n", 2);
+}
+
+static int add_length(struct flat_http2_block *b, struct flat_span value)
+{
+	if (b->has_length || value.len < 1 || value.len > 18)
+		return -EBADMSG;
+	for (size_t i = 0; i < value.len; i++) {
+		if (value.text[i] < '0' || value.text[i] > '9')
+			return -EBADMSG;
+	}
+	memcpy(b->length, value.text, value.len);
+	b->length[value.len] = 0;
+	b->has_length = true;
+	return 0;
+}
+
+static int add_field(struct flat_http2_block *b, struct flat_span name, struct flat_span value)
+{
+	int err;
+
+	switch (flat_http_name_of(name.text, name.len)) {
+	case FLAT_HTTP_HOST:
+		if (b->has_host)
+			return -EBADMSG;
+		b->has_host = true;
+		return flat_http2_bytes_add(&b->host, value.text, value.len, FLAT_HTTP_HOST_MAX);
+	case FLAT_HTTP_CONTENT_LENGTH:
+		return add_length(b, value);
+	case FLAT_HTTP_COOKIE:
+		err = b->cookie.len
+			  ? flat_http2_bytes_add(&b->cookie, "; ", 2, FLAT_HTTP_HEAD_BYTES_MAX)
+			  : 0;
+		if (err == 0)
+			err = flat_http2_bytes_add(&b->cookie, value.text, value.len,
+						   FLAT_HTTP_HEAD_BYTES_MAX);
+		return err;
+	default:
+		if (is(name, "content-type"))
+			b->grpc = flat_http_is_grpc(value);
+		return add_line(b, name, value);
+	}
+}
+
+int flat_http2_block_add(struct flat_http2_block *b, struct flat_span name, struct flat_span value)
+{
+	bool pseudo = name.len > 0 && name.text[0] == ':';
+	int err;
+
+	/* Counted first, whatever becomes of it. */
+	b->n += !pseudo;
+	if (name.len + value.len + 4 > FLAT_HTTP2_DROPPED_MAX - b->bytes)
+		return -EMSGSIZE;
+	b->bytes += (uint32_t)(name.len + value.len + 4);
+	if (b->bytes > FLAT_HTTP_HEAD_BYTES_MAX || b->n > FLAT_HTTP_FIELDS_MAX) {
+		b->too_large = true;
+		return 0;
+	}
+	/* Nothing in a line may end it: nghttp2 looks for it too. */
+	if (name.len == 0 ||
+	    flat_find_control((const uint8_t *)name.text, 0, name.len) != name.len ||
+	    flat_find_control((const uint8_t *)value.text, 0, value.len) != value.len)
+		return -EBADMSG;
+	if (pseudo) {
+		err = add_pseudo(b, name, value);
+		b->fields = b->text.len;
+		return err;
+	}
+	err = add_field(b, name, value);
+	if (err == -EMSGSIZE) {
+		b->too_large = true;
+		return 0;
+	}
+	return err;
+}
+
+/* --- a head --- */
+
+struct text {
+	struct flat_http2_stream *s;
+	int err;
+};
+
+static void put(struct text *t, const void *text, size_t len)
+{
+	/* Interim heads before it may wait to be read. */
+	if (t->err == 0)
+		t->err =
+		    flat_http2_bytes_add(&t->s->rx_text, text, len, 2 * FLAT_HTTP_HEAD_BYTES_MAX);
+}
+
+static void puts_of(struct text *t, const char *text)
+{
+	put(t, text, strlen(text));
+}
+
+static struct flat_span span(const struct flat_http2_block *b, uint32_t at, uint32_t len)
+{
+	return flat_head_span(b->text.v, at, len);
+}
+
+static int put_request(struct text *t, const struct flat_http2_block *b)
+{
+	struct flat_span authority = span(b, b->authority, b->authority_len);
+	struct flat_span host = {(const char *)b->host.v, b->host.len};
+	struct flat_span method = span(b, b->method, b->method_len);
+	bool connect = is(method, "CONNECT");
+
+	/* RFC 9113, 8.3.1: a host that is not the authority means two servers. */
+	if (b->has_authority && b->has_host && !flat_span_equal(authority, host, true))
+		return -EBADMSG;
+	t->s->method_id = (uint8_t)flat_http_method_of(method);
+	put(t, method.text, method.len);
+	puts_of(t, " ");
+	put(t, connect ? authority.text : (const char *)b->text.v + b->path,
+	    connect ? authority.len : b->path_len);
+	puts_of(t, " HTTP/1.1\r\n");
+	if (b->has_authority || b->has_host) {
+		puts_of(t, "host: ");
+		put(t, b->has_authority ? authority.text : host.text,
+		    b->has_authority ? authority.len : host.len);
+		puts_of(t, "\r\n");
+	}
+	return 0;
+}
+
+static void put_status(struct text *t, const struct flat_http2_block *b)
+{
+	uint8_t line[80];
+	struct flat_http1_out out = {.bytes = line, .size = sizeof(line)};
+
+	flat_http1_put_status_line(&out, b->status, (struct flat_span){NULL, 0});
+	put(t, line, out.len);
+}
+
+/* Whether receivers expect to be told that there is no body (RFC 9110, 8.6). */
+static bool wants_length(const struct flat_http2_block *b, const struct flat_http2_stream *s)
+{
+	struct flat_span method;
+
+	if (b->status)
+		return s->method_id != FLAT_METHOD_HEAD && b->status != 204 && b->status != 304;
+	method = span(b, b->method, b->method_len);
+	return is(method, "POST") || is(method, "PUT") || is(method, "PATCH");
+}
+
+/* How the text says where the body ends. */
+static void put_framing(struct text *t, const struct flat_http2_block *b)
+{
+	struct flat_http2_stream *s = t->s;
+	bool none = b->status && !wants_length(b, s);
+
+	s->rx_kind = FLAT_BODY_NONE;
+	if (b->has_length && (s->rx_end || none || !b->grpc)) {
+		s->rx_kind = s->rx_end || none ? FLAT_BODY_NONE : FLAT_BODY_LENGTH;
+		puts_of(t, "content-length: ");
+		puts_of(t, b->length);
+		puts_of(t, "\r\n");
+	} else if (s->rx_end && wants_length(b, s)) {
+		puts_of(t, "content-length: 0\r\n");
+	} else if (!s->rx_end && !none) {
+		/* A length would leave no place for trailers, which gRPC ends with. */
+		s->rx_kind = FLAT_BODY_CHUNKED;
+		puts_of(t, "transfer-encoding: chunked\r\n");
+	}
+}
+
+static void put_fields(struct text *t, const struct flat_http2_block *b)
+{
+	if (b->text.len > b->fields)
+		put(t, b->text.v + b->fields, b->text.len - b->fields);
+}
+
+int flat_http2_block_head(struct flat_http2_block *b, struct flat_http2_stream *s)
+{
+	struct text t = {.s = s};
+	bool request = b->method_len > 0;
+	int err = 0;
+
+	s->too_large = b->too_large;
+	if (!request && b->too_large)
+		return -EBADMSG;
+	if (request)
+		err = put_request(&t, b);
+	else
+		put_status(&t, b);
+	if (err != 0)
+		return err;
+	s->rx_head = request || b->status >= 200;
+	if (!b->too_large) {
+		put_fields(&t, b);
+		if (b->cookie.len) {
+			puts_of(&t, "cookie: ");
+			put(&t, b->cookie.v, b->cookie.len);
+			puts_of(&t, "\r\n");
+		}
+		if (s->rx_head)
+			put_framing(&t, b);
+	}
+	puts_of(&t, "\r\n");
+	return t.err == -EMSGSIZE ? -EBADMSG : t.err;
+}
+
+int flat_http2_block_trailers(struct flat_http2_block *b, struct flat_http2_stream *s)
+{
+	int err = 0;
+
+	if (b->too_large)
+		return -EBADMSG;
+	if (b->text.len > b->fields)
+		err = flat_http2_bytes_add(&s->rx_fields, b->text.v + b->fields,
+					   b->text.len - b->fields, FLAT_HTTP_TRAILER_BYTES_MAX);
+	return err == -EMSGSIZE ? -EBADMSG : err;
+}

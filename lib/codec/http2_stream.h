@@ -1,0 +1,125 @@
+/* Between the files of the HTTP/2 codec. Nobody else includes this. */
+#ifndef FLAT_CODEC_HTTP2_STREAM_H
+#define FLAT_CODEC_HTTP2_STREAM_H
+
+#include <nghttp2/nghttp2.h>
+#include <sys/queue.h>
+
+#include "codec/http1.h"
+#include "codec/http2.h"
+
+/* Bytes that grow; [at, len) are not used up. */
+struct flat_http2_bytes {
+	uint8_t *v;
+	size_t at, len, size;
+};
+
+/* The fields of one block, as they come. */
+struct flat_http2_block {
+	struct flat_http2_bytes text;	/* values of pseudo-fields, then lines of fields */
+	struct flat_http2_bytes cookie; /* crumbs, joined (RFC 9113, 8.2.3) */
+	struct flat_http2_bytes host;
+	size_t fields; /* where the lines begin */
+	uint32_t method, method_len, path, path_len, authority, authority_len;
+	bool has_authority, has_host, has_length, grpc, too_large;
+	char length[20]; /* of Content-Length, digits */
+	unsigned status;
+	uint32_t n;	/* of fields */
+	uint32_t bytes; /* of all that came, also of what was dropped */
+	int32_t stream;
+	bool open; /* a block is under way */
+};
+
+enum flat_http2_tx {
+	FLAT_HTTP2_TX_HEAD,
+	FLAT_HTTP2_TX_BODY,
+	FLAT_HTTP2_TX_DONE,
+};
+
+struct flat_http2_stream {
+	TAILQ_ENTRY(flat_http2_stream) link;
+	TAILQ_ENTRY(flat_http2_stream) ready_link;
+	struct flat_http2 *h; /* NULL: the connection is gone */
+	void *user;
+	int32_t id;
+	bool ready;	/* among h->ready */
+	bool held;	/* has a user */
+	bool closed;	/* nghttp2 knows it no more */
+	bool reset;	/* before both messages were whole */
+	bool refused;	/* see flat_http2_is_refused() */
+	bool resetting; /* by us, on purpose */
+	bool too_large;
+	uint8_t method_id; /* enum flat_http_method, of its request */
+	/* What comes. */
+	bool rx_head;			   /* a final head came */
+	bool rx_end;			   /* all of it came */
+	bool rx_tail;			   /* the last chunk is in rx_text */
+	bool rx_all;			   /* and was read */
+	uint8_t rx_kind;		   /* enum flat_body_kind of the text */
+	struct flat_http2_bytes rx_text;   /* heads; then the last chunk with trailers */
+	struct flat_http2_bytes rx_data;   /* content, at most a window */
+	struct flat_http2_bytes rx_fields; /* trailers, as lines */
+	/* What goes. */
+	uint8_t tx;    /* enum flat_http2_tx */
+	bool tx_end;   /* nothing follows what is in tx_data */
+	bool tx_ended; /* END_STREAM is sent */
+	bool tx_full;  /* the writer waits for room */
+	struct flat_http1_body tx_body;
+	struct flat_http2_bytes tx_data;
+	struct flat_http2_bytes tx_trailers; /* their text */
+};
+
+TAILQ_HEAD(flat_http2_streams, flat_http2_stream);
+
+struct flat_http2 {
+	nghttp2_session *session;
+	enum flat_http2_side side;
+	flat_http2_wake_fn *wake;
+	struct flat_http2_streams streams;
+	struct flat_http2_streams ready; /* not accepted yet */
+	uint32_t n_streams;
+	bool goaway;  /* came */
+	bool used_up; /* no id is left */
+	bool flooded;
+	bool nomem;
+	int64_t now_us, calm_us; /* calm_us: when calm was filled up last */
+	int32_t calm;		 /* what the peer may still do of what floods are made of */
+	struct flat_http2_block block;
+	struct flat_http2_bytes lower; /* names in lower case */
+	struct flat_http1 scratch;     /* for a head or trailers being written */
+};
+
+/* --- http2_stream.c --- */
+
+/** Adds bytes, the whole at most `max`. 0, -EMSGSIZE or -ENOMEM. */
+FLAT_MUST_CHECK int flat_http2_bytes_add(struct flat_http2_bytes *b, const void *bytes, size_t len,
+					 size_t max);
+void flat_http2_bytes_free(struct flat_http2_bytes *b);
+
+struct flat_http2_stream *flat_http2_stream_new(struct flat_http2 *h, int32_t id);
+void flat_http2_stream_free(struct flat_http2_stream *s);
+/** nghttp2 closed it. It is freed if nobody holds it. */
+void flat_http2_stream_closed(struct flat_http2_stream *s, uint32_t error);
+void flat_http2_stream_wake(struct flat_http2_stream *s);
+
+/* --- http2_block.c --- */
+
+/** A block begins, on a stream. */
+void flat_http2_block_begin(struct flat_http2_block *b, int32_t stream);
+/** One field of it. 0, -EBADMSG (the stream is at fault), -EMSGSIZE (far too large: the peer is), -ENOMEM. */
+FLAT_MUST_CHECK int flat_http2_block_add(struct flat_http2_block *b, struct flat_span name,
+					 struct flat_span value);
+/** It is whole: the text of a request's or response's head is added to the stream's. 0, -EBADMSG, -ENOMEM. */
+FLAT_MUST_CHECK int flat_http2_block_head(struct flat_http2_block *b, struct flat_http2_stream *s);
+/** It is whole: trailers. 0, -EBADMSG or -ENOMEM. */
+FLAT_MUST_CHECK int flat_http2_block_trailers(struct flat_http2_block *b,
+					      struct flat_http2_stream *s);
+void flat_http2_block_fini(struct flat_http2_block *b);
+
+/* --- http2_write.c --- */
+
+/** nghttp2's source of a stream's content. */
+ssize_t flat_http2_provide(nghttp2_session *session, int32_t id, uint8_t *buf, size_t length,
+			   uint32_t *flags, nghttp2_data_source *source, void *arg);
+
+#endif

@@ -1,0 +1,783 @@
+/* The HTTP/2 codec against itself, and against frames that no honest peer sends. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+
+#include "base/strbuf.h"
+#include "codec/http2.h"
+#include "codec/limits.h"
+#include "http2_frames.h"
+
+#define END_STREAM 1
+#define END_HEADERS 4
+#define ALL (END_STREAM | END_HEADERS)
+#define GET ":method=GET|:scheme=http|:authority=h|:path=/"
+#define POST ":method=POST|:scheme=http|:authority=h|:path=/"
+
+static unsigned woken;
+
+static void wake(void *user)
+{
+	(void)user;
+	woken++;
+}
+
+struct duo {
+	struct flat_http2 *client, *server;
+};
+
+static struct duo duo_open(void)
+{
+	struct duo d;
+
+	cr_assert_eq(flat_http2_open(&d.client, FLAT_HTTP2_CLIENT, wake), 0);
+	cr_assert_eq(flat_http2_open(&d.server, FLAT_HTTP2_SERVER, wake), 0);
+	return d;
+}
+
+static void duo_close(struct duo *d)
+{
+	flat_http2_close(d->client);
+	flat_http2_close(d->server);
+}
+
+static size_t carry(struct flat_http2 *from, struct flat_http2 *to)
+{
+	const uint8_t *bytes;
+	size_t all = 0;
+	ssize_t n;
+
+	while ((n = flat_http2_drain(from, &bytes)) > 0) {
+		cr_assert_leq((size_t)n, FLAT_HTTP2_PIECE_MAX);
+		cr_assert_eq(flat_http2_feed(to, bytes, (size_t)n, 0), 0);
+		all += (size_t)n;
+	}
+	cr_assert_eq(n, 0);
+	return all;
+}
+
+static void duo_run(struct duo *d)
+{
+	while (carry(d->client, d->server) + carry(d->server, d->client) > 0)
+		;
+}
+
+static void put(struct flat_http2_stream *s, const char *text)
+{
+	cr_assert_eq(flat_http2_write(s, (const uint8_t *)text, strlen(text)),
+		     (ssize_t)strlen(text), "%s", text);
+}
+
+static char *text_of(struct flat_http2_stream *s)
+{
+	static char text[8][4096];
+	static unsigned turn;
+	char *to = text[turn++ % 8];
+	size_t len = 0;
+	size_t n;
+
+	while ((n = flat_http2_read(s, (uint8_t *)to + len, sizeof(text[0]) - 1 - len)) > 0)
+		len += n;
+	to[len] = 0;
+	return to;
+}
+
+/* --- from text to text --- */
+
+struct round {
+	const char *what;
+	const char *sent, *got;
+	bool response;
+};
+
+#define REQUEST "GET / HTTP/1.1\r\nhost: h\r\n"
+#define OK "HTTP/1.1 200 OK\r\n"
+
+static const struct round rounds[] = {
+    {"no body", "GET /a?b HTTP/1.1\r\nHost: x.y:1\r\n\r\n",
+     "GET /a?b HTTP/1.1\r\nhost: x.y:1\r\n\r\n", false},
+    {"names in small letters", "GET / HTTP/1.1\r\nHost: h\r\nX-A: B\r\nX-A: c\r\n\r\n",
+     REQUEST "x-a: B\r\nx-a: c\r\n\r\n", false},
+    {"fields of one hop stay behind",
+     "GET / HTTP/1.1\r\nHost: h\r\nConnection: keep-alive, x-b\r\nKeep-Alive: 5\r\nx-b: 1\r\n\r\n",
+     REQUEST "\r\n", false},
+    {"crumbs", "GET / HTTP/1.1\r\nHost: h\r\nCookie: a=1\r\nX: y\r\nCookie: b=2\r\n\r\n",
+     REQUEST "x: y\r\ncookie: a=1; b=2\r\n\r\n", false},
+    {"length", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello",
+     "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 5\r\n\r\nhello", false},
+    {"no length", "POST / HTTP/1.1\r\nHost: h\r\n\r\n",
+     "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 0\r\n\r\n", false},
+    {"chunks",
+     "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: "
+     "chunked\r\n\r\n3;x=y\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+     "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n",
+     false},
+    {"trailers",
+     "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX-T: "
+     "1\r\nX-U: "
+     "2\r\n\r\n",
+     "POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\nx-t: "
+     "1\r\nx-u: "
+     "2\r\n\r\n",
+     false},
+    {"gRPC has te, and no length",
+     "POST /s/M HTTP/1.1\r\nHost: h\r\nContent-Type: application/grpc+proto\r\nContent-Length: "
+     "5\r\n\r\nhello",
+     "POST /s/M HTTP/1.1\r\nhost: h\r\ncontent-type: application/grpc+proto\r\nte: trailers\r\n"
+     "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+     false},
+    {"asterisk", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "OPTIONS * HTTP/1.1\r\nhost: h\r\n\r\n",
+     false},
+    {"response", OK "Content-Length: 2\r\nConnection: close\r\n\r\nhi",
+     OK "content-length: 2\r\n\r\nhi", true},
+    {"empty response", "HTTP/1.1 404 Nope\r\nContent-Length: 0\r\n\r\n",
+     "HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", true},
+    {"no content", "HTTP/1.1 204 No Content\r\nA: b\r\n\r\n",
+     "HTTP/1.1 204 No Content\r\na: b\r\n\r\n", true},
+    {"not modified", "HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n",
+     "HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n", true},
+    {"interim", "HTTP/1.1 103 Early Hints\r\nLink: l\r\n\r\n" OK "Content-Length: 0\r\n\r\n",
+     "HTTP/1.1 103 Early Hints\r\nlink: l\r\n\r\n" OK "content-length: 0\r\n\r\n", true},
+    {"trailers only",
+     OK "Content-Type: application/grpc\r\ngrpc-status: 7\r\nContent-Length: 0\r\n\r\n",
+     OK "content-type: application/grpc\r\ngrpc-status: 7\r\ncontent-length: 0\r\n\r\n", true},
+    {"response with trailers",
+     OK "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\ngrpc-status: 0\r\n\r\n",
+     OK "transfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\ngrpc-status: 0\r\n\r\n", true},
+};
+
+/* Both messages of an exchange, cut into pieces of `step`. */
+static void exchange(const struct round *r, size_t step)
+{
+	struct duo d = duo_open();
+	struct flat_http2_stream *ask = flat_http2_stream_open(d.client, &d);
+	struct flat_http2_stream *from = ask;
+	struct flat_http2_stream *answer = NULL;
+	const uint8_t *text = (const uint8_t *)(r->response ? REQUEST "\r\n" : r->sent);
+	size_t len = strlen((const char *)text);
+	size_t at = 0;
+
+	for (int side = 0; side <= r->response; side++) {
+		size_t seen = at;
+
+		while (at < len) {
+			ssize_t n;
+
+			seen = seen + step < len ? seen + step : len;
+			n = flat_http2_write(from, text + at, seen - at);
+			cr_assert_geq(n, 0, "%s: %zd", r->what, n);
+			cr_assert(n > 0 || seen < len, "%s: nothing taken", r->what);
+			at += (size_t)n;
+			duo_run(&d);
+		}
+		if (side == 0) {
+			answer = flat_http2_accept(d.server, &d);
+			cr_assert_not_null(answer, "%s", r->what);
+			if (!r->response)
+				break;
+			(void)text_of(answer);
+			from = answer;
+			text = (const uint8_t *)r->sent;
+			len = strlen(r->sent);
+			at = 0;
+		}
+	}
+	from = r->response ? ask : answer;
+	char *got = text_of(from);
+	cr_expect(flat_http2_read_all(from), "%s", r->what);
+	/* Pieces make chunks of their own; the rest is the same. */
+	if (step >= strlen(r->sent))
+		cr_expect_str_eq(got, r->got, "%s:\n%s", r->what, got);
+	flat_http2_release(ask);
+	flat_http2_release(answer);
+	duo_close(&d);
+}
+
+Test(http2, messages_arrive_in_normal_form)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(rounds); i++)
+		exchange(&rounds[i], strlen(rounds[i].sent));
+}
+
+Test(http2, messages_may_be_written_in_any_pieces)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(rounds); i++) {
+		for (size_t step = 1; step < strlen(rounds[i].sent); step += 1 + step / 8)
+			exchange(&rounds[i], step);
+	}
+}
+
+Test(http2, the_answer_to_HEAD_has_no_body)
+{
+	struct duo d = duo_open();
+	struct flat_http2_stream *c = flat_http2_stream_open(d.client, &d);
+
+	put(c, "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n");
+	duo_run(&d);
+	struct flat_http2_stream *s = flat_http2_accept(d.server, &d);
+	cr_assert_str_eq(text_of(s), "HEAD / HTTP/1.1\r\nhost: h\r\n\r\n");
+	put(s, OK "Content-Length: 700\r\n\r\n");
+	duo_run(&d);
+	cr_assert_str_eq(text_of(c), OK "content-length: 700\r\n\r\n");
+	cr_assert(flat_http2_read_all(c));
+	flat_http2_release(c);
+	flat_http2_release(s);
+	cr_assert_eq(flat_http2_streams(d.server), 0);
+	duo_close(&d);
+}
+
+Test(http2, a_response_without_framing_ends_with_its_writer)
+{
+	struct duo d = duo_open();
+	struct flat_http2_stream *c = flat_http2_stream_open(d.client, &d);
+
+	put(c, REQUEST "\r\n");
+	duo_run(&d);
+	struct flat_http2_stream *s = flat_http2_accept(d.server, &d);
+	put(s, OK "A: b\r\n\r\nsome");
+	duo_run(&d);
+	cr_assert_str_eq(text_of(c), OK "a: b\r\ntransfer-encoding: chunked\r\n\r\n4\r\nsome\r\n");
+	cr_assert_not(flat_http2_read_all(c));
+	flat_http2_finish(s);
+	flat_http2_release(s);
+	duo_run(&d);
+	cr_assert_str_eq(text_of(c), "0\r\n\r\n");
+	cr_assert(flat_http2_read_all(c));
+	flat_http2_release(c);
+	duo_close(&d);
+}
+
+Test(http2, a_message_that_breaks_off_is_reset)
+{
+	struct duo d = duo_open();
+	struct flat_http2_stream *c = flat_http2_stream_open(d.client, &d);
+
+	put(c, REQUEST "\r\n");
+	duo_run(&d);
+	struct flat_http2_stream *s = flat_http2_accept(d.server, &d);
+	put(s, OK "Content-Length: 5\r\n\r\nab");
+	flat_http2_finish(s);
+	flat_http2_release(s);
+	duo_run(&d);
+	(void)text_of(c);
+	cr_assert(flat_http2_is_reset(c));
+	cr_assert_not(flat_http2_read_all(c));
+	cr_assert_not(flat_http2_is_refused(c));
+	flat_http2_release(c);
+	duo_close(&d);
+}
+
+Test(http2, an_answer_before_the_end_of_the_request_ends_it)
+{
+	struct duo d = duo_open();
+	struct flat_http2_stream *c = flat_http2_stream_open(d.client, &d);
+
+	put(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc");
+	duo_run(&d);
+	struct flat_http2_stream *s = flat_http2_accept(d.server, &d);
+	put(s, "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno");
+	flat_http2_finish(s);
+	flat_http2_release(s);
+	duo_run(&d);
+	cr_assert_str_eq(text_of(c), "HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
+	cr_assert(flat_http2_read_all(c));
+	flat_http2_release(c);
+	cr_assert_eq(flat_http2_streams(d.server), 0);
+	cr_assert_eq(flat_http2_streams(d.client), 0);
+	duo_close(&d);
+}
+
+/* --- bounds --- */
+
+Test(http2, a_stream_that_is_not_read_stops_its_writer_and_no_other)
+{
+	struct duo d = duo_open();
+	struct flat_http2_stream *c = flat_http2_stream_open(d.client, &d);
+	static uint8_t piece[16384];
+	char *buf = malloc(1 << 20);
+	uint64_t sent = 0;
+	uint64_t got = 0;
+	ssize_t n;
+
+	put(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\n");
+	for (int i = 0; i < 100; i++) {
+		n = flat_http2_write(c, piece, sizeof(piece));
+		cr_assert_geq(n, 0);
+		sent += (uint64_t)n;
+		duo_run(&d);
+	}
+	cr_assert_leq(sent, FLAT_HTTP2_RX_BYTES_MAX + FLAT_HTTP2_TX_BYTES_MAX);
+	cr_assert_geq(sent, FLAT_HTTP2_RX_BYTES_MAX);
+	struct flat_http2_stream *s = flat_http2_accept(d.server, &d);
+	for (int i = 0; i < 40; i++) {
+		struct flat_http2_stream *other = flat_http2_stream_open(d.client, &d);
+		put(other, REQUEST "\r\n");
+		duo_run(&d);
+		struct flat_http2_stream *o = flat_http2_accept(d.server, &d);
+		cr_assert_not_null(o);
+		put(o, OK "Content-Length: 0\r\n\r\n");
+		duo_run(&d);
+		cr_assert(flat_http2_read(other, (uint8_t *)buf, 4096) > 0);
+		flat_http2_release(o);
+		flat_http2_release(other);
+	}
+	woken = 0;
+	while (sent < 1000000 || got < 1000000) {
+		size_t m = flat_http2_read(s, (uint8_t *)buf, 1 << 20);
+
+		got += got == 0 ? m - strlen("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: "
+					     "1000000\r\n\r\n")
+				: m;
+		n = flat_http2_write(c, piece, flat_min_size(sizeof(piece), 1000000 - sent));
+		cr_assert_geq(n, 0);
+		sent += (uint64_t)n;
+		duo_run(&d);
+	}
+	cr_assert_gt(woken, 0);
+	cr_assert(flat_http2_read_all(s));
+	flat_http2_release(c);
+	flat_http2_release(s);
+	free(buf);
+	duo_close(&d);
+}
+
+Test(http2, after_GOAWAY_no_stream_is_opened)
+{
+	struct duo d = duo_open();
+	struct flat_http2_stream *a = flat_http2_stream_open(d.client, &d);
+
+	put(a, REQUEST "\r\n");
+	duo_run(&d);
+	struct flat_http2_stream *s = flat_http2_accept(d.server, &d);
+	flat_http2_shutdown(d.server);
+	/* One is on its way already. */
+	struct flat_http2_stream *b = flat_http2_stream_open(d.client, &d);
+	put(b, REQUEST "\r\n");
+	cr_assert(flat_http2_usable(d.client));
+	duo_run(&d);
+	cr_assert_not(flat_http2_usable(d.client));
+	cr_assert(flat_http2_is_refused(b));
+	struct flat_http2_stream *c = flat_http2_stream_open(d.client, &d);
+	put(c, REQUEST "\r\n");
+	cr_assert(flat_http2_is_reset(c) && flat_http2_is_refused(c));
+	put(s, OK "Content-Length: 0\r\n\r\n");
+	duo_run(&d);
+	cr_assert_str_eq(text_of(a), OK "content-length: 0\r\n\r\n");
+	flat_http2_release(a);
+	flat_http2_release(b);
+	flat_http2_release(c);
+	flat_http2_release(s);
+	duo_run(&d);
+	cr_assert(flat_http2_over(d.client));
+	duo_close(&d);
+}
+
+Test(http2, streams_outlive_their_connection)
+{
+	struct duo d = duo_open();
+	struct flat_http2_stream *c = flat_http2_stream_open(d.client, &d);
+	uint8_t byte;
+
+	put(c, REQUEST "\r\n");
+	duo_run(&d);
+	woken = 0;
+	flat_http2_close(d.client);
+	cr_assert_eq(woken, 1);
+	cr_assert(flat_http2_is_reset(c));
+	cr_assert_eq(flat_http2_read(c, &byte, 1), 0);
+	cr_assert_eq(flat_http2_write(c, &byte, 1), 1);
+	flat_http2_release(c);
+	flat_http2_close(d.server);
+}
+
+/* --- frames of others --- */
+
+/* What the server makes of them: requests' texts, then what it says of streams and of the connection. */
+static void serve(const uint8_t *bytes, size_t len, size_t cut, struct flat_strbuf *out)
+{
+	struct flat_http2 *h;
+	struct flat_http2_stream *s;
+	struct flat_http2_stream *held[64];
+	struct flat_strbuf ends = {0};
+	size_t n = 0;
+	const uint8_t *said;
+	ssize_t m;
+
+	cr_assert_eq(flat_http2_open(&h, FLAT_HTTP2_SERVER, wake), 0);
+	for (int part = 0; part < 2; part++) {
+		size_t at = part == 0 ? 0 : cut;
+		size_t end = part == 0 ? cut : len;
+		int ret = flat_http2_feed(h, bytes + at, end - at, 0);
+
+		if (ret != 0) {
+			flat_strbuf_printf(out, "[%d]", ret);
+			break;
+		}
+	}
+	while (n < 64 && (s = flat_http2_accept(h, h)) != NULL)
+		held[n++] = s;
+	while ((m = flat_http2_drain(h, &said)) > 0) {
+		if (said[3] == 3)
+			flat_strbuf_printf(&ends, "[RST %d %d]", said[8], said[12]);
+		else if (said[3] == 7)
+			flat_strbuf_printf(&ends, "[GOAWAY %d]", said[16]);
+	}
+	for (size_t i = 0; i < n; i++) {
+		flat_strbuf_printf(out, "%d%s ", flat_http2_id(held[i]),
+				   flat_http2_is_too_large(held[i]) ? " too large" : "");
+		flat_strbuf_puts(out, text_of(held[i]));
+		if (flat_http2_is_reset(held[i]))
+			flat_strbuf_puts(out, "[reset]");
+	}
+	flat_strbuf_add(out, ends.data, ends.len);
+	flat_strbuf_fini(&ends);
+	while (n > 0)
+		flat_http2_release(held[--n]);
+	flat_http2_close(h);
+}
+
+static const char *whole_and_cut(const struct frames *f)
+{
+	static char text[8192];
+	struct flat_strbuf whole = {0};
+
+	serve(f->v, f->len, f->len, &whole);
+	snprintf(text, sizeof(text), "%s", flat_strbuf_str(&whole) ? flat_strbuf_str(&whole) : "");
+	for (size_t cut = 0; cut < f->len && f->len < 600; cut++) {
+		struct flat_strbuf parts = {0};
+
+		serve(f->v, f->len, cut, &parts);
+		cr_assert_str_eq(flat_strbuf_str(&parts) ? flat_strbuf_str(&parts) : "", text,
+				 "cut at %zu", cut);
+		flat_strbuf_fini(&parts);
+	}
+	flat_strbuf_fini(&whole);
+	return text;
+}
+
+struct head_case {
+	const char *what;
+	const char *fields;
+	const char *want;
+};
+
+#define REFUSED "[RST 1 1]"
+
+static const struct head_case heads[] = {
+    {"plain", GET, "1 " REQUEST "\r\n"},
+    {"host for authority", ":method=GET|:scheme=http|:path=/|host=h", "1 " REQUEST "\r\n"},
+    {"the same twice", GET "|host=H", "1 " REQUEST "\r\n"},
+    {"host is not authority", GET "|host=other", REFUSED},
+    {"two hosts", GET "|host=h|host=h", REFUSED},
+    {"neither", ":method=GET|:scheme=http|:path=/", REFUSED},
+    {"capitals", GET "|X-a=1", REFUSED},
+    {"CR in a value", GET "|a=b\r", REFUSED},
+    {"LF in a value", GET "|a=b\nc: d", REFUSED},
+    {"LF in a name", GET "|a\nb=c", REFUSED},
+    {"colon in a name", GET "|a:b=c", REFUSED},
+    {"space in a name", GET "|a b=c", REFUSED},
+    {"empty name", GET "|=c", REFUSED},
+    {"LF in the path", ":method=GET|:scheme=http|:authority=h|:path=/\nx: y", REFUSED},
+    {"space in the path", ":method=GET|:scheme=http|:authority=h|:path=/ HTTP/1.1", REFUSED},
+    {"no path", ":method=GET|:scheme=http|:authority=h", REFUSED},
+    {"empty path", ":method=GET|:scheme=http|:authority=h|:path=", REFUSED},
+    {"path twice", GET "|:path=/", REFUSED},
+    {"pseudo-field after others", ":method=GET|:scheme=http|a=b|:path=/", REFUSED},
+    {"unknown pseudo-field", GET "|:x=y", REFUSED},
+    {"a response's", GET "|:status=200", REFUSED},
+    {"LF in the method", ":method=GET\n|:scheme=http|:authority=h|:path=/", REFUSED},
+    {"space in the method", ":method=GET /x|:scheme=http|:authority=h|:path=/", REFUSED},
+    {"connection", GET "|connection=close", REFUSED},
+    {"keep-alive", GET "|keep-alive=1", REFUSED},
+    {"proxy-connection", GET "|proxy-connection=close", REFUSED},
+    {"transfer-encoding", GET "|transfer-encoding=chunked", REFUSED},
+    {"upgrade", GET "|upgrade=h2c", REFUSED},
+    {"te", GET "|te=gzip", REFUSED},
+    {"te: trailers", GET "|te=trailers", "1 " REQUEST "te: trailers\r\n\r\n"},
+    {"length without content", POST "|content-length=5", REFUSED},
+    {"two lengths", POST "|content-length=0|content-length=0", REFUSED},
+    {"no length", POST "|content-length=", REFUSED},
+    {"signed length", POST "|content-length=+0", REFUSED},
+    {"CONNECT", ":method=CONNECT|:authority=h:1", "1 CONNECT h:1 HTTP/1.1\r\nhost: h:1\r\n\r\n"},
+};
+
+Test(http2, heads_are_as_strict_as_those_of_HTTP1)
+{
+	static struct frames f;
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(heads); i++) {
+		const char *got;
+
+		frames_begin(&f);
+		frames_headers(&f, ALL, 1, heads[i].fields);
+		got = whole_and_cut(&f);
+		/* nghttp2 resets with PROTOCOL_ERROR too, whoever found it. */
+		cr_expect_str_eq(got, heads[i].want, "%s: %s", heads[i].what, got);
+	}
+}
+
+static void body_case(const char *what, const char *head, const char *const *pieces, size_t n,
+		      const char *trailers, const char *want)
+{
+	static struct frames f;
+	const char *got;
+
+	frames_begin(&f);
+	frames_headers(&f, END_HEADERS, 1, head);
+	for (size_t i = 0; i < n; i++)
+		frames_frame(&f, 0, i + 1 == n && !trailers ? END_STREAM : 0, 1, pieces[i],
+			     strlen(pieces[i]));
+	if (trailers)
+		frames_headers(&f, ALL, 1, trailers);
+	got = whole_and_cut(&f);
+	cr_expect_str_eq(got, want, "%s: %s", what, got);
+}
+
+Test(http2, content_is_of_the_length_that_was_said)
+{
+	static const char *const pieces[] = {"abc", "", "de"};
+
+#define LENGTH(n) "1 POST / HTTP/1.1\r\nhost: h\r\ncontent-length: " n "\r\n\r\nabcde"
+#define CHUNKED "1 POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n"
+	body_case("right", POST "|content-length=5", pieces, 3, NULL, LENGTH("5"));
+	body_case("none said", POST, pieces, 3, NULL, CHUNKED "0\r\n\r\n");
+	body_case("trailers", POST, pieces, 3, "x-t=1", CHUNKED "0\r\nx-t: 1\r\n\r\n");
+	body_case("trailers beside a length", POST "|content-length=5", pieces, 3, "x-t=1",
+		  LENGTH("5"));
+	body_case("shorter", POST "|content-length=6", pieces, 3, NULL,
+		  LENGTH("6") "[reset]" REFUSED);
+	body_case("longer", POST "|content-length=3", pieces, 3, NULL,
+		  "1 POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n\r\nabc[reset]" REFUSED);
+	body_case("pseudo-fields in trailers", POST, pieces, 3, ":path=/",
+		  CHUNKED "[reset]" REFUSED);
+	body_case("connection in trailers", POST, pieces, 3, "connection=close",
+		  CHUNKED "[reset]" REFUSED);
+}
+
+Test(http2, too_many_fields_are_counted_before_they_are_kept)
+{
+	static struct frames f;
+	char fields[8000] = GET;
+	const char *got;
+	static char large[16000];
+
+	for (int i = 0; i < 101; i++)
+		snprintf(fields + strlen(fields), 16, "|f%d=v", i);
+	frames_begin(&f);
+	frames_headers(&f, ALL, 1, fields);
+	got = whole_and_cut(&f);
+	cr_expect_str_eq(got, "1 too large " REQUEST "\r\n", "%s", got);
+	/* 60 KiB of one name, over some frames. */
+	memset(large, 'x', sizeof(large) - 1);
+	frames_begin(&f);
+	for (int part = 0; part < 5; part++) {
+		static uint8_t block[17000];
+		size_t len = 0;
+
+		if (part == 0) {
+			len += frames_field(block + len, ":method", "GET", 3);
+			len += frames_field(block + len, ":scheme", "http", 4);
+			len += frames_field(block + len, ":authority", "h", 1);
+			len += frames_field(block + len, ":path", "/", 1);
+		}
+		len += frames_field(block + len, "large", large, sizeof(large) - 1);
+		frames_frame(&f, part == 0 ? 1 : 9, part == 4 ? END_HEADERS : part == 0, 1, block,
+			     len);
+	}
+	got = whole_and_cut(&f);
+	cr_expect_str_eq(got, "1 too large " REQUEST "\r\n", "%s", got);
+}
+
+/* --- floods --- */
+
+enum flood {
+	RAPID_RESET,
+	MADE_YOU_RESET,
+	CONTINUATIONS,
+	PINGS,
+	SETTINGS,
+	PRIORITIES,
+	EMPTY_DATA,
+	WINDOW_UPDATES,
+	FLOODS,
+};
+
+static const char *const flood_names[] = {
+    "rapid reset", "made you reset", "CONTINUATION", "PING",
+    "SETTINGS",	   "PRIORITY",	     "empty DATA",   "WINDOW_UPDATE",
+};
+
+static void flood_frame(struct frames *f, enum flood kind, uint32_t i)
+{
+	uint32_t id = 2 * i + 1;
+
+	f->len = 0;
+	if (i == 0)
+		frames_begin(f);
+	switch (kind) {
+	case RAPID_RESET:
+		frames_headers(f, ALL, id, GET);
+		frames_frame(f, 3, 0, id, "\0\0\0\10", 4);
+		break;
+	case MADE_YOU_RESET:
+		/* A window that grows by nothing is an error of the stream. */
+		frames_headers(f, ALL, id, GET);
+		frames_frame(f, 8, 0, id, "\0\0\0\0", 4);
+		break;
+	case CONTINUATIONS:
+		if (i == 0)
+			frames_headers(f, 0, 1, GET);
+		frames_frame(f, 9, 0, 1, "", 0);
+		break;
+	case PINGS:
+		frames_frame(f, 6, 0, 0, "12345678", 8);
+		break;
+	case SETTINGS:
+		frames_frame(f, 4, 0, 0, "\0\4\0\1\0\0", 6);
+		break;
+	case PRIORITIES:
+		frames_frame(f, 2, 0, 1, "\0\0\0\3\1", 5);
+		break;
+	case EMPTY_DATA:
+		if (i == 0)
+			frames_headers(f, END_HEADERS, 1, POST);
+		frames_frame(f, 0, 0, 1, "", 0);
+		break;
+	default:
+		if (i == 0)
+			frames_headers(f, END_HEADERS, 1, POST);
+		frames_frame(f, 8, 0, i % 2, "\0\0\0\1", 4);
+		break;
+	}
+}
+
+/* How many until the connection is over. */
+static uint32_t flood(enum flood kind, uint32_t max)
+{
+	static struct frames f;
+	struct flat_http2 *h;
+	struct flat_http2_stream *held = NULL;
+	uint32_t i;
+	const uint8_t *said;
+
+	cr_assert_eq(flat_http2_open(&h, FLAT_HTTP2_SERVER, wake), 0);
+	for (i = 0; i < max; i++) {
+		struct flat_http2_stream *s;
+
+		flood_frame(&f, kind, i);
+		if (flat_http2_feed(h, f.v, f.len, 0) != 0)
+			break;
+		/* Those that content is awaited for are kept. */
+		while ((s = flat_http2_accept(h, h)) != NULL) {
+			if (kind != EMPTY_DATA)
+				flat_http2_release(s);
+			else
+				held = s;
+		}
+		while (flat_http2_drain(h, &said) > 0)
+			;
+		if (flat_http2_over(h))
+			break;
+		cr_assert_leq(flat_http2_streams(h), FLAT_HTTP2_STREAMS_MAX + 1);
+	}
+	flat_http2_close(h);
+	if (held)
+		flat_http2_release(held);
+	return i;
+}
+
+Test(http2, floods_end_the_connection)
+{
+	for (int kind = 0; kind < FLOODS; kind++) {
+		uint32_t n = flood((enum flood)kind, 20000);
+
+		cr_expect_lt(n, 1100, "%s: %u frames", flood_names[kind], n);
+	}
+}
+
+Test(http2, what_is_no_flood_goes_on)
+{
+	struct duo d = duo_open();
+
+	/* A call, a ping, a cancelled call: for ever. */
+	for (int i = 0; i < 5000; i++) {
+		struct flat_http2_stream *c = flat_http2_stream_open(d.client, &d);
+		struct flat_http2_stream *s;
+
+		put(c, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi");
+		duo_run(&d);
+		s = flat_http2_accept(d.server, &d);
+		cr_assert_not_null(s, "call %d", i);
+		if (i % 3 == 0) {
+			flat_http2_release(c);
+			duo_run(&d);
+			flat_http2_release(s);
+		} else {
+			put(s, OK "Content-Length: 2\r\n\r\nhi");
+			flat_http2_release(s);
+			duo_run(&d);
+			flat_http2_release(c);
+		}
+		cr_assert_eq(flat_http2_feed(d.server,
+					     (const uint8_t *)"\0\0\10\6\0\0\0\0\0abcdefgh", 17, 0),
+			     0);
+		duo_run(&d);
+	}
+	cr_assert_not(flat_http2_flooded(d.server));
+	cr_assert(flat_http2_usable(d.client));
+	duo_close(&d);
+}
+
+Test(http2, time_forgives)
+{
+	struct flat_http2 *h;
+	static struct frames f;
+	const uint8_t *said;
+
+	cr_assert_eq(flat_http2_open(&h, FLAT_HTTP2_SERVER, wake), 0);
+	for (uint32_t i = 0; i < 20000; i++) {
+		flood_frame(&f, PINGS, i);
+		cr_assert_eq(flat_http2_feed(h, f.v, f.len, (int64_t)i * 20000), 0);
+		while (flat_http2_drain(h, &said) > 0)
+			;
+		cr_assert_not(flat_http2_over(h), "after %u", i);
+	}
+	flat_http2_close(h);
+}
+
+Test(http2, more_streams_than_allowed_are_refused)
+{
+	static struct frames f;
+	const char *got;
+
+	frames_begin(&f);
+	for (uint32_t i = 0; i <= FLAT_HTTP2_STREAMS_MAX; i++)
+		frames_headers(&f, END_HEADERS, 2 * i + 1, POST);
+	got = whole_and_cut(&f);
+	cr_expect_not_null(strstr(got, "[RST 1 7]"), "%s", got);
+}
+
+Test(http2, a_server_that_pushes_is_left)
+{
+	struct flat_http2 *h;
+	static struct frames f;
+	const uint8_t *said;
+	bool goaway = false;
+	ssize_t n;
+
+	cr_assert_eq(flat_http2_open(&h, FLAT_HTTP2_CLIENT, wake), 0);
+	struct flat_http2_stream *s = flat_http2_stream_open(h, h);
+	put(s, REQUEST "\r\n");
+	while (flat_http2_drain(h, &said) > 0)
+		;
+	f.len = 0;
+	frames_frame(&f, 4, 0, 0, "", 0);
+	frames_frame(&f, 4, 1, 0, "", 0);
+	frames_frame(&f, 5, END_HEADERS, 1, "\0\0\0\2\202\206\204", 7);
+	(void)!flat_http2_feed(h, f.v, f.len, 0);
+	while ((n = flat_http2_drain(h, &said)) > 0)
+		goaway |= said[3] == 7;
+	cr_assert(goaway);
+	cr_assert(flat_http2_over(h));
+	flat_http2_release(s);
+	flat_http2_close(h);
+}
