@@ -80,6 +80,8 @@ static int refuse(struct flat_http2 *h, int32_t id)
 	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
+/* nghttp2 prescribes the parameters of this and the next. */
+/* NOLINTNEXTLINE(readability-function-size) */
 static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
 		     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,
 		     void *arg)
@@ -101,6 +103,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 }
 
 /* A name or value that nghttp2 would leave out: what two parsers read in two ways is refused. */
+/* NOLINTNEXTLINE(readability-function-size) */
 static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *frame,
 			     const uint8_t *name, size_t name_len, const uint8_t *value,
 			     size_t value_len, uint8_t flags, void *arg)

@@ -5,6 +5,8 @@
 #include "codec/http1_scan.h"
 #include "codec/http2_stream.h"
 
+#define HEAD_MAX ((size_t)FLAT_HTTP_HEAD_BYTES_MAX)
+
 void flat_http2_block_begin(struct flat_http2_block *b, int32_t stream)
 {
 	struct flat_http2_bytes text = b->text;
@@ -29,7 +31,7 @@ void flat_http2_block_fini(struct flat_http2_block *b)
 
 static int add(struct flat_http2_block *b, const void *text, size_t len)
 {
-	return flat_http2_bytes_add(&b->text, text, len, FLAT_HTTP_HEAD_BYTES_MAX);
+	return flat_http2_bytes_add(&b->text, text, len, HEAD_MAX);
 }
 
 /* Keeps a value by itself; where it lies. */
@@ -106,12 +108,9 @@ static int add_field(struct flat_http2_block *b, struct flat_span name, struct f
 	case FLAT_HTTP_CONTENT_LENGTH:
 		return add_length(b, value);
 	case FLAT_HTTP_COOKIE:
-		err = b->cookie.len
-			  ? flat_http2_bytes_add(&b->cookie, "; ", 2, FLAT_HTTP_HEAD_BYTES_MAX)
-			  : 0;
+		err = b->cookie.len ? flat_http2_bytes_add(&b->cookie, "; ", 2, HEAD_MAX) : 0;
 		if (err == 0)
-			err = flat_http2_bytes_add(&b->cookie, value.text, value.len,
-						   FLAT_HTTP_HEAD_BYTES_MAX);
+			err = flat_http2_bytes_add(&b->cookie, value.text, value.len, HEAD_MAX);
 		return err;
 	default:
 		if (is(name, "content-type"))
@@ -130,7 +129,7 @@ int flat_http2_block_add(struct flat_http2_block *b, struct flat_span name, stru
 	if (name.len + value.len + 4 > FLAT_HTTP2_DROPPED_MAX - b->bytes)
 		return -EMSGSIZE;
 	b->bytes += (uint32_t)(name.len + value.len + 4);
-	if (b->bytes > FLAT_HTTP_HEAD_BYTES_MAX || b->n > FLAT_HTTP_FIELDS_MAX) {
+	if (b->bytes > HEAD_MAX || b->n > FLAT_HTTP_FIELDS_MAX) {
 		b->too_large = true;
 		return 0;
 	}
@@ -163,8 +162,7 @@ static void put(struct text *t, const void *text, size_t len)
 {
 	/* Interim heads before it may wait to be read. */
 	if (t->err == 0)
-		t->err =
-		    flat_http2_bytes_add(&t->s->rx_text, text, len, 2 * FLAT_HTTP_HEAD_BYTES_MAX);
+		t->err = flat_http2_bytes_add(&t->s->rx_text, text, len, 2 * HEAD_MAX);
 }
 
 static void puts_of(struct text *t, const char *text)
@@ -287,6 +285,7 @@ int flat_http2_block_trailers(struct flat_http2_block *b, struct flat_http2_stre
 		return -EBADMSG;
 	if (b->text.len > b->fields)
 		err = flat_http2_bytes_add(&s->rx_fields, b->text.v + b->fields,
-					   b->text.len - b->fields, FLAT_HTTP_TRAILER_BYTES_MAX);
+					   b->text.len - b->fields,
+					   (size_t)FLAT_HTTP_TRAILER_BYTES_MAX);
 	return err == -EMSGSIZE ? -EBADMSG : err;
 }

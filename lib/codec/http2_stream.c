@@ -210,7 +210,8 @@ static size_t take_chunk(struct flat_http2_stream *s, uint8_t *buf, size_t size)
 		return 0;
 	line = snprintf((char *)buf, 16, "%zx\r\n", n);
 	(void)take(&s->rx_data, buf + line, n);
-	memcpy(buf + line + n, "\r\n", 2);
+	buf[(size_t)line + n] = '\r';
+	buf[(size_t)line + n + 1] = '\n';
 	consumed(s, n);
 	return (size_t)line + n + 2;
 }
@@ -218,7 +219,7 @@ static size_t take_chunk(struct flat_http2_stream *s, uint8_t *buf, size_t size)
 /* The last chunk, with the trailers. */
 static bool make_tail(struct flat_http2_stream *s)
 {
-	size_t max = FLAT_HTTP_TRAILER_BYTES_MAX + 16;
+	size_t max = (size_t)FLAT_HTTP_TRAILER_BYTES_MAX + 16;
 
 	s->rx_text.at = s->rx_text.len = 0;
 	s->rx_tail =

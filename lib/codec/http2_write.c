@@ -50,7 +50,8 @@ static int lower_begin(struct flat_http2 *h)
 	for (size_t left = want; left > 0;) {
 		static const uint8_t zero[256];
 		size_t n = flat_min_size(left, sizeof(zero));
-		int err = flat_http2_bytes_add(&h->lower, zero, n, FLAT_HTTP_HEAD_BYTES_MAX);
+		int err =
+		    flat_http2_bytes_add(&h->lower, zero, n, (size_t)FLAT_HTTP_HEAD_BYTES_MAX);
 
 		if (err != 0)
 			return err;
@@ -260,7 +261,7 @@ static ssize_t write_piece(struct flat_http2_stream *s, const uint8_t *bytes, si
 		err = flat_http2_bytes_add(&s->tx_data, bytes, (size_t)n, FLAT_HTTP2_TX_BYTES_MAX);
 	else if (piece.kind == FLAT_PIECE_LAST && s->h->scratch.head.n_fields > 0)
 		err = flat_http2_bytes_add(&s->tx_trailers, bytes, (size_t)n,
-					   FLAT_HTTP_TRAILER_BYTES_MAX + 2);
+					   (size_t)FLAT_HTTP_TRAILER_BYTES_MAX + 2);
 	return err ? err : n;
 }
 

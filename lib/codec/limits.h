@@ -21,11 +21,11 @@
 #define FLAT_HTTP2_STREAMS_MAX 128U
 /* Content of one stream that waits to be read (its window: the protocol's own first value), or to be sent. */
 #define FLAT_HTTP2_RX_BYTES_MAX 65535U
-#define FLAT_HTTP2_TX_BYTES_MAX (32U * 1024)
+#define FLAT_HTTP2_TX_BYTES_MAX ((size_t)32 * 1024)
 /* Window of the whole connection: it shall not be what a single fast stream waits for. */
 #define FLAT_HTTP2_WINDOW (1024 * 1024)
 /* Bytes of fields that are read and dropped beyond the largest head, so that a plain answer can be given. */
-#define FLAT_HTTP2_DROPPED_MAX (4U * FLAT_HTTP_HEAD_BYTES_MAX)
+#define FLAT_HTTP2_DROPPED_MAX ((size_t)240 * 1024)
 /*
  * What floods are made of (resets, PING, SETTINGS, PRIORITY, empty frames, streams that we had to reset): so much at
  * once, and so much per second; a frame of content and a served request give some back. gRPC pings about once per

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "codec/grpc.h"
+
 /* --- redirect --- */
 
 static void parse_redirect_uri(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -249,7 +251,7 @@ static void add_condition(struct cfg *cfg, const struct yaml_node *node,
 {
 	static const struct {
 		const char *name;
-		unsigned on; /* 0: of gRPC, or without meaning here */
+		unsigned on; /* 0: without meaning here */
 	} words[] = {
 	    {"connect-failure", FLAT_RETRY_CONNECT},
 	    {"refused-stream", FLAT_RETRY_REFUSED},
@@ -259,11 +261,11 @@ static void add_condition(struct cfg *cfg, const struct yaml_node *node,
 	    {"5xx", FLAT_RETRY_5XX},
 	    {"retriable-4xx", FLAT_RETRY_4XX},
 	    {"retriable-status-codes", 0},
-	    {"unavailable", 0},
-	    {"cancelled", 0},
-	    {"deadline-exceeded", 0},
-	    {"resource-exhausted", 0},
-	    {"internal", 0},
+	    {"unavailable", FLAT_RETRY_UNAVAILABLE},
+	    {"cancelled", FLAT_RETRY_CANCELLED},
+	    {"deadline-exceeded", FLAT_RETRY_DEADLINE_EXCEEDED},
+	    {"resource-exhausted", FLAT_RETRY_RESOURCE_EXHAUSTED},
+	    {"internal", FLAT_RETRY_INTERNAL},
 	    {"retriable-headers", 0},
 	    {"envoy-ratelimited", 0},
 	    {"http3-post-connect-failure", 0},
@@ -399,18 +401,35 @@ static void parse_abort_status(struct cfg *cfg, const struct yaml_node *node, vo
 		((struct fault *)obj)->fault->abort_status = (uint16_t)status;
 }
 
+static void parse_abort_grpc(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_http_fault *f = ((struct fault *)obj)->fault;
+	const char *text = cfg_string(cfg, node);
+	int status = flat_grpc_status_parse(flat_span_of(text));
+
+	if (text && status < 0)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			  "use a name like UNAVAILABLE, or a number to 16",
+			  "\"%.50s\" is no status of gRPC", text);
+	f->abort_grpc = (int16_t)status;
+	/* What a caller is told that is no gRPC's. */
+	if (!f->abort_status)
+		f->abort_status = 200;
+}
+
 static void parse_abort(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("httpStatus", parse_abort_status),
 	    CFG_FIELD("percentage", parse_fault_percentage),
-	    CFG_UNHONOURED("grpcStatus", "use httpStatus"),
+	    CFG_FIELD("grpcStatus", parse_abort_grpc),
 	    CFG_UNHONOURED("http2Error", "use httpStatus"),
 	};
 	struct fault *f = obj;
 
 	f->percent = &f->fault->abort_of_million;
 	f->set = false;
+	f->fault->abort_grpc = -1;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), f);
 	warn_never(cfg, node, f);
 }

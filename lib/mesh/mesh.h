@@ -93,6 +93,12 @@ enum flat_protocol {
 	FLAT_PROTOCOL_REDIS,
 };
 
+/** Whether connections to a port of this protocol can be read request by request. */
+static inline bool flat_protocol_is_http(enum flat_protocol protocol)
+{
+	return protocol >= FLAT_PROTOCOL_HTTP && protocol <= FLAT_PROTOCOL_GRPC_WEB;
+}
+
 enum flat_resolution {
 	FLAT_RESOLUTION_STATIC, /* connect to one of the endpoints */
 	FLAT_RESOLUTION_NONE,	/* connect to the address the application asked for */

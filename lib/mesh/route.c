@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "codec/grpc.h"
 #include "mesh/gateway.h"
 #include "mesh/internal.h"
 
@@ -378,4 +379,22 @@ int mesh_index_routes(struct flat_mesh *mesh, struct flat_diags *diags)
 			ret = index_hosts(mesh, vs, diags);
 	}
 	return ret;
+}
+
+unsigned flat_retry_of_grpc(int status)
+{
+	switch (status) {
+	case FLAT_GRPC_CANCELLED:
+		return FLAT_RETRY_CANCELLED;
+	case FLAT_GRPC_DEADLINE_EXCEEDED:
+		return FLAT_RETRY_DEADLINE_EXCEEDED;
+	case FLAT_GRPC_INTERNAL:
+		return FLAT_RETRY_INTERNAL;
+	case FLAT_GRPC_RESOURCE_EXHAUSTED:
+		return FLAT_RETRY_RESOURCE_EXHAUSTED;
+	case FLAT_GRPC_UNAVAILABLE:
+		return FLAT_RETRY_UNAVAILABLE;
+	default:
+		return 0;
+	}
 }

@@ -145,6 +145,12 @@ enum flat_retry_on {
 	FLAT_RETRY_4XX = 1 << 5,     /* retriable-4xx: 409 */
 	FLAT_RETRY_STATUS = 1 << 6,  /* one of `statuses` */
 	FLAT_RETRY_UNSENT = 1 << 7,  /* reset-before-request */
+	/* grpc-status of an answer that is its status alone. */
+	FLAT_RETRY_CANCELLED = 1 << 8,
+	FLAT_RETRY_DEADLINE_EXCEEDED = 1 << 9,
+	FLAT_RETRY_INTERNAL = 1 << 10,
+	FLAT_RETRY_RESOURCE_EXHAUSTED = 1 << 11,
+	FLAT_RETRY_UNAVAILABLE = 1 << 12,
 };
 
 #define FLAT_RETRY_STATUSES_MAX 16U
@@ -166,7 +172,8 @@ struct flat_http_retries {
 struct flat_http_fault {
 	uint32_t delay_ms;
 	uint32_t delay_of_million;
-	uint16_t abort_status;
+	uint16_t abort_status; /* 0: none */
+	int16_t abort_grpc;    /* grpc-status, of gRPC calls; -1: by abort_status */
 	uint32_t abort_of_million;
 };
 
@@ -212,6 +219,9 @@ struct flat_virtual_service {
 	struct flat_export export;
 	struct flat_where where;
 };
+
+/** The condition that a grpc-status fulfils, 0: none. */
+unsigned flat_retry_of_grpc(int status);
 
 /** Number of VirtualServices, and one of them. */
 uint32_t flat_mesh_n_virtual(const struct flat_mesh *mesh);

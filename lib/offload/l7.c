@@ -11,9 +11,6 @@
 #include "offload/gateway.h"
 #include "offload/l7_mandatory.h"
 
-/* How long a connection that moves nothing is still looked at, microseconds. */
-#define HOT_US 100
-
 /* --- the node --- */
 
 int flat_l7_init(struct flat_offload *o, const char *access_log)
@@ -39,6 +36,7 @@ void flat_l7_fini(struct flat_offload *o)
 		return;
 	flat_l7_log_fini(node);
 	flat_l7_mandatory_fini(node);
+	flat_l7_end_spare_fini();
 	free(node->shares);
 	free(node);
 	o->l7 = NULL;
@@ -83,7 +81,7 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 		    const struct flat_service_port *port, const struct flat_listener *pinned,
 		    const struct flat_workload *client)
 {
-	if (!o->l7 || !o->l7->rules || !port || port->protocol != FLAT_PROTOCOL_HTTP)
+	if (!o->l7 || !o->l7->rules || !port || !flat_protocol_is_http(port->protocol))
 		return false;
 	if (pinned)
 		return flat_authz_needs_http(o->mesh, pinned->session->workload);
@@ -107,13 +105,21 @@ static void each_end(struct flat_l7 *l7, void (*fn)(struct flat_l7_end *e))
 	}
 }
 
+static struct flat_l7_list *hot_of(const struct flat_l7 *l7)
+{
+	return l7 == l7->root ? &l7->node->hot : &l7->root->mux->hot;
+}
+
 void flat_l7_heat(struct flat_l7 *l7)
 {
 	l7->last_us = flat_now_us();
+	/* A stream moves with its connection. */
+	if (l7 != l7->root)
+		flat_l7_heat(l7->root);
 	if (l7->hot)
 		return;
 	l7->hot = true;
-	TAILQ_INSERT_TAIL(&l7->node->hot, l7, hot_link);
+	TAILQ_INSERT_TAIL(hot_of(l7), l7, hot_link);
 	each_end(l7, flat_l7_end_disarm);
 }
 
@@ -122,21 +128,33 @@ static bool over(const struct flat_l7 *l7)
 	return l7->end.open && l7->end.gone;
 }
 
-static void cool(struct flat_l7 *l7)
+static void leave_hot(struct flat_l7 *l7)
+{
+	if (l7->hot)
+		TAILQ_REMOVE(hot_of(l7), l7, hot_link);
+	l7->hot = false;
+}
+
+void flat_l7_cool(struct flat_l7 *l7)
 {
 	struct flat_l7_upstream *up;
 	each_end(l7, flat_l7_end_arm);
-	if (flat_l7_pump(l7) || over(l7)) {
+	/* Streams are looked at with their connection. */
+	if (flat_l7_pump(l7) || over(l7) || (l7->mux && !TAILQ_EMPTY(&l7->mux->hot))) {
 		each_end(l7, flat_l7_end_disarm);
 		return;
 	}
 	/* The head of a request stays where it is until its exchange is over. */
-	TAILQ_FOREACH(up, &l7->upstreams, link)
-	flat_l7_end_rest(&up->end);
+	TAILQ_FOREACH(up, &l7->root->upstreams, link)
+	{
+		if (!up->user || up->user == l7)
+			flat_l7_end_rest(&up->end);
+	}
+	if (l7->x.upstream && l7->x.upstream->is_stream)
+		flat_l7_end_rest(&l7->x.upstream->end);
 	if (l7->x.head_len == 0)
 		flat_l7_end_rest(&l7->end);
-	l7->hot = false;
-	TAILQ_REMOVE(&l7->node->hot, l7, hot_link);
+	leave_hot(l7);
 }
 
 void flat_l7_wake_at(struct flat_l7 *l7, int64_t us)
@@ -157,6 +175,12 @@ static void untime(struct flat_l7 *l7)
 	if (l7->timed)
 		TAILQ_REMOVE(&l7->node->timers, l7, timer_link);
 	l7->timed = false;
+}
+
+void flat_l7_forget(struct flat_l7 *l7)
+{
+	leave_hot(l7);
+	untime(l7);
 }
 
 /* Those that are due are looked at; what they wait for, they ask again. */
@@ -209,8 +233,8 @@ bool flat_l7_turn(struct flat_offload *o)
 		}
 		if (moved)
 			l7->last_us = now;
-		else if (now - l7->last_us > HOT_US)
-			cool(l7);
+		else if (now - l7->last_us > FLAT_L7_HOT_US)
+			flat_l7_cool(l7);
 	}
 	return !TAILQ_EMPTY(&node->hot);
 }
@@ -226,6 +250,7 @@ int flat_l7_attach(struct flat_conn *c, const struct flat_decision *d)
 	l7->conn = c;
 	l7->root = l7;
 	l7->port = d->port ? d->port->number : d->to.port;
+	l7->protocol = (uint8_t)(d->port ? d->port->protocol : FLAT_PROTOCOL_HTTP);
 	if (d->l7_pinned)
 		l7->pinned = d->target;
 	if (c->principal)
@@ -299,6 +324,8 @@ static void upstream_gone(struct flat_conn *c)
 {
 	struct flat_l7_upstream *up = c->l7_upstream;
 	struct flat_l7 *user = up->user;
+	if (up->h2)
+		flat_l7_carrier_gone(up);
 	forget(up);
 	flat_loop_del(&c->offload->loop, &up->end.source);
 	flat_l7_end_fini(&up->end);
@@ -318,12 +345,11 @@ void flat_l7_gone(struct flat_conn *c)
 		upstream_gone(c);
 	if (!l7)
 		return;
+	flat_l7_mux_fini(l7);
 	flat_l7_abandon(l7);
+	flat_l7_forget(l7);
 	while ((up = TAILQ_FIRST(&l7->upstreams)) != NULL)
 		flat_l7_upstream_close(up, false);
-	if (l7->hot)
-		TAILQ_REMOVE(&l7->node->hot, l7, hot_link);
-	untime(l7);
 	flat_loop_del(&c->offload->loop, &l7->end.source);
 	flat_l7_end_fini(&l7->end);
 	c->l7 = NULL;
@@ -345,6 +371,12 @@ uint64_t flat_l7_bytes(const struct flat_conn *c, int i)
 
 void flat_l7_upstream_close(struct flat_l7_upstream *up, bool reset)
 {
+	if (up->is_stream) {
+		flat_l7_carrier_stream_close(up, reset);
+		return;
+	}
+	if (up->h2)
+		flat_l7_carrier_gone(up);
 	if (up->user)
 		up->user->x.upstream = NULL;
 	up->user = NULL;
@@ -367,6 +399,10 @@ static bool idle(const struct flat_l7_upstream *up)
 
 void flat_l7_upstream_idle(struct flat_l7_upstream *up)
 {
+	if (up->is_stream) {
+		flat_l7_carrier_stream_close(up, false);
+		return;
+	}
 	up->user->x.upstream = NULL;
 	up->user = NULL;
 	up->used = true;
@@ -374,23 +410,25 @@ void flat_l7_upstream_idle(struct flat_l7_upstream *up)
 	flat_l7_guard_idle(up);
 }
 
-/* One of `root` that is idle, for the target. */
-static struct flat_l7_upstream *find_idle(const struct flat_l7 *root,
-					  const struct flat_target *target)
+static bool is_free(const struct flat_l7_upstream *up, bool h2)
+{
+	if (h2)
+		return up->h2 && flat_l7_carrier_usable(up);
+	return !up->h2 && idle(up);
+}
+
+/* One of `root` that takes a request for the target. */
+static struct flat_l7_upstream *find_free(const struct flat_l7 *root,
+					  const struct flat_target *target, bool h2)
 {
 	struct flat_l7_upstream *up;
 	TAILQ_FOREACH(up, &root->upstreams, link)
 	{
-		if (up->mesh == (target->listener != NULL) && idle(up) &&
+		if (up->mesh == (target->listener != NULL) && is_free(up, h2) &&
 		    up->cluster == target->cluster && flat_addr_equal(&up->target, &target->addr))
 			break;
 	}
 	return up;
-}
-
-bool flat_l7_upstream_ready(const struct flat_l7 *l7)
-{
-	return find_idle(l7->root, &l7->x.target) != NULL;
 }
 
 /* Makes room for one more: of those idle the one unused longest goes. */
@@ -401,7 +439,7 @@ static void evict(struct flat_l7 *root)
 		return;
 	TAILQ_FOREACH(up, &root->upstreams, link)
 	{
-		if (!up->user) {
+		if (!up->user && (!up->h2 || TAILQ_EMPTY(&up->streams))) {
 			flat_l7_upstream_close(up, false);
 			return;
 		}
@@ -418,34 +456,69 @@ static struct flat_l7_upstream *upstream_new(struct flat_l7 *l7, const struct fl
 		return NULL;
 	}
 	up->l7 = l7->root;
-	up->user = l7;
 	up->conn = c;
 	up->target = target->addr;
 	up->mesh = target->listener != NULL;
+	TAILQ_INIT(&up->streams);
 	flat_http1_begin(&up->in, FLAT_HTTP1_RESPONSE);
 	TAILQ_INSERT_TAIL(&l7->root->upstreams, up, link);
 	l7->root->n_upstreams++;
 	c->l7_upstream = up;
 	flat_l7_guard_new(up, target);
-	flat_l7_guard_busy(up);
 	return up;
+}
+
+/* Whether the attempt's server is spoken to in HTTP/2. */
+static bool wants_h2(const struct flat_l7 *l7)
+{
+	const struct flat_l7_exchange *x = &l7->x;
+	int protocol = x->port ? (int)x->port->protocol : l7->protocol;
+	if (protocol == FLAT_PROTOCOL_HTTP2 || protocol == FLAT_PROTOCOL_GRPC)
+		return true;
+	/* Nothing else carries gRPC. */
+	return protocol == FLAT_PROTOCOL_HTTP && x->grpc && l7 != l7->root;
+}
+
+bool flat_l7_upstream_ready(const struct flat_l7 *l7)
+{
+	return find_free(l7->root, &l7->x.target, wants_h2(l7)) != NULL;
 }
 
 struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err)
 {
 	const struct flat_target *target = &l7->x.target;
-	struct flat_l7_upstream *up = find_idle(l7->root, target);
-	if (up) {
-		/* The one used last stands last: the first is the one to go. */
-		TAILQ_REMOVE(&l7->root->upstreams, up, link);
-		TAILQ_INSERT_TAIL(&l7->root->upstreams, up, link);
-		up->user = l7;
-		flat_l7_guard_busy(up);
-		return up;
+	bool h2 = wants_h2(l7);
+	struct flat_l7_upstream *up = find_free(l7->root, target, h2);
+	struct flat_l7_upstream *stream = NULL;
+	bool made = !up;
+	*err = -ENOMEM;
+	if (!up) {
+		evict(l7->root);
+		up = upstream_new(l7, target);
 	}
-	evict(l7->root);
-	up = upstream_new(l7, target);
-	*err = up ? flat_conn_upstream_open(up->conn) : -ENOMEM;
-	/* Open, or on its way; where it failed, it is gone. */
-	return *err == 0 ? up : NULL;
+	if (!up)
+		return NULL;
+	/* The one used last stands last: the first is the one to go. */
+	TAILQ_REMOVE(&l7->root->upstreams, up, link);
+	TAILQ_INSERT_TAIL(&l7->root->upstreams, up, link);
+	if (h2) {
+		if (made && flat_l7_carrier_init(up) != 0) {
+			flat_l7_upstream_close(up, true);
+			return NULL;
+		}
+		stream = flat_l7_carrier_stream(up, l7);
+		if (!stream) {
+			if (made)
+				flat_l7_upstream_close(up, true);
+			return NULL;
+		}
+	} else {
+		up->user = l7;
+	}
+	flat_l7_guard_busy(up);
+	*err = made ? flat_conn_upstream_open(up->conn) : 0;
+	/* Open, or on its way; where it failed, it is gone, and the stream with it. */
+	if (*err != 0)
+		return NULL;
+	return h2 ? stream : up;
 }

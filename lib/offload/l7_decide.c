@@ -42,7 +42,7 @@ static const struct flat_service *service_named(const struct flat_l7 *l7, struct
 	name[host.len] = 0;
 	s = flat_mesh_service_by_host(l7->x.mesh, name, source ? source->namespace : NULL);
 	port = s ? flat_service_port(s, l7->port) : NULL;
-	return port && port->protocol == FLAT_PROTOCOL_HTTP ? s : NULL;
+	return port && flat_protocol_is_http(port->protocol) ? s : NULL;
 }
 
 /* As in Istio, the request's host says which service is meant; one that means nothing, the address. */
@@ -225,6 +225,15 @@ static int make_request(struct flat_l7 *l7)
 	return err;
 }
 
+static enum flat_l7_verb abort_by_fault(const struct flat_l7 *l7, const struct flat_http_fault *f,
+					struct flat_l7_answer *a)
+{
+	(void)answer_text(a, f->abort_status, FLAT_VERDICT_FAULT, "fault filter abort");
+	if (l7->x.grpc && f->abort_grpc >= 0)
+		a->grpc = (uint8_t)(f->abort_grpc + 1);
+	return FLAT_L7_ANSWER;
+}
+
 static enum flat_l7_verb apply_fault(struct flat_l7 *l7, struct flat_l7_answer *a,
 				     uint32_t *delay_ms)
 {
@@ -236,7 +245,7 @@ static enum flat_l7_verb apply_fault(struct flat_l7 *l7, struct flat_l7_answer *
 		return FLAT_L7_LATER;
 	}
 	if (f->abort_status && flat_l7_random(l7->node, FLAT_MILLION) < f->abort_of_million)
-		return answer_text(a, f->abort_status, FLAT_VERDICT_FAULT, "fault filter abort");
+		return abort_by_fault(l7, f, a);
 	return FLAT_L7_GO;
 }
 

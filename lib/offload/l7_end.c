@@ -11,6 +11,37 @@
 
 /* Pieces below this are gathered, so that a head and a small body go out together. */
 #define LARGE_BYTES ((size_t)8 * 1024)
+/* Buffers kept for the next stream or connection: taking them from the system and giving them back costs page faults. */
+#define SPARE_MAX 32
+
+struct spare {
+	void *v[SPARE_MAX];
+	unsigned n;
+};
+
+/* Of the control thread. */
+static struct spare spare_in, spare_out;
+
+static void *spare_get(struct spare *s, size_t size)
+{
+	return s->n ? s->v[--s->n] : malloc(size);
+}
+
+static void spare_put(struct spare *s, void *buffer)
+{
+	if (buffer && s->n < SPARE_MAX)
+		s->v[s->n++] = buffer;
+	else
+		free(buffer);
+}
+
+void flat_l7_end_spare_fini(void)
+{
+	while (spare_in.n)
+		free(spare_in.v[--spare_in.n]);
+	while (spare_out.n)
+		free(spare_out.v[--spare_out.n]);
+}
 
 void flat_l7_end_lane(struct flat_l7_end *e, const struct flat_lane *lane, uint32_t slot,
 		      enum flat_side side, int fd)
@@ -31,21 +62,33 @@ void flat_l7_end_tcp(struct flat_l7_end *e, int fd, struct flat_tls *tls)
 	e->open = true;
 }
 
+void flat_l7_end_stream(struct flat_l7_end *e, struct flat_http2_stream *stream,
+			enum flat_side side)
+{
+	e->source.fd = -1;
+	e->stream = stream;
+	e->side = side;
+	e->open = true;
+}
+
 void flat_l7_end_fini(struct flat_l7_end *e)
 {
-	free(e->in);
-	free(e->out);
+	spare_put(&spare_in, e->in);
+	spare_put(&spare_out, e->out);
 	e->in = e->out = NULL;
+	if (e->stream)
+		flat_http2_release(e->stream);
+	e->stream = NULL;
 }
 
 int flat_l7_end_buffers(struct flat_l7_end *e)
 {
 	if (!e->in) {
-		e->in = malloc(FLAT_L7_IN_BYTES);
+		e->in = spare_get(&spare_in, FLAT_L7_IN_BYTES);
 		e->at = e->len = 0;
 	}
 	if (!e->out) {
-		e->out = malloc(FLAT_L7_OUT_BYTES);
+		e->out = spare_get(&spare_out, FLAT_L7_OUT_BYTES);
 		e->out_at = e->out_len = 0;
 	}
 	return e->in && e->out ? 0 : -ENOMEM;
@@ -54,12 +97,12 @@ int flat_l7_end_buffers(struct flat_l7_end *e)
 void flat_l7_end_rest(struct flat_l7_end *e)
 {
 	if (e->in && e->at == e->len) {
-		free(e->in);
+		spare_put(&spare_in, e->in);
 		e->in = NULL;
 		e->at = e->len = 0;
 	}
 	if (e->out && e->out_at == e->out_len) {
-		free(e->out);
+		spare_put(&spare_out, e->out);
 		e->out = NULL;
 		e->out_at = e->out_len = 0;
 	}
@@ -70,7 +113,16 @@ static void end_tx(struct flat_l7_end *e, bool reset)
 	e->fin_sent = true;
 	if (!e->open)
 		return;
-	if (!e->is_tcp) {
+	if (e->stream) {
+		/* Nothing is heard of a stream any more: what it was given, it sends. */
+		if (reset)
+			flat_http2_reset(e->stream, e->side == FLAT_SIDE_CLIENT
+							? FLAT_HTTP2_INTERNAL_ERROR
+							: FLAT_HTTP2_CANCEL);
+		else
+			flat_http2_finish(e->stream);
+		e->gone = true;
+	} else if (!e->is_tcp) {
 		flat_vq_end_tx(&e->vq, reset ? FLAT_PROD_RST : FLAT_PROD_FIN);
 	} else if (!reset) {
 		if (e->tls)
@@ -127,17 +179,32 @@ static ssize_t read_tcp(struct flat_l7_end *e, size_t room)
 	return n;
 }
 
+static ssize_t read_stream(struct flat_l7_end *e, size_t room)
+{
+	size_t n = flat_http2_read(e->stream, e->in + e->len, room);
+	if (n == 0 && flat_http2_is_reset(e->stream))
+		e->reset = true;
+	return (ssize_t)n;
+}
+
 size_t flat_l7_end_read(struct flat_l7_end *e, size_t max)
 {
 	size_t room = flat_min_size(FLAT_L7_IN_BYTES - e->len, max);
 	if (!e->open || e->eof || e->reset || room == 0)
 		return 0;
-	ssize_t n = e->is_tcp ? read_tcp(e, room) : read_lane(e, room);
+	ssize_t n = e->stream	? read_stream(e, room)
+		    : e->is_tcp ? read_tcp(e, room)
+				: read_lane(e, room);
 	if (n <= 0)
 		return 0;
 	e->len += (size_t)n;
 	e->bytes_in += (uint64_t)n;
 	return (size_t)n;
+}
+
+bool flat_l7_end_is_full(const struct flat_l7_end *e)
+{
+	return FLAT_L7_IN_BYTES - e->len < (e->stream ? FLAT_HTTP2_READ_MIN : 1);
 }
 
 void flat_l7_end_pack(struct flat_l7_end *e, size_t to)
@@ -153,6 +220,8 @@ void flat_l7_end_pack(struct flat_l7_end *e, size_t to)
 
 static bool takes_nothing(const struct flat_l7_end *e)
 {
+	if (e->stream)
+		return e->gone || e->fin_sent || flat_http2_is_reset(e->stream);
 	return e->gone || e->fin_sent || e->broken ||
 	       (!e->is_tcp && (flat_vq_peer_cons_flags(&e->vq) & FLAT_CONS_CLOSED) != 0);
 }
@@ -167,7 +236,11 @@ static size_t send_now(struct flat_l7_end *e, const uint8_t *bytes, size_t len)
 		e->deaf = true;
 		return len;
 	}
-	if (e->is_tcp) {
+	if (e->stream) {
+		n = flat_http2_write(e->stream, bytes, len);
+		if (n < 0)
+			flat_http2_reset(e->stream, FLAT_HTTP2_INTERNAL_ERROR);
+	} else if (e->is_tcp) {
 		n = e->tls ? flat_tls_write(e->tls, bytes, len)
 			   : flat_sys_send(e->source.fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n == -EAGAIN || n == -EINTR)
@@ -179,7 +252,7 @@ static size_t send_now(struct flat_l7_end *e, const uint8_t *bytes, size_t len)
 	}
 	if (n < 0) {
 		e->deaf = true;
-		if (!e->is_tcp)
+		if (!e->is_tcp && !e->stream)
 			breach(e);
 		return len;
 	}
@@ -230,7 +303,7 @@ void flat_l7_end_abort(struct flat_l7_end *e)
 	e->out_at = e->out_len = 0;
 	if (!e->fin_sent)
 		end_tx(e, true);
-	if (e->open && !e->is_tcp)
+	if (e->open && !e->is_tcp && !e->stream)
 		flat_vq_end_rx(&e->vq, FLAT_CONS_CLOSED);
 }
 
@@ -238,13 +311,13 @@ void flat_l7_end_leave(struct flat_l7_end *e)
 {
 	if (!e->fin_sent)
 		end_tx(e, false);
-	if (e->open && !e->is_tcp)
+	if (e->open && !e->is_tcp && !e->stream)
 		flat_vq_end_rx(&e->vq, FLAT_CONS_CLOSED);
 }
 
 size_t flat_l7_end_untaken(struct flat_l7_end *e)
 {
-	ssize_t n = e->open && !e->is_tcp ? flat_ring_unsent(&e->vq.tx) : 0;
+	ssize_t n = e->open && !e->is_tcp && !e->stream ? flat_ring_unsent(&e->vq.tx) : 0;
 	return (n > 0 ? (size_t)n : 0) + (e->out_len - e->out_at);
 }
 
@@ -265,7 +338,7 @@ void flat_l7_end_event(struct flat_l7_end *e, int events)
 
 void flat_l7_end_arm(struct flat_l7_end *e)
 {
-	if (!e->open || e->is_tcp)
+	if (!e->open || e->is_tcp || e->stream)
 		return;
 	flat_vq_arm_rx(&e->vq, FLAT_ARM_BELL);
 	if (e->full)
@@ -274,6 +347,6 @@ void flat_l7_end_arm(struct flat_l7_end *e)
 
 void flat_l7_end_disarm(struct flat_l7_end *e)
 {
-	if (e->open && !e->is_tcp)
+	if (e->open && !e->is_tcp && !e->stream)
 		flat_vq_disarm_rx(&e->vq);
 }

@@ -1,12 +1,13 @@
 /*
- * One end of an HTTP connection: an application's slot in a lane, whose peer we are, or a kernel TCP socket. Bytes are
- * read into private memory, looked at there, and written from there (security.md, rule 10). Control thread.
+ * One end of an HTTP connection: an application's slot in a lane, whose peer we are, a kernel TCP socket, or a stream of
+ * an HTTP/2 connection, whose messages come and go in HTTP/1's form (codec/http2.h). Bytes are read into private memory, looked at there, and written from there (security.md, rule 10). Control thread.
  */
 #ifndef FLAT_OFFLOAD_L7_END_H
 #define FLAT_OFFLOAD_L7_END_H
 
 #include <stdbool.h>
 
+#include "codec/http2.h"
 #include "offload/loop.h"
 #include "vq/vq.h"
 
@@ -23,7 +24,8 @@ struct flat_l7_end {
 	struct flat_lane lane; /* copy of the mapping's geometry; not TCP */
 	struct flat_vq vq;     /* likewise */
 	uint32_t slot;
-	enum flat_side side; /* of the application */
+	struct flat_http2_stream *stream; /* NULL: a lane or TCP */
+	enum flat_side side;		  /* of the application */
 	bool open;
 	bool is_tcp;
 	struct flat_tls *tls; /* over TCP: a session, borrowed; NULL: in the clear */
@@ -47,16 +49,23 @@ void flat_l7_end_lane(struct flat_l7_end *e, const struct flat_lane *lane, uint3
 		      enum flat_side side, int fd);
 /** Makes an end of a TCP socket, and of a TLS session over it (NULL: none), both borrowed. */
 void flat_l7_end_tcp(struct flat_l7_end *e, int fd, struct flat_tls *tls);
-/** Frees the buffers. The source is the caller's to stop. */
+/** Makes an end of a stream, which it owns. */
+void flat_l7_end_stream(struct flat_l7_end *e, struct flat_http2_stream *stream,
+			enum flat_side side);
+/** Frees the buffers, releases the stream. The source is the caller's to stop. */
 void flat_l7_end_fini(struct flat_l7_end *e);
 
 /** Makes both buffers; 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_l7_end_buffers(struct flat_l7_end *e);
+/** Frees the buffers that were kept for the next. */
+void flat_l7_end_spare_fini(void);
 /** Gives back buffers that hold nothing. */
 void flat_l7_end_rest(struct flat_l7_end *e);
 
 /** Reads what is there and fits, at most `max` bytes. Returns the count; sets eof, reset. Never blocks. */
 size_t flat_l7_end_read(struct flat_l7_end *e, size_t max);
+/** Nothing more can be read before something is packed: a stream gives no less than a chunk with its line. */
+bool flat_l7_end_is_full(const struct flat_l7_end *e);
 /** Moves unused bytes so that they begin at `to`, which is not behind them. */
 void flat_l7_end_pack(struct flat_l7_end *e, size_t to);
 

@@ -1,8 +1,9 @@
-/* What the files of the HTTP engine share (l7.c, l7_exchange.c, l7_decide.c, l7_log.c). Nobody else includes this. */
+/* What the files of the HTTP engine share (l7_*.c). Nobody else includes this. */
 #ifndef FLAT_OFFLOAD_L7_ENGINE_H
 #define FLAT_OFFLOAD_L7_ENGINE_H
 
 #include "codec/http1.h"
+#include "codec/http2.h"
 #include "codec/path.h"
 #include "mesh/route.h"
 #include "offload/l7.h"
@@ -27,6 +28,9 @@
 /* After how long something that was not there yet is looked for again, us. */
 #define FLAT_L7_AGAIN_US ((int64_t)10000)
 
+/* Room in a buffer for what must not be cut: a head of ours, trailers, a chunk's line. */
+#define FLAT_L7_ROOM_BYTES ((size_t)24 * 1024)
+
 enum flat_l7_phase {
 	FLAT_L7_HEAD,	 /* a request's head is awaited */
 	FLAT_L7_DELAY,	 /* a fault's delay */
@@ -34,11 +38,22 @@ enum flat_l7_phase {
 	FLAT_L7_PENDING, /* its servers have as much to do as they may */
 	FLAT_L7_SERVE,	 /* the request goes, the response comes */
 	FLAT_L7_CLOSING, /* the last answer is out: the client may hang up */
+	FLAT_L7_STREAMS, /* of an HTTP/2 connection: its streams have phases of their own */
 };
 
-/* A connection of ours to a server. Owner: its client's connection; an orphan waits for its server to hang up. */
+/*
+ * A connection of ours to a server. Owner: its client's connection; an orphan waits for its server to hang up. One that
+ * speaks HTTP/2 is a carrier: each request has an upstream of its own, which is a stream on it.
+ */
 struct flat_l7_upstream {
-	TAILQ_ENTRY(flat_l7_upstream) link;
+	TAILQ_ENTRY(flat_l7_upstream) link; /* of the owner's, or of the carrier's streams */
+	struct flat_l7_upstream
+	    *carrier;	       /* of a stream; NULL: a connection, or its carrier is gone */
+	struct flat_http2 *h2; /* of a carrier */
+	TAILQ_HEAD(, flat_l7_upstream) streams; /* of a carrier */
+	uint64_t carried; /* of a stream: bytes that the carrier had been sent before it */
+	bool is_stream;
+	bool unsent;	      /* of a stream: its server took nothing of it */
 	struct flat_l7 *l7;   /* of the client's connection; NULL: orphan */
 	struct flat_l7 *user; /* whose request is on it; NULL: idle */
 	struct flat_conn *conn;
@@ -89,13 +104,16 @@ struct flat_l7_exchange {
 	size_t sent_head; /* bytes of the head as it was sent */
 	struct flat_http1_body up, down;
 	struct flat_http1 trailers;
-	bool websocket;	 /* the client asks for it */
-	bool tunnel;	 /* and the server has agreed: bytes both ways, no HTTP any more */
-	bool replayable; /* all of it so far is in the client's buffer */
-	bool up_done;	 /* the request is sent */
-	bool head_out;	 /* a final response head went to the client */
-	bool down_done;	 /* the response is over */
-	bool close;	 /* the client's connection ends with it */
+	bool websocket;	     /* the client asks for it */
+	bool tunnel;	     /* and the server has agreed: bytes both ways, no HTTP any more */
+	bool replayable;     /* all of it so far is in the client's buffer */
+	bool up_done;	     /* the request is sent */
+	bool head_out;	     /* a final response head went to the client */
+	bool down_done;	     /* the response is over */
+	bool close;	     /* the client's connection ends with it */
+	bool grpc;	     /* by its content-type */
+	bool grpc_deadline;  /* deadline_us is the client's own, by grpc-timeout */
+	int16_t grpc_status; /* of the response; -1: none was seen */
 	uint32_t interim;
 	int64_t start_us;
 	int64_t deadline_us, try_us;   /* 0: none */
@@ -103,17 +121,32 @@ struct flat_l7_exchange {
 	uint64_t out_before;	       /* bytes that went to the upstream before this attempt */
 };
 
-/* The client's side. */
+TAILQ_HEAD(flat_l7_list, flat_l7);
+
+/* The streams of a client's HTTP/2 connection. */
+struct flat_l7_mux {
+	struct flat_http2 *h2;
+	struct flat_l7_list children;
+	struct flat_l7_list hot; /* those that are looked at */
+	uint32_t n_children;
+	int64_t head_us; /* since when a head is not whole; 0: none */
+};
+
+/* The client's side: of a connection, or of one stream of it. */
 struct flat_l7 {
-	TAILQ_ENTRY(flat_l7) hot_link;
+	TAILQ_ENTRY(flat_l7) hot_link; /* of the node's, or of the root's mux */
 	TAILQ_ENTRY(flat_l7) timer_link;
+	TAILQ_ENTRY(flat_l7) child_link; /* of a stream */
 	struct flat_l7_node *node;
 	struct flat_conn *conn;
-	struct flat_l7 *root; /* of the connection: it owns the upstreams. HTTP/1: itself */
+	struct flat_l7
+	    *root; /* of the connection: it owns the upstreams. Itself, but for a stream */
+	struct flat_l7_mux *mux; /* of a root that speaks HTTP/2 */
 	struct flat_l7_end end;
 	enum flat_l7_phase phase;
 	struct flat_addr pinned;  /* family 0: routed */
 	uint16_t port;		  /* of the service */
+	uint8_t protocol;	  /* enum flat_protocol of that port */
 	char principal[320];	  /* of the client; "": none */
 	uint64_t principal_epoch; /* when that was */
 	bool hot, timed;
@@ -131,8 +164,6 @@ struct flat_l7 {
 	TAILQ_HEAD(, flat_l7_upstream) upstreams; /* of a root */
 	uint32_t n_upstreams;
 };
-
-TAILQ_HEAD(flat_l7_list, flat_l7);
 
 struct flat_l7_series;
 struct flat_authn;
@@ -186,12 +217,64 @@ void flat_l7_upstream_close(struct flat_l7_upstream *up, bool reset);
 /** A random number below n. */
 uint32_t flat_l7_random(struct flat_l7_node *node, uint32_t n);
 
+/** Whether it moved nothing for long: its ends are armed, and it is looked at no more until it is rung. */
+void flat_l7_cool(struct flat_l7 *l7);
+/** It is about to be freed: off all lists. */
+void flat_l7_forget(struct flat_l7 *l7);
+/** How long one that moves nothing is still looked at, microseconds. */
+#define FLAT_L7_HOT_US 100
+
+/* --- l7_mux.c: clients that speak HTTP/2 --- */
+
+/** The connection's first bytes are HTTP/2's: they are in root->end. False: no memory. */
+bool flat_l7_mux_begin(struct flat_l7 *root);
+/** Moves what can be moved, of all streams. True if anything was. */
+bool flat_l7_mux_pump(struct flat_l7 *root);
+/** Ends all streams without answers. */
+void flat_l7_mux_fini(struct flat_l7 *root);
+
+/* --- l7_carrier.c: servers that speak HTTP/2 --- */
+
+/** Makes a connection that is being made a carrier. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_l7_carrier_init(struct flat_l7_upstream *up);
+/** A stream on it for the request of l7. NULL: no memory. */
+struct flat_l7_upstream *flat_l7_carrier_stream(struct flat_l7_upstream *carrier,
+						struct flat_l7 *l7);
+/** Ends a stream: at once, or as one that is over. */
+void flat_l7_carrier_stream_close(struct flat_l7_upstream *up, bool reset);
+/** The connection is gone. Its streams are reset; where it never was, they have no upstream. */
+void flat_l7_carrier_gone(struct flat_l7_upstream *carrier);
+/** Takes new streams. */
+bool flat_l7_carrier_usable(const struct flat_l7_upstream *carrier);
+/** Reads, then writes, what there is on all carriers of a client's connection. True if anything was. */
+bool flat_l7_carriers_read(struct flat_l7 *root);
+bool flat_l7_carriers_write(struct flat_l7 *root);
+/** What flat_http2 calls: the user is a struct flat_l7. */
+void flat_l7_wake(void *user);
+/** Sends what HTTP/2 has to say, as far as there is room. True if anything was; *err: -ENOMEM. */
+bool flat_l7_drain_h2(struct flat_http2 *h2, struct flat_l7_end *e, int *err);
+
+/* --- l7_body.c --- */
+
+/**
+ * Moves one piece of a body from an end to another, in normal form. 1: done, 0: no more now, or -EBADMSG. `*bytes` counts
+ * content; `trailers` is filled with the last piece.
+ */
+FLAT_MUST_CHECK int flat_l7_move_piece(struct flat_l7_end *from, struct flat_l7_end *to,
+				       struct flat_http1_body *b, struct flat_http1 *trailers,
+				       uint64_t *bytes);
+
 /* --- l7_exchange.c --- */
 
 /** Moves what can be moved. True if anything was. */
 bool flat_l7_pump(struct flat_l7 *l7);
 /** Ends the exchange without an answer: its client is gone. */
 void flat_l7_abandon(struct flat_l7 *l7);
+
+/** The last answer is queued: the client may hang up, and has a little time for that. */
+void flat_l7_close_client(struct flat_l7 *l7);
+/** Drops what a client still sends after that. */
+bool flat_l7_drain(struct flat_l7 *l7);
 
 /** The exchange is over, one way or another: counts it, and makes ready for the next. */
 void flat_l7_finish(struct flat_l7 *l7);
@@ -218,6 +301,7 @@ enum flat_l7_verb {
 /* A response of our own. */
 struct flat_l7_answer {
 	uint16_t status;
+	uint8_t grpc; /* its status for a gRPC call, + 1; 0: what follows from `status` */
 	enum flat_record_verdict verdict;
 	const char *body; /* NULL: none */
 	size_t len;

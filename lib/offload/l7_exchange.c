@@ -4,13 +4,12 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "codec/grpc.h"
 #include "offload/l7_check.h"
 
 /* Bytes taken from one end in one turn (rule 11), and steps. */
 #define QUANTUM_BYTES ((size_t)64 * 1024)
 #define STEPS 64
-/* Room in a buffer for what must not be cut: a head of ours, trailers, a chunk's line. */
-#define ROOM_BYTES ((size_t)24 * 1024)
 
 /* --- begin and end --- */
 
@@ -34,11 +33,14 @@ static void release(struct flat_l7 *l7)
 	clear(&l7->x);
 }
 
-static void begin_closing(struct flat_l7 *l7)
+void flat_l7_close_client(struct flat_l7 *l7)
 {
 	l7->phase = FLAT_L7_CLOSING;
 	l7->end.fin_due = true;
 	l7->drained = 0;
+	/* A stream has nothing to hang up. */
+	if (l7 != l7->root)
+		return;
 	flat_l7_wake_at(l7, flat_now_us() + FLAT_L7_DRAIN_US);
 }
 
@@ -64,8 +66,8 @@ void flat_l7_finish(struct flat_l7 *l7)
 	release(l7);
 	flat_http1_begin(&l7->in, FLAT_HTTP1_REQUEST);
 	l7->phase = FLAT_L7_HEAD;
-	if (close)
-		begin_closing(l7);
+	if (close || l7 != l7->root)
+		flat_l7_close_client(l7);
 }
 
 void flat_l7_abandon(struct flat_l7 *l7)
@@ -130,6 +132,7 @@ static bool retry(struct flat_l7 *l7, unsigned why)
 		flat_l7_upstream_close(x->upstream, true);
 	flat_l7_target_leave(l7);
 	x->record.attempt++;
+	x->grpc_status = -1;
 	l7->end.at = x->head_len;
 	flat_http1_body_begin(&x->up, (enum flat_body_kind)l7->in.head.body, l7->in.head.length);
 	x->up_done = x->up.over;
@@ -178,7 +181,9 @@ static void upstream_reset(struct flat_l7 *l7)
 
 	flat_l7_outcome(l7, FLAT_OUTCOME_FAILED, 0);
 	/* Or it may have closed an idle connection while the request was on its way. */
-	if ((!up->end.is_tcp && flat_l7_end_untaken(&up->end) >= sent) ||
+	if (up->is_stream && (up->unsent || flat_http2_is_refused(up->end.stream)))
+		why |= FLAT_RETRY_UNSENT | FLAT_RETRY_REFUSED;
+	if ((!up->end.is_tcp && !up->is_stream && flat_l7_end_untaken(&up->end) >= sent) ||
 	    (up->used && up->end.len == 0 && idempotent(x->request.method)))
 		why |= FLAT_RETRY_UNSENT;
 	if (!retry(l7, why))
@@ -196,8 +201,17 @@ static void timed_out(struct flat_l7 *l7, bool whole)
 		cut_client(l7, FLAT_VERDICT_TIMEOUT);
 		return;
 	}
-	if (whole || !retry(l7, FLAT_RETRY_RESET | FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY))
-		flat_l7_reply_status(l7, 504, FLAT_VERDICT_TIMEOUT, "upstream request timeout");
+	if (!whole && retry(l7, FLAT_RETRY_RESET | FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY))
+		return;
+	struct flat_l7_answer a = {.status = 504, .verdict = FLAT_VERDICT_TIMEOUT};
+
+	a.body = "upstream request timeout";
+	a.len = strlen(a.body);
+	a.type = "text/plain";
+	/* The caller's own time, or that of the route: the word for that is another. */
+	if (whole && x->grpc_deadline)
+		a.grpc = FLAT_GRPC_DEADLINE_EXCEEDED + 1;
+	flat_l7_reply(l7, &a);
 }
 
 /* Whether the exchange's time, or the attempt's, is over; else asks to be woken. */
@@ -296,62 +310,6 @@ static void attempt(struct flat_l7 *l7)
 
 /* --- the request goes --- */
 
-static void put_piece(struct flat_l7_end *to, const struct flat_piece *piece, const uint8_t *bytes,
-		      const struct flat_http1 *trailers)
-{
-	struct flat_http1_out out = {.size = flat_l7_end_room(to)};
-	const struct flat_http_head *h = &trailers->head;
-
-	out.bytes = to->out + to->out_len;
-	switch (piece->kind) {
-	case FLAT_PIECE_DATA:
-		flat_l7_end_put(to, bytes, (size_t)piece->size);
-		return;
-	case FLAT_PIECE_CHUNK:
-		flat_http1_put_chunk(&out, piece->size);
-		break;
-	case FLAT_PIECE_CHUNK_END:
-		flat_http1_put(&out, "\r\n", 2);
-		break;
-	case FLAT_PIECE_LAST:
-		flat_http1_put_chunk(&out, 0);
-		for (uint32_t i = 0; i < h->n_fields; i++)
-			flat_http1_put_field(
-			    &out, flat_head_span(bytes, h->fields[i].name, h->fields[i].name_len),
-			    flat_head_span(bytes, h->fields[i].value, h->fields[i].value_len));
-		flat_http1_put(&out, "\r\n", 2);
-		break;
-	default:
-		return;
-	}
-	to->out_len += out.len;
-}
-
-/*
- * One piece of a body from an end to another. 1: done, 0: no more now, or -EBADMSG. `*bytes` counts content.
- */
-static int move_piece(struct flat_l7_end *from, struct flat_l7_end *to, struct flat_http1_body *b,
-		      struct flat_http1 *trailers, uint64_t *bytes)
-{
-	struct flat_piece piece;
-	size_t room = flat_l7_end_room(to);
-	ssize_t n;
-
-	/* Trailers and lines are never more than that. */
-	if (room < ROOM_BYTES)
-		return 0;
-	n = flat_http1_body_read(b, from->in + from->at,
-				 flat_min_size(from->len - from->at, room - ROOM_BYTES / 2),
-				 trailers, &piece);
-	if (n < 0)
-		return -EBADMSG;
-	put_piece(to, &piece, from->in + from->at, trailers);
-	if (piece.kind == FLAT_PIECE_DATA)
-		*bytes += piece.size;
-	from->at += (size_t)n;
-	return n > 0;
-}
-
 static bool send_request(struct flat_l7 *l7)
 {
 	struct flat_l7_exchange *x = &l7->x;
@@ -360,7 +318,7 @@ static bool send_request(struct flat_l7 *l7)
 	int ret = 1;
 
 	for (int i = 0; i < STEPS && ret > 0 && !x->up.over; i++) {
-		ret = move_piece(e, &x->upstream->end, &x->up, &x->trailers, &x->up_bytes);
+		ret = flat_l7_move_piece(e, &x->upstream->end, &x->up, &x->trailers, &x->up_bytes);
 		moved |= ret > 0;
 	}
 	x->up_done = x->up.over;
@@ -372,7 +330,7 @@ static bool send_request(struct flat_l7 *l7)
 		return true;
 	}
 	/* A request that outgrows the buffer is not sent twice. */
-	if (e->len == FLAT_L7_IN_BYTES || x->head_out)
+	if (flat_l7_end_is_full(e) || x->head_out)
 		x->replayable = false;
 	if (!x->replayable && !x->up_done)
 		flat_l7_end_pack(e, x->head_len);
@@ -382,7 +340,8 @@ static bool send_request(struct flat_l7 *l7)
 		x->up_done = true;
 		return true;
 	}
-	if (!x->up_done && e->eof && !moved && flat_l7_end_room(&x->upstream->end) >= ROOM_BYTES) {
+	if (!x->up_done && e->eof && !moved &&
+	    flat_l7_end_room(&x->upstream->end) >= FLAT_L7_ROOM_BYTES) {
 		/* It ends in the middle: nobody waits for an answer. */
 		flat_l7_abandon(l7);
 		flat_l7_end_abort(e);
@@ -393,7 +352,7 @@ static bool send_request(struct flat_l7 *l7)
 
 /* --- the response comes --- */
 
-static bool status_retried(struct flat_l7 *l7, unsigned status)
+static bool status_retried(struct flat_l7 *l7, unsigned status, int grpc)
 {
 	const struct flat_http_retries *r = l7->x.route ? l7->x.route->retries : NULL;
 	unsigned why = 0;
@@ -406,6 +365,8 @@ static bool status_retried(struct flat_l7 *l7, unsigned status)
 		why |= FLAT_RETRY_GATEWAY;
 	if (status == 409)
 		why |= FLAT_RETRY_4XX;
+	if (grpc > 0)
+		why |= flat_retry_of_grpc(grpc);
 	for (uint32_t i = 0; i < r->n_statuses; i++) {
 		if (r->statuses[i] == status)
 			why |= FLAT_RETRY_STATUS;
@@ -497,12 +458,16 @@ static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
 		upstream_reset(l7);
 		return true;
 	}
-	if (flat_l7_end_room(&l7->end) < ROOM_BYTES + (size_t)n)
+	if (flat_l7_end_room(&l7->end) < FLAT_L7_ROOM_BYTES + (size_t)n)
 		return false;
 	if (h->status < 200)
 		return take_interim(l7, up, (size_t)n);
 	flat_l7_outcome(l7, FLAT_OUTCOME_STATUS, h->status);
-	if (status_retried(l7, h->status))
+	/* A call that ends with its head: trailers that come later cannot be taken back. */
+	if (x->grpc)
+		x->grpc_status = (int16_t)flat_grpc_status_read(
+		    flat_head_field(h, up->end.in + up->end.at, flat_span_of("grpc-status")));
+	if (status_retried(l7, h->status, x->grpc ? x->grpc_status : -1))
 		return true;
 	flat_http1_body_begin(
 	    &x->down, flat_http1_response_body(h, (enum flat_http_method)l7->in.head.method_id),
@@ -528,13 +493,19 @@ static bool take_body(struct flat_l7 *l7, struct flat_l7_upstream *up)
 	int ret = 1;
 
 	for (int i = 0; i < STEPS && ret > 0 && !x->down.over; i++) {
-		ret = move_piece(e, &l7->end, &x->down, &x->trailers, &x->down_bytes);
+		const uint8_t *piece = e->in + e->at;
+
+		ret = flat_l7_move_piece(e, &l7->end, &x->down, &x->trailers, &x->down_bytes);
 		moved |= ret > 0;
+		if (x->grpc && x->down.over && x->down.kind == FLAT_BODY_CHUNKED)
+			x->grpc_status = (int16_t)flat_grpc_status_read(
+			    flat_head_field(&x->trailers.head, piece, flat_span_of("grpc-status")));
 	}
-	if (e->at == e->len || e->len == FLAT_L7_IN_BYTES)
+	if (e->at == e->len || flat_l7_end_is_full(e))
 		flat_l7_end_pack(e, 0);
 	ended = e->eof || e->reset;
-	if (ret == 0 && ended && !x->down.over && flat_l7_end_room(&l7->end) >= ROOM_BYTES) {
+	if (ret == 0 && ended && !x->down.over &&
+	    flat_l7_end_room(&l7->end) >= FLAT_L7_ROOM_BYTES) {
 		if (x->down.kind == FLAT_BODY_OPAQUE && e->eof && !e->reset)
 			x->down.over = true;
 		else
@@ -584,9 +555,28 @@ static bool serve(struct flat_l7 *l7)
 
 /* --- the next request --- */
 
+/* The route's, and that of a gRPC caller, who waits since the head came. */
+static void set_deadline(struct flat_l7 *l7, int64_t from_us)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	int64_t us = 0;
+
+	if (x->route && x->route->timeout_ms)
+		x->deadline_us = from_us + (int64_t)x->route->timeout_ms * 1000;
+	if (x->grpc)
+		us = flat_grpc_timeout_us(
+		    flat_http_field_get(&x->request, flat_span_of("grpc-timeout"), 0));
+	if (us && (!x->deadline_us || x->start_us + us < x->deadline_us)) {
+		x->deadline_us = x->start_us + us;
+		x->grpc_deadline = true;
+	}
+	x->record.deadline_us = x->deadline_us;
+}
+
 static void begin(struct flat_l7 *l7, size_t head_len)
 {
 	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_end *e = &l7->end;
 	const struct flat_http_head *h = &l7->in.head;
 	struct flat_l7_answer answer;
 	uint32_t delay_ms = 0;
@@ -597,15 +587,19 @@ static void begin(struct flat_l7 *l7, size_t head_len)
 	if (!x->start_us)
 		x->start_us = flat_now_us();
 	flat_http1_record(&l7->in, &x->record);
+	x->record.codec = l7 == l7->root ? FLAT_CODEC_HTTP1 : FLAT_CODEC_HTTP2;
 	x->record.conn = l7->conn->id;
 	x->record.stream = ++l7->n_requests;
 	x->record.status = 0;
 	x->head_len = head_len;
-	l7->end.at = head_len;
+	e->at = head_len;
 	flat_http1_body_begin(&x->up, (enum flat_body_kind)h->body, h->length);
 	x->up_done = x->up.over;
 	x->close = !h->keep_alive;
 	x->replayable = true;
+	x->grpc = l7 != l7->root &&
+		  flat_http_is_grpc(flat_head_field(h, e->in, flat_span_of("content-type")));
+	x->grpc_status = -1;
 	verb = flat_l7_decide(l7, &answer, &delay_ms);
 	if (verb == FLAT_L7_ANSWER) {
 		flat_l7_reply(l7, &answer);
@@ -615,10 +609,7 @@ static void begin(struct flat_l7 *l7, size_t head_len)
 		x->try_us = flat_now_us() + (int64_t)delay_ms * 1000;
 		flat_l7_wake_at(l7, x->try_us);
 	} else {
-		if (x->route && x->route->timeout_ms) {
-			x->deadline_us = x->start_us + (int64_t)x->route->timeout_ms * 1000;
-			x->record.deadline_us = x->deadline_us;
-		}
+		set_deadline(l7, x->start_us);
 		attempt(l7);
 	}
 }
@@ -641,29 +632,50 @@ static bool delayed(struct flat_l7 *l7)
 		flat_l7_reply(l7, &answer);
 		return true;
 	}
-	if (l7->phase == FLAT_L7_DELAY && x->route->timeout_ms)
-		x->deadline_us = now + (int64_t)x->route->timeout_ms * 1000;
+	if (l7->phase == FLAT_L7_DELAY)
+		set_deadline(l7, now);
 	attempt(l7);
 	return true;
+}
+
+/* Whether a connection begins as HTTP/2 does, as far as it has begun. */
+static bool is_preface(const struct flat_l7 *l7)
+{
+	const struct flat_l7_end *e = &l7->end;
+
+	return l7 == l7->root && l7->n_requests == 0 &&
+	       memcmp(e->in, FLAT_HTTP2_PREFACE, flat_min_size(e->len, FLAT_HTTP2_PREFACE_BYTES)) ==
+		   0;
 }
 
 static bool next_head(struct flat_l7 *l7)
 {
 	struct flat_l7_end *e = &l7->end;
+	bool h2;
 	int n;
 
 	if (e->at == e->len) {
 		e->at = e->len = 0;
 		if (!e->eof && !flat_l7_gate_idle(l7))
 			return false;
-		begin_closing(l7);
+		flat_l7_close_client(l7);
 		return true;
 	}
 	/* What went before is not taken yet: one answer at a time. */
-	if (flat_l7_end_room(e) < ROOM_BYTES * 2)
+	if (flat_l7_end_room(e) < FLAT_L7_ROOM_BYTES * 2)
 		return false;
 	flat_l7_end_pack(e, 0);
-	n = flat_http1_read(&l7->in, e->in, e->len);
+	h2 = is_preface(l7);
+	if (h2 && e->len >= FLAT_HTTP2_PREFACE_BYTES) {
+		if (!flat_l7_mux_begin(l7))
+			flat_l7_end_abort(e);
+		return false;
+	}
+	n = h2 ? 0 : flat_http1_read(&l7->in, e->in, e->len);
+	if (n > 0 && e->stream && flat_http2_is_too_large(e->stream)) {
+		flat_l7_reply_status(l7, 431, FLAT_VERDICT_MALFORMED, NULL);
+		return true;
+	}
 	if (n > 0) {
 		begin(l7, (size_t)n);
 		return true;
@@ -678,7 +690,7 @@ static bool next_head(struct flat_l7 *l7)
 		return true;
 	}
 	if (e->eof) {
-		begin_closing(l7);
+		flat_l7_close_client(l7);
 		return true;
 	}
 	if (!l7->x.start_us)
@@ -690,7 +702,7 @@ static bool next_head(struct flat_l7 *l7)
 	return true;
 }
 
-static bool drain(struct flat_l7 *l7)
+bool flat_l7_drain(struct flat_l7 *l7)
 {
 	struct flat_l7_end *e = &l7->end;
 	bool some = e->len > e->at;
@@ -722,7 +734,7 @@ static bool step(struct flat_l7 *l7)
 	case FLAT_L7_SERVE:
 		return serve(l7);
 	default:
-		return drain(l7);
+		return flat_l7_drain(l7);
 	}
 }
 
@@ -735,7 +747,7 @@ static void look_at_idle(struct flat_l7 *l7)
 
 	for (up = TAILQ_FIRST(&l7->upstreams); up; up = next) {
 		next = TAILQ_NEXT(up, link);
-		if (up->user || !up->open)
+		if (up->user || up->h2 || !up->open)
 			continue;
 		if (flat_l7_end_buffers(&up->end) == 0)
 			(void)flat_l7_end_read(&up->end, 1);
@@ -757,7 +769,14 @@ bool flat_l7_pump(struct flat_l7 *l7)
 		flat_l7_end_abort(e);
 		return false;
 	}
+	if (l7->mux && l7->phase == FLAT_L7_STREAMS) {
+		moved = flat_l7_mux_pump(l7);
+		look_at_idle(l7);
+		return moved;
+	}
 	moved = flat_l7_end_read(e, QUANTUM_BYTES) > 0;
+	if (l7 == l7->root)
+		moved |= flat_l7_carriers_read(l7);
 	if ((e->reset || e->deaf || e->gone) && l7->phase != FLAT_L7_CLOSING) {
 		flat_l7_abandon(l7);
 		flat_l7_end_abort(e);
@@ -768,6 +787,9 @@ bool flat_l7_pump(struct flat_l7 *l7)
 	moved |= flat_l7_end_flush(e) > 0;
 	if (l7->x.upstream)
 		moved |= flat_l7_end_flush(&l7->x.upstream->end) > 0;
+	if (l7 != l7->root)
+		return moved;
+	moved |= flat_l7_carriers_write(l7);
 	look_at_idle(l7);
 	if (e->is_tcp && e->fin_sent && (e->eof || e->reset || e->deaf))
 		e->gone = true;

@@ -26,7 +26,8 @@ struct flat_l7_series_key {
 	const struct flat_series *base; /* whom it joins: of the table of connections */
 	uint16_t status;
 	uint16_t verdict;
-	uint32_t spare;
+	int16_t grpc; /* status of a gRPC call, -1: none was seen; else 0 */
+	uint16_t is_grpc;
 };
 
 struct flat_l7_series {
@@ -62,6 +63,7 @@ static struct flat_l7_series *series_get(struct flat_l7_node *node,
 void flat_l7_join(struct flat_l7 *l7)
 {
 	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7 *root = l7->root;
 	const struct flat_conn *c = l7->conn;
 	const struct flat_offload *o = c->offload;
 	char text[FLAT_ADDR_STRLEN];
@@ -75,15 +77,15 @@ void flat_l7_join(struct flat_l7 *l7)
 	};
 
 	/* Mostly what the request before joined. */
-	if (!l7->joined || l7->joined_epoch != o->epoch || l7->joined_key[0] != key.destination ||
-	    l7->joined_key[1] != key.service) {
+	if (!root->joined || root->joined_epoch != o->epoch ||
+	    root->joined_key[0] != key.destination || root->joined_key[1] != key.service) {
 		key.address = flat_addr_str(&c->to, text);
-		l7->joined = flat_series_get(&l7->node->offload->series, &key);
-		l7->joined_epoch = o->epoch;
-		l7->joined_key[0] = key.destination;
-		l7->joined_key[1] = key.service;
+		root->joined = flat_series_get(&l7->node->offload->series, &key);
+		root->joined_epoch = o->epoch;
+		root->joined_key[0] = key.destination;
+		root->joined_key[1] = key.service;
 	}
-	x->joined = l7->joined;
+	x->joined = root->joined;
 }
 
 /* Envoy escapes nothing; a quote in a header would forge a field. */
@@ -127,7 +129,10 @@ static void put_line(const struct flat_l7 *l7, int64_t ms, struct flat_strbuf *o
 		flat_strbuf_add(&line, l7->end.in + h->start, h->method_len);
 		flat_strbuf_putc(&line, ' ');
 		flat_strbuf_add(&line, l7->end.in + h->target, flat_min_size(h->target_len, 2048));
-		flat_strbuf_printf(&line, " HTTP/1.%u", h->minor);
+		if (l7 == l7->root)
+			flat_strbuf_printf(&line, " HTTP/1.%u", h->minor);
+		else
+			flat_strbuf_puts(&line, " HTTP/2");
 		put_quoted(out, (struct flat_span){line.data, line.len});
 	} else {
 		flat_strbuf_puts(out, "\"- - -\"");
@@ -155,7 +160,12 @@ void flat_l7_count(struct flat_l7 *l7)
 	struct flat_l7_node *node = l7->node;
 	int64_t now = flat_now_us();
 	double ms = x->start_us ? (double)(now - x->start_us) / 1000 : 0;
-	struct flat_l7_series_key key = {.status = x->record.status, .verdict = x->record.verdict};
+	struct flat_l7_series_key key = {
+	    .status = x->record.status,
+	    .verdict = x->record.verdict,
+	    .grpc = (int16_t)(x->grpc ? x->grpc_status : 0),
+	    .is_grpc = x->grpc,
+	};
 	struct flat_l7_series *s;
 
 	if (!x->joined) {
@@ -193,9 +203,12 @@ bool flat_l7_may_tell(struct flat_l7_node *node)
 
 static void put_labels(const struct flat_l7_series *s, bool source, struct flat_strbuf *out)
 {
-	flat_series_labels(s->key.base, source, "http",
+	flat_series_labels(s->key.base, source, s->key.is_grpc ? "grpc" : "http",
 			   flat_verdict_flags((enum flat_record_verdict)s->key.verdict), out);
 	flat_strbuf_printf(out, ",response_code=\"%u\"", s->key.status);
+	/* As in Istio: empty, which is absent, where there is none. */
+	if (s->key.is_grpc && s->key.grpc >= 0)
+		flat_strbuf_printf(out, ",grpc_response_status=\"%d\"", s->key.grpc);
 }
 
 static void put_histogram(const struct flat_l7_series *s, bool source, struct flat_strbuf *out)

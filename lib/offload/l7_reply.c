@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "codec/grpc.h"
 #include "offload/l7_engine.h"
 
 /* RFC 9110, 6.6.1. Not strftime(): day and month are English whatever the locale. */
@@ -42,13 +43,61 @@ static bool swallow_body(struct flat_l7 *l7)
 	return n == 0 && piece.kind == FLAT_PIECE_END;
 }
 
+/* HTTP/1 has a length for it, and says what becomes of the connection. */
+static void put_answer(const struct flat_l7 *l7, const struct flat_l7_answer *a,
+		       struct flat_http1_out *out)
+{
+	bool none = a->status == 204 || a->status == 304;
+	char line[64];
+
+	flat_http1_put_status_line(out, a->status, (struct flat_span){NULL, 0});
+	if (!none) {
+		snprintf(line, sizeof(line), "content-length: %zu\r\n", a->len);
+		flat_http1_puts(out, line);
+	}
+	if (a->type) {
+		snprintf(line, sizeof(line), "content-type: %s\r\n", a->type);
+		flat_http1_puts(out, line);
+	}
+	flat_http1_puts(out, a->fields);
+	put_date(out);
+	if (l7->x.close)
+		flat_http1_puts(out, "connection: close\r\n");
+	else if (l7->in.head.says_keep_alive)
+		flat_http1_puts(out, "connection: keep-alive\r\n");
+	flat_http1_put(out, "\r\n", 2);
+	if (!none && (l7->x.head_len == 0 || l7->in.head.method_id != FLAT_METHOD_HEAD))
+		flat_http1_put(out, a->body, a->len);
+}
+
+/* For a gRPC call: Trailers-Only, which is one head with the status in it. */
+static void put_grpc(struct flat_l7 *l7, const struct flat_l7_answer *a, struct flat_http1_out *out)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	char message[512];
+	char line[64];
+
+	x->grpc_status = (int16_t)(a->grpc ? a->grpc - 1 : (int)flat_grpc_of_http(a->status));
+	flat_grpc_message((struct flat_span){a->body, a->body ? a->len : 0}, message,
+			  sizeof(message));
+	flat_http1_puts(out, "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n");
+	snprintf(line, sizeof(line), "grpc-status: %d\r\n", x->grpc_status);
+	flat_http1_puts(out, line);
+	if (message[0])
+		flat_http1_put_field(out, flat_span_of("grpc-message"), flat_span_of(message));
+	flat_http1_puts(out, a->fields);
+	put_date(out);
+	flat_http1_puts(out, "content-length: 0\r\n\r\n");
+}
+
 void flat_l7_reply(struct flat_l7 *l7, const struct flat_l7_answer *a)
 {
 	struct flat_l7_exchange *x = &l7->x;
 	struct flat_l7_end *e = &l7->end;
 	struct flat_http1_out out = {.size = flat_l7_end_room(e)};
-	bool head = x->head_len > 0 && l7->in.head.method_id == FLAT_METHOD_HEAD;
-	char line[64];
+	/* A redirection is HTTP's word, and an answer of the configuration's the caller's own business. */
+	bool grpc = x->grpc && (a->status < 300 || a->status >= 400);
+	bool bodiless = grpc || (x->head_len > 0 && l7->in.head.method_id == FLAT_METHOD_HEAD);
 
 	/* Room for it was kept when the request was begun. */
 	out.bytes = e->out + e->out_len;
@@ -57,29 +106,15 @@ void flat_l7_reply(struct flat_l7 *l7, const struct flat_l7_answer *a)
 	/* What could not be read one way only is not read on. */
 	if (!swallow_body(l7) || a->verdict == FLAT_VERDICT_MALFORMED)
 		x->close = true;
-	flat_http1_put_status_line(&out, a->status, (struct flat_span){NULL, 0});
-	if (a->status != 204 && a->status != 304) {
-		snprintf(line, sizeof(line), "content-length: %zu\r\n", a->len);
-		flat_http1_puts(&out, line);
-	}
-	if (a->type) {
-		snprintf(line, sizeof(line), "content-type: %s\r\n", a->type);
-		flat_http1_puts(&out, line);
-	}
-	flat_http1_puts(&out, a->fields);
-	put_date(&out);
-	if (x->close)
-		flat_http1_puts(&out, "connection: close\r\n");
-	else if (l7->in.head.says_keep_alive)
-		flat_http1_puts(&out, "connection: keep-alive\r\n");
-	flat_http1_put(&out, "\r\n", 2);
-	if (!head && a->status != 204 && a->status != 304)
-		flat_http1_put(&out, a->body, a->len);
+	if (grpc)
+		put_grpc(l7, a, &out);
+	else
+		put_answer(l7, a, &out);
 	e->out_len += out.full ? 0 : out.len;
 	x->record.kind = FLAT_RECORD_REFUSAL;
-	x->record.status = a->status;
+	x->record.status = grpc ? 200 : a->status;
 	x->record.verdict = (uint8_t)a->verdict;
-	x->down_bytes = head ? 0 : a->len;
+	x->down_bytes = bodiless ? 0 : a->len;
 	x->up_done = true;
 	x->close |= out.full;
 	flat_l7_finish(l7);

@@ -1,0 +1,57 @@
+/* Bodies, piece by piece, from one end to another. */
+#include <errno.h>
+
+#include "offload/l7_engine.h"
+
+static void put_piece(struct flat_l7_end *to, const struct flat_piece *piece, const uint8_t *bytes,
+		      const struct flat_http1 *trailers)
+{
+	struct flat_http1_out out = {.size = flat_l7_end_room(to)};
+	const struct flat_http_head *h = &trailers->head;
+
+	out.bytes = to->out + to->out_len;
+	switch (piece->kind) {
+	case FLAT_PIECE_DATA:
+		flat_l7_end_put(to, bytes, (size_t)piece->size);
+		return;
+	case FLAT_PIECE_CHUNK:
+		flat_http1_put_chunk(&out, piece->size);
+		break;
+	case FLAT_PIECE_CHUNK_END:
+		flat_http1_put(&out, "\r\n", 2);
+		break;
+	case FLAT_PIECE_LAST:
+		flat_http1_put_chunk(&out, 0);
+		for (uint32_t i = 0; i < h->n_fields; i++)
+			flat_http1_put_field(
+			    &out, flat_head_span(bytes, h->fields[i].name, h->fields[i].name_len),
+			    flat_head_span(bytes, h->fields[i].value, h->fields[i].value_len));
+		flat_http1_put(&out, "\r\n", 2);
+		break;
+	default:
+		return;
+	}
+	to->out_len += out.len;
+}
+
+int flat_l7_move_piece(struct flat_l7_end *from, struct flat_l7_end *to, struct flat_http1_body *b,
+		       struct flat_http1 *trailers, uint64_t *bytes)
+{
+	struct flat_piece piece;
+	size_t room = flat_l7_end_room(to);
+	ssize_t n;
+
+	/* Trailers and lines are never more than that. */
+	if (room < FLAT_L7_ROOM_BYTES)
+		return 0;
+	n = flat_http1_body_read(b, from->in + from->at,
+				 flat_min_size(from->len - from->at, room - FLAT_L7_ROOM_BYTES / 2),
+				 trailers, &piece);
+	if (n < 0)
+		return -EBADMSG;
+	put_piece(to, &piece, from->in + from->at, trailers);
+	if (piece.kind == FLAT_PIECE_DATA)
+		*bytes += piece.size;
+	from->at += (size_t)n;
+	return n > 0;
+}

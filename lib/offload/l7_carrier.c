@@ -1,0 +1,190 @@
+/*
+ * Connections to servers that speak HTTP/2. One belongs to one client's connection, as every upstream does, and carries
+ * the requests of that client that are on their way at the same time, each as a stream.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "offload/l7_engine.h"
+
+/* Bytes taken from one carrier in one turn (rule 11). */
+#define QUANTUM_BYTES ((size_t)64 * 1024)
+
+void flat_l7_wake(void *user)
+{
+	flat_l7_heat(user);
+}
+
+bool flat_l7_drain_h2(struct flat_http2 *h2, struct flat_l7_end *e, int *err)
+{
+	const uint8_t *bytes;
+	bool moved = false;
+
+	*err = 0;
+	/* A frame is taken whole or not asked for. */
+	while (flat_l7_end_room(e) >= FLAT_HTTP2_PIECE_MAX) {
+		ssize_t n = flat_http2_drain(h2, &bytes);
+
+		if (n < 0)
+			*err = (int)n;
+		if (n <= 0)
+			break;
+		flat_l7_end_put(e, bytes, (size_t)n);
+		moved = true;
+	}
+	moved |= flat_l7_end_flush(e) > 0;
+	return moved;
+}
+
+int flat_l7_carrier_init(struct flat_l7_upstream *up)
+{
+	return flat_http2_open(&up->h2, FLAT_HTTP2_CLIENT, flat_l7_wake);
+}
+
+bool flat_l7_carrier_usable(const struct flat_l7_upstream *carrier)
+{
+	const struct flat_l7_end *e = &carrier->end;
+
+	return flat_http2_usable(carrier->h2) && flat_l7_guard_keep(carrier) && !e->gone &&
+	       !e->eof && !e->reset && !e->deaf;
+}
+
+struct flat_l7_upstream *flat_l7_carrier_stream(struct flat_l7_upstream *carrier,
+						struct flat_l7 *l7)
+{
+	struct flat_l7_upstream *up = calloc(1, sizeof(*up));
+	struct flat_http2_stream *s = up ? flat_http2_stream_open(carrier->h2, l7) : NULL;
+
+	if (!s) {
+		free(up);
+		return NULL;
+	}
+	up->carrier = carrier;
+	up->is_stream = true;
+	up->user = l7;
+	up->target = carrier->target;
+	up->mesh = carrier->mesh;
+	up->used = carrier->used;
+	up->carried = carrier->end.bytes_out;
+	/* What is written before the connection is there waits in the codec. */
+	up->open = true;
+	flat_http1_begin(&up->in, FLAT_HTTP1_RESPONSE);
+	flat_l7_end_stream(&up->end, s, FLAT_SIDE_SERVER);
+	TAILQ_INSERT_TAIL(&carrier->streams, up, link);
+	return up;
+}
+
+static void leave_carrier(struct flat_l7_upstream *up)
+{
+	struct flat_l7_upstream *carrier = up->carrier;
+
+	up->carrier = NULL;
+	if (!carrier)
+		return;
+	TAILQ_REMOVE(&carrier->streams, up, link);
+	if (TAILQ_EMPTY(&carrier->streams) && carrier->h2)
+		flat_l7_guard_idle(carrier);
+}
+
+void flat_l7_carrier_stream_close(struct flat_l7_upstream *up, bool reset)
+{
+	if (up->carrier)
+		up->carrier->used |= !reset;
+	leave_carrier(up);
+	up->user->x.upstream = NULL;
+	if (reset)
+		flat_l7_end_abort(&up->end);
+	flat_l7_end_fini(&up->end);
+	free(up);
+}
+
+void flat_l7_carrier_gone(struct flat_l7_upstream *carrier)
+{
+	struct flat_l7_end *e = &carrier->end;
+	uint64_t untaken = e->is_tcp ? 0 : flat_l7_end_untaken(e);
+	struct flat_l7_upstream *up;
+	struct flat_l7_upstream *next;
+
+	/* Their users are woken. */
+	flat_http2_close(carrier->h2);
+	carrier->h2 = NULL;
+	for (up = TAILQ_FIRST(&carrier->streams); up; up = next) {
+		struct flat_l7 *l7 = up->user;
+
+		/* The analyzer does not see that none stands in the list twice. */
+		next = TAILQ_NEXT(up, link); /* NOLINT(clang-analyzer-unix.Malloc) */
+		/* What an application's ring still holds, it never saw. */
+		up->unsent = !e->is_tcp && untaken >= e->bytes_out - up->carried;
+		up->carrier = NULL;
+		if (!carrier->open)
+			flat_l7_carrier_stream_close(up, false);
+		flat_l7_heat(l7);
+	}
+	TAILQ_INIT(&carrier->streams);
+}
+
+/* False: the connection is at its end. */
+static bool read_carrier(struct flat_l7_upstream *up, bool *moved)
+{
+	struct flat_l7_end *e = &up->end;
+	size_t n;
+
+	if (flat_l7_end_buffers(e) != 0)
+		return false;
+	n = flat_l7_end_read(e, QUANTUM_BYTES);
+	*moved |= n > 0;
+	if (n > 0 && flat_http2_feed(up->h2, e->in + e->at, e->len - e->at, flat_now_us()) != 0)
+		return false;
+	e->at = e->len = 0;
+	return !e->eof && !e->reset && !e->gone && !e->deaf;
+}
+
+bool flat_l7_carriers_read(struct flat_l7 *root)
+{
+	struct flat_l7_upstream *up;
+	struct flat_l7_upstream *next;
+	bool moved = false;
+
+	for (up = TAILQ_FIRST(&root->upstreams); up; up = next) {
+		next = TAILQ_NEXT(up, link);
+		if (!up->h2 || !up->open || read_carrier(up, &moved))
+			continue;
+		flat_l7_upstream_close(up, true);
+		moved = true;
+	}
+	return moved;
+}
+
+/* After a GOAWAY the last stream takes the connection with it. */
+static bool is_over(const struct flat_l7_upstream *up, int64_t now)
+{
+	if (flat_http2_over(up->h2))
+		return true;
+	if (!TAILQ_EMPTY(&up->streams) || flat_http2_streams(up->h2) > 0)
+		return false;
+	return !flat_l7_carrier_usable(up) || flat_l7_guard_rested(up, now);
+}
+
+bool flat_l7_carriers_write(struct flat_l7 *root)
+{
+	struct flat_l7_upstream *up;
+	struct flat_l7_upstream *next;
+	int64_t now = TAILQ_EMPTY(&root->upstreams) ? 0 : flat_now_us();
+	bool moved = false;
+
+	for (up = TAILQ_FIRST(&root->upstreams); up; up = next) {
+		int err = 0;
+
+		next = TAILQ_NEXT(up, link);
+		if (!up->h2 || !up->open)
+			continue;
+		if (flat_l7_end_buffers(&up->end) == 0)
+			moved |= flat_l7_drain_h2(up->h2, &up->end, &err);
+		else
+			err = -ENOMEM;
+		if (err == 0 && !is_over(up, now))
+			continue;
+		flat_l7_upstream_close(up, err != 0);
+	}
+	return moved;
+}

@@ -1,0 +1,232 @@
+/*
+ * Clients that speak HTTP/2: each stream is a struct flat_l7 of its own, with its route, policies, retries and times,
+ * whose end is a stream of the connection. They share the connection's identity and its upstreams.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "offload/l7_engine.h"
+
+/* Bytes taken from the client in one turn (rule 11), and in one piece: between them streams are looked at. */
+#define QUANTUM_BYTES ((size_t)64 * 1024)
+#define PIECE_BYTES ((size_t)8 * 1024)
+
+static void child_free(struct flat_l7 *l7)
+{
+	struct flat_l7_mux *mux = l7->root->mux;
+
+	if (l7->phase != FLAT_L7_CLOSING)
+		flat_l7_abandon(l7);
+	flat_l7_forget(l7);
+	TAILQ_REMOVE(&mux->children, l7, child_link);
+	mux->n_children--;
+	flat_l7_end_fini(&l7->end);
+	free(l7);
+}
+
+/* False: no memory. */
+static bool child_new(struct flat_l7 *root)
+{
+	struct flat_l7_mux *mux = root->mux;
+	struct flat_l7 *l7 = calloc(1, sizeof(*l7));
+	struct flat_http2_stream *s = l7 ? flat_http2_accept(mux->h2, l7) : NULL;
+
+	if (!s) {
+		free(l7);
+		return false;
+	}
+	l7->node = root->node;
+	l7->conn = root->conn;
+	l7->root = root;
+	l7->pinned = root->pinned;
+	l7->port = root->port;
+	l7->protocol = root->protocol;
+	memcpy(l7->principal, root->principal, sizeof(l7->principal));
+	l7->principal_epoch = root->principal_epoch;
+	l7->n_requests = (uint32_t)flat_http2_id(s) - 1;
+	TAILQ_INIT(&l7->upstreams);
+	flat_http1_begin(&l7->in, FLAT_HTTP1_REQUEST);
+	flat_l7_end_stream(&l7->end, s, FLAT_SIDE_CLIENT);
+	TAILQ_INSERT_TAIL(&mux->children, l7, child_link);
+	mux->n_children++;
+	root->n_requests++;
+	flat_l7_heat(l7);
+	return true;
+}
+
+bool flat_l7_mux_begin(struct flat_l7 *root)
+{
+	struct flat_l7_mux *mux = calloc(1, sizeof(*mux));
+
+	if (!mux || flat_http2_open(&mux->h2, FLAT_HTTP2_SERVER, flat_l7_wake) != 0) {
+		free(mux);
+		return false;
+	}
+	TAILQ_INIT(&mux->children);
+	TAILQ_INIT(&mux->hot);
+	root->mux = mux;
+	root->phase = FLAT_L7_STREAMS;
+	root->x.start_us = 0;
+	return true;
+}
+
+static void end_children(struct flat_l7 *root)
+{
+	struct flat_l7 *l7;
+
+	while ((l7 = TAILQ_FIRST(&root->mux->children)) != NULL)
+		child_free(l7);
+}
+
+void flat_l7_mux_fini(struct flat_l7 *root)
+{
+	if (!root->mux)
+		return;
+	end_children(root);
+	flat_http2_close(root->mux->h2);
+	free(root->mux);
+	root->mux = NULL;
+}
+
+/* --- moving --- */
+
+static bool accept_streams(struct flat_l7 *root)
+{
+	while (flat_http2_waits(root->mux->h2)) {
+		if (!child_new(root))
+			return false;
+	}
+	return true;
+}
+
+/* Looks at the streams that move, or may. */
+static bool pump_children(struct flat_l7 *root)
+{
+	struct flat_l7 *l7;
+	struct flat_l7 *next;
+	int64_t now = flat_now_us();
+	bool moved = false;
+
+	for (l7 = TAILQ_FIRST(&root->mux->hot); l7; l7 = next) {
+		bool some = flat_l7_pump(l7);
+
+		next = TAILQ_NEXT(l7, hot_link);
+		moved |= some;
+		if (l7->end.gone) {
+			child_free(l7);
+			moved = true;
+		} else if (some) {
+			l7->last_us = now;
+		} else if (!l7->x.upstream || l7->x.upstream->is_stream ||
+			   now - l7->last_us > FLAT_L7_HOT_US) {
+			/* Streams are told of what happens; only a ring has to be looked at. */
+			flat_l7_cool(l7);
+		}
+	}
+	return moved;
+}
+
+/* False: the connection is at fault, or there is no memory. */
+static bool feed(struct flat_l7 *root, int64_t now)
+{
+	struct flat_l7_end *e = &root->end;
+	struct flat_l7_mux *mux = root->mux;
+
+	while (e->at < e->len) {
+		size_t n = flat_min_size(e->len - e->at, PIECE_BYTES);
+
+		if (flat_http2_feed(mux->h2, e->in + e->at, n, now) != 0 || !accept_streams(root))
+			return false;
+		e->at += n;
+		/* Those that came and went are nobody's work any more. */
+		if (e->at < e->len)
+			(void)pump_children(root);
+	}
+	e->at = e->len = 0;
+	return true;
+}
+
+/* A head that does not get whole. */
+static bool is_late(struct flat_l7 *root, int64_t now)
+{
+	struct flat_l7_mux *mux = root->mux;
+
+	if (!flat_http2_in_head(mux->h2)) {
+		mux->head_us = 0;
+		return false;
+	}
+	if (mux->head_us == 0)
+		mux->head_us = now;
+	if (!root->timed)
+		flat_l7_wake_at(root, mux->head_us + FLAT_L7_HEAD_US);
+	return now - mux->head_us >= FLAT_L7_HEAD_US;
+}
+
+static void break_off(struct flat_l7 *root)
+{
+	end_children(root);
+	root->phase = FLAT_L7_CLOSING;
+	flat_l7_end_abort(&root->end);
+}
+
+static void tell_flood(const struct flat_l7 *root)
+{
+	if (flat_http2_flooded(root->mux->h2) && flat_l7_may_tell(root->node))
+		flat_info("closed %s to %s: a flood of HTTP/2 frames", root->conn->client_name,
+			  root->conn->service);
+}
+
+/* The client's bytes. False: it is over with the connection. */
+static bool take_in(struct flat_l7 *root, bool *moved)
+{
+	struct flat_l7_end *e = &root->end;
+	int64_t now = flat_now_us();
+
+	*moved |= flat_l7_end_read(e, QUANTUM_BYTES) > 0;
+	if (e->reset || e->deaf || e->gone)
+		return false;
+	if (e->at < e->len && !feed(root, now)) {
+		int err;
+
+		/* What it has to say of that, if anything. */
+		(void)flat_l7_drain_h2(root->mux->h2, e, &err);
+		tell_flood(root);
+		return false;
+	}
+	return !is_late(root, now);
+}
+
+bool flat_l7_mux_pump(struct flat_l7 *root)
+{
+	struct flat_l7_end *e = &root->end;
+	struct flat_l7_mux *mux = root->mux;
+	bool moved = false;
+	int err = 0;
+
+	if (!take_in(root, &moved)) {
+		break_off(root);
+		return true;
+	}
+	moved |= flat_l7_carriers_read(root);
+	moved |= pump_children(root);
+	moved |= flat_l7_carriers_write(root);
+	moved |= flat_l7_drain_h2(mux->h2, e, &err);
+	if (err != 0) {
+		break_off(root);
+		return true;
+	}
+	if (mux->n_children == 0 && flat_l7_gate_idle(root)) {
+		flat_http2_shutdown(mux->h2);
+		moved = true;
+	}
+	if (flat_http2_over(mux->h2) ||
+	    (e->eof && mux->n_children == 0 && !flat_http2_streams(mux->h2))) {
+		tell_flood(root);
+		end_children(root);
+		flat_l7_close_client(root);
+		moved = true;
+	}
+	return moved;
+}
