@@ -38,6 +38,7 @@ struct flat_sock {
 	_Atomic uint8_t nonblock;   /* O_NONBLOCK of the file description */
 	_Atomic uint8_t tx_blocked; /* a send found no room; cleared when EPOLLOUT is reported */
 	uint8_t nodelay;
+	uint8_t inq; /* TCP_INQ: recvmsg() tells what is left */
 	uint8_t keepalive;
 	uint8_t zerocopy;	  /* SO_ZEROCOPY */
 	_Atomic uint32_t zc_sent; /* sends with MSG_ZEROCOPY, free-running: all complete */

@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/ip.h>
 #include <netinet/tcp.h>
 #include <string.h>
 
 #include "host/host.h"
+#include "host/share.h"
 #include "host/user.h"
 
 /* Loopback's 65,535 less headers and timestamps. */
@@ -117,6 +119,8 @@ void flat_option_adopt(struct flat_sock *s, int fd, bool all)
 	len = sizeof(n);
 	if (flat_sys_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &n, &len) == 0)
 		s->nodelay = n != 0;
+	if (flat_sys_getsockopt(fd, IPPROTO_TCP, TCP_INQ, &n, &len) == 0)
+		s->inq = n != 0;
 	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &n, &len) == 0)
 		s->keepalive = n != 0;
 	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &n, &len) == 0)
@@ -163,6 +167,7 @@ void flat_option_inherit(struct flat_sock *s, struct flat_sock *listener)
 	if (s->options.n > 0)
 		(void)keep(&s->options, SOL_SOCKET, SO_PRIORITY, &none, sizeof(none));
 	s->nodelay = listener->nodelay;
+	s->inq = listener->inq;
 	s->keepalive = listener->keepalive;
 	s->zerocopy = listener->zerocopy;
 	s->rcvlowat = lowat(s, listener->rcvlowat);
@@ -346,6 +351,9 @@ static void follow(struct flat_sock *s, int fd, int level, int name, const void 
 	if (level == IPPROTO_TCP && name == TCP_NODELAY &&
 	    flat_sys_getsockopt(kernel, level, name, &n, &n_len) == 0)
 		s->nodelay = n != 0;
+	if (level == IPPROTO_TCP && name == TCP_INQ &&
+	    flat_sys_getsockopt(kernel, level, name, &n, &n_len) == 0)
+		s->inq = n != 0;
 	if (level != SOL_SOCKET)
 		return;
 	switch (name) {
@@ -408,4 +416,26 @@ int flat_option_set(struct flat_sock *s, int fd, int level, int name, const void
 	}
 	scratch_end(s, kernel);
 	return err;
+}
+
+void flat_option_tell_inq(struct flat_sock *s, struct msghdr *msg, size_t room)
+{
+	struct cmsghdr head = {
+	    .cmsg_len = CMSG_LEN(sizeof(int)),
+	    .cmsg_level = IPPROTO_TCP,
+	    .cmsg_type = TCP_CM_INQ,
+	};
+	ssize_t left = flat_share_pending(s);
+	int inq = left >= INT_MAX ? INT_MAX - 1 : left > 0 ? (int)left : 0;
+	uint8_t *to = msg->msg_control;
+
+	if (room < CMSG_LEN(sizeof(int)) || !flat_user_possible(to, room)) {
+		msg->msg_flags |= MSG_CTRUNC;
+		return;
+	}
+	if (flat_vq_peer_prod_flags(&s->vq) & (FLAT_PROD_FIN | FLAT_PROD_RST))
+		inq++;
+	memcpy(to, &head, sizeof(head));
+	memcpy(to + CMSG_LEN(0), &inq, sizeof(inq));
+	msg->msg_controllen = flat_min_size(room, CMSG_SPACE(sizeof(int)));
 }

@@ -48,4 +48,10 @@ void flat_option_inherit(struct flat_sock *s, struct flat_sock *listener);
 /** Sets what was kept on kernel socket `fd`. */
 void flat_option_apply(struct flat_sock *s, int fd);
 
+/**
+ * TCP_INQ: the bytes that are left, as control data in msg, which has `room` for it. The peer's end counts as one, so that
+ * who reads until there is no more goes on to it (net/ipv4/tcp.c, tcp_inq_hint()).
+ */
+void flat_option_tell_inq(struct flat_sock *s, struct msghdr *msg, size_t room);
+
 #endif

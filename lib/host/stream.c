@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "host/bell.h"
 #include "host/lanes.h"
+#include "host/option.h"
 #include "host/share.h"
 #include "host/user.h"
 
@@ -517,8 +518,11 @@ static ssize_t receive_message(struct flat_sock *s, int fd, struct msghdr *msg, 
 		return n;
 	if (msg->msg_name)
 		msg->msg_namelen = 0;
+	size_t room = msg->msg_control ? msg->msg_controllen : 0;
 	msg->msg_controllen = 0;
 	msg->msg_flags = flags & MSG_CMSG_CLOEXEC;
+	if (s->inq && room > 0 && s->kind == FLAT_FD_STREAM)
+		flat_option_tell_inq(s, msg, room);
 	return n;
 }
 
