@@ -591,6 +591,7 @@ BEHAVIOUR(message_sendmsg_control)
 	DO(send_control(c, SOL_SOCKET, SCM_RIGHTS, &one, sizeof(one), 3));
 	DO(send_control(c, SOL_SOCKET, SCM_RIGHTS, &one, sizeof(one), 1000));
 	int n = 0;
+	await_bytes(s, 6);
 	pause_ms(20);
 	ioctl(s, FIONREAD, &n);
 	say("came %d", n);
