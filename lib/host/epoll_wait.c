@@ -470,13 +470,32 @@ static int wait_on(int epfd, struct epoll_event *events, int max, int64_t timeou
 	return wait_events(e, epfd, events, max, timeout_us, mask);
 }
 
+/*
+ * What the kernel said of an instance that had no flat member when it was asked. Another thread may have put the first one
+ * in since, and with it what only we understand.
+ */
+static int told(int epfd, struct epoll_event *events, int n, int max, int64_t timeout_us,
+		int64_t begin_us, const sigset_t *mask)
+{
+	struct flat_epoll *e = n > 0 ? flat_epoll_find(epfd) : NULL;
+	if (flat_likely(!e))
+		return n;
+	n = without_own(e, events, n);
+	if (n > 0)
+		return n;
+	int64_t left = timeout_us > 0 ? timeout_us - (now_us() - begin_us) : timeout_us;
+	return wait_on(epfd, events, max, timeout_us > 0 && left < 0 ? 0 : left, mask);
+}
+
 int flat_epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout_ms,
 		     const sigset_t *mask)
 {
-	if (!flat_epoll_find(epfd))
-		return (int)flat_result(flat_sys_epoll_pwait(epfd, events, max, timeout_ms, mask));
-	return (int)flat_result(
-	    wait_on(epfd, events, max, timeout_ms < 0 ? -1 : (int64_t)timeout_ms * 1000, mask));
+	int64_t us = timeout_ms < 0 ? -1 : (int64_t)timeout_ms * 1000;
+	if (flat_epoll_find(epfd))
+		return (int)flat_result(wait_on(epfd, events, max, us, mask));
+	int64_t begin = us > 0 ? now_us() : 0;
+	int n = flat_sys_epoll_pwait(epfd, events, max, timeout_ms, mask);
+	return (int)flat_result(told(epfd, events, n, max, us, begin, mask));
 }
 
 int flat_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
@@ -487,13 +506,15 @@ int flat_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_m
 int flat_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
 		      const sigset_t *mask)
 {
-	if (!flat_epoll_find(epfd))
-		return (int)flat_result(
-		    FLAT_SYS6(SYS_epoll_pwait2, epfd, events, max, timeout, mask, 8));
+	int64_t us =
+	    timeout ? (int64_t)timeout->tv_sec * 1000000 + (timeout->tv_nsec + 999) / 1000 : -1;
+	if (!flat_epoll_find(epfd)) {
+		int64_t begin = us > 0 ? now_us() : 0;
+		int n = (int)FLAT_SYS6(SYS_epoll_pwait2, epfd, events, max, timeout, mask, 8);
+		return (int)flat_result(told(epfd, events, n, max, us, begin, mask));
+	}
 	if (timeout &&
 	    (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))
 		return (int)flat_result(-EINVAL);
-	int64_t us =
-	    timeout ? (int64_t)timeout->tv_sec * 1000000 + (timeout->tv_nsec + 999) / 1000 : -1;
 	return (int)flat_result(wait_on(epfd, events, max, us, mask));
 }

@@ -135,6 +135,40 @@ else:
     answer = {"listener": listener, "manager": manager}[kind]()
 print(hashlib.sha256(answer.encode()).hexdigest())
 END
+cat >"$WORK/waits.py" <<'END'
+"""`waits.py HOST PORT`: a thread waits on an epoll instance of pipes while another puts the first connections in."""
+import os
+import select
+import socket
+import sys
+import threading
+import time
+
+total = 0
+for turn in range(20):
+    poll = select.epoll()
+    inside, outside = os.pipe()
+    poll.register(inside, select.EPOLLIN)
+    known, told = {inside}, []
+    waiter = threading.Thread(target=lambda: [told.extend(poll.poll(30)) for _ in range(2)])
+    waiter.start()
+    time.sleep(0.01)
+    with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=30) as sock:
+        known.add(sock.fileno())
+        poll.register(sock.fileno(), select.EPOLLIN | select.EPOLLONESHOT)
+        sock.sendall(b"x")
+        while not told:
+            time.sleep(0.001)
+        os.write(outside, b"x")
+        waiter.join()
+    total += sum(fd in known for fd, _ in told)
+    if any(fd not in known for fd, _ in told):
+        print("told of what nobody put in:", told)
+    poll.close()
+    os.close(inside)
+    os.close(outside)
+print(total)
+END
 cat >"$WORK/web.py" <<'END'
 """The same site by ASGI and by WSGI."""
 import hashlib
@@ -174,6 +208,8 @@ mesh
 both "${KINDS[@]}" uvicorn gunicorn gthread
 asks() { run "$PYTHON" -B "$WORK/asks.py" "$3" "$1" "$2"; }
 for kind in "${KINDS[@]}"; do each $kind $kind asks $kind; done
+waits() { run "$PYTHON" -B "$WORK/waits.py" "$1" "$2"; }
+each epoll asyncio waits
 
 head -c 3000000 /dev/urandom >"$WORK/body"
 pages() {
