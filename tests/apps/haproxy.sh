@@ -75,7 +75,7 @@ loaded() {
 	local flavour=flat
 	WAY=$1
 	[ "$WAY" != native ] || flavour=native
-	load "$2" "$3" 4000 >"$WORK/load.out" &
+	load "$2" "$3" 1500 >"$WORK/load.out" &
 	local client=$!
 	if [ $flavour = native ]; then
 		reloads "${NATIVE_PID[front]}" native
@@ -89,7 +89,7 @@ loaded() {
 }
 loaded native 127.0.0.1 "${NATIVE[front]}"
 WANTED=$OUT
-same reload-native 'Complete requests:      4000
+same reload-native 'Complete requests:      1500
 Failed requests:        0' "$WANTED"
 loaded direct front.e2e.example 80
 same reload-direct "$WANTED" "$OUT"

@@ -25,7 +25,7 @@ done
 sql() { run mariadb --no-defaults -u u -pp -h "$1" -P "$2" --protocol=tcp -N -B --max-allowed-packet=64M "${@:3}" 2>&1; }
 work() {
 	run mysqlslap --no-defaults -u u -pp -h "$1" -P "$2" --protocol=tcp -a -c 8 -i 1 --number-of-queries 400 2>&1 | grep -E 'clients|error'
-	sql "$@" -e 'create or replace database d; create table d.t (n int primary key, words longtext);
+	sql "$@" -e 'create or replace database d; use d; create table d.t (n int primary key, words longtext);
 		insert into d.t select seq, repeat(md5(seq), 50) from seq_1_to_3000'
 	sql "$@" -e 'select * from d.t order by n' | hash_of
 	run mariadb-dump --no-defaults -u u -pp -h "$1" -P "$2" --protocol=tcp --skip-dump-date d | grep -v '^-- Host' >"$WORK/dump.$WAY"
