@@ -140,7 +140,7 @@ static int use_ca(SSL_CTX *ctx, const struct flat_pem *pem, char *why, size_t si
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
 		   const unsigned char *in, unsigned in_len, void *arg)
 {
-	static const unsigned char ours[] = "\x08http/1.1";
+	static const unsigned char ours[] = "\x02h2\x08http/1.1";
 	unsigned char *chosen;
 
 	(void)ssl;

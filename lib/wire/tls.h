@@ -38,7 +38,7 @@ struct flat_tls_options {
 
 /**
  * A context for servers. No renegotiation, no compression, no early data, no tickets (a session would outlive a rotation);
- * ALPN http/1.1. 0, or a negative errno with a sentence in `why`: -EINVAL (what of the files is wrong), -ENOMEM.
+ * ALPN h2 and http/1.1. 0, or a negative errno with a sentence in `why`: -EINVAL (what of the files is wrong), -ENOMEM.
  */
 FLAT_MUST_CHECK int flat_tls_context(const struct flat_tls_options *options, SSL_CTX **out,
 				     char *why, size_t size);
