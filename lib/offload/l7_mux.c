@@ -75,9 +75,12 @@ bool flat_l7_mux_begin(struct flat_l7 *root)
 static void end_children(struct flat_l7 *root)
 {
 	struct flat_l7 *l7;
+	struct flat_l7 *next;
 
-	while ((l7 = TAILQ_FIRST(&root->mux->children)) != NULL)
+	for (l7 = TAILQ_FIRST(&root->mux->children); l7; l7 = next) {
+		next = TAILQ_NEXT(l7, child_link);
 		child_free(l7);
+	}
 }
 
 void flat_l7_mux_fini(struct flat_l7 *root)
