@@ -21,7 +21,7 @@ static int control_fd = -1;
 static pid_t control_pid;
 static _Atomic int peer_pid; /* of the process at the other end */
 static uint32_t next_seq;
-static int64_t last_try_ms;
+static int64_t last_try_ms; /* of one that failed, or is under way; else 0 */
 
 /*
  * Offload halves that this process has known, by turn, which its forked children inherit with the connections of theirs.
@@ -247,6 +247,8 @@ static int join(bool patient)
 	int err = hello();
 	if (err != 0)
 		drop();
+	else
+		last_try_ms = 0;
 	return err;
 }
 

@@ -13,6 +13,7 @@
 #include "base/sys.h"
 #include "offload/admin.h"
 #include "offload/gateway.h"
+#include "offload/l7.h"
 #include "offload/peers.h"
 
 #define MAGIC 0x7265766fU
@@ -186,6 +187,7 @@ void flat_handover_answer(struct flat_offload *o, bool done)
 		flat_loop_accept_end(&o->loop, &l->tcp);
 	}
 	flat_offload_publish(o);
+	flat_l7_retire(o);
 	flat_info("retired: %u connections go on until they end", o->n_conns);
 }
 

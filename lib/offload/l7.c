@@ -53,6 +53,16 @@ static bool has_rules(const struct flat_mesh *mesh)
 	return flat_authz_needs_http(mesh, NULL);
 }
 
+void flat_l7_retire(struct flat_offload *o)
+{
+	struct flat_conn *c;
+	TAILQ_FOREACH(c, &o->conns, link)
+	{
+		if (c->l7 && c->l7->end.open)
+			flat_l7_heat(c->l7);
+	}
+}
+
 void flat_l7_reloaded(struct flat_offload *o)
 {
 	struct flat_l7_node *node = o->l7;

@@ -15,6 +15,8 @@ struct flat_l7_node;
 /** Makes o->l7. access_log: where requests are logged, NULL: nowhere. 0 or a negative errno. */
 FLAT_MUST_CHECK int flat_l7_init(struct flat_offload *o, const char *access_log);
 void flat_l7_fini(struct flat_offload *o);
+/** A successor serves: clients are told to go there, with their next response or, where they speak HTTP/2, now. */
+void flat_l7_retire(struct flat_offload *o);
 /** A new configuration is in force. */
 void flat_l7_reloaded(struct flat_offload *o);
 

@@ -128,6 +128,7 @@ struct flat_l7_mux {
 	struct flat_http2 *h2;
 	struct flat_l7_list children;
 	struct flat_l7_list hot; /* those that are looked at */
+	bool retiring;		 /* its client was told to go to our successor */
 	uint32_t n_children;
 	int64_t head_us; /* since when a head is not whole; 0: none */
 };

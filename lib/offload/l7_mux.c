@@ -220,7 +220,9 @@ bool flat_l7_mux_pump(struct flat_l7 *root)
 		break_off(root);
 		return true;
 	}
-	if (mux->n_children == 0 && flat_l7_gate_idle(root)) {
+	bool retiring = root->node->offload->retired && !mux->retiring;
+	if (retiring || (mux->n_children == 0 && flat_l7_gate_idle(root))) {
+		mux->retiring |= retiring;
 		flat_http2_shutdown(mux->h2);
 		moved = true;
 	}

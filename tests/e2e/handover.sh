@@ -76,6 +76,7 @@ answers() { flatctl --control "$CONTROL" ls; }
 is_of() { curl -sS -m 5 "http://127.0.0.1:$METRICS/metrics" | grep -q "^flat_sessions_opened\|^flat_build_info" && [ "$(sed -n 's/.*serving on.*/x/p' "$WORK/$1.log")" = x ]; }
 retired() { grep -q 'retired: ' "$WORK/$1.log"; }
 ready() { [ "$(head -n 1 "$WORK/$1.log" 2>/dev/null)" = connected ]; }
+said_goaway() { [ -n "$(said goaway)" ]; }
 said() { sed -n 2p "$WORK/$1.log"; }
 run() { start "$1" over "$WORK/client-python" -B "$part" "${@:2}"; }
 
@@ -101,6 +102,8 @@ start churn-plain "$WORK/client-python" -B "$part" churn 127.0.0.1 "$ECHO" "$WOR
 for name in $names; do
 	wait_for 10 ready "hold-$name" && wait_for 10 ready "churn-$name" || die "client-$name" "$(cat "$WORK/hold-$name.log")"
 done
+start goaway "$PYTHON" -B "$part" goaway "$GATE"
+wait_for 10 ready goaway || die goaway "$(cat "$WORK/goaway.log")"
 read -rt 0.3 <> <(:) || :
 
 for round in b c; do
@@ -112,6 +115,7 @@ for round in b c; do
 	same "new-connection-$round" "b'hi'" "$(over "$WORK/client-python" -c 'import socket; s = socket.create_connection(("direct.e2e.example", 7), 10); s.sendall(b"hi"); print(s.recv(9))')"
 	same "plain-$round" "b'hi'" "$("$WORK/client-python" -c "import socket; s = socket.create_connection(('127.0.0.1', $ECHO), 10); s.sendall(b'hi'); print(s.recv(9))")"
 	same "gateway-$round" 200 "$(curl -sS -m 10 -o /dev/null -w '%{http_code}' "http://127.0.0.1:$GATE/status/200")"
+	[ $round = c ] || { holds http2-client-told wait_for 10 said_goaway && same http2-client-goes told "$(said goaway)"; }
 	holds "predecessor-$round-alive" kill -0 "$A"
 done
 

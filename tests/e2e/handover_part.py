@@ -3,6 +3,7 @@ Programs for handover.sh.
   serve PORT            echoes
   hold HOST PORT STOP   one connection: pieces of any size, each compared, until the file STOP is there; pieces, longest pause (ms)
   churn HOST PORT STOP  a connection for each byte; connections, those that failed
+  goaway PORT           an HTTP/2 connection that asks for nothing, until it is told to go and ends
   inherit PORT          listens; after SIGUSR1 it becomes another process image that goes on with the same listener
 """
 import os
@@ -72,6 +73,18 @@ def churn(host, port, stop):
             print(e, file=sys.stderr)
         time.sleep(0.002)
     print(done, failed, flush=True)
+
+
+def goaway(port):
+    settings = bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=20) as sock:
+        sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
+        file, told = sock.makefile("rb"), False
+        print("connected", flush=True)
+        while head := file.read(9):
+            file.read(int.from_bytes(head[:3], "big"))
+            told = told or head[3] == 7
+    print("told" if told else "not told", flush=True)
 
 
 def inherit(what):
