@@ -91,7 +91,13 @@ replaced() {
 	kill -HUP "$master"
 	others() { [ "$(pgrep -P "$master" | wc -w)" = 3 ] && ! pgrep -P "$master" | grep -qwE "${before// /|}0"; }
 	wait_for 10 others || echo "workers stay: $before $(pgrep -P "$master")"
-	client "$1" "$2" cluster
+	# The new ones are there, and may not listen yet.
+	wait_for 10 answered "$1" "$2"
+	echo "$ANSWER"
+}
+answered() {
+	ANSWER=$(client "$1" "$2" cluster)
+	[[ $ANSWER != *ECONNREFUSED* ]]
 }
 each replaced cluster replaced
 ends
