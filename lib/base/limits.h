@@ -122,11 +122,12 @@
  * that runs is there in 0.3; one that looks on for long may keep the peer, or flatd between the two, off its
  * processor (64 looks: 11 us through flatd on two processors; 16: 7.7; direct round trips are the same). */
 #define FLAT_SPIN_LOOKS 16
-/* A waiter that has yielded for this long without result sleeps, microseconds. More than a wake-up costs
- * is a waste; what it costs here was 20 to 45 us across cores. */
-#define FLAT_SPIN_MAX_US 50
+/* A waiter that has yielded for this long without result sleeps, microseconds. A wake-up costs 20 to 45 us across cores,
+ * and the yields themselves let the peer run (8 pairs on two processors, thousand round trips a second: 50 us 140 to 440,
+ * 300 us 1,300 to 1,600, the kernel 100). */
+#define FLAT_SPIN_MAX_US 300
 /* A yield that comes back after more than this has given the processor to a thread with work of its own, microseconds:
- * a peer's turn takes one to ten. */
-#define FLAT_YIELD_LATE_US 20
+ * a peer's turn takes one to ten, a hundred where it copies a full ring; a hog has its processor for milliseconds. */
+#define FLAT_YIELD_LATE_US 200
 
 #endif
