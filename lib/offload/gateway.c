@@ -14,7 +14,6 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "control/watch.h"
-#include "offload/handover.h"
 
 #define BACKLOG 4096
 
@@ -383,31 +382,6 @@ void flat_gate_free(struct flat_gate *gate)
 	free(gate);
 }
 
-static int listen_at(const struct flat_offload *o, const struct flat_addr *addr)
-{
-	struct sockaddr_storage ss;
-	int on = 1;
-	int off = 0;
-	int given = flat_handover_port(o->handover, addr);
-	if (given >= 0)
-		return given;
-	socklen_t len = flat_addr_to_sockaddr(addr, &ss);
-	int fd = flat_sys_socket(addr->family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
-	if (fd < 0)
-		return fd;
-	(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	/* Of all addresses: IPv4 too. */
-	if (addr->family == AF_INET6)
-		(void)flat_sys_setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
-	int err = (int)FLAT_SYS3(SYS_bind, fd, &ss, len);
-	if (err == 0)
-		err = (int)FLAT_SYS2(SYS_listen, fd, BACKLOG);
-	if (err == 0)
-		return fd;
-	close(fd);
-	return err;
-}
-
 static int port_open(struct flat_gateways *all, const struct flat_addr *addr, bool secure)
 {
 	struct flat_gateway_port *port = calloc(1, sizeof(*port));
@@ -419,7 +393,8 @@ static int port_open(struct flat_gateways *all, const struct flat_addr *addr, bo
 	port->refs = 1;
 	port->wanted = true;
 	port->front = secure ? flat_tls_front(pick, port) : NULL;
-	int fd = secure && !port->front ? -ENOMEM : listen_at(all->offload, addr);
+	int fd =
+	    secure && !port->front ? -ENOMEM : flat_port_listen(all->offload, addr, true, BACKLOG);
 	int err = fd < 0 ? fd : flat_loop_accept(&all->offload->loop, &port->tcp, fd, on_client);
 	if (err != 0) {
 		if (fd >= 0)

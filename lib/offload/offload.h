@@ -553,6 +553,12 @@ void flat_lanes_orphan(struct flat_offload *o, const struct flat_session *s,
 /* --- port.c --- */
 
 /**
+ * Listens at an address, with the socket of o->handover if it has one. dual: an IPv6 one of all addresses takes IPv4 too,
+ * whatever the host's default. The descriptor, or what bind() says.
+ */
+FLAT_MUST_CHECK int flat_port_listen(const struct flat_offload *o, const struct flat_addr *addr,
+				     bool dual, int backlog);
+/**
  * Listens at "ADDR:PORT" ("[ADDR]:PORT" for IPv6), with the socket of o->handover if it has one. The descriptor,
  * -EINVAL, or what bind() says.
  */

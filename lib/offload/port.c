@@ -27,27 +27,34 @@ static int parse(const char *text, struct flat_addr *addr)
 	return 0;
 }
 
-int flat_port_open(const struct flat_offload *o, const char *text, int backlog)
+int flat_port_listen(const struct flat_offload *o, const struct flat_addr *addr, bool dual,
+		     int backlog)
 {
-	struct flat_addr addr;
 	struct sockaddr_storage ss;
 	int on = 1;
-	int err = parse(text, &addr);
-	if (err != 0)
-		return err;
-	int given = flat_handover_port(o->handover, &addr);
+	int off = 0;
+	int given = flat_handover_port(o->handover, addr);
 	if (given >= 0)
 		return given;
-	socklen_t len = flat_addr_to_sockaddr(&addr, &ss);
-	int fd = flat_sys_socket(addr.family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+	socklen_t len = flat_addr_to_sockaddr(addr, &ss);
+	int fd = flat_sys_socket(addr->family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd < 0)
 		return fd;
 	(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	err = (int)FLAT_SYS3(SYS_bind, fd, &ss, len);
+	if (dual && addr->family == AF_INET6)
+		(void)flat_sys_setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+	int err = (int)FLAT_SYS3(SYS_bind, fd, &ss, len);
 	if (err == 0)
 		err = (int)FLAT_SYS2(SYS_listen, fd, backlog);
 	if (err == 0)
 		return fd;
 	close(fd);
 	return err;
+}
+
+int flat_port_open(const struct flat_offload *o, const char *text, int backlog)
+{
+	struct flat_addr addr;
+	int err = parse(text, &addr);
+	return err != 0 ? err : flat_port_listen(o, &addr, false, backlog);
 }

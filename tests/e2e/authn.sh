@@ -57,15 +57,6 @@ policy() {
 	printf -- '---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: %s, namespace: e2e }\n' "$1"
 	printf 'spec: { selector: { matchLabels: { app: origin } }, %s }\n' "$2"
 }
-epoch() { state "s['epoch']"; }
-apply() {
-	local before
-	before=$(epoch)
-	cat >"$WORK/next"
-	mv "$WORK/next" "$CONFIG"
-	newer() { [ "$(epoch)" -gt "$before" ]; }
-	wait_for 10 newer || die apply "$(tail -n 5 "$WORK/flatd.log")"
-}
 rule() { echo "{ issuer: $ISS, jwks: '$ONE'${1:-} }"; }
 
 openssl req -x509 -newkey rsa:2048 -nodes -keyout "$WORK/tls.key" -out "$WORK/tls.crt" -days 30 -subj /CN=127.0.0.1 \

@@ -54,15 +54,6 @@ policy() {
 }
 DRY=', annotations: { istio.io/dry-run: "true" }'
 custom() { policy ext "action: CUSTOM, provider: { name: ${1:-ext} }, rules: [{ to: [{ operation: { paths: ['/echo*', '/status/*'] } }] }]"; }
-epoch() { state "s['epoch']"; }
-apply() {
-	local before
-	before=$(epoch)
-	cat >"$WORK/next"
-	mv "$WORK/next" "$CONFIG"
-	newer() { [ "$(epoch)" -gt "$before" ]; }
-	wait_for 10 newer || die apply "$(tail -n 5 "$WORK/flatd.log")"
-}
 
 serve ext "$EXT" "$PYTHON" -B "$E2E_ROOT/tests/e2e/ext_authz.py" "$EXT"
 SEEN=', includeRequestHeadersInCheck: [x-ext-authz]'

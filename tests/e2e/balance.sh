@@ -40,16 +40,7 @@ route() {
 	printf -- '---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: origin, namespace: e2e }\n'
 	printf 'spec: { hosts: [origin.e2e.example], http: %s }\n' "$1"
 }
-epoch() { state "s['epoch']"; }
 # apply: the configuration on standard input is in force when it returns.
-apply() {
-	local before
-	before=$(epoch)
-	cat >"$WORK/next"
-	mv "$WORK/next" "$CONFIG"
-	newer() { [ "$(epoch)" -gt "$before" ]; }
-	wait_for 10 newer || die apply "$(tail -n 5 "$WORK/flatd.log")"
-}
 
 { base && rule '{ loadBalancer: { simple: RANDOM } }'; } >"$CONFIG"
 start_flatd

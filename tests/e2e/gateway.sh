@@ -114,15 +114,6 @@ metadata: { name: $1, namespace: $2 }
 spec: { selector: { matchLabels: { $3 } }, action: $4, rules: [$5] }
 END
 }
-epoch() { flatctl --control "$CONTROL" ls --json | "$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["epoch"])'; }
-apply() {
-	local before
-	before=$(epoch)
-	cat >"$WORK/next"
-	mv "$WORK/next" "$CONFIG"
-	newer() { [ "$(epoch)" -gt "$before" ]; }
-	wait_for 10 newer || die apply "$(tail -n 3 "$WORK/flatd.log")"
-}
 V1='{ destination: { host: origin.e2e.example, subset: v1 } }'
 V2='{ destination: { host: origin.e2e.example, subset: v2 } }'
 

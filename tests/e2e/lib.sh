@@ -142,6 +142,17 @@ state() {
 		"$PYTHON" -c 'import json, sys; s = json.load(sys.stdin); print(eval(sys.argv[1]))' "$1"
 }
 
+# The number of the configuration in force. `apply`: puts standard input in force, and waits for it.
+epoch() { state "s['epoch']"; }
+apply() {
+	local before
+	before=$(epoch)
+	cat >"$WORK/next"
+	mv "$WORK/next" "$CONFIG"
+	newer() { [ "$(epoch)" -gt "$before" ]; }
+	wait_for 10 newer || die apply "$(tail -n 5 "$WORK/flatd.log")"
+}
+
 # opened PATH: connections made over it so far.
 opened() { state "s['opened_$1']"; }
 

@@ -78,16 +78,7 @@ route() {
 	printf -- '---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: %s, namespace: e2e }\n' "$1"
 	printf 'spec: { hosts: [%s.e2e.example], http: %s }\n' "$1" "$2"
 }
-epoch() { state "s['epoch']"; }
 # apply: the configuration on standard input is in force when it returns.
-apply() {
-	local before
-	before=$(epoch)
-	cat >"$WORK/next"
-	mv "$WORK/next" "$CONFIG"
-	newer() { [ "$(epoch)" -gt "$before" ]; }
-	wait_for 10 newer || die apply "$(tail -n 5 "$WORK/flatd.log")"
-}
 # cluster HOST EXPRESSION: of what `flatctl clusters` tells of it, as `c`.
 cluster() {
 	flatctl --control "$CONTROL" --json clusters | "$PYTHON" -c 'import json, sys

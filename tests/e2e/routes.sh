@@ -82,16 +82,7 @@ policy() {
 	printf -- '---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: %s, namespace: e2e }\n' "$1"
 	printf 'spec: { selector: { matchLabels: { app: origin } }, %s }\n' "$2"
 }
-epoch() { state "s['epoch']"; }
 # apply: the configuration on standard input is in force when it returns.
-apply() {
-	local before
-	before=$(epoch)
-	cat >"$WORK/next"
-	mv "$WORK/next" "$CONFIG"
-	newer() { [ "$(epoch)" -gt "$before" ]; }
-	wait_for 10 newer || die apply "$(tail -n 5 "$WORK/flatd.log")"
-}
 V1='route: [{ destination: { host: origin.e2e.example, subset: v1 } }]'
 V2='route: [{ destination: { host: origin.e2e.example, subset: v2 } }]'
 ANY='route: [{ destination: { host: origin.e2e.example } }]'
