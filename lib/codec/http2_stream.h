@@ -82,8 +82,10 @@ struct flat_http2 {
 	bool used_up; /* no id is left */
 	bool flooded;
 	bool nomem;
-	int64_t now_us, calm_us; /* calm_us: when calm was filled up last */
-	int32_t calm;		 /* what the peer may still do of what floods are made of */
+	int32_t last_id;	    /* the highest that a head came on (server's side) */
+	int32_t gap_first, gap_end; /* ids that were passed over last; equal: none */
+	int64_t now_us, calm_us;    /* calm_us: when calm was filled up last */
+	int32_t calm;		    /* what the peer may still do of what floods are made of */
 	struct flat_http2_block block;
 	struct flat_http2_bytes lower; /* names in lower case */
 	struct flat_http1 scratch;     /* for a head or trailers being written */

@@ -227,6 +227,13 @@ void flat_l7_forget(struct flat_l7 *l7);
 
 /* --- l7_mux.c: clients that speak HTTP/2 --- */
 
+/** Whether a connection begins as HTTP/2 does, as far as it has begun. */
+bool flat_l7_is_preface(const struct flat_l7 *l7);
+/**
+ * Whether what a connection begins with has to be HTTP/2's preface and is not (RFC 9113, 3.4: an answer in HTTP/1 would
+ * be read as a frame). `n`: what HTTP/1's reader made of it.
+ */
+bool flat_l7_is_no_preface(const struct flat_l7 *l7, int n);
 /** The connection's first bytes are HTTP/2's: they are in root->end. False: no memory. */
 bool flat_l7_mux_begin(struct flat_l7 *root);
 /** Moves what can be moved, of all streams. True if anything was. */

@@ -582,8 +582,6 @@ static void begin(struct flat_l7 *l7, size_t head_len)
 	uint32_t delay_ms = 0;
 	enum flat_l7_verb verb;
 
-	/* A successor serves: the next request shall come to it. */
-	x->close |= l7->node->offload->retired;
 	if (!x->start_us)
 		x->start_us = flat_now_us();
 	flat_http1_record(&l7->in, &x->record);
@@ -595,7 +593,8 @@ static void begin(struct flat_l7 *l7, size_t head_len)
 	e->at = head_len;
 	flat_http1_body_begin(&x->up, (enum flat_body_kind)h->body, h->length);
 	x->up_done = x->up.over;
-	x->close = !h->keep_alive;
+	/* Where a successor serves, the next request shall come to it. */
+	x->close = !h->keep_alive || l7->node->offload->retired;
 	x->replayable = true;
 	x->grpc = l7 != l7->root &&
 		  flat_http_is_grpc(flat_head_field(h, e->in, flat_span_of("content-type")));
@@ -638,16 +637,6 @@ static bool delayed(struct flat_l7 *l7)
 	return true;
 }
 
-/* Whether a connection begins as HTTP/2 does, as far as it has begun. */
-static bool is_preface(const struct flat_l7 *l7)
-{
-	const struct flat_l7_end *e = &l7->end;
-
-	return l7 == l7->root && l7->n_requests == 0 &&
-	       memcmp(e->in, FLAT_HTTP2_PREFACE, flat_min_size(e->len, FLAT_HTTP2_PREFACE_BYTES)) ==
-		   0;
-}
-
 static bool next_head(struct flat_l7 *l7)
 {
 	struct flat_l7_end *e = &l7->end;
@@ -665,13 +654,17 @@ static bool next_head(struct flat_l7 *l7)
 	if (flat_l7_end_room(e) < FLAT_L7_ROOM_BYTES * 2)
 		return false;
 	flat_l7_end_pack(e, 0);
-	h2 = is_preface(l7);
+	h2 = flat_l7_is_preface(l7);
 	if (h2 && e->len >= FLAT_HTTP2_PREFACE_BYTES) {
 		if (!flat_l7_mux_begin(l7))
 			flat_l7_end_abort(e);
 		return false;
 	}
 	n = h2 ? 0 : flat_http1_read(&l7->in, e->in, e->len);
+	if (!h2 && flat_l7_is_no_preface(l7, n)) {
+		flat_l7_close_client(l7);
+		return true;
+	}
 	if (n > 0 && e->stream && flat_http2_is_too_large(e->stream)) {
 		flat_l7_reply_status(l7, 431, FLAT_VERDICT_MALFORMED, NULL);
 		return true;

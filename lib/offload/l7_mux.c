@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "offload/l7_engine.h"
+#include "wire/tls.h"
 
 /* Bytes taken from the client in one turn (rule 11), and in one piece: between them streams are looked at. */
 #define QUANTUM_BYTES ((size_t)64 * 1024)
@@ -54,6 +55,26 @@ static bool child_new(struct flat_l7 *root)
 	root->n_requests++;
 	flat_l7_heat(l7);
 	return true;
+}
+
+bool flat_l7_is_preface(const struct flat_l7 *l7)
+{
+	const struct flat_l7_end *e = &l7->end;
+
+	return l7 == l7->root && l7->n_requests == 0 &&
+	       memcmp(e->in, FLAT_HTTP2_PREFACE, flat_min_size(e->len, FLAT_HTTP2_PREFACE_BYTES)) ==
+		   0;
+}
+
+bool flat_l7_is_no_preface(const struct flat_l7 *l7, int n)
+{
+	if (l7 != l7->root || l7->n_requests > 0)
+		return false;
+	if (l7->end.tls && flat_tls_is_h2(l7->end.tls))
+		return true;
+	/* Ports of HTTP/2 take HTTP/1 too: only what is neither gets no answer. */
+	return n < 0 && l7->in.fault == FLAT_HTTP1_START_LINE &&
+	       (l7->protocol == FLAT_PROTOCOL_HTTP2 || l7->protocol == FLAT_PROTOCOL_GRPC);
 }
 
 bool flat_l7_mux_begin(struct flat_l7 *root)

@@ -440,6 +440,15 @@ bool flat_tls_ready(const struct flat_tls *t)
 	return SSL_is_init_finished(t->ssl);
 }
 
+bool flat_tls_is_h2(const struct flat_tls *t)
+{
+	const unsigned char *name;
+	unsigned len;
+
+	SSL_get0_alpn_selected(t->ssl, &name, &len);
+	return len == 2 && memcmp(name, "h2", 2) == 0;
+}
+
 const char *flat_tls_host(const struct flat_tls *t)
 {
 	return t->host;

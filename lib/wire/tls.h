@@ -67,6 +67,8 @@ void flat_tls_end(struct flat_tls *t);
 
 /** Whether the handshake is done. */
 bool flat_tls_ready(const struct flat_tls *t);
+/** Whether HTTP/2 was agreed on (ALPN). */
+bool flat_tls_is_h2(const struct flat_tls *t);
 /** The host that the client named, in lower case, or "". */
 const char *flat_tls_host(const struct flat_tls *t);
 /** The SPIFFE ID of a verified client, without its scheme, if its certificate is an SVID; else "". */

@@ -7,6 +7,13 @@
 
 #include "codec/http2.h"
 
+#define END_STREAM 1
+#define END_HEADERS 4
+#define ALL (END_STREAM | END_HEADERS)
+#define GET ":method=GET|:scheme=http|:authority=h|:path=/"
+#define POST ":method=POST|:scheme=http|:authority=h|:path=/"
+#define REQUEST "GET / HTTP/1.1\r\nhost: h\r\n"
+
 struct frames {
 	uint8_t v[300000];
 	size_t len;
@@ -96,6 +103,21 @@ static inline void frames_begin(struct frames *f)
 	f->len = 0;
 	frames_add(f, FLAT_HTTP2_PREFACE, FLAT_HTTP2_PREFACE_BYTES);
 	frames_frame(f, 4, 0, 0, "", 0);
+}
+
+/* What there is to read of a stream, in one of eight buffers. */
+static inline char *text_of(struct flat_http2_stream *s)
+{
+	static char text[8][4096];
+	static unsigned turn;
+	char *to = text[turn++ % 8];
+	size_t len = 0;
+	size_t n;
+
+	while ((n = flat_http2_read(s, (uint8_t *)to + len, sizeof(text[0]) - 1 - len)) > 0)
+		len += n;
+	to[len] = 0;
+	return to;
 }
 
 #endif
