@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/ioctl.h>
 
 #include "base/limits.h"
@@ -198,7 +197,7 @@ static void arm(struct flat_sock *s, bool tx)
 		flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
 }
 
-static int timeout_ms(const struct flat_sock *s, int fd, bool tx)
+int flat_bell_limit_ms(const struct flat_sock *s, int fd, bool tx)
 {
 	struct timeval tv = {0};
 	socklen_t len = sizeof(tv);
@@ -217,19 +216,7 @@ static int timeout_ms(const struct flat_sock *s, int fd, bool tx)
  */
 static bool handlers_restart(void)
 {
-	struct {
-		void (*handler)(int);
-		unsigned long flags;
-		void (*restorer)(void);
-		unsigned long mask;
-	} sa;
-	for (int sig = 1; sig <= 64; sig++) {
-		sa.handler = SIG_DFL;
-		if (FLAT_SYS4(SYS_rt_sigaction, sig, NULL, &sa, sizeof(sa.mask)) == 0 &&
-		    sa.handler != SIG_DFL && sa.handler != SIG_IGN && !(sa.flags & SA_RESTART))
-			return false;
-	}
-	return true;
+	return flat_signals_do(~UINT64_C(0)) != FLAT_SIGNALS_INTERRUPT;
 }
 
 /* Alone: the anchor is empty. The kernel restarts recv() after a signal, or not, as it does on any socket. */
@@ -257,7 +244,7 @@ static int sleep_alone(struct flat_sock *s, int fd, bool tx)
 static int sleep_edge(struct flat_sock *s, int fd, bool tx)
 {
 	struct epoll_event ev;
-	int limit = timeout_ms(s, fd, tx);
+	int limit = flat_bell_limit_ms(s, fd, tx);
 	int n = flat_sys_epoll_pwait(watch_fd, &ev, 1, limit, NULL);
 	if (n == 0)
 		return -EAGAIN;
@@ -275,7 +262,7 @@ static int sleep_edge(struct flat_sock *s, int fd, bool tx)
 static int sleep_level(struct flat_sock *s, int fd, bool tx)
 {
 	bool level = flat_bell_level(s);
-	int limit = level ? timeout_ms(s, fd, tx) : FLAT_NAP_MS;
+	int limit = level ? flat_bell_limit_ms(s, fd, tx) : FLAT_NAP_MS;
 	struct timespec ts = {limit / 1000, (long)(limit % 1000) * 1000000};
 	struct pollfd p = {.fd = fd, .events = level ? POLLIN | POLLRDHUP : POLLRDHUP};
 	int n = flat_sys_ppoll(&p, 1, limit < 0 ? NULL : &ts, NULL);

@@ -46,6 +46,9 @@ void flat_bell_trim(struct flat_sock *s, int fd);
 FLAT_MUST_CHECK int flat_bell_sleep(struct flat_sock *s, int fd, bool tx,
 				    bool (*ready)(struct flat_sock *s));
 
+/** SO_RCVTIMEO, or with `tx` SO_SNDTIMEO, in ms; -1: no limit. */
+FLAT_MUST_CHECK int flat_bell_limit_ms(const struct flat_sock *s, int fd, bool tx);
+
 /**
  * For calls that may sleep: until flat_bell_let_go() the socket does not end, though another thread closes its
  * descriptors, as a system call holds its file. One that was left by longjmp is let go by its thread's next hold, or end.

@@ -430,8 +430,7 @@ static int spin(struct flat_epoll *e, int epfd, struct epoll_event *out, int max
 	do
 		n = look(e, epfd, out, max, w.looks % 64 == 63);
 	while (n == 0 && flat_wait_again(&w));
-	flat_wait_end(&w, n > 0);
-	return n;
+	return flat_wait_end(&w, n > 0) != FLAT_SIGNALS_NONE && n == 0 ? -EINTR : n;
 }
 
 static int wait_events(struct flat_epoll *e, int epfd, struct epoll_event *out, int max,

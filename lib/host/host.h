@@ -254,14 +254,20 @@ FLAT_MUST_CHECK int flat_stream_await(struct flat_sock *s, int fd);
 struct flat_wait {
 	uint32_t looks;
 	bool late;	    /* a yield came back late */
+	bool holds;	    /* signals back */
 	int64_t limit_ns;   /* of yielding */
 	int64_t begun_ns;   /* the first yield; 0: there was none yet */
 	int64_t yielded_ns; /* the last one */
+	uint64_t mask;	    /* the thread's own, while it holds signals back */
 };
+/** What handlers mean for a call that waits: poll() and epoll_wait() end with EINTR after any, recv() unless all have SA_RESTART. */
+enum flat_signals { FLAT_SIGNALS_NONE, FLAT_SIGNALS_RESTART, FLAT_SIGNALS_INTERRUPT };
+/** The same of those handlers that there are for the signals `which`, bit n-1 for signal n. */
+FLAT_MUST_CHECK enum flat_signals flat_signals_do(uint64_t which);
 void flat_wait_begin(struct flat_wait *w);
 bool flat_wait_again(struct flat_wait *w);
-/** How it ended: `paid` if the look found something before sleep. */
-void flat_wait_end(const struct flat_wait *w, bool paid);
+/** How it ended: `paid` if the look found something before sleep. Which signals came meanwhile; their handlers have run. */
+enum flat_signals flat_wait_end(const struct flat_wait *w, bool paid);
 
 /* --- epoll.c --- */
 

@@ -248,7 +248,8 @@ static int poll_loop(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct t
 				return look_all(fds, copy, n);
 			}
 		}
-		flat_wait_end(&w, false);
+		if (flat_wait_end(&w, false) != FLAT_SIGNALS_NONE)
+			return -EINTR;
 		/* ppoll keeps the rest of the time in *left */
 		int err = sleep_once(fds, copy, n, left, mask, &ready);
 		if (err < 0)

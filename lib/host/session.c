@@ -92,7 +92,7 @@ static int exchange_at(int control, struct flat_msg *msg, int send_fd, int fds[F
 		do
 			err = flat_msg_recv(control, msg, fds, n, MSG_DONTWAIT);
 		while (err == -EAGAIN && flat_wait_again(&w));
-		flat_wait_end(&w, err == 0);
+		(void)flat_wait_end(&w, err == 0);
 		while (err == -EAGAIN || err == -EINTR) {
 			err = flat_msg_recv(control, msg, fds, n, 0);
 			if (err == -EAGAIN)

@@ -460,3 +460,103 @@ BEHAVIOUR(signal_alarm_in_recv)
 	DO(recv(s, buf, 1, 0));
 	say("signals %d", (int)signals_seen);
 }
+
+/* --- signals at any time of a wait --- */
+
+#define TURNS 100
+struct turn {
+	int (*wait)(int fd);
+	int fd;
+	_Atomic int begins, ended;
+	bool interrupted;
+};
+
+/* A thread of its own for each wait: what one learned of waiting is not the next one's. */
+static void *wait_once(void *arg)
+{
+	struct turn *t = arg;
+	t->begins = 1;
+	t->interrupted = t->wait(t->fd) == -1 && errno == EINTR;
+	t->ended = 1;
+	return NULL;
+}
+
+/* Signals from a few microseconds after the call on. How many waits the first one did not end: a few, where it came before. */
+static void interrupt_each(int (*wait)(int fd), int fd)
+{
+	struct timespec step = {0, 1000000};
+	int interrupted = 0;
+	int missed = 0;
+	count_signal(SIGUSR1, 0);
+	for (int i = 0; i < TURNS; i++) {
+		struct turn turn = {.wait = wait, .fd = fd};
+		pthread_t t = thread(wait_once, &turn);
+		while (!turn.begins)
+			sched_yield();
+		for (int k = 0; k < 20 + i; k++)
+			sched_yield();
+		pthread_kill(t, SIGUSR1);
+		for (int ms = 1; !turn.ended; ms++) {
+			nanosleep(&step, NULL);
+			if (ms % 20 != 0 || turn.ended)
+				continue;
+			missed += ms == 20;
+			pthread_kill(t, SIGUSR1);
+		}
+		join(t);
+		interrupted += turn.interrupted;
+	}
+	say("interrupted %d, at once %s", interrupted, missed < TURNS / 3 ? "mostly" : "seldom");
+}
+
+static int wait_recv(int fd)
+{
+	return (int)recv(fd, buf, 1, 0);
+}
+
+static int wait_poll(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	return poll(&p, 1, -1);
+}
+
+static int wait_epoll(int fd)
+{
+	struct epoll_event ev;
+	return epoll_wait(fd, &ev, 1, -1);
+}
+
+static int wait_accept(int fd)
+{
+	return accept(fd, NULL, NULL);
+}
+
+BEHAVIOUR(signal_at_any_time_of_recv)
+{
+	int c, s;
+	pair(&c, &s);
+	interrupt_each(wait_recv, s);
+}
+
+BEHAVIOUR(signal_at_any_time_of_poll)
+{
+	int c, s;
+	pair(&c, &s);
+	interrupt_each(wait_poll, s);
+}
+
+BEHAVIOUR(signal_at_any_time_of_epoll)
+{
+	int c, s;
+	struct epoll_event ev = {.events = EPOLLIN};
+	pair(&c, &s);
+	int ep = epoll_create1(0);
+	DO(epoll_ctl(ep, EPOLL_CTL_ADD, s, &ev));
+	interrupt_each(wait_epoll, ep);
+}
+
+BEHAVIOUR_ALONE(signal_at_any_time_of_accept)
+{
+	int l = listener(0);
+	interrupt_each(wait_accept, l);
+}
