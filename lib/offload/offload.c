@@ -22,6 +22,8 @@
 /* A predecessor that is ending has so many looks, with a pause between them, ms. */
 #define TAKE_OVER_LOOKS 20
 #define TAKE_OVER_MS 25
+/* A short name of a Service: two DNS labels, and ".svc". */
+#define SHORT_NAME_MAX 136
 #define DIRECTORY_TABLE_BYTES (16U << 20)
 /* How often sessions that never said HELLO are looked for, ms. */
 #define TICK_MS 500
@@ -35,6 +37,24 @@ static void add_name(struct flat_directory_name *v, size_t *n, const struct flat
 	v[*n].addr = (struct flat_addr){.family = ip.family};
 	memcpy(v[*n].addr.ip, ip.bytes, 16);
 	(*n)++;
+}
+
+/* NAME.NAMESPACE and NAME.NAMESPACE.svc of a Kubernetes Service, where no service has that host. Texts are put in `text`. */
+static void add_short_names(const struct flat_mesh *mesh, struct flat_directory_name *v, size_t *n,
+			    const struct flat_service *s, char (*text)[SHORT_NAME_MAX])
+{
+	static const char *const ends[] = {"", ".svc"};
+	for (size_t i = 0; s->kind == FLAT_SERVICE_KUBERNETES && i < FLAT_ARRAY_SIZE(ends); i++) {
+		size_t before = *n;
+		int len =
+		    snprintf(text[i], SHORT_NAME_MAX, "%s.%s%s", s->name, s->namespace, ends[i]);
+		if (len < 0 || len >= SHORT_NAME_MAX ||
+		    flat_mesh_service_by_host(mesh, text[i], NULL) != s)
+			continue;
+		add_name(v, n, s);
+		if (*n > before)
+			v[before].host = text[i];
+	}
 }
 
 static size_t add_service(struct flat_directory_addr *v, const struct flat_service *s)
@@ -54,9 +74,22 @@ static size_t add_service(struct flat_directory_addr *v, const struct flat_servi
 	return n;
 }
 
+/* Blocks are not in the directory: whoever connects to an address asks. */
+static bool has_block(const struct flat_service *s)
+{
+	bool any = false;
+	for (uint32_t i = 0; s->resolution == FLAT_RESOLUTION_STATIC && i < s->n_addresses; i++)
+		any |= !flat_cidr_is_host(&s->addresses[i]);
+	return any;
+}
+
 static uint32_t directory_flags(const struct flat_offload *o)
 {
 	struct flat_decided_by by;
+	for (uint32_t i = 0; i < flat_mesh_n_services(o->mesh); i++) {
+		if (has_block(flat_mesh_service(o->mesh, i)))
+			return FLAT_DIRECTORY_ASK_ALL;
+	}
 	if (flat_mesh_egress(o->mesh, NULL, &by) == FLAT_EGRESS_REGISTRY_ONLY)
 		return FLAT_DIRECTORY_ASK_ALL;
 	for (uint32_t i = 0; i < flat_mesh_n_workloads(o->mesh); i++) {
@@ -83,12 +116,14 @@ void flat_offload_publish(struct flat_offload *o)
 	TAILQ_FOREACH(l, &o->listeners, link)
 	max++;
 	struct flat_directory_addr *addrs = calloc(max + 1, sizeof(*addrs));
-	struct flat_directory_name *names = calloc((size_t)services + 1, sizeof(*names));
-	int err = addrs && names ? 0 : -ENOMEM;
+	struct flat_directory_name *names = calloc(3 * (size_t)services + 1, sizeof(*names));
+	char(*shorts)[2][SHORT_NAME_MAX] = calloc((size_t)services + 1, sizeof(*shorts));
+	int err = addrs && names && shorts ? 0 : -ENOMEM;
 	for (uint32_t i = 0; i < services && err == 0; i++) {
 		const struct flat_service *s = flat_mesh_service(o->mesh, i);
 		n += add_service(addrs + n, s);
 		add_name(names, &n_names, s);
+		add_short_names(o->mesh, names, &n_names, s, shorts[i]);
 	}
 	TAILQ_FOREACH(l, &o->listeners, link)
 	{
@@ -108,6 +143,7 @@ void flat_offload_publish(struct flat_offload *o)
 		flat_error("the directory could not be published: %s", strerror(-err));
 	free(addrs);
 	free(names);
+	free(shorts);
 }
 
 static void print_diags(const struct flat_diags *diags)
