@@ -1,18 +1,20 @@
 /*
- * Gateway API in the mesh: the HTTPRoutes of a Service, in the order that the specification gives their matches, become
- * one VirtualService; ReferenceGrants say who may send to Services of other namespaces.
+ * Gateway API in the mesh: the HTTPRoutes and GRPCRoutes of a Service, in the order that the specification gives their matches, become
+ * one VirtualService, its TCPRoutes another; ReferenceGrants say who may send to Services of other namespaces.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "control/http_route.h"
+#include "mesh/l4_route.h"
 
 /* --- ReferenceGrant --- */
 
 struct granting {
 	struct api_grant grant;
 	const char *kind;
-	const char *from[64]; /* namespaces whose HTTPRoutes may */
+	const char *from[64];	 /* namespaces whose routes may */
+	enum api_kind kinds[64]; /* and of which kind */
 	uint32_t n_from;
 };
 
@@ -44,12 +46,18 @@ static void parse_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("kind", parse_kind),
 	    CFG_FIELD("namespace", parse_namespace),
 	};
+	static const char *const names[] = {
+	    [API_HTTP] = "HTTPRoute", [API_GRPC] = "GRPCRoute", [API_TCP] = "TCPRoute"};
 	struct granting *g = obj;
 
 	g->kind = g->grant.from = NULL;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), g);
-	if (g->kind && g->grant.from && strcmp(g->kind, "HTTPRoute") == 0)
+	for (size_t i = 0; g->kind && g->grant.from && i < FLAT_ARRAY_SIZE(names); i++) {
+		if (strcmp(g->kind, names[i]) != 0)
+			continue;
+		g->kinds[g->n_from] = (enum api_kind)i;
 		g->from[g->n_from++] = g->grant.from;
+	}
 }
 
 static void parse_froms(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -75,8 +83,8 @@ static void parse_to(struct cfg *cfg, const struct yaml_node *node, void *obj)
 
 		if (!grant)
 			return;
-		*grant = (struct api_grant){cfg->api_grants, g->from[i], cfg->namespace,
-					    g->grant.service};
+		*grant = (struct api_grant){cfg->api_grants, g->kinds[i], g->from[i],
+					    cfg->namespace, g->grant.service};
 		cfg->api_grants = grant;
 	}
 }
@@ -104,13 +112,14 @@ void cfg_reference_grant(struct cfg *cfg, const struct yaml_node *root)
 	cfg_spec(cfg, root, parse_grant, &g);
 }
 
-static bool is_granted(const struct cfg *cfg, const char *from,
+static bool is_granted(const struct cfg *cfg, const struct api_route *route,
 		       const struct flat_route_destination *d)
 {
 	for (const struct api_grant *g = cfg->api_grants; g; g = g->next) {
 		size_t len = g->service ? strlen(g->service) : 0;
 
-		if (strcmp(g->from, from) == 0 && strcmp(g->namespace, d->granted_by) == 0 &&
+		if (g->kind == route->kind && strcmp(g->from, route->namespace) == 0 &&
+		    strcmp(g->namespace, d->granted_by) == 0 &&
 		    (!g->service ||
 		     (strncmp(d->host, g->service, len) == 0 && d->host[len] == '.')))
 			return true;
@@ -127,13 +136,16 @@ static void check_rule(struct cfg *cfg, const struct api_route *route, struct ap
 	for (uint32_t i = 0; i < r->n_destinations; i++) {
 		struct flat_route_destination *d = &r->destinations[i];
 
-		if (!d->granted_by || is_granted(cfg, route->namespace, d))
+		if (!d->granted_by || is_granted(cfg, route, d))
 			continue;
 		cfg_warn(cfg, &d->where, FLAT_DIAG_ADVICE, "write a ReferenceGrant there",
-			 "%s is of another namespace, which does not permit it: the rule answers "
-			 "500",
-			 d->host);
+			 "%s is of another namespace, which does not permit it: the rule %s",
+			 d->host, route->kind == API_TCP ? "refuses" : "answers 500");
 		rule->fails = true;
+	}
+	if (route->kind == API_TCP) {
+		r->n_destinations = rule->fails ? 0 : r->n_destinations;
+		return;
 	}
 	if (r->redirect && !rule->fails) {
 		r->n_destinations = 0;
@@ -151,22 +163,27 @@ struct entry {
 	struct flat_http_match match;
 	const struct flat_http_route *route;
 	uint32_t order; /* of the files */
+	bool grpc;
 };
 
 /* The routes of one host, for clients everywhere or of one namespace. */
 struct group {
 	const char *host;
 	const char *only; /* NULL: everywhere */
+	bool tcp;	  /* routes of connections; else of requests */
 	struct entry *v;
 	uint32_t n;
 	bool oom;
 };
 
-static int rank(const struct flat_http_match *m)
+static int rank(const struct entry *e)
 {
+	const struct flat_http_match *m = &e->match;
+
+	/* An HTTPRoute without path is one of prefix "/", a GRPCRoute without method one of anything. */
 	if (!m->uri)
-		return 2;
-	return m->uri->kind == FLAT_TEXT_EXACT ? 3 : m->uri->kind == FLAT_TEXT_PATH ? 2 : 1;
+		return e->grpc ? 0 : 2;
+	return m->uri->kind == FLAT_TEXT_EXACT ? 3 : m->uri->kind == FLAT_TEXT_REGEX ? 1 : 2;
 }
 
 static long difference(uint64_t a, uint64_t b)
@@ -179,7 +196,7 @@ static int by_precedence(const void *p, const void *q)
 {
 	const struct entry *a = p;
 	const struct entry *b = q;
-	long d = rank(&b->match) - rank(&a->match);
+	long d = rank(b) - rank(a);
 
 	if (d == 0)
 		d = difference(b->match.uri ? b->match.uri->len : 0,
@@ -196,7 +213,7 @@ static int by_precedence(const void *p, const void *q)
 }
 
 static void add_entry(struct group *g, const struct flat_http_match *match,
-		      const struct flat_http_route *route, uint16_t port, uint32_t order)
+		      const struct flat_http_route *route, uint16_t port, bool grpc)
 {
 	struct entry *v = realloc(g->v, ((size_t)g->n + 1) * sizeof(*v));
 
@@ -205,7 +222,7 @@ static void add_entry(struct group *g, const struct flat_http_match *match,
 		return;
 	}
 	g->v = v;
-	v[g->n] = (struct entry){.route = route, .order = order};
+	v[g->n] = (struct entry){.route = route, .order = g->n, .grpc = grpc};
 	if (match)
 		v[g->n].match = *match;
 	v[g->n++].match.port = port;
@@ -214,15 +231,15 @@ static void add_entry(struct group *g, const struct flat_http_match *match,
 static bool belongs(const struct group *g, const struct api_route *route,
 		    const struct api_parent *parent)
 {
-	return strcmp(g->host, parent->host) == 0 &&
+	return g->tcp == (route->kind == API_TCP) && strcmp(g->host, parent->host) == 0 &&
 	       (parent->own ? g->only && strcmp(g->only, route->namespace) == 0 : !g->only);
 }
 
 static void gather(struct cfg *cfg, struct group *g)
 {
-	uint32_t order = 0;
-
 	for (struct api_route *route = cfg->api_routes; route; route = route->next) {
+		bool grpc = route->kind == API_GRPC;
+
 		for (uint32_t p = 0; p < route->n_parents; p++) {
 			const struct api_parent *parent = &route->parents[p];
 
@@ -231,11 +248,52 @@ static void gather(struct cfg *cfg, struct group *g)
 
 				for (uint32_t m = 0; m < rule->n_matches; m++)
 					add_entry(g, &rule->matches[m], &rule->route, parent->port,
-						  order++);
+						  grpc);
 				if (rule->n_matches == 0)
-					add_entry(g, NULL, &rule->route, parent->port, order++);
+					add_entry(g, NULL, &rule->route, parent->port, grpc);
 			}
 		}
+	}
+}
+
+static void put_requests(struct cfg *cfg, const struct group *g, struct flat_virtual_service *vs)
+{
+	struct flat_http_route *routes = cfg_array(cfg, g->n, sizeof(*routes));
+	struct flat_http_match *matches = cfg_array(cfg, g->n, sizeof(*matches));
+
+	if (!routes || !matches)
+		return;
+	vs->routes = routes;
+	vs->n_routes = g->n;
+	for (uint32_t i = 0; i < g->n; i++) {
+		matches[i] = g->v[i].match;
+		routes[i] = *g->v[i].route;
+		routes[i].matches = &matches[i];
+		routes[i].n_matches = 1;
+	}
+}
+
+/* A TCPRoute has no condition but its parent's port. */
+static void put_connections(struct cfg *cfg, const struct group *g, struct flat_virtual_service *vs)
+{
+	struct flat_l4_route *routes = cfg_array(cfg, g->n, sizeof(*routes));
+	struct flat_l4_match *matches = cfg_array(cfg, g->n, sizeof(*matches));
+
+	if (!routes || !matches)
+		return;
+	vs->tcp = routes;
+	vs->n_tcp = g->n;
+	for (uint32_t i = 0; i < g->n; i++) {
+		const struct flat_http_route *from = g->v[i].route;
+
+		matches[i].port = g->v[i].match.port;
+		matches[i].where = from->where;
+		routes[i] = (struct flat_l4_route){.matches = &matches[i],
+						   .n_matches = 1,
+						   .destinations = from->destinations,
+						   .n_destinations = from->n_destinations,
+						   .weight = from->weight,
+						   .where = from->where};
 	}
 }
 
@@ -243,27 +301,21 @@ static void make_virtual(struct cfg *cfg, const struct group *g, const struct ap
 {
 	struct flat_virtual_service *vs = cfg_array(cfg, 1, sizeof(*vs));
 	const char **hosts = cfg_array(cfg, 1, sizeof(*hosts));
-	struct flat_http_route *routes = cfg_array(cfg, g->n, sizeof(*routes));
-	struct flat_http_match *matches = cfg_array(cfg, g->n, sizeof(*matches));
 
-	if (!vs || !hosts || !routes || !matches)
+	if (!vs || !hosts)
 		return;
 	hosts[0] = g->host;
 	*vs = (struct flat_virtual_service){.name = first->name,
 					    .namespace = first->namespace,
 					    .where = first->where,
 					    .hosts = hosts,
-					    .n_hosts = 1,
-					    .routes = routes,
-					    .n_routes = g->n};
+					    .n_hosts = 1};
 	vs->export.all = g->only == NULL;
 	vs->export.own = g->only != NULL;
-	for (uint32_t i = 0; i < g->n; i++) {
-		matches[i] = g->v[i].match;
-		routes[i] = *g->v[i].route;
-		routes[i].matches = &matches[i];
-		routes[i].n_matches = 1;
-	}
+	if (g->tcp)
+		put_connections(cfg, g, vs);
+	else
+		put_requests(cfg, g, vs);
 	if (flat_mesh_add_virtual(cfg->mesh, vs))
 		cfg->oom = true;
 }
@@ -278,6 +330,7 @@ void cfg_gateway_api_finish(struct cfg *cfg)
 		for (uint32_t p = 0; p < route->n_parents; p++) {
 			const struct api_parent *parent = &route->parents[p];
 			struct group g = {.host = parent->host,
+					  .tcp = route->kind == API_TCP,
 					  .only = parent->own ? route->namespace : NULL};
 			bool first = true;
 

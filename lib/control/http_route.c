@@ -1,4 +1,4 @@
-/* HTTPRoute (gateway.networking.k8s.io) for Services: what is written. What it means: gateway_api.c. */
+/* HTTPRoute, GRPCRoute and TCPRoute (gateway.networking.k8s.io) for Services: what is written. What it means: gateway_api.c. */
 #include "control/http_route.h"
 
 #include <string.h>
@@ -255,6 +255,11 @@ static void parse_params(struct cfg *cfg, const struct yaml_node *node, void *ob
 	r->match->query = read_list(cfg, node, r, parse_query, &r->match->n_query);
 }
 
+static void parse_grpc_method(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->match->uri = cfg_grpc_method(cfg, node);
+}
+
 static void parse_match(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -263,11 +268,18 @@ static void parse_match(struct cfg *cfg, const struct yaml_node *node, void *obj
 	    CFG_FIELD("queryParams", parse_params),
 	    CFG_FIELD("method", parse_method),
 	};
+	static const struct cfg_field of_grpc[] = {
+	    CFG_FIELD("headers", parse_headers),
+	    CFG_FIELD("method", parse_grpc_method),
+	};
 	struct reading *r = obj;
 
 	r->match = &r->rule->matches[r->rule->n_matches++];
 	r->match->where = node->where;
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (r->route->kind == API_GRPC)
+		cfg_map(cfg, node, of_grpc, FLAT_ARRAY_SIZE(of_grpc), r);
+	else
+		cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 }
 
 static void parse_matches(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -522,10 +534,19 @@ static void parse_filter(struct cfg *cfg, const struct yaml_node *node, void *ob
 	    CFG_UNHONOURED("requestMirror", "requests are not copied"),
 	    CFG_UNHONOURED("cors", "use a VirtualService"),
 	};
+	static const struct cfg_field of_grpc[] = {
+	    CFG_FIELD("type", parse_type),
+	    CFG_FIELD("requestHeaderModifier", parse_request_modifier),
+	    CFG_FIELD("responseHeaderModifier", parse_response_modifier),
+	    CFG_FIELD("extensionRef", parse_unknown_filter),
+	    CFG_UNHONOURED("requestMirror", "requests are not copied"),
+	};
 	struct reading *r = obj;
 
 	r->type = NULL;
-	if (r->backend)
+	if (r->route->kind == API_GRPC)
+		cfg_map(cfg, node, of_grpc, FLAT_ARRAY_SIZE(of_grpc), r);
+	else if (r->backend)
 		cfg_map(cfg, node, of_backend, FLAT_ARRAY_SIZE(of_backend), r);
 	else
 		cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
@@ -641,12 +662,28 @@ static void parse_rule(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_UNHONOURED("retry", "use a VirtualService"),
 	    CFG_UNHONOURED("sessionPersistence", "use a DestinationRule"),
 	};
+	static const struct cfg_field of_grpc[] = {
+	    CFG_FIELD("name", parse_rule_name),
+	    CFG_FIELD("matches", parse_matches),
+	    CFG_FIELD("filters", parse_filters),
+	    CFG_FIELD("backendRefs", parse_backends),
+	    CFG_UNHONOURED("sessionPersistence", "use a DestinationRule"),
+	};
+	static const struct cfg_field of_tcp[] = {
+	    CFG_FIELD("name", parse_rule_name),
+	    CFG_FIELD("backendRefs", parse_backends),
+	};
 	struct reading *r = obj;
 
 	r->rule = &r->route->rules[r->route->n_rules++];
 	r->rule->route.name = r->route->name;
 	r->rule->route.where = node->where;
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (r->route->kind == API_GRPC)
+		cfg_map(cfg, node, of_grpc, FLAT_ARRAY_SIZE(of_grpc), r);
+	else if (r->route->kind == API_TCP)
+		cfg_map(cfg, node, of_tcp, FLAT_ARRAY_SIZE(of_tcp), r);
+	else
+		cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 	if (r->rule->route.redirect && r->rule->route.rewrite)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
 			  "requestRedirect and urlRewrite exclude each other");
@@ -669,18 +706,20 @@ static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("parentRefs", parse_parents),
 	    CFG_FIELD("rules", parse_rules),
 	    CFG_UNHONOURED("hostnames", "a route of a Service holds for all of its names"),
+	    CFG_UNHONOURED("useDefaultGateways", MESH_ONLY),
 	};
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
 }
 
-void cfg_http_route(struct cfg *cfg, const struct yaml_node *root)
+static void read_route(struct cfg *cfg, const struct yaml_node *root, enum api_kind kind)
 {
 	struct reading r = {.route = cfg_array(cfg, 1, sizeof(*r.route))};
 	uint32_t errors = cfg->diags->n_errors;
 
 	if (!r.route)
 		return;
+	r.route->kind = kind;
 	r.route->name = cfg->name;
 	r.route->namespace = cfg->namespace;
 	r.route->where = cfg->where;
@@ -690,4 +729,19 @@ void cfg_http_route(struct cfg *cfg, const struct yaml_node *root)
 		return;
 	*cfg->api_last = r.route;
 	cfg->api_last = &r.route->next;
+}
+
+void cfg_http_route(struct cfg *cfg, const struct yaml_node *root)
+{
+	read_route(cfg, root, API_HTTP);
+}
+
+void cfg_grpc_route(struct cfg *cfg, const struct yaml_node *root)
+{
+	read_route(cfg, root, API_GRPC);
+}
+
+void cfg_tcp_route(struct cfg *cfg, const struct yaml_node *root)
+{
+	read_route(cfg, root, API_TCP);
 }

@@ -1,4 +1,4 @@
-/* Gateway API: what http_route.c reads, and gateway_api.c makes VirtualServices of. */
+/* Gateway API: what http_route.c and grpc_route.c read, and gateway_api.c makes VirtualServices of. */
 #ifndef FLAT_CONTROL_HTTP_ROUTE_H
 #define FLAT_CONTROL_HTTP_ROUTE_H
 
@@ -11,6 +11,13 @@ struct api_parent {
 	bool own;      /* of another namespace: for the route's own clients alone */
 };
 
+/* Which kind of route: what of a resource is read, and what is made of it. */
+enum api_kind {
+	API_HTTP,
+	API_GRPC,
+	API_TCP, /* a VirtualService's tcp routes */
+};
+
 /* One rule; each of its matches becomes a route. */
 struct api_rule {
 	struct flat_http_match *matches;
@@ -19,8 +26,9 @@ struct api_rule {
 	bool fails; /* it asks for what it may not have, or nobody knows: 500 */
 };
 
-/* One HTTPRoute. */
+/* One HTTPRoute, GRPCRoute or TCPRoute. */
 struct api_route {
+	enum api_kind kind;
 	struct api_route *next;
 	const char *name, *namespace;
 	struct flat_where where;
@@ -33,7 +41,14 @@ struct api_route {
 /* One ReferenceGrant's permission: routes of a namespace may refer to a Service (NULL: any) of its own. */
 struct api_grant {
 	struct api_grant *next;
+	enum api_kind kind;
 	const char *from, *namespace, *service;
 };
+
+/**
+ * `method` of a GRPCRoute's match, `{type, service, method}`, as a match of the path; NULL with an error, or where it
+ * names nothing.
+ */
+const struct flat_text_match *cfg_grpc_method(struct cfg *cfg, const struct yaml_node *node);
 
 #endif

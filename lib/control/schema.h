@@ -126,6 +126,8 @@ void cfg_check_annotations(struct cfg *cfg, const char *const *known, size_t n);
 void cfg_service_entry(struct cfg *cfg, const struct yaml_node *root);
 void cfg_virtual_service(struct cfg *cfg, const struct yaml_node *root);
 void cfg_http_route(struct cfg *cfg, const struct yaml_node *root);
+void cfg_grpc_route(struct cfg *cfg, const struct yaml_node *root);
+void cfg_tcp_route(struct cfg *cfg, const struct yaml_node *root);
 void cfg_reference_grant(struct cfg *cfg, const struct yaml_node *root);
 void cfg_gateway(struct cfg *cfg, const struct yaml_node *root);
 void cfg_secret(struct cfg *cfg, const struct yaml_node *root);

@@ -10,12 +10,6 @@ struct reading {
 	struct flat_http_match *matches;	    /* of it */
 	struct flat_http_match *match;		    /* being read */
 	struct flat_route_destination *destination; /* being read */
-	/* The list of gateways being read: whether it holds "mesh", and the others. */
-	bool mesh;
-	const char **gateways;
-	uint32_t n_gateways;
-	bool has_weight, no_weight;
-	bool has_timeout;
 	bool ignore_case;
 };
 
@@ -86,48 +80,16 @@ static void parse_source_namespace(struct cfg *cfg, const struct yaml_node *node
 	((struct reading *)obj)->match->source_namespace = cfg_string(cfg, node);
 }
 
-static void parse_gateway(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	struct reading *r = obj;
-	const char *name = cfg_string(cfg, node);
-
-	if (!name)
-		return;
-	if (strcmp(name, "mesh") == 0) {
-		r->mesh = true;
-		return;
-	}
-	/* Without a namespace: of the VirtualService's own. */
-	if (!strchr(name, '/'))
-		name = flat_pool_printf(cfg->pool, "%s/%s", cfg->namespace, name);
-	if (!name)
-		cfg->oom = true;
-	else
-		r->gateways[r->n_gateways++] = name;
-}
-
-/* True: the mesh is meant too. */
-static bool read_gateways(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
-{
-	r->mesh = false;
-	r->gateways = NULL;
-	r->n_gateways = 0;
-	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
-		return true;
-	r->gateways = cfg_array(cfg, node->n, sizeof(*r->gateways));
-	if (r->gateways)
-		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_gateway, r);
-	return r->mesh;
-}
-
 static void parse_match_gateways(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	struct reading *r = obj;
+	struct cfg_gateways gateways;
 
-	r->match->never = !read_gateways(cfg, node, r);
+	cfg_route_gateways(cfg, node, &gateways);
+	r->match->never = !gateways.mesh;
 	r->match->for_gateways = node->n > 0;
-	r->match->gateways = r->gateways;
-	r->match->n_gateways = r->n_gateways;
+	r->match->gateways = gateways.v;
+	r->match->n_gateways = gateways.n;
 }
 
 static void parse_ignore_case(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -198,37 +160,9 @@ static void parse_matches(struct cfg *cfg, const struct yaml_node *node, void *o
 
 /* --- destinations --- */
 
-static void parse_destination_host(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	((struct reading *)obj)->destination->host = cfg_host(cfg, node, false);
-}
-
-static void parse_destination_subset(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	((struct reading *)obj)->destination->subset_name = cfg_string(cfg, node);
-}
-
-static void parse_port_number(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	((struct reading *)obj)->destination->port = cfg_port(cfg, node);
-}
-
-static void parse_destination_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	static const struct cfg_field fields[] = {CFG_FIELD("number", parse_port_number)};
-
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
-}
-
 static void parse_destination(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	static const struct cfg_field fields[] = {
-	    CFG_FIELD("host", parse_destination_host),
-	    CFG_FIELD("subset", parse_destination_subset),
-	    CFG_FIELD("port", parse_destination_port),
-	};
-
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	cfg_route_destination(cfg, node, ((struct reading *)obj)->destination);
 }
 
 static void parse_weight(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -239,7 +173,6 @@ static void parse_weight(struct cfg *cfg, const struct yaml_node *node, void *ob
 	if (!cfg_uint(cfg, node, 0, INT32_MAX, &weight))
 		return;
 	r->destination->weight = (uint32_t)weight;
-	r->has_weight = true;
 }
 
 static void parse_destination_headers(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -260,16 +193,8 @@ static void parse_route_destination(struct cfg *cfg, const struct yaml_node *nod
 
 	r->destination = &r->route->destinations[r->route->n_destinations++];
 	r->destination->where = node->where;
-	r->has_weight = false;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	if (!r->has_weight)
-		r->no_weight = true;
-	if (!r->destination->host && node->kind == YAML_MAP && !yaml_get(node, "destination"))
-		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
-			  "field \"destination\" is missing");
-	else if (!r->destination->host)
-		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
-			  "field \"destination.host\" is missing or wrong");
+	cfg_route_check_host(cfg, node, r->destination);
 }
 
 static void parse_route_list(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -280,20 +205,10 @@ static void parse_route_list(struct cfg *cfg, const struct yaml_node *node, void
 	if (!cfg_expect(cfg, node, YAML_LIST))
 		return;
 	route->destinations = cfg_array(cfg, node->n, sizeof(*route->destinations));
-	r->no_weight = false;
 	if (!route->destinations)
 		return;
 	(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_route_destination, r);
-	for (uint32_t i = 0; i < route->n_destinations; i++)
-		route->weight += route->destinations[i].weight;
-	/* One alone has all; several need weights, as in Istio. */
-	if (route->n_destinations == 1) {
-		route->destinations[0].weight = 1;
-		route->weight = 1;
-	}
-	if (route->n_destinations > 0 && route->weight == 0)
-		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "give the destinations weights",
-			  "the weights of a route add up to 0");
+	route->weight = cfg_route_weights(cfg, node, route->destinations, route->n_destinations);
 }
 
 /* --- routes --- */
@@ -442,15 +357,22 @@ static void parse_hosts(struct cfg *cfg, const struct yaml_node *node, void *obj
 static void parse_gateways(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	struct reading *r = obj;
+	struct cfg_gateways gateways;
 
-	r->vs->detached = !read_gateways(cfg, node, r);
-	r->vs->gateways = r->gateways;
-	r->vs->n_gateways = r->n_gateways;
+	cfg_route_gateways(cfg, node, &gateways);
+	r->vs->detached = !gateways.mesh;
+	r->vs->gateways = gateways.v;
+	r->vs->n_gateways = gateways.n;
 }
 
 static void parse_export(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	cfg_export_to(cfg, node, &((struct reading *)obj)->vs->export);
+}
+
+static void parse_tcp(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	cfg_virtual_tcp(cfg, node, ((struct reading *)obj)->vs);
 }
 
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -461,7 +383,7 @@ static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("http", parse_http),
 	    CFG_FIELD("exportTo", parse_export),
 	    CFG_UNHONOURED("tls", "TLS is not looked into"),
-	    CFG_UNHONOURED("tcp", "connections go by the service alone"),
+	    CFG_FIELD("tcp", parse_tcp),
 	};
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
@@ -482,13 +404,13 @@ void cfg_virtual_service(struct cfg *cfg, const struct yaml_node *root)
 	cfg_spec(cfg, root, parse_spec, &r);
 	if (cfg->oom || cfg->diags->n_errors != errors)
 		return;
-	if (r.vs->n_hosts == 0 && r.vs->n_routes == 0) {
+	if (r.vs->n_hosts == 0 && (r.vs->n_routes == 0 || r.vs->n_tcp > 0)) {
 		cfg_error(cfg, &cfg->where, FLAT_DIAG_MISSING, "add spec.hosts",
 			  "a VirtualService needs a host");
 		return;
 	}
-	/* One without hosts is there for others to delegate to. One without http routes (of tcp or tls) has nothing to say about requests. */
-	if (r.vs->n_routes == 0 || r.vs->n_hosts == 0)
+	/* One without hosts is there for others to delegate to; one with tls routes alone says nothing. */
+	if ((r.vs->n_routes == 0 && r.vs->n_tcp == 0) || r.vs->n_hosts == 0)
 		r.vs->detached = true;
 	if (flat_mesh_add_virtual(cfg->mesh, r.vs))
 		cfg->oom = true;

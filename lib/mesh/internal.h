@@ -74,7 +74,8 @@ struct flat_mesh {
 	struct flat_map workload_ids; /* "namespace/name" -> struct flat_workload */
 	struct flat_map scopes;	      /* namespace -> struct mesh_scope */
 	struct flat_map
-	    virtual_hosts; /* service's or literal host -> struct mesh_virtual, a chain */
+	    virtual_hosts;	  /* service's or literal host -> struct mesh_virtual, a chain */
+	struct flat_map l4_hosts; /* likewise, of those with routes of connections */
 	/* Service's host, or "*.x" -> struct flat_destination_rule, a chain in load order. */
 	struct flat_map rules_by_host;
 	bool wild_rules;			 /* some are of wildcards */
@@ -126,6 +127,10 @@ struct mesh_virtual {
 	struct flat_virtual_service *vs;
 	struct mesh_virtual *next; /* in load order */
 };
+
+/** Whether a client's workload (NULL: it has none) is of a namespace (NULL: any), with these labels (route.c). */
+bool mesh_source_holds(const char *namespace, const struct flat_labels *labels,
+		       const struct flat_workload *source);
 
 /** Puts the routes of others in the place of those that delegate (delegate.c). */
 FLAT_MUST_CHECK int mesh_delegate(struct flat_mesh *mesh, struct flat_virtual_service *vs,

@@ -6,6 +6,7 @@
 #include "codec/grpc.h"
 #include "mesh/gateway.h"
 #include "mesh/internal.h"
+#include "mesh/l4_route.h"
 
 /* --- asking --- */
 
@@ -53,13 +54,12 @@ static bool text_holds(const struct flat_text_match *match, struct flat_span val
 	return !match || flat_text_matches(match, value);
 }
 
-static bool source_holds(const struct flat_http_match *match, const struct flat_workload *source)
+bool mesh_source_holds(const char *namespace, const struct flat_labels *labels,
+		       const struct flat_workload *source)
 {
-	if (match->source_namespace &&
-	    (!source || strcmp(source->namespace, match->source_namespace) != 0))
+	if (namespace && (!source || strcmp(source->namespace, namespace) != 0))
 		return false;
-	return match->source_labels.n == 0 ||
-	       (source && flat_labels_match(&match->source_labels, &source->labels));
+	return labels->n == 0 || (source && flat_labels_match(labels, &source->labels));
 }
 
 /* A match that names no gateways holds wherever its VirtualService does. */
@@ -81,7 +81,7 @@ bool flat_route_match(const struct flat_http_match *match,
 	if (!bound(match, question->gateway) || (match->port && match->port != question->port) ||
 	    !text_holds(match->uri, r->path) || !text_holds(match->method, r->method) ||
 	    !text_holds(match->scheme, flat_span_of(question->tls ? "https" : "http")) ||
-	    !source_holds(match, question->source))
+	    !mesh_source_holds(match->source_namespace, &match->source_labels, question->source))
 		return false;
 	/* With a port or without: both are how a client may write the same host. */
 	if (match->authority && !flat_text_matches(match->authority, r->authority) &&
@@ -225,6 +225,15 @@ uint32_t flat_mesh_n_destinations(const struct flat_mesh *mesh)
 	return mesh->n_destinations;
 }
 
+const struct flat_service_port *flat_route_port(const struct flat_service *service, uint16_t wanted,
+						uint16_t asked)
+{
+	const struct flat_service_port *p = flat_service_port(service, wanted ? wanted : asked);
+
+	/* Without a number in the route: a service of one port has no other. */
+	return p || wanted || service->n_ports != 1 ? p : &service->ports[0];
+}
+
 enum flat_variable flat_header_variable(const char *name, size_t len)
 {
 	static const struct {
@@ -291,11 +300,11 @@ static void settle_destination(struct flat_mesh *mesh, const struct flat_virtual
 		    d->host, d->subset_name);
 }
 
-static int add_host(struct flat_mesh *mesh, struct flat_virtual_service *vs, const char *key,
-		    const char *written, struct flat_diags *diags)
+static int add_host(struct flat_mesh *mesh, struct flat_map *map, struct flat_virtual_service *vs,
+		    const char *key, const char *written, struct flat_diags *diags)
 {
 	struct mesh_virtual *node = flat_pool_alloc(&mesh->pool, sizeof(*node));
-	struct mesh_virtual *v = flat_map_get_str(&mesh->virtual_hosts, key);
+	struct mesh_virtual *v = flat_map_get_str(map, key);
 	char resource[600];
 
 	if (!node)
@@ -303,7 +312,7 @@ static int add_host(struct flat_mesh *mesh, struct flat_virtual_service *vs, con
 	node->vs = vs;
 	node->next = NULL;
 	if (!v)
-		return flat_map_put_str(&mesh->virtual_hosts, key, node);
+		return flat_map_put_str(map, key, node);
 	for (;; v = v->next) {
 		if (v->vs->export.all && vs->export.all) {
 			snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace,
@@ -336,7 +345,10 @@ static int index_hosts(struct flat_mesh *mesh, struct flat_virtual_service *vs,
 		/* A wildcard service of that name is another host. */
 		if (service && service->host[0] != '*')
 			key = service->host;
-		ret = add_host(mesh, vs, key, vs->hosts[i], diags);
+		if (vs->n_routes > 0)
+			ret = add_host(mesh, &mesh->virtual_hosts, vs, key, vs->hosts[i], diags);
+		if (ret == 0 && vs->n_tcp > 0)
+			ret = add_host(mesh, &mesh->l4_hosts, vs, key, vs->hosts[i], diags);
 	}
 	return ret;
 }
@@ -372,6 +384,12 @@ int mesh_index_routes(struct flat_mesh *mesh, struct flat_diags *diags)
 			struct flat_http_route *route = &vs->routes[r];
 
 			route->index = mesh->n_routes++;
+			for (uint32_t d = 0; d < route->n_destinations; d++)
+				settle_destination(mesh, vs, &route->destinations[d], diags);
+		}
+		for (uint32_t r = 0; r < vs->n_tcp; r++) {
+			struct flat_l4_route *route = &vs->tcp[r];
+
 			for (uint32_t d = 0; d < route->n_destinations; d++)
 				settle_destination(mesh, vs, &route->destinations[d], diags);
 		}

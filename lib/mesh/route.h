@@ -16,6 +16,7 @@ struct flat_named_match {
 };
 
 struct flat_gateway;
+struct flat_l4_route;
 
 /* Holds when everything it names does. */
 struct flat_http_match {
@@ -213,6 +214,8 @@ struct flat_virtual_service {
 	uint32_t n_hosts;
 	struct flat_http_route *routes;
 	uint32_t n_routes;
+	struct flat_l4_route *tcp; /* mesh/l4_route.h */
+	uint32_t n_tcp;
 	bool detached;		     /* for gateways only */
 	const char *const *gateways; /* "NAMESPACE/NAME" */
 	uint32_t n_gateways;
@@ -259,6 +262,10 @@ struct flat_route_question {
 const struct flat_http_route *flat_route_find(const struct flat_virtual_service *vs,
 					      const struct flat_route_question *question,
 					      const struct flat_http_match **match);
+
+/** The port that a destination means: `wanted`, else the one asked for, else the only one; NULL: none. */
+const struct flat_service_port *flat_route_port(const struct flat_service *service, uint16_t wanted,
+						uint16_t asked);
 
 /** The value of the first query parameter of a name, as it is written; absent: none. */
 struct flat_span flat_route_query(struct flat_span query, const char *name);

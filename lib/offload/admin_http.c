@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "mesh/build.h"
+#include "mesh/l4_route.h"
 #include "offload/admin.h"
 #include "offload/l7_engine.h"
 
@@ -18,6 +19,15 @@ static void put_text(struct flat_strbuf *out, const char *what, const char *name
 		return;
 	flat_strbuf_printf(out, " %s%s%s %s%s%s", what, name ? " " : "", name ? name : "",
 			   kinds[m->kind], m->text ? " " : "", m->text ? m->text : "");
+}
+
+static void put_source(struct flat_strbuf *out, const char *namespace,
+		       const struct flat_labels *labels)
+{
+	if (namespace)
+		flat_strbuf_printf(out, " source namespace %s", namespace);
+	for (uint32_t i = 0; i < labels->n; i++)
+		flat_strbuf_printf(out, " source %s=%s", labels->v[i].key, labels->v[i].value);
 }
 
 static void put_match(struct flat_strbuf *out, const struct flat_http_match *m)
@@ -40,11 +50,24 @@ static void put_match(struct flat_strbuf *out, const struct flat_http_match *m)
 		put_text(out, "query", m->query[i].name, &m->query[i].match);
 	if (m->port)
 		flat_strbuf_printf(out, " port %u", m->port);
-	if (m->source_namespace)
-		flat_strbuf_printf(out, " source namespace %s", m->source_namespace);
-	for (uint32_t i = 0; i < m->source_labels.n; i++)
-		flat_strbuf_printf(out, " source %s=%s", m->source_labels.v[i].key,
-				   m->source_labels.v[i].value);
+	put_source(out, m->source_namespace, &m->source_labels);
+}
+
+static void put_destinations(struct flat_strbuf *out, const struct flat_route_destination *v,
+			     uint32_t n, const char *none)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		const struct flat_route_destination *to = &v[i];
+		flat_strbuf_printf(out, "%s %s%s%s", i ? "," : "", to->host,
+				   to->subset_name ? " subset " : "",
+				   to->subset_name ? to->subset_name : "");
+		if (to->port)
+			flat_strbuf_printf(out, " port %u", to->port);
+		if (n > 1)
+			flat_strbuf_printf(out, " weight %u", to->weight);
+		if (!to->service || (to->subset_name && !to->subset))
+			flat_strbuf_puts(out, none);
+	}
 }
 
 static void put_action(struct flat_strbuf *out, const struct flat_http_route *r)
@@ -55,18 +78,7 @@ static void put_action(struct flat_strbuf *out, const struct flat_http_route *r)
 				   d->authority ? d->authority : "", d->uri ? d->uri : "");
 	if (r->direct)
 		flat_strbuf_printf(out, " answer %u", r->direct->status);
-	for (uint32_t i = 0; i < r->n_destinations; i++) {
-		const struct flat_route_destination *to = &r->destinations[i];
-		flat_strbuf_printf(out, "%s %s%s%s", i ? "," : "", to->host,
-				   to->subset_name ? " subset " : "",
-				   to->subset_name ? to->subset_name : "");
-		if (to->port)
-			flat_strbuf_printf(out, " port %u", to->port);
-		if (r->n_destinations > 1)
-			flat_strbuf_printf(out, " weight %u", to->weight);
-		if (!to->service || (to->subset_name && !to->subset))
-			flat_strbuf_puts(out, " (there is none: 503)");
-	}
+	put_destinations(out, r->destinations, r->n_destinations, " (there is none: 503)");
 	if (r->rewrite)
 		flat_strbuf_printf(out, "; rewrite %s%s%s%s%s", r->rewrite->authority ? "//" : "",
 				   r->rewrite->authority ? r->rewrite->authority : "",
@@ -99,6 +111,38 @@ static void put_condition(struct flat_strbuf *out, const struct flat_http_route 
 		if (out->len == before)
 			flat_strbuf_puts(out, " always");
 	}
+}
+
+static void put_l4_match(struct flat_strbuf *out, const struct flat_l4_match *m)
+{
+	char text[FLAT_CIDR_TEXT_MAX];
+	size_t before = out->len;
+	if (m->never)
+		flat_strbuf_puts(out, " never (gateways only)");
+	if (m->port)
+		flat_strbuf_printf(out, " port %u", m->port);
+	for (uint32_t i = 0; i < m->n_subnets; i++)
+		flat_strbuf_printf(out, "%s %s", i ? "," : " to",
+				   flat_cidr_text(&m->subnets[i], text));
+	put_source(out, m->source_namespace, &m->source_labels);
+	if (out->len == before)
+		flat_strbuf_puts(out, " always");
+}
+
+/* The condition and the destinations of a route of connections. */
+static void put_l4_condition(struct flat_strbuf *out, const struct flat_l4_route *r)
+{
+	if (r->n_matches == 0)
+		flat_strbuf_puts(out, " always");
+	for (uint32_t i = 0; i < r->n_matches; i++) {
+		flat_strbuf_puts(out, i ? ", or" : "");
+		put_l4_match(out, &r->matches[i]);
+	}
+}
+
+static void put_l4_action(struct flat_strbuf *out, const struct flat_l4_route *r)
+{
+	put_destinations(out, r->destinations, r->n_destinations, " (there is none: refused)");
 }
 
 static void json_where(struct flat_json *j, const struct flat_where *where)
@@ -142,6 +186,21 @@ static void json_virtual(struct flat_json *j, const struct flat_virtual_service 
 		json_text(j, "match", put_condition, r);
 		json_text(j, "action", put_action, r);
 		flat_json_object_end(j);
+	}
+	flat_json_array_end(j);
+	flat_json_array(j, "tcp");
+	for (uint32_t i = 0; i < vs->n_tcp; i++) {
+		struct flat_strbuf match = {0};
+		struct flat_strbuf action = {0};
+		put_l4_condition(&match, &vs->tcp[i]);
+		put_l4_action(&action, &vs->tcp[i]);
+		flat_json_object(j, NULL);
+		json_where(j, &vs->tcp[i].where);
+		flat_json_string(j, "match", flat_strbuf_str(&match) ? match.data + 1 : "");
+		flat_json_string(j, "action", flat_strbuf_str(&action) ? action.data + 1 : "");
+		flat_json_object_end(j);
+		flat_strbuf_fini(&match);
+		flat_strbuf_fini(&action);
 	}
 	flat_json_array_end(j);
 	flat_json_object_end(j);
@@ -222,6 +281,13 @@ void flat_admin_routes(struct flat_offload *o, bool json, struct flat_strbuf *ou
 			put_condition(out, r);
 			flat_strbuf_puts(out, " ->");
 			put_action(out, r);
+			flat_strbuf_putc(out, '\n');
+		}
+		for (uint32_t k = 0; k < vs->n_tcp; k++) {
+			flat_strbuf_printf(out, "  tcp %u (line %u):", k, vs->tcp[k].where.line);
+			put_l4_condition(out, &vs->tcp[k]);
+			flat_strbuf_puts(out, " ->");
+			put_l4_action(out, &vs->tcp[k]);
 			flat_strbuf_putc(out, '\n');
 		}
 	}

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "mesh/authn.h"
+#include "mesh/l4_route.h"
 #include "offload/audit.h"
 #include "offload/l7.h"
 
@@ -103,6 +104,51 @@ static bool bounded(struct flat_decision *d, bool dry)
 	return false;
 }
 
+/* Where a route of connections leads, if the service has one. False: nowhere. */
+static bool follow(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d,
+		   const struct flat_workload *client)
+{
+	const struct flat_virtual_service *vs;
+	const struct flat_l4_question question = {
+	    .to = flat_addr_ip(&q->to), .port = d->port->number, .source = client};
+	const struct flat_route_destination *to;
+
+	if (flat_protocol_is_http(d->port->protocol))
+		return true;
+	d->route = flat_l4_route_find(o->mesh, d->service, &question, &vs);
+	if (!d->route)
+		return true;
+	to = flat_l7_pick(o, d->route->destinations, d->route->n_destinations, d->route->weight,
+			  q->dry);
+	d->destination = to;
+	d->service = to ? to->service : NULL;
+	d->port = d->service ? flat_route_port(d->service, to->port, d->port->number) : NULL;
+	if (d->port)
+		return true;
+	refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
+	snprintf(d->reason, sizeof(d->reason), "the tcp route (%s:%u) leads to %.253s, which %s",
+		 d->route->where.file, d->route->where.line, to ? to->host : "nobody",
+		 d->service ? "has no such port" : "is no service");
+	return false;
+}
+
+/* The subset that the route names. False: there is none. */
+static bool find_subset(struct flat_decision *d, const struct flat_destination_rule *rule,
+			const struct flat_subset **subset)
+{
+	const char *name = d->destination ? d->destination->subset_name : NULL;
+
+	*subset = name ? flat_rule_subset(rule, name) : NULL;
+	if (!name || *subset)
+		return true;
+	refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
+	snprintf(d->reason, sizeof(d->reason),
+		 "the tcp route (%s:%u) leads to %.253s, which has "
+		 "no subset %.100s",
+		 d->route->where.file, d->route->where.line, d->destination->host, name);
+	return false;
+}
+
 /* Which service is meant, and where its connection goes. False: refused. */
 static bool resolve(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d)
 {
@@ -125,23 +171,29 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 			 owner->host, q->to.port, owner->where.file, owner->where.line);
 		return false;
 	}
-	if (d->service && port && d->service->resolution == FLAT_RESOLUTION_STATIC) {
+	if (d->service && d->port && !follow(o, q, d, client))
+		return false;
+	if (d->service && d->port && d->service->resolution == FLAT_RESOLUTION_STATIC) {
+		const struct flat_destination_rule *rule =
+		    flat_mesh_rule_for(o->mesh, d->service, client ? client->namespace : NULL);
+		const struct flat_subset *subset;
 		struct flat_target target = {0};
+		if (!find_subset(d, rule, &subset))
+			return false;
 		/* A connection has no more to be hashed than where it comes from. */
 		struct flat_resolve_how how = {
-		    .traffic = flat_rule_traffic(
-			flat_mesh_rule_for(o->mesh, d->service, client ? client->namespace : NULL),
-			NULL, port->number),
+		    .subset = subset,
+		    .traffic = flat_rule_traffic(rule, subset, d->port->number),
 		    .client = client,
 		    .source = &q->from,
 		    .dry = q->dry,
 		};
-		int err = flat_resolve(o, d->service, port, &how, &target);
+		int err = flat_resolve(o, d->service, d->port, &how, &target);
 		if (err != 0) {
 			refuse(d, err == -ENOMEM ? ENOMEM : ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
 			snprintf(d->reason, sizeof(d->reason),
 				 "service %s has no endpoint for port %u", d->service->host,
-				 q->to.port);
+				 d->port->number);
 			return false;
 		}
 		d->target = target.addr;

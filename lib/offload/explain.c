@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "mesh/l4_route.h"
 #include "offload/admin.h"
 #include "offload/peers.h"
 
@@ -96,6 +97,19 @@ static void add_rule(struct flat_offload *o, const struct flat_question *q,
 	snprintf(reason + len, size - len, "; %s", v.text);
 }
 
+/* By which route, and to which of its destinations. */
+static void add_route(const struct flat_decision *d, char *reason, size_t size)
+{
+	const struct flat_route_destination *to = d->destination;
+	size_t len = strlen(reason);
+	if (!to || len >= size)
+		return;
+	snprintf(reason + len, size - len, "; by a tcp route (%s:%u) to %s%s%s, weight %u of %llu",
+		 d->route->where.file, d->route->where.line, to->host,
+		 to->subset_name ? " subset " : "", to->subset_name ? to->subset_name : "",
+		 to->weight, (unsigned long long)d->route->weight);
+}
+
 /* Over the wire: what carries the link that there is, and why. */
 static void add_carrier(const struct flat_offload *o, const struct flat_decision *d, char *reason,
 			size_t size)
@@ -155,6 +169,8 @@ void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, bo
 	snprintf(reason, sizeof(reason), "%s", d.reason[0] ? d.reason : how(&d, plain));
 	if (d.status == 0 && d.wire.port)
 		add_carrier(o, &d, reason, sizeof(reason));
+	if (d.status == 0)
+		add_route(&d, reason, sizeof(reason));
 	if (d.status == 0)
 		add_rule(o, &q, &d, reason, sizeof(reason));
 	put_answer(out, json, d.status == 0, d.status == 0 ? flat_conn_path_name(d.path) : "", &d,

@@ -11,6 +11,7 @@
 struct flat_l7;
 struct flat_l7_upstream;
 struct flat_l7_node;
+struct flat_route_destination;
 
 /** Makes o->l7. access_log: where requests are logged, NULL: nowhere. 0 or a negative errno. */
 FLAT_MUST_CHECK int flat_l7_init(struct flat_offload *o, const char *access_log);
@@ -47,6 +48,14 @@ int flat_l7_wait_ms(struct flat_offload *o);
 
 /** istio_requests_total and istio_request_duration_milliseconds in Prometheus's text form. */
 void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out);
+
+/**
+ * The turn of one of several destinations, by their weights (`total` together): exact shares over a full turn. `dry` uses
+ * up none. NULL: there is none with a weight.
+ */
+const struct flat_route_destination *flat_l7_pick(struct flat_offload *o,
+						  const struct flat_route_destination *v,
+						  uint32_t n, uint64_t total, bool dry);
 
 /* --- admin --- */
 

@@ -64,28 +64,31 @@ static const struct flat_virtual_service *find_virtual(struct flat_l7 *l7)
 					 namespace);
 }
 
-static const struct flat_route_destination *pick_destination(struct flat_l7_node *node,
-							     const struct flat_http_route *route)
+const struct flat_route_destination *flat_l7_pick(struct flat_offload *o,
+						  const struct flat_route_destination *v,
+						  uint32_t n, uint64_t total, bool dry)
 {
+	struct flat_l7_node *node = o->l7;
 	const struct flat_route_destination *best = NULL;
-	int64_t *best_share = NULL;
+	int64_t most = INT64_MIN;
 
-	/* Smooth weighted round robin, as in mesh/balance.h: exact shares over a full turn. */
-	for (uint32_t i = 0; i < route->n_destinations; i++) {
-		const struct flat_route_destination *d = &route->destinations[i];
-		int64_t *share = d->index < node->n_shares ? &node->shares[d->index] : NULL;
+	/* Smooth weighted round robin, as in mesh/balance.h. */
+	for (uint32_t i = 0; i < n; i++) {
+		int64_t share = v[i].weight;
 
-		if (d->weight == 0)
+		if (v[i].weight == 0)
 			continue;
-		if (share)
-			*share += d->weight;
-		if (!best || (share && best_share && *share > *best_share)) {
-			best = d;
-			best_share = share;
+		if (node && v[i].index < node->n_shares) {
+			share += node->shares[v[i].index];
+			node->shares[v[i].index] = dry ? share - v[i].weight : share;
+		}
+		if (!best || share > most) {
+			best = &v[i];
+			most = share;
 		}
 	}
-	if (best_share)
-		*best_share -= (int64_t)route->weight;
+	if (best && !dry && node && best->index < node->n_shares)
+		node->shares[best->index] -= (int64_t)total;
 	return best;
 }
 
@@ -275,7 +278,8 @@ static enum flat_l7_verb act(struct flat_l7 *l7, struct flat_l7_answer *a, uint3
 		a->len = route->direct->len;
 		return FLAT_L7_ANSWER;
 	}
-	x->destination = pick_destination(l7->node, route);
+	x->destination = flat_l7_pick(l7->node->offload, route->destinations, route->n_destinations,
+				      route->weight, false);
 	return FLAT_L7_GO;
 }
 

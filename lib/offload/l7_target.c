@@ -6,15 +6,6 @@
 
 #include "offload/l7_engine.h"
 
-static const struct flat_service_port *http_port(const struct flat_service *s, uint16_t wanted,
-						 uint16_t asked)
-{
-	const struct flat_service_port *p = flat_service_port(s, wanted ? wanted : asked);
-
-	/* Without a number in the route: a service of one port has no other. */
-	return p || wanted || s->n_ports != 1 ? p : &s->ports[0];
-}
-
 /* --- what is hashed --- */
 
 /* The value of a cookie; the first of the name (RFC 6265, 5.4 leaves the order open). */
@@ -159,7 +150,7 @@ int flat_l7_target(struct flat_l7 *l7)
 		if (!d->service)
 			return -ECONNREFUSED;
 	}
-	x->port = x->service ? http_port(x->service, d ? d->port : 0, l7->port) : NULL;
+	x->port = x->service ? flat_route_port(x->service, d ? d->port : 0, l7->port) : NULL;
 	if (!x->port)
 		return -ECONNREFUSED;
 	x->record.service = x->service->index + 1;

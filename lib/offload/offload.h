@@ -425,6 +425,8 @@ struct flat_decision {
 	struct flat_cluster_host *host; /* of it */
 	const struct flat_service *service;
 	const struct flat_service_port *port; /* of it, as it was asked for; NULL: unknown */
+	const struct flat_l4_route *route;    /* that led to `service`; NULL: none */
+	const struct flat_route_destination *destination; /* of it */
 	bool l7;	/* forwarded as HTTP: its requests are decided one by one */
 	bool l7_pinned; /* and all go to `target` */
 	char reason[512];

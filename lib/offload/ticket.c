@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "mesh/l4_route.h"
 #include "offload/offload.h"
 
 /* Whether another listener may be meant by the address of this one. */
@@ -31,7 +32,7 @@ static bool is_certain(struct flat_session *s, const struct flat_decision *d)
 	if (s->n_conns + 2 * FLAT_SESSION_TICKETS_MAX > flat_conns_max(s))
 		return false;
 	if (d->status != 0 || d->path != FLAT_CONN_DIRECT || d->l7 || d->listener->n_pending > 0 ||
-	    has_rival(d->listener))
+	    has_rival(d->listener) || (d->route && d->route->n_destinations > 1))
 		return false;
 	return !d->cluster || flat_resolve_certain(d->cluster);
 }

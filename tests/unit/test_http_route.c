@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "codec/http1.h"
+#include "mesh/l4_route.h"
 #include "mesh/route.h"
 #include "support_mesh.h"
 
@@ -213,4 +214,89 @@ Test(http_route, what_is_wrong_is_said)
 			  loaded_text(&l));
 		loaded_fini(&l);
 	}
+}
+
+/* --- GRPCRoute, TCPRoute --- */
+
+#define GRPC_ROUTE(spec)                                                                           \
+	"---\napiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {name: g, "     \
+	"namespace: foo}\nspec: {" WEB ", rules: " spec "}\n"
+
+Test(http_route, grpc_methods_are_paths)
+{
+	struct loaded l = load_good(BASE GRPC_ROUTE(
+	    "[{name: rest, backendRefs: [{name: web, port: 80}]}, "
+	    "{name: any-list, matches: [{method: {method: List}}], backendRefs: [{name: web}]}, "
+	    "{name: service, matches: [{method: {service: a.b.C}}], backendRefs: [{name: web}]}, "
+	    "{name: both, matches: [{method: {service: a.b.C, method: Get}}], backendRefs: [{name: "
+	    "web}]}, "
+	    "{name: regex, matches: [{method: {type: RegularExpression, service: 'x[.].*', method: "
+	    "'Get|Put'}}], backendRefs: [{name: web}]}]"));
+
+	cr_expect_str_eq(name_of(&l, "/a.b.C/Get", "POST"), "both");
+	cr_expect_str_eq(name_of(&l, "/a.b.C/Put", "POST"), "service");
+	cr_expect_str_eq(name_of(&l, "/a.b.C", "POST"), "rest");
+	cr_expect_str_eq(name_of(&l, "/a.b.CD/Put", "POST"), "rest");
+	cr_expect_str_eq(name_of(&l, "/z/List", "POST"), "any-list");
+	cr_expect_str_eq(name_of(&l, "/z/y/List", "POST"), "rest");
+	cr_expect_str_eq(name_of(&l, "/x.y/Put", "POST"), "regex");
+	cr_expect_str_eq(name_of(&l, "/x.y/PutAll", "POST"), "rest");
+	loaded_fini(&l);
+}
+
+Test(http_route, what_is_wrong_with_grpc_is_said)
+{
+	static const char *const cases[][2] = {
+	    {GRPC_ROUTE("[{matches: [{method: {service: a/b}}]}]"),
+	     "no gRPC service or method has"},
+	    {GRPC_ROUTE("[{matches: [{method: {type: Prefix, service: a}}]}]"),
+	     "\"Prefix\" is no type of match"},
+	    {GRPC_ROUTE("[{matches: [{path: {value: /a}}]}]"), "path"},
+	    {GRPC_ROUTE("[{filters: [{urlRewrite: {}}]}]"), "urlRewrite"},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		struct flat_strbuf yaml = {0};
+		struct loaded l;
+
+		flat_strbuf_puts(&yaml, BASE);
+		flat_strbuf_puts(&yaml, cases[i][0]);
+		l = load_yaml(flat_strbuf_str(&yaml));
+		cr_expect_neq(l.ret, 0, "%s", cases[i][0]);
+		cr_expect(strstr(loaded_text(&l), cases[i][1]), "%s\nsaid: %s", cases[i][0],
+			  loaded_text(&l));
+		loaded_fini(&l);
+		flat_strbuf_fini(&yaml);
+	}
+}
+
+/* The host that a connection to a port of web is led to, "-": the service itself. */
+static const char *led_to(const struct loaded *l, uint16_t port, const char *ip)
+{
+	struct flat_l4_question q = {.port = port};
+	const struct flat_virtual_service *vs;
+	const struct flat_l4_route *r;
+
+	cr_assert_eq(flat_ip_parse(ip, &q.to), 0);
+	r = flat_l4_route_find(l->mesh, flat_mesh_service_by_host(l->mesh, "web.foo", NULL), &q,
+			       &vs);
+	return !r ? "-" : r->n_destinations ? r->destinations[0].host : "nobody";
+}
+
+Test(http_route, tcp_routes_of_a_service_are_by_port)
+{
+	struct loaded l = load_good(
+	    BASE "---\napiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: "
+		 "{name: t, namespace: foo}\nspec: {parentRefs: [{group: '', kind: Service, name: "
+		 "web, port: 81}], rules: [{backendRefs: [{name: web, port: 80}]}]}\n"
+		 "---\napiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: "
+		 "{name: u, namespace: foo}\nspec: {parentRefs: [{group: '', kind: Service, name: "
+		 "web, port: 80}], rules: [{backendRefs: [{name: far, namespace: bar, port: "
+		 "80}]}]}\n");
+
+	cr_expect_str_eq(led_to(&l, 81, "10.0.0.1"), "web.foo.svc.cluster.local");
+	/* Without a ReferenceGrant. */
+	cr_expect_str_eq(led_to(&l, 80, "10.0.0.1"), "nobody");
+	cr_expect_str_eq(led_to(&l, 82, "10.0.0.1"), "-");
+	loaded_fini(&l);
 }
