@@ -143,6 +143,17 @@ static void check_rule(struct cfg *cfg, const struct api_route *route, struct ap
 			 d->host, route->kind == API_TCP ? "refuses" : "answers 500");
 		rule->fails = true;
 	}
+	for (uint32_t i = 0; i < r->n_mirrors; i++) {
+		struct flat_route_destination *d = &r->mirrors[i].to;
+
+		if (!d->granted_by || is_granted(cfg, route, d))
+			continue;
+		cfg_warn(cfg, &d->where, FLAT_DIAG_ADVICE, "write a ReferenceGrant there",
+			 "%s is of another namespace, which does not permit it: nothing is "
+			 "mirrored there",
+			 d->host);
+		r->mirrors[i].of_million = 0;
+	}
 	if (route->kind == API_TCP) {
 		r->n_destinations = rule->fails ? 0 : r->n_destinations;
 		return;

@@ -20,7 +20,9 @@ struct reading {
 	const char *group, *kind, *name, *namespace, *type, *value;
 	const char *full, *prefix; /* of a path modifier */
 	const struct yaml_node *value_node;
-	bool backend; /* a backendRef's filters are being read */
+	bool backend;	   /* a backendRef's filters are being read */
+	uint32_t mirrored; /* of a million */
+	uint64_t numerator, denominator;
 };
 
 #define TEXT(fn, member)                                                                           \
@@ -512,6 +514,96 @@ static void parse_unknown_filter(struct cfg *cfg, const struct yaml_node *node, 
 		 "extensions are not honoured: the rule answers 500");
 }
 
+/* --- mirrors --- */
+
+static void parse_backend_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->destination->port = cfg_port(cfg, node);
+}
+
+static void parse_mirror_backend(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("group", parse_group),	   CFG_FIELD("kind", parse_kind),
+	    CFG_FIELD("name", parse_name),	   CFG_FIELD("namespace", parse_namespace),
+	    CFG_FIELD("port", parse_backend_port),
+	};
+	struct reading *r = obj;
+	struct flat_route_destination *d = r->destination;
+
+	begin_reference(r, "", "Service");
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	d->host = referred(cfg, r);
+	if (!d->host)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "name a Service",
+			  "backend \"%.200s\" is none", r->name ? r->name : "");
+	else if (strcmp(r->kind, "Service") == 0 && r->namespace &&
+		 strcmp(r->namespace, cfg->namespace) != 0)
+		d->granted_by = r->namespace;
+}
+
+static void parse_mirror_percent(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->mirrored = cfg_millionths(cfg, node);
+}
+
+static void parse_numerator(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)cfg_uint(cfg, node, 0, INT32_MAX, &((struct reading *)obj)->numerator);
+}
+
+static void parse_denominator(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)cfg_uint(cfg, node, 1, INT32_MAX, &((struct reading *)obj)->denominator);
+}
+
+static void parse_fraction(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("numerator", parse_numerator),
+	    CFG_FIELD("denominator", parse_denominator),
+	};
+	struct reading *r = obj;
+
+	r->numerator = 0;
+	r->denominator = 100;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (r->numerator > r->denominator)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "write 1 at most",
+			  "a fraction of more than all");
+	else
+		r->mirrored = (uint32_t)(r->numerator * FLAT_MILLION / r->denominator);
+}
+
+static void parse_mirror(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("backendRef", parse_mirror_backend),
+	    CFG_FIELD("percent", parse_mirror_percent),
+	    CFG_FIELD("fraction", parse_fraction),
+	};
+	struct reading *r = obj;
+	struct flat_http_route *route = &r->rule->route;
+	struct flat_route_destination *before = r->destination;
+	struct flat_http_mirror *m;
+
+	if (r->backend || route->n_mirrors == FLAT_CONFIG_MIRRORS_MAX) {
+		parse_unknown_filter(cfg, node, obj);
+		return;
+	}
+	if (!route->mirrors)
+		route->mirrors = cfg_array(cfg, FLAT_CONFIG_MIRRORS_MAX, sizeof(*route->mirrors));
+	if (!route->mirrors)
+		return;
+	m = &route->mirrors[route->n_mirrors++];
+	m->to.where = node->where;
+	r->destination = &m->to;
+	r->mirrored = FLAT_MILLION;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	m->of_million = r->mirrored;
+	r->destination = before;
+}
+
 static void parse_filter(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -521,7 +613,7 @@ static void parse_filter(struct cfg *cfg, const struct yaml_node *node, void *ob
 	    CFG_FIELD("requestRedirect", parse_redirect),
 	    CFG_FIELD("urlRewrite", parse_rewrite),
 	    CFG_FIELD("extensionRef", parse_unknown_filter),
-	    CFG_UNHONOURED("requestMirror", "requests are not copied"),
+	    CFG_FIELD("requestMirror", parse_mirror),
 	    CFG_UNHONOURED("cors", "use a VirtualService"),
 	};
 	static const struct cfg_field of_backend[] = {
@@ -531,7 +623,7 @@ static void parse_filter(struct cfg *cfg, const struct yaml_node *node, void *ob
 	    CFG_FIELD("requestRedirect", parse_unknown_filter),
 	    CFG_FIELD("urlRewrite", parse_unknown_filter),
 	    CFG_FIELD("extensionRef", parse_unknown_filter),
-	    CFG_UNHONOURED("requestMirror", "requests are not copied"),
+	    CFG_FIELD("requestMirror", parse_mirror),
 	    CFG_UNHONOURED("cors", "use a VirtualService"),
 	};
 	static const struct cfg_field of_grpc[] = {
@@ -539,7 +631,7 @@ static void parse_filter(struct cfg *cfg, const struct yaml_node *node, void *ob
 	    CFG_FIELD("requestHeaderModifier", parse_request_modifier),
 	    CFG_FIELD("responseHeaderModifier", parse_response_modifier),
 	    CFG_FIELD("extensionRef", parse_unknown_filter),
-	    CFG_UNHONOURED("requestMirror", "requests are not copied"),
+	    CFG_FIELD("requestMirror", parse_mirror),
 	};
 	struct reading *r = obj;
 
@@ -559,11 +651,6 @@ static void parse_filters(struct cfg *cfg, const struct yaml_node *node, void *o
 }
 
 /* --- backends --- */
-
-static void parse_backend_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	((struct reading *)obj)->destination->port = cfg_port(cfg, node);
-}
 
 static void parse_weight(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {

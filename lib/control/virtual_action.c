@@ -560,3 +560,60 @@ void cfg_route_cors(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &c);
 	route->cors = c.cors;
 }
+
+/* --- mirrors --- */
+
+/* `mirror: {host, subset, port}`: all requests, where nothing is said of a percentage. */
+void cfg_route_mirror(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_http_route *route = obj;
+	struct flat_http_mirror *m = cfg_array(cfg, 1, sizeof(*m));
+
+	if (!m)
+		return;
+	m->of_million = FLAT_MILLION;
+	m->to.where = node->where;
+	cfg_route_destination(cfg, node, &m->to);
+	if (!m->to.host && node->kind == YAML_MAP)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
+			  "field \"host\" is missing or wrong");
+	route->mirrors = m;
+	route->n_mirrors = 1;
+}
+
+static void parse_mirror_to(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	cfg_route_destination(cfg, node, &((struct flat_http_mirror *)obj)->to);
+}
+
+static void parse_mirror_of(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct flat_http_mirror *)obj)->of_million = cfg_percentage(cfg, node);
+}
+
+static void parse_one_mirror(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("destination", parse_mirror_to),
+	    CFG_FIELD("percentage", parse_mirror_of),
+	};
+	struct flat_http_route *route = obj;
+	struct flat_http_mirror *m = &route->mirrors[route->n_mirrors++];
+
+	m->of_million = FLAT_MILLION;
+	m->to.where = node->where;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), m);
+	cfg_route_check_host(cfg, node, &m->to);
+}
+
+void cfg_route_mirrors(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_http_route *route = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return;
+	route->mirrors = cfg_array(cfg, node->n, sizeof(*route->mirrors));
+	route->n_mirrors = 0;
+	if (route->mirrors)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_MIRRORS_MAX, parse_one_mirror, route);
+}

@@ -11,6 +11,8 @@ void cfg_route_rewrite(struct cfg *cfg, const struct yaml_node *node, void *obj)
 void cfg_route_retries(struct cfg *cfg, const struct yaml_node *node, void *obj);
 void cfg_route_fault(struct cfg *cfg, const struct yaml_node *node, void *obj);
 void cfg_route_cors(struct cfg *cfg, const struct yaml_node *node, void *obj);
+void cfg_route_mirror(struct cfg *cfg, const struct yaml_node *node, void *obj);
+void cfg_route_mirrors(struct cfg *cfg, const struct yaml_node *node, void *obj);
 
 /* `destination: {host, subset, port}`; obj is a struct flat_route_destination. */
 void cfg_route_destination(struct cfg *cfg, const struct yaml_node *node, void *obj);

@@ -11,6 +11,8 @@ struct reading {
 	struct flat_http_match *match;		    /* being read */
 	struct flat_route_destination *destination; /* being read */
 	bool ignore_case;
+	uint32_t mirrored; /* of a million, for `mirror` */
+	bool has_mirrored;
 };
 
 /* --- matches --- */
@@ -244,6 +246,26 @@ ROUTE_FIELD(parse_rewrite, cfg_route_rewrite)
 ROUTE_FIELD(parse_retries, cfg_route_retries)
 ROUTE_FIELD(parse_fault, cfg_route_fault)
 ROUTE_FIELD(parse_cors, cfg_route_cors)
+ROUTE_FIELD(parse_mirror, cfg_route_mirror)
+ROUTE_FIELD(parse_mirrors, cfg_route_mirrors)
+
+static void parse_mirror_percentage(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->mirrored = cfg_percentage(cfg, node);
+	r->has_mirrored = true;
+}
+
+/* The older form. */
+static void parse_mirror_percent(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!r->has_mirrored)
+		r->mirrored = cfg_millionths(cfg, node);
+	r->has_mirrored = true;
+}
 
 static void parse_delegate_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
@@ -302,10 +324,10 @@ static void parse_route(struct cfg *cfg, const struct yaml_node *node, void *obj
 	    CFG_FIELD("fault", parse_fault),
 	    CFG_FIELD("corsPolicy", parse_cors),
 	    CFG_FIELD("headers", parse_route_headers),
-	    CFG_UNHONOURED("mirror", "requests are not copied"),
-	    CFG_UNHONOURED("mirrors", "requests are not copied"),
-	    CFG_UNHONOURED("mirrorPercentage", "requests are not copied"),
-	    CFG_UNHONOURED("mirrorPercent", "requests are not copied"),
+	    CFG_FIELD("mirror", parse_mirror),
+	    CFG_FIELD("mirrors", parse_mirrors),
+	    CFG_FIELD("mirrorPercentage", parse_mirror_percentage),
+	    CFG_FIELD("mirrorPercent", parse_mirror_percent),
 	    CFG_FIELD("delegate", parse_delegate),
 	    CFG_UNHONOURED("websocketUpgrade", "it belongs to the port"),
 	};
@@ -315,7 +337,13 @@ static void parse_route(struct cfg *cfg, const struct yaml_node *node, void *obj
 	r->route = &r->vs->routes[r->vs->n_routes++];
 	r->route->name = "";
 	r->route->where = node->where;
+	r->has_mirrored = false;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (yaml_get(node, "mirror") && yaml_get(node, "mirrors"))
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
+			  "a route has both mirror and mirrors");
+	if (r->has_mirrored && r->route->n_mirrors > 0 && yaml_get(node, "mirror"))
+		r->route->mirrors[0].of_million = r->mirrored;
 	if (cfg->diags->n_errors == errors)
 		check_route(cfg, node, r->route);
 }

@@ -55,6 +55,19 @@ static bool says(const struct flat_header_ops *ops)
 	return ops->n_set || ops->n_add || ops->n_remove || ops->authority;
 }
 
+/* They are found for each by itself: another namespace may mean another service. */
+static bool copy_mirrors(struct flat_mesh *mesh, const struct flat_http_route *from,
+			 struct flat_http_route *out)
+{
+	struct flat_http_mirror *v = flat_pool_array(&mesh->pool, from->n_mirrors + 1, sizeof(*v));
+
+	for (uint32_t i = 0; v && i < from->n_mirrors; i++)
+		v[i] = from->mirrors[i];
+	out->mirrors = v;
+	out->n_mirrors = v ? from->n_mirrors : 0;
+	return v != NULL;
+}
+
 /* One route of the other VirtualService, as it holds here. 0, -ENOENT: it never does, -ENOMEM. */
 static int join_route(struct flat_mesh *mesh, const struct flat_http_route *root,
 		      const struct flat_http_route *from, struct flat_http_route *out)
@@ -69,6 +82,8 @@ static int join_route(struct flat_mesh *mesh, const struct flat_http_route *root
 	for (size_t i = 0; i < n; i++)
 		d[i] = from->destinations[i];
 	out->destinations = d;
+	if (!copy_mirrors(mesh, from->n_mirrors ? from : root, out))
+		return -ENOMEM;
 	err = join_matches(mesh, root, out);
 	if (!*out->name)
 		out->name = root->name;

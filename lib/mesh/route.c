@@ -386,6 +386,8 @@ int mesh_index_routes(struct flat_mesh *mesh, struct flat_diags *diags)
 			route->index = mesh->n_routes++;
 			for (uint32_t d = 0; d < route->n_destinations; d++)
 				settle_destination(mesh, vs, &route->destinations[d], diags);
+			for (uint32_t m = 0; m < route->n_mirrors; m++)
+				settle_destination(mesh, vs, &route->mirrors[m].to, diags);
 		}
 		for (uint32_t r = 0; r < vs->n_tcp; r++) {
 			struct flat_l4_route *route = &vs->tcp[r];

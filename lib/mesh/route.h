@@ -187,6 +187,12 @@ struct flat_http_cors {
 	bool ignore; /* preflights of other origins are answered without permission */
 };
 
+/* Some of the requests are sent there too; nobody waits for the answers. */
+struct flat_http_mirror {
+	struct flat_route_destination to;
+	uint32_t of_million;
+};
+
 struct flat_http_route {
 	const char *name; /* "" without */
 	const struct flat_http_match *matches;
@@ -202,6 +208,8 @@ struct flat_http_route {
 	const struct flat_http_retries *retries;
 	const struct flat_http_fault *fault;
 	const struct flat_http_cors *cors;
+	struct flat_http_mirror *mirrors;
+	uint32_t n_mirrors;
 	uint32_t timeout_ms; /* 0: none */
 	struct flat_header_ops request, response;
 	uint32_t index; /* among all routes of the mesh */

@@ -79,6 +79,10 @@ static void put_action(struct flat_strbuf *out, const struct flat_http_route *r)
 	if (r->direct)
 		flat_strbuf_printf(out, " answer %u", r->direct->status);
 	put_destinations(out, r->destinations, r->n_destinations, " (there is none: 503)");
+	for (uint32_t i = 0; i < r->n_mirrors; i++) {
+		flat_strbuf_printf(out, "; mirror %g %% to", r->mirrors[i].of_million / 10000.0);
+		put_destinations(out, &r->mirrors[i].to, 1, " (there is none)");
+	}
 	if (r->rewrite)
 		flat_strbuf_printf(out, "; rewrite %s%s%s%s%s", r->rewrite->authority ? "//" : "",
 				   r->rewrite->authority ? r->rewrite->authority : "",

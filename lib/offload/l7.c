@@ -306,6 +306,8 @@ static int start_end(struct flat_conn *c, int i, struct flat_l7_end *e, flat_sou
 int flat_l7_start(struct flat_conn *c)
 {
 	int err;
+	if (c->l7 && c->l7->shadow)
+		return flat_l7_shadow_start(c->l7);
 	if (c->l7) {
 		err = start_end(c, FLAT_SIDE_CLIENT, &c->l7->end, on_client);
 		if (err == 0)
@@ -363,6 +365,7 @@ void flat_l7_gone(struct flat_conn *c)
 	flat_loop_del(&c->offload->loop, &l7->end.source);
 	flat_l7_end_fini(&l7->end);
 	c->l7 = NULL;
+	flat_l7_shadow_free(l7);
 	free(l7);
 }
 
@@ -486,7 +489,7 @@ static bool wants_h2(const struct flat_l7 *l7)
 	if (protocol == FLAT_PROTOCOL_HTTP2 || protocol == FLAT_PROTOCOL_GRPC)
 		return true;
 	/* Nothing else carries gRPC. */
-	return protocol == FLAT_PROTOCOL_HTTP && x->grpc && l7 != l7->root;
+	return protocol == FLAT_PROTOCOL_HTTP && x->grpc;
 }
 
 bool flat_l7_upstream_ready(const struct flat_l7 *l7)

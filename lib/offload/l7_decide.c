@@ -325,6 +325,10 @@ enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, u
 		return FLAT_L7_ANSWER;
 	if (make_request(l7) != 0)
 		return answer_text(a, 400, FLAT_VERDICT_MALFORMED, NULL);
+	if (l7->shadow) {
+		flat_l7_shadow_decide(l7);
+		return FLAT_L7_GO;
+	}
 	if (l7->pinned.family) {
 		x->service = flat_mesh_service_by_host(x->mesh, l7->conn->service, NULL);
 		x->record.service = x->service ? x->service->index + 1 : 0;
@@ -353,7 +357,7 @@ static void put_request_fields(const struct flat_l7 *l7, const struct flat_l7_op
 			       struct flat_http1_out *out)
 {
 	const struct flat_http_head *h = &l7->in.head;
-	const char *authority = flat_l7_authority(&l7->x);
+	const char *authority = flat_l7_authority(l7);
 	bool connection = false;
 
 	for (uint32_t i = 0; i < h->n_fields; i++) {
@@ -444,7 +448,7 @@ static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, 
 	else if (l7->conn->gate)
 		return answer_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
 	err = write_head(l7, &ops, len);
-	if (err == 0 && ((x->route && x->route->rewrite) || flat_l7_ops_any(&ops)))
+	if (err == 0 && (l7->shadow || (x->route && x->route->rewrite) || flat_l7_ops_any(&ops)))
 		err = flat_l7_read_again(l7, *len, &request);
 	if (err != 0)
 		return answer_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);

@@ -71,6 +71,25 @@ void flat_l7_end_stream(struct flat_l7_end *e, struct flat_http2_stream *stream,
 	e->open = true;
 }
 
+int flat_l7_end_sink(struct flat_l7_end *e, const void *bytes, size_t len)
+{
+	e->source.fd = -1;
+	e->is_sink = true;
+	e->open = true;
+	if (flat_l7_end_buffers(e) != 0)
+		return -ENOMEM;
+	memcpy(e->in, bytes, len);
+	e->len = len;
+	e->bytes_in = len;
+	return 0;
+}
+
+/* It has a ring in memory that it shares with an application. */
+static bool is_lane(const struct flat_l7_end *e)
+{
+	return !e->is_tcp && !e->stream && !e->is_sink;
+}
+
 void flat_l7_end_fini(struct flat_l7_end *e)
 {
 	spare_put(&spare_in, e->in);
@@ -113,7 +132,9 @@ static void end_tx(struct flat_l7_end *e, bool reset)
 	e->fin_sent = true;
 	if (!e->open)
 		return;
-	if (e->stream) {
+	if (e->is_sink) {
+		e->gone = true;
+	} else if (e->stream) {
 		/* Nothing is heard of a stream any more: what it was given, it sends. */
 		if (reset)
 			flat_http2_reset(e->stream, e->side == FLAT_SIDE_CLIENT
@@ -190,7 +211,7 @@ static ssize_t read_stream(struct flat_l7_end *e, size_t room)
 size_t flat_l7_end_read(struct flat_l7_end *e, size_t max)
 {
 	size_t room = flat_min_size(FLAT_L7_IN_BYTES - e->len, max);
-	if (!e->open || e->eof || e->reset || room == 0)
+	if (!e->open || e->eof || e->reset || e->is_sink || room == 0)
 		return 0;
 	ssize_t n = e->stream	? read_stream(e, room)
 		    : e->is_tcp ? read_tcp(e, room)
@@ -223,7 +244,7 @@ static bool takes_nothing(const struct flat_l7_end *e)
 	if (e->stream)
 		return e->gone || e->fin_sent || flat_http2_is_reset(e->stream);
 	return e->gone || e->fin_sent || e->broken ||
-	       (!e->is_tcp && (flat_vq_peer_cons_flags(&e->vq) & FLAT_CONS_CLOSED) != 0);
+	       (is_lane(e) && (flat_vq_peer_cons_flags(&e->vq) & FLAT_CONS_CLOSED) != 0);
 }
 
 /* Bytes taken now. What nobody takes any more is dropped. */
@@ -236,7 +257,9 @@ static size_t send_now(struct flat_l7_end *e, const uint8_t *bytes, size_t len)
 		e->deaf = true;
 		return len;
 	}
-	if (e->stream) {
+	if (e->is_sink) {
+		n = (ssize_t)len;
+	} else if (e->stream) {
 		n = flat_http2_write(e->stream, bytes, len);
 		if (n < 0)
 			flat_http2_reset(e->stream, FLAT_HTTP2_INTERNAL_ERROR);
@@ -252,7 +275,7 @@ static size_t send_now(struct flat_l7_end *e, const uint8_t *bytes, size_t len)
 	}
 	if (n < 0) {
 		e->deaf = true;
-		if (!e->is_tcp && !e->stream)
+		if (is_lane(e))
 			breach(e);
 		return len;
 	}
@@ -303,7 +326,7 @@ void flat_l7_end_abort(struct flat_l7_end *e)
 	e->out_at = e->out_len = 0;
 	if (!e->fin_sent)
 		end_tx(e, true);
-	if (e->open && !e->is_tcp && !e->stream)
+	if (e->open && is_lane(e))
 		flat_vq_end_rx(&e->vq, FLAT_CONS_CLOSED);
 }
 
@@ -311,13 +334,13 @@ void flat_l7_end_leave(struct flat_l7_end *e)
 {
 	if (!e->fin_sent)
 		end_tx(e, false);
-	if (e->open && !e->is_tcp && !e->stream)
+	if (e->open && is_lane(e))
 		flat_vq_end_rx(&e->vq, FLAT_CONS_CLOSED);
 }
 
 size_t flat_l7_end_untaken(struct flat_l7_end *e)
 {
-	ssize_t n = e->open && !e->is_tcp && !e->stream ? flat_ring_unsent(&e->vq.tx) : 0;
+	ssize_t n = e->open && is_lane(e) ? flat_ring_unsent(&e->vq.tx) : 0;
 	return (n > 0 ? (size_t)n : 0) + (e->out_len - e->out_at);
 }
 
@@ -338,7 +361,7 @@ void flat_l7_end_event(struct flat_l7_end *e, int events)
 
 void flat_l7_end_arm(struct flat_l7_end *e)
 {
-	if (!e->open || e->is_tcp || e->stream)
+	if (!e->open || !is_lane(e))
 		return;
 	flat_vq_arm_rx(&e->vq, FLAT_ARM_BELL);
 	if (e->full)
@@ -347,6 +370,6 @@ void flat_l7_end_arm(struct flat_l7_end *e)
 
 void flat_l7_end_disarm(struct flat_l7_end *e)
 {
-	if (e->open && !e->is_tcp && !e->stream)
+	if (e->open && is_lane(e))
 		flat_vq_disarm_rx(&e->vq);
 }

@@ -27,6 +27,7 @@ struct flat_l7_end {
 	struct flat_http2_stream *stream; /* NULL: a lane or TCP */
 	enum flat_side side;		  /* of the application */
 	bool open;
+	bool is_sink; /* its bytes were all there at first; what it is sent, it drops */
 	bool is_tcp;
 	struct flat_tls *tls; /* over TCP: a session, borrowed; NULL: in the clear */
 	bool gone;	      /* hung up, its words completed; TCP: nothing more to do with it */
@@ -52,6 +53,8 @@ void flat_l7_end_tcp(struct flat_l7_end *e, int fd, struct flat_tls *tls);
 /** Makes an end of a stream, which it owns. */
 void flat_l7_end_stream(struct flat_l7_end *e, struct flat_http2_stream *stream,
 			enum flat_side side);
+/** Makes an end that has `len` bytes to give (FLAT_L7_IN_BYTES at most), and takes whatever comes. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_l7_end_sink(struct flat_l7_end *e, const void *bytes, size_t len);
 /** Frees the buffers, releases the stream. The source is the caller's to stop. */
 void flat_l7_end_fini(struct flat_l7_end *e);
 

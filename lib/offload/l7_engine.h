@@ -22,6 +22,9 @@
 /* Retries where a route says nothing, as in Istio; the first pause, doubled each time up to ten times it. */
 #define FLAT_L7_RETRIES 2U
 #define FLAT_L7_BACKOFF_US 25000U
+/* Copies of requests on their way at once: each holds the buffers of a request. And how long one may take. */
+#define FLAT_L7_SHADOWS_MAX 128U
+#define FLAT_L7_SHADOW_US ((int64_t)60 * 1000000)
 /* Servers of a request that are remembered, so that a retry goes elsewhere. */
 #define FLAT_L7_TRIED_MAX 8U
 
@@ -104,6 +107,7 @@ struct flat_l7_exchange {
 	size_t sent_head; /* bytes of the head as it was sent */
 	struct flat_http1_body up, down;
 	struct flat_http1 trailers;
+	bool mirrored;	     /* its copies were made */
 	bool websocket;	     /* the client asks for it */
 	bool tunnel;	     /* and the server has agreed: bytes both ways, no HTTP any more */
 	bool replayable;     /* all of it so far is in the client's buffer */
@@ -143,6 +147,8 @@ struct flat_l7 {
 	struct flat_l7
 	    *root; /* of the connection: it owns the upstreams. Itself, but for a stream */
 	struct flat_l7_mux *mux; /* of a root that speaks HTTP/2 */
+	struct flat_l7_shadow
+	    *shadow; /* of a root: it is the copy of a request; owned. NULL: not so */
 	struct flat_l7_end end;
 	enum flat_l7_phase phase;
 	struct flat_addr pinned;  /* family 0: routed */
@@ -167,6 +173,7 @@ struct flat_l7 {
 };
 
 struct flat_l7_series;
+struct flat_l7_shadow;
 struct flat_authn;
 struct flat_l7_check;
 struct flat_l7_checks;
@@ -185,6 +192,8 @@ struct flat_l7_node {
 	struct flat_l7_checks *checks; /* connections to external authorizers */
 	bool asks;		       /* some policy has one */
 	uint64_t dry_run[2][2];	       /* by action (ALLOW, DENY) and result (allowed, denied) */
+	uint32_t n_shadows;	       /* copies on their way */
+	uint64_t mirrored, unmirrored; /* copies made, and not made for want of room */
 	uint64_t audited;	       /* marked by AUDIT policies */
 	int64_t *shares; /* per destination of the mesh: its turns among its route's */
 	uint32_t n_shares;
@@ -297,6 +306,18 @@ void flat_l7_reply(struct flat_l7 *l7, const struct flat_l7_answer *answer);
 void flat_l7_reply_status(struct flat_l7 *l7, unsigned status, enum flat_record_verdict verdict,
 			  const char *text);
 
+/* --- l7_shadow.c: mirrors --- */
+
+/** The request is sent, and all of it is in the client's buffer (whole), or was: it goes to the route's mirrors too. */
+void flat_l7_mirror(struct flat_l7 *l7, bool whole);
+/** What a copy's exchange is decided by. */
+void flat_l7_shadow_decide(struct flat_l7 *l7);
+/** The host that a copy is sent with. */
+const char *flat_l7_shadow_host(const struct flat_l7_shadow *s);
+/** Its connection starts. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_l7_shadow_start(struct flat_l7 *l7);
+void flat_l7_shadow_free(struct flat_l7 *l7);
+
 /* --- l7_decide.c --- */
 
 /** What is done with a request. */
@@ -364,7 +385,7 @@ struct flat_l7_ops {
 struct flat_l7_ops flat_l7_ops_of(const struct flat_l7_exchange *x, bool response);
 bool flat_l7_ops_any(const struct flat_l7_ops *ops);
 /** The host that the request is sent with; NULL: as it came. */
-const char *flat_l7_authority(const struct flat_l7_exchange *x);
+const char *flat_l7_authority(const struct flat_l7 *l7);
 /** Whether a field of the message is not sent on. */
 bool flat_l7_ops_drop(const struct flat_l7_ops *ops, struct flat_span name);
 /** Writes what is set and added; `status` of a response. */

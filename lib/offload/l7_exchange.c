@@ -48,7 +48,7 @@ void flat_l7_finish(struct flat_l7 *l7)
 {
 	struct flat_l7_exchange *x = &l7->x;
 	struct flat_l7_upstream *up = x->upstream;
-	bool close = x->close || !x->up_done;
+	bool close = x->close || !x->up_done || l7->shadow;
 
 	flat_l7_count(l7);
 	if (up) {
@@ -124,7 +124,8 @@ static bool retry(struct flat_l7 *l7, unsigned why)
 	uint64_t base = r && r->backoff_ms ? r->backoff_ms * 1000ULL : FLAT_L7_BACKOFF_US;
 	uint64_t pause = shift < 4 ? base << shift : base * 10;
 
-	if (!(retry_on(x, &max) & why) || x->record.attempt >= max || !x->replayable || x->head_out)
+	if (l7->shadow || !(retry_on(x, &max) & why) || x->record.attempt >= max ||
+	    !x->replayable || x->head_out)
 		return false;
 	if (!flat_l7_retry_begin(l7))
 		return false;
@@ -303,6 +304,8 @@ static void attempt(struct flat_l7 *l7)
 	up->end.at = up->end.len = 0;
 	/* Queued where it is not open yet. */
 	flat_l7_end_put(&up->end, node->head, len);
+	if (x->up_done)
+		flat_l7_mirror(l7, true);
 	x->try_us = 0;
 	if (x->route && x->route->retries && x->route->retries->per_try_ms)
 		x->try_us = flat_now_us() + (int64_t)x->route->retries->per_try_ms * 1000;
@@ -322,6 +325,8 @@ static bool send_request(struct flat_l7 *l7)
 		moved |= ret > 0;
 	}
 	x->up_done = x->up.over;
+	if (x->up_done)
+		flat_l7_mirror(l7, x->replayable);
 	if (ret < 0) {
 		if (x->head_out)
 			cut_client(l7, FLAT_VERDICT_MALFORMED);
@@ -563,6 +568,8 @@ static void set_deadline(struct flat_l7 *l7, int64_t from_us)
 
 	if (x->route && x->route->timeout_ms)
 		x->deadline_us = from_us + (int64_t)x->route->timeout_ms * 1000;
+	if (l7->shadow && !x->deadline_us)
+		x->deadline_us = from_us + FLAT_L7_SHADOW_US;
 	if (x->grpc)
 		us = flat_grpc_timeout_us(
 		    flat_http_field_get(&x->request, flat_span_of("grpc-timeout"), 0));
@@ -596,7 +603,7 @@ static void begin(struct flat_l7 *l7, size_t head_len)
 	/* Where a successor serves, the next request shall come to it. */
 	x->close = !h->keep_alive || l7->node->offload->retired;
 	x->replayable = true;
-	x->grpc = l7 != l7->root &&
+	x->grpc = (l7 != l7->root || l7->shadow) &&
 		  flat_http_is_grpc(flat_head_field(h, e->in, flat_span_of("content-type")));
 	x->grpc_status = -1;
 	verb = flat_l7_decide(l7, &answer, &delay_ms);

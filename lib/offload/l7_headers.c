@@ -21,10 +21,13 @@ struct flat_l7_ops flat_l7_ops_of(const struct flat_l7_exchange *x, bool respons
 	return ops;
 }
 
-const char *flat_l7_authority(const struct flat_l7_exchange *x)
+const char *flat_l7_authority(const struct flat_l7 *l7)
 {
+	const struct flat_l7_exchange *x = &l7->x;
 	const struct flat_http_route *r = x->route;
 
+	if (l7->shadow)
+		return flat_l7_shadow_host(l7->shadow);
 	/* As Istio makes it: the destination's, the rewrite's, the route's. */
 	if (x->destination && x->destination->request.authority)
 		return x->destination->request.authority;

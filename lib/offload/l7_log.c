@@ -68,11 +68,13 @@ void flat_l7_join(struct flat_l7 *l7)
 	const struct flat_offload *o = c->offload;
 	char text[FLAT_ADDR_STRLEN];
 	struct flat_series_key key = {
-	    .source = c->client ? c->client->workload : NULL,
+	    .source = c->client	   ? c->client->workload
+		      : l7->shadow ? x->client
+				   : NULL,
 	    .destination = x->target.listener ? x->target.listener->session->workload : NULL,
 	    .service = x->service,
 	    .path = c->path,
-	    .source_in_mesh = c->client != NULL,
+	    .source_in_mesh = c->client || l7->shadow,
 	    .destination_in_mesh = x->target.listener != NULL,
 	};
 

@@ -289,6 +289,14 @@ void flat_l7_mandatory_metrics(const struct flat_l7_node *node, struct flat_strb
 	static const char *const results[] = {"allowed", "denied"};
 	const struct flat_authn_stats *s = flat_authn_stats(node->authn);
 
+	flat_strbuf_printf(out,
+			   "# HELP flat_mirrored_total Copies of requests for mirrors: made, or "
+			   "not for want of room.\n# TYPE flat_mirrored_total counter\n"
+			   "flat_mirrored_total{result=\"sent\"} %llu\n"
+			   "flat_mirrored_total{result=\"dropped\"} %llu\n",
+			   (unsigned long long)node->mirrored,
+			   (unsigned long long)node->unmirrored);
+
 	flat_strbuf_puts(out, "# HELP flat_authz_dry_run_total Requests, by what policies under "
 			      "dry run would do.\n# TYPE flat_authz_dry_run_total counter\n");
 	for (int a = 0; a < 2; a++) {

@@ -1,0 +1,153 @@
+/*
+ * Mirrors: a request that was sent goes to further servers too, and nobody waits for what they say. Each copy is a client's
+ * connection that is none: it has one request to give, by the same route, and drops the answer. So servers, policies,
+ * protocols and times are those of any request. Copies belong to the node: they outlive the client.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "offload/l7_engine.h"
+
+struct flat_l7_shadow {
+	struct flat_mesh *mesh; /* a reference: of the route */
+	const struct flat_http_route *route;
+	const struct flat_http_match *match;
+	struct flat_route_destination destination;
+	const struct flat_workload *client;
+	char host[FLAT_HTTP_HOST_MAX + 16];
+	size_t len;
+	uint8_t bytes[]; /* the request, until it starts */
+};
+
+/* As Envoy: "a:80" is "a-shadow:80". An address in brackets stays: it would be none any more. */
+static void name_host(const struct flat_l7 *l7, char *out, size_t size)
+{
+	const char *own = flat_l7_authority(l7);
+	struct flat_span host = own ? flat_span_of(own) : l7->x.request.authority;
+	struct flat_span name = flat_http_host(host);
+
+	snprintf(out, size, "%.*s%s%.*s", (int)name.len, name.text,
+		 name.len > 0 && name.text[0] == '[' ? "" : "-shadow", (int)(host.len - name.len),
+		 host.text + name.len);
+}
+
+static struct flat_l7_shadow *make(const struct flat_l7 *l7, const struct flat_http_mirror *mirror)
+{
+	const struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_shadow *s = malloc(sizeof(*s) + l7->end.at);
+
+	if (!s)
+		return NULL;
+	memset(s, 0, sizeof(*s));
+	s->mesh = flat_mesh_get(x->mesh);
+	s->route = x->route;
+	s->match = x->match;
+	s->destination = mirror->to;
+	/* What the one that answers is told, as in Envoy. */
+	if (x->destination)
+		s->destination.request = x->destination->request;
+	s->client = l7->conn->client ? l7->conn->client->workload : x->client;
+	name_host(l7, s->host, sizeof(s->host));
+	s->len = l7->end.at;
+	memcpy(s->bytes, l7->end.in, s->len);
+	return s;
+}
+
+static void drop(struct flat_l7_shadow *s)
+{
+	flat_mesh_put(s->mesh);
+	free(s);
+}
+
+static bool launch(struct flat_l7 *l7, const struct flat_http_mirror *mirror)
+{
+	const struct flat_conn *from = l7->conn;
+	struct flat_decision d = {
+	    .path = FLAT_CONN_FORWARDED, .l7 = true, .to = from->to, .target = from->target};
+	struct flat_l7_shadow *s = make(l7, mirror);
+	struct flat_conn *c = s ? flat_conn_new(from->offload, NULL, &d) : NULL;
+
+	if (c) {
+		c->from = from->from;
+		c->series = NULL;
+		snprintf(c->service, sizeof(c->service), "%s", from->service);
+		snprintf(c->client_name, sizeof(c->client_name), "mirror of %.80s",
+			 from->client_name);
+		/* Nobody without an identity, but one whose identity is known to be this. */
+		c->principal = strdup(l7->principal);
+	}
+	if (!c || !c->principal || flat_l7_attach(c, &d) != 0) {
+		if (c)
+			flat_conn_destroy(c);
+		if (s)
+			drop(s);
+		return false;
+	}
+	c->l7->port = l7->port;
+	c->l7->protocol = l7->protocol;
+	c->l7->shadow = s;
+	l7->node->n_shadows++;
+	flat_conn_open(c);
+	return true;
+}
+
+void flat_l7_mirror(struct flat_l7 *l7, bool whole)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_node *node = l7->node;
+
+	if (!x->route || x->route->n_mirrors == 0 || x->mirrored || l7->shadow || x->websocket)
+		return;
+	x->mirrored = true;
+	for (uint32_t i = 0; i < x->route->n_mirrors; i++) {
+		const struct flat_http_mirror *m = &x->route->mirrors[i];
+
+		if (flat_l7_random(node, FLAT_MILLION) >= m->of_million)
+			continue;
+		if (whole && node->n_shadows < FLAT_L7_SHADOWS_MAX && launch(l7, m))
+			node->mirrored++;
+		else
+			node->unmirrored++;
+	}
+}
+
+int flat_l7_shadow_start(struct flat_l7 *l7)
+{
+	const struct flat_l7_shadow *s = l7->shadow;
+
+	if (flat_l7_end_sink(&l7->end, s->bytes, s->len) != 0)
+		return -ENOMEM;
+	flat_l7_heat(l7);
+	return 0;
+}
+
+void flat_l7_shadow_decide(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	const struct flat_l7_shadow *s = l7->shadow;
+
+	flat_mesh_put(x->mesh);
+	x->mesh = flat_mesh_get(s->mesh);
+	x->route = s->route;
+	x->match = s->match;
+	x->destination = &s->destination;
+	x->client = s->client;
+	x->record.route = s->route->index + 1;
+	x->record.source = s->client ? s->client->index + 1 : 0;
+}
+
+const char *flat_l7_shadow_host(const struct flat_l7_shadow *s)
+{
+	return s->host;
+}
+
+void flat_l7_shadow_free(struct flat_l7 *l7)
+{
+	if (!l7->shadow)
+		return;
+	l7->node->n_shadows--;
+	drop(l7->shadow);
+	l7->shadow = NULL;
+}
