@@ -9,12 +9,11 @@
  *
  * Where other threads want the processor too, a yield gives it away for as long as one of those runs: milliseconds, in
  * which what is waited for comes and nobody looks. A sleeper is woken for it at once. So a yield that comes back late
- * ends the yielding, and soon all of it; one wait in RETRY tries again.
+ * ends the yielding, for a time in proportion to what it cost.
  */
 #define MOST_NS (FLAT_SPIN_MAX_US * INT64_C(1000))
 #define LEAST_NS INT64_C(4000)
 #define LATE_NS (FLAT_YIELD_LATE_US * INT64_C(1000))
-#define RETRY 64
 
 /*
  * A signal ends a call of the kernel's that waits. Here its handler would run between two looks and nobody would know
@@ -28,7 +27,7 @@
 	 BIT(SIGABRT))
 
 static __thread int64_t budget_ns = MOST_NS / 2;
-static __thread uint32_t without; /* waits since yielding was given up */
+static __thread int64_t sleeps_until_ns; /* 0: yielding is tried */
 
 static int64_t now_ns(void)
 {
@@ -44,8 +43,12 @@ void flat_wait_begin(struct flat_wait *w)
 	w->late = false;
 	w->holds = false;
 	w->limit_ns = budget_ns;
-	if (budget_ns == 0 && ++without % RETRY == 0)
-		w->limit_ns = LEAST_NS;
+	if (sleeps_until_ns == 0)
+		return;
+	if (now_ns() < sleeps_until_ns)
+		w->limit_ns = 0;
+	else
+		sleeps_until_ns = 0;
 }
 
 /* Not where a filter watches the calls: it may know none of these. */
@@ -88,13 +91,23 @@ static enum flat_signals let_signals(const struct flat_wait *w, bool paid)
 	return result;
 }
 
+/* Whether the yield that is over was, which is remembered. */
+static bool was_late(const struct flat_wait *w, int64_t now)
+{
+	int64_t lost_ns = now - w->yielded_ns;
+	if (lost_ns <= LATE_NS)
+		return false;
+	sleeps_until_ns = now + lost_ns * FLAT_YIELD_LATE_COST;
+	return true;
+}
+
 static bool yield(struct flat_wait *w)
 {
 	int64_t now = now_ns();
 	if (w->begun_ns == 0)
 		w->begun_ns = now;
-	else if (now - w->yielded_ns > LATE_NS)
-		w->late = true;
+	else
+		w->late = was_late(w, now);
 	if (w->late || now - w->begun_ns >= w->limit_ns)
 		return false;
 	if (!w->holds && now - w->begun_ns >= HOLD_NS)
@@ -119,9 +132,9 @@ bool flat_wait_again(struct flat_wait *w)
 
 static void learn(const struct flat_wait *w, bool paid)
 {
-	if (w->late || (paid && now_ns() - w->yielded_ns > LATE_NS))
-		budget_ns = budget_ns / 4 >= LEAST_NS ? budget_ns / 4 : 0;
-	else if (paid)
+	if (w->late || (paid && was_late(w, now_ns())))
+		return;
+	if (paid)
 		budget_ns = budget_ns * 2 + LEAST_NS < MOST_NS ? budget_ns * 2 + LEAST_NS : MOST_NS;
 	else
 		budget_ns =

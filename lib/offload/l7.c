@@ -11,6 +11,8 @@
 #include "offload/gateway.h"
 #include "offload/l7_mandatory.h"
 
+#define HOT_US 100
+
 /* --- the node --- */
 
 int flat_l7_init(struct flat_offload *o, const char *access_log)
@@ -145,6 +147,12 @@ static void leave_hot(struct flat_l7 *l7)
 	l7->hot = false;
 }
 
+int64_t flat_l7_hot_us(const struct flat_l7_node *node)
+{
+	/* Where others want the processor, looking on keeps it from them. */
+	return node->offload->workers.v[0].crowded_us ? 0 : HOT_US;
+}
+
 void flat_l7_cool(struct flat_l7 *l7)
 {
 	struct flat_l7_upstream *up;
@@ -243,7 +251,7 @@ bool flat_l7_turn(struct flat_offload *o)
 		}
 		if (moved)
 			l7->last_us = now;
-		else if (now - l7->last_us > FLAT_L7_HOT_US)
+		else if (now - l7->last_us > flat_l7_hot_us(node))
 			flat_l7_cool(l7);
 	}
 	return !TAILQ_EMPTY(&node->hot);

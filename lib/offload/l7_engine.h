@@ -232,7 +232,7 @@ void flat_l7_cool(struct flat_l7 *l7);
 /** It is about to be freed: off all lists. */
 void flat_l7_forget(struct flat_l7 *l7);
 /** How long one that moves nothing is still looked at, microseconds. */
-#define FLAT_L7_HOT_US 100
+int64_t flat_l7_hot_us(const struct flat_l7_node *node);
 
 /* --- l7_mux.c: clients that speak HTTP/2 --- */
 

@@ -131,6 +131,7 @@ static bool pump_children(struct flat_l7 *root)
 	struct flat_l7 *l7;
 	struct flat_l7 *next;
 	int64_t now = flat_now_us();
+	int64_t hot_us = flat_l7_hot_us(root->node);
 	bool moved = false;
 
 	for (l7 = TAILQ_FIRST(&root->mux->hot); l7; l7 = next) {
@@ -144,7 +145,7 @@ static bool pump_children(struct flat_l7 *root)
 		} else if (some) {
 			l7->last_us = now;
 		} else if (!l7->x.upstream || l7->x.upstream->is_stream ||
-			   now - l7->last_us > FLAT_L7_HOT_US) {
+			   now - l7->last_us > hot_us) {
 			/* Streams are told of what happens; only a ring has to be looked at. */
 			flat_l7_cool(l7);
 		}

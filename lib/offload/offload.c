@@ -440,7 +440,7 @@ void flat_offload_run(struct flat_offload *o)
 		if (!busy && flat_pairs_fill(&o->pairs))
 			(void)flat_pairs_fill(&o->pairs);
 		/* Who asked is about to connect, or to go, again: that takes less than a wake-up costs. */
-		busy |= !o->workers.v[0].crowded && flat_now_us() - lately_us < LINGER_US;
+		busy |= !o->workers.v[0].crowded_us && flat_now_us() - lately_us < LINGER_US;
 		if (busy)
 			flat_worker_yield(&o->workers.v[0]);
 		if (flat_loop_turn(&o->loop, busy ? 0 : by_time(o)) > 0)

@@ -15,8 +15,6 @@
 
 /* How long a pipe that moves nothing is still looked at, microseconds. */
 #define HOT_US 100
-/* Turns without yielding and lingering after a yield that came back late; then it is tried again. */
-#define CROWDED_TURNS 256
 /* Looks between two yields: about half a microsecond, what a yield costs. */
 #define LOOKS 16
 
@@ -226,7 +224,7 @@ static size_t serve(struct flat_worker *w, struct flat_pipe *p, int64_t now)
 		/* Behind the others, so that pipes of one share take turns too. */
 		TAILQ_REMOVE(&w->hot, p, hot_link);
 		TAILQ_INSERT_TAIL(&w->hot, p, hot_link);
-	} else if (now - p->last_us > (w->crowded ? 0 : HOT_US)) {
+	} else if (now - p->last_us > (w->crowded_us ? 0 : HOT_US)) {
 		cool(p);
 	}
 	return moved;
@@ -256,7 +254,6 @@ static size_t look(struct flat_worker *w)
 
 bool flat_worker_turn(struct flat_worker *w)
 {
-	w->crowded -= w->crowded > 0;
 	/* Several looks before the caller yields, unless each costs a system call. */
 	for (int i = 0; i < LOOKS && !TAILQ_EMPTY(&w->hot); i++) {
 		if (look(w) > 0 || w->n_tcp > 0)
@@ -269,12 +266,13 @@ bool flat_worker_turn(struct flat_worker *w)
 void flat_worker_yield(struct flat_worker *w)
 {
 	int64_t before = flat_now_us();
-	if (w->crowded)
+	if (before < w->crowded_us)
 		return;
 	/* The yield is also when io_uring's completions of this thread are run. */
 	flat_sys_yield();
-	if (flat_now_us() - before > FLAT_YIELD_LATE_US)
-		w->crowded = CROWDED_TURNS;
+	int64_t now = flat_now_us();
+	w->crowded_us =
+	    now - before > FLAT_YIELD_LATE_US ? now + (now - before) * FLAT_YIELD_LATE_COST : 0;
 }
 
 /* --- threads --- */

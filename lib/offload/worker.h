@@ -47,7 +47,8 @@ struct flat_worker {
 	uint32_t n_tcp; /* pipes with a socket */
 	uint32_t weight_max;
 	uint64_t round;
-	uint32_t crowded;	/* turns in which it sleeps at once: others want its processor */
+	int64_t
+	    crowded_us; /* until then it sleeps at once: others want its processor; 0: they do not */
 	_Atomic uint64_t bytes; /* moved so far */
 	uint32_t n_pipes;	/* control thread: given and not come back */
 	_Atomic bool stop;
