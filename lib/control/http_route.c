@@ -20,9 +20,7 @@ struct reading {
 	const char *group, *kind, *name, *namespace, *type, *value;
 	const char *full, *prefix; /* of a path modifier */
 	const struct yaml_node *value_node;
-	bool backend;	   /* a backendRef's filters are being read */
-	uint32_t mirrored; /* of a million */
-	uint64_t numerator, denominator;
+	bool backend; /* a backendRef's filters are being read */
 };
 
 #define TEXT(fn, member)                                                                           \
@@ -58,23 +56,9 @@ static void begin_reference(struct reading *r, const char *group, const char *ki
 	r->name = r->namespace = NULL;
 }
 
-/* The host of a reference to a Service, or to a host by its name; NULL: to something else. */
 static const char *referred(struct cfg *cfg, const struct reading *r)
 {
-	const char *host = NULL;
-
-	if (!r->name || !r->group || !r->kind)
-		return NULL;
-	if (strcmp(r->group, "") == 0 && strcmp(r->kind, "Service") == 0) {
-		host = flat_pool_printf(cfg->pool, "%s.%s.%s", r->name,
-					r->namespace ? r->namespace : cfg->namespace,
-					FLAT_CLUSTER_DOMAIN);
-		cfg->oom |= !host;
-	} else if (strcmp(r->group, "networking.istio.io") == 0 &&
-		   strcmp(r->kind, "Hostname") == 0) {
-		host = r->name;
-	}
-	return host;
+	return cfg_api_host(cfg, &(struct api_reference){r->group, r->kind, r->name, r->namespace});
 }
 
 /* --- parents --- */
@@ -521,71 +505,10 @@ static void parse_backend_port(struct cfg *cfg, const struct yaml_node *node, vo
 	((struct reading *)obj)->destination->port = cfg_port(cfg, node);
 }
 
-static void parse_mirror_backend(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	static const struct cfg_field fields[] = {
-	    CFG_FIELD("group", parse_group),	   CFG_FIELD("kind", parse_kind),
-	    CFG_FIELD("name", parse_name),	   CFG_FIELD("namespace", parse_namespace),
-	    CFG_FIELD("port", parse_backend_port),
-	};
-	struct reading *r = obj;
-	struct flat_route_destination *d = r->destination;
-
-	begin_reference(r, "", "Service");
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	d->host = referred(cfg, r);
-	if (!d->host)
-		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "name a Service",
-			  "backend \"%.200s\" is none", r->name ? r->name : "");
-	else if (strcmp(r->kind, "Service") == 0 && r->namespace &&
-		 strcmp(r->namespace, cfg->namespace) != 0)
-		d->granted_by = r->namespace;
-}
-
-static void parse_mirror_percent(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	((struct reading *)obj)->mirrored = cfg_millionths(cfg, node);
-}
-
-static void parse_numerator(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	(void)cfg_uint(cfg, node, 0, INT32_MAX, &((struct reading *)obj)->numerator);
-}
-
-static void parse_denominator(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	(void)cfg_uint(cfg, node, 1, INT32_MAX, &((struct reading *)obj)->denominator);
-}
-
-static void parse_fraction(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	static const struct cfg_field fields[] = {
-	    CFG_FIELD("numerator", parse_numerator),
-	    CFG_FIELD("denominator", parse_denominator),
-	};
-	struct reading *r = obj;
-
-	r->numerator = 0;
-	r->denominator = 100;
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	if (r->numerator > r->denominator)
-		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "write 1 at most",
-			  "a fraction of more than all");
-	else
-		r->mirrored = (uint32_t)(r->numerator * FLAT_MILLION / r->denominator);
-}
-
 static void parse_mirror(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	static const struct cfg_field fields[] = {
-	    CFG_FIELD("backendRef", parse_mirror_backend),
-	    CFG_FIELD("percent", parse_mirror_percent),
-	    CFG_FIELD("fraction", parse_fraction),
-	};
 	struct reading *r = obj;
 	struct flat_http_route *route = &r->rule->route;
-	struct flat_route_destination *before = r->destination;
-	struct flat_http_mirror *m;
 
 	if (r->backend || route->n_mirrors == FLAT_CONFIG_MIRRORS_MAX) {
 		parse_unknown_filter(cfg, node, obj);
@@ -593,15 +516,8 @@ static void parse_mirror(struct cfg *cfg, const struct yaml_node *node, void *ob
 	}
 	if (!route->mirrors)
 		route->mirrors = cfg_array(cfg, FLAT_CONFIG_MIRRORS_MAX, sizeof(*route->mirrors));
-	if (!route->mirrors)
-		return;
-	m = &route->mirrors[route->n_mirrors++];
-	m->to.where = node->where;
-	r->destination = &m->to;
-	r->mirrored = FLAT_MILLION;
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	m->of_million = r->mirrored;
-	r->destination = before;
+	if (route->mirrors)
+		cfg_api_mirror(cfg, node, &route->mirrors[route->n_mirrors++]);
 }
 
 static void parse_filter(struct cfg *cfg, const struct yaml_node *node, void *obj)

@@ -45,6 +45,17 @@ struct api_grant {
 	const char *from, *namespace, *service;
 };
 
+/* Of a parent or a backend; NULL where it is not said. */
+struct api_reference {
+	const char *group, *kind, *name, *namespace;
+};
+
+/** The host of a reference to a Service, or to a host by its name; NULL: to something else. */
+const char *cfg_api_host(struct cfg *cfg, const struct api_reference *to);
+
+/** A filter's `requestMirror`, into *m. */
+void cfg_api_mirror(struct cfg *cfg, const struct yaml_node *node, struct flat_http_mirror *m);
+
 /**
  * `method` of a GRPCRoute's match, `{type, service, method}`, as a match of the path; NULL with an error, or where it
  * names nothing.

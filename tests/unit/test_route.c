@@ -526,9 +526,6 @@ Test(route, what_is_wrong_is_said)
 }
 
 static const struct bad_case warned[] = {
-    {VS("{hosts: [web.example], http: [{mirror: {host: web.example}, route: [{destination: {host: "
-	"web.example}}]}]}"),
-     "field \"mirror\" is not honoured: requests are not copied"},
     {VS("{hosts: [web.example], http: [{fault: {abort: {httpStatus: 500}}, directResponse: "
 	"{status: 200}}]}"),
      "a fault without a percentage is for no request"},
