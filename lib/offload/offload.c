@@ -146,72 +146,12 @@ void flat_offload_publish(struct flat_offload *o)
 	free(shorts);
 }
 
-static void print_diags(const struct flat_diags *diags)
-{
-	for (uint32_t i = 0; i < diags->n; i++) {
-		const struct flat_diag *d = &diags->v[i];
-		flat_log(d->severity == FLAT_SEVERITY_ERROR ? FLAT_LOG_ERROR : FLAT_LOG_WARN,
-			 "%s:%u:%u: %s%s%s", d->where.file ? d->where.file : "-", d->where.line,
-			 d->where.col, d->what, d->todo ? "; " : "", d->todo ? d->todo : "");
-	}
-}
-
-static int load(struct flat_offload *o)
-{
-	struct flat_diags diags = {0};
-	struct flat_mesh *mesh = NULL;
-	int err = flat_config_reload(o->paths, o->n_paths, o->mesh, &mesh, &diags);
-	print_diags(&diags);
-	flat_diags_fini(&diags);
-	if (err != 0) {
-		o->stats.config_errors++;
-		return err;
-	}
-	struct flat_mesh *old = o->mesh;
-	o->mesh = mesh;
-	struct flat_session *s;
-	TAILQ_FOREACH(s, &o->sessions, link)
-	{
-		if (s->greeted)
-			flat_session_identify(s);
-	}
-	TAILQ_FOREACH(s, &o->ghosts, link)
-	flat_session_identify(s);
-	flat_balance_keep(o);
-	flat_l7_reloaded(o);
-	flat_mesh_put(old);
-	o->epoch++;
-	return 0;
-}
-
-void flat_offload_reload(struct flat_offload *o)
-{
-	struct flat_conn *c;
-	struct flat_conn *next;
-	char reason[512];
-	if (load(o) != 0) {
-		flat_error("the configuration was refused; the one before stays in force");
-		return;
-	}
-	flat_peers_reload(o);
-	flat_gateways_reload(o);
-	flat_info("configuration %llu is in force", (unsigned long long)o->epoch);
-	flat_offload_publish(o);
-	for (c = TAILQ_FIRST(&o->conns); c; c = next) {
-		next = TAILQ_NEXT(c, link);
-		if (c->cut || flat_still_allowed(o, c, reason, sizeof(reason)))
-			continue;
-		o->stats.revoked++;
-		flat_conn_cut(c, ECONNRESET, reason);
-	}
-}
-
 static void on_watch(struct flat_source *source, int result)
 {
 	struct flat_offload *o = FLAT_CONTAINER_OF(source, struct flat_offload, watch_source);
 	(void)result;
 	if (flat_watch_changed(o->watch))
-		flat_offload_reload(o);
+		flat_reload_begin(o);
 }
 
 static void on_connect(struct flat_source *source, int result)
@@ -363,7 +303,7 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	if (err == 0)
 		err = flat_l7_init(o, o->access_log);
 	if (err == 0)
-		err = load(o);
+		err = flat_reload_open(o);
 	if (err == 0)
 		err = flat_directory_create(&o->directory, DIRECTORY_TABLE_BYTES);
 	if (err == 0)
@@ -424,7 +364,7 @@ void flat_offload_run(struct flat_offload *o)
 	while (!o->stop && !(o->retired && o->n_conns == 0 && o->loop.n_ending == 0)) {
 		if (o->reload) {
 			o->reload = false;
-			flat_offload_reload(o);
+			flat_reload_begin(o);
 		}
 		/* Busy for long: what goes by time has its turn all the same. */
 		int64_t now_ms = flat_now_us() / 1000;
@@ -453,6 +393,7 @@ void flat_offload_close(struct flat_offload *o)
 	struct flat_conn *c;
 	struct flat_listener *l;
 	struct flat_session *s;
+	flat_reload_close(o);
 	flat_workers_close(&o->workers);
 	flat_peers_close(o);
 	while ((c = TAILQ_FIRST(&o->conns)) != NULL)

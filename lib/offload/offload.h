@@ -23,6 +23,7 @@
 #include "offload/cluster.h"
 #include "offload/loop.h"
 #include "offload/pairs.h"
+#include "offload/reload.h"
 #include "offload/series.h"
 #include "offload/worker.h"
 #include "vq/attach.h"
@@ -232,6 +233,7 @@ struct flat_offload {
 	struct flat_directory_writer *directory;
 	struct flat_mesh *mesh;
 	struct flat_map clusters; /* of struct flat_cluster, see cluster.h */
+	struct flat_reload reloading;
 	struct flat_watch *watch;
 	const char *const *paths;
 	size_t n_paths;
@@ -307,8 +309,6 @@ void flat_offload_wake(struct flat_offload *o);
 /** Serves until o->stop. */
 void flat_offload_run(struct flat_offload *o);
 void flat_offload_close(struct flat_offload *o);
-/** Loads the configuration again: whole, or the old one stays. Cuts what is no longer allowed. */
-void flat_offload_reload(struct flat_offload *o);
 /** Publishes services and listeners to the applications. */
 void flat_offload_publish(struct flat_offload *o);
 

@@ -1,0 +1,195 @@
+/*
+ * The configuration again. A large one takes a third of a second to read: a thread of its own does it, and frees the one that
+ * went; the control thread only puts the new one in force, between two turns of its loop.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/sys.h"
+#include "control/config.h"
+#include "offload/gateway.h"
+#include "offload/l7.h"
+#include "offload/offload.h"
+#include "offload/peers.h"
+
+static void print_diags(const struct flat_diags *diags)
+{
+	for (uint32_t i = 0; i < diags->n; i++) {
+		const struct flat_diag *d = &diags->v[i];
+		flat_log(d->severity == FLAT_SEVERITY_ERROR ? FLAT_LOG_ERROR : FLAT_LOG_WARN,
+			 "%s:%u:%u: %s%s%s", d->where.file ? d->where.file : "-", d->where.line,
+			 d->where.col, d->what, d->todo ? "; " : "", d->todo ? d->todo : "");
+	}
+}
+
+/* --- in the thread --- */
+
+static void load(struct flat_reload *r)
+{
+	r->err = flat_config_reload(r->offload->paths, r->offload->n_paths, r->before, &r->mesh,
+				    &r->diags);
+}
+
+static void say(struct flat_reload *r, enum flat_reload_state state)
+{
+	uint64_t one = 1;
+	/* release: what the thread wrote is there for who reads the state */
+	atomic_store_explicit(&r->state, state, memory_order_release);
+	(void)flat_sys_write(r->said.fd, &one, sizeof(one));
+}
+
+static void *in_thread(void *arg)
+{
+	struct flat_reload *r = arg;
+	load(r);
+	say(r, FLAT_RELOAD_LOADED);
+	while (sem_wait(&r->taken) != 0)
+		;
+	/* Most often the last reference. */
+	flat_mesh_put(r->before);
+	r->before = NULL;
+	say(r, FLAT_RELOAD_OVER);
+	return NULL;
+}
+
+/* --- in the control thread --- */
+
+/* The mesh that was loaded, or nothing where that failed. 0 or the negative errno of the loading. */
+static int take(struct flat_reload *r)
+{
+	struct flat_offload *o = r->offload;
+	struct flat_session *s;
+	print_diags(&r->diags);
+	flat_diags_fini(&r->diags);
+	r->diags = (struct flat_diags){0};
+	if (r->err != 0) {
+		o->stats.config_errors++;
+		return r->err;
+	}
+	struct flat_mesh *old = o->mesh;
+	o->mesh = r->mesh;
+	r->mesh = NULL;
+	TAILQ_FOREACH(s, &o->sessions, link)
+	{
+		if (s->greeted)
+			flat_session_identify(s);
+	}
+	TAILQ_FOREACH(s, &o->ghosts, link)
+	flat_session_identify(s);
+	flat_balance_keep(o);
+	flat_l7_reloaded(o);
+	flat_mesh_put(old);
+	o->epoch++;
+	return 0;
+}
+
+/* What was loaded is in force, for what there is too. */
+static void put_in_force(struct flat_offload *o)
+{
+	struct flat_conn *c;
+	struct flat_conn *next;
+	char reason[512];
+	if (take(&o->reloading) != 0) {
+		flat_error("the configuration was refused; the one before stays in force");
+		return;
+	}
+	flat_peers_reload(o);
+	flat_gateways_reload(o);
+	flat_info("configuration %llu is in force", (unsigned long long)o->epoch);
+	flat_offload_publish(o);
+	for (c = TAILQ_FIRST(&o->conns); c; c = next) {
+		next = TAILQ_NEXT(c, link);
+		if (c->cut || flat_still_allowed(o, c, reason, sizeof(reason)))
+			continue;
+		o->stats.revoked++;
+		flat_conn_cut(c, ECONNRESET, reason);
+	}
+}
+
+static bool start(struct flat_reload *r)
+{
+	sigset_t all;
+	sigset_t before;
+	r->before = flat_mesh_get(r->offload->mesh);
+	atomic_store(&r->state, FLAT_RELOAD_LOADING);
+	/* Signals are the control thread's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r->running = pthread_create(&r->thread, NULL, in_thread, r) == 0;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!r->running)
+		flat_mesh_put(r->before);
+	return r->running;
+}
+
+void flat_reload_begin(struct flat_offload *o)
+{
+	struct flat_reload *r = &o->reloading;
+	/* What it has read may be older than the change that is told now. */
+	r->again = r->running;
+	if (r->running || start(r))
+		return;
+	/* No thread to be had: then nobody else moves meanwhile. */
+	r->before = o->mesh;
+	load(r);
+	put_in_force(o);
+}
+
+static void on_said(struct flat_source *source, int events)
+{
+	struct flat_reload *r = FLAT_CONTAINER_OF(source, struct flat_reload, said);
+	uint64_t count;
+	(void)events;
+	(void)flat_sys_read(source->fd, &count, sizeof(count));
+	/* acquire: pairs with the release in say() */
+	int state = atomic_load_explicit(&r->state, memory_order_acquire);
+	if (state != FLAT_RELOAD_LOADING && !r->put) {
+		r->put = true;
+		put_in_force(r->offload);
+		sem_post(&r->taken);
+	}
+	if (state != FLAT_RELOAD_OVER)
+		return;
+	pthread_join(r->thread, NULL);
+	r->running = r->put = false;
+	if (r->again)
+		flat_reload_begin(r->offload);
+}
+
+int flat_reload_open(struct flat_offload *o)
+{
+	struct flat_reload *r = &o->reloading;
+	r->offload = o;
+	if (sem_init(&r->taken, 0, 0) != 0)
+		return -errno;
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int err = fd < 0 ? -errno : flat_loop_poll(&o->loop, &r->said, fd, POLLIN, on_said);
+	if (err == 0) {
+		load(r);
+		err = take(r);
+	}
+	return err;
+}
+
+void flat_reload_close(struct flat_offload *o)
+{
+	struct flat_reload *r = &o->reloading;
+	if (!r->offload)
+		return;
+	if (r->running) {
+		if (!r->put)
+			sem_post(&r->taken);
+		pthread_join(r->thread, NULL);
+		flat_mesh_put(r->mesh);
+		flat_diags_fini(&r->diags);
+	}
+	(void)sem_destroy(&r->taken);
+	flat_loop_del(&o->loop, &r->said);
+	if (r->said.fd > 0)
+		close(r->said.fd);
+}

@@ -1,0 +1,46 @@
+/*
+ * Loading the configuration again, in a thread of its own: what flatd does for applications goes on meanwhile. Whole or not
+ * at all; what changes while one is read is read after it.
+ */
+#ifndef FLAT_OFFLOAD_RELOAD_H
+#define FLAT_OFFLOAD_RELOAD_H
+
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdatomic.h>
+
+#include "base/diag.h"
+#include "offload/loop.h"
+
+struct flat_mesh;
+struct flat_offload;
+
+enum flat_reload_state {
+	FLAT_RELOAD_LOADING, /* the rest is the thread's */
+	FLAT_RELOAD_LOADED,  /* the control thread's, which says by `taken` that it is done */
+	FLAT_RELOAD_OVER,    /* the thread ends */
+};
+
+struct flat_reload {
+	struct flat_offload *offload; /* NULL: not open */
+	pthread_t thread;
+	struct flat_source said; /* eventfd: the state is another */
+	sem_t taken;
+	_Atomic int state;	  /* enum flat_reload_state */
+	struct flat_mesh *before; /* the thread's reference to the one in force */
+	struct flat_mesh *mesh;	  /* what was loaded; NULL: nothing */
+	struct flat_diags diags;
+	int err;
+	bool running; /* the thread is to be joined */
+	bool put;     /* what it loaded was dealt with */
+	bool again;   /* asked for while it ran */
+};
+
+/** Loads the first one, in the caller's thread. 0 or a negative errno, explained in the log. */
+FLAT_MUST_CHECK int flat_reload_open(struct flat_offload *o);
+/** Loads it again: whole, or the old one stays. Cuts what is no longer allowed, once it is loaded. */
+void flat_reload_begin(struct flat_offload *o);
+/** Waits for the thread. */
+void flat_reload_close(struct flat_offload *o);
+
+#endif
