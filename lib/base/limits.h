@@ -82,6 +82,21 @@
 #define FLAT_WIRE_SVIDS_MAX 1024
 #define FLAT_WIRE_FILE_MAX ((size_t)1 << 20)
 
+/* --- HBONE: HTTP/2 CONNECT over mutual TLS, as Istio's ztunnel speaks it --- */
+
+/* Where Istio's ambient mode takes it. */
+#define FLAT_HBONE_PORT 15008
+/* Streams that a peer may have in one connection; ztunnel allows 200, and asks for 100. */
+#define FLAT_HBONE_STREAMS_MAX 200U
+/* Connections that share one to a peer, before another one is made: ztunnel's number. */
+#define FLAT_HBONE_POOL 100U
+/* Bytes of all streams of one connection: no limit of its own, each stream has FLAT_WIRE_WINDOW. */
+#define FLAT_HBONE_WINDOW ((int32_t)64 << 20)
+/* Bytes of one head, as told to the peer; of what is kept of it. */
+#define FLAT_HBONE_HEAD_MAX 16384U
+/* Streams that a peer resets, less those that end as they should, before it is taken for a flood. */
+#define FLAT_HBONE_RESETS_MAX 1000U
+
 /* --- verbs between hosts --- */
 
 /* A ring, one for each direction of a link, bytes, a power of two: twice the credit that is given back at once at 10 Gbit/s

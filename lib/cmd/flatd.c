@@ -28,8 +28,10 @@ static const char usage[] =
     "  --workers N      threads that move forwarded bytes, 1 to 64 (default 1)\n"
     "  --metrics A:P    where Prometheus is served, or off (default " METRICS_ADDR ")\n"
     "  --wire A:P       where flatds of other hosts come in, with mutual TLS (default: none)\n"
-    "  --svids DIR      this host's certificates, keys and bundles, for --wire; watched for "
-    "change\n"
+    "  --hbone A:P      where peers come in by HBONE, as Istio's ztunnel (default: none; Istio's "
+    "port is 15008)\n"
+    "  --svids DIR      this host's certificates, keys and bundles, for both, and to go out; "
+    "watched for change\n"
     "  --gateway NS/W   open the ports of the Gateways that select the Workload W, as that "
     "workload\n"
     "  --verbs DEVICE   RDMA device over which links of --wire go where the other host has one "
@@ -93,6 +95,7 @@ struct arguments {
 	const char *access_log;
 	const char *audit_log;
 	const char *wire;
+	const char *hbone;
 	const char *svids;
 	const char *gateway;
 	const char *verbs;
@@ -112,8 +115,8 @@ static int judge(const struct arguments *a)
 		fprintf(stderr, "flatd: --workers takes 1 to %d\n", FLAT_WORKERS_MAX);
 		return 2;
 	}
-	if (!a->wire != !a->svids) {
-		fputs("flatd: --wire and --svids go together\n", stderr);
+	if ((a->wire || a->hbone) && !a->svids) {
+		fputs("flatd: --wire and --hbone want --svids\n", stderr);
 		return 2;
 	}
 	if (a->verbs && !a->wire) {
@@ -137,6 +140,8 @@ static const char **text_of(struct arguments *a, int opt)
 		return &a->audit_log;
 	case 'W':
 		return &a->wire;
+	case 'H':
+		return &a->hbone;
 	case 'S':
 		return &a->svids;
 	case 'V':
@@ -159,6 +164,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 	    {"access-log", required_argument, NULL, 'a'},
 	    {"audit-log", required_argument, NULL, 'A'},
 	    {"wire", required_argument, NULL, 'W'},
+	    {"hbone", required_argument, NULL, 'H'},
 	    {"svids", required_argument, NULL, 'S'},
 	    {"gateway", required_argument, NULL, 'g'},
 	    {"verbs", required_argument, NULL, 'V'},
@@ -229,6 +235,7 @@ int main(int argc, char **argv)
 	offload.access_log = a.access_log;
 	offload.audit_path = a.audit_log;
 	offload.wire_addr = a.wire;
+	offload.hbone_addr = a.hbone;
 	offload.svids = a.svids;
 	offload.gateway_name = a.gateway;
 	offload.verbs = a.verbs;

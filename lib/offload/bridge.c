@@ -22,6 +22,7 @@ static void bridge_free(struct flat_bridge *b)
 	if (b->conn)
 		b->conn->bridge = NULL;
 	TAILQ_REMOVE(&b->peer->bridges, b, link);
+	b->peer->n_bridges--;
 	flat_loop_close(&b->peer->all->offload->loop, &b->source);
 	free(b);
 }
@@ -39,6 +40,7 @@ static struct flat_bridge *bridge_new(struct flat_peer *p, int *near)
 	b->source.fd = fds[1];
 	*near = fds[0];
 	TAILQ_INSERT_TAIL(&p->bridges, b, link);
+	p->n_bridges++;
 	return b;
 }
 
@@ -167,19 +169,30 @@ static void ready(struct flat_wire_link *link)
 	flat_peer_ready(link->owner);
 }
 
+/* Whose certificate an HBONE server shows: the endpoint's account, "default" where none is named, as Istio has it. */
+static void expected(const struct flat_conn *c, const struct flat_svid *svid,
+		     char id[FLAT_SPIFFE_ID_MAX])
+{
+	const char *own = flat_spiffe_principal(svid->id);
+	snprintf(id, FLAT_SPIFFE_ID_MAX, FLAT_SPIFFE_SCHEME "%.*s/ns/%.63s/sa/%.63s",
+		 (int)strcspn(own, "/"), own, c->wire.namespace,
+		 c->wire.account ? c->wire.account : "default");
+}
+
 int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 {
 	struct flat_peers *all = c->offload->peers;
 	const struct flat_workload *w = c->client ? c->client->workload : NULL;
 	const struct flat_svid *svid = all && w ? flat_svids_find(all->svids, w->principal) : NULL;
 	struct flat_addr addr = c->target;
+	char expect[FLAT_SPIFFE_ID_MAX];
 	char text[FLAT_ADDR_STRLEN];
 	int near;
 	int err = -EACCES;
 	addr.port = c->wire.port;
 	if (!svid) {
 		snprintf(reason, size, "%s%.280s",
-			 !all ? "ISTIO_MUTUAL is asked for, and flatd runs without --wire"
+			 !all ? "ISTIO_MUTUAL is asked for, and flatd runs without --svids"
 			 : w  ? "the folder of --svids has no SVID for "
 			      : "the client has no identity to show to another host",
 			 all && w ? w->principal : "");
@@ -189,14 +202,15 @@ int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 		snprintf(reason, size, "the SVID of %.280s has expired", w->principal);
 		return err;
 	}
-	struct flat_peer *p = flat_peer_to(all, &addr, svid, &err);
+	expected(c, svid, expect);
+	struct flat_peer *p = flat_peer_to(all, &addr, svid, c->wire.hbone ? expect : NULL, &err);
 	struct flat_bridge *b = p ? bridge_new(p, &near) : NULL;
 	if (!b) {
 		snprintf(reason, size, "no link to %s: %s", flat_addr_str(&addr, text),
 			 strerror(p ? ENOMEM : -err));
 		return p ? -ENOMEM : err;
 	}
-	if (c->wire.account)
+	if (c->wire.account && !c->wire.hbone)
 		snprintf(b->who, sizeof(b->who), "%.63s/%.253s", c->wire.namespace,
 			 c->wire.account);
 	b->from = c->from;
@@ -204,13 +218,42 @@ int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 	c->bridge = b;
 	c->end[FLAT_SIDE_SERVER].is_tcp = true;
 	c->end[FLAT_SIDE_SERVER].anchor.fd = near;
-	snprintf(c->server_name, sizeof(c->server_name), "over the wire");
+	snprintf(c->server_name, sizeof(c->server_name), "%s",
+		 c->wire.hbone ? "by HBONE" : "over the wire");
 	if (p->link->greeted)
 		flat_bridge_start(b);
 	return 0;
 }
 
 /* --- inbound --- */
+
+/*
+ * HBONE: whom the client has seen, by the certificate, is who answers; and it asks for the address that it came to, as
+ * ztunnel demands.
+ */
+static bool is_here(const struct flat_peer *p, const struct flat_listener *l,
+		    const struct flat_addr *to, char *reason, size_t size)
+{
+	const struct flat_workload *w = l->session->workload;
+	const char *shown = flat_spiffe_principal(p->link->own_id);
+	struct flat_addr came = p->local;
+	char text[FLAT_ADDR_STRLEN];
+	came.port = to->port;
+	if (!p->hbone)
+		return true;
+	if (!flat_addr_equal(&came, to)) {
+		snprintf(reason, size, "HBONE: %s is not the address that the client came to",
+			 flat_addr_str(to, text));
+		return false;
+	}
+	if ((!w || strcmp(w->principal, shown) != 0) &&
+	    !(p->all->svids->node && strcmp(p->link->own_id, p->all->svids->node->id) == 0)) {
+		snprintf(reason, size, "HBONE: the client was shown %.150s, who is not there",
+			 shown);
+		return false;
+	}
+	return true;
+}
 
 static void opened(struct flat_wire_link *link, struct flat_wire_stream *s,
 		   const struct flat_frame *f)
@@ -225,12 +268,14 @@ static void opened(struct flat_wire_link *link, struct flat_wire_stream *s,
 	char text[FLAT_ADDR_STRLEN];
 	char reason[200];
 	int near;
-	q.from.port = f->from.port;
-	if (!l) {
-		snprintf(reason, sizeof(reason), "no mesh server listens on %s",
-			 flat_addr_str(&f->to, text));
+	if (f->from.port)
+		q.from.port = f->from.port;
+	if (!l || !is_here(p, l, &f->to, reason, sizeof(reason))) {
+		if (!l)
+			snprintf(reason, sizeof(reason), "no mesh server listens on %s",
+				 flat_addr_str(&f->to, text));
 		flat_refuse(o, 0, principal, &f->to, FLAT_REFUSED_NO_ENDPOINT, reason);
-		flat_wire_refuse(s, ECONNREFUSED, reason);
+		flat_wire_refuse(s, l ? EINVAL : ECONNREFUSED, reason);
 		return;
 	}
 	struct flat_bridge *b = bridge_new(p, &near);

@@ -117,10 +117,18 @@ static void add_carrier(const struct flat_offload *o, const struct flat_decision
 	const struct flat_peer *p;
 	size_t len = strlen(reason);
 	struct flat_addr addr = d->target;
+	char text[FLAT_ADDR_STRLEN];
 	addr.port = d->wire.port;
 	if (!o->peers || len >= size)
 		return;
 	p = flat_peer_find(o->peers, &addr);
+	if (d->wire.hbone) {
+		flat_addr_str(&addr, text);
+		snprintf(reason + len, size - len, "; at %s, who must be ns/%s/sa/%s%s", text,
+			 d->wire.namespace, d->wire.account ? d->wire.account : "default",
+			 p ? "; a connection is open" : "");
+		return;
+	}
 	snprintf(reason + len, size - len, "; over %s (%s)", p ? flat_peer_path(p) : "tcp",
 		 p			? flat_peer_path_why(p)
 		 : o->peers->verbs_name ? "there is no link yet; verbs are asked for with it"
@@ -133,6 +141,9 @@ static const char *how(const struct flat_decision *d, bool plain)
 		return "accelerated: both applications share one lane";
 	if (d->path == FLAT_CONN_KERNEL)
 		return "no mesh server listens there: the kernel carries it";
+	if (d->wire.port && d->wire.hbone)
+		return "through flatd, which reaches the server by HBONE: HTTP/2 CONNECT over "
+		       "mutual TLS; its host decides too";
 	if (d->wire.port)
 		return "through flatd, which reaches the server's host over the wire with mutual "
 		       "TLS; that host decides too";

@@ -151,6 +151,8 @@ int flat_handover_give(struct flat_offload *o, int fd)
 		err = give_one(fd, ITEM_PORT, flat_metrics_socket(o));
 	if (err == 0)
 		err = give_one(fd, ITEM_PORT, flat_peers_socket(o));
+	if (err == 0)
+		err = give_one(fd, ITEM_PORT, flat_peers_hbone_socket(o));
 	for (uint32_t i = 0; err == 0 && (port = flat_gateway_socket(o, i)) >= 0; i++)
 		err = give_one(fd, ITEM_PORT, port);
 	TAILQ_FOREACH(l, &o->listeners, link)

@@ -48,6 +48,13 @@ struct flat_listener *flat_listener_find(const struct flat_offload *o, const str
 	return best;
 }
 
+bool flat_listener_serves(const struct flat_listener *l, const struct flat_addr *addr)
+{
+	struct flat_addr want = *addr;
+	want.port = l->addr.port;
+	return fit(l, &want) > 0;
+}
+
 void flat_listener_rotate(struct flat_listener *l)
 {
 	struct flat_offload *o = l->offload;

@@ -116,7 +116,8 @@ struct flat_end {
 
 /* How an endpoint on another host is reached. */
 struct flat_wire_way {
-	uint16_t port; /* of its flatd's wire; 0: not over the wire */
+	uint16_t port; /* of its flatd's wire, or its HBONE; 0: not over the wire */
+	bool hbone;    /* by HBONE, not flat/1 */
 	/* Who must answer; NULL: any workload. Of the mesh: good for the turn in which it was decided. */
 	const char *namespace;
 	const char *account;
@@ -242,7 +243,8 @@ struct flat_offload {
 	const char *metrics_addr; /* "ADDR:PORT"; NULL: none */
 	const char *verbs;	  /* RDMA device for links to other hosts; NULL: none */
 	const char *wire_addr;	  /* "ADDR:PORT" for other hosts; NULL: none */
-	const char *svids;	  /* folder of this host's identities */
+	const char *hbone_addr;	  /* likewise by HBONE */
+	const char *svids;	  /* folder of this host's identities; NULL: no wire */
 	struct flat_peers *peers; /* NULL: no wire */
 	const char *
 	    gateway_name; /* "NAMESPACE/NAME" of the Workload that it is to others; NULL: no gateway */
@@ -353,6 +355,8 @@ void flat_listener_close(struct flat_listener *l);
 /** The live listener that serves `addr`, or NULL. Changes nothing. */
 struct flat_listener *flat_listener_find(const struct flat_offload *o,
 					 const struct flat_addr *addr);
+/** Whether it listens at this address, whatever its port. */
+bool flat_listener_serves(const struct flat_listener *l, const struct flat_addr *addr);
 /** Puts a listener that was chosen behind the others: several on one address (SO_REUSEPORT) take turns. */
 void flat_listener_rotate(struct flat_listener *l);
 /**

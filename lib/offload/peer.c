@@ -40,17 +40,21 @@ static void on_tcp(struct flat_source *source, int events)
 	flat_peer_heat(p);
 }
 
-static struct flat_peer *peer_new(struct flat_peers *all, const struct flat_svid *svid, bool server)
+/* expect: as in flat_peer_to(). */
+static struct flat_peer *peer_new(struct flat_peers *all, const struct flat_svid *svid, bool server,
+				  bool hbone, const char *expect)
 {
 	struct flat_peer *p = calloc(1, sizeof(*p));
 	if (!p)
 		return NULL;
 	p->all = all;
 	p->server = server;
+	p->hbone = hbone;
 	p->tcp.fd = -1;
 	p->since_ms = p->heard_ms = p->quiet_ms = flat_now_us() / 1000;
 	TAILQ_INIT(&p->bridges);
-	p->link = flat_wire_link_new(all->svids, svid, server, &flat_bridge_ops, p);
+	p->link = hbone ? flat_wire_link_new_hbone(all->svids, svid, expect, &flat_bridge_ops, p)
+			: flat_wire_link_new(all->svids, svid, server, &flat_bridge_ops, p);
 	if (!p->link) {
 		free(p);
 		return NULL;
@@ -87,8 +91,9 @@ static void on_connected(struct flat_source *source, int result)
 		result = watch(p);
 	if (result == 0)
 		return;
-	snprintf(why, sizeof(why), "flatd could not connect to the flatd at %s: %s",
-		 flat_addr_str(&p->addr, text), strerror(-result));
+	snprintf(why, sizeof(why), "flatd could not connect to %s at %s: %s",
+		 p->hbone ? "HBONE" : "the flatd", flat_addr_str(&p->addr, text),
+		 strerror(-result));
 	flat_peer_end(p, -result, why);
 }
 
@@ -96,8 +101,8 @@ void flat_peer_ready(struct flat_peer *p)
 {
 	struct flat_bridge *b;
 	char text[FLAT_ADDR_STRLEN];
-	flat_info("link to %s (%s) as %s", flat_addr_str(&p->addr, text), p->link->peer.id,
-		  p->link->own_id);
+	flat_info("%s to %s (%s) as %s", p->hbone ? "HBONE" : "link", flat_addr_str(&p->addr, text),
+		  p->link->peer.id, p->link->own_id);
 	flat_peer_verbs_offer(p);
 	/* Anew each time: one that fails may take others with it. */
 	do {
@@ -111,18 +116,32 @@ void flat_peer_ready(struct flat_peer *p)
 	} while (b);
 }
 
+/* HBONE: not before it is known how many streams the peer takes. */
+static bool has_room(const struct flat_peer *p)
+{
+	return !p->hbone || (p->n_bridges < FLAT_HBONE_POOL &&
+			     (!p->link->greeted || !flat_wire_link_full(p->link)));
+}
+
+static bool is_for(const struct flat_peer *p, const struct flat_svid *svid, const char *expect)
+{
+	return p->hbone == (expect != NULL) && strcmp(p->link->own_id, svid->id) == 0 &&
+	       (!expect || strcmp(p->link->peer.expect, expect) == 0);
+}
+
 struct flat_peer *flat_peer_to(struct flat_peers *all, const struct flat_addr *addr,
-			       const struct flat_svid *svid, int *err)
+			       const struct flat_svid *svid, const char *expect, int *err)
 {
 	struct flat_peer *p;
 	TAILQ_FOREACH(p, &all->list, link_)
 	{
 		if (!p->server && p->link && !p->link->draining && !p->link->failed &&
-		    flat_addr_equal(&p->addr, addr) && strcmp(p->link->own_id, svid->id) == 0)
+		    flat_addr_equal(&p->addr, addr) && is_for(p, svid, expect) && has_room(p))
 			return p;
 	}
 	*err = all->n >= FLAT_WIRE_LINKS_MAX ? -ENOBUFS : -ENOMEM;
-	p = all->n >= FLAT_WIRE_LINKS_MAX ? NULL : peer_new(all, svid, false);
+	p = all->n >= FLAT_WIRE_LINKS_MAX ? NULL
+					  : peer_new(all, svid, false, expect != NULL, expect);
 	if (!p)
 		return NULL;
 	p->addr = *addr;
@@ -152,18 +171,50 @@ const struct flat_peer *flat_peer_find(const struct flat_peers *all, const struc
 	return NULL;
 }
 
-void flat_peer_accept(struct flat_peers *all, int fd)
+/*
+ * Who answers an HBONE client, which does not say before the handshake whom it wants: the workload that listens at the
+ * address it came to, where that is one alone; else the node. NULL: nobody who has an SVID.
+ */
+static const struct flat_svid *server_at(const struct flat_peers *all, const struct flat_addr *at)
+{
+	const struct flat_svid *one = NULL;
+	const struct flat_listener *l;
+	TAILQ_FOREACH(l, &all->offload->listeners, link)
+	{
+		const struct flat_workload *w = l->session->workload;
+		const struct flat_svid *its;
+		if (!w || !flat_listener_serves(l, at))
+			continue;
+		its = flat_svids_find(all->svids, w->principal);
+		if (!its || (one && one != its))
+			return all->svids->node;
+		one = its;
+	}
+	return one ? one : all->svids->node;
+}
+
+void flat_peer_accept(struct flat_peers *all, int fd, bool hbone)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
 	struct flat_peer *p = NULL;
-	if (all->n < FLAT_WIRE_LINKS_MAX && all->svids->node)
-		p = peer_new(all, all->svids->node, true);
+	struct flat_addr local = {0};
+	const struct flat_svid *svid = all->svids->node;
+	memset(&ss, 0, sizeof(ss));
+	if (hbone && flat_sys_getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
+	    flat_addr_from_sockaddr(&local, (struct sockaddr *)&ss, len) == 0) {
+		flat_addr_unmap(&local);
+		svid = server_at(all, &local);
+	}
+	len = sizeof(ss);
+	if (all->n < FLAT_WIRE_LINKS_MAX && svid)
+		p = peer_new(all, svid, true, hbone, NULL);
 	if (!p) {
 		close(fd);
 		return;
 	}
 	p->tcp.fd = fd;
+	p->local = local;
 	set_options(fd);
 	memset(&ss, 0, sizeof(ss));
 	if (FLAT_SYS3(SYS_getpeername, fd, &ss, &len) != 0 ||
@@ -238,6 +289,7 @@ void flat_peer_end(struct flat_peer *p, int err, const char *why)
 		flat_warn("link %s %s ends: %s", p->server ? "from" : "to",
 			  flat_addr_str(&p->addr, text), why);
 	}
+	flat_wire_link_bye(p->link);
 	send_out(p);
 	drop_link(p, mine ? err : ECONNRESET, why);
 	p->since_ms = flat_now_us() / 1000;
@@ -270,7 +322,7 @@ static void read_in(struct flat_peer *p)
 		} else if (n <= 0 && n != -EINTR) {
 			p->ended = true;
 			flat_peer_end(p, n < 0 ? (int)-n : ECONNRESET,
-				      n < 0 ? strerror((int)-n) : "the peer's flatd is gone");
+				      n < 0 ? strerror((int)-n) : "the peer is gone");
 		} else if (n > 0) {
 			total += (size_t)n;
 			p->heard_ms = p->all->tick_ms;
@@ -329,7 +381,7 @@ static void tick_link(struct flat_peer *p, int64_t now_ms, int64_t now_s)
 	struct flat_wire_link *l = p->link;
 	if (!l->greeted) {
 		if (now_ms - p->since_ms > FLAT_WIRE_HANDSHAKE_MS)
-			flat_peer_end(p, ETIMEDOUT, "the peer's flatd did not answer in time");
+			flat_peer_end(p, ETIMEDOUT, "the peer did not answer in time");
 		return;
 	}
 	if (now_s >= l->peer.expires_s || now_s >= l->own_expires_s) {
@@ -342,7 +394,7 @@ static void tick_link(struct flat_peer *p, int64_t now_ms, int64_t now_s)
 	if (l->n_streams > 0) {
 		p->quiet_ms = now_ms;
 		if (now_ms - p->heard_ms > FLAT_WIRE_DEAD_MS) {
-			flat_peer_end(p, ETIMEDOUT, "the peer's flatd is silent");
+			flat_peer_end(p, ETIMEDOUT, "the peer is silent");
 		} else if (now_ms - p->heard_ms > FLAT_VERBS_SILENT_MS && p->asked_ms != 0) {
 			flat_peer_verbs_lose(p, "nothing comes by verbs, although asked for");
 		} else if (now_ms - p->heard_ms > FLAT_WIRE_ASK_MS && p->asked_ms == 0) {

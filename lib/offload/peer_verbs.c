@@ -173,8 +173,9 @@ void flat_peer_verbs_offer(struct flat_peer *p)
 {
 	uint8_t end[FLAT_FRAME_VERBS_END];
 	char why[sizeof(p->verbs_why)];
-	if (p->server || !p->all->verbs_name || p->verbs || p->verbs_offered || !p->link ||
-	    !p->link->greeted || p->link->draining || flat_now_us() / 1000 < p->verbs_retry_ms)
+	if (p->server || p->hbone || !p->all->verbs_name || p->verbs || p->verbs_offered ||
+	    !p->link || !p->link->greeted || p->link->draining ||
+	    flat_now_us() / 1000 < p->verbs_retry_ms)
 		return;
 	if (make(p, why, sizeof(why)) != 0) {
 		try_later(p, why);
@@ -350,6 +351,8 @@ const char *flat_peer_path(const struct flat_peer *p)
 
 const char *flat_peer_path_why(const struct flat_peer *p)
 {
+	if (p->hbone)
+		return "HBONE knows TCP alone";
 	if (!p->all->verbs_name)
 		return "flatd runs without --verbs";
 	if (strcmp(flat_peer_path(p), "verbs") == 0)

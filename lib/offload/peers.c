@@ -17,7 +17,7 @@
 /* An SVID of ours that expires so soon is spoken of, seconds. */
 #define SOON_S 600
 
-static void warn_of_expiry(const struct flat_svids *s)
+static void warn_of_expiry(const struct flat_offload *o, const struct flat_svids *s)
 {
 	int64_t now_s = (int64_t)time(NULL);
 	for (uint32_t i = 0; i < s->n; i++) {
@@ -27,7 +27,7 @@ static void warn_of_expiry(const struct flat_svids *s)
 			flat_warn("the SVID of %s (%s) expires in %lld s", s->v[i].id, s->v[i].file,
 				  (long long)(s->v[i].expires_s - now_s));
 	}
-	if (!s->node)
+	if (!s->node && o->wire_addr)
 		flat_warn("no SVID spiffe://DOMAIN%s: flatds of other hosts cannot connect to this "
 			  "one",
 			  FLAT_WIRE_NODE_PATH);
@@ -73,7 +73,7 @@ void flat_peers_reload(struct flat_offload *o)
 	all->rotations++;
 	renew_links(all);
 	flat_svids_put(old);
-	warn_of_expiry(now);
+	warn_of_expiry(o, now);
 	flat_info("%u identities, %u bundles are in force", now->n, now->n_bundles);
 }
 
@@ -88,18 +88,32 @@ static void on_watch(struct flat_source *source, int events)
 static void on_accept(struct flat_source *source, int fd)
 {
 	if (fd >= 0)
-		flat_peer_accept(FLAT_CONTAINER_OF(source, struct flat_peers, listening), fd);
+		flat_peer_accept(FLAT_CONTAINER_OF(source, struct flat_peers, listening), fd,
+				 false);
 }
 
-static int start(struct flat_peers *all, const char *addr)
+static void on_hbone(struct flat_source *source, int fd)
 {
-	struct flat_loop *loop = &all->offload->loop;
-	int fd = flat_port_open(all->offload, addr, BACKLOG);
-	if (fd < 0) {
-		flat_error("--wire %s: %s; give ADDR:PORT", addr, strerror(-fd));
-		return fd;
-	}
-	int err = flat_loop_accept(loop, &all->listening, fd, on_accept);
+	if (fd >= 0)
+		flat_peer_accept(FLAT_CONTAINER_OF(source, struct flat_peers, hbone), fd, true);
+}
+
+static int listen_at(struct flat_peers *all, struct flat_source *source, const char *option,
+		     const char *addr, void (*fn)(struct flat_source *source, int fd))
+{
+	int fd = addr ? flat_port_open(all->offload, addr, BACKLOG) : 0;
+	if (fd < 0)
+		flat_error("%s %s: %s; give ADDR:PORT", option, addr, strerror(-fd));
+	return !addr || fd < 0 ? fd : flat_loop_accept(&all->offload->loop, source, fd, fn);
+}
+
+static int start(struct flat_peers *all)
+{
+	struct flat_offload *o = all->offload;
+	struct flat_loop *loop = &o->loop;
+	int err = listen_at(all, &all->listening, "--wire", o->wire_addr, on_accept);
+	if (err == 0)
+		err = listen_at(all, &all->hbone, "--hbone", o->hbone_addr, on_hbone);
 	if (err == 0)
 		err = flat_watch_open(&all->folder, 1, &all->watch);
 	if (err != 0)
@@ -112,7 +126,7 @@ static int start(struct flat_peers *all, const char *addr)
 int flat_peers_open(struct flat_offload *o)
 {
 	char why[600];
-	if (!o->wire_addr)
+	if (!o->svids)
 		return 0;
 	struct flat_peers *all = calloc(1, sizeof(*all));
 	if (!all)
@@ -121,7 +135,7 @@ int flat_peers_open(struct flat_offload *o)
 	all->offload = o;
 	all->folder = o->svids;
 	all->verbs_name = o->verbs;
-	all->listening.fd = -1;
+	all->listening.fd = all->hbone.fd = -1;
 	all->tick_ms = flat_now_us() / 1000;
 	TAILQ_INIT(&all->list);
 	TAILQ_INIT(&all->hot);
@@ -130,9 +144,9 @@ int flat_peers_open(struct flat_offload *o)
 		flat_error("identities: %s", why);
 		return err;
 	}
-	warn_of_expiry(all->svids);
+	warn_of_expiry(o, all->svids);
 	flat_peers_verbs_open(all);
-	return start(all, o->wire_addr);
+	return start(all);
 }
 
 int flat_peers_socket(const struct flat_offload *o)
@@ -140,12 +154,18 @@ int flat_peers_socket(const struct flat_offload *o)
 	return o->peers ? o->peers->listening.fd : -1;
 }
 
+int flat_peers_hbone_socket(const struct flat_offload *o)
+{
+	return o->peers ? o->peers->hbone.fd : -1;
+}
+
 void flat_peers_retire(struct flat_offload *o)
 {
 	struct flat_peers *all = o->peers;
-	if (!all || all->listening.fd < 0)
-		return;
-	flat_loop_accept_end(&o->loop, &all->listening);
+	if (all && all->listening.fd >= 0)
+		flat_loop_accept_end(&o->loop, &all->listening);
+	if (all && all->hbone.fd >= 0)
+		flat_loop_accept_end(&o->loop, &all->hbone);
 }
 
 void flat_peers_close(struct flat_offload *o)
@@ -159,8 +179,11 @@ void flat_peers_close(struct flat_offload *o)
 	flat_peers_verbs_close(all);
 	flat_loop_del(&o->loop, &all->watch_source);
 	flat_loop_del(&o->loop, &all->listening);
+	flat_loop_del(&o->loop, &all->hbone);
 	if (all->listening.fd >= 0)
 		close(all->listening.fd);
+	if (all->hbone.fd >= 0)
+		close(all->hbone.fd);
 	flat_watch_close(all->watch);
 	flat_svids_put(all->svids);
 	free(all);

@@ -52,9 +52,12 @@ struct flat_peer {
 	struct sockaddr_storage ss;
 	int64_t since_ms;
 	int64_t heard_ms;
-	int64_t asked_ms; /* 0: no question is open */
-	int64_t quiet_ms; /* since when without streams */
-	bool server;	  /* they came to us */
+	int64_t asked_ms;	/* 0: no question is open */
+	int64_t quiet_ms;	/* since when without streams */
+	struct flat_addr local; /* HBONE: where they came to */
+	uint32_t n_bridges;
+	bool server; /* they came to us */
+	bool hbone;  /* HBONE is spoken, not flat/1 */
 	bool connected;
 	bool hot;
 	bool readable;
@@ -67,6 +70,7 @@ TAILQ_HEAD(flat_peer_list, flat_peer);
 struct flat_peers {
 	struct flat_offload *offload;
 	struct flat_source listening;
+	struct flat_source hbone; /* likewise, for peers that speak HBONE */
 	struct flat_source watch_source;
 	struct flat_watch *watch;
 	struct flat_svids *svids;
@@ -91,10 +95,11 @@ struct flat_peers {
 
 /* --- peers.c --- */
 
-/** Listens at o->wire_addr with the identities of o->svids; nothing where there is no address. 0 or a negative errno. */
+/** Listens at o->wire_addr and o->hbone_addr with the identities of o->svids; nothing where there are none. 0 or a negative errno. */
 FLAT_MUST_CHECK int flat_peers_open(struct flat_offload *o);
-/** The socket that other hosts come to (borrowed), -1: there is none. */
+/** The sockets that other hosts come to (borrowed), by flat/1 and by HBONE, -1: there is none. */
 int flat_peers_socket(const struct flat_offload *o);
+int flat_peers_hbone_socket(const struct flat_offload *o);
 /** Takes no more links; those that there are go on. */
 void flat_peers_retire(struct flat_offload *o);
 void flat_peers_close(struct flat_offload *o);
@@ -107,13 +112,17 @@ int flat_peers_wait_ms(struct flat_offload *o);
 
 /* --- peer.c --- */
 
-/** The link to `addr` for streams of `svid`; made if there is none. NULL: why in errno's negative, *err. */
+/**
+ * The link to `addr` for streams of `svid`; made if there is none with room. expect: whose identity an HBONE server must
+ * have; NULL: it is a flatd. NULL: why in errno's negative, *err.
+ */
 FLAT_MUST_CHECK struct flat_peer *flat_peer_to(struct flat_peers *all, const struct flat_addr *addr,
-					       const struct flat_svid *svid, int *err);
+					       const struct flat_svid *svid, const char *expect,
+					       int *err);
 /** A link to `addr` that is open, for whom ever; NULL: there is none. */
 const struct flat_peer *flat_peer_find(const struct flat_peers *all, const struct flat_addr *addr);
 /** A socket that came (owned from here). */
-void flat_peer_accept(struct flat_peers *all, int fd);
+void flat_peer_accept(struct flat_peers *all, int fd, bool hbone);
 /** Has it looked at in this turn. */
 void flat_peer_heat(struct flat_peer *p);
 /** Its link is: starts what waits for it. */

@@ -24,6 +24,7 @@ static void json_peer(struct flat_json *j, const struct flat_peer *p)
 	flat_json_string(j, "address", flat_addr_str(&p->addr, text));
 	flat_json_string(j, "direction", p->server ? "in" : "out");
 	flat_json_string(j, "state", state_of(p));
+	flat_json_string(j, "protocol", p->hbone ? "hbone" : "flat/1");
 	flat_json_string(j, "path", flat_peer_path(p));
 	flat_json_string(j, "path_reason", flat_peer_path_why(p));
 	flat_json_string(j, "own_id", l ? l->own_id : NULL);
@@ -89,7 +90,7 @@ void flat_admin_peers(struct flat_offload *o, bool json, struct flat_strbuf *out
 		return;
 	}
 	if (!all) {
-		flat_strbuf_puts(out, "flatd runs without --wire: no other hosts\n");
+		flat_strbuf_puts(out, "flatd runs without --svids: no other hosts\n");
 		return;
 	}
 	for (uint32_t i = 0; i < all->svids->n; i++)
@@ -98,8 +99,9 @@ void flat_admin_peers(struct flat_offload *o, bool json, struct flat_strbuf *out
 	TAILQ_FOREACH(p, &all->list, link_)
 	{
 		const struct flat_wire_link *l = p->link;
-		flat_strbuf_printf(out, "%s %s %s", p->server ? "from" : "to",
-				   flat_addr_str(&p->addr, text), state_of(p));
+		flat_strbuf_printf(out, "%s%s %s %s", p->hbone ? "HBONE " : "",
+				   p->server ? "from" : "to", flat_addr_str(&p->addr, text),
+				   state_of(p));
 		if (l && l->greeted)
 			flat_strbuf_printf(
 			    out,
@@ -142,6 +144,7 @@ void flat_peers_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 	uint64_t carried[2][2];
 	uint64_t links = 0;
 	uint64_t by_verbs = 0;
+	uint64_t by_hbone = 0;
 	uint64_t streams = 0;
 	int64_t first = INT64_MAX;
 	if (!all)
@@ -153,6 +156,7 @@ void flat_peers_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 		if (!p->link)
 			continue;
 		links += p->link->greeted;
+		by_hbone += p->link->greeted && p->hbone;
 		by_verbs += strcmp(flat_peer_path(p), "verbs") == 0;
 		for (int i = 0; i < 4; i++)
 			carried[i / 2][i % 2] += p->carrier.bytes[i / 2][i % 2];
@@ -168,6 +172,7 @@ void flat_peers_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 			first = all->svids->v[i].expires_s;
 	}
 	family(out, "flat_wire_links", "gauge", "Links to and from other hosts.", links);
+	family(out, "flat_wire_hbone_links", "gauge", "Those of them that speak HBONE.", by_hbone);
 	family(out, "flat_wire_streams", "gauge", "Streams on them.", streams);
 	family(out, "flat_wire_streams_opened_total", "counter", "Streams that were accepted.",
 	       sum.opened);

@@ -56,13 +56,28 @@ struct flat_candidates {
 	bool any_live;
 };
 
-/* What Istio writes on endpoints that take mutual TLS, and ours for the port of their flatd. */
+/* What Istio writes on endpoints that take mutual TLS and HBONE, and ours for the port of their flatd. */
 #define LABEL_TLS_MODE "security.istio.io/tlsMode"
+#define LABEL_TUNNEL "networking.istio.io/tunnel"
 #define LABEL_WIRE_PORT "mesh.libflat.io/wire-port"
+
+/* Whether "http" is one of the words of the label, which commas part. */
+static bool takes_hbone(const struct flat_endpoint *e)
+{
+	const char *at = flat_labels_get(e->labels, LABEL_TUNNEL);
+	while (at) {
+		if (strcmp(at, "http") == 0 || strncmp(at, "http,", 5) == 0)
+			return true;
+		at = strchr(at, ',');
+		at = at ? at + 1 : NULL;
+	}
+	return false;
+}
 
 /*
  * Whether an endpoint without a mesh server here is reached over the wire: where the DestinationRule says ISTIO_MUTUAL;
- * where it says nothing, and the endpoint's label says that it takes mutual TLS.
+ * where it says nothing, and the endpoint's labels say that it takes mutual TLS. By HBONE where they say that it takes
+ * that, and not which port a flatd has there.
  */
 static struct flat_wire_way way_to(const struct flat_candidates *c,
 				   const struct flat_service *service,
@@ -72,9 +87,15 @@ static struct flat_wire_way way_to(const struct flat_candidates *c,
 	const char *mode = flat_labels_get(e->labels, LABEL_TLS_MODE);
 	const char *port = flat_labels_get(e->labels, LABEL_WIRE_PORT);
 	unsigned long number = port ? strtoul(port, NULL, 10) : 0;
-	bool by_label = c->wired && c->tls == FLAT_TLS_UNSET && mode && strcmp(mode, "istio") == 0;
-	if (!service->external && (by_label || c->tls == FLAT_TLS_ISTIO_MUTUAL))
-		way.port = number > 0 && number < 65536 ? (uint16_t)number : FLAT_WIRE_PORT;
+	bool hbone = !port && takes_hbone(e);
+	bool by_label =
+	    c->wired && c->tls == FLAT_TLS_UNSET && (hbone || (mode && strcmp(mode, "istio") == 0));
+	if (service->external || (!by_label && c->tls != FLAT_TLS_ISTIO_MUTUAL))
+		return way;
+	way.hbone = hbone;
+	way.port = hbone			  ? FLAT_HBONE_PORT
+		   : number > 0 && number < 65536 ? (uint16_t)number
+						  : FLAT_WIRE_PORT;
 	return way;
 }
 

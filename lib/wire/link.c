@@ -13,8 +13,8 @@
 
 /* --- life --- */
 
-struct flat_wire_link *flat_wire_link_new(struct flat_svids *svids, const struct flat_svid *svid,
-					  bool server, const struct flat_wire_ops *ops, void *owner)
+static struct flat_wire_link *make(struct flat_svids *svids, const struct flat_svid *svid,
+				   bool server, const struct flat_wire_ops *ops, void *owner)
 {
 	struct flat_wire_link *l = calloc(1, sizeof(*l));
 	if (!l)
@@ -43,7 +43,14 @@ struct flat_wire_link *flat_wire_link_new(struct flat_svids *svids, const struct
 	/* The session owns both from here. */
 	SSL_set_bio(l->ssl, l->in, l->out);
 	SSL_set_app_data(l->ssl, &l->peer);
-	if (server) {
+	return l;
+}
+
+static struct flat_wire_link *begin(struct flat_wire_link *l,
+				    const struct flat_wire_protocol *protocol)
+{
+	l->protocol = protocol;
+	if (l->server) {
 		SSL_set_accept_state(l->ssl);
 	} else {
 		SSL_set_connect_state(l->ssl);
@@ -54,18 +61,42 @@ struct flat_wire_link *flat_wire_link_new(struct flat_svids *svids, const struct
 	return l;
 }
 
+struct flat_wire_link *flat_wire_link_new(struct flat_svids *svids, const struct flat_svid *svid,
+					  bool server, const struct flat_wire_ops *ops, void *owner)
+{
+	struct flat_wire_link *l = make(svids, svid, server, ops, owner);
+	return l ? begin(l, &flat_wire_flat) : NULL;
+}
+
+struct flat_wire_link *flat_wire_link_new_hbone(struct flat_svids *svids,
+						const struct flat_svid *svid, const char *expect,
+						const struct flat_wire_ops *ops, void *owner)
+{
+	struct flat_wire_link *l = make(svids, svid, !expect, ops, owner);
+	if (!l)
+		return NULL;
+	l->peer.hbone = true;
+	if (expect) {
+		snprintf(l->peer.expect, sizeof(l->peer.expect), "%s", expect);
+		/* 0 is success. Without memory the peer, which wants no flat/1, ends it. */
+		(void)SSL_set_alpn_protos(l->ssl, (const unsigned char *)"\2h2", 3);
+	}
+	return begin(l, &flat_wire_hbone);
+}
+
 void flat_wire_link_free(struct flat_wire_link *l, int err)
 {
 	struct flat_wire_stream *s;
 	while ((s = TAILQ_FIRST(&l->streams)) != NULL)
 		flat_wire_stream_end(s, err);
+	l->protocol->close(l);
 	SSL_free(l->ssl);
 	flat_wire_peer_fini(&l->peer);
 	flat_svids_put(l->svids);
 	free(l);
 }
 
-static int fail(struct flat_wire_link *l, int err, const char *why)
+int flat_wire_link_over(struct flat_wire_link *l, int err, const char *why)
 {
 	if (!l->failed)
 		snprintf(l->why, sizeof(l->why), "%s", why);
@@ -76,20 +107,26 @@ static int fail(struct flat_wire_link *l, int err, const char *why)
 
 /* --- frames out --- */
 
-void flat_wire_link_put(struct flat_wire_link *l, const struct flat_frame *f)
+void flat_wire_link_encrypt(struct flat_wire_link *l, const uint8_t *bytes, size_t n)
 {
-	size_t n = flat_frame_write(f, l->frame);
 	if (l->failed || !l->shaken)
 		return;
 	/* Into memory: whole, or there is none left. */
-	if (SSL_write(l->ssl, l->frame, (int)n) != (int)n)
-		(void)fail(l, -ENOMEM, "TLS could not write");
+	if (SSL_write(l->ssl, bytes, (int)n) != (int)n)
+		(void)flat_wire_link_over(l, -ENOMEM, "TLS could not write");
 	else if ((size_t)BIO_ctrl_pending(l->out) > FLAT_WIRE_OUT_MAX)
-		(void)fail(l, -ENOBUFS, "the peer asks and does not read the answers");
+		(void)flat_wire_link_over(l, -ENOBUFS,
+					  "the peer asks and does not read the answers");
 	if (++l->records >= RECORDS_PER_KEY) {
 		l->records = 0;
 		(void)SSL_key_update(l->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
 	}
+}
+
+void flat_wire_link_put(struct flat_wire_link *l, const struct flat_frame *f)
+{
+	size_t n = flat_frame_write(f, l->frame);
+	flat_wire_link_encrypt(l, l->frame, n);
 }
 
 size_t flat_wire_link_output(struct flat_wire_link *l, const uint8_t **bytes)
@@ -127,10 +164,26 @@ void flat_wire_link_pause(struct flat_wire_link *l)
 
 int flat_wire_link_fail(struct flat_wire_link *l, const char *why)
 {
-	return fail(l, -EPROTO, why);
+	return flat_wire_link_over(l, -EPROTO, why);
+}
+
+void flat_wire_link_bye(struct flat_wire_link *l)
+{
+	if (l->protocol->bye && l->shaken && !l->failed)
+		l->protocol->bye(l);
+}
+
+bool flat_wire_link_full(const struct flat_wire_link *l)
+{
+	return l->n_streams >= l->protocol->streams_max(l);
 }
 
 void flat_wire_link_ping(struct flat_wire_link *l)
+{
+	l->protocol->ping(l);
+}
+
+static void ping(struct flat_wire_link *l)
 {
 	static const uint8_t zero[8];
 	struct flat_frame f = {.type = FLAT_FRAME_PING, .data = zero, .len = sizeof(zero)};
@@ -139,10 +192,15 @@ void flat_wire_link_ping(struct flat_wire_link *l)
 
 void flat_wire_link_drain(struct flat_wire_link *l)
 {
-	struct flat_frame f = {.type = FLAT_FRAME_GOAWAY};
 	if (l->draining)
 		return;
 	l->draining = true;
+	l->protocol->drain(l);
+}
+
+static void drain(struct flat_wire_link *l)
+{
+	struct flat_frame f = {.type = FLAT_FRAME_GOAWAY};
 	flat_wire_link_put(l, &f);
 }
 
@@ -191,24 +249,26 @@ static int read_frames(struct flat_wire_link *l)
 	ssize_t n = 0;
 	while (!l->failed && (n = flat_frame_read(l->plain + at, l->n_plain - at, &f)) > 0) {
 		if (on_frame(l, &f) != 0)
-			return fail(l, -EPROTO, "the peer broke the rules of the wire");
+			return flat_wire_link_over(l, -EPROTO,
+						   "the peer broke the rules of the wire");
 		at += (size_t)n;
 		if (l->paused && at != l->n_plain)
-			return fail(l, -EPROTO, "the peer said more after it went over to verbs");
+			return flat_wire_link_over(
+			    l, -EPROTO, "the peer said more after it went over to verbs");
 		l->paused = false;
 	}
 	if (n < 0)
-		return fail(l, -EPROTO, "the peer sent what is no frame");
+		return flat_wire_link_over(l, -EPROTO, "the peer sent what is no frame");
 	memmove(l->plain, l->plain + at, l->n_plain - at);
 	l->n_plain -= at;
 	return l->failed ? -ENOBUFS : 0;
 }
 
-static void greet(struct flat_wire_link *l)
+static int greet(struct flat_wire_link *l)
 {
 	struct flat_frame f = {.type = FLAT_FRAME_HELLO, .number = FLAT_WIRE_WINDOW};
-	l->shaken = true;
 	flat_wire_link_put(l, &f);
+	return 0;
 }
 
 static int tls_error(struct flat_wire_link *l, int code, int result)
@@ -217,15 +277,15 @@ static int tls_error(struct flat_wire_link *l, int code, int result)
 	unsigned long e = ERR_peek_last_error();
 	if (l->peer.why[0]) {
 		snprintf(text, sizeof(text), "the peer's certificate: %.220s", l->peer.why);
-		return fail(l, -EACCES, text);
+		return flat_wire_link_over(l, -EACCES, text);
 	}
 	if (code == SSL_ERROR_ZERO_RETURN)
-		return fail(l, -ECONNRESET, "the peer closed the link");
+		return flat_wire_link_over(l, -ECONNRESET, "the peer closed the link");
 	if (e != 0)
 		ERR_error_string_n(e, text, sizeof(text));
 	(void)result;
 	/* In TLS 1.3 a client learns what is wrong with its certificate after it is done. */
-	return fail(l, l->greeted ? -ECONNRESET : -EACCES, text);
+	return flat_wire_link_over(l, l->greeted ? -ECONNRESET : -EACCES, text);
 }
 
 int flat_wire_link_input(struct flat_wire_link *l, const uint8_t *bytes, size_t len)
@@ -233,7 +293,7 @@ int flat_wire_link_input(struct flat_wire_link *l, const uint8_t *bytes, size_t 
 	if (l->failed)
 		return -ECONNRESET;
 	if (BIO_write(l->in, bytes, (int)len) != (int)len)
-		return fail(l, -ENOMEM, "out of memory");
+		return flat_wire_link_over(l, -ENOMEM, "out of memory");
 	if (!l->shaken) {
 		int done = SSL_do_handshake(l->ssl);
 		int code = done == 1 ? 0 : SSL_get_error(l->ssl, done);
@@ -241,7 +301,9 @@ int flat_wire_link_input(struct flat_wire_link *l, const uint8_t *bytes, size_t 
 			return 0;
 		if (code != 0)
 			return tls_error(l, code, done);
-		greet(l);
+		l->shaken = true;
+		if (l->protocol->greet(l) != 0)
+			return flat_wire_link_over(l, -ENOMEM, "out of memory");
 	}
 	for (;;) {
 		int n =
@@ -251,13 +313,18 @@ int flat_wire_link_input(struct flat_wire_link *l, const uint8_t *bytes, size_t 
 			return code == SSL_ERROR_WANT_READ ? 0 : tls_error(l, code, n);
 		}
 		l->n_plain += (size_t)n;
-		int err = read_frames(l);
+		int err = l->protocol->read(l);
 		if (err != 0)
 			return err;
 	}
 }
 
 bool flat_wire_link_flush(struct flat_wire_link *l)
+{
+	return l->protocol->flush(l);
+}
+
+static bool flush(struct flat_wire_link *l)
 {
 	struct flat_wire_stream *s;
 	while (!l->failed && (s = TAILQ_FIRST(&l->ready)) != NULL) {
@@ -267,3 +334,30 @@ bool flat_wire_link_flush(struct flat_wire_link *l)
 	}
 	return false;
 }
+
+static void close_nothing(struct flat_wire_link *l)
+{
+	(void)l;
+}
+
+static uint32_t streams_max(const struct flat_wire_link *l)
+{
+	(void)l;
+	return FLAT_WIRE_STREAMS_MAX;
+}
+
+const struct flat_wire_protocol flat_wire_flat = {
+    .greet = greet,
+    .read = read_frames,
+    .flush = flush,
+    .ping = ping,
+    .drain = drain,
+    .close = close_nothing,
+    .streams_max = streams_max,
+    .open = flat_wire_flat_open,
+    .accept = flat_wire_flat_accept,
+    .refuse = flat_wire_flat_refuse,
+    .reset = flat_wire_flat_reset,
+    .credit = flat_wire_flat_credit,
+    .ready = flat_wire_flat_ready,
+};

@@ -1,7 +1,7 @@
 /*
- * A link: one TLS connection between two offload halves, and the streams inside it. Ciphertext in, ciphertext out; no
- * socket, no clock. The TLS client opens streams, under one identity: its certificate's. docs/design/wire.md says what
- * goes over it and what each side may rely on. One thread.
+ * A link: one TLS connection between two offload halves, or between one and a peer that speaks HBONE, and the streams
+ * inside it. Ciphertext in, ciphertext out; no socket, no clock. The TLS client opens streams, under one identity: its
+ * certificate's. docs/design/wire.md says what goes over it and what each side may rely on. One thread.
  */
 #ifndef FLAT_WIRE_LINK_H
 #define FLAT_WIRE_LINK_H
@@ -14,6 +14,8 @@
 
 struct flat_wire_link;
 struct flat_wire_stream;
+struct flat_wire_protocol;
+struct flat_hbone;
 
 /**
  * What a link's owner does. `owner` is the stream's, set by whoever opened or took it. Called inside flat_wire_link_input()
@@ -22,7 +24,7 @@ struct flat_wire_stream;
 struct flat_wire_ops {
 	/** Client: the peer is known, streams may be opened. */
 	void (*ready)(struct flat_wire_link *link);
-	/** Server: somebody asks for f->to. Sets s->owner; answers now or later by _accept() or _refuse(). */
+	/** Server: somebody asks for f->to, as f->from (HBONE: the port alone, 0: unknown). Sets s->owner; answers now or later by _accept() or _refuse(). */
 	void (*opened)(struct flat_wire_link *link, struct flat_wire_stream *s,
 		       const struct flat_frame *f);
 	/** Client: it is open; `who` is the server's principal, or "". */
@@ -75,6 +77,8 @@ struct flat_wire_stats {
 
 struct flat_wire_link {
 	const struct flat_wire_ops *ops;
+	const struct flat_wire_protocol *protocol; /* what is spoken inside of TLS */
+	struct flat_hbone *hbone;		   /* NULL: flat/1, or not begun */
 	void *owner;
 	struct flat_svids *svids; /* of its beginning; referenced */
 	char own_id[FLAT_SPIFFE_ID_MAX];
@@ -85,7 +89,7 @@ struct flat_wire_link {
 	BIO *out;
 	bool server;
 	bool shaken;   /* the handshake is done */
-	bool greeted;  /* the peer's HELLO is here */
+	bool greeted;  /* the peer's HELLO (HBONE: SETTINGS) is here */
 	bool draining; /* no further streams here */
 	bool failed;
 	bool paused; /* a frame was the last in its record, and what comes next is no TLS */
@@ -108,6 +112,13 @@ FLAT_MUST_CHECK struct flat_wire_link *flat_wire_link_new(struct flat_svids *svi
 							  const struct flat_svid *svid, bool server,
 							  const struct flat_wire_ops *ops,
 							  void *owner);
+/**
+ * Likewise one that speaks HBONE. expect: the client's side, which takes no other server than this SPIFFE ID (bytes are
+ * copied); NULL: the server's side.
+ */
+FLAT_MUST_CHECK struct flat_wire_link *
+flat_wire_link_new_hbone(struct flat_svids *svids, const struct flat_svid *svid, const char *expect,
+			 const struct flat_wire_ops *ops, void *owner);
 /** Ends every stream with `err` (positive), then frees. */
 void flat_wire_link_free(struct flat_wire_link *link, int err);
 
@@ -128,6 +139,10 @@ void flat_wire_link_pause(struct flat_wire_link *link);
 /** The link is over by the peer's fault. -EPROTO. */
 int flat_wire_link_fail(struct flat_wire_link *link, const char *why);
 
+/** Client: whether the peer takes no further stream before one has ended. */
+bool flat_wire_link_full(const struct flat_wire_link *link);
+/** Says that it is over, where the protocol has a word for it; with flat_wire_link_output(). */
+void flat_wire_link_bye(struct flat_wire_link *link);
 /** Asks whether the peer is alive. */
 void flat_wire_link_ping(struct flat_wire_link *link);
 /** No further streams: tells the peer. */

@@ -25,7 +25,7 @@ static struct flat_wire_stream *find(struct flat_wire_link *l, uint32_t id)
 	return NULL;
 }
 
-static struct flat_wire_stream *add(struct flat_wire_link *l, uint32_t id)
+struct flat_wire_stream *flat_wire_stream_add(struct flat_wire_link *l, uint32_t id)
 {
 	struct flat_wire_stream *s = calloc(1, sizeof(*s));
 	if (!s)
@@ -48,9 +48,11 @@ static void unready(struct flat_wire_stream *s)
 	s->ready = false;
 }
 
-static void remove_stream(struct flat_wire_stream *s)
+void flat_wire_stream_remove(struct flat_wire_stream *s)
 {
 	struct flat_wire_link *l = s->link;
+	if (l->protocol->forget)
+		l->protocol->forget(s);
 	unready(s);
 	LIST_REMOVE(s, hash_link);
 	TAILQ_REMOVE(&l->streams, s, link_);
@@ -64,7 +66,7 @@ void flat_wire_stream_end(struct flat_wire_stream *s, int err)
 	const struct flat_wire_ops *ops = s->link->ops;
 	s->link->stats.reset += err != 0;
 	ops->ended(s, err);
-	remove_stream(s);
+	flat_wire_stream_remove(s);
 }
 
 static void put_number(struct flat_wire_stream *s, enum flat_frame_type type, uint32_t number)
@@ -73,19 +75,17 @@ static void put_number(struct flat_wire_stream *s, enum flat_frame_type type, ui
 	flat_wire_link_put(s->link, &f);
 }
 
-/* Our own finding: both sides are told. */
-static void break_off(struct flat_wire_stream *s, int err)
+void flat_wire_stream_break(struct flat_wire_stream *s, int err)
 {
-	put_number(s, FLAT_FRAME_RESET, (uint32_t)err);
+	s->link->protocol->reset(s, err);
 	flat_wire_stream_end(s, err);
 }
 
 /* --- ends --- */
 
-/* False: both directions have ended, the stream is gone. */
-static bool look_at_end(struct flat_wire_stream *s)
+bool flat_wire_stream_ends(struct flat_wire_stream *s)
 {
-	if (s->fin_got && s->kept == 0 && !s->fin_told) {
+	if (s->open && s->fin_got && s->kept == 0 && !s->fin_told) {
 		s->fin_told = true;
 		s->link->ops->fin(s);
 	}
@@ -95,11 +95,16 @@ static bool look_at_end(struct flat_wire_stream *s)
 	return false;
 }
 
-void flat_wire_reset(struct flat_wire_stream *s, int err)
+void flat_wire_flat_reset(struct flat_wire_stream *s, int err)
 {
 	put_number(s, FLAT_FRAME_RESET, (uint32_t)err);
+}
+
+void flat_wire_reset(struct flat_wire_stream *s, int err)
+{
+	s->link->protocol->reset(s, err);
 	s->link->stats.reset++;
-	remove_stream(s);
+	flat_wire_stream_remove(s);
 }
 
 /* --- opening --- */
@@ -124,9 +129,14 @@ static void put_text(struct flat_wire_stream *s, enum flat_frame_type type, uint
 struct flat_wire_stream *flat_wire_open(struct flat_wire_link *l, const struct flat_addr *to,
 					const struct flat_addr *from, void *owner)
 {
-	if (l->n_streams >= FLAT_WIRE_STREAMS_MAX || l->last_id == UINT32_MAX)
-		return NULL;
-	struct flat_wire_stream *s = add(l, l->last_id + 1);
+	return flat_wire_link_full(l) ? NULL : l->protocol->open(l, to, from, owner);
+}
+
+struct flat_wire_stream *flat_wire_flat_open(struct flat_wire_link *l, const struct flat_addr *to,
+					     const struct flat_addr *from, void *owner)
+{
+	struct flat_wire_stream *s =
+	    l->last_id == UINT32_MAX ? NULL : flat_wire_stream_add(l, l->last_id + 1);
 	if (!s)
 		return NULL;
 	struct flat_frame f = {.type = FLAT_FRAME_OPEN, .stream = s->id, .to = *to, .from = *from};
@@ -135,18 +145,28 @@ struct flat_wire_stream *flat_wire_open(struct flat_wire_link *l, const struct f
 	return s;
 }
 
+void flat_wire_flat_accept(struct flat_wire_stream *s, const char *who)
+{
+	put_text(s, FLAT_FRAME_ACCEPT, 0, who);
+}
+
+void flat_wire_flat_refuse(struct flat_wire_stream *s, int err, const char *why)
+{
+	put_text(s, FLAT_FRAME_REFUSE, (uint32_t)err, why);
+}
+
 void flat_wire_accept(struct flat_wire_stream *s, const char *who)
 {
 	s->open = true;
 	s->link->stats.opened++;
-	put_text(s, FLAT_FRAME_ACCEPT, 0, who);
+	s->link->protocol->accept(s, who);
 }
 
 void flat_wire_refuse(struct flat_wire_stream *s, int err, const char *why)
 {
 	s->link->stats.refused++;
-	put_text(s, FLAT_FRAME_REFUSE, (uint32_t)err, why);
-	remove_stream(s);
+	s->link->protocol->refuse(s, err, why);
+	flat_wire_stream_remove(s);
 }
 
 static int on_open(struct flat_wire_link *l, const struct flat_frame *f)
@@ -155,7 +175,7 @@ static int on_open(struct flat_wire_link *l, const struct flat_frame *f)
 	if (!l->server || f->stream <= l->last_id || f->to.port == 0)
 		return -EPROTO;
 	bool full = l->n_streams >= FLAT_WIRE_STREAMS_MAX;
-	struct flat_wire_stream *s = add(l, f->stream);
+	struct flat_wire_stream *s = flat_wire_stream_add(l, f->stream);
 	if (!s)
 		return -EPROTO;
 	if (full || l->draining)
@@ -180,7 +200,7 @@ static int on_answer(struct flat_wire_stream *s, const struct flat_frame *f)
 	}
 	s->link->stats.refused++;
 	s->link->ops->refused(s, flat_frame_errno(f->number), text);
-	remove_stream(s);
+	flat_wire_stream_remove(s);
 	return 0;
 }
 
@@ -202,7 +222,7 @@ static int keep(struct flat_wire_stream *s, const uint8_t *p, size_t n)
 	return 0;
 }
 
-static void give_credit(struct flat_wire_stream *s)
+void flat_wire_flat_credit(struct flat_wire_stream *s)
 {
 	if (s->owed < CREDIT_STEP || s->fin_got)
 		return;
@@ -214,11 +234,11 @@ static void give_credit(struct flat_wire_stream *s)
 /* False: the stream is gone. */
 static bool take_kept(struct flat_wire_stream *s)
 {
-	while (s->kept > 0) {
+	while (s->open && s->kept > 0) {
 		size_t n = flat_min_size(s->kept, FLAT_WIRE_WINDOW - s->start);
 		ssize_t took = s->link->ops->take(s, s->buf + s->start, n);
 		if (took < 0) {
-			break_off(s, ECONNRESET);
+			flat_wire_stream_break(s, ECONNRESET);
 			return false;
 		}
 		if (took == 0)
@@ -226,33 +246,38 @@ static bool take_kept(struct flat_wire_stream *s)
 		s->start = (s->start + (uint32_t)took) % FLAT_WIRE_WINDOW;
 		s->kept -= (uint32_t)took;
 		s->owed += (uint32_t)took;
-		give_credit(s);
+		s->link->protocol->credit(s);
 	}
 	return true;
 }
 
 bool flat_wire_room(struct flat_wire_stream *s)
 {
-	return take_kept(s) && look_at_end(s);
+	return take_kept(s) && flat_wire_stream_ends(s);
+}
+
+bool flat_wire_stream_data(struct flat_wire_stream *s, const uint8_t *bytes, size_t len)
+{
+	ssize_t took = 0;
+	s->window -= (uint32_t)len;
+	s->bytes[1] += len;
+	s->link->stats.bytes[1] += len;
+	if (s->open && s->kept == 0)
+		took = s->link->ops->take(s, bytes, len);
+	if (took < 0 || ((size_t)took < len && keep(s, bytes + took, len - (size_t)took) != 0)) {
+		flat_wire_stream_break(s, took < 0 ? ECONNRESET : ENOBUFS);
+		return false;
+	}
+	s->owed += (uint32_t)took;
+	s->link->protocol->credit(s);
+	return true;
 }
 
 static int on_data(struct flat_wire_stream *s, const struct flat_frame *f)
 {
-	ssize_t took = 0;
 	if (!s->open || s->fin_got || f->len > s->window)
 		return -EPROTO;
-	s->window -= (uint32_t)f->len;
-	s->bytes[1] += f->len;
-	s->link->stats.bytes[1] += f->len;
-	if (s->kept == 0)
-		took = s->link->ops->take(s, f->data, f->len);
-	if (took < 0 ||
-	    ((size_t)took < f->len && keep(s, f->data + took, f->len - (size_t)took) != 0)) {
-		break_off(s, took < 0 ? ECONNRESET : ENOBUFS);
-		return 0;
-	}
-	s->owed += (uint32_t)took;
-	give_credit(s);
+	(void)flat_wire_stream_data(s, f->data, f->len);
 	return 0;
 }
 
@@ -287,7 +312,7 @@ int flat_wire_stream_frame(struct flat_wire_link *l, const struct flat_frame *f)
 		if (!s->open || s->fin_got)
 			return -EPROTO;
 		s->fin_got = true;
-		(void)look_at_end(s);
+		(void)flat_wire_stream_ends(s);
 		return 0;
 	case FLAT_FRAME_RESET:
 		flat_wire_stream_end(s, flat_frame_errno(f->number));
@@ -303,7 +328,13 @@ int flat_wire_stream_frame(struct flat_wire_link *l, const struct flat_frame *f)
 
 void flat_wire_ready(struct flat_wire_stream *s)
 {
-	if (s->ready || s->fin_sent || !s->open)
+	if (!s->fin_sent && s->open)
+		s->link->protocol->ready(s);
+}
+
+void flat_wire_flat_ready(struct flat_wire_stream *s)
+{
+	if (s->ready)
 		return;
 	s->ready = true;
 	TAILQ_INSERT_TAIL(&s->link->ready, s, ready_link);
@@ -322,13 +353,13 @@ void flat_wire_stream_send(struct flat_wire_stream *s)
 	if (n == -EAGAIN)
 		return;
 	if (n < 0) {
-		break_off(s, ECONNRESET);
+		flat_wire_stream_break(s, ECONNRESET);
 		return;
 	}
 	if (n == 0) {
 		s->fin_sent = true;
 		put_number(s, FLAT_FRAME_FIN, 0);
-		(void)look_at_end(s);
+		(void)flat_wire_stream_ends(s);
 		return;
 	}
 	f.len = (size_t)n;

@@ -14,6 +14,7 @@
 
 /* RFC 7301: what is spoken inside. */
 static const unsigned char alpn[] = {6, 'f', 'l', 'a', 't', '/', '1'};
+static const unsigned char alpn_h2[] = {2, 'h', '2'};
 
 struct loading {
 	const char *folder;
@@ -80,8 +81,12 @@ static int on_certificate(X509_STORE_CTX *ctx, void *arg)
 	int err = verify(p->svids, leaf, chain, p->server, p->why, sizeof(p->why));
 	if (err == 0)
 		err = flat_spiffe_of_leaf(leaf, p->id, p->why, sizeof(p->why));
-	if (err == 0 && p->server && !is_node(p->id)) {
+	if (err == 0 && p->server && !p->hbone && !is_node(p->id)) {
 		snprintf(p->why, sizeof(p->why), "%.200s is no flatd's identity", p->id);
+		err = -EACCES;
+	}
+	if (err == 0 && p->server && p->hbone && strcmp(p->id, p->expect) != 0) {
+		snprintf(p->why, sizeof(p->why), "it is %.100s, not %.100s", p->id, p->expect);
 		err = -EACCES;
 	}
 	if (err == 0) {
@@ -104,10 +109,11 @@ void flat_wire_peer_fini(struct flat_wire_peer *peer)
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
 		   const unsigned char *in, unsigned int in_len, void *arg)
 {
-	(void)ssl;
+	const struct flat_wire_peer *p = SSL_get_app_data(ssl);
 	(void)arg;
-	return SSL_select_next_proto((unsigned char **)(uintptr_t)out, out_len, alpn, sizeof(alpn),
-				     in, in_len) == OPENSSL_NPN_NEGOTIATED
+	return SSL_select_next_proto(
+		   (unsigned char **)(uintptr_t)out, out_len, p->hbone ? alpn_h2 : alpn,
+		   p->hbone ? sizeof(alpn_h2) : sizeof(alpn), in, in_len) == OPENSSL_NPN_NEGOTIATED
 		   ? SSL_TLSEXT_ERR_OK
 		   : SSL_TLSEXT_ERR_ALERT_FATAL;
 }

@@ -41,8 +41,10 @@ struct flat_svids {
 
 /** What the handshake learned of the peer; the session's app data (SSL_set_app_data) points to one. */
 struct flat_wire_peer {
-	struct flat_svids *svids; /* borrowed */
-	bool server;		  /* the peer is the TLS server */
+	struct flat_svids *svids;	 /* borrowed */
+	bool server;			 /* the peer is the TLS server */
+	bool hbone;			 /* what is spoken inside is h2, not flat/1 */
+	char expect[FLAT_SPIFFE_ID_MAX]; /* HBONE, of a server: nobody else is taken */
 	char id[FLAT_SPIFFE_ID_MAX];
 	char why[256]; /* why it was refused */
 	int64_t expires_s;

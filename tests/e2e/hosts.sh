@@ -3,39 +3,10 @@
 # servers on the other over mutual TLS; who may is decided at the receiver by the certificate. Then what goes wrong:
 # other identities, another authority, either flatd killed, a link that is down, a receiver that does not read.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-needs nginx redis-server redis-cli curl ip unshare nsenter "$PYTHON"
+needs nginx redis-server redis-cli curl "$PYTHON"
 PART=$E2E_ROOT/tests/e2e/hosts_part.py
 
-# --- two hosts ---
-
-# A namespace lives as long as its sleeper, and takes its end of the pair with it.
-host() {
-	unshare --net sleep 3600 </dev/null >/dev/null 2>&1 &
-	PID=$!
-	E2E_PIDS+=("$PID")
-}
-own_net() { [ "$(readlink "/proc/$1/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
-if ! unshare --net true 2>/dev/null; then
-	echo "SKIP $E2E_NAME: no network namespace can be made (root, and CLONE_NEWNET, are needed)"
-	exit 77
-fi
-host && A=$PID
-host && B=$PID
-wait_for 5 own_net "$A" && wait_for 5 own_net "$B" || die namespaces
-# As words: what is started with them is the program itself, no shell of ours between.
-ON_A=(nsenter --net="/proc/$A/ns/net")
-ON_B=(nsenter --net="/proc/$B/ns/net")
-on_a() { "${ON_A[@]}" "$@"; }
-on_b() { "${ON_B[@]}" "$@"; }
-VETH=fw$$
-if ! ip link add "${VETH}a" netns "$A" type veth peer name "${VETH}b" netns "$B" 2>"$WORK/veth.log"; then
-	echo "SKIP $E2E_NAME: no veth pair can be made: $(cat "$WORK/veth.log")"
-	exit 77
-fi
-on_a ip addr add 10.77.0.1/24 dev "${VETH}a"
-on_b ip addr add 10.77.0.2/24 dev "${VETH}b"
-on_a ip link set lo up && on_a ip link set "${VETH}a" up
-on_b ip link set lo up && on_b ip link set "${VETH}b" up
+two_hosts 10.77.0 || exit 77
 
 # --- programs, identities, configuration ---
 

@@ -176,6 +176,40 @@ def abort(host, port):
     return 0
 
 
-MODES = {f.__name__: f for f in (echo, sink, fill, talk, hold, wait, connect, abort)}
+def told(host, port, word):
+    """Says a word: how the connection ends."""
+    with socket.create_connection((host, port)) as s:
+        s.sendall(word.encode())
+        say(how_it_ends(s))
+    return 0
+
+
+def half(host, port, size):
+    """Ends its own direction after `size` bytes: how many come back, and how that ends."""
+    with socket.create_connection((host, port)) as s:
+        s.sendall(bytes(size))
+        s.shutdown(socket.SHUT_WR)
+        n = 0
+        try:
+            while data := s.recv(65536):
+                n += len(data)
+            say("end", n)
+        except OSError as e:
+            say(type(e).__name__, n)
+    return 0
+
+
+def crowd(host, port, conns):
+    """So many connections, all open at once."""
+    held = [socket.create_connection((host, port)) for _ in range(conns)]
+    for s in held:
+        exchange(s, 1, 100)
+    for s in held:
+        s.close()
+    say("ok")
+    return 0
+
+
+MODES = {f.__name__: f for f in (crowd, told, half, echo, sink, fill, talk, hold, wait, connect, abort)}
 if __name__ == "__main__":
     sys.exit(MODES[sys.argv[1]](*(int(a) if a.isdigit() else a for a in sys.argv[2:])))

@@ -211,3 +211,36 @@ needs() {
 }
 
 hash_of() { sha256sum | cut -d ' ' -f 1; }
+
+own_net() { [ "$(readlink "/proc/$1/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
+# two_hosts PREFIX: two network namespaces joined by a veth pair, PREFIX.1 and PREFIX.2. `on_a COMMAND...`, `on_b`; as words
+# ${ON_A[@]}, ${ON_B[@]}: what is started with them is the program itself, no shell of ours between. The devices are
+# ${VETH}a and ${VETH}b. 77: that cannot be had here.
+two_hosts() {
+	local host pids=()
+	needs ip unshare nsenter
+	if ! unshare --net true 2>/dev/null; then
+		echo "SKIP $E2E_NAME: no network namespace can be made (root, and CLONE_NEWNET, are needed)"
+		return 77
+	fi
+	# A namespace lives as long as its sleeper, and takes its end of the pair with it.
+	for host in a b; do
+		unshare --net sleep 3600 </dev/null >/dev/null 2>&1 &
+		pids+=($!)
+		E2E_PIDS+=($!)
+		wait_for 5 own_net $! || die "namespace-$host"
+	done
+	ON_A=(nsenter --net="/proc/${pids[0]}/ns/net")
+	ON_B=(nsenter --net="/proc/${pids[1]}/ns/net")
+	VETH=fw$$
+	if ! ip link add "${VETH}a" netns "${pids[0]}" type veth peer name "${VETH}b" netns "${pids[1]}" 2>"$WORK/veth.log"; then
+		echo "SKIP $E2E_NAME: no veth pair can be made: $(cat "$WORK/veth.log")"
+		return 77
+	fi
+	on_a ip addr add "$1.1/24" dev "${VETH}a"
+	on_b ip addr add "$1.2/24" dev "${VETH}b"
+	on_a ip link set lo up && on_a ip link set "${VETH}a" up
+	on_b ip link set lo up && on_b ip link set "${VETH}b" up
+}
+on_a() { "${ON_A[@]}" "$@"; }
+on_b() { "${ON_B[@]}" "$@"; }

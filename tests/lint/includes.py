@@ -30,7 +30,7 @@ LIBRARIES = {
     "liburing.h": ["offload", "wire", "vq"],
     "yaml.h": ["control"],
     "openssl/": ["wire", "control", "authn"],
-    "nghttp2/": ["codec", "control"],
+    "nghttp2/": ["codec", "control", "wire"],
 }
 PUBLIC_ONLY = ("shim", "examples", "bench")
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
