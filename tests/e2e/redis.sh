@@ -11,13 +11,9 @@ port && FLAT=$PORT
 	service redis-forwarded 240.9.1.2 6379 "$FLAT" forwarded
 } >"$CONFIG"
 start_flatd
-server() {
-	redis-server --port "$1" --bind 127.0.0.1 --save '' --appendonly no --dir "$WORK" \
-		--enable-debug-command yes --proto-max-bulk-len 512mb
-}
-serve native "$NATIVE" server "$NATIVE"
-start flat over redis-server --port "$FLAT" --bind 127.0.0.1 --save '' --appendonly no --dir "$WORK" \
-	--enable-debug-command yes --proto-max-bulk-len 512mb
+args=(--bind 127.0.0.1 --save '' --appendonly no --dir "$WORK" --enable-debug-command yes --proto-max-bulk-len 512mb)
+serve native "$NATIVE" redis-server --port "$NATIVE" "${args[@]}"
+start flat over redis-server --port "$FLAT" "${args[@]}"
 
 native() { redis-cli -p "$NATIVE" "$@"; }
 direct() { over redis-cli -h redis.e2e.example "$@"; }
