@@ -23,7 +23,7 @@ from procs import Programs, RunError, end_on_signals  # noqa: E402
 from ways import WAYS  # noqa: E402
 
 # In the order of the report.
-CASE_FILES = ("rtt64", "rate", "iperf", "redis", "memcached", "nginx", "pgbench", "requests", "ingress",
+CASE_FILES = ("rtt64", "rate", "iperf", "redis", "memcached", "nginx", "pgbench", "requests", "grpc", "ingress",
               "connect", "pairs", "many", "idle", "outside", "neighbour", "scale")
 
 

@@ -162,12 +162,14 @@ class Proxies:
 class FlatHttp(Flat):
     """Each request routed, balanced and authorized by flatd."""
 
-    def __init__(self, label):
+    def __init__(self, label, template="http", options=()):
         super().__init__(label, "forwarded", False)
+        self.template = template
+        self.options = options
 
     def open(self, context, case):
         port = context.free_port()
-        flat = mesh.Mesh(context, case.name, port, self.path, template="http")
+        flat = mesh.Mesh(context, case.name, port, self.path, self.template, self.options)
         return Site(context, flat.address, port, port, "kernel", flat.prefix(),
                     flat.environment(), flat)
 
@@ -175,11 +177,15 @@ class FlatHttp(Flat):
 class ProxiesHttp(Proxies):
     """Through two proxies that read HTTP, authorize and log."""
 
+    def __init__(self, label, kind, template="http"):
+        super().__init__(label, kind)
+        self.template = template
+
     def open(self, context, case):
         port = context.free_port()
         inner, outer = context.free_port(), context.free_port()
         chain = proxies.start(context, self.kind, case.name, (outer, inner, port),
-                              f"{self.kind}-http")
+                              f"{self.kind}-{self.template}")
         site = Site(context, "127.0.0.1", port, outer, env=dict(os.environ))
         site.chain = chain
         return site
@@ -254,6 +260,9 @@ WAYS = {
     "shim-forwarded": Flat("unmodified under flat-run, through flatd", "forwarded", False),
     "shim-http": FlatHttp("unmodified under flat-run, each request decided by flatd"),
     "envoy-http": ProxiesHttp("two Envoys (HTTP, RBAC, log)", "envoy"),
+    "shim-grpc": FlatHttp("unmodified under flat-run, each call decided by flatd", "grpc",
+                          ("--access-log", "/dev/null")),
+    "envoy-grpc": ProxiesHttp("two Envoys (gRPC, log, RBAC, fault)", "envoy", "grpc"),
     "no-ingress": Ingress("one server, nothing between"),
     "gateway": IngressFlat("flatd as ingress gateway"),
     "envoy-ingress": IngressProxy("Envoy as ingress (HTTP, RBAC, log)", "envoy"),
