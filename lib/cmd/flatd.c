@@ -51,6 +51,8 @@ static void on_signal(int sig)
 	int saved = errno;
 	if (sig == SIGHUP)
 		offload.reload = true;
+	else if (sig == SIGUSR1)
+		offload.reopen = true;
 	else
 		offload.stop = true;
 	flat_offload_wake(&offload);
@@ -230,6 +232,7 @@ int main(int argc, char **argv)
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGINT, &sa, NULL);
 	sigaction(SIGHUP, &sa, NULL);
+	sigaction(SIGUSR1, &sa, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	offload.n_workers = (uint32_t)a.workers;
 	offload.access_log = a.access_log;

@@ -8,10 +8,12 @@
 
 #include "control/files.h"
 #include "control/schema.h"
+#include "control/telemetry.h"
 
 #define NETWORKING "networking.istio.io"
 #define GATEWAY_API "gateway.networking.k8s.io"
 #define SECURITY "security.istio.io"
+#define TELEMETRY "telemetry.istio.io"
 #define LIST_DEPTH_MAX 4U
 
 struct kind {
@@ -35,6 +37,7 @@ static const struct kind kinds[] = {
     {"AuthorizationPolicy", SECURITY, {"v1", "v1beta1"}, cfg_authorization_policy, false},
     {"PeerAuthentication", SECURITY, {"v1", "v1beta1"}, cfg_peer_authentication, false},
     {"RequestAuthentication", SECURITY, {"v1", "v1beta1"}, cfg_request_authentication, false},
+    {"Telemetry", TELEMETRY, {"v1", "v1alpha1"}, cfg_telemetry, false},
     {"Service", "", {"v1"}, cfg_k8s_service, false},
     {"EndpointSlice", "discovery.k8s.io", {"v1"}, cfg_endpoint_slice, false},
     {"Secret", "", {"v1"}, cfg_secret, false},
@@ -50,7 +53,6 @@ static const char *const foreign_kinds[] = {
     "WorkloadGroup",
     "EnvoyFilter",
     "ProxyConfig",
-    "Telemetry",
     "WasmPlugin",
     "IstioOperator",
     "TLSRoute",
@@ -395,6 +397,7 @@ static int cfg_finish(struct cfg *cfg, const struct flat_mesh *previous, uint32_
 	cfg->resource[0] = '\0';
 	cfg_k8s_finish(cfg);
 	cfg_gateway_api_finish(cfg);
+	cfg_telemetry_finish(cfg);
 	if (cfg->oom || cfg->diags->failed)
 		return -ENOMEM;
 	if (cfg->diags->n_errors != errors)

@@ -3,10 +3,12 @@
 #include <string.h>
 
 #include "control/http_common.h"
+#include "control/telemetry.h"
 
 /* What is being read. */
 struct reading {
 	struct flat_ext_authz *provider;
+	struct flat_telemetry_provider *telemetry; /* NULL: it is none of those */
 	const char **texts;
 	uint32_t n_texts;
 	struct flat_name_value *pairs;
@@ -194,6 +196,42 @@ static void parse_grpc(struct cfg *cfg, const struct yaml_node *node, void *obj)
 		 "everything");
 }
 
+static struct flat_telemetry_provider *telemetry(struct cfg *cfg, const struct yaml_node *node,
+						 struct reading *r)
+{
+	r->telemetry = cfg_array(cfg, 1, sizeof(*r->telemetry));
+	if (r->telemetry)
+		r->telemetry->where = node->where;
+	return r->telemetry;
+}
+
+static void parse_file_log(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	if (telemetry(cfg, node, obj))
+		cfg_file_access_log(cfg, node, ((struct reading *)obj)->telemetry);
+}
+
+static void parse_opentelemetry(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	if (telemetry(cfg, node, obj))
+		cfg_opentelemetry(cfg, node, ((struct reading *)obj)->telemetry);
+}
+
+static void parse_prometheus(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	if (telemetry(cfg, node, obj))
+		((struct reading *)obj)->telemetry->kind = FLAT_PROVIDER_PROMETHEUS;
+}
+
+static void add_telemetry(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
+{
+	r->telemetry->name = r->provider->name;
+	if (flat_mesh_telemetry_provider_by_name(cfg->mesh, r->provider->name))
+		cfg_error(cfg, &node->where, FLAT_DIAG_DUPLICATE, "rename one of them",
+			  "a second extension provider \"%.200s\"", r->provider->name);
+	cfg->oom |= flat_mesh_add_telemetry_provider(cfg->mesh, r->telemetry) != 0;
+}
+
 static void parse_provider(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const char no_use[] = "nothing here uses it";
@@ -207,9 +245,9 @@ static void parse_provider(struct cfg *cfg, const struct yaml_node *node, void *
 	    CFG_UNHONOURED("stackdriver", no_use),
 	    CFG_UNHONOURED("opencensus", no_use),
 	    CFG_UNHONOURED("skywalking", no_use),
-	    CFG_UNHONOURED("opentelemetry", no_use),
-	    CFG_UNHONOURED("prometheus", no_use),
-	    CFG_UNHONOURED("envoyFileAccessLog", no_use),
+	    CFG_FIELD("opentelemetry", parse_opentelemetry),
+	    CFG_FIELD("prometheus", parse_prometheus),
+	    CFG_FIELD("envoyFileAccessLog", parse_file_log),
 	    CFG_UNHONOURED("envoyHttpAls", no_use),
 	    CFG_UNHONOURED("envoyTcpAls", no_use),
 	    CFG_UNHONOURED("envoyOtelAls", no_use),
@@ -228,6 +266,8 @@ static void parse_provider(struct cfg *cfg, const struct yaml_node *node, void *
 	if (node->kind == YAML_MAP && !yaml_get(node, "name"))
 		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
 			  "field \"name\" is missing");
+	if (r.telemetry && r.provider->name)
+		add_telemetry(cfg, node, &r);
 	if (!r.provider->host || !r.provider->name)
 		return;
 	if (flat_mesh_ext_authz(cfg->mesh, r.provider->name))

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "control/schema.h"
+#include "control/telemetry.h"
 #include "control/traffic_policy.h"
 
 /* --- PeerAuthentication --- */
@@ -222,13 +223,13 @@ static const struct cfg_field mesh_config_fields[] = {
     CFG_UNHONOURED("ingressService", "there is no ingress controller"),
     CFG_UNHONOURED("ingressControllerMode", "there is no ingress controller"),
     CFG_UNHONOURED("ingressSelector", "there is no ingress controller"),
-    CFG_UNHONOURED("enableTracing", "connections are not traced"),
-    CFG_UNHONOURED("accessLogFile", "use flatd's log"),
-    CFG_UNHONOURED("accessLogFormat", "use flatd's log"),
-    CFG_UNHONOURED("accessLogEncoding", "use flatd's log"),
+    CFG_UNHONOURED("enableTracing", "a provider of traces has it on"),
+    CFG_FIELD("accessLogFile", cfg_access_log_file),
+    CFG_FIELD("accessLogFormat", cfg_access_log_format),
+    CFG_FIELD("accessLogEncoding", cfg_access_log_encoding),
     CFG_UNHONOURED("enableEnvoyAccessLogService", NO_ENVOY),
     CFG_UNHONOURED("disableEnvoyListenerLog", NO_ENVOY),
-    CFG_UNHONOURED("defaultConfig", NO_ENVOY),
+    CFG_FIELD("defaultConfig", cfg_default_config),
     CFG_UNHONOURED("configSources", "configuration comes from these files"),
     CFG_UNHONOURED("enableAutoMtls", "identity is attested by the kernel"),
     CFG_UNHONOURED("caCertificates", "identity is attested by the kernel"),
@@ -250,7 +251,7 @@ static const struct cfg_field mesh_config_fields[] = {
     CFG_UNHONOURED("serviceScopeConfigs", "there is one cluster"),
     CFG_UNHONOURED("enablePrometheusMerge", "flatd serves its own metrics"),
     CFG_FIELD("extensionProviders", cfg_extension_providers),
-    CFG_UNHONOURED("defaultProviders", "there are no extensions"),
+    CFG_FIELD("defaultProviders", cfg_default_providers),
     CFG_UNHONOURED("discoverySelectors", "all files are read"),
     CFG_UNHONOURED("pathNormalization", "HTTP is carried as it is"),
     CFG_UNHONOURED("defaultHttpRetryPolicy", "HTTP is carried as it is"),

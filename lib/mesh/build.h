@@ -13,6 +13,7 @@
 #include "mesh/mesh.h"
 #include "mesh/policy.h"
 #include "mesh/route.h"
+#include "mesh/telemetry.h"
 
 /* --- authorization policies --- */
 

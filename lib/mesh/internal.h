@@ -67,6 +67,11 @@ struct flat_mesh {
 	struct mesh_vec rules;	   /* struct flat_destination_rule */
 	struct mesh_vec gateways;  /* struct flat_gateway */
 	struct mesh_vec secrets;   /* struct flat_secret */
+	struct mesh_vec telemetry; /* struct flat_telemetry */
+	struct mesh_vec telemetry_providers;
+	struct flat_telemetry_defaults telemetry_defaults;
+	struct flat_observation *observations; /* two of each workload, and of none */
+	bool observes;
 
 	struct flat_map hosts;	      /* host -> struct flat_service */
 	struct flat_map addrs;	      /* mesh_addr_key -> struct mesh_port_ref */
@@ -118,6 +123,9 @@ bool mesh_exported(const struct flat_export *e, const char *own, const char *nam
 
 /** Builds the look-ups of DestinationRules (traffic.c). */
 FLAT_MUST_CHECK int mesh_index_rules(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** Finds what is told of each workload (telemetry.c). */
+FLAT_MUST_CHECK int mesh_index_telemetry(struct flat_mesh *mesh, struct flat_diags *diags);
 
 /** Finds the services of external authorizers, and the authorizers of policies (ext_authz.c). */
 FLAT_MUST_CHECK int mesh_index_ext_authz(struct flat_mesh *mesh, struct flat_diags *diags);

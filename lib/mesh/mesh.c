@@ -47,6 +47,8 @@ void flat_mesh_put(struct flat_mesh *mesh)
 		flat_map_fini(&((struct flat_gateway *)mesh->gateways.v[i])->hosts);
 	free(mesh->gateways.v);
 	free(mesh->secrets.v);
+	free(mesh->telemetry.v);
+	free(mesh->telemetry_providers.v);
 	flat_map_fini(&mesh->hosts);
 	flat_map_fini(&mesh->addrs);
 	flat_map_fini(&mesh->endpoints);
@@ -147,6 +149,18 @@ int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_destination_rule *rul
 	return vec_add(&mesh->rules, rule);
 }
 
+int flat_mesh_add_telemetry(struct flat_mesh *mesh, struct flat_telemetry *telemetry)
+{
+	return vec_add(&mesh->telemetry, telemetry);
+}
+
+int flat_mesh_add_telemetry_provider(struct flat_mesh *mesh,
+				     struct flat_telemetry_provider *provider)
+{
+	provider->index = mesh->telemetry_providers.n;
+	return vec_add(&mesh->telemetry_providers, provider);
+}
+
 void flat_mesh_set_locality(struct flat_mesh *mesh, const struct flat_locality_lb *locality)
 {
 	mesh->locality = locality;
@@ -173,6 +187,9 @@ int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
 	if (ret)
 		return ret;
 	ret = mesh_index_ext_authz(mesh, diags);
+	if (ret)
+		return ret;
+	ret = mesh_index_telemetry(mesh, diags);
 	if (ret)
 		return ret;
 	ret = mesh_index_routes(mesh, diags);

@@ -7,7 +7,7 @@
 #include "mesh/build.h"
 #include "mesh/l4_route.h"
 #include "offload/admin.h"
-#include "offload/l7_engine.h"
+#include "offload/l7_observe.h"
 
 /* --- routes --- */
 
@@ -391,6 +391,19 @@ static void explain_policy(struct stand_in *in, struct steps *s)
 		flat_strbuf_puts(&s->text, notes);
 }
 
+static void explain_telemetry(struct stand_in *in, struct steps *s)
+{
+	struct flat_l7 *l7 = &in->l7;
+	const struct flat_listener *l = l7->x.target.listener;
+	const char *notes;
+
+	flat_strbuf_reset(&l7->node->notes);
+	flat_l7_observe_note(l7, in->session.workload, l ? l->session->workload : NULL);
+	notes = flat_strbuf_str(&l7->node->notes);
+	if (notes)
+		flat_strbuf_puts(&s->text, notes);
+}
+
 static void explain_attempt(struct stand_in *in, const struct flat_route_destination *d,
 			    struct steps *s)
 {
@@ -426,6 +439,7 @@ static void explain_attempt(struct stand_in *in, const struct flat_route_destina
 				   (int)(end - (const char *)l7->node->head),
 				   (const char *)l7->node->head);
 	explain_policy(in, s);
+	explain_telemetry(in, s);
 	if (verb == FLAT_L7_ANSWER)
 		s->status = answer.status;
 	else
@@ -502,8 +516,8 @@ static void explain(struct flat_offload *o, struct stand_in *in, char **words, s
 		s->allowed = d.status == 0;
 		flat_strbuf_printf(&s->text, "the connection is not read as HTTP: %s\n",
 				   d.status != 0 ? d.reason
-						 : "no VirtualService and no policy speaks of its "
-						   "requests, or its port is not HTTP");
+						 : "no VirtualService, policy or Telemetry speaks "
+						   "of its requests, or its port is not HTTP");
 		return;
 	}
 	in->conn.from = q.from;

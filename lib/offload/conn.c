@@ -191,8 +191,10 @@ void flat_conn_destroy(struct flat_conn *c)
 	struct flat_offload *o = c->offload;
 	if (c->half_open)
 		settle(c);
-	else if (!c->shelved)
+	else if (!c->shelved) {
 		count_closed(c);
+		flat_observe_conn(c);
+	}
 	/* Shut by us, not let go by the application: it may still write there. */
 	bool taint = c->cut || (c->pipe && (c->pipe->end[0].broken || c->pipe->end[1].broken)) ||
 		     flat_l7_broken(c);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "offload/gateway.h"
 #include "offload/l7_mandatory.h"
+#include "offload/l7_observe.h"
 
 #define HOT_US 100
 
@@ -22,12 +23,13 @@ int flat_l7_init(struct flat_offload *o, const char *access_log)
 		return -ENOMEM;
 	node->offload = o;
 	node->random = (uint64_t)flat_now_us() | 1;
-	node->log_fd = -1;
 	TAILQ_INIT(&node->hot);
 	TAILQ_INIT(&node->timers);
 	o->l7 = node;
+	if (flat_l7_observe_init(node) != 0)
+		return -ENOMEM;
 	if (access_log)
-		flat_l7_log_open(node, access_log);
+		node->log = flat_l7_observe_file(node, access_log);
 	return flat_l7_mandatory_init(node);
 }
 
@@ -37,6 +39,7 @@ void flat_l7_fini(struct flat_offload *o)
 	if (!node)
 		return;
 	flat_l7_log_fini(node);
+	flat_l7_observe_fini(node);
 	flat_l7_mandatory_fini(node);
 	flat_l7_end_spare_fini();
 	free(node->shares);
@@ -65,13 +68,20 @@ void flat_l7_retire(struct flat_offload *o)
 	}
 }
 
+void flat_l7_reopen(struct flat_offload *o)
+{
+	if (o->l7)
+		flat_l7_observe_reopen(o->l7);
+}
+
 void flat_l7_reloaded(struct flat_offload *o)
 {
 	struct flat_l7_node *node = o->l7;
 	uint32_t n = flat_mesh_n_destinations(o->mesh);
 	if (!node)
 		return;
-	node->rules = has_rules(o->mesh);
+	flat_l7_observe_reloaded(node);
+	node->rules = node->observes || has_rules(o->mesh);
 	flat_l7_mandatory_reloaded(node);
 	free(node->shares);
 	node->shares = calloc((size_t)n + 1, sizeof(*node->shares));
@@ -95,8 +105,11 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 {
 	if (!o->l7 || !o->l7->rules || !port || !flat_protocol_is_http(port->protocol))
 		return false;
+	if (flat_l7_observed_http(o->mesh, client, FLAT_MODE_CLIENT))
+		return pinned || service->resolution == FLAT_RESOLUTION_STATIC;
 	if (pinned)
-		return flat_authz_needs_http(o->mesh, pinned->session->workload);
+		return flat_authz_needs_http(o->mesh, pinned->session->workload) ||
+		       flat_l7_observed_http(o->mesh, pinned->session->workload, FLAT_MODE_SERVER);
 	return service->resolution == FLAT_RESOLUTION_STATIC &&
 	       (flat_mesh_virtual_by_host(o->mesh, flat_span_of(service->host), service,
 					  client ? client->namespace : NULL) ||

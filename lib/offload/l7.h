@@ -6,6 +6,7 @@
 #ifndef FLAT_OFFLOAD_L7_H
 #define FLAT_OFFLOAD_L7_H
 
+#include "mesh/telemetry.h"
 #include "offload/offload.h"
 
 struct flat_l7;
@@ -18,6 +19,8 @@ FLAT_MUST_CHECK int flat_l7_init(struct flat_offload *o, const char *access_log)
 void flat_l7_fini(struct flat_offload *o);
 /** A successor serves: clients are told to go there, with their next response or, where they speak HTTP/2, now. */
 void flat_l7_retire(struct flat_offload *o);
+/** Files of access logs were moved away: they are opened anew. */
+void flat_l7_reopen(struct flat_offload *o);
 /** A new configuration is in force. */
 void flat_l7_reloaded(struct flat_offload *o);
 
@@ -30,6 +33,16 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 		    const struct flat_service_port *port, const struct flat_listener *pinned,
 		    const struct flat_workload *client);
 
+/** Whether a workload's requests are told of as HTTP, as a client's (not NULL) or a server's. */
+static inline bool flat_l7_observed_http(const struct flat_mesh *mesh,
+					 const struct flat_workload *workload,
+					 enum flat_side_mode mode)
+{
+	const struct flat_observation *o = flat_mesh_observation(mesh, workload, mode);
+
+	return o->n_logs > 0 || o->trace;
+}
+
 /** Makes c->l7 for a client's connection. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_l7_attach(struct flat_conn *c, const struct flat_decision *d);
 /** The ends of a client's connection, or of an upstream, are open. 0 or -ENOMEM. */
@@ -40,6 +53,9 @@ void flat_l7_gone(struct flat_conn *c);
 bool flat_l7_broken(const struct flat_conn *c);
 /** Bytes that side i sent so far. */
 uint64_t flat_l7_bytes(const struct flat_conn *c, int i);
+
+/** A connection ends: Telemetry may have a line written of it, where it was not read as HTTP. */
+void flat_observe_conn(struct flat_conn *c);
 
 /** One look at what moves. True while anything does: the caller yields and comes back. */
 bool flat_l7_turn(struct flat_offload *o);

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "offload/gateway.h"
 #include "offload/l7_check.h"
+#include "offload/l7_observe.h"
 
 static enum flat_l7_verb answer_text(struct flat_l7_answer *a, unsigned status,
 				     enum flat_record_verdict verdict, const char *text)
@@ -302,7 +303,7 @@ static enum flat_l7_verb enter_gate(struct flat_l7 *l7, struct flat_l7_answer *a
 	}
 }
 
-enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, uint32_t *delay_ms)
+static enum flat_l7_verb decide(struct flat_l7 *l7, struct flat_l7_answer *a, uint32_t *delay_ms)
 {
 	struct flat_l7_exchange *x = &l7->x;
 	const struct flat_workload *source = source_of(l7);
@@ -349,6 +350,15 @@ enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, u
 		return answer_text(a, 404, FLAT_VERDICT_NO_ROUTE, NULL);
 	x->record.route = x->route->index + 1;
 	return act(l7, a, delay_ms);
+}
+
+enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, uint32_t *delay_ms)
+{
+	enum flat_l7_verb verb = decide(l7, a, delay_ms);
+
+	if (l7->node->observes && !l7->dry && !l7->x.observed)
+		flat_l7_observe_begin(l7);
+	return verb;
 }
 
 /* --- one attempt: what is sent --- */
@@ -447,6 +457,8 @@ static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, 
 		ops.v[2] = &fields.ops;
 	else if (l7->conn->gate)
 		return answer_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
+	if (x->observed)
+		ops.v[3] = &x->observed->ops;
 	err = write_head(l7, &ops, len);
 	if (err == 0 && (l7->shadow || (x->route && x->route->rewrite) || flat_l7_ops_any(&ops)))
 		err = flat_l7_read_again(l7, *len, &request);
@@ -513,8 +525,10 @@ bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, c
 	bool connection = interim;
 	bool cors = !interim && is_shared(x);
 
+	if (!interim && x->observed)
+		flat_l7_observe_response(l7, h, text);
 	if (interim)
-		ops = (struct flat_l7_ops){{NULL, NULL, NULL}};
+		ops = (struct flat_l7_ops){{NULL, NULL, NULL, NULL}};
 	flat_http1_put_status_line(out, h->status, flat_head_span(text, h->reason, h->reason_len));
 	for (uint32_t i = 0; i < h->n_fields; i++) {
 		const struct flat_http_field *f = &h->fields[i];

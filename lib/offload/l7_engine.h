@@ -94,6 +94,7 @@ struct flat_l7_exchange {
 	struct flat_cluster *retrying;	    /* that counts it as a retry; NULL: it is none */
 	struct flat_waiter waiter;	    /* for PENDING */
 	struct flat_l7_check *check;	    /* of an external authorizer; owned; NULL: none */
+	struct flat_l7_observed *observed;  /* what Telemetry asks for; owned; NULL: nothing */
 	bool probing;			    /* the attempt is only to see whether one is asked */
 	bool settled;			    /* that is over */
 	bool noted;			    /* what decides nothing was told */
@@ -177,6 +178,9 @@ struct flat_l7_shadow;
 struct flat_authn;
 struct flat_l7_check;
 struct flat_l7_checks;
+struct flat_l7_observed;
+struct flat_l7_observer;
+struct flat_log_file;
 
 struct flat_l7_node {
 	struct flat_offload *offload;
@@ -184,7 +188,8 @@ struct flat_l7_node {
 	struct flat_l7_list timers;
 	int64_t next_us; /* no timer is due before; 0: there is none */
 	uint64_t random;
-	bool rules; /* the mesh has a VirtualService, or a policy with HTTP fields */
+	bool rules; /* the mesh has a VirtualService, or a policy with HTTP fields, or Telemetry */
+	bool observes;			   /* it has Telemetry that speaks of somebody */
 	struct flat_authz_verdict verdict; /* of the last request asked about */
 	struct flat_strbuf notes;	   /* steps of it, for `flatctl why` */
 	struct flat_authn *authn;
@@ -197,7 +202,8 @@ struct flat_l7_node {
 	uint64_t audited;	       /* marked by AUDIT policies */
 	int64_t *shares; /* per destination of the mesh: its turns among its route's */
 	uint32_t n_shares;
-	int log_fd; /* -1: none */
+	struct flat_log_file *log; /* of all requests; NULL: none */
+	struct flat_l7_observer *observer;
 	int64_t
 	    told_s; /* when something was said of a client's request, and how often in that second */
 	uint32_t told;
@@ -378,8 +384,8 @@ FLAT_MUST_CHECK bool flat_l7_gate_fields(const struct flat_l7 *l7, struct flat_l
 /* --- l7_headers.c --- */
 
 struct flat_l7_ops {
-	/* The destination's, then the route's, then what a gateway adds. */
-	const struct flat_header_ops *v[3];
+	/* The destination's, then the route's, then what a gateway adds, then what traces and logs do. */
+	const struct flat_header_ops *v[4];
 };
 
 struct flat_l7_ops flat_l7_ops_of(const struct flat_l7_exchange *x, bool response);
@@ -455,7 +461,6 @@ void flat_l7_count(struct flat_l7 *l7);
 bool flat_l7_may_tell(struct flat_l7_node *node);
 /** Notes whom the attempt joins. */
 void flat_l7_join(struct flat_l7 *l7);
-void flat_l7_log_open(struct flat_l7_node *node, const char *path);
 void flat_l7_log_fini(struct flat_l7_node *node);
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "codec/grpc.h"
 #include "offload/l7_check.h"
+#include "offload/l7_observe.h"
 
 /* Bytes taken from one end in one turn (rule 11), and steps. */
 #define QUANTUM_BYTES ((size_t)64 * 1024)
@@ -28,6 +29,7 @@ static void release(struct flat_l7 *l7)
 	flat_l7_target_leave(l7);
 	flat_l7_retry_end(l7);
 	flat_l7_check_free(l7->x.check);
+	flat_l7_observed_free(l7->x.observed);
 	free(l7->x.path);
 	flat_mesh_put(l7->x.mesh);
 	clear(&l7->x);

@@ -12,7 +12,7 @@
 
 struct flat_l7_ops flat_l7_ops_of(const struct flat_l7_exchange *x, bool response)
 {
-	struct flat_l7_ops ops = {{NULL, NULL, NULL}};
+	struct flat_l7_ops ops = {{NULL, NULL, NULL, NULL}};
 
 	if (x->destination)
 		ops.v[0] = response ? &x->destination->response : &x->destination->request;

@@ -1,16 +1,13 @@
 /* What is told of requests: metrics with Istio's names, and a log in Envoy's default form. */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "base/log.h"
-#include "base/sys.h"
 #include "offload/l7_mandatory.h"
+#include "offload/l7_observe.h"
 
 /* Series of requests: who talks to whom, times the few statuses that they see. */
 #define SERIES_MAX 4096U
@@ -88,6 +85,8 @@ void flat_l7_join(struct flat_l7 *l7)
 		root->joined_key[1] = key.service;
 	}
 	x->joined = root->joined;
+	if (x->observed && x->target.addr.family)
+		flat_l7_observe_target(l7);
 }
 
 /* Envoy escapes nothing; a quote in a header would forge a field. */
@@ -182,13 +181,15 @@ void flat_l7_count(struct flat_l7 *l7)
 		for (size_t i = 0; i < FLAT_ARRAY_SIZE(buckets); i++)
 			s->bucket[i] += ms <= buckets[i];
 	}
-	if (node->log_fd >= 0) {
+	if (node->log) {
 		struct flat_strbuf line = {0};
 		put_line(l7, (int64_t)ms, &line);
 		if (flat_strbuf_str(&line))
-			(void)flat_sys_write(node->log_fd, line.data, line.len);
+			flat_log_file_put(node->log, line.data, line.len);
 		flat_strbuf_fini(&line);
 	}
+	if (node->observes || x->observed)
+		flat_l7_observe_end(l7);
 }
 
 bool flat_l7_may_tell(struct flat_l7_node *node)
@@ -237,6 +238,8 @@ void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 	const struct flat_l7_node *node = o->l7;
 	if (node)
 		flat_l7_mandatory_metrics(node, out);
+	if (node)
+		flat_l7_observe_metrics(node, out);
 	for (int what = 0; what < 2; what++) {
 		flat_strbuf_puts(
 		    out, what == 0 ? "# HELP istio_requests_total HTTP requests.\n"
@@ -262,19 +265,10 @@ void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 	}
 }
 
-/* --- the log --- */
-
-void flat_l7_log_open(struct flat_l7_node *node, const char *path)
-{
-	node->log_fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
-	if (node->log_fd < 0)
-		flat_error("access log %s: %s; requests are not logged", path, strerror(errno));
-}
+/* --- the end --- */
 
 void flat_l7_log_fini(struct flat_l7_node *node)
 {
-	if (node->log_fd >= 0)
-		close(node->log_fd);
 	for (uint32_t i = 0; i < node->n_series; i++)
 		free(node->series[i]);
 	free(node->series);

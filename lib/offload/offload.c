@@ -366,6 +366,10 @@ void flat_offload_run(struct flat_offload *o)
 			o->reload = false;
 			flat_reload_begin(o);
 		}
+		if (o->reopen) {
+			o->reopen = false;
+			flat_l7_reopen(o);
+		}
 		/* Busy for long: what goes by time has its turn all the same. */
 		int64_t now_ms = flat_now_us() / 1000;
 		if (now_ms - o->tick_ms > TICK_MS)

@@ -296,6 +296,7 @@ struct flat_offload {
 	bool doomed;	    /* some session has `doom` set */
 	atomic_bool stop;   /* set by a signal */
 	atomic_bool reload; /* likewise */
+	atomic_bool reopen; /* likewise: files of logs */
 };
 
 /* --- offload.c --- */

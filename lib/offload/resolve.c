@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/limits.h"
-#include "offload/offload.h"
+#include "offload/l7.h"
 
 struct flat_ip flat_addr_ip(const struct flat_addr *a)
 {
@@ -322,7 +322,9 @@ bool flat_resolve_needs_http(const struct flat_offload *o, const struct flat_ser
 	if (find_candidates(o, service, port, &how, &c) == 0) {
 		for (uint32_t i = 0; i < c.n && !needs; i++)
 			needs = c.listener[i] &&
-				flat_authz_needs_http(o->mesh, c.listener[i]->session->workload);
+				(flat_authz_needs_http(o->mesh, c.listener[i]->session->workload) ||
+				 flat_l7_observed_http(o->mesh, c.listener[i]->session->workload,
+						       FLAT_MODE_SERVER));
 	}
 	free(c.wire);
 	free(c.v);

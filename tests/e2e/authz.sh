@@ -89,7 +89,7 @@ same custom-too-long 403 "$(code as long $url/echo)"
 same custom-keeps-the-connection 1 "$(as allow -o /dev/null -o /dev/null -o /dev/null -w '%{num_connects}\n' $url/echo $url/echo $url/echo | awk '{ n += $1 } END { print n }')"
 same custom-takes-turns 'a b' "$(as allow $url/echo -o "$WORK/1" $url/echo -o "$WORK/2" && for i in 1 2; do told "t['name']" <"$WORK/$i"; done | sort | paste -sd' ')"
 holds custom-one-connection-to-it test "$(grep -oE '^[0-9]+ ' "$WORK/ext.log" | sort -u | wc -l)" -le 3
-holds custom-flag grep -q '" 403 UAEX ' "$WORK/access.log"
+holds custom-flag wait_for 5 grep -q '" 403 UAEX ' "$WORK/access.log"
 holds custom-audited grep -q '"event":"denied".*"status":403,.*"policy":"ext","rule":0' "$WORK/audit.log"
 holds custom-why grep -qE 'CUSTOM policy e2e/ext .* asks its external authorizer \(ext, service ext.e2e.example\)' \
 	<(flatctl --control "$CONTROL" why "GET $url/echo" --from e2e/origin)

@@ -126,7 +126,7 @@ OUT=$(get -i "$one/echo" | tr -d '\r')
 same overflow-status 'HTTP/1.1 503 ' "$(head -n 1 <<<"$OUT" | cut -c 1-13)"
 same overflow-header true "$(sed -n 's/^x-envoy-overloaded: //pI' <<<"$OUT")"
 same overflow-body 'upstream connect error or disconnect/reset before headers. reset reason: overflow' "$(tail -n 1 <<<"$OUT")"
-holds overflow-flag grep -q '"GET /echo HTTP/1.1" 503 UO ' "$WORK/access.log"
+holds overflow-flag wait_for 5 grep -q '"GET /echo HTTP/1.1" 503 UO ' "$WORK/access.log"
 wait "$FIRST" "$SECOND"
 same busy-is-answered 200 "$(cat "$WORK/held-1")"
 same pending-is-answered 200 "$(cat "$WORK/held-2")"
@@ -188,7 +188,7 @@ OUTLIER='outlierDetection: { consecutive5xxErrors: 2, interval: 100ms, baseEject
 apply < <(base && rule two "{ $OUTLIER, loadBalancer: { simple: ROUND_ROBIN } }")
 get -o /dev/null "$two/status/500?[1-4]"
 same outlier-all-aside 'no healthy upstream' "$(get $two/echo)"
-holds outlier-flag grep -q '"GET /echo HTTP/1.1" 503 UH ' "$WORK/access.log"
+holds outlier-flag wait_for 5 grep -q '"GET /echo HTTP/1.1" 503 UH ' "$WORK/access.log"
 same outlier-shown '2' "$(cluster two "sum(e['ejected'] for e in c['endpoints'])")"
 back() { [ "$(cluster two "sum(e['ejected'] for e in c['endpoints'])")" = 0 ]; }
 holds outlier-comes-back wait_for 10 back
