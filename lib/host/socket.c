@@ -72,7 +72,7 @@ int flat_bind(int fd, const struct sockaddr *addr, socklen_t len)
 		return (int)flat_result(-EINVAL);
 	flat_fd_mark(fd, 0);
 	long err = FLAT_SYS3(SYS_bind, fd, addr, len);
-	if (flat_unlikely(err == -EADDRINUSE && flat_session_known()))
+	if (flat_unlikely(err == -EADDRINUSE && flat_session_directory()))
 		err = bind_again(fd, addr, len);
 	return (int)flat_result(err);
 }

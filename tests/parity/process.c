@@ -262,6 +262,31 @@ BEHAVIOUR(process_writers_share_socket)
 	reap(b);
 }
 
+/* A program that was started anew, and has made no call of a socket before, binds what one before it listened at. */
+BEHAVIOUR_ALONE(process_exec_binds_what_ended)
+{
+	struct sockaddr_in a = where(0);
+	int failed = 0;
+	if (getenv("PARITY_STARTED")) {
+		int fd = tcp(0), one = 1;
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		if (bind(fd, (struct sockaddr *)&a, sizeof(a)) != 0 || listen(fd, 1) != 0)
+			_exit(errno);
+		_exit(0);
+	}
+	setenv("PARITY_STARTED", "1", 1);
+	for (int i = 0; i < 40; i++) {
+		int status;
+		pid_t pid = fork();
+		if (pid == 0) {
+			execl("/proc/self/exe", "flat-parity", __func__, NULL);
+			_exit(127);
+		}
+		failed += waitpid(pid, &status, 0) != pid || status != 0;
+	}
+	say("%d", failed);
+}
+
 /* --- other programs on our socket: coreutils do the reading and writing, with libc's own calls --- */
 
 static pid_t run_program(int in, int out, char *const argv[])
