@@ -248,7 +248,7 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const stru
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	REAL(ssize_t, sendmsg, int, const struct msghdr *, int);
-	if (msg && msg->msg_controllen && !stream(fd))
+	if (!stream(fd))
 		flat_rights_sending(msg);
 	return blocking(fd) ? flat_sendmsg(fd, msg, flags) : real(fd, msg, flags);
 }
@@ -256,10 +256,8 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)
 {
 	REAL(int, sendmmsg, int, struct mmsghdr *, unsigned int, int);
-	for (unsigned int i = 0; !stream(fd) && msgs && i < n; i++) {
-		if (msgs[i].msg_hdr.msg_controllen)
-			flat_rights_sending(&msgs[i].msg_hdr);
-	}
+	for (unsigned int i = 0; flat_fd_count && !stream(fd) && i < n; i++)
+		flat_rights_sending(&msgs[i].msg_hdr);
 	return blocking(fd) ? flat_sendmmsg(fd, msgs, n, flags) : real(fd, msgs, n, flags);
 }
 

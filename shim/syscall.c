@@ -168,6 +168,7 @@ static int descriptors(long nr, const long a[6], long *ret)
 	}
 }
 
+/* libc's own select() reads what the kernel would refuse to read; without descriptors of ours the number is the kernel's. */
 static int readiness(long nr, const long a[6], long *ret)
 {
 	switch (nr) {
@@ -182,6 +183,8 @@ static int readiness(long nr, const long a[6], long *ret)
 		return 1;
 #ifdef SYS_select
 	case SYS_select:
+		if (!flat_fd_count)
+			return 0;
 		*ret = select(INT(0), PTR(fd_set, 1), PTR(fd_set, 2), PTR(fd_set, 3),
 			      PTR(struct timeval, 4));
 		return 1;

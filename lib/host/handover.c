@@ -6,6 +6,7 @@
 
 #include "base/confine.h"
 #include "host/share.h"
+#include "host/user.h"
 
 /* --- exec --- */
 
@@ -134,9 +135,22 @@ static void receive(int fd)
 	(void)!flat_adopt(fd);
 }
 
+/* Whether the kernel could read the control part; what it could not is for it to refuse. */
+static bool control_readable(const struct msghdr *msg)
+{
+	uint8_t scratch[1024];
+	for (size_t at = 0, n; at < msg->msg_controllen; at += n) {
+		n = flat_min_size(msg->msg_controllen - at, sizeof(scratch));
+		if (flat_user_get(scratch, (const uint8_t *)msg->msg_control + at, n) != 0)
+			return false;
+	}
+	return true;
+}
+
 void flat_rights_sending(const struct msghdr *msg)
 {
-	if (flat_fd_count)
+	if (flat_fd_count && flat_user_possible(msg, sizeof(*msg)) && msg->msg_controllen &&
+	    control_readable(msg))
 		each_right(msg, flat_exec_keeps);
 }
 

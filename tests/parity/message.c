@@ -341,6 +341,24 @@ BEHAVIOUR(message_unmapped_pointers)
 	DO(recv(s, buf, 10, 0));
 }
 
+BEHAVIOUR(message_unmapped_control)
+{
+	int c, s, u[2];
+	struct iovec iov = {buf, 1};
+	struct msghdr m = {
+	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = bad_address, .msg_controllen = 24};
+	struct mmsghdr many[2] = {{.msg_hdr = m}, {.msg_hdr = m}};
+	pair(&c, &s);
+	DO(socketpair(AF_UNIX, SOCK_STREAM, 0, u));
+	DO(sendmsg(u[0], &m, 0));
+	DO(sendmsg(u[0], (const struct msghdr *)-1, 0));
+	DO(sendmmsg(u[0], many, 2, 0));
+	m.msg_control = buf;
+	m.msg_controllen = (size_t)1 << 40;
+	DO(sendmsg(u[0], &m, 0));
+	text(c, s, "abc");
+}
+
 BEHAVIOUR(message_bad_lengths)
 {
 	int c, s;

@@ -1,4 +1,7 @@
 /* poll, select, ppoll, pselect and several waiters at once. */
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
 #include "parity.h"
 
 static char buf[256];
@@ -75,6 +78,13 @@ BEHAVIOUR(ready_select_errors)
 	struct timeval now = {0, 0};
 	DO(select(s + 1, &set, NULL, NULL, &now));
 	DO(select(0, NULL, NULL, NULL, &now));
+}
+
+BEHAVIOUR_ALONE(ready_select_by_number_unmapped)
+{
+	void *none = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	DO(syscall(SYS_select, 1, NULL, NULL, NULL, none) < 0 ? -errno : 0);
+	DO(syscall(SYS_select, 1, none, NULL, NULL, NULL) < 0 ? -errno : 0);
 }
 
 BEHAVIOUR(ready_select_timeout_is_updated)
