@@ -69,6 +69,48 @@ static void parse_prefix(struct cfg *cfg, const struct yaml_node *node, void *ob
 			  "begin with a slash, without query", "\"%.200s\" is no path", text);
 }
 
+/* --- the body --- */
+
+static void parse_max_bytes(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_ext_authz *p = ((struct reading *)obj)->provider;
+	uint64_t n;
+
+	if (!cfg_uint(cfg, node, 1, UINT32_MAX, &n))
+		return;
+	p->body_max = (uint32_t)n;
+	if (n <= FLAT_CONFIG_CHECK_BODY_MAX)
+		return;
+	p->body_max = FLAT_CONFIG_CHECK_BODY_MAX;
+	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
+		 "an authorizer sees %u bytes of a body at most", FLAT_CONFIG_CHECK_BODY_MAX);
+}
+
+static void parse_partial(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->provider->body_partial = cfg_bool(cfg, node);
+}
+
+static void parse_as_bytes(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->provider->body_as_bytes = cfg_bool(cfg, node);
+}
+
+static void parse_body(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("maxRequestBytes", parse_max_bytes),
+	    CFG_FIELD("allowPartialMessage", parse_partial),
+	    CFG_FIELD("packAsBytes", parse_as_bytes),
+	};
+	struct reading *r = obj;
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (node->kind == YAML_MAP && !yaml_get(node, "maxRequestBytes"))
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
+			  "field \"maxRequestBytes\" is missing");
+}
+
 /* --- headers --- */
 
 static void parse_text(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -153,7 +195,7 @@ static void parse_additional(struct cfg *cfg, const struct yaml_node *node, void
 	    CFG_FIELD("timeout", parse_timeout), CFG_FIELD("failOpen", parse_fail_open),           \
 	    CFG_FIELD("statusOnError", parse_status),                                              \
 	    CFG_UNHONOURED("clearRouteCache", "the route is decided before"),                      \
-	    CFG_UNHONOURED("includeRequestBodyInCheck", "the authorizer sees no body")
+	    CFG_FIELD("includeRequestBodyInCheck", parse_body)
 
 static void settle(struct cfg *cfg, const struct yaml_node *node, const struct flat_ext_authz *p)
 {
@@ -190,10 +232,7 @@ static void parse_grpc(struct cfg *cfg, const struct yaml_node *node, void *obj)
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 	settle(cfg, node, r->provider);
-	r->provider->why_not = "authorizers that speak gRPC are not asked";
-	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "use envoyExtAuthzHttp",
-		 "envoyExtAuthzGrpc is not honoured: policies that name the provider deny "
-		 "everything");
+	r->provider->grpc = true;
 }
 
 static struct flat_telemetry_provider *telemetry(struct cfg *cfg, const struct yaml_node *node,

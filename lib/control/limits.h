@@ -31,6 +31,8 @@
 #define FLAT_CONFIG_LIST_MAX 10000U
 /* Headers or query parameters of one match, headers changed by one route: a request has at most 100. */
 #define FLAT_CONFIG_MATCHES_MAX 100U
+/* What an authorizer sees of a body: it waits in the buffer of its request, with the head. */
+#define FLAT_CONFIG_CHECK_BODY_MAX 32768U
 /* Copies of one request: each costs as much as the request. */
 #define FLAT_CONFIG_MIRRORS_MAX 16U
 /* Body of a direct response: Envoy's default bound of 4 KiB. It is sent in one piece. */

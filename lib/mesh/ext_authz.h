@@ -20,6 +20,10 @@ struct flat_ext_authz {
 	const char *host;      /* of its service */
 	const char *namespace; /* of its service; NULL: any */
 	uint16_t port;
+	bool grpc;			    /* asked by gRPC; else by HTTP */
+	uint32_t body_max;		    /* bytes of the request's body that it sees; 0: none */
+	bool body_partial;		    /* of a longer one the beginning; else 413 */
+	bool body_as_bytes;		    /* in raw_body; gRPC */
 	const struct flat_service *service; /* after flat_mesh_finish() */
 	uint32_t timeout_ms;
 	bool fail_open;

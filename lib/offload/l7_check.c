@@ -10,6 +10,8 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "codec/grpc.h"
+#include "offload/l7_check_grpc.h"
 
 /* Bytes of an authorizer's answer: a head, and a body that a client is shown. */
 #define BODY_MAX ((size_t)32 * 1024)
@@ -33,6 +35,12 @@ struct link {
 	struct sockaddr_storage addr;
 	socklen_t addr_len;
 	bool used; /* an answer came on it before */
+	/* Of one that speaks HTTP/2: one question at a time is a stream on it. */
+	struct flat_http2 *h2;
+	struct flat_http2_stream *stream;
+	const uint8_t *frame; /* bytes of the codec's that are not sent yet */
+	size_t frame_len;
+	int grpc_status; /* of the answer; -1: none was seen */
 	size_t at, len;
 	struct flat_http1 in, trailers;
 	struct flat_http1_body body;
@@ -53,11 +61,8 @@ struct flat_l7_check {
 	int64_t deadline_us;
 	struct flat_strbuf out; /* the question */
 	size_t out_at;
-	unsigned status;
-	struct flat_strbuf body;
-	struct flat_strbuf upstream; /* field lines set in the request */
-	struct flat_strbuf client;   /* field lines of the answer */
-	char why[96];		     /* FAILED */
+	struct flat_l7_check_answer a;
+	char why[96]; /* FAILED */
 };
 
 TAILQ_HEAD(links, link);
@@ -67,8 +72,17 @@ struct flat_l7_checks {
 	uint32_t n_idle;
 };
 
+static void release(struct link *k)
+{
+	if (k->stream)
+		flat_http2_release(k->stream);
+	k->stream = NULL;
+}
+
 static void link_free(struct link *k)
 {
+	release(k);
+	flat_http2_close(k->h2);
 	flat_loop_close(&k->node->offload->loop, &k->source);
 	free(k);
 }
@@ -104,9 +118,9 @@ static void put_line(struct flat_strbuf *out, struct flat_span name, struct flat
 	flat_strbuf_puts(out, "\r\n");
 }
 
-/* As Envoy: method, host and path as they are, Authorization, and what the provider names. No body. */
+/* As Envoy: method, host and path as they are, Authorization, and what the provider names. */
 static void write_question(struct flat_l7_check *c, const struct flat_ext_authz *ext,
-			   const struct flat_http_request *r)
+			   const struct flat_http_request *r, const struct flat_l7_check_body *body)
 {
 	struct flat_strbuf *out = &c->out;
 
@@ -119,7 +133,10 @@ static void write_question(struct flat_l7_check *c, const struct flat_ext_authz 
 	}
 	flat_strbuf_puts(out, " HTTP/1.1\r\n");
 	put_line(out, flat_span_of("host"), r->authority);
-	flat_strbuf_puts(out, "content-length: 0\r\n");
+	flat_strbuf_printf(out, "content-length: %zu\r\n", body ? body->bytes.len : 0);
+	if (body)
+		flat_strbuf_printf(out, "x-envoy-auth-partial-body: %s\r\n",
+				   body->partial ? "true" : "false");
 	for (uint32_t i = 0; i < r->head->n_fields; i++) {
 		const struct flat_http_field *f = &r->head->fields[i];
 		struct flat_span name = flat_head_span(r->text, f->name, f->name_len);
@@ -136,6 +153,8 @@ static void write_question(struct flat_l7_check *c, const struct flat_ext_authz 
 		put_line(out, flat_span_of(ext->add_to_check[i].name),
 			 flat_span_of(ext->add_to_check[i].value));
 	flat_strbuf_puts(out, "\r\n");
+	if (body)
+		flat_strbuf_add(out, body->bytes.data, body->bytes.len);
 }
 
 /* --- the answer --- */
@@ -185,11 +204,11 @@ static void take_fields(struct flat_l7_check *c, const struct flat_ext_authz *ex
 			continue;
 		if (!allowed && (ext->to_client_on_deny.n == 0 || always_on_deny(name) ||
 				 flat_name_list_has(&ext->to_client_on_deny, name)))
-			put_line(&c->client, name, value);
+			put_line(&c->a.client, name, value);
 		if (allowed && flat_name_list_has(&ext->to_client_on_allow, name))
-			put_line(&c->client, name, value);
+			put_line(&c->a.client, name, value);
 		if (allowed && flat_name_list_has(&ext->to_upstream, name))
-			put_line(&c->upstream, name, value);
+			put_line(&c->a.upstream, name, value);
 	}
 }
 
@@ -200,8 +219,9 @@ static void keep_link(struct flat_l7_check *c)
 
 	c->link = NULL;
 	k->check = NULL;
-	if (!k->in.head.keep_alive || k->body.kind == FLAT_BODY_OPAQUE || k->at != k->len ||
-	    all->n_idle >= IDLE_MAX) {
+	release(k);
+	if ((k->h2 && !flat_http2_usable(k->h2)) || !k->in.head.keep_alive ||
+	    k->body.kind == FLAT_BODY_OPAQUE || k->at != k->len || all->n_idle >= IDLE_MAX) {
 		link_free(k);
 		return;
 	}
@@ -253,12 +273,16 @@ static int read_answer(struct flat_l7_check *c)
 					 &piece);
 		if (n < 0)
 			return -EBADMSG;
+		/* The piece that ends it is its trailers. */
+		if (k->h2 && n > 0 && k->body.over && k->body.kind == FLAT_BODY_CHUNKED)
+			k->grpc_status = flat_grpc_status_read(flat_head_field(
+			    &k->trailers.head, k->bytes + k->at, flat_span_of("grpc-status")));
 		if (piece.kind == FLAT_PIECE_END)
 			return 1;
 		if (piece.kind == FLAT_PIECE_DATA) {
-			if (piece.size > BODY_MAX - c->body.len)
+			if (piece.size > BODY_MAX - c->a.body.len)
 				return -EBADMSG;
-			flat_strbuf_add(&c->body, k->bytes + k->at, (size_t)piece.size);
+			flat_strbuf_add(&c->a.body, k->bytes + k->at, (size_t)piece.size);
 		}
 		k->at += (size_t)n;
 		if (n == 0 && !k->body.over)
@@ -266,20 +290,46 @@ static int read_answer(struct flat_l7_check *c)
 	}
 }
 
+/* The answer of one that speaks gRPC. */
+static void answered_grpc(struct flat_l7_check *c)
+{
+	struct link *k = c->link;
+	struct flat_strbuf message = c->a.body;
+	bool bad;
+
+	if (k->grpc_status < 0)
+		k->grpc_status = flat_grpc_status_read(
+		    flat_head_field(&k->in.head, k->bytes, flat_span_of("grpc-status")));
+	bad = k->in.head.status != 200 || k->grpc_status != 0;
+	c->a.body = (struct flat_strbuf){0};
+	keep_link(c);
+	if (bad)
+		settle(c, FAILED, "its answer is an error");
+	else if (flat_l7_check_grpc_read(message.data, message.len, &c->a) != 0)
+		settle(c, FAILED, "its answer is malformed");
+	else
+		settle(c, c->a.allowed ? ALLOWED : DENIED, "");
+	flat_strbuf_fini(&message);
+}
+
 static void answered(struct flat_l7_check *c)
 {
 	const struct flat_ext_authz *ext = provider_of(c);
 
-	c->status = c->link->in.head.status;
+	if (c->link->h2) {
+		answered_grpc(c);
+		return;
+	}
+	c->a.status = c->link->in.head.status;
 	if (ext)
 		take_fields(c, ext);
 	keep_link(c);
 	if (!ext)
 		settle(c, FAILED, "the configuration changed");
-	else if (c->status >= 500)
+	else if (c->a.status >= 500)
 		settle(c, FAILED, "its answer is an error");
 	else
-		settle(c, c->status == 200 ? ALLOWED : DENIED, "");
+		settle(c, c->a.status == 200 ? ALLOWED : DENIED, "");
 }
 
 /* --- the connection --- */
@@ -301,33 +351,98 @@ static void broke(struct flat_l7_check *c, const char *why)
 	ask(c);
 }
 
+/* Sends what the codec has to say. 0, or why not. */
+static int drain(struct link *k)
+{
+	for (;;) {
+		ssize_t n = 0;
+
+		if (k->frame_len == 0) {
+			n = flat_http2_drain(k->h2, &k->frame);
+			if (n <= 0)
+				return (int)n;
+			k->frame_len = (size_t)n;
+		}
+		n = flat_sys_send(k->source.fd, k->frame, k->frame_len,
+				  MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0)
+			return n == -EAGAIN ? 0 : (int)n;
+		k->frame += n;
+		k->frame_len -= (size_t)n;
+	}
+}
+
+/* Sends the question, as far as there is room. 0, or why not. */
+static int send_question(struct flat_l7_check *c)
+{
+	struct link *k = c->link;
+
+	while (c->out_at < c->out.len) {
+		ssize_t n =
+		    k->h2 ? flat_http2_write(k->stream, (const uint8_t *)c->out.data + c->out_at,
+					     c->out.len - c->out_at)
+			  : flat_sys_send(k->source.fd, c->out.data + c->out_at,
+					  c->out.len - c->out_at, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n == -EAGAIN || n == 0)
+			break;
+		if (n < 0)
+			return (int)n;
+		c->out_at += (size_t)n;
+	}
+	return k->h2 ? drain(k) : 0;
+}
+
+/* Bytes from an authorizer that speaks HTTP/2. Their count, 0: its end, or a negative errno. */
+static ssize_t feed(struct link *k)
+{
+	uint8_t bytes[16 * 1024];
+	ssize_t n = flat_sys_recv(k->source.fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+	if (n > 0 && flat_http2_feed(k->h2, bytes, (size_t)n, flat_now_us()) != 0)
+		return -EPROTO;
+	return n;
+}
+
+/* Reads what is there: the last result of it, and -EMSGSIZE for an answer that is too large. */
+static ssize_t receive(struct link *k)
+{
+	ssize_t n;
+
+	do {
+		if (k->len == sizeof(k->bytes))
+			return -EMSGSIZE;
+		n = k->h2 ? feed(k)
+			  : flat_sys_recv(k->source.fd, k->bytes + k->len,
+					  sizeof(k->bytes) - k->len, MSG_DONTWAIT);
+		if (k->h2)
+			k->len += flat_http2_read(k->stream, k->bytes + k->len,
+						  sizeof(k->bytes) - k->len);
+		else if (n > 0)
+			k->len += (size_t)n;
+	} while (n > 0);
+	if (k->h2 && n == -EAGAIN && flat_http2_is_reset(k->stream))
+		return -ECONNRESET;
+	return n;
+}
+
 static void pump(struct flat_l7_check *c)
 {
 	struct link *k = c->link;
-	ssize_t n = 1;
-	int ret;
+	int ret = send_question(c);
+	ssize_t n;
 
-	while (c->out_at < c->out.len) {
-		n = flat_sys_send(k->source.fd, c->out.data + c->out_at, c->out.len - c->out_at,
-				  MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n == -EAGAIN)
-			break;
-		if (n < 0) {
-			broke(c, strerror((int)-n));
-			return;
-		}
-		c->out_at += (size_t)n;
+	if (ret < 0) {
+		broke(c, strerror(-ret));
+		return;
 	}
-	for (;;) {
-		if (k->len == sizeof(k->bytes)) {
-			fail(c, "its answer is too large");
-			return;
-		}
-		n = flat_sys_recv(k->source.fd, k->bytes + k->len, sizeof(k->bytes) - k->len,
-				  MSG_DONTWAIT);
-		if (n <= 0)
-			break;
-		k->len += (size_t)n;
+	n = receive(k);
+	/* It may have opened the window for the rest of the question. */
+	if (k->h2 && n == -EAGAIN && send_question(c) < 0)
+		n = -EPIPE;
+	if (n == -EMSGSIZE) {
+		fail(c, "its answer is too large");
+		return;
 	}
 	ret = read_answer(c);
 	if (ret > 0 || (ret == 0 && n == 0 && k->head && k->body.kind == FLAT_BODY_OPAQUE))
@@ -338,18 +453,31 @@ static void pump(struct flat_l7_check *c)
 		broke(c, "the connection ended before its answer");
 }
 
+/* What an authorizer says that nobody asked: over HTTP/2 a word about the connection. False: it is over. */
+static bool heard_idle(struct link *k)
+{
+	char byte;
+
+	if (!k->h2)
+		return flat_sys_recv(k->source.fd, &byte, 1, MSG_DONTWAIT) == -EAGAIN;
+	for (;;) {
+		ssize_t n = feed(k);
+
+		if (n <= 0)
+			return n == -EAGAIN && drain(k) == 0 && flat_http2_usable(k->h2);
+	}
+}
+
 static void on_ready(struct flat_source *source, int events)
 {
 	struct link *k = FLAT_CONTAINER_OF(source, struct link, source);
-	char byte;
 
 	(void)events;
 	if (k->check) {
 		pump(k->check);
 		return;
 	}
-	/* Nobody asked: it ends, or says what is no answer. */
-	if (flat_sys_recv(source->fd, &byte, 1, MSG_DONTWAIT) == -EAGAIN)
+	if (heard_idle(k))
 		return;
 	TAILQ_REMOVE(&k->node->checks->idle, k, entry);
 	k->node->checks->n_idle--;
@@ -357,13 +485,13 @@ static void on_ready(struct flat_source *source, int events)
 }
 
 static struct link *idle_link(struct flat_l7_node *node, const struct sockaddr_storage *addr,
-			      socklen_t len)
+			      socklen_t len, bool h2)
 {
 	struct link *k;
 
 	TAILQ_FOREACH(k, &node->checks->idle, entry)
 	{
-		if (k->addr_len == len && memcmp(&k->addr, addr, len) == 0)
+		if ((k->h2 != NULL) == h2 && k->addr_len == len && memcmp(&k->addr, addr, len) == 0)
 			break;
 	}
 	if (!k)
@@ -373,16 +501,26 @@ static struct link *idle_link(struct flat_l7_node *node, const struct sockaddr_s
 	return k;
 }
 
-static int new_link(struct flat_l7_check *c, const struct sockaddr_storage *addr, socklen_t len)
+/* What flat_http2 calls: a link is looked at when its socket is. */
+static void on_wake(void *user)
+{
+	(void)user;
+}
+
+static int new_link(struct flat_l7_check *c, const struct sockaddr_storage *addr, socklen_t len,
+		    bool h2)
 {
 	struct flat_l7_node *node = c->l7->node;
 	struct link *k = calloc(1, sizeof(*k));
 	int fd, err;
 
-	if (!k)
+	if (!k || (h2 && flat_http2_open(&k->h2, FLAT_HTTP2_CLIENT, on_wake) != 0)) {
+		free(k);
 		return -ENOMEM;
+	}
 	fd = flat_sys_socket(addr->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0) {
+		flat_http2_close(k->h2);
 		free(k);
 		return fd;
 	}
@@ -398,6 +536,7 @@ static int new_link(struct flat_l7_check *c, const struct sockaddr_storage *addr
 				     POLLIN | POLLOUT | POLLRDHUP, on_ready);
 	if (err != 0) {
 		close(fd);
+		flat_http2_close(k->h2);
 		free(k);
 		return err;
 	}
@@ -417,30 +556,40 @@ static void ask(struct flat_l7_check *c)
 		settle(c, FAILED, "it has no endpoint");
 		return;
 	}
-	c->link = c->again ? NULL : idle_link(c->l7->node, &addr, len);
-	if (c->link) {
-		c->link->check = c;
-		flat_http1_begin(&c->link->in, FLAT_HTTP1_RESPONSE);
-		pump(c);
-		return;
+	c->link = c->again ? NULL : idle_link(c->l7->node, &addr, len, ext->grpc);
+	if (!c->link) {
+		err = new_link(c, &addr, len, ext->grpc);
+		if (err != 0) {
+			settle(c, FAILED, strerror(-err));
+			return;
+		}
 	}
-	err = new_link(c, &addr, len);
-	if (err != 0)
-		settle(c, FAILED, strerror(-err));
+	c->link->check = c;
+	c->link->grpc_status = -1;
+	flat_http1_begin(&c->link->in, FLAT_HTTP1_RESPONSE);
+	if (ext->grpc) {
+		c->link->stream = flat_http2_stream_open(c->link->h2, c->link);
+		if (!c->link->stream) {
+			fail(c, "no memory");
+			return;
+		}
+	}
+	if (c->link->used)
+		pump(c);
 }
 
 /* --- the verdict --- */
 
 static enum flat_l7_verb deny(const struct flat_l7_check *c, struct flat_l7_answer *a)
 {
-	const char *lines = flat_strbuf_str(&c->client);
+	const char *lines = flat_strbuf_str(&c->a.client);
 
-	flat_l7_text(a, c->status > 599 ? 403 : c->status, FLAT_VERDICT_EXTERNAL, NULL);
-	a->body = flat_strbuf_str(&c->body);
-	a->len = a->body ? c->body.len : 0;
+	flat_l7_text(a, c->a.status > 599 ? 403 : c->a.status, FLAT_VERDICT_EXTERNAL, NULL);
+	a->body = flat_strbuf_str(&c->a.body);
+	a->len = a->body ? c->a.body.len : 0;
 	/* Whole or not at all. */
-	if (lines && c->client.len < sizeof(a->fields))
-		memcpy(a->fields, lines, c->client.len + 1);
+	if (lines && c->a.client.len < sizeof(a->fields))
+		memcpy(a->fields, lines, c->a.client.len + 1);
 	return FLAT_L7_ANSWER;
 }
 
@@ -462,18 +611,25 @@ static enum flat_l7_verb allow(struct flat_l7 *l7, const struct flat_l7_check *c
 			       struct flat_http_request *request, size_t *len,
 			       struct flat_l7_answer *a)
 {
-	struct flat_l7_edit edit = {.lines = c->upstream, .replace = true};
+	struct flat_l7_edit edit = {.lines = c->a.upstream, .replace = true};
+	struct flat_l7_edit more = {.lines = c->a.append};
+	const char *name = c->a.remove.data;
+	const char *end = c->a.remove.len ? name + c->a.remove.len : name;
 
-	if (c->upstream.len == 0)
-		return FLAT_L7_GO;
-	if (flat_l7_edit_head(l7, &edit, request, len) == 0)
-		return FLAT_L7_GO;
+	for (; name != end; name += strlen(name) + 1)
+		flat_l7_edit_remove(&edit, name);
+	if ((c->a.upstream.len == 0 && edit.n_remove == 0) ||
+	    flat_l7_edit_head(l7, &edit, request, len) == 0) {
+		if (c->a.append.len == 0 || flat_l7_edit_head(l7, &more, request, len) == 0)
+			return FLAT_L7_GO;
+	}
 	flat_l7_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
 	return FLAT_L7_ANSWER;
 }
 
 static bool begin(struct flat_l7 *l7, const struct flat_ext_authz *ext,
-		  const struct flat_workload *workload, const struct flat_http_request *request)
+		  const struct flat_workload *workload, const struct flat_http_request *request,
+		  const struct flat_l7_check_body *body)
 {
 	struct flat_l7_check *c = calloc(1, sizeof(*c));
 
@@ -483,10 +639,13 @@ static bool begin(struct flat_l7 *l7, const struct flat_ext_authz *ext,
 	c->epoch = l7->node->offload->epoch;
 	c->provider = ext->index;
 	c->workload = workload;
-	c->is_head = flat_span_equal(request->method, flat_span_of("HEAD"), false);
+	c->is_head = !ext->grpc && flat_span_equal(request->method, flat_span_of("HEAD"), false);
 	c->deadline_us = flat_now_us() + (int64_t)ext->timeout_ms * 1000;
 	l7->x.check = c;
-	write_question(c, ext, request);
+	if (ext->grpc)
+		flat_l7_check_grpc_write(&c->out, l7, ext, request, body);
+	else
+		write_question(c, ext, request, body);
 	if (!flat_strbuf_str(&c->out))
 		settle(c, FAILED, "no memory");
 	else
@@ -506,8 +665,17 @@ enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, const struct flat_ext_authz 
 		flat_l7_check_free(c);
 		l7->x.check = c = NULL;
 	}
-	if (!c && !begin(l7, ext, workload, request))
-		return FLAT_L7_LATER;
+	if (!c) {
+		struct flat_l7_check_body body = {.partial = false};
+		enum flat_l7_verb verb =
+		    ext->body_max ? flat_l7_check_gather(l7, ext, &body, a) : FLAT_L7_GO;
+		bool begun = verb == FLAT_L7_GO &&
+			     begin(l7, ext, workload, request, ext->body_max ? &body : NULL);
+
+		flat_strbuf_fini(&body.bytes);
+		if (!begun)
+			return verb == FLAT_L7_GO ? FLAT_L7_LATER : verb;
+	}
 	c = l7->x.check;
 	if (c->state == ASKING && flat_now_us() >= c->deadline_us)
 		fail(c, "no answer in time");
@@ -525,7 +693,7 @@ enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, const struct flat_ext_authz 
 
 const char *flat_l7_check_fields(const struct flat_l7_check *c)
 {
-	const char *lines = c && c->state == ALLOWED ? flat_strbuf_str(&c->client) : NULL;
+	const char *lines = c && c->state == ALLOWED ? flat_strbuf_str(&c->a.client) : NULL;
 
 	return lines ? lines : "";
 }
@@ -536,9 +704,11 @@ void flat_l7_check_free(struct flat_l7_check *c)
 		return;
 	drop_link(c);
 	flat_strbuf_fini(&c->out);
-	flat_strbuf_fini(&c->body);
-	flat_strbuf_fini(&c->upstream);
-	flat_strbuf_fini(&c->client);
+	flat_strbuf_fini(&c->a.body);
+	flat_strbuf_fini(&c->a.upstream);
+	flat_strbuf_fini(&c->a.client);
+	flat_strbuf_fini(&c->a.append);
+	flat_strbuf_fini(&c->a.remove);
 	free(c);
 }
 

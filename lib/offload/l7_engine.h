@@ -108,6 +108,7 @@ struct flat_l7_exchange {
 	size_t sent_head; /* bytes of the head as it was sent */
 	struct flat_http1_body up, down;
 	struct flat_http1 trailers;
+	bool continued;	     /* its client was told 100 by us */
 	bool mirrored;	     /* its copies were made */
 	bool websocket;	     /* the client asks for it */
 	bool tunnel;	     /* and the server has agreed: bytes both ways, no HTTP any more */
@@ -210,6 +211,7 @@ struct flat_l7_node {
 	struct flat_map series_map;
 	struct flat_l7_series **series;
 	uint32_t n_series;
+	struct flat_http1 trailers;	 /* of a body that an authorizer is to see */
 	struct flat_http1 scratch;	 /* for a head that was changed: read again */
 	uint8_t head[FLAT_L7_OUT_BYTES]; /* a head being made */
 	char path[FLAT_L7_OUT_BYTES];	 /* its path */

@@ -1,0 +1,125 @@
+"""
+An external authorizer over gRPC (envoy.service.auth.v3.Authorization/Check), as Istio's sample: `ext_authz_grpc.py PORT`.
+"x-ext-authz: allow" is allowed, "error" is an error, "login" is sent elsewhere with 302, "teapot" denied with 418 and a body;
+anything else is denied without a word. What it was asked goes back in x-ext-authz-asked. Messages are read and written
+field by field: no generated code is needed.
+"""
+
+import sys
+from concurrent import futures
+
+import grpc
+
+
+def varint(n):
+    out = b""
+    while n > 0x7F:
+        out += bytes([n & 0x7F | 0x80])
+        n >>= 7
+    return out + bytes([n])
+
+
+def put(number, value):
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    data = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def fields(data):
+    """The fields of a message, as lists by number."""
+    out, at = {}, 0
+
+    def number():
+        nonlocal at
+        n = shift = 0
+        while True:
+            byte = data[at]
+            at += 1
+            n |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return n
+
+    while at < len(data):
+        tag = number()
+        if tag & 7 == 0:
+            value = number()
+        else:
+            assert tag & 7 == 2, tag
+            size = number()
+            value = data[at : at + size]
+            at += size
+        out.setdefault(tag >> 3, []).append(value)
+    return out
+
+
+def header(name, value, append=False):
+    return put(1, put(1, name) + put(2, value)) + (put(2, put(1, 1)) if append else b"")
+
+
+def one(message, number, default=b""):
+    return message.get(number, [default])[0]
+
+
+def peer(message):
+    p = fields(message)
+    socket = fields(one(fields(one(p, 1)), 1))
+    return one(p, 4).decode() + "@" + one(socket, 2).decode()
+
+
+def asked(context):
+    http = fields(one(fields(one(context, 4)), 2))
+    headers = {}
+    for entry in http.get(3, []):
+        e = fields(entry)
+        headers[one(e, 1).decode()] = one(e, 2).decode()
+    size = one(http, 9, 0)
+    told = [one(http, n).decode() for n in (2, 5, 4, 6, 10)] + [
+        str(size if size < 1 << 63 else size - (1 << 64)),
+        peer(one(context, 1)),
+        peer(one(context, 2)),
+        "text:" + one(http, 11).decode("latin-1") + " bytes:" + one(http, 12).decode("latin-1"),
+    ]
+    return headers, " ".join(told) + " " + ",".join(sorted(headers))
+
+
+def check(request, context):
+    headers, told = asked(fields(one(fields(request), 1)))
+    want = headers.get("x-ext-authz", "")
+    said = put(2, header("x-ext-authz-asked", told)) + put(2, header("x-joined", headers.get("x-many", "-")))
+    if want == "error":
+        context.abort(grpc.StatusCode.UNAVAILABLE, "not today")
+    if want == "garbage":
+        return b"\xff\xff\xff"
+    if want == "allow":
+        ok = (
+            said
+            + put(2, header("x-own", "set"))
+            + put(2, header("x-more", "second", append=True))
+            + put(2, header("host", "forged.example"))
+            + put(2, header("x-bad", "a\r\nx-forged: 1"))
+            + put(5, "x-gone")
+            + put(6, header("x-ext-authz-check-result", "allowed"))
+        )
+        return put(1, b"") + put(3, ok)
+    denied = said
+    if want == "login":
+        denied += put(1, put(1, 302)) + put(2, header("location", "/login"))
+    if want == "teapot":
+        denied += put(1, put(1, 418)) + put(3, "short and stout\n")
+    return put(1, put(1, 7)) + put(2, denied)
+
+
+def main():
+    server = grpc.server(futures.ThreadPoolExecutor(8))
+    method = grpc.unary_unary_rpc_method_handler(check)
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("envoy.service.auth.v3.Authorization", {"Check": method})]
+    )
+    server.add_insecure_port(f"127.0.0.1:{sys.argv[1]}")
+    server.start()
+    server.wait_for_termination()
+
+
+main()
