@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "host/lanes.h"
 #include "host/share.h"
 
 /* Of descriptor numbers, in pages that come into being as they are used. */
@@ -140,8 +141,9 @@ static struct flat_member *member_new(struct flat_epoll *e, int fd)
 	return m;
 }
 
-static struct flat_ep_lane *lane_of(struct flat_epoll *e, struct flat_lane_side *mine)
+static struct flat_ep_lane *lane_of(struct flat_epoll *e, const struct flat_sock *s)
 {
+	struct flat_lane_side *mine = s->vq.mine;
 	struct flat_ep_lane *unused = NULL;
 	for (uint32_t i = 0; i < e->n_lanes; i++) {
 		if (e->lanes[i]->mine == mine)
@@ -150,6 +152,7 @@ static struct flat_ep_lane *lane_of(struct flat_epoll *e, struct flat_lane_side 
 			unused = e->lanes[i];
 	}
 	if (unused) {
+		unused->nap = e->crowd ? 0 : flat_lane_nap(s->lane, mine, e);
 		unused->mine = mine;
 		return unused;
 	}
@@ -165,6 +168,7 @@ static struct flat_ep_lane *lane_of(struct flat_epoll *e, struct flat_lane_side 
 	struct flat_ep_lane *l = calloc(1, sizeof(*l));
 	if (!l)
 		return NULL;
+	l->nap = e->crowd ? 0 : flat_lane_nap(s->lane, mine, e);
 	l->mine = mine;
 	e->lanes[e->n_lanes] = l;
 	/* Release: a thread that wakes up counts sleepers down over the lanes that it saw. */
@@ -176,7 +180,7 @@ static struct flat_ep_lane *lane_of(struct flat_epoll *e, struct flat_lane_side 
 static void join_lane(struct flat_member *m)
 {
 	struct flat_vq *vq = &m->sock->vq;
-	struct flat_ep_lane *l = lane_of(m->ep, vq->mine);
+	struct flat_ep_lane *l = lane_of(m->ep, m->sock);
 	if (!l || (l->mask & vq->bit))
 		return;
 	l->by_slot[__builtin_ctzll(vq->bit)] = m;
@@ -188,6 +192,7 @@ static void leave_lane(struct flat_member *m)
 {
 	if (!m->lane)
 		return;
+	flat_vq_leave(&m->sock->vq);
 	m->lane->mask &= ~m->sock->vq.bit;
 	m->lane->by_slot[__builtin_ctzll(m->sock->vq.bit)] = NULL;
 	/* Without members it may be unmapped any time. */
@@ -204,10 +209,13 @@ static void member_end(struct flat_member *m)
 	flat_epoll_deactivate(m);
 	if (m->sock) {
 		leave_lane(m);
-		if (m->fd >= 0)
+		/* As the kernel: a child's close is no end for its parent's instance. */
+		if (m->fd >= 0 && !e->inherited)
 			(void)flat_sys_epoll_ctl(e->shadow, EPOLL_CTL_DEL, m->fd, NULL);
-		else
+		else if (m->fd < 0)
 			atomic_fetch_sub(&orphans, 1);
+		/* The bell of this slot may have been the one that was to wake who sleeps. */
+		flat_epoll_beside(e);
 		flat_bell_leave(m->sock);
 	}
 	unlink_number(m);
@@ -234,8 +242,7 @@ static int make_shadow(struct flat_epoll *e, int epfd)
 	return 0;
 }
 
-/* Threads asleep on the instance look again: they have not armed what is new. */
-static void kick(struct flat_epoll *e)
+void flat_epoll_kick(struct flat_epoll *e)
 {
 	struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u64 = UINT64_MAX};
 	uint64_t one = 1;
@@ -257,8 +264,17 @@ void flat_epoll_forked(void)
 	for (struct flat_epoll *e = all; e; e = e->next) {
 		e->lock = 0;
 		e->asleep = 0;
-		for (uint32_t i = 0; i < e->n_lanes; i++)
+		/* One without flat members yet will have a shadow instance of our own. */
+		e->crowd = e->inherited = e->shadow >= 0;
+		/* Naps are the parent's, and so are the arms that name them: whoever rests here asks anew. */
+		for (uint32_t i = 0; i < e->n_lanes; i++) {
 			e->lanes[i]->up = false;
+			e->lanes[i]->nap = 0;
+		}
+		for (uint32_t i = 0; i < e->n; i++) {
+			if (e->v[i]->sock && !e->v[i]->gone)
+				flat_epoll_activate(e->v[i]);
+		}
 	}
 }
 
@@ -285,7 +301,7 @@ static int become_flat(struct flat_member *m, int epfd, struct flat_sock *s)
 	if (!flat_shared(s))
 		join_lane(m);
 	flat_epoll_activate(m);
-	kick(e);
+	flat_epoll_kick(e);
 	return 0;
 }
 
@@ -308,7 +324,7 @@ static int add(struct flat_epoll *e, int epfd, int fd, struct flat_sock *stream,
 		member_end(m);
 	} else if (m->inner) {
 		flat_epoll_activate(m);
-		kick(e);
+		flat_epoll_kick(e);
 	}
 	return err;
 }
@@ -351,7 +367,7 @@ static int control(struct flat_epoll *e, int epfd, int op, int fd, const struct 
 	m->fresh = true;
 	if (m->sock || m->inner) {
 		flat_epoll_activate(m);
-		kick(e);
+		flat_epoll_kick(e);
 	}
 	return 0;
 }

@@ -28,6 +28,7 @@ struct flat_ep_lane {
 	struct flat_lane_side *mine; /* shared memory: ready bits, sleepers; NULL: no members */
 	uint64_t mask;		     /* slots of this instance's members */
 	bool up;		     /* counted among its sleepers */
+	uint32_t nap;		     /* this instance's there (vq.h); 0: none */
 	struct flat_member *by_slot[FLAT_LANE_SLOTS_MAX];
 };
 
@@ -60,9 +61,13 @@ struct flat_epoll {
 	int epfd;    /* one of its descriptor numbers */
 	int shadow;  /* S; -1: no flat member yet */
 	int kick_fd; /* eventfd in S: wakes sleepers for a member that another thread added; -1 */
-	uint32_t asleep; /* threads, see flat_epoll_begin_sleep() */
-	uint32_t refs;	 /* descriptor numbers */
-	uint32_t n;	 /* members ever, all in v */
+	uint32_t asleep;     /* threads, see flat_epoll_begin_sleep() */
+	const void *sleeper; /* asleep: which thread */
+	uint32_t sleeps;     /* begun, free-running: numbers of naps */
+	bool crowd;	/* a thread looked while another slept: naps tell of nobody in particular */
+	bool inherited; /* by fork: its kernel's instances are the parent's as well */
+	uint32_t refs;	/* descriptor numbers */
+	uint32_t n;	/* members ever, all in v */
 	uint32_t cap;
 	uint32_t n_lanes;
 	uint32_t cap_lanes;
@@ -90,6 +95,14 @@ bool flat_epoll_look(struct flat_epoll *e, int depth);
 bool flat_epoll_kernel_ready(struct flat_epoll *e);
 /** Arms every member that has nothing to report. False: one has, do not sleep. Takes the lock. */
 bool flat_epoll_settle(struct flat_epoll *e, int depth);
+
+/** Under the lock: threads asleep on the instance look again; they have not armed what is new. */
+void flat_epoll_kick(struct flat_epoll *e);
+/**
+ * Under the lock: this thread took bells, or an anchor, that another one may be asleep on. From then on each slot rings for
+ * itself in this instance.
+ */
+void flat_epoll_beside(struct flat_epoll *e);
 
 /** Not counted among the sleepers of the lane any more. */
 void flat_epoll_lane_lower(struct flat_ep_lane *l);

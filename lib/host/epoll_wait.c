@@ -134,11 +134,12 @@ static bool rest(struct flat_member *m, int depth)
 	struct flat_sock *s = m->sock;
 	bool alone = m->lane && !flat_sock_shared(s) &&
 		     atomic_load_explicit(&s->waiters, memory_order_relaxed) == 1;
-	flat_vq_arm_rx(&s->vq, alone ? FLAT_ARM_READY : FLAT_ARM_BELL);
+	uint32_t how = alone ? FLAT_ARM_READY_NAP(m->ep->crowd ? 0 : m->lane->nap) : FLAT_ARM_BELL;
+	flat_vq_arm_rx(&s->vq, how);
 	/* For room only where it was missed: each byte taken by the peer would wake us else. */
 	if ((m->events & EPOLLOUT) &&
 	    (!(m->events & EPOLLET) || atomic_load_explicit(&s->tx_blocked, memory_order_relaxed)))
-		flat_vq_arm_tx(&s->vq, alone ? FLAT_ARM_READY : FLAT_ARM_BELL);
+		flat_vq_arm_tx(&s->vq, how);
 	return peek(m, depth) == 0;
 }
 
@@ -239,16 +240,49 @@ static bool any_ready(struct flat_epoll *e, int depth)
 	return ready;
 }
 
+/* Its address tells threads apart. */
+static __thread char self;
+
 void flat_epoll_lane_lower(struct flat_ep_lane *l)
 {
 	if (l->up)
 		flat_lane_sleepers_lower(l->mine);
+	if (l->up && l->nap)
+		flat_lane_nap_end(l->mine, l->nap);
 	l->up = false;
+}
+
+static void begin_naps(struct flat_epoll *e)
+{
+	e->sleeps = (e->sleeps + 1) % FLAT_NAP_MANY;
+	e->sleeps += e->sleeps == 0;
+	for (uint32_t i = 0; i < e->n_lanes; i++) {
+		const struct flat_ep_lane *l = e->lanes[i];
+		if (l->mine && l->nap)
+			flat_lane_nap_begin(l->mine, l->nap, e->crowd ? FLAT_NAP_MANY : e->sleeps);
+	}
+}
+
+void flat_epoll_beside(struct flat_epoll *e)
+{
+	bool ready = false;
+	if (flat_likely(e->asleep == 0 || e->sleeper == &self || e->crowd))
+		return;
+	e->crowd = true;
+	begin_naps(e);
+	/* What was set while the nap was cleared is for who sleeps to find. */
+	for (uint32_t i = 0; i < e->n_lanes && !ready; i++)
+		ready =
+		    e->lanes[i]->mask && flat_lane_any_ready(e->lanes[i]->mine, e->lanes[i]->mask);
+	if (ready)
+		flat_epoll_kick(e);
 }
 
 static void raise_one(struct flat_epoll *e)
 {
+	flat_epoll_beside(e);
 	e->asleep++;
+	e->sleeper = &self;
 	for (uint32_t i = 0; i < e->n_lanes; i++) {
 		struct flat_ep_lane *l = e->lanes[i];
 		if (l->up || !l->mine)
@@ -256,6 +290,7 @@ static void raise_one(struct flat_epoll *e)
 		l->up = true;
 		flat_lane_sleepers_raise(l->mine);
 	}
+	begin_naps(e);
 }
 
 static void raise_all(struct flat_epoll *e, struct flat_ep_raised *r, int depth)
@@ -303,6 +338,7 @@ static void harvest(struct flat_epoll *e)
 	do {
 		n = flat_sys_epoll_pwait(e->shadow, ev, 64, 0, NULL);
 		flat_lock(&e->lock);
+		flat_epoll_beside(e);
 		for (int i = 0; i < n; i++) {
 			uint32_t index = (uint32_t)ev[i].data.u64;
 			struct flat_member *m = index < e->n ? e->v[index] : NULL;

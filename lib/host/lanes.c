@@ -111,6 +111,21 @@ struct flat_lane_use *flat_lane_use(const struct flat_msg_conn *m, int lane_fd)
 	return u;
 }
 
+uint32_t flat_lane_nap(struct flat_lane_use *u, struct flat_lane_side *mine, const void *waiter)
+{
+	const void **napper = u->napper[flat_lane_side_of(&u->lane, mine)];
+	uint32_t nap = 0;
+	pthread_mutex_lock(&lock);
+	for (uint32_t i = 0; i < FLAT_NAPS_MAX && nap == 0; i++)
+		nap = napper[i] == waiter ? i + 1 : 0;
+	if (nap == 0)
+		nap = flat_lane_nap_new(mine);
+	if (nap)
+		napper[nap - 1] = waiter;
+	pthread_mutex_unlock(&lock);
+	return nap;
+}
+
 static bool is_old(const struct flat_lane_use *u)
 {
 	return now_ms() - u->since_ms > (n_idle > IDLE_MANY ? IDLE_MANY_MS : IDLE_MS);
@@ -160,5 +175,12 @@ void flat_lane_forget(uint64_t id)
 
 void flat_lanes_forked(void)
 {
+	struct flat_lane_use *u;
 	pthread_mutex_init(&lock, NULL);
+	for (uint32_t i = 0; i < BUCKETS; i++) {
+		LIST_FOREACH(u, &buckets[i], link)
+		{
+			memset(u->napper, 0, sizeof(u->napper));
+		}
+	}
 }

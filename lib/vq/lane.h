@@ -58,6 +58,13 @@ static inline struct flat_lane_side *flat_lane_side(const struct flat_lane *lane
 						 (size_t)side * sizeof(struct flat_lane_side));
 }
 
+/** Which side `part` is, that flat_lane_side() gave. */
+static inline unsigned int flat_lane_side_of(const struct flat_lane *lane,
+					     const struct flat_lane_side *part)
+{
+	return part == flat_lane_side(lane, 0) ? 0 : 1;
+}
+
 static inline struct flat_slot *flat_lane_slot(const struct flat_lane *lane, uint32_t slot)
 {
 	return (struct flat_slot *)(void *)(lane->base + 3 * (size_t)FLAT_LANE_PAGE +

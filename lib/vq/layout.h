@@ -46,6 +46,16 @@ enum flat_arm {
 	FLAT_ARM_BELL = 2,  /* set my ready bit and ring my bell */
 };
 
+/*
+ * With FLAT_ARM_READY, in the bits above: the number of the nap in flat_lane_side.nap that says whether to ring; 0: sleepers
+ * says it. Who does not know of naps rings.
+ */
+#define FLAT_ARM_NAP(how) ((uint32_t)(how) >> 8)
+#define FLAT_ARM_READY_NAP(nap) (FLAT_ARM_READY | (uint32_t)(nap) << 8)
+#define FLAT_NAPS_MAX 15U
+/* In a nap: several sleep; it is not taken. */
+#define FLAT_NAP_MANY 0x80000000U
+
 /* flat_ring_prod.flags: only ever set, with an atomic OR, until the slot is given back. */
 #define FLAT_PROD_FIN 1U   /* no byte follows those up to `tail` */
 #define FLAT_PROD_RST 2U   /* the stream is cut: what is unread is void */
@@ -109,8 +119,12 @@ struct flat_lane_side {
 	_Atomic uint64_t ready; /* peer sets bits, this side clears its own: bit i = slot i */
 	uint8_t pad0[56];
 	_Atomic uint32_t sleepers; /* this side: waiters asleep that no arm flag knows of */
-	uint8_t pad1[60];
-	uint8_t pad2[FLAT_LANE_PAGE - 128];
+	_Atomic uint32_t naps;	   /* this side: naps given out; never given back */
+	uint8_t pad1[56];
+	_Atomic uint32_t
+	    nap[FLAT_NAPS_MAX + 1]; /* waiter n: its n-th sleep, another number each time; 0:
+						    awake, or the peer rang (and cleared it) */
+	uint8_t pad2[FLAT_LANE_PAGE - 192];
 };
 
 struct flat_lane_header {
@@ -135,6 +149,7 @@ _Static_assert(offsetof(struct flat_ring_ctl, arm) == 128, "arm");
 _Static_assert(sizeof(struct flat_slot) == 512, "eight lines");
 _Static_assert(sizeof(struct flat_lane_side) == FLAT_LANE_PAGE, "one page");
 _Static_assert(offsetof(struct flat_lane_side, sleepers) == 64, "sleepers");
+_Static_assert(offsetof(struct flat_lane_side, nap) == 128, "nap");
 _Static_assert(sizeof(struct flat_lane_header) == FLAT_LANE_PAGE, "one page");
 
 /*

@@ -17,26 +17,50 @@ void flat_vq_init(struct flat_vq *vq, const struct flat_vq_ops *ops, const struc
 	vq->bell_fd = bell_fd;
 }
 
+/* Of a waiter with a nap: rings if it sleeps, and sees to it that the next one need not. */
+static void ring_napping(struct flat_vq *vq, _Atomic uint32_t *nap, uint32_t before)
+{
+	/* seq_cst: pairs with flat_lane_nap_begin(); the ready bit before this look */
+	uint32_t now = atomic_load_explicit(nap, memory_order_seq_cst);
+	if (now == 0)
+		return;
+	bool rung = vq->ops->ring_bell(vq);
+	/*
+	 * Rung first: who is killed in between has left it up. In another sleep than that in which the arm was there, the
+	 * waiter may watch this slot no more.
+	 */
+	if (rung && now == before && !(now & FLAT_NAP_MANY))
+		(void)atomic_compare_exchange_strong_explicit(nap, &now, 0, memory_order_acq_rel,
+							      memory_order_relaxed);
+}
+
 void flat_vq_notify_slow(struct flat_vq *vq, _Atomic uint32_t *arm)
 {
+	uint32_t nap = FLAT_ARM_NAP(atomic_load_explicit(arm, memory_order_relaxed));
+	/* acquire: before the arm is taken (N3) */
+	uint32_t before = nap - 1 < FLAT_NAPS_MAX
+			      ? atomic_load_explicit(&vq->peer->nap[nap], memory_order_acquire)
+			      : 0;
 	uint32_t how = atomic_exchange_explicit(arm, FLAT_ARM_NONE, memory_order_acq_rel);
 	if (how == FLAT_ARM_NONE)
 		return;
 	/* seq_cst: pairs with the waiter's sleepers increment; the bit before the load of sleepers */
 	atomic_fetch_or_explicit(&vq->peer->ready, vq->bit, memory_order_seq_cst);
-	if (how != FLAT_ARM_READY ||
-	    atomic_load_explicit(&vq->peer->sleepers, memory_order_seq_cst) != 0)
-		vq->ops->ring_bell(vq);
+	if (how == FLAT_ARM_READY_NAP(nap) && nap - 1 < FLAT_NAPS_MAX)
+		ring_napping(vq, &vq->peer->nap[nap], before);
+	else if (how != FLAT_ARM_READY ||
+		 atomic_load_explicit(&vq->peer->sleepers, memory_order_seq_cst) != 0)
+		(void)vq->ops->ring_bell(vq);
 }
 
-static void shm_ring_bell(struct flat_vq *vq)
+static bool shm_ring_bell(struct flat_vq *vq)
 {
 	if (vq->bell_fd < 0)
-		return;
+		return false;
 	/* Counted first: a consumer that reads the count late still finds the byte by polling. */
 	atomic_fetch_add_explicit(&vq->tx.ctl->prod.bells, 1, memory_order_relaxed);
 	/* EAGAIN: so many bells are unanswered that one more tells nothing. Others: the peer is gone. */
-	(void)flat_sys_send(vq->bell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	return flat_sys_send(vq->bell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
 }
 
 const struct flat_vq_ops flat_vq_shm = {

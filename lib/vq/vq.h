@@ -32,8 +32,8 @@ struct flat_vq_ops {
 	int (*publish)(struct flat_vq *vq, uint32_t from, uint32_t to);
 	/** rx.head moved: gives the room back to the peer. NULL: it sees rx.head. */
 	int (*credit)(struct flat_vq *vq);
-	/** Makes the peer's anchor readable. Never blocks. */
-	void (*ring_bell)(struct flat_vq *vq);
+	/** Makes the peer's anchor readable; whether it did. Never blocks. */
+	bool (*ring_bell)(struct flat_vq *vq);
 	/** Moves a remote peer's bytes and credits into the rings; NULL: nothing to move. */
 	int (*progress)(struct flat_vq *vq);
 	/** Lets the transport's own resources go (not the lane, not the fds). NULL: none. */
@@ -84,19 +84,26 @@ static inline void flat_vq_notify_room(struct flat_vq *vq)
 		flat_vq_notify_slow(vq, arm);
 }
 
-/** Several may wait: whoever wants a bell gets it, whoever does with the ready bit does not take it back. */
-static inline void flat_vq_arm(_Atomic uint32_t *arm, enum flat_arm how)
+/**
+ * Several may wait: whoever wants a bell gets it, whoever does with the ready bit does not take it back. A wish for a ready
+ * bit that somebody else left, of another nap, is replaced (N2).
+ */
+static inline void flat_vq_arm(_Atomic uint32_t *arm, uint32_t how)
 {
 	uint32_t now = atomic_load_explicit(arm, memory_order_relaxed);
-	if (how == FLAT_ARM_BELL && now != FLAT_ARM_BELL)
+	/* Once more where the peer took it meanwhile; a word that keeps changing is no honest peer's. */
+	for (int i = 0; i < 2 && how != FLAT_ARM_BELL; i++) {
+		if (now == how || now == FLAT_ARM_BELL ||
+		    atomic_compare_exchange_strong_explicit(arm, &now, how, memory_order_relaxed,
+							    memory_order_relaxed))
+			return;
+	}
+	if (now != FLAT_ARM_BELL)
 		atomic_store_explicit(arm, FLAT_ARM_BELL, memory_order_relaxed);
-	else if (how == FLAT_ARM_READY && now == FLAT_ARM_NONE)
-		(void)atomic_compare_exchange_strong_explicit(
-		    arm, &now, FLAT_ARM_READY, memory_order_relaxed, memory_order_relaxed);
 }
 
-/** Waiter: asks to be told of bytes, FIN, RST. The caller looks again after it, before it sleeps. */
-static inline void flat_vq_arm_rx(struct flat_vq *vq, enum flat_arm how)
+/** Waiter: asks to be told of bytes, FIN, RST. The caller looks again after it, before it sleeps. `how`: enum flat_arm, or FLAT_ARM_READY_NAP. */
+static inline void flat_vq_arm_rx(struct flat_vq *vq, uint32_t how)
 {
 	flat_vq_arm(&vq->rx.ctl->arm.data, how);
 	/* seq_cst fence: pairs with the one in flat_vq_notify_data() */
@@ -104,7 +111,7 @@ static inline void flat_vq_arm_rx(struct flat_vq *vq, enum flat_arm how)
 }
 
 /** Waiter: asks to be told of room, and of the peer's end. Likewise. */
-static inline void flat_vq_arm_tx(struct flat_vq *vq, enum flat_arm how)
+static inline void flat_vq_arm_tx(struct flat_vq *vq, uint32_t how)
 {
 	flat_vq_arm(&vq->tx.ctl->prod.space, how);
 	/* seq_cst fence: pairs with the one in flat_vq_notify_room() */
@@ -201,6 +208,62 @@ static inline void flat_lane_sleepers_lower(struct flat_lane_side *mine)
 {
 	/* relaxed: a bell too many harms nobody */
 	atomic_fetch_sub_explicit(&mine->sleepers, 1, memory_order_relaxed);
+}
+
+/** A wish for a ready bit becomes one for a bell. */
+static inline void flat_vq_arm_bell(_Atomic uint32_t *arm)
+{
+	uint32_t now = atomic_load_explicit(arm, memory_order_relaxed);
+	/* acq_rel, as whoever takes it: taken already, it is somebody's of before (N4) */
+	if (now != FLAT_ARM_NONE && now != FLAT_ARM_BELL)
+		(void)atomic_compare_exchange_strong_explicit(
+		    arm, &now, FLAT_ARM_BELL, memory_order_acq_rel, memory_order_relaxed);
+}
+
+/** Waiter: it watches this slot no more (N4). Who else does gets a bell. */
+static inline void flat_vq_leave(struct flat_vq *vq)
+{
+	flat_vq_arm_bell(&vq->rx.ctl->arm.data);
+	flat_vq_arm_bell(&vq->tx.ctl->prod.space);
+}
+
+/*
+ * Naps: one bell wakes a waiter of many slots, instead of one for each slot (docs/design/core.md, section 5; model:
+ * tests/spin/naps.pml).
+ *
+ *   waiter                                   notifier
+ *     arm its slots with its nap's number      set `before` to the nap, take the arm
+ *     nap = a number it never used             set ready bit
+ *     look at the ready bits, sleep            nap up? ring; if it is still `before`, clear it
+ *     nap = 0
+ *
+ * The waiter sleeps on the anchors of all the slots that it armed so. Whoever clears the nap rang one of them in the very
+ * sleep that the number stands for; what others set later is found when the waiter wakes.
+ */
+
+/** A nap of this side for one waiter, which keeps it. 0: all are given out, or its peer says so. */
+static inline uint32_t flat_lane_nap_new(struct flat_lane_side *mine)
+{
+	uint32_t n = atomic_load_explicit(&mine->naps, memory_order_relaxed);
+	while (n < FLAT_NAPS_MAX &&
+	       !atomic_compare_exchange_weak_explicit(&mine->naps, &n, n + 1, memory_order_relaxed,
+						      memory_order_relaxed))
+		;
+	return n < FLAT_NAPS_MAX ? n + 1 : 0;
+}
+
+/** The waiter is about to sleep, for the `count`th time (not 0; or FLAT_NAP_MANY: not alone). Before its last look. */
+static inline void flat_lane_nap_begin(struct flat_lane_side *mine, uint32_t nap, uint32_t count)
+{
+	/* seq_cst: pairs with flat_vq_notify_slow(); the nap before the look at the ready bits */
+	atomic_store_explicit(&mine->nap[nap], count, memory_order_seq_cst);
+}
+
+/** It woke. */
+static inline void flat_lane_nap_end(struct flat_lane_side *mine, uint32_t nap)
+{
+	/* release: what it does to its slots comes after it */
+	atomic_store_explicit(&mine->nap[nap], 0, memory_order_release);
 }
 
 /**

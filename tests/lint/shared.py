@@ -14,8 +14,8 @@ import tree
 WORDS = "tail|head|flags|turn|space|bells|total"
 SHARED = re.compile(r"(?:->|\.)\s*(?:prod|cons)\s*(?:\.\s*(?:" + WORDS + r")\b|\.|->)"
                     r"|\bctl(?:\[[^\]]*\])?\s*(?:->|\.)\s*arm\b|\barm\s*\.\s*data\b"
-                    r"|(?:->|\.)\s*(?:ready|sleepers)\b(?=[^;]*memory_order)"
-                    r"|\bmine\s*->|\bpeer\s*->\s*(?:ready|sleepers)\b"
+                    r"|(?:->|\.)\s*(?:ready|sleepers|naps?)\b(?=[^;]*memory_order)"
+                    r"|\bmine\s*->|\bpeer\s*->\s*(?:ready|sleepers|naps?)\b"
                     r"|\bflat_lane_(?:slot|side|small|bulk)\s*\("
                     r"|\blane(?:->|\.)(?:lane\.)?base\b")
 DIRECTORY = re.compile(r"\bheader\s*->\s*(?:epoch|reign|first_id|makers|current|flags|table_bytes|magic|version)\b"

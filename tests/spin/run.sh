@@ -35,6 +35,13 @@ model sleepers 0
 model sleepers some -DLOOK_FIRST
 model sleepers some -DRING_FIRST
 model sleepers some -DNO_LOOK
+model naps 0
+model naps some -DLOOK_FIRST
+model naps some -DNAP_FIRST
+model naps some -DTAKE_ANY
+model naps some -DSAME_NUMBER
+model naps some -DTAKE_LATE
+model naps some -DLEAVE_ARMED
 model waiters 0
 model waiters some -DTAKE_LAST
 model waiters some -DNO_LOCK

@@ -1,7 +1,7 @@
 /*
  * Many connections of one lane, one waiter: the peer's threads write to random slots, the waiter finds them by
  * ready bits and sleeps on all anchors at once, as an epoll instance does (core.md, section 5). A wake-up
- * that is lost ends the test after STRESS_LOST_MS.
+ * that is lost ends the test after STRESS_LOST_MS. Half of the time each slot rings for itself (sleepers), half of it one for all (naps).
  *
  *   stress-ready [SECONDS] [SEED]
  */
@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -32,6 +33,7 @@ static struct stress_result sent[SLOTS];
 static struct stress_result taken[SLOTS];
 static int64_t end_ns;
 static uint64_t seed;
+static uint32_t nap; /* the waiter's; 0: none */
 
 static int lane_open(void)
 {
@@ -82,7 +84,7 @@ static bool serve(struct stress_party *p)
 			continue;
 		if (ended)
 			return true;
-		flat_vq_arm_rx(&p->vq, FLAT_ARM_READY);
+		flat_vq_arm_rx(&p->vq, FLAT_ARM_READY_NAP(nap));
 		if (!flat_ring_moved(&p->vq.rx) && !flat_vq_peer_prod_flags(&p->vq))
 			return false;
 	}
@@ -94,9 +96,12 @@ static int sleep_on_all(uint64_t open, uint64_t *sleeps)
 	struct pollfd fds[SLOTS];
 	struct flat_lane_side *mine = server[0].vq.mine;
 	int n = 1;
-	/* seq_cst: pairs with flat_vq_notify_slow(); raised before the last look (I6) */
-	atomic_fetch_add_explicit(&mine->sleepers, 1, memory_order_seq_cst);
-	if ((atomic_load_explicit(&mine->ready, memory_order_seq_cst) & open) == 0) {
+	static uint32_t count;
+	if (nap)
+		flat_lane_nap_begin(mine, nap, ++count);
+	else
+		flat_lane_sleepers_raise(mine);
+	if (!flat_lane_any_ready(mine, open)) {
 		for (uint32_t i = 0; i < SLOTS; i++)
 			fds[i] = (struct pollfd){.fd = anchor[i][0], .events = POLLIN};
 		(*sleeps)++;
@@ -106,7 +111,10 @@ static int sleep_on_all(uint64_t open, uint64_t *sleeps)
 				(void)!flat_vq_drain_anchor(&server[i].vq);
 		}
 	}
-	atomic_fetch_sub_explicit(&mine->sleepers, 1, memory_order_relaxed);
+	if (nap)
+		flat_lane_nap_end(mine, nap);
+	else
+		flat_lane_sleepers_lower(mine);
 	return n > 0 ? 0 : -1;
 }
 
@@ -127,39 +135,55 @@ static const char *wait_for_all(uint64_t *sleeps)
 	return NULL;
 }
 
+static const char *run(double seconds, uint64_t *sleeps, uint64_t *bytes)
+{
+	pthread_t writers[WRITERS];
+	if (lane_open() != 0)
+		return "no lane";
+	nap = nap ? flat_lane_nap_new(server[0].vq.mine) : 0;
+	end_ns = stress_now_ns() + (int64_t)(seconds * 1e9);
+	for (uintptr_t i = 0; i < WRITERS; i++) {
+		if (pthread_create(&writers[i], NULL, writer, (void *)i) != 0)
+			return "no thread";
+	}
+	const char *why = wait_for_all(sleeps);
+	for (uint32_t i = 0; i < WRITERS; i++)
+		pthread_join(writers[i], NULL);
+	for (uint32_t i = 0; i < SLOTS; i++) {
+		*bytes += taken[i].received;
+		if (!why)
+			why = taken[i].failed ? taken[i].why : sent[i].failed ? sent[i].why : NULL;
+		if (!why && sent[i].sent != taken[i].received)
+			why = "bytes sent and received differ";
+		close(anchor[i][0]);
+		close(anchor[i][1]);
+	}
+	flat_lane_unmap(&lane);
+	memset(sent, 0, sizeof(sent));
+	memset(taken, 0, sizeof(taken));
+	if (!why && (*sleeps == 0 || *bytes == 0))
+		why = "it never slept: nothing was tested";
+	return why;
+}
+
 int main(int argc, char **argv)
 {
 	const char *text = argc > 1 ? argv[1] : getenv("FLAT_STRESS_SECONDS");
 	double seconds = text ? strtod(text, NULL) : 2;
-	pthread_t writers[WRITERS];
-	uint64_t sleeps = 0;
-	uint64_t bytes = 0;
+	int status = 0;
 	text = argc > 2 ? argv[2] : getenv("FLAT_STRESS_SEED");
 	seed = text ? strtoull(text, NULL, 0) : (uint64_t)stress_now_ns();
 	stress_fill_table(seed);
-	if (lane_open() != 0) {
-		puts("FAIL stress/ready: no lane");
-		return 1;
+	for (uint32_t naps = 0; naps < 2; naps++) {
+		uint64_t sleeps = 0;
+		uint64_t bytes = 0;
+		nap = naps;
+		const char *why = run(seconds / 2, &sleeps, &bytes);
+		printf("%s stress/ready/%u-slots-%s: %llu KiB, %llu sleeps%s%s (seed %llu)\n",
+		       why ? "FAIL" : "PASS", SLOTS, naps ? "naps" : "sleepers",
+		       (unsigned long long)bytes >> 10, (unsigned long long)sleeps, why ? ": " : "",
+		       why ? why : "", (unsigned long long)seed);
+		status |= why != NULL;
 	}
-	end_ns = stress_now_ns() + (int64_t)(seconds * 1e9);
-	for (uintptr_t i = 0; i < WRITERS; i++) {
-		if (pthread_create(&writers[i], NULL, writer, (void *)i) != 0)
-			return 1;
-	}
-	const char *why = wait_for_all(&sleeps);
-	for (uint32_t i = 0; i < WRITERS; i++)
-		pthread_join(writers[i], NULL);
-	for (uint32_t i = 0; i < SLOTS && !why; i++) {
-		bytes += taken[i].received;
-		why = taken[i].failed ? taken[i].why : sent[i].failed ? sent[i].why : NULL;
-		if (!why && sent[i].sent != taken[i].received)
-			why = "bytes sent and received differ";
-	}
-	if (!why && (sleeps == 0 || bytes == 0))
-		why = "it never slept: nothing was tested";
-	printf("%s stress/ready/%u-slots: %llu KiB, %llu sleeps%s%s (seed %llu)\n",
-	       why ? "FAIL" : "PASS", SLOTS, (unsigned long long)bytes >> 10,
-	       (unsigned long long)sleeps, why ? ": " : "", why ? why : "",
-	       (unsigned long long)seed);
-	return why != NULL;
+	return status;
 }

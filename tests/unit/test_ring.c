@@ -168,6 +168,120 @@ Test(ring, a_taken_arm_sets_the_ready_bit_and_rings)
 	close(pair[1]);
 }
 
+static struct flat_lane_side *two_slots(int pair[2][2], struct flat_vq a[2], struct flat_vq b[2])
+{
+	for (uint32_t i = 0; i < 2; i++) {
+		flat_lane_slot_reset(&lane, i);
+		cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair[i]), 0);
+		flat_vq_init(&a[i], &flat_vq_shm, &lane, i, FLAT_SIDE_CLIENT, -1, pair[i][1]);
+		flat_vq_init(&b[i], &flat_vq_shm, &lane, i, FLAT_SIDE_SERVER, pair[i][0], -1);
+		flat_vq_disarm_rx(&b[i]);
+	}
+	return b[0].mine;
+}
+
+static bool was_rung(int fd)
+{
+	char byte;
+	return recv(fd, &byte, 1, MSG_DONTWAIT) == 1;
+}
+
+Test(ring, one_bell_wakes_a_waiter_of_many_slots)
+{
+	int pair[2][2];
+	struct flat_vq a[2];
+	struct flat_vq b[2];
+	struct flat_lane_side *mine = two_slots(pair, a, b);
+	uint32_t nap = flat_lane_nap_new(mine);
+	cr_assert(nap >= 1 && nap <= FLAT_NAPS_MAX);
+	/* Awake: nobody rings. */
+	flat_vq_arm_rx(&b[0], FLAT_ARM_READY_NAP(nap));
+	flat_vq_notify_data(&a[0]);
+	cr_assert_not(was_rung(pair[0][0]));
+	cr_assert_eq(flat_lane_take_ready(mine, 3), 1);
+	/* Asleep: the first one rings. */
+	for (int i = 0; i < 2; i++)
+		flat_vq_arm_rx(&b[i], FLAT_ARM_READY_NAP(nap));
+	flat_lane_nap_begin(mine, nap, 7);
+	for (int i = 0; i < 2; i++)
+		flat_vq_notify_data(&a[i]);
+	cr_assert(was_rung(pair[0][0]));
+	cr_assert_not(was_rung(pair[1][0]), "it is about to wake");
+	flat_lane_nap_end(mine, nap);
+	cr_assert_eq(flat_lane_take_ready(mine, 3), 3);
+	/* Several asleep: each rings. */
+	for (int i = 0; i < 2; i++)
+		flat_vq_arm_rx(&b[i], FLAT_ARM_READY_NAP(nap));
+	flat_lane_nap_begin(mine, nap, FLAT_NAP_MANY);
+	for (int i = 0; i < 2; i++)
+		flat_vq_notify_data(&a[i]);
+	cr_assert(was_rung(pair[0][0]) && was_rung(pair[1][0]));
+	flat_lane_nap_end(mine, nap);
+}
+
+Test(ring, a_bell_that_nobody_could_hear_leaves_the_nap_up)
+{
+	int pair[2][2];
+	struct flat_vq a[2];
+	struct flat_vq b[2];
+	struct flat_lane_side *mine = two_slots(pair, a, b);
+	uint32_t nap = flat_lane_nap_new(mine);
+	for (int i = 0; i < 2; i++)
+		flat_vq_arm_rx(&b[i], FLAT_ARM_READY_NAP(nap));
+	flat_lane_nap_begin(mine, nap, 8);
+	close(pair[0][0]);
+	for (int i = 0; i < 2; i++)
+		flat_vq_notify_data(&a[i]);
+	cr_assert(was_rung(pair[1][0]));
+}
+
+Test(ring, a_slot_that_is_left_takes_no_nap)
+{
+	int pair[2][2];
+	struct flat_vq a[2];
+	struct flat_vq b[2];
+	struct flat_lane_side *mine = two_slots(pair, a, b);
+	uint32_t nap = flat_lane_nap_new(mine);
+	for (int i = 0; i < 2; i++)
+		flat_vq_arm_rx(&b[i], FLAT_ARM_READY_NAP(nap));
+	flat_vq_leave(&b[0]);
+	flat_lane_nap_begin(mine, nap, 9);
+	for (int i = 0; i < 2; i++)
+		flat_vq_notify_data(&a[i]);
+	cr_assert(was_rung(pair[0][0]), "who else waits there is rung");
+	cr_assert(was_rung(pair[1][0]));
+	flat_lane_nap_end(mine, nap);
+}
+
+Test(ring, naps_and_their_numbers_that_cannot_be_are_harmless)
+{
+	int pair[2][2];
+	struct flat_vq a[2];
+	struct flat_vq b[2];
+	struct flat_lane_side *mine = two_slots(pair, a, b);
+	/* A number beyond all naps asks for a bell; so does a word that is no wish at all. */
+	static const uint32_t bad[] = {FLAT_ARM_READY_NAP(FLAT_NAPS_MAX + 1), 0xffffffffU, 0x103U};
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		atomic_store(&b[0].rx.ctl->arm.data, bad[i]);
+		flat_vq_notify_data(&a[0]);
+		cr_assert(was_rung(pair[0][0]), "%x", bad[i]);
+	}
+	/* All given out, or so the words say. */
+	while (flat_lane_nap_new(mine) != 0)
+		;
+	cr_assert_eq(atomic_load(&mine->naps), FLAT_NAPS_MAX);
+	atomic_store(&mine->naps, 0xffffffffU);
+	cr_assert_eq(flat_lane_nap_new(mine), 0);
+	atomic_store(&mine->naps, 0);
+	/* Somebody else's wish is replaced, a bell's is not. */
+	flat_vq_arm_rx(&b[0], FLAT_ARM_READY_NAP(3));
+	flat_vq_arm_rx(&b[0], FLAT_ARM_READY_NAP(4));
+	cr_assert_eq(atomic_load(&b[0].rx.ctl->arm.data), FLAT_ARM_READY_NAP(4));
+	flat_vq_arm_rx(&b[0], FLAT_ARM_BELL);
+	flat_vq_arm_rx(&b[0], FLAT_ARM_READY_NAP(4));
+	cr_assert_eq(atomic_load(&b[0].rx.ctl->arm.data), FLAT_ARM_BELL);
+}
+
 Test(ring, an_unsealed_or_wrong_lane_is_refused)
 {
 	struct flat_lane_geometry geo = {4, 1024, 16384};
