@@ -12,7 +12,9 @@
 #include "offload/l7_mandatory.h"
 #include "offload/l7_observe.h"
 
-#define HOT_US 100
+/* How long a connection that moves nothing is still looked at, microseconds; and flatd, before it sleeps. */
+#define HOT_US 20
+#define AWAKE_US 100
 
 /* --- the node --- */
 
@@ -24,6 +26,7 @@ int flat_l7_init(struct flat_offload *o, const char *access_log)
 	node->offload = o;
 	node->random = (uint64_t)flat_now_us() | 1;
 	TAILQ_INIT(&node->hot);
+	flat_rests_init(&node->rests);
 	TAILQ_INIT(&node->timers);
 	o->l7 = node;
 	if (flat_l7_observe_init(node) != 0)
@@ -251,9 +254,11 @@ bool flat_l7_turn(struct flat_offload *o)
 	struct flat_l7 *l7;
 	struct flat_l7 *next;
 	int64_t now;
-	if (TAILQ_EMPTY(&node->hot) && node->next_us == 0)
+	if (TAILQ_EMPTY(&node->hot) && TAILQ_EMPTY(&node->rests.list) && node->next_us == 0)
 		return false;
-	now = flat_now_us();
+	now = node->now_us = flat_now_us();
+	if (flat_rests_look(&node->rests, now))
+		node->moved_us = now;
 	expire(node, now);
 	for (l7 = TAILQ_FIRST(&node->hot); l7; l7 = next) {
 		next = TAILQ_NEXT(l7, hot_link);
@@ -263,11 +268,27 @@ bool flat_l7_turn(struct flat_offload *o)
 			continue;
 		}
 		if (moved)
-			l7->last_us = now;
+			l7->last_us = node->moved_us = now;
 		else if (now - l7->last_us > flat_l7_hot_us(node))
 			flat_l7_cool(l7);
 	}
-	return !TAILQ_EMPTY(&node->hot);
+	flat_l7_ends_tell();
+	return !TAILQ_EMPTY(&node->hot) ||
+	       (!o->workers.v[0].crowded_us && now - node->moved_us < AWAKE_US);
+}
+
+bool flat_l7_sleep(struct flat_offload *o)
+{
+	if (!o->l7)
+		return true;
+	flat_l7_ends_tell();
+	return flat_rests_sleep(&o->l7->rests);
+}
+
+void flat_l7_awake(struct flat_offload *o)
+{
+	if (o->l7)
+		flat_rests_wake(&o->l7->rests);
 }
 
 /* --- clients --- */
@@ -311,6 +332,17 @@ static void on_upstream(struct flat_source *source, int events)
 		flat_conn_destroy(up->conn);
 }
 
+static void start_lane(struct flat_offload *o, const struct flat_end *from, int i,
+		       struct flat_l7_end *e)
+{
+	struct flat_lane_link *lane = from->lane;
+	flat_l7_end_lane(e, &lane->lane, from->slot, (enum flat_side)i, from->anchor.fd);
+	/* Without memory for it bells do. */
+	if (!lane->rest)
+		lane->rest = flat_rest_new(&o->l7->rests, e->vq.mine);
+	e->rest = lane->rest;
+}
+
 static int start_end(struct flat_conn *c, int i, struct flat_l7_end *e, flat_source_fn *fn)
 {
 	const struct flat_end *from = &c->end[i];
@@ -318,8 +350,7 @@ static int start_end(struct flat_conn *c, int i, struct flat_l7_end *e, flat_sou
 		flat_l7_end_tcp(e, from->anchor.fd,
 				i == FLAT_SIDE_CLIENT && c->gate ? c->gate->tls : NULL);
 	else
-		flat_l7_end_lane(e, &from->lane->lane, from->slot, (enum flat_side)i,
-				 from->anchor.fd);
+		start_lane(c->offload, from, i, e);
 	uint32_t events = POLLIN | POLLRDHUP | (e->is_tcp ? POLLOUT : 0U);
 	return flat_loop_poll(&c->offload->loop, &e->source, from->anchor.fd, events, fn);
 }

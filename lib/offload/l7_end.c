@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/rest.h"
 #include "wire/tls.h"
 
 /* Pieces below this are gathered, so that a head and a small body go out together. */
@@ -21,6 +22,8 @@ struct spare {
 
 /* Of the control thread. */
 static struct spare spare_in, spare_out;
+/* Ends that have news. */
+static TAILQ_HEAD(, flat_l7_end) news = TAILQ_HEAD_INITIALIZER(news);
 
 static void *spare_get(struct spare *s, size_t size)
 {
@@ -90,11 +93,26 @@ static bool is_lane(const struct flat_l7_end *e)
 	return !e->is_tcp && !e->stream && !e->is_sink;
 }
 
+static void forget_news(struct flat_l7_end *e)
+{
+	if (e->news)
+		TAILQ_REMOVE(&news, e, news_link);
+	e->news = false;
+}
+
 void flat_l7_end_fini(struct flat_l7_end *e)
 {
+	if (e->news)
+		flat_vq_notify_data(&e->vq);
+	forget_news(e);
 	spare_put(&spare_in, e->in);
 	spare_put(&spare_out, e->out);
 	e->in = e->out = NULL;
+	if (e->rest) {
+		flat_rest_end(e->rest, e);
+		flat_vq_leave(&e->vq);
+	}
+	e->rest = NULL;
 	if (e->stream)
 		flat_http2_release(e->stream);
 	e->stream = NULL;
@@ -270,8 +288,10 @@ static size_t send_now(struct flat_l7_end *e, const uint8_t *bytes, size_t len)
 			n = 0;
 	} else {
 		n = flat_ring_write(&e->vq.tx, bytes, len);
-		if (n > 0)
-			flat_vq_notify_data(&e->vq);
+		if (n > 0 && !e->news) {
+			e->news = true;
+			TAILQ_INSERT_TAIL(&news, e, news_link);
+		}
 	}
 	if (n < 0) {
 		e->deaf = true;
@@ -282,6 +302,15 @@ static size_t send_now(struct flat_l7_end *e, const uint8_t *bytes, size_t len)
 	e->full = (size_t)n < len;
 	e->bytes_out += (uint64_t)n;
 	return (size_t)n;
+}
+
+void flat_l7_ends_tell(void)
+{
+	struct flat_l7_end *e;
+	while ((e = TAILQ_FIRST(&news)) != NULL) {
+		forget_news(e);
+		flat_vq_notify_data(&e->vq);
+	}
 }
 
 size_t flat_l7_end_room(struct flat_l7_end *e)
@@ -363,6 +392,10 @@ void flat_l7_end_arm(struct flat_l7_end *e)
 {
 	if (!e->open || !is_lane(e))
 		return;
+	if (e->rest) {
+		flat_rest_begin(e->rest, e);
+		return;
+	}
 	flat_vq_arm_rx(&e->vq, FLAT_ARM_BELL);
 	if (e->full)
 		flat_vq_arm_tx(&e->vq, FLAT_ARM_BELL);
@@ -370,6 +403,9 @@ void flat_l7_end_arm(struct flat_l7_end *e)
 
 void flat_l7_end_disarm(struct flat_l7_end *e)
 {
-	if (e->open && is_lane(e))
-		flat_vq_disarm_rx(&e->vq);
+	if (!e->open || !is_lane(e))
+		return;
+	if (e->rest)
+		flat_rest_end(e->rest, e);
+	flat_vq_disarm_rx(&e->vq);
 }

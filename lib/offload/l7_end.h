@@ -6,6 +6,7 @@
 #define FLAT_OFFLOAD_L7_END_H
 
 #include <stdbool.h>
+#include <sys/queue.h>
 
 #include "codec/http2.h"
 #include "offload/loop.h"
@@ -16,6 +17,7 @@
 /* A head of the largest size with what a route adds. */
 #define FLAT_L7_OUT_BYTES ((size_t)80 * 1024)
 
+struct flat_rest;
 struct flat_tls;
 
 struct flat_l7_end {
@@ -24,6 +26,7 @@ struct flat_l7_end {
 	struct flat_lane lane; /* copy of the mapping's geometry; not TCP */
 	struct flat_vq vq;     /* likewise */
 	uint32_t slot;
+	struct flat_rest *rest;		  /* of its lane; NULL: it is woken by its bell alone */
 	struct flat_http2_stream *stream; /* NULL: a lane or TCP */
 	enum flat_side side;		  /* of the application */
 	bool open;
@@ -43,6 +46,8 @@ struct flat_l7_end {
 	uint8_t *out;	      /* FLAT_L7_OUT_BYTES, or NULL */
 	size_t out_at, out_len;
 	uint64_t bytes_in, bytes_out;
+	TAILQ_ENTRY(flat_l7_end) news_link;
+	bool news; /* it was sent bytes of which it is not told yet */
 };
 
 /** Makes an end of a slot; `fd`, our end of its anchor, is borrowed. */
@@ -78,6 +83,11 @@ size_t flat_l7_end_room(struct flat_l7_end *e);
 void flat_l7_end_put(struct flat_l7_end *e, const void *bytes, size_t len);
 /** Sends what is queued, then FIN if that is due. Returns the bytes sent, 1 for a FIN alone. */
 size_t flat_l7_end_flush(struct flat_l7_end *e);
+/**
+ * Tells applications of the bytes that were sent to them since the last call: all at once, so that one that sleeps wakes once
+ * and finds them all. Before the thread sleeps, and after each turn.
+ */
+void flat_l7_ends_tell(void);
 /** Tells it at once that its peer is gone, and that nothing is read any more. */
 void flat_l7_end_abort(struct flat_l7_end *e);
 /** Tells it FIN and that nothing is read any more: an idle server. */

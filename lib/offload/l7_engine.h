@@ -8,6 +8,7 @@
 #include "mesh/route.h"
 #include "offload/l7.h"
 #include "offload/l7_end.h"
+#include "offload/rest.h"
 
 /* Servers that one client's connection holds connections to: as many as a route has destinations, and then some. */
 #define FLAT_L7_UPSTREAMS_MAX 16U
@@ -186,6 +187,9 @@ struct flat_log_file;
 struct flat_l7_node {
 	struct flat_offload *offload;
 	struct flat_l7_list hot;
+	struct flat_rests rests; /* who is not */
+	int64_t now_us;		 /* when this turn began */
+	int64_t moved_us;	 /* when something moved last */
 	struct flat_l7_list timers;
 	int64_t next_us; /* no timer is due before; 0: there is none */
 	uint64_t random;

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/offload.h"
+#include "offload/rest.h"
 
 static void lane_free(struct flat_offload *o, struct flat_lane_link *lane)
 {
@@ -22,6 +23,7 @@ static void lane_free(struct flat_offload *o, struct flat_lane_link *lane)
 	o->lane_bytes -= lane->lane.len_bytes;
 	flat_lane_unmap(&lane->lane);
 	close(lane->fd);
+	flat_rest_free(lane->rest);
 	free(lane);
 }
 

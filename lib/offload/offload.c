@@ -387,8 +387,10 @@ void flat_offload_run(struct flat_offload *o)
 		busy |= !o->workers.v[0].crowded_us && flat_now_us() - lately_us < LINGER_US;
 		if (busy)
 			flat_worker_yield(&o->workers.v[0]);
-		if (flat_loop_turn(&o->loop, busy ? 0 : by_time(o)) > 0)
+		if (flat_loop_turn(&o->loop, busy || !flat_l7_sleep(o) ? 0 : by_time(o)) > 0)
 			lately_us = flat_now_us();
+		if (!busy)
+			flat_l7_awake(o);
 	}
 }
 

@@ -85,6 +85,8 @@ struct flat_lane_link {
 	bool client_maps; /* seen: its words were written by the client */
 	bool sealed;	  /* FUTURE_WRITE: no process maps it any more */
 	bool orphan;	  /* a party is gone: free with the last slot */
+	struct flat_rest
+	    *rest; /* owned: ends of HTTP connections in it; NULL: there never was one */
 };
 
 struct flat_listener {

@@ -1,0 +1,134 @@
+#include "offload/rest.h"
+
+#include <stdlib.h>
+
+#include "offload/l7_end.h"
+
+/* Of flatd's side of a lane, which has no other waiter. */
+#define NAP 1U
+
+void flat_rests_init(struct flat_rests *all)
+{
+	TAILQ_INIT(&all->list);
+	all->sleeps = 0;
+	all->now_us = 0;
+}
+
+struct flat_rest *flat_rest_new(struct flat_rests *all, struct flat_lane_side *mine)
+{
+	struct flat_rest *r = calloc(1, sizeof(*r));
+	if (!r)
+		return NULL;
+	r->all = all;
+	r->mine = mine;
+	return r;
+}
+
+static void unlist(struct flat_rest *r)
+{
+	if (r->listed)
+		TAILQ_REMOVE(&r->all->list, r, link);
+	r->listed = false;
+}
+
+void flat_rest_free(struct flat_rest *r)
+{
+	if (!r)
+		return;
+	unlist(r);
+	free(r);
+}
+
+void flat_rest_begin(struct flat_rest *r, struct flat_l7_end *e)
+{
+	if (!r->listed) {
+		TAILQ_INSERT_TAIL(&r->all->list, r, link);
+		r->listed = true;
+		r->last_us = r->all->now_us;
+	}
+	r->by_slot[e->slot] = e;
+	r->mask |= e->vq.bit;
+	flat_vq_arm_rx(&e->vq, FLAT_ARM_READY_NAP(NAP));
+	if (e->full)
+		flat_vq_arm_tx(&e->vq, FLAT_ARM_READY_NAP(NAP));
+}
+
+void flat_rest_end(struct flat_rest *r, const struct flat_l7_end *e)
+{
+	r->mask &= ~e->vq.bit;
+}
+
+static void wake(struct flat_l7_end *e)
+{
+	e->source.fn(&e->source, 0);
+}
+
+/* Whether something came before the bell was asked for. */
+static bool has_news(struct flat_l7_end *e)
+{
+	if (!e->eof && !e->reset &&
+	    (flat_ring_moved(&e->vq.rx) || flat_vq_peer_prod_flags(&e->vq) != 0))
+		return true;
+	return e->full && (flat_ring_space(&e->vq.tx) != 0 || flat_vq_peer_cons_flags(&e->vq) != 0);
+}
+
+/* Its ends are found by bells from now on. */
+static void retire(struct flat_rest *r)
+{
+	uint64_t mask = r->mask;
+	unlist(r);
+	r->mask = 0;
+	for (; mask; mask &= mask - 1) {
+		struct flat_l7_end *e = r->by_slot[__builtin_ctzll(mask)];
+		flat_vq_arm_rx(&e->vq, FLAT_ARM_BELL);
+		if (e->full)
+			flat_vq_arm_tx(&e->vq, FLAT_ARM_BELL);
+		if (has_news(e))
+			wake(e);
+	}
+}
+
+bool flat_rests_look(struct flat_rests *all, int64_t now_us)
+{
+	struct flat_rest *r;
+	struct flat_rest *next;
+	bool some = false;
+	all->now_us = now_us;
+	for (r = TAILQ_FIRST(&all->list); r; r = next) {
+		next = TAILQ_NEXT(r, link);
+		uint64_t bits = r->mask ? flat_lane_take_ready(r->mine, r->mask) : 0;
+		if (bits) {
+			r->last_us = now_us;
+			some = true;
+		} else if (now_us - r->last_us > FLAT_REST_QUIET_US) {
+			retire(r);
+		}
+		/* An end that one before it woke as well rests no more. */
+		for (bits &= r->mask; bits; bits &= (bits - 1) & r->mask)
+			wake(r->by_slot[__builtin_ctzll(bits)]);
+	}
+	return some;
+}
+
+bool flat_rests_sleep(struct flat_rests *all)
+{
+	struct flat_rest *r;
+	bool ready = false;
+	all->sleeps = (all->sleeps + 1) % FLAT_NAP_MANY;
+	all->sleeps += all->sleeps == 0;
+	TAILQ_FOREACH(r, &all->list, link)
+	{
+		flat_lane_nap_begin(r->mine, NAP, all->sleeps);
+		ready |= flat_lane_any_ready(r->mine, r->mask) != 0;
+	}
+	return !ready;
+}
+
+void flat_rests_wake(struct flat_rests *all)
+{
+	struct flat_rest *r;
+	TAILQ_FOREACH(r, &all->list, link)
+	{
+		flat_lane_nap_end(r->mine, NAP);
+	}
+}
