@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "control/files.h"
+#include "control/names.h"
 #include "control/schema.h"
 #include "control/telemetry.h"
 
@@ -418,16 +419,21 @@ static int read_file(void *arg, const char *name, const char *text, size_t len)
 }
 
 int flat_config_reload(const char *const *paths, size_t n_paths, const struct flat_mesh *previous,
-		       struct flat_mesh **out, struct flat_diags *diags)
+		       struct flat_names *names, struct flat_mesh **out, struct flat_diags *diags)
 {
 	uint32_t errors = diags->n_errors;
 	struct cfg cfg;
 	int ret = cfg_open(&cfg, diags);
 
+	cfg.names = names;
+	if (names)
+		flat_names_begin(names);
 	if (!ret)
 		ret = config_files_read(paths, n_paths, diags, read_file, &cfg);
 	if (!ret)
 		ret = cfg_finish(&cfg, previous, errors, out);
+	if (!ret && names)
+		flat_names_settle(names, cfg.dns_refresh_ms);
 	cfg_close(&cfg);
 	flat_diags_sort(diags);
 	return ret;
@@ -436,7 +442,7 @@ int flat_config_reload(const char *const *paths, size_t n_paths, const struct fl
 int flat_config_load(const char *const *paths, size_t n_paths, struct flat_mesh **out,
 		     struct flat_diags *diags)
 {
-	return flat_config_reload(paths, n_paths, NULL, out, diags);
+	return flat_config_reload(paths, n_paths, NULL, NULL, out, diags);
 }
 
 int flat_config_load_text(const char *name, const char *text, size_t len, struct flat_mesh **out,

@@ -21,13 +21,16 @@
 FLAT_MUST_CHECK int flat_config_load(const char *const *paths, size_t n_paths,
 				     struct flat_mesh **out, struct flat_diags *diags);
 
+struct flat_names;
+
 /**
  * flat_config_load() that takes over allocated addresses: a host keeps the address it has in
- * `previous` (NULL: none) whatever hosts were added or removed since.
+ * `previous` (NULL: none) whatever hosts were added or removed since. Endpoints by name have the addresses that
+ * `names` knows (control/names.h; NULL: none), which asks for those that this configuration speaks of from now on.
  */
 FLAT_MUST_CHECK int flat_config_reload(const char *const *paths, size_t n_paths,
-				       const struct flat_mesh *previous, struct flat_mesh **out,
-				       struct flat_diags *diags);
+				       const struct flat_mesh *previous, struct flat_names *names,
+				       struct flat_mesh **out, struct flat_diags *diags);
 
 /** flat_config_load() of one text in memory, as if it were the file `name`. For tests and fuzzing.
  */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "control/http_common.h"
 #include "control/schema.h"
 #include "control/telemetry.h"
 #include "control/traffic_policy.h"
@@ -207,6 +208,14 @@ static void parse_trust_domain(struct cfg *cfg, const struct yaml_node *node, vo
 
 #define NO_ENVOY "there is no Envoy here"
 
+static void parse_dns_refresh(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)obj;
+	if (cfg_duration_ms(cfg, node, &cfg->dns_refresh_ms) && cfg->dns_refresh_ms < 1000)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "write 1s or more",
+			  "names cannot be asked for so often");
+}
+
 static const struct cfg_field mesh_config_fields[] = {
     CFG_FIELD("outboundTrafficPolicy", parse_outbound),
     CFG_FIELD("rootNamespace", parse_root_namespace),
@@ -242,7 +251,7 @@ static const struct cfg_field mesh_config_fields[] = {
     CFG_UNHONOURED("defaultVirtualServiceExportTo", "it is said in each VirtualService"),
     CFG_UNHONOURED("defaultDestinationRuleExportTo", "it is said in each DestinationRule"),
     CFG_FIELD("localityLbSetting", parse_locality),
-    CFG_UNHONOURED("dnsRefreshRate", "endpoints do not come from DNS"),
+    CFG_FIELD("dnsRefreshRate", parse_dns_refresh),
     CFG_UNHONOURED("h2UpgradePolicy", "HTTP is carried as it is"),
     CFG_UNHONOURED("inboundClusterStatName", NO_ENVOY),
     CFG_UNHONOURED("outboundClusterStatName", NO_ENVOY),

@@ -30,6 +30,9 @@ struct cfg {
 	/* Gateway API: routes in order, and where the next goes; grants. */
 	struct api_route *api_routes, **api_last;
 	struct api_grant *api_grants;
+	/* Endpoints by name: NULL where nobody resolves them; and how often, 0: not said. */
+	struct flat_names *names;
+	uint32_t dns_refresh_ms;
 	bool has_mesh_config;
 	struct flat_where mesh_config_where;
 	bool oom;

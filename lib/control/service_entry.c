@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "control/names.h"
 #include "control/service_common.h"
 #include "control/traffic_policy.h"
 
@@ -17,7 +18,9 @@ struct entry_endpoint {
 	struct flat_endpoint base; /* without port */
 	struct port_override *overrides;
 	uint32_t n_overrides;
-	bool usable; /* has an IP address */
+	bool usable;	  /* has an IP address */
+	const char *name; /* to be resolved; NULL: none */
+	struct flat_where name_where;
 };
 
 struct reading {
@@ -36,7 +39,7 @@ struct reading {
 	bool has_resolution;
 	const char *protocol; /* of the port being read */
 	struct flat_where protocol_where;
-	struct flat_where resolution_where;
+	bool dynamic; /* resolution, which is not honoured */
 };
 
 /* --- hosts and addresses --- */
@@ -308,11 +311,10 @@ static void parse_endpoint(struct cfg *cfg, const struct yaml_node *node, void *
 	else if (strncmp(r->address, "unix://", 7) == 0)
 		cfg_warn(cfg, &r->address_where, FLAT_DIAG_NOT_HONOURED, "give it an IP address",
 			 "unix socket endpoints are not honoured: this one is left out");
-	else if (cfg_is_dns(r->address, true))
-		cfg_warn(cfg, &r->address_where, FLAT_DIAG_NOT_HONOURED, "give it an IP address",
-			 "endpoints by host name are not honoured: \"%.200s\" is left out",
-			 r->address);
-	else
+	else if (cfg_is_dns(r->address, true)) {
+		endpoint->name = r->address;
+		endpoint->name_where = r->address_where;
+	} else
 		cfg_error(cfg, &r->address_where, FLAT_DIAG_BAD_VALUE,
 			  "write an address such as 10.1.2.3", "\"%.200s\" is no IP address",
 			  r->address);
@@ -349,11 +351,15 @@ static void parse_resolution(struct cfg *cfg, const struct yaml_node *node, void
 					    "DYNAMIC_DNS"};
 	static const enum flat_resolution values[] = {FLAT_RESOLUTION_NONE, FLAT_RESOLUTION_STATIC,
 						      FLAT_RESOLUTION_DNS, FLAT_RESOLUTION_DNS,
-						      FLAT_RESOLUTION_DNS};
+						      FLAT_RESOLUTION_NONE};
 	struct reading *r = obj;
 	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
 
-	r->resolution_where = node->where;
+	if (i == 4)
+		cfg_warn(
+		    cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "use DNS and names without stars",
+		    "DYNAMIC_DNS is not honoured: the hosts are left to the system's resolver");
+	r->dynamic = i == 4;
 	if (i >= 0)
 		r->base.resolution = values[i];
 }
@@ -450,20 +456,27 @@ static void check_overrides(struct cfg *cfg, const struct reading *r)
 	}
 }
 
-static void fill_endpoints(struct cfg *cfg, struct reading *r)
+/* Room for the endpoints of a host, once for each port; 0: there are none, or too many. */
+static uint32_t room_for(struct cfg *cfg, const struct reading *r, uint32_t names)
 {
-	uint32_t i, j, usable = 0, n;
+	uint64_t n = (uint64_t)names * FLAT_NAME_ADDRS_MAX;
+	uint32_t i;
 
 	for (i = 0; i < r->n_endpoints; i++)
-		usable += r->endpoints[i].usable;
-	if (usable == 0)
-		return;
-	if ((uint64_t)usable * r->base.n_ports > FLAT_CONFIG_ENDPOINTS_MAX) {
+		n += r->endpoints[i].usable;
+	if (n * r->base.n_ports > FLAT_CONFIG_ENDPOINTS_MAX) {
 		cfg_error(cfg, &cfg->where, FLAT_DIAG_LIMIT, "split the service",
 			  "more than %u endpoints times ports", FLAT_CONFIG_ENDPOINTS_MAX);
-		return;
+		return 0;
 	}
-	for (j = 0; j < r->base.n_ports; j++) {
+	return (uint32_t)n;
+}
+
+static void fill_endpoints(struct cfg *cfg, struct reading *r)
+{
+	uint32_t i, j, usable = room_for(cfg, r, 0), n;
+
+	for (j = 0; j < r->base.n_ports && usable > 0; j++) {
 		struct flat_endpoint *v = cfg_array(cfg, usable, sizeof(*v));
 
 		for (i = 0, n = 0; v && i < r->n_endpoints; i++) {
@@ -477,24 +490,94 @@ static void fill_endpoints(struct cfg *cfg, struct reading *r)
 	}
 }
 
-/* DNS with IP endpoints is STATIC in all but name; without them nothing can be reached through us. */
+/* --- endpoints by name --- */
+
+/* One address each of what a name stands for; the weight is that of all together, as in Envoy's clusters of names. */
+static uint32_t put_name(struct cfg *cfg, const char *name, const struct flat_endpoint *base,
+			 struct flat_endpoint *out)
+{
+	struct flat_ip v[FLAT_NAME_ADDRS_MAX];
+	int n = cfg->names ? flat_names_get(cfg->names, name, v) : 0;
+
+	if (n < 0)
+		cfg->oom = true;
+	for (int i = 0; i < n; i++) {
+		out[i] = *base;
+		out[i].ip = v[i];
+	}
+	return n > 0 ? (uint32_t)n : 0;
+}
+
+/* The host's own ports, with the addresses that its endpoints' names, or its own, have now. */
+static void resolve(struct cfg *cfg, const struct reading *r, struct flat_service *service)
+{
+	static const struct flat_labels no_labels;
+	struct entry_endpoint self = {
+	    .base = {.weight = 1, .labels = &no_labels, .where = service->where},
+	    .name = service->host,
+	};
+	const struct entry_endpoint *from = r->n_endpoints ? r->endpoints : &self;
+	uint32_t n_from = r->n_endpoints ? r->n_endpoints : 1;
+	uint32_t names = 0, i, j, room;
+	struct flat_service_port *ports = cfg_array(cfg, service->n_ports, sizeof(*ports));
+
+	for (i = 0; i < n_from; i++)
+		names += from[i].name != NULL;
+	room = room_for(cfg, r, names);
+	for (j = 0; ports && room > 0 && j < service->n_ports; j++) {
+		struct flat_endpoint *all = flat_pool_array(&cfg->tmp, room, sizeof(*all)), *kept;
+		uint32_t n = 0;
+
+		cfg->oom |= !all;
+		for (i = 0; all && i < n_from; i++) {
+			struct flat_endpoint base = from[i].base;
+
+			base.port = endpoint_port(&from[i], &r->ports[j]);
+			if (from[i].usable)
+				all[n++] = base;
+			else if (from[i].name)
+				n += put_name(cfg, from[i].name, &base, all + n);
+		}
+		ports[j] = r->ports[j];
+		kept = n ? cfg_array(cfg, n, sizeof(*kept)) : NULL;
+		if (kept)
+			memcpy(kept, all, n * sizeof(*kept));
+		ports[j].endpoints = kept;
+		ports[j].n_endpoints = kept ? n : 0;
+	}
+	service->ports = ports;
+	if (!ports)
+		service->n_ports = 0;
+}
+
+static void check_names(struct cfg *cfg, const struct reading *r)
+{
+	uint32_t i;
+
+	for (i = 0; i < r->n_endpoints; i++) {
+		const struct entry_endpoint *e = &r->endpoints[i];
+
+		if (e->name && r->base.resolution != FLAT_RESOLUTION_DNS)
+			cfg_warn(cfg, &e->name_where, FLAT_DIAG_NOT_HONOURED,
+				 "give it an IP address, or use \"resolution: DNS\"",
+				 "without DNS the endpoint \"%.200s\" is left out", e->name);
+	}
+	for (i = 0; i < r->n_hosts; i++)
+		if (r->base.resolution == FLAT_RESOLUTION_DNS && r->n_endpoints == 0 &&
+		    r->hosts[i][0] == '*')
+			cfg_error(cfg, &r->host_where[i], FLAT_DIAG_BAD_VALUE,
+				  "name endpoints, or hosts without a star",
+				  "\"%.200s\" stands for many names, of which none can be resolved",
+				  r->hosts[i]);
+}
+
 static void settle_resolution(struct cfg *cfg, struct reading *r)
 {
 	struct flat_service *s = &r->base;
 	bool any_http = false;
 	uint32_t i;
 
-	if (s->resolution == FLAT_RESOLUTION_DNS) {
-		if (r->n_endpoints && s->n_ports && r->ports[0].n_endpoints)
-			s->resolution = FLAT_RESOLUTION_STATIC;
-		else
-			cfg_warn(
-			    cfg, &r->resolution_where, FLAT_DIAG_NOT_HONOURED,
-			    "use STATIC with endpoints by IP address",
-			    "DNS resolution is not honoured: the hosts are left to the system's "
-			    "resolver and the egress policy");
-	}
-	if (s->resolution != FLAT_RESOLUTION_NONE)
+	if (s->resolution != FLAT_RESOLUTION_NONE || r->dynamic)
 		return;
 	if (r->n_endpoints)
 		cfg_warn(cfg, &cfg->where, FLAT_DIAG_ADVICE, "add \"resolution: STATIC\"",
@@ -513,7 +596,7 @@ static void settle_resolution(struct cfg *cfg, struct reading *r)
 /* Hosts that get an address of 240.240.0.0/16: as Istio, not with NONE, and no wildcards. */
 static bool wants_auto_address(const struct reading *r, const char *host)
 {
-	return r->base.n_addresses == 0 && r->base.resolution == FLAT_RESOLUTION_STATIC &&
+	return r->base.n_addresses == 0 && r->base.resolution != FLAT_RESOLUTION_NONE &&
 	       host[0] != '*';
 }
 
@@ -534,8 +617,12 @@ void cfg_service_entry(struct cfg *cfg, const struct yaml_node *root)
 	if (cfg->oom || cfg->diags->n_errors != errors)
 		return;
 	check_overrides(cfg, &r);
-	fill_endpoints(cfg, &r);
+	check_names(cfg, &r);
+	if (r.base.resolution != FLAT_RESOLUTION_DNS)
+		fill_endpoints(cfg, &r);
 	settle_resolution(cfg, &r);
+	if (cfg->oom || cfg->diags->n_errors != errors)
+		return;
 	for (i = 0; i < r.n_hosts; i++) {
 		struct flat_service *service = cfg_array(cfg, 1, sizeof(*service));
 
@@ -545,6 +632,8 @@ void cfg_service_entry(struct cfg *cfg, const struct yaml_node *root)
 		service->host = r.hosts[i];
 		service->where = r.host_where[i];
 		service->auto_address = wants_auto_address(&r, r.hosts[i]);
+		if (r.base.resolution == FLAT_RESOLUTION_DNS)
+			resolve(cfg, &r, service);
 		if (flat_mesh_add_service(cfg->mesh, service))
 			cfg->oom = true;
 	}

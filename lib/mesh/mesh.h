@@ -102,7 +102,7 @@ static inline bool flat_protocol_is_http(enum flat_protocol protocol)
 enum flat_resolution {
 	FLAT_RESOLUTION_STATIC, /* connect to one of the endpoints */
 	FLAT_RESOLUTION_NONE,	/* connect to the address the application asked for */
-	FLAT_RESOLUTION_DNS,	/* endpoints would come from DNS: not honoured, there are none */
+	FLAT_RESOLUTION_DNS, /* as STATIC; endpoints, or some of them, are the addresses of names */
 };
 
 /* How bytes are asked to travel, annotation mesh.libflat.io/path. */
@@ -208,6 +208,12 @@ const struct flat_service *flat_mesh_service_by_endpoint(const struct flat_mesh 
  */
 const struct flat_service *flat_mesh_service_by_host(const struct flat_mesh *mesh, const char *host,
 						     const char *namespace);
+
+/** Whether connections to it go to one of its endpoints; else to the address that was asked for. */
+static inline bool flat_service_has_endpoints(const struct flat_service *service)
+{
+	return service->resolution != FLAT_RESOLUTION_NONE;
+}
 
 /** The port of a service by number (host order), or NULL. */
 const struct flat_service_port *flat_service_port(const struct flat_service *service,

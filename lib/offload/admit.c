@@ -165,7 +165,7 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 		return true;
 	}
 	d->listener = d->service ? NULL : flat_listener_find(o, &q->to);
-	if (owner && !d->listener && owner->resolution == FLAT_RESOLUTION_STATIC) {
+	if (owner && !d->listener && flat_service_has_endpoints(owner)) {
 		refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_PORT);
 		snprintf(d->reason, sizeof(d->reason), "service %s has no port %u (%s:%u)",
 			 owner->host, q->to.port, owner->where.file, owner->where.line);
@@ -173,7 +173,7 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 	}
 	if (d->service && d->port && !follow(o, q, d, client))
 		return false;
-	if (d->service && d->port && d->service->resolution == FLAT_RESOLUTION_STATIC) {
+	if (d->service && d->port && flat_service_has_endpoints(d->service)) {
 		const struct flat_destination_rule *rule =
 		    flat_mesh_rule_for(o->mesh, d->service, client ? client->namespace : NULL);
 		const struct flat_subset *subset;

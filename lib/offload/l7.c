@@ -109,11 +109,11 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 	if (!o->l7 || !o->l7->rules || !port || !flat_protocol_is_http(port->protocol))
 		return false;
 	if (flat_l7_observed_http(o->mesh, client, FLAT_MODE_CLIENT))
-		return pinned || service->resolution == FLAT_RESOLUTION_STATIC;
+		return pinned || flat_service_has_endpoints(service);
 	if (pinned)
 		return flat_authz_needs_http(o->mesh, pinned->session->workload) ||
 		       flat_l7_observed_http(o->mesh, pinned->session->workload, FLAT_MODE_SERVER);
-	return service->resolution == FLAT_RESOLUTION_STATIC &&
+	return flat_service_has_endpoints(service) &&
 	       (flat_mesh_virtual_by_host(o->mesh, flat_span_of(service->host), service,
 					  client ? client->namespace : NULL) ||
 		flat_mesh_has_traffic(o->mesh, service, client ? client->namespace : NULL) ||

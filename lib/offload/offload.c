@@ -78,7 +78,7 @@ static size_t add_service(struct flat_directory_addr *v, const struct flat_servi
 static bool has_block(const struct flat_service *s)
 {
 	bool any = false;
-	for (uint32_t i = 0; s->resolution == FLAT_RESOLUTION_STATIC && i < s->n_addresses; i++)
+	for (uint32_t i = 0; flat_service_has_endpoints(s) && i < s->n_addresses; i++)
 		any |= !flat_cidr_is_host(&s->addresses[i]);
 	return any;
 }

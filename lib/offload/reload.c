@@ -12,10 +12,14 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "control/config.h"
+#include "control/names.h"
 #include "offload/gateway.h"
 #include "offload/l7.h"
 #include "offload/offload.h"
 #include "offload/peers.h"
+
+/* How long the first names are waited for, ms. */
+#define NAMES_MS 2000
 
 static void print_diags(const struct flat_diags *diags)
 {
@@ -31,8 +35,8 @@ static void print_diags(const struct flat_diags *diags)
 
 static void load(struct flat_reload *r)
 {
-	r->err = flat_config_reload(r->offload->paths, r->offload->n_paths, r->before, &r->mesh,
-				    &r->diags);
+	r->err = flat_config_reload(r->offload->paths, r->offload->n_paths, r->before, r->names,
+				    &r->mesh, &r->diags);
 }
 
 static void say(struct flat_reload *r, enum flat_reload_state state)
@@ -137,6 +141,7 @@ void flat_reload_begin(struct flat_offload *o)
 	/* No thread to be had: then nobody else moves meanwhile. */
 	r->before = o->mesh;
 	load(r);
+	r->before = NULL;
 	put_in_force(o);
 }
 
@@ -161,19 +166,48 @@ static void on_said(struct flat_source *source, int events)
 		flat_reload_begin(r->offload);
 }
 
+static void on_answered(struct flat_source *source, int events)
+{
+	struct flat_reload *r = FLAT_CONTAINER_OF(source, struct flat_reload, answered);
+	(void)events;
+	if (flat_names_changed(r->names))
+		flat_reload_begin(r->offload);
+}
+
+static int open_sources(struct flat_reload *r)
+{
+	struct flat_loop *loop = &r->offload->loop;
+	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	int err = fd < 0 ? -errno : flat_loop_poll(loop, &r->said, fd, POLLIN, on_said);
+	if (err == 0)
+		err = flat_names_open(&r->names);
+	if (err == 0)
+		err = flat_loop_poll(loop, &r->answered, flat_names_fd(r->names), POLLIN,
+				     on_answered);
+	return err;
+}
+
 int flat_reload_open(struct flat_offload *o)
 {
 	struct flat_reload *r = &o->reloading;
 	r->offload = o;
 	if (sem_init(&r->taken, 0, 0) != 0)
 		return -errno;
-	int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	int err = fd < 0 ? -errno : flat_loop_poll(&o->loop, &r->said, fd, POLLIN, on_said);
-	if (err == 0) {
-		load(r);
-		err = take(r);
-	}
-	return err;
+	int err = open_sources(r);
+	if (err != 0)
+		return err;
+	load(r);
+	err = take(r);
+	if (err != 0)
+		return err;
+	/* Whoever is served at once finds the servers that have names. */
+	flat_names_wait(r->names, NAMES_MS);
+	if (!flat_names_changed(r->names))
+		return 0;
+	r->before = o->mesh;
+	load(r);
+	r->before = NULL;
+	return take(r);
 }
 
 void flat_reload_close(struct flat_offload *o)
@@ -189,6 +223,9 @@ void flat_reload_close(struct flat_offload *o)
 		flat_diags_fini(&r->diags);
 	}
 	(void)sem_destroy(&r->taken);
+	if (r->names)
+		flat_loop_del(&o->loop, &r->answered);
+	flat_names_close(r->names);
 	flat_loop_del(&o->loop, &r->said);
 	if (r->said.fd > 0)
 		close(r->said.fd);

@@ -25,6 +25,8 @@ struct flat_reload {
 	struct flat_offload *offload; /* NULL: not open */
 	pthread_t thread;
 	struct flat_source said; /* eventfd: the state is another */
+	struct flat_names *names;
+	struct flat_source answered; /* by who resolves them: one is another */
 	sem_t taken;
 	_Atomic int state;	  /* enum flat_reload_state */
 	struct flat_mesh *before; /* the thread's reference to the one in force */

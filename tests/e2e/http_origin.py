@@ -1,5 +1,5 @@
 """
-A server for the HTTP scripts: what it got is what it tells. Arguments: port, name.
+A server for the HTTP scripts: what it got is what it tells. Arguments: port, name, address (127.0.0.1).
   /echo...       method, path, header fields and body (length, sha256) as JSON
   /status/N      answers N
   /flaky/KEY/N   503 for the first N requests of KEY, then 200
@@ -145,4 +145,4 @@ class Server(socketserver.ThreadingTCPServer):
     request_queue_size = 128
 
 
-Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
+Server((sys.argv[3] if len(sys.argv) > 3 else "127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
