@@ -52,6 +52,9 @@ static struct flat_peer *peer_new(struct flat_peers *all, const struct flat_svid
 	p->hbone = hbone;
 	p->tcp.fd = -1;
 	p->since_ms = p->heard_ms = p->quiet_ms = flat_now_us() / 1000;
+	/* Nobody was looked at while there was none. */
+	if (all->n == 0)
+		all->tick_ms = p->since_ms;
 	TAILQ_INIT(&p->bridges);
 	p->link = hbone ? flat_wire_link_new_hbone(all->svids, svid, expect, &flat_bridge_ops, p)
 			: flat_wire_link_new(all->svids, svid, server, &flat_bridge_ops, p);

@@ -210,6 +210,20 @@ bool flat_peers_turn(struct flat_offload *o)
 	return !TAILQ_EMPTY(&all->hot);
 }
 
+/* While flatd did not run, nobody was silent: what they said waits in their sockets. */
+static void excuse(const struct flat_peers *all, int64_t late_ms)
+{
+	struct flat_peer *p;
+	if (late_ms <= 0)
+		return;
+	TAILQ_FOREACH(p, &all->list, link_)
+	{
+		p->since_ms += late_ms;
+		p->heard_ms += late_ms;
+		p->asked_ms += p->asked_ms ? late_ms : 0;
+	}
+}
+
 int flat_peers_wait_ms(struct flat_offload *o)
 {
 	struct flat_peers *all = o->peers;
@@ -220,6 +234,7 @@ int flat_peers_wait_ms(struct flat_offload *o)
 	if (!all)
 		return -1;
 	if (now_ms - all->tick_ms >= TICK_MS / 2) {
+		excuse(all, now_ms - all->tick_ms - (int64_t)2 * TICK_MS);
 		for (p = TAILQ_FIRST(&all->list); p; p = next) {
 			next = TAILQ_NEXT(p, link_);
 			(void)flat_peer_tick(p, now_ms, now_s);

@@ -226,6 +226,19 @@ holds expired-svid-refused wait_for 20 short
 identities "$WORK/ca" "$WORK/svids-a"
 holds renewed-svid-works wait_for 10 works
 
+# --- flatds that do not run for a while: the hosts are overloaded, no peer is silent ---
+
+rm "$WORK/stop"
+start stall "${MESH_A[@]}" "$WORK/bin/shop-python" -B "$PART" hold echo.e2e.example 7 "$WORK/stop"
+wait_for 10 grep -q holding "$WORK/stall.log" || die stall-begins
+kill -STOP "$FLATD_a" "$FLATD_b"
+sleep 7
+kill -CONT "$FLATD_a" "$FLATD_b"
+holds works-after-a-stall wait_for 10 works
+touch "$WORK/stop"
+wait_for 10 grep -qE 'whole|ended' "$WORK/stall.log"
+holds stall-ends-no-connection grep -q whole "$WORK/stall.log"
+
 # --- killed ---
 
 ended_within() { # NAME LOG SINCE_MS LIMIT_MS
