@@ -193,7 +193,7 @@ int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 	if (!svid) {
 		snprintf(reason, size, "%s%.280s",
 			 !all ? "ISTIO_MUTUAL is asked for, and flatd runs without --svids"
-			 : w  ? "the folder of --svids has no SVID for "
+			 : w  ? "--svids has no SVID for "
 			      : "the client has no identity to show to another host",
 			 all && w ? w->principal : "");
 		return err;

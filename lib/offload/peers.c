@@ -27,7 +27,7 @@ static void warn_of_expiry(const struct flat_offload *o, const struct flat_svids
 			flat_warn("the SVID of %s (%s) expires in %lld s", s->v[i].id, s->v[i].file,
 				  (long long)(s->v[i].expires_s - now_s));
 	}
-	if (!s->node && o->wire_addr)
+	if (s->n > 0 && !s->node && o->wire_addr)
 		flat_warn("no SVID spiffe://DOMAIN%s: flatds of other hosts cannot connect to this "
 			  "one",
 			  FLAT_WIRE_NODE_PATH);
@@ -57,24 +57,42 @@ static void renew_links(struct flat_peers *all)
 	}
 }
 
-void flat_peers_reload(struct flat_offload *o)
+static void put_in_force(struct flat_peers *all, struct flat_svids *now)
 {
-	struct flat_peers *all = o->peers;
-	struct flat_svids *now;
-	char why[600];
-	if (!all)
-		return;
-	if (flat_svids_load(all->folder, &now, why, sizeof(why)) != 0) {
-		flat_error("identities: %s; those before stay in force", why);
-		return;
-	}
 	struct flat_svids *old = all->svids;
 	all->svids = now;
 	all->rotations++;
 	renew_links(all);
 	flat_svids_put(old);
-	warn_of_expiry(o, now);
+	warn_of_expiry(all->offload, now);
 	flat_info("%u identities, %u bundles are in force", now->n, now->n_bundles);
+}
+
+void flat_peers_reload(struct flat_offload *o)
+{
+	struct flat_peers *all = o->peers;
+	struct flat_svids *now;
+	char why[600];
+	if (!all || all->from)
+		return;
+	if (flat_svids_load(all->folder, &now, why, sizeof(why)) != 0) {
+		flat_error("identities: %s; those before stay in force", why);
+		return;
+	}
+	put_in_force(all, now);
+}
+
+static void on_source(struct flat_source *source, int events)
+{
+	struct flat_peers *all = FLAT_CONTAINER_OF(source, struct flat_peers, watch_source);
+	char why[600];
+	(void)events;
+	struct flat_svids *now = flat_svid_source_take(all->from, why, sizeof(why));
+	if (now)
+		put_in_force(all, now);
+	if (why[0])
+		flat_warn("identities: %s%s", why,
+			  all->svids->n ? "; those before stay in force" : "");
 }
 
 static void on_watch(struct flat_source *source, int events)
@@ -114,6 +132,9 @@ static int start(struct flat_peers *all)
 	int err = listen_at(all, &all->listening, "--wire", o->wire_addr, on_accept);
 	if (err == 0)
 		err = listen_at(all, &all->hbone, "--hbone", o->hbone_addr, on_hbone);
+	if (err == 0 && all->from)
+		return flat_loop_poll(loop, &all->watch_source, flat_svid_source_fd(all->from),
+				      POLLIN, on_source);
 	if (err == 0)
 		err = flat_watch_open(&all->folder, 1, &all->watch);
 	if (err != 0)
@@ -123,9 +144,27 @@ static int start(struct flat_peers *all)
 			      on_watch);
 }
 
-int flat_peers_open(struct flat_offload *o)
+/* A folder's, or none yet: a source's come when it answers. */
+static int first_svids(struct flat_peers *all)
 {
 	char why[600];
+	int err;
+	if (!flat_svid_source_is(all->folder)) {
+		err = flat_svids_load(all->folder, &all->svids, why, sizeof(why));
+		if (err != 0)
+			flat_error("identities: %s", why);
+		return err;
+	}
+	all->svids = flat_svids_new(all->folder);
+	err = all->svids ? flat_svid_source_open(all->folder, &all->from) : -ENOMEM;
+	if (err != 0)
+		flat_error("--svids %s: %s; give unix:///PATH of a Workload API's socket",
+			   all->folder, strerror(-err));
+	return err;
+}
+
+int flat_peers_open(struct flat_offload *o)
+{
 	if (!o->svids)
 		return 0;
 	struct flat_peers *all = calloc(1, sizeof(*all));
@@ -139,11 +178,9 @@ int flat_peers_open(struct flat_offload *o)
 	all->tick_ms = flat_now_us() / 1000;
 	TAILQ_INIT(&all->list);
 	TAILQ_INIT(&all->hot);
-	int err = flat_svids_load(o->svids, &all->svids, why, sizeof(why));
-	if (err != 0) {
-		flat_error("identities: %s", why);
+	int err = first_svids(all);
+	if (err != 0)
 		return err;
-	}
 	warn_of_expiry(o, all->svids);
 	flat_peers_verbs_open(all);
 	return start(all);
@@ -185,6 +222,7 @@ void flat_peers_close(struct flat_offload *o)
 	if (all->hbone.fd >= 0)
 		close(all->hbone.fd);
 	flat_watch_close(all->watch);
+	flat_svid_source_close(all->from);
 	flat_svids_put(all->svids);
 	free(all);
 	o->peers = NULL;

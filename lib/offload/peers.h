@@ -8,6 +8,7 @@
 
 #include "offload/offload.h"
 #include "wire/carrier.h"
+#include "wire/svid_source.h"
 #include "wire/verbs.h"
 
 struct flat_peer;
@@ -72,9 +73,10 @@ struct flat_peers {
 	struct flat_source listening;
 	struct flat_source hbone; /* likewise, for peers that speak HBONE */
 	struct flat_source watch_source;
-	struct flat_watch *watch;
-	struct flat_svids *svids;
-	const char *folder;
+	struct flat_watch *watch;      /* of a folder; NULL: there is `from` */
+	struct flat_svid_source *from; /* where identities come from; NULL: a folder */
+	struct flat_svids *svids;      /* those in force; may be none at first, with a source */
+	const char *folder;	       /* or the source's name */
 	struct flat_peer_list list;
 	struct flat_peer_list hot;
 	uint32_t n;
@@ -103,7 +105,7 @@ int flat_peers_hbone_socket(const struct flat_offload *o);
 /** Takes no more links; those that there are go on. */
 void flat_peers_retire(struct flat_offload *o);
 void flat_peers_close(struct flat_offload *o);
-/** Reads the identities again: all, or the ones before stay. Links that they no longer vouch for end. */
+/** Reads the folder's identities again: all, or the ones before stay. Links that they no longer vouch for end. */
 void flat_peers_reload(struct flat_offload *o);
 /** What was made ready by events. True: there is more. */
 bool flat_peers_turn(struct flat_offload *o);

@@ -198,9 +198,9 @@ static bool flush(struct flat_wire_link *l)
 			break;
 		flat_wire_link_encrypt(l, bytes, (size_t)n);
 	}
-	/* After GOAWAY for what the peer did wrong. */
-	if (l->hbone && !l->failed && !nghttp2_session_want_read(l->hbone->h2) &&
-	    !nghttp2_session_want_write(l->hbone->h2))
+	/* After GOAWAY for what the peer did wrong. One that is drained is its owner's to end. */
+	if (l->hbone && !l->failed && (!l->draining || l->n_streams > 0) &&
+	    !nghttp2_session_want_read(l->hbone->h2) && !nghttp2_session_want_write(l->hbone->h2))
 		(void)fail(l, "HTTP/2 is over");
 	return false;
 }

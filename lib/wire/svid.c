@@ -164,53 +164,116 @@ static int check_own(const struct loading *l, const struct flat_svid *s, const c
 	return err == 0 ? 0 : wrong(l, file, why);
 }
 
-static int add_svid(const struct loading *l, const char *file)
+/* What its certificate and key say, both in s->ctx. */
+static int complete(const struct loading *l, struct flat_svid *s)
+{
+	char why[256];
+	X509 *leaf = SSL_CTX_get0_certificate(s->ctx);
+	if (flat_spiffe_of_leaf(leaf, s->id, why, sizeof(why)) != 0)
+		return wrong(l, s->file, why);
+	if (flat_svids_find(l->set, flat_spiffe_principal(s->id)) != s)
+		return wrong(l, s->file, "another one has the same identity");
+	s->expires_s = flat_spiffe_expiry(leaf);
+	return 0;
+}
+
+/* The next place; s->ctx and s->file are there. */
+static int begin_svid(const struct loading *l, const char *name, struct flat_svid **out)
 {
 	struct flat_svids *set = l->set;
 	struct flat_svid *s = &set->v[set->n];
+	if (set->n == FLAT_WIRE_SVIDS_MAX)
+		return wrong(l, name, "there are too many");
+	s->ctx = new_ctx();
+	s->file = strdup(name);
+	set->n++;
+	*out = s;
+	return s->ctx && s->file ? 0 : -ENOMEM;
+}
+
+static int add_svid(const struct loading *l, const char *file)
+{
+	struct flat_svid *s;
 	char path[4096];
-	char why[256];
 	size_t stem = strlen(file) - 4;
 	int n = snprintf(path, sizeof(path), "%s/%s", l->folder, file);
-	if (set->n == FLAT_WIRE_SVIDS_MAX || n < 0 || (size_t)n >= sizeof(path) || too_long(path))
-		return wrong(l, file, "there are too many files, or it is too large");
-	s->ctx = new_ctx();
-	s->file = strdup(file);
-	set->n++;
-	if (!s->ctx || !s->file)
-		return -ENOMEM;
+	if (n < 0 || (size_t)n >= sizeof(path) || too_long(path))
+		return wrong(l, file, "it is too large");
+	int err = begin_svid(l, file, &s);
+	if (err != 0)
+		return err;
 	if (SSL_CTX_use_certificate_chain_file(s->ctx, path) != 1)
 		return wrong(l, file, "no certificate can be read from it");
 	snprintf(path, sizeof(path), "%s/%.*s.key", l->folder, (int)stem, file);
 	if (too_long(path) || SSL_CTX_use_PrivateKey_file(s->ctx, path, SSL_FILETYPE_PEM) != 1 ||
 	    SSL_CTX_check_private_key(s->ctx) != 1)
 		return wrong(l, file, "its .key is missing, or is another certificate's");
-	X509 *leaf = SSL_CTX_get0_certificate(s->ctx);
-	if (flat_spiffe_of_leaf(leaf, s->id, why, sizeof(why)) != 0)
-		return wrong(l, file, why);
-	if (flat_svids_find(set, flat_spiffe_principal(s->id)) != s)
-		return wrong(l, file, "another file has the same identity");
-	s->expires_s = flat_spiffe_expiry(leaf);
-	return 0;
+	return complete(l, s);
+}
+
+int flat_svids_add(struct flat_svids *set, const char *name, STACK_OF(X509) * certs, EVP_PKEY *key,
+		   char *why, size_t size)
+{
+	struct loading l = {.folder = set->origin, .set = set, .why = why, .size = size};
+	struct flat_svid *s;
+	int err = begin_svid(&l, name, &s);
+	if (err != 0)
+		return err;
+	if (SSL_CTX_use_certificate(s->ctx, sk_X509_value(certs, 0)) != 1)
+		return wrong(&l, name, "its certificate is none");
+	for (int i = 1; i < sk_X509_num(certs); i++) {
+		if (SSL_CTX_add1_chain_cert(s->ctx, sk_X509_value(certs, i)) != 1)
+			return -ENOMEM;
+	}
+	if (SSL_CTX_use_PrivateKey(s->ctx, key) != 1 || SSL_CTX_check_private_key(s->ctx) != 1)
+		return wrong(&l, name, "its key is another certificate's");
+	return complete(&l, s);
 }
 
 /* --- bundles --- */
 
-static int add_bundle(const struct loading *l, const char *file)
+static int begin_bundle(const struct loading *l, const char *name, size_t len,
+			struct flat_bundle **out)
 {
 	struct flat_svids *set = l->set;
 	struct flat_bundle *b = &set->bundles[set->n_bundles];
+	if (set->n_bundles == FLAT_WIRE_SVIDS_MAX)
+		return wrong(l, name, "there are too many bundles");
+	b->domain = strndup(name, len);
+	b->store = X509_STORE_new();
+	set->n_bundles++;
+	*out = b;
+	return b->domain && b->store ? 0 : -ENOMEM;
+}
+
+int flat_svids_add_bundle(struct flat_svids *set, const char *domain, STACK_OF(X509) * certs,
+			  char *why, size_t size)
+{
+	struct loading l = {.folder = set->origin, .set = set, .why = why, .size = size};
+	struct flat_bundle *b;
+	for (uint32_t i = 0; i < set->n_bundles; i++) {
+		if (strcmp(set->bundles[i].domain, domain) == 0)
+			return 0;
+	}
+	int err = begin_bundle(&l, domain, strlen(domain), &b);
+	for (int i = 0; err == 0 && i < sk_X509_num(certs); i++) {
+		if (X509_STORE_add_cert(b->store, sk_X509_value(certs, i)) != 1)
+			err = -ENOMEM;
+	}
+	return err;
+}
+
+static int add_bundle(const struct loading *l, const char *file)
+{
+	struct flat_bundle *b;
 	char path[4096];
 	size_t stem = strlen(file) - strlen(".bundle");
 	int n = snprintf(path, sizeof(path), "%s/%s", l->folder, file);
-	if (set->n_bundles == FLAT_WIRE_SVIDS_MAX || n < 0 || (size_t)n >= sizeof(path) ||
-	    too_long(path))
-		return wrong(l, file, "there are too many files, or it is too large");
-	b->domain = strndup(file, stem);
-	b->store = X509_STORE_new();
-	set->n_bundles++;
-	if (!b->domain || !b->store)
-		return -ENOMEM;
+	if (n < 0 || (size_t)n >= sizeof(path) || too_long(path))
+		return wrong(l, file, "it is too large");
+	int err = begin_bundle(l, file, stem, &b);
+	if (err != 0)
+		return err;
 	if (X509_STORE_load_file(b->store, path) != 1)
 		return wrong(l, file, "no certificate can be read from it");
 	ERR_clear_error();
@@ -248,9 +311,10 @@ static int read_folder(const struct loading *l)
 	return err;
 }
 
-static int check_all(const struct loading *l)
+int flat_svids_finish(struct flat_svids *set, char *why, size_t size)
 {
-	struct flat_svids *set = l->set;
+	struct loading loading = {.folder = set->origin, .set = set, .why = why, .size = size};
+	const struct loading *l = &loading;
 	for (uint32_t i = 0; i < set->n; i++) {
 		struct flat_svid *s = &set->v[i];
 		int err = check_own(l, s, s->file);
@@ -260,28 +324,38 @@ static int check_all(const struct loading *l)
 			set->node = s;
 	}
 	if (set->n == 0) {
-		snprintf(l->why, l->size, "%s: no SVID (NAME.crt and NAME.key) is there",
-			 l->folder);
+		snprintf(why, size, "%s: no SVID is there", l->folder);
 		return -EINVAL;
 	}
 	return 0;
 }
 
-int flat_svids_load(const char *folder, struct flat_svids **out, char *why, size_t size)
+struct flat_svids *flat_svids_new(const char *origin)
 {
 	struct flat_svids *set = calloc(1, sizeof(*set));
+	if (!set)
+		return NULL;
+	set->refs = 1;
+	set->origin = strdup(origin);
+	set->v = calloc(FLAT_WIRE_SVIDS_MAX, sizeof(*set->v));
+	set->bundles = calloc(FLAT_WIRE_SVIDS_MAX, sizeof(*set->bundles));
+	if (set->origin && set->v && set->bundles)
+		return set;
+	flat_svids_put(set);
+	return NULL;
+}
+
+int flat_svids_load(const char *folder, struct flat_svids **out, char *why, size_t size)
+{
+	struct flat_svids *set = flat_svids_new(folder);
 	struct loading l = {.folder = folder, .set = set, .why = why, .size = size};
 	int err = -ENOMEM;
 	snprintf(why, size, "out of memory");
 	if (!set)
 		return err;
-	set->refs = 1;
-	set->v = calloc(FLAT_WIRE_SVIDS_MAX, sizeof(*set->v));
-	set->bundles = calloc(FLAT_WIRE_SVIDS_MAX, sizeof(*set->bundles));
-	if (set->v && set->bundles)
-		err = read_folder(&l);
+	err = read_folder(&l);
 	if (err == 0)
-		err = check_all(&l);
+		err = flat_svids_finish(set, why, size);
 	if (err != 0)
 		flat_svids_put(set);
 	else
@@ -309,6 +383,7 @@ void flat_svids_put(struct flat_svids *s)
 	}
 	free(s->v);
 	free(s->bundles);
+	free(s->origin);
 	free(s);
 }
 

@@ -1,6 +1,6 @@
 /*
- * The identities of one host: SVIDs with their keys, and the bundles of trust domains, read from a folder. A set is
- * immutable; a rotation loads another one beside it. Links hold the set they began with.
+ * The identities of one host: SVIDs with their keys, and the bundles of trust domains, read from a folder or come from a
+ * source (svid_source.h). A set is immutable; a rotation loads another one beside it. Links hold the set they began with.
  *
  *   NAME.crt      an SVID: the leaf first, then intermediate certificates (PEM)
  *   NAME.key      its private key (PEM, no passphrase)
@@ -21,7 +21,7 @@ struct flat_svid {
 	char id[FLAT_SPIFFE_ID_MAX];
 	int64_t expires_s; /* since 1970 */
 	SSL_CTX *ctx;	   /* for both roles; its sessions verify peers by the set */
-	char *file;
+	char *file;	   /* or another name of where it comes from */
 };
 
 struct flat_bundle {
@@ -32,6 +32,7 @@ struct flat_bundle {
 /** Reference counted; owner of the count: one thread. */
 struct flat_svids {
 	uint32_t refs;
+	char *origin; /* for messages */
 	struct flat_svid *v;
 	uint32_t n;
 	struct flat_bundle *bundles;
@@ -59,6 +60,16 @@ struct flat_wire_peer {
  */
 FLAT_MUST_CHECK int flat_svids_load(const char *folder, struct flat_svids **out, char *why,
 				    size_t size);
+/** An empty set with one reference, which the next three fill; NULL without memory. origin: for messages. */
+struct flat_svids *flat_svids_new(const char *origin);
+/** Adds an SVID: the leaf first, then intermediates; all borrowed. Errors as of flat_svids_load(). */
+FLAT_MUST_CHECK int flat_svids_add(struct flat_svids *set, const char *name, STACK_OF(X509) * certs,
+				   EVP_PKEY *key, char *why, size_t size);
+/** Adds a trust domain's bundle; the first one of a domain counts. */
+FLAT_MUST_CHECK int flat_svids_add_bundle(struct flat_svids *set, const char *domain,
+					  STACK_OF(X509) * certs, char *why, size_t size);
+/** After the last: whether each SVID verifies. */
+FLAT_MUST_CHECK int flat_svids_finish(struct flat_svids *set, char *why, size_t size);
 struct flat_svids *flat_svids_get(struct flat_svids *s);
 /** NULL is allowed. */
 void flat_svids_put(struct flat_svids *s);

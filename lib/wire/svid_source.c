@@ -1,0 +1,197 @@
+#include "wire/svid_source.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "base/sys.h"
+#include "wire/grpc_stream.h"
+#include "wire/workload_api.h"
+
+struct flat_svid_source {
+	char *uri;
+	struct sockaddr_un addr;
+	pthread_t thread;
+	int news;
+	int stop;
+	pthread_mutex_t lock; /* of the next two */
+	struct flat_svids *newest;
+	char why[600];
+	uint32_t pause_ms; /* the thread's: before the next call */
+};
+
+static const char *path_of(const char *uri)
+{
+	if (strncmp(uri, "unix://", 7) == 0)
+		return uri + 7;
+	return strncmp(uri, "unix:", 5) == 0 ? uri + 5 : NULL;
+}
+
+bool flat_svid_source_is(const char *text)
+{
+	return path_of(text) != NULL;
+}
+
+/* --- its thread --- */
+
+static void tell(struct flat_svid_source *s, struct flat_svids *set, const char *why)
+{
+	uint64_t one = 1;
+	pthread_mutex_lock(&s->lock);
+	if (set) {
+		flat_svids_put(s->newest);
+		s->newest = set;
+	}
+	snprintf(s->why, sizeof(s->why), "%s", why);
+	pthread_mutex_unlock(&s->lock);
+	(void)flat_sys_write(s->news, &one, sizeof(one));
+}
+
+/* A set that is wrong changes nothing; the call goes on, for the next one. */
+static int on_message(void *arg, const uint8_t *bytes, size_t len)
+{
+	struct flat_svid_source *s = arg;
+	struct flat_svids *set = NULL;
+	char why[sizeof(s->why)];
+	s->pause_ms = FLAT_SVID_RETRY_MS;
+	int err = flat_workload_api_read(s->uri, bytes, len, &set, why, sizeof(why));
+	tell(s, set, err == 0 ? "" : why);
+	return err == -ENOMEM ? err : 0;
+}
+
+static int ask(struct flat_svid_source *s, char *why, size_t size)
+{
+	static const char *const fields[] = {"workload.spiffe.io", "true", NULL};
+	int fd = flat_sys_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int err =
+	    fd < 0 ? fd : flat_sys_connect(fd, (const struct sockaddr *)&s->addr, sizeof(s->addr));
+	struct flat_grpc_call call = {
+	    .fd = fd,
+	    .stop_fd = s->stop,
+	    .path = "/SpiffeWorkloadAPI/FetchX509SVID",
+	    .authority = "localhost",
+	    .fields = fields,
+	    .message = (const uint8_t *)"",
+	    .take = on_message,
+	    .arg = s,
+	    .why = why,
+	    .size = size,
+	};
+	if (err != 0)
+		snprintf(why, size, "%s", strerror(-err));
+	else
+		err = flat_grpc_stream(&call);
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+static void *run(void *arg)
+{
+	struct flat_svid_source *s = arg;
+	struct pollfd stop = {.fd = s->stop, .events = POLLIN};
+	char why[256];
+	char text[sizeof(s->why)];
+	for (;;) {
+		int err = ask(s, why, sizeof(why));
+		if (err == -ECANCELED)
+			return NULL;
+		snprintf(text, sizeof(text), "%.300s: %s; it is asked again in %u ms", s->uri,
+			 err ? why : "the call has ended", s->pause_ms);
+		tell(s, NULL, text);
+		if (poll(&stop, 1, (int)s->pause_ms) > 0)
+			return NULL;
+		s->pause_ms = s->pause_ms * 2 > FLAT_SVID_RETRY_MAX_MS ? FLAT_SVID_RETRY_MAX_MS
+								       : s->pause_ms * 2;
+	}
+}
+
+/* --- its owner --- */
+
+static int start(struct flat_svid_source *s)
+{
+	sigset_t all;
+	sigset_t before;
+	s->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->stop = eventfd(0, EFD_CLOEXEC);
+	if (s->news < 0 || s->stop < 0)
+		return errno ? -errno : -EMFILE;
+	/* Signals are the control thread's. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int err = pthread_create(&s->thread, NULL, run, s);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return -err;
+}
+
+static void free_source(struct flat_svid_source *s)
+{
+	if (s->news >= 0)
+		close(s->news);
+	if (s->stop >= 0)
+		close(s->stop);
+	flat_svids_put(s->newest);
+	pthread_mutex_destroy(&s->lock);
+	free(s->uri);
+	free(s);
+}
+
+int flat_svid_source_open(const char *uri, struct flat_svid_source **out)
+{
+	const char *path = path_of(uri);
+	struct flat_svid_source *s;
+	if (!path || path[0] != '/' || strlen(path) >= sizeof(s->addr.sun_path))
+		return -EINVAL;
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	pthread_mutex_init(&s->lock, NULL);
+	s->news = s->stop = -1;
+	s->pause_ms = FLAT_SVID_RETRY_MS;
+	s->addr.sun_family = AF_UNIX;
+	snprintf(s->addr.sun_path, sizeof(s->addr.sun_path), "%s", path);
+	s->uri = strdup(uri);
+	int err = s->uri ? start(s) : -ENOMEM;
+	if (err != 0)
+		free_source(s);
+	else
+		*out = s;
+	return err;
+}
+
+int flat_svid_source_fd(const struct flat_svid_source *s)
+{
+	return s->news;
+}
+
+struct flat_svids *flat_svid_source_take(struct flat_svid_source *s, char *why, size_t size)
+{
+	uint64_t count;
+	(void)flat_sys_read(s->news, &count, sizeof(count));
+	pthread_mutex_lock(&s->lock);
+	struct flat_svids *set = s->newest;
+	s->newest = NULL;
+	snprintf(why, size, "%s", s->why);
+	s->why[0] = 0;
+	pthread_mutex_unlock(&s->lock);
+	return set;
+}
+
+void flat_svid_source_close(struct flat_svid_source *s)
+{
+	uint64_t one = 1;
+	if (!s)
+		return;
+	(void)flat_sys_write(s->stop, &one, sizeof(one));
+	pthread_join(s->thread, NULL);
+	free_source(s);
+}

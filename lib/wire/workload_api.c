@@ -1,0 +1,209 @@
+#include "wire/workload_api.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* --- protocol buffers: fields of one message (protobuf.dev, "encoding") --- */
+
+struct message {
+	const uint8_t *p;
+	size_t n;
+};
+
+struct field {
+	uint32_t number;
+	struct message bytes; /* of one with a length; else none */
+};
+
+static bool varint(struct message *m, uint64_t *value)
+{
+	*value = 0;
+	for (unsigned int shift = 0; shift < 64 && m->n > 0; shift += 7) {
+		uint8_t b = *m->p++;
+		m->n--;
+		*value |= (uint64_t)(b & 0x7f) << shift;
+		if (b < 0x80)
+			return true;
+	}
+	return false;
+}
+
+/* 1: there is one; 0: the message is at its end; -1: it is none. */
+static int next(struct message *m, struct field *f)
+{
+	uint64_t key;
+	uint64_t len;
+	if (m->n == 0)
+		return 0;
+	if (!varint(m, &key) || key >> 3 == 0 || key >> 3 > UINT32_MAX)
+		return -1;
+	*f = (struct field){.number = (uint32_t)(key >> 3)};
+	switch (key & 7) {
+	case 0:
+		return varint(m, &len) ? 1 : -1;
+	case 1:
+		len = 8;
+		break;
+	case 5:
+		len = 4;
+		break;
+	case 2:
+		if (!varint(m, &len))
+			return -1;
+		break;
+	default:
+		return -1;
+	}
+	if (len > m->n)
+		return -1;
+	if ((key & 7) == 2)
+		f->bytes = (struct message){m->p, (size_t)len};
+	m->p += len;
+	m->n -= (size_t)len;
+	return 1;
+}
+
+/* --- certificates --- */
+
+/* DER, one behind the other. NULL: none, or something else among them. */
+static STACK_OF(X509) * certificates(struct message m)
+{
+	STACK_OF(X509) *v = sk_X509_new_null();
+	const uint8_t *p = m.p;
+	while (v && p && p < m.p + m.n) {
+		X509 *c = d2i_X509(NULL, &p, (long)(m.p + m.n - p));
+		if (c && sk_X509_push(v, c) > 0)
+			continue;
+		X509_free(c);
+		sk_X509_pop_free(v, X509_free);
+		v = NULL;
+	}
+	if (v && sk_X509_num(v) == 0) {
+		sk_X509_free(v);
+		v = NULL;
+	}
+	ERR_clear_error();
+	return v;
+}
+
+struct reading {
+	struct flat_svids *set;
+	char *why;
+	size_t size;
+};
+
+static int wrong(const struct reading *r, const char *what)
+{
+	snprintf(r->why, r->size, "%s: %s", r->set->origin, what);
+	ERR_clear_error();
+	return -EINVAL;
+}
+
+static int add_bundle(const struct reading *r, const char *domain, struct message der)
+{
+	STACK_OF(X509) *certs = certificates(der);
+	int err = certs ? flat_svids_add_bundle(r->set, domain, certs, r->why, r->size)
+			: wrong(r, "a bundle has no certificates");
+	sk_X509_pop_free(certs, X509_free);
+	return err;
+}
+
+/* "spiffe://DOMAIN/..." or without a path. */
+static bool domain_of(struct message id, char domain[256])
+{
+	size_t scheme = strlen(FLAT_SPIFFE_SCHEME);
+	size_t n = 0;
+	if (id.n > scheme && memcmp(id.p, FLAT_SPIFFE_SCHEME, scheme) == 0) {
+		id.p += scheme;
+		id.n -= scheme;
+	}
+	while (n < id.n && id.p[n] != '/')
+		n++;
+	if (n == 0 || n > 255 || memchr(id.p, 0, n))
+		return false;
+	memcpy(domain, id.p, n);
+	domain[n] = 0;
+	return true;
+}
+
+/* --- the message --- */
+
+/* X509SVID: 1 SPIFFE ID, 2 certificates, 3 key (PKCS#8), 4 bundle, 5 hint. */
+static int add_svid(const struct reading *r, struct message m)
+{
+	struct message part[6] = {0};
+	struct field f;
+	char domain[256];
+	char name[FLAT_SPIFFE_ID_MAX];
+	int got;
+	while ((got = next(&m, &f)) > 0) {
+		if (f.number < FLAT_ARRAY_SIZE(part))
+			part[f.number] = f.bytes;
+	}
+	if (got < 0 || !domain_of(part[1], domain) || part[1].n >= sizeof(name))
+		return wrong(r, "an SVID is no message");
+	snprintf(name, sizeof(name), "%.*s", (int)part[1].n, (const char *)part[1].p);
+	if (!flat_spiffe_valid(name))
+		return wrong(r, "an SVID has no SPIFFE ID");
+	if (flat_svids_find(r->set, flat_spiffe_principal(name)))
+		return 0; /* the first one of an identity counts, as the API has it */
+	const uint8_t *p = part[3].p;
+	STACK_OF(X509) *certs = certificates(part[2]);
+	EVP_PKEY *key = p ? d2i_AutoPrivateKey(NULL, &p, (long)part[3].n) : NULL;
+	int err = certs && key ? flat_svids_add(r->set, name, certs, key, r->why, r->size)
+			       : wrong(r, "an SVID has no certificate or key");
+	if (err == 0 && strcmp(r->set->v[r->set->n - 1].id, name) != 0)
+		err = wrong(r, "a certificate is another identity's than is said");
+	sk_X509_pop_free(certs, X509_free);
+	EVP_PKEY_free(key);
+	return err == 0 ? add_bundle(r, domain, part[4]) : err;
+}
+
+/* A map's entry: 1 trust domain, 2 bundle. */
+static int add_federated(const struct reading *r, struct message m)
+{
+	struct message part[3] = {0};
+	struct field f;
+	char domain[256];
+	int got;
+	while ((got = next(&m, &f)) > 0) {
+		if (f.number < FLAT_ARRAY_SIZE(part))
+			part[f.number] = f.bytes;
+	}
+	if (got < 0 || !domain_of(part[1], domain))
+		return wrong(r, "a federated bundle is no message");
+	return add_bundle(r, domain, part[2]);
+}
+
+int flat_workload_api_read(const char *origin, const uint8_t *bytes, size_t len,
+			   struct flat_svids **out, char *why, size_t size)
+{
+	struct reading r = {.set = flat_svids_new(origin), .why = why, .size = size};
+	struct message m = {bytes, len};
+	struct field f;
+	int err = 0;
+	int got = 0;
+	snprintf(why, size, "out of memory");
+	if (!r.set)
+		return -ENOMEM;
+	/* X509SVIDResponse: 1 SVIDs, 2 CRLs, 3 bundles of other domains. */
+	while (err == 0 && (got = next(&m, &f)) > 0) {
+		if (f.number == 1)
+			err = add_svid(&r, f.bytes);
+		else if (f.number == 3)
+			err = add_federated(&r, f.bytes);
+	}
+	if (err == 0 && got < 0)
+		err = wrong(&r, "the answer is no message");
+	if (err == 0)
+		err = flat_svids_finish(r.set, why, size);
+	if (err != 0)
+		flat_svids_put(r.set);
+	else
+		*out = r.set;
+	return err;
+}
