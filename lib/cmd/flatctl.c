@@ -32,6 +32,7 @@ static const char usage[] =
     "                   a certificate, its key and the bundle, into folder OUT (default 24 hours)\n"
     "  routes           routes of HTTP requests, in the order in which they are tried\n"
     "  clusters         endpoints of the services asked for: requests, errors, who is put aside\n"
+    "  trace            requests of late that were traced (Telemetry), and when their steps were\n"
     "  check PATH...    what is wrong in a configuration, and what of it is not honoured\n"
     "  reload           have flatd load its configuration again\n"
     "  version\n"
@@ -139,6 +140,8 @@ static int run(const struct ctl *ctl, char **words, size_t n)
 		return ask(ctl, "routes");
 	if (n == 1 && strcmp(words[0], "clusters") == 0)
 		return ask(ctl, "clusters");
+	if (n == 1 && strcmp(words[0], "trace") == 0)
+		return ask(ctl, "trace");
 	if (n == 2 && strcmp(words[0], "why") == 0 && ctl->from)
 		return ctl_why_http(ctl, words[1]);
 	if (n == 3 && strcmp(words[0], "why") == 0)

@@ -24,6 +24,9 @@ const struct flat_workload *flat_admin_workload(const struct flat_offload *o, co
 /** "kernel", "direct", "forwarded". */
 const char *flat_conn_path_name(enum flat_conn_path path);
 
+/** `trace`: requests of late that were traced, step by step. */
+void flat_admin_trace(struct flat_offload *o, bool json, struct flat_strbuf *out);
+
 /** `clusters`: what balancing knows of the endpoints of each service that was asked for. */
 void flat_admin_clusters(struct flat_offload *o, bool json, struct flat_strbuf *out);
 

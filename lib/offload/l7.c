@@ -241,11 +241,17 @@ int flat_l7_wait_ms(struct flat_offload *o)
 {
 	struct flat_l7_node *node = o->l7;
 	int64_t now;
-	if (!node || node->next_us == 0)
+	int spans;
+	int wait;
+	if (!node)
 		return -1;
+	spans = flat_l7_traces_turn(node);
+	if (node->next_us == 0)
+		return spans;
 	now = flat_now_us();
 	/* Rounded up: too early would be for nothing. */
-	return node->next_us <= now ? 0 : (int)((node->next_us - now + 999) / 1000);
+	wait = node->next_us <= now ? 0 : (int)((node->next_us - now + 999) / 1000);
+	return spans >= 0 && spans < wait ? spans : wait;
 }
 
 bool flat_l7_turn(struct flat_offload *o)

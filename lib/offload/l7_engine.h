@@ -182,6 +182,7 @@ struct flat_l7_check;
 struct flat_l7_checks;
 struct flat_l7_observed;
 struct flat_l7_observer;
+struct flat_l7_traces;
 struct flat_log_file;
 
 struct flat_l7_node {
@@ -209,6 +210,7 @@ struct flat_l7_node {
 	uint32_t n_shares;
 	struct flat_log_file *log; /* of all requests; NULL: none */
 	struct flat_l7_observer *observer;
+	struct flat_l7_traces *traces;
 	int64_t
 	    told_s; /* when something was said of a client's request, and how often in that second */
 	uint32_t told;

@@ -34,7 +34,7 @@ int flat_l7_observe_init(struct flat_l7_node *node)
 		return -ENOMEM;
 	node->observer = o;
 	o->files = flat_log_files_new();
-	if (!o->files)
+	if (!o->files || flat_l7_traces_init(node) != 0)
 		return -ENOMEM;
 	if (gethostname(o->hostname, sizeof(o->hostname) - 1) != 0)
 		o->hostname[0] = 0;
@@ -49,6 +49,7 @@ void flat_l7_observe_fini(struct flat_l7_node *node)
 
 	if (!o)
 		return;
+	flat_l7_traces_fini(node);
 	flat_log_files_free(o->files);
 	for (uint32_t i = 0; i < o->wanted.n; i++)
 		free((char *)(uintptr_t)o->wanted.name[i]);
@@ -90,8 +91,9 @@ void flat_l7_observe_reloaded(struct flat_l7_node *node)
 }
 
 /* splitmix64 of a counter that nobody else has: ids want to be unlike, and are no secrets. */
-static uint64_t next_id(struct flat_l7_observer *o)
+uint64_t flat_l7_observe_id(struct flat_l7_node *node)
 {
+	struct flat_l7_observer *o = node->observer;
 	uint64_t z = o->seed[0] += 0x9e3779b97f4a7c15ULL;
 
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
@@ -100,10 +102,10 @@ static uint64_t next_id(struct flat_l7_observer *o)
 }
 
 /* RFC 9562, version 4. */
-static void make_uuid(struct flat_l7_observer *o, char text[37])
+static void make_uuid(struct flat_l7_node *node, char text[37])
 {
-	uint64_t a = next_id(o);
-	uint64_t b = next_id(o);
+	uint64_t a = flat_l7_observe_id(node);
+	uint64_t b = flat_l7_observe_id(node);
 
 	snprintf(text, 37, "%08" PRIx32 "-%04x-4%03x-%04x-%012" PRIx64, (uint32_t)(a >> 32),
 		 (unsigned)(a >> 16) & 0xffffU, (unsigned)a & 0xfffU,
@@ -114,7 +116,7 @@ static void make_uuid(struct flat_l7_observer *o, char text[37])
 
 static bool wants(const struct flat_observation *o)
 {
-	return o->n_logs > 0;
+	return o->n_logs > 0 || o->trace;
 }
 
 static void add_request_id(struct flat_l7 *l7, struct flat_l7_observed *o)
@@ -123,7 +125,7 @@ static void add_request_id(struct flat_l7 *l7, struct flat_l7_observed *o)
 	if (!l7->conn->gate &&
 	    flat_http_field_get(&l7->x.request, flat_span_of("x-request-id"), 0).text)
 		return;
-	make_uuid(l7->node->observer, o->request_id);
+	make_uuid(l7->node, o->request_id);
 	o->set[0] = (struct flat_name_value){.name = "x-request-id", .value = o->request_id};
 	o->ops = (struct flat_header_ops){.set = o->set, .n_set = 1};
 }
@@ -154,6 +156,7 @@ void flat_l7_observe_begin(struct flat_l7 *l7)
 		o->client = flat_mesh_observation(o->mesh, o->client_workload, FLAT_MODE_CLIENT);
 	if (x->request.head && !o->request_id[0])
 		add_request_id(l7, o);
+	flat_l7_trace_client(l7, o);
 }
 
 void flat_l7_observe_target(struct flat_l7 *l7)
@@ -162,11 +165,12 @@ void flat_l7_observe_target(struct flat_l7 *l7)
 	const struct flat_listener *listener = l7->x.target.listener;
 
 	o->attempt_us = flat_now_us();
-	/* A reload came between: its listeners' workloads are another mesh's. */
-	if (o->mesh != l7->node->offload->mesh || !listener)
-		return;
-	o->server_workload = listener->session->workload;
-	o->server = flat_mesh_observation(o->mesh, o->server_workload, FLAT_MODE_SERVER);
+	/* Where a reload came between, its listeners' workloads are another mesh's. */
+	if (o->mesh == l7->node->offload->mesh && listener) {
+		o->server_workload = listener->session->workload;
+		o->server = flat_mesh_observation(o->mesh, o->server_workload, FLAT_MODE_SERVER);
+	}
+	flat_l7_trace_server(l7, o);
 }
 
 void flat_l7_observe_response(struct flat_l7 *l7, const struct flat_http_head *head,
@@ -262,13 +266,15 @@ static const char *protocol_of(const struct flat_l7 *l7)
 	return l7->in.head.minor ? "HTTP/1.1" : "HTTP/1.0";
 }
 
-static void fill(const struct flat_l7 *l7, const struct flat_l7_observed *o, struct flat_access *a)
+static void fill(const struct flat_l7 *l7, const struct flat_l7_observed *o, struct flat_access *a,
+		 char trace_id[33])
 {
 	const struct flat_l7_exchange *x = &l7->x;
 	const struct flat_conn *c = l7->conn;
 	int64_t now = flat_now_us();
 	int64_t start = x->start_us ? x->start_us : now;
 
+	flat_trace_hex(o->trace.id, 16, trace_id);
 	*a = (struct flat_access){
 	    .request = x->request.head ? &x->request : NULL,
 	    .wanted = &o->wanted,
@@ -292,6 +298,7 @@ static void fill(const struct flat_l7 *l7, const struct flat_l7_observed *o, str
 	    .subset = x->destination ? x->destination->subset_name : NULL,
 	    .sni = c->gate && c->gate->tls ? flat_tls_host(c->gate->tls) : NULL,
 	    .route = x->route ? x->route->name : "default",
+	    .trace_id = o->traced ? trace_id : NULL,
 	    .request_id = flat_span_of(o->request_id[0] ? o->request_id : NULL),
 	    .hostname = l7->node->observer->hostname,
 	    .connection = c->id,
@@ -306,6 +313,7 @@ void flat_l7_observe_end(struct flat_l7 *l7)
 {
 	struct flat_l7_observed *o = l7->x.observed;
 	struct flat_access a;
+	char trace_id[33];
 
 	/* A head that was none has no route, but a client. */
 	if (!o)
@@ -313,7 +321,8 @@ void flat_l7_observe_end(struct flat_l7 *l7)
 	o = l7->x.observed;
 	if (!o || !(wants(o->client) || wants(o->server)))
 		return;
-	fill(l7, o, &a);
+	fill(l7, o, &a, trace_id);
+	flat_l7_trace_end(l7, o, &a);
 	write_lines(l7->node, o->mesh, o->client, o->server, &a);
 }
 
@@ -378,15 +387,32 @@ static void note_logs(struct flat_l7 *l7, const struct flat_observation *o, cons
 	}
 }
 
+static void note_trace(struct flat_l7 *l7, const struct flat_observation *o, const char *side)
+{
+	const struct flat_trace_rule *r = o->trace;
+	const struct flat_telemetry *by = r ? r->by : NULL;
+
+	if (r)
+		flat_l7_note(
+		    l7->node, "  traces of the %s's side: %g %% to %s%s, by %s%s%s (%s:%u)\n", side,
+		    r->of_million / 10000.0, r->provider->name, r->report ? "" : ", not reported",
+		    by ? by->namespace : "MeshConfig", by ? "/" : "", by ? by->name : "",
+		    by && by->where.file ? by->where.file : "-", by ? by->where.line : 0);
+}
+
 void flat_l7_observe_note(struct flat_l7 *l7, const struct flat_workload *client,
 			  const struct flat_workload *server)
 {
 	const struct flat_mesh *mesh = l7->node->offload->mesh;
 
-	if (client)
+	if (client) {
 		note_logs(l7, flat_mesh_observation(mesh, client, FLAT_MODE_CLIENT), "client");
-	if (server)
+		note_trace(l7, flat_mesh_observation(mesh, client, FLAT_MODE_CLIENT), "client");
+	}
+	if (server) {
 		note_logs(l7, flat_mesh_observation(mesh, server, FLAT_MODE_SERVER), "server");
+		note_trace(l7, flat_mesh_observation(mesh, server, FLAT_MODE_SERVER), "server");
+	}
 }
 
 void flat_l7_observe_metrics(const struct flat_l7_node *node, struct flat_strbuf *out)
@@ -397,4 +423,5 @@ void flat_l7_observe_metrics(const struct flat_l7_node *node, struct flat_strbuf
 			   "# TYPE flat_access_log_dropped_total counter\n"
 			   "flat_access_log_dropped_total %" PRIu64 "\n",
 			   flat_log_files_dropped(node->observer->files));
+	flat_l7_traces_metrics(node, out);
 }

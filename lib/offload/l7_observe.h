@@ -6,8 +6,10 @@
 #define FLAT_OFFLOAD_L7_OBSERVE_H
 
 #include "offload/access.h"
+#include "offload/gateway.h"
 #include "offload/l7_engine.h"
 #include "offload/log_file.h"
+#include "offload/trace.h"
 
 /* Bytes of response headers kept for the log, of one request. */
 #define FLAT_OBSERVED_BYTES_MAX 4096U
@@ -20,12 +22,17 @@ struct flat_l7_observed {
 	const struct flat_workload *client_workload, *server_workload;
 	struct flat_access_headers wanted; /* names as of its beginning: they are never freed */
 	struct flat_span response[FLAT_ACCESS_HEADERS_MAX];
-	char *bytes;		       /* owned: what `response` refers to */
-	int64_t attempt_us;	       /* when the last attempt began; 0: never */
-	int64_t response_us;	       /* when its head came; 0: never */
-	char request_id[37];	       /* made by us; "": the request has one */
-	struct flat_name_value set[1]; /* for `ops` */
-	struct flat_header_ops ops;    /* fields of the request that is sent */
+	char *bytes;	     /* owned: what `response` refers to */
+	int64_t attempt_us;  /* when the last attempt began; 0: never */
+	int64_t response_us; /* when its head came; 0: never */
+	char request_id[37]; /* made by us; "": the request has one */
+	bool traced;	     /* `trace` is there */
+	bool has_client_span, has_server_span;
+	struct flat_trace trace;
+	uint8_t client_span[8], server_span[8];
+	struct flat_trace_fields fields;
+	struct flat_name_value set[1 + FLAT_TRACE_FIELDS_MAX]; /* for `ops` */
+	struct flat_header_ops ops; /* fields of the request that is sent */
 };
 
 /** Makes node->observer. 0 or -ENOMEM. */
@@ -53,6 +60,24 @@ void flat_l7_observed_free(struct flat_l7_observed *o);
 /** What would be told of a request, for `flatctl why`. */
 void flat_l7_observe_note(struct flat_l7 *l7, const struct flat_workload *client,
 			  const struct flat_workload *server);
+
+/** A number that no other id of this flatd or another is likely to be. */
+uint64_t flat_l7_observe_id(struct flat_l7_node *node);
+
+/* --- l7_trace.c --- */
+
+/** Makes node->traces. Not 0: no memory. */
+FLAT_MUST_CHECK int flat_l7_traces_init(struct flat_l7_node *node);
+void flat_l7_traces_fini(struct flat_l7_node *node);
+/** Sends spans that are due. How long until more are, ms; -1: for ever. */
+int flat_l7_traces_turn(struct flat_l7_node *node);
+void flat_l7_traces_metrics(const struct flat_l7_node *node, struct flat_strbuf *out);
+/** The client's side of a request is known, and the server's: spans, and the headers in o->ops. */
+void flat_l7_trace_client(struct flat_l7 *l7, struct flat_l7_observed *o);
+void flat_l7_trace_server(struct flat_l7 *l7, struct flat_l7_observed *o);
+/** It is over: spans are queued where it is sampled. */
+void flat_l7_trace_end(struct flat_l7 *l7, const struct flat_l7_observed *o,
+		       const struct flat_access *a);
 
 /** Counters, in Prometheus's text form. */
 void flat_l7_observe_metrics(const struct flat_l7_node *node, struct flat_strbuf *out);

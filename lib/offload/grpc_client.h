@@ -1,0 +1,51 @@
+/*
+ * Calls of flatd's own: one message there, one back, over HTTP/1.1 or as a unary call of gRPC (HTTP/2 by prior knowledge), to
+ * an address of the host's network. Each has a connection of its own, which ends with it. Control thread.
+ */
+#ifndef FLAT_OFFLOAD_GRPC_CLIENT_H
+#define FLAT_OFFLOAD_GRPC_CLIENT_H
+
+#include <sys/socket.h>
+
+#include "codec/http.h"
+#include "mesh/route.h"
+#include "offload/loop.h"
+
+/* Bytes of an answer: a status and a few fields. */
+#define FLAT_CALL_ANSWER_MAX ((size_t)64 * 1024)
+
+struct flat_call;
+
+struct flat_call_question {
+	const struct sockaddr_storage *addr;
+	socklen_t addr_len;
+	bool grpc;
+	const char *authority, *path;
+	const char *type; /* content-type; of gRPC its own */
+	const struct flat_name_value *headers;
+	uint32_t n_headers;
+	const void *bytes; /* the message; copied. Of gRPC without its prefix */
+	size_t len;
+	int64_t deadline_us; /* by flat_now_us() */
+};
+
+struct flat_call_answer {
+	const char *why;      /* there is none, for this reason; NULL: there is one */
+	unsigned status;      /* of HTTP */
+	int grpc;	      /* grpc-status; of HTTP 0 */
+	const uint8_t *bytes; /* the message, good until the function returns */
+	size_t len;
+};
+
+/** Called once, never before flat_call_start() has returned; the call is gone afterwards. */
+typedef void flat_call_fn(void *arg, const struct flat_call_answer *answer);
+
+/** Begins a call. NULL without memory or descriptors: `fn` is not called. */
+struct flat_call *flat_call_start(struct flat_loop *loop, const struct flat_call_question *question,
+				  flat_call_fn *fn, void *arg);
+/** Ends it without calling its function. NULL is allowed. */
+void flat_call_cancel(struct flat_call *call);
+/** Ends it, with its function, where its time is over. How long it still has, ms. */
+int flat_call_expire(struct flat_call *call, int64_t now_us);
+
+#endif
