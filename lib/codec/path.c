@@ -149,3 +149,31 @@ int flat_path_canonical(struct flat_span path, char *buf, size_t size, struct fl
 	*out = (struct flat_span){buf, (size_t)n};
 	return 0;
 }
+
+/* Whether text[i] begins %2F or %5C. */
+static bool is_slash(struct flat_span path, size_t i)
+{
+	int high;
+	int low;
+
+	if (path.text[i] != '%' || path.len - i < 3)
+		return false;
+	high = hex_of(path.text[i + 1]);
+	low = hex_of(path.text[i + 2]);
+	return (high == 2 && low == 15) || (high == 5 && low == 12);
+}
+
+struct flat_span flat_path_decode_slashes(struct flat_span path, char *buf)
+{
+	bool any = false;
+	size_t n = 0;
+
+	for (size_t i = 0; i < path.len; i++) {
+		bool slash = is_slash(path, i);
+
+		any |= slash;
+		buf[n++] = (char)(slash ? '/' : path.text[i]);
+		i += slash ? 2 : 0;
+	}
+	return any ? (struct flat_span){buf, n} : path;
+}

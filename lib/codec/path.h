@@ -16,4 +16,10 @@
 FLAT_MUST_CHECK int flat_path_canonical(struct flat_span path, char *buf, size_t size,
 					struct flat_span *out);
 
+/**
+ * Makes slashes of %2F and %5C (Istio's DECODE_AND_MERGE_SLASHES), before the canonical form: `path` itself where it has
+ * none, else text in `buf`, of path.len bytes at least.
+ */
+struct flat_span flat_path_decode_slashes(struct flat_span path, char *buf);
+
 #endif

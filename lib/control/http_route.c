@@ -631,7 +631,7 @@ static void parse_backend_timeout(struct cfg *cfg, const struct yaml_node *node,
 		return;
 	/* As where nothing is said of retries, but for the time that each may take. */
 	retries->attempts = 2;
-	retries->on = FLAT_RETRY_CONNECT | FLAT_RETRY_REFUSED | FLAT_RETRY_UNSENT;
+	retries->on = FLAT_RETRY_DEFAULT;
 	(void)cfg_duration_ms(cfg, node, &retries->per_try_ms);
 	((struct reading *)obj)->rule->route.retries = retries;
 }

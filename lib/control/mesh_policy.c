@@ -206,6 +206,51 @@ static void parse_trust_domain(struct cfg *cfg, const struct yaml_node *node, vo
 			 name);
 }
 
+struct aliases {
+	const char **v;
+	uint32_t n;
+};
+
+static void parse_trust_alias(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct aliases *a = obj;
+	const char *name = cfg_string(cfg, node);
+
+	if (name)
+		a->v[a->n++] = name;
+}
+
+static void parse_trust_aliases(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct aliases a = {.n = 0};
+
+	(void)obj;
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return;
+	a.v = cfg_array(cfg, node->n, sizeof(*a.v));
+	if (a.v)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_trust_alias, &a);
+	flat_mesh_set_trust_aliases(cfg->mesh, a.v, a.n);
+}
+
+/* The canonical form is at least as strict as any of these; the last one takes more paths. */
+static void parse_normalization(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"DEFAULT", "NONE", "BASE", "MERGE_SLASHES",
+					    "DECODE_AND_MERGE_SLASHES"};
+
+	(void)obj;
+	if (cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names)) == 4)
+		flat_mesh_set_decode_slashes(cfg->mesh);
+}
+
+static void parse_path_normalization(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field field = CFG_FIELD("normalization", parse_normalization);
+
+	cfg_map(cfg, node, &field, 1, obj);
+}
+
 #define NO_ENVOY "there is no Envoy here"
 
 static void parse_dns_refresh(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -220,7 +265,7 @@ static const struct cfg_field mesh_config_fields[] = {
     CFG_FIELD("outboundTrafficPolicy", parse_outbound),
     CFG_FIELD("rootNamespace", parse_root_namespace),
     CFG_FIELD("trustDomain", parse_trust_domain),
-    CFG_UNHONOURED("trustDomainAliases", "there is one trust domain"),
+    CFG_FIELD("trustDomainAliases", parse_trust_aliases),
     CFG_UNHONOURED("inboundTrafficPolicy", "servers are reached where they listen"),
     CFG_UNHONOURED("proxyListenPort", NO_ENVOY),
     CFG_UNHONOURED("proxyHttpPort", NO_ENVOY),
@@ -262,7 +307,7 @@ static const struct cfg_field mesh_config_fields[] = {
     CFG_FIELD("extensionProviders", cfg_extension_providers),
     CFG_FIELD("defaultProviders", cfg_default_providers),
     CFG_UNHONOURED("discoverySelectors", "all files are read"),
-    CFG_UNHONOURED("pathNormalization", "HTTP is carried as it is"),
+    CFG_FIELD("pathNormalization", parse_path_normalization),
     CFG_UNHONOURED("defaultHttpRetryPolicy", "HTTP is carried as it is"),
     CFG_UNHONOURED("hboneIdleTimeout", NO_ENVOY),
 };

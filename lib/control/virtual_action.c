@@ -333,9 +333,8 @@ void cfg_route_retries(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	if (!retries)
 		return;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), retries);
-	/* Istio's own. */
 	if (!retries->on)
-		retries->on = FLAT_RETRY_CONNECT | FLAT_RETRY_REFUSED | FLAT_RETRY_UNSENT;
+		retries->on = FLAT_RETRY_DEFAULT;
 	route->retries = retries;
 }
 

@@ -13,6 +13,7 @@ struct span {
 
 /* What the conditions are asked about. */
 struct subject {
+	const struct flat_mesh *mesh;
 	const struct flat_authz_input *input;
 	struct span principal; /* without "spiffe://" */
 	struct span namespace;
@@ -41,12 +42,14 @@ static struct span segment(struct span principal, const char *key)
 	return out;
 }
 
-static void subject_init(struct subject *subject, const struct flat_authz_input *input)
+static void subject_init(struct subject *subject, const struct flat_mesh *mesh,
+			 const struct flat_authz_input *input)
 {
 	static const char scheme[] = "spiffe://";
 	const char *principal = input->source_principal;
 
 	memset(subject, 0, sizeof(*subject));
+	subject->mesh = mesh;
 	subject->input = input;
 	subject->remote_ip = input->remote_ip.family ? &input->remote_ip : &input->source_ip;
 	if (!principal)
@@ -110,6 +113,38 @@ static bool text_match(const struct flat_match *match, struct span value)
 	default:
 		return len == value.len && memcmp(value.text, match->text, len) == 0;
 	}
+}
+
+/* Trust domain `i` of this mesh: its own, then its aliases. */
+static const char *trust_domain(const struct flat_mesh *mesh, uint32_t i)
+{
+	return i == 0 ? FLAT_TRUST_DOMAIN : mesh->trust_aliases[i - 1];
+}
+
+/* An identity of one of the mesh's trust domains is one of each of them, as in Istio. */
+static bool principal_match(const struct flat_match *match, const struct subject *subject)
+{
+	const struct flat_mesh *mesh = subject->mesh;
+	struct span own = subject->principal;
+	uint32_t n = mesh->n_trust_aliases + 1;
+	const char *rest;
+	char other[FLAT_AUTHZ_TEXT_MAX];
+	bool known = false;
+
+	if (text_match(match, own))
+		return true;
+	rest = n > 1 && own.text ? strchr(own.text, '/') : NULL;
+	for (uint32_t i = 0; rest && i < n; i++)
+		known |= strlen(trust_domain(mesh, i)) == (size_t)(rest - own.text) &&
+			 strncmp(trust_domain(mesh, i), own.text, (size_t)(rest - own.text)) == 0;
+	for (uint32_t i = 0; known && i < n; i++) {
+		int len = snprintf(other, sizeof(other), "%s%s", trust_domain(mesh, i), rest);
+
+		if (len > 0 && (size_t)len < sizeof(other) &&
+		    text_match(match, (struct span){other, (size_t)len}))
+			return true;
+	}
+	return false;
 }
 
 static bool account_match(const struct flat_match *match, const struct subject *subject)
@@ -264,7 +299,7 @@ static bool value_match(const struct flat_condition *c, const struct flat_match 
 	case FLAT_ATTRIBUTES:
 		return false;
 	case FLAT_ATTR_SOURCE_PRINCIPAL:
-		return text_match(match, subject->principal);
+		return principal_match(match, subject);
 	case FLAT_ATTR_SOURCE_NAMESPACE:
 		return text_match(match, subject->namespace);
 	case FLAT_ATTR_SOURCE_SERVICE_ACCOUNT:
@@ -517,7 +552,7 @@ void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_inpu
 	bool ask;
 
 	memset(verdict, 0, sizeof(*verdict));
-	subject_init(&subject, input);
+	subject_init(&subject, mesh, input);
 	candidates_init(&candidates, mesh, input->destination);
 	policy = input->custom_allowed ? NULL : find_custom(&candidates, &subject, &rule, &ask);
 	if (policy) {
@@ -550,7 +585,7 @@ bool flat_authz_notes(const struct flat_mesh *mesh, const struct flat_authz_inpu
 	if (mesh->n_notes == 0)
 		return false;
 	memset(notes, 0, sizeof(*notes));
-	subject_init(&subject, input);
+	subject_init(&subject, mesh, input);
 	candidates_init(&candidates, mesh, input->destination);
 	notes->audit.policy = find_policy(&candidates, FLAT_AUTHZ_AUDIT, false, &subject,
 					  &notes->audit.rule, &selected);

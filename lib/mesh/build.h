@@ -167,6 +167,10 @@ FLAT_MUST_CHECK int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_desti
 void flat_mesh_set_locality(struct flat_mesh *mesh, const struct flat_locality_lb *locality);
 /** Sets the root namespace; `name` comes from the pool. */
 void flat_mesh_set_root_namespace(struct flat_mesh *mesh, const char *name);
+/** %2F and %5C in paths of requests are slashes. */
+void flat_mesh_set_decode_slashes(struct flat_mesh *mesh);
+/** Trust domains whose identities count as those of this mesh, and its as theirs; from the pool. */
+void flat_mesh_set_trust_aliases(struct flat_mesh *mesh, const char *const *names, uint32_t n);
 
 /**
  * Checks the whole, allocates addresses, builds the look-ups; afterwards the mesh is immutable.

@@ -87,6 +87,9 @@ struct flat_mesh {
 	const struct flat_locality_lb *locality; /* MeshConfig.localityLbSetting; NULL: not said */
 	uint32_t n_routes;
 	uint32_t n_destinations;
+	const char *const *trust_aliases; /* MeshConfig.trustDomainAliases */
+	uint32_t n_trust_aliases;
+	bool decode_slashes; /* MeshConfig.pathNormalization: DECODE_AND_MERGE_SLASHES */
 	const struct flat_egress_policy *mesh_egress;
 
 	/* Prefix lengths in use, longest first. */

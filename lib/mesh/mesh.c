@@ -201,6 +201,22 @@ int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
 	return diags->n_errors == errors ? 0 : -EINVAL;
 }
 
+void flat_mesh_set_trust_aliases(struct flat_mesh *mesh, const char *const *names, uint32_t n)
+{
+	mesh->trust_aliases = names;
+	mesh->n_trust_aliases = n;
+}
+
+bool flat_mesh_decodes_slashes(const struct flat_mesh *mesh)
+{
+	return mesh->decode_slashes;
+}
+
+void flat_mesh_set_decode_slashes(struct flat_mesh *mesh)
+{
+	mesh->decode_slashes = true;
+}
+
 const char *flat_mesh_root_namespace(const struct flat_mesh *mesh)
 {
 	return mesh->root_namespace;

@@ -154,6 +154,11 @@ enum flat_retry_on {
 	FLAT_RETRY_UNAVAILABLE = 1 << 12,
 };
 
+/* Where nothing is said of conditions: Istio's, and what no server has seen. */
+#define FLAT_RETRY_DEFAULT                                                                         \
+	(FLAT_RETRY_CONNECT | FLAT_RETRY_REFUSED | FLAT_RETRY_UNSENT | FLAT_RETRY_UNAVAILABLE |    \
+	 FLAT_RETRY_CANCELLED)
+
 #define FLAT_RETRY_STATUSES_MAX 16U
 
 struct flat_http_retries {

@@ -207,6 +207,7 @@ static int make_request(struct flat_l7 *l7)
 	const struct flat_http_head *h = &l7->in.head;
 	struct flat_http_request *r = &x->request;
 	const uint8_t *text = l7->end.in;
+	struct flat_span path;
 	int err;
 
 	r->head = h;
@@ -217,9 +218,11 @@ static int make_request(struct flat_l7 *l7)
 	r->query = (struct flat_span){NULL, 0};
 	if (h->has_query)
 		r->query = flat_head_span(text, h->query, h->query_len);
-	err = flat_path_canonical(flat_head_span(text, h->path, h->path_len), l7->node->path,
-				  sizeof(l7->node->path), &r->path);
-	if (err == 0 && r->path.text == l7->node->path) {
+	path = flat_head_span(text, h->path, h->path_len);
+	if (flat_mesh_decodes_slashes(x->mesh))
+		path = flat_path_decode_slashes(path, l7->node->fields);
+	err = flat_path_canonical(path, l7->node->path, sizeof(l7->node->path), &r->path);
+	if (err == 0 && (r->path.text == l7->node->path || r->path.text == l7->node->fields)) {
 		x->path = malloc(r->path.len);
 		if (!x->path)
 			return -ENOMEM;

@@ -113,7 +113,7 @@ static unsigned retry_on(const struct flat_l7_exchange *x, uint32_t *max)
 	const struct flat_http_retries *r = x->route ? x->route->retries : NULL;
 
 	*max = r ? r->attempts : FLAT_L7_RETRIES;
-	return r ? r->on : FLAT_RETRY_CONNECT | FLAT_RETRY_REFUSED | FLAT_RETRY_UNSENT;
+	return r ? r->on : FLAT_RETRY_DEFAULT;
 }
 
 /* Makes another attempt for one of the reasons in `why`, if the route has it. */
@@ -364,8 +364,6 @@ static bool status_retried(struct flat_l7 *l7, unsigned status, int grpc)
 	const struct flat_http_retries *r = l7->x.route ? l7->x.route->retries : NULL;
 	unsigned why = 0;
 
-	if (!r)
-		return false;
 	if (status >= 500)
 		why |= FLAT_RETRY_5XX;
 	if (status >= 502 && status <= 504)
@@ -374,7 +372,7 @@ static bool status_retried(struct flat_l7 *l7, unsigned status, int grpc)
 		why |= FLAT_RETRY_4XX;
 	if (grpc > 0)
 		why |= flat_retry_of_grpc(grpc);
-	for (uint32_t i = 0; i < r->n_statuses; i++) {
+	for (uint32_t i = 0; r && i < r->n_statuses; i++) {
 		if (r->statuses[i] == status)
 			why |= FLAT_RETRY_STATUS;
 	}

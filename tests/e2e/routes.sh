@@ -251,3 +251,14 @@ holds access-log-flags wait_for 5 grep -qE '"GET /slow/5000 HTTP/1.1" 504 UT ' "
 metric() { curl -sS -m 10 "http://127.0.0.1:$METRICS/metrics" | grep "^$1" | grep -c "$2"; }
 holds metrics-requests test "$(metric istio_requests_total 'reporter="source",source_workload="shop".*destination_workload="origin".*response_code="403"')" -ge 1
 holds metrics-duration test "$(metric istio_request_duration_milliseconds_bucket 'source_workload="guest".*le="+Inf"')" -ge 1
+
+# --- paths that are spelt otherwise ---
+
+normal() { printf -- '---\nkind: MeshConfig\npathNormalization: { normalization: %s }\n' "$1"; }
+DENY_ADMIN='action: DENY, rules: [{ to: [{ operation: { paths: [/echo/admin] } }] }]'
+apply < <(base && routes "[{ $V1 }]" && policy deny "$DENY_ADMIN" && normal MERGE_SLASHES)
+same slashes-are-merged 403 "$(code shop --path-as-is $url/echo//admin)"
+same encoded-slashes-are-refused 400 "$(code shop --path-as-is $url/echo%2Fadmin)"
+apply < <(base && routes "[{ $V1 }]" && policy deny "$DENY_ADMIN" && normal DECODE_AND_MERGE_SLASHES)
+same encoded-slashes-are-slashes 403 "$(code shop --path-as-is $url/echo%2F%5Cadmin)"
+same and-are-sent-as-slashes /echo/a/b "$(shop --path-as-is "$url/echo%2fa%5cb" | told "t['path']")"

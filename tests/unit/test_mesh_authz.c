@@ -46,7 +46,26 @@ struct authz_case {
 #define NO_POLICY FLAT_AUTHZ_NO_POLICY
 #define CUSTOM FLAT_AUTHZ_DENIED_BY_CUSTOM
 
+#define ALIASES "---\nkind: MeshConfig\ntrustDomainAliases: [old-td, other.td]\n"
+
 static const struct authz_case cases[] = {
+    /* Trust domains that count as one (MeshConfig trustDomainAliases). */
+    {"another trust domain is another identity",
+     ALLOW(FROM("principals: [old-td/ns/foo/sa/sleep]")), SLEEP, 0, 0, 0, NOT_ALLOWED},
+    {"a policy may name an alias", ALIASES ALLOW(FROM("principals: [old-td/ns/foo/sa/sleep]")),
+     SLEEP, 0, 0, 0, ALLOWED},
+    {"an identity may be of an alias",
+     ALIASES ALLOW(FROM("principals: [cluster.local/ns/foo/sa/sleep]")), "old-td/ns/foo/sa/sleep",
+     0, 0, 0, ALLOWED},
+    {"and of one where the policy names another",
+     ALIASES ALLOW(FROM("principals: ['other.td/ns/foo/*']")), "old-td/ns/foo/sa/sleep", 0, 0, 0,
+     ALLOWED},
+    {"but not of a stranger", ALIASES ALLOW(FROM("principals: [old-td/ns/foo/sa/sleep]")),
+     "strange/ns/foo/sa/sleep", 0, 0, 0, NOT_ALLOWED},
+    {"an alias is excluded too", ALIASES ALLOW(FROM("notPrincipals: [other.td/ns/foo/sa/sleep]")),
+     SLEEP, 0, 0, 0, NOT_ALLOWED},
+    {"an alias is denied too", ALIASES DENY(FROM("principals: [old-td/ns/foo/sa/sleep]")), SLEEP, 0,
+     0, 0, DENIED},
     /* Which policies count at all. */
     {"no policy allows", "", SLEEP, 0, 0, 0, NO_POLICY},
     {"no policy allows plain clients", "", NULL, 0, 0, 0, NO_POLICY},

@@ -103,3 +103,20 @@ Test(path, a_small_buffer_is_said)
 		     -ENOBUFS);
 	cr_expect_eq(flat_path_canonical(flat_span_of("/abcdef"), buf, sizeof(buf), &out), 0);
 }
+
+Test(path, slashes_are_decoded_on_request)
+{
+	static const char *const pairs[][2] = {
+	    {"/a%2fb", "/a/b"}, {"/a%2Fb%5c%5C", "/a/b//"},
+	    {"/a%2", "/a%2"},	{"/a%252f", "/a%252f"},
+	    {"%2f", "/"},	{"/a%2e%2f%20", "/a%2e/%20"},
+	};
+	char buf[64];
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(pairs); i++) {
+		struct flat_span out = flat_path_decode_slashes(flat_span_of(pairs[i][0]), buf);
+
+		cr_expect(flat_span_equal(out, flat_span_of(pairs[i][1]), false), "%s: %.*s",
+			  pairs[i][0], (int)out.len, out.text);
+	}
+}
