@@ -82,13 +82,16 @@
 #define FLAT_WIRE_SVIDS_MAX 1024
 #define FLAT_WIRE_FILE_MAX ((size_t)1 << 20)
 
-/* --- identities from a SPIFFE Workload API --- */
+/* --- identities from a SPIFFE Workload API, or Istio's certificate service --- */
 
 /* One message, bytes: what SPIRE's agent sends at most. */
 #define FLAT_GRPC_MESSAGE_MAX ((size_t)4 << 20)
 /* After a call that came to nothing: the first pause, and the longest, ms. */
 #define FLAT_SVID_RETRY_MS 500
 #define FLAT_SVID_RETRY_MAX_MS 30000
+
+/* One certificate from Istio's service, with connecting, ms. */
+#define FLAT_ISTIO_CA_MS 10000
 
 /* --- HBONE: HTTP/2 CONNECT over mutual TLS, as Istio's ztunnel speaks it --- */
 

@@ -156,10 +156,10 @@ static int first_svids(struct flat_peers *all)
 		return err;
 	}
 	all->svids = flat_svids_new(all->folder);
-	err = all->svids ? flat_svid_source_open(all->folder, &all->from) : -ENOMEM;
+	err =
+	    all->svids ? flat_svid_source_open(all->folder, &all->from, why, sizeof(why)) : -ENOMEM;
 	if (err != 0)
-		flat_error("--svids %s: %s; give unix:///PATH of a Workload API's socket",
-			   all->folder, strerror(-err));
+		flat_error("--svids %s: %s", all->folder, err == -ENOMEM ? "out of memory" : why);
 	return err;
 }
 

@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <nghttp2/nghttp2.h>
+#include <openssl/err.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/limits.h"
 #include "base/sys.h"
@@ -28,8 +30,16 @@ struct call {
 	int status; /* of gRPC; -1: none came */
 	unsigned http;
 	char message[160];
+	int64_t end_us; /* 0: none */
 	bool over;
 };
+
+static int64_t now_us(void)
+{
+	struct timespec ts;
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
 
 static int fail(struct call *c, int err, const char *why)
 {
@@ -172,7 +182,7 @@ static int ask(struct call *c)
 	nghttp2_settings_entry push = {NGHTTP2_SETTINGS_ENABLE_PUSH, 0};
 	const char *const *f = c->how->fields;
 	nghttp2_nv v[FIELDS_MAX] = {
-	    field(":method", "POST"),	  field(":scheme", "http"),
+	    field(":method", "POST"),	  field(":scheme", c->how->ssl ? "https" : "http"),
 	    field(":path", c->how->path), field(":authority", c->how->authority),
 	    field("te", "trailers"),	  field("content-type", "application/grpc")};
 	size_t n = 6;
@@ -191,9 +201,64 @@ static int wait_for(struct call *c, short events)
 {
 	struct pollfd p[2] = {{.fd = c->how->fd, .events = events},
 			      {.fd = c->how->stop_fd, .events = POLLIN}};
-	while (poll(p, 2, -1) < 0)
-		;
+	int n;
+	do {
+		int64_t left_ms = c->end_us ? (c->end_us - now_us()) / 1000 : -1;
+		n = poll(p, 2, c->end_us && left_ms < 0 ? 0 : (int)left_ms);
+	} while (n < 0);
+	if (n == 0)
+		return fail(c, -ETIMEDOUT, "no answer in time");
 	return p[1].revents ? fail(c, -ECANCELED, "stopped") : 0;
+}
+
+/* What a call of OpenSSL's came to: its count, -EAGAIN after it has waited, or the call has failed. */
+static ssize_t settle(struct call *c, int n)
+{
+	char text[200] = "the server ended the connection";
+	int code = n > 0 ? 0 : SSL_get_error(c->how->ssl, n);
+	long verified = SSL_get_verify_result(c->how->ssl);
+	unsigned long e;
+	if (n > 0)
+		return n;
+	if (code == SSL_ERROR_WANT_READ || code == SSL_ERROR_WANT_WRITE)
+		return wait_for(c, code == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT) == 0
+			   ? -EAGAIN
+			   : -ECONNRESET;
+	e = ERR_peek_last_error();
+	if (verified != X509_V_OK)
+		snprintf(text, sizeof(text), "the server's certificate: %s",
+			 X509_verify_cert_error_string(verified));
+	else if (e != 0)
+		ERR_error_string_n(e, text, sizeof(text));
+	else if (code == SSL_ERROR_SYSCALL && errno != 0)
+		snprintf(text, sizeof(text), "%s", strerror(errno));
+	ERR_clear_error();
+	(void)fail(c, -ECONNRESET, text);
+	return -ECONNRESET;
+}
+
+/* Both wait for room or bytes, once; then they are to be called again. */
+static ssize_t put(struct call *c, const uint8_t *bytes, size_t len)
+{
+	ERR_clear_error();
+	errno = 0;
+	if (c->how->ssl)
+		return settle(c, SSL_write(c->how->ssl, bytes, (int)len));
+	ssize_t n = flat_sys_send(c->how->fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	if (n == -EAGAIN)
+		(void)wait_for(c, POLLOUT);
+	return n;
+}
+
+static ssize_t get(struct call *c, uint8_t *buf, size_t len)
+{
+	ERR_clear_error();
+	errno = 0;
+	if (c->how->ssl)
+		return settle(c, SSL_read(c->how->ssl, buf, (int)len));
+	if (wait_for(c, POLLIN) != 0)
+		return -EAGAIN;
+	return flat_sys_recv(c->how->fd, buf, len, MSG_DONTWAIT);
 }
 
 static void send_all(struct call *c)
@@ -206,13 +271,10 @@ static void send_all(struct call *c)
 			return;
 		}
 		for (ssize_t at = 0; at < n && c->err == 0;) {
-			ssize_t k = flat_sys_send(c->how->fd, bytes + at, (size_t)(n - at),
-						  MSG_DONTWAIT | MSG_NOSIGNAL);
+			ssize_t k = put(c, bytes + at, (size_t)(n - at));
 			if (k > 0)
 				at += k;
-			else if (k == -EAGAIN)
-				(void)wait_for(c, POLLOUT);
-			else if (k != -EINTR)
+			else if (k != -EAGAIN && k != -EINTR)
 				(void)fail(c, -ECONNRESET, strerror((int)-k));
 		}
 	}
@@ -221,9 +283,7 @@ static void send_all(struct call *c)
 static void receive(struct call *c)
 {
 	uint8_t buf[16384];
-	if (wait_for(c, POLLIN) != 0)
-		return;
-	ssize_t n = flat_sys_recv(c->how->fd, buf, sizeof(buf), MSG_DONTWAIT);
+	ssize_t n = get(c, buf, sizeof(buf));
 	if (n == -EAGAIN || n == -EINTR)
 		return;
 	if (n <= 0)
@@ -237,6 +297,10 @@ int flat_grpc_stream(const struct flat_grpc_call *how)
 {
 	struct call c = {.how = how, .status = -1};
 	char text[240];
+	if (how->timeout_ms)
+		c.end_us = now_us() + (int64_t)how->timeout_ms * 1000;
+	if (how->ssl && SSL_set_fd(how->ssl, how->fd) != 1)
+		(void)fail(&c, -ENOMEM, "out of memory");
 	if (open_session(&c) != 0 || ask(&c) != 0)
 		(void)fail(&c, -ENOMEM, "out of memory");
 	while (c.err == 0 && !c.over) {

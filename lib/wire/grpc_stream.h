@@ -5,14 +5,18 @@
 #ifndef FLAT_WIRE_GRPC_STREAM_H
 #define FLAT_WIRE_GRPC_STREAM_H
 
+#include <openssl/ssl.h>
+
 #include "base/base.h"
 
 /** Takes a message of the answer. 0, or a negative errno: the call ends. */
 typedef int flat_grpc_message_fn(void *arg, const uint8_t *bytes, size_t len);
 
 struct flat_grpc_call {
-	int fd;	     /* connected; borrowed */
-	int stop_fd; /* readable: the call ends; borrowed */
+	int fd;		/* connected, or about to be; borrowed */
+	SSL *ssl;	/* in state connect, not begun; NULL: in the clear. Borrowed */
+	int timeout_ms; /* of all of it; 0: none */
+	int stop_fd;	/* readable: the call ends; borrowed */
 	const char *path;
 	const char *authority;
 	const char *const *fields; /* of the request: names and values in turn; NULL at the end */
@@ -25,7 +29,7 @@ struct flat_grpc_call {
 };
 
 /**
- * Calls, until the server ends it. 0 (status OK), -ECANCELED (stop_fd), or another negative errno with a sentence in
+ * Calls, until the server ends it. 0 (status OK), -ECANCELED (stop_fd), -ETIMEDOUT, or another negative errno with a sentence in
  * call->why: -EPROTO (no gRPC, or a status other than OK), -ECONNRESET (the connection ended), -EMSGSIZE, -ENOMEM, what
  * take() returned.
  */

@@ -15,10 +15,12 @@
 #include "base/limits.h"
 #include "base/sys.h"
 #include "wire/grpc_stream.h"
+#include "wire/istio_ca.h"
 #include "wire/workload_api.h"
 
 struct flat_svid_source {
 	char *uri;
+	struct flat_istio_ca *istio; /* NULL: a Workload API, at: */
 	struct sockaddr_un addr;
 	pthread_t thread;
 	int news;
@@ -38,7 +40,7 @@ static const char *path_of(const char *uri)
 
 bool flat_svid_source_is(const char *text)
 {
-	return path_of(text) != NULL;
+	return path_of(text) != NULL || flat_istio_ca_is(text);
 }
 
 /* --- its thread --- */
@@ -95,18 +97,39 @@ static int ask(struct flat_svid_source *s, char *why, size_t size)
 	return err;
 }
 
+/* 0: all was had; what is next is in *wait_ms. */
+static int ask_istio(struct flat_svid_source *s, int *wait_ms, char *why, size_t size)
+{
+	struct flat_svids *set;
+	int err = flat_istio_ca_ask(s->istio, s->stop, &set, why, size);
+	if (set)
+		tell(s, set, "");
+	if (err == 0)
+		s->pause_ms = FLAT_SVID_RETRY_MS;
+	*wait_ms = flat_istio_ca_wait_ms(s->istio);
+	return err;
+}
+
 static void *run(void *arg)
 {
 	struct flat_svid_source *s = arg;
 	struct pollfd stop = {.fd = s->stop, .events = POLLIN};
-	char why[256];
+	char why[400];
 	char text[sizeof(s->why)];
 	for (;;) {
-		int err = ask(s, why, sizeof(why));
+		int wait_ms = 0;
+		int err =
+		    s->istio ? ask_istio(s, &wait_ms, why, sizeof(why)) : ask(s, why, sizeof(why));
 		if (err == -ECANCELED)
 			return NULL;
-		snprintf(text, sizeof(text), "%.300s: %s; it is asked again in %u ms", s->uri,
-			 err ? why : "the call has ended", s->pause_ms);
+		if (err == 0 && s->istio) {
+			if (poll(&stop, 1, wait_ms) > 0)
+				return NULL;
+			continue;
+		}
+		snprintf(text, sizeof(text), "%.150s%s%.400s; it is asked again in %u ms",
+			 s->istio ? "istio" : s->uri, ": ", err ? why : "the call has ended",
+			 s->pause_ms);
 		tell(s, NULL, text);
 		if (poll(&stop, 1, (int)s->pause_ms) > 0)
 			return NULL;
@@ -140,27 +163,39 @@ static void free_source(struct flat_svid_source *s)
 	if (s->stop >= 0)
 		close(s->stop);
 	flat_svids_put(s->newest);
+	flat_istio_ca_close(s->istio);
 	pthread_mutex_destroy(&s->lock);
 	free(s->uri);
 	free(s);
 }
 
-int flat_svid_source_open(const char *uri, struct flat_svid_source **out)
+static int find(struct flat_svid_source *s, char *why, size_t size)
 {
-	const char *path = path_of(uri);
-	struct flat_svid_source *s;
-	if (!path || path[0] != '/' || strlen(path) >= sizeof(s->addr.sun_path))
+	const char *path = path_of(s->uri);
+	if (!path)
+		return flat_istio_ca_open(s->uri, &s->istio, why, size);
+	if (path[0] != '/' || strlen(path) >= sizeof(s->addr.sun_path)) {
+		snprintf(why, size, "give unix:///PATH of a Workload API's socket");
 		return -EINVAL;
-	s = calloc(1, sizeof(*s));
+	}
+	s->addr.sun_family = AF_UNIX;
+	memcpy(s->addr.sun_path, path, strlen(path) + 1);
+	return 0;
+}
+
+int flat_svid_source_open(const char *uri, struct flat_svid_source **out, char *why, size_t size)
+{
+	struct flat_svid_source *s = calloc(1, sizeof(*s));
+	snprintf(why, size, "out of memory, threads or descriptors");
 	if (!s)
 		return -ENOMEM;
 	pthread_mutex_init(&s->lock, NULL);
 	s->news = s->stop = -1;
 	s->pause_ms = FLAT_SVID_RETRY_MS;
-	s->addr.sun_family = AF_UNIX;
-	snprintf(s->addr.sun_path, sizeof(s->addr.sun_path), "%s", path);
 	s->uri = strdup(uri);
-	int err = s->uri ? start(s) : -ENOMEM;
+	int err = s->uri ? find(s, why, size) : -ENOMEM;
+	if (err == 0)
+		err = start(s);
 	if (err != 0)
 		free_source(s);
 	else

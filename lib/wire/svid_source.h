@@ -1,6 +1,7 @@
 /*
  * Identities from SPIFFE's Workload API (SPIFFE_Workload_API.md): gRPC over a unix socket, as SPIRE's agent serves it. A
- * thread of its own holds the call open, reads what comes, and asks again after a pause when it ends. docs/design/wire.md.
+ * thread of its own holds the call open, reads what comes, and asks again after a pause when it ends. Or from Istio's
+ * certificate service (istio_ca.h), which it asks for new ones in time. docs/design/wire.md.
  */
 #ifndef FLAT_WIRE_SVID_SOURCE_H
 #define FLAT_WIRE_SVID_SOURCE_H
@@ -11,11 +12,12 @@
 
 struct flat_svid_source;
 
-/** Whether `text` names such a source ("unix:PATH", "unix:///PATH"), not a folder. */
+/** Whether `text` names such a source ("unix:PATH", "unix:///PATH", "istio://HOST:PORT"), not a folder. */
 bool flat_svid_source_is(const char *text);
 
-/** Starts asking. 0, -EINVAL (the path is too long, or none), -ENOMEM, or what threads and descriptors fail with. */
-FLAT_MUST_CHECK int flat_svid_source_open(const char *uri, struct flat_svid_source **out);
+/** Starts asking. 0, -EINVAL, -ENOMEM, or what threads and descriptors fail with; `why` says what. */
+FLAT_MUST_CHECK int flat_svid_source_open(const char *uri, struct flat_svid_source **out, char *why,
+					  size_t size);
 /** Readable when flat_svid_source_take() has something. Owned by the source. */
 int flat_svid_source_fd(const struct flat_svid_source *s);
 /**

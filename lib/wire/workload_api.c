@@ -7,70 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* --- protocol buffers: fields of one message (protobuf.dev, "encoding") --- */
-
-struct message {
-	const uint8_t *p;
-	size_t n;
-};
-
-struct field {
-	uint32_t number;
-	struct message bytes; /* of one with a length; else none */
-};
-
-static bool varint(struct message *m, uint64_t *value)
-{
-	*value = 0;
-	for (unsigned int shift = 0; shift < 64 && m->n > 0; shift += 7) {
-		uint8_t b = *m->p++;
-		m->n--;
-		*value |= (uint64_t)(b & 0x7f) << shift;
-		if (b < 0x80)
-			return true;
-	}
-	return false;
-}
-
-/* 1: there is one; 0: the message is at its end; -1: it is none. */
-static int next(struct message *m, struct field *f)
-{
-	uint64_t key;
-	uint64_t len;
-	if (m->n == 0)
-		return 0;
-	if (!varint(m, &key) || key >> 3 == 0 || key >> 3 > UINT32_MAX)
-		return -1;
-	*f = (struct field){.number = (uint32_t)(key >> 3)};
-	switch (key & 7) {
-	case 0:
-		return varint(m, &len) ? 1 : -1;
-	case 1:
-		len = 8;
-		break;
-	case 5:
-		len = 4;
-		break;
-	case 2:
-		if (!varint(m, &len))
-			return -1;
-		break;
-	default:
-		return -1;
-	}
-	if (len > m->n)
-		return -1;
-	if ((key & 7) == 2)
-		f->bytes = (struct message){m->p, (size_t)len};
-	m->p += len;
-	m->n -= (size_t)len;
-	return 1;
-}
+#include "wire/pb.h"
 
 /* --- certificates --- */
 
 /* DER, one behind the other. NULL: none, or something else among them. */
-static STACK_OF(X509) * certificates(struct message m)
+static STACK_OF(X509) * certificates(struct flat_pb m)
 {
 	STACK_OF(X509) *v = sk_X509_new_null();
 	const uint8_t *p = m.p;
@@ -103,7 +45,7 @@ static int wrong(const struct reading *r, const char *what)
 	return -EINVAL;
 }
 
-static int add_bundle(const struct reading *r, const char *domain, struct message der)
+static int add_bundle(const struct reading *r, const char *domain, struct flat_pb der)
 {
 	STACK_OF(X509) *certs = certificates(der);
 	int err = certs ? flat_svids_add_bundle(r->set, domain, certs, r->why, r->size)
@@ -113,7 +55,7 @@ static int add_bundle(const struct reading *r, const char *domain, struct messag
 }
 
 /* "spiffe://DOMAIN/..." or without a path. */
-static bool domain_of(struct message id, char domain[256])
+static bool domain_of(struct flat_pb id, char domain[256])
 {
 	size_t scheme = strlen(FLAT_SPIFFE_SCHEME);
 	size_t n = 0;
@@ -133,14 +75,14 @@ static bool domain_of(struct message id, char domain[256])
 /* --- the message --- */
 
 /* X509SVID: 1 SPIFFE ID, 2 certificates, 3 key (PKCS#8), 4 bundle, 5 hint. */
-static int add_svid(const struct reading *r, struct message m)
+static int add_svid(const struct reading *r, struct flat_pb m)
 {
-	struct message part[6] = {0};
-	struct field f;
+	struct flat_pb part[6] = {0};
+	struct flat_pb_field f;
 	char domain[256];
 	char name[FLAT_SPIFFE_ID_MAX];
 	int got;
-	while ((got = next(&m, &f)) > 0) {
+	while ((got = flat_pb_next(&m, &f)) > 0) {
 		if (f.number < FLAT_ARRAY_SIZE(part))
 			part[f.number] = f.bytes;
 	}
@@ -164,13 +106,13 @@ static int add_svid(const struct reading *r, struct message m)
 }
 
 /* A map's entry: 1 trust domain, 2 bundle. */
-static int add_federated(const struct reading *r, struct message m)
+static int add_federated(const struct reading *r, struct flat_pb m)
 {
-	struct message part[3] = {0};
-	struct field f;
+	struct flat_pb part[3] = {0};
+	struct flat_pb_field f;
 	char domain[256];
 	int got;
-	while ((got = next(&m, &f)) > 0) {
+	while ((got = flat_pb_next(&m, &f)) > 0) {
 		if (f.number < FLAT_ARRAY_SIZE(part))
 			part[f.number] = f.bytes;
 	}
@@ -183,15 +125,15 @@ int flat_workload_api_read(const char *origin, const uint8_t *bytes, size_t len,
 			   struct flat_svids **out, char *why, size_t size)
 {
 	struct reading r = {.set = flat_svids_new(origin), .why = why, .size = size};
-	struct message m = {bytes, len};
-	struct field f;
+	struct flat_pb m = {bytes, len};
+	struct flat_pb_field f;
 	int err = 0;
 	int got = 0;
 	snprintf(why, size, "out of memory");
 	if (!r.set)
 		return -ENOMEM;
 	/* X509SVIDResponse: 1 SVIDs, 2 CRLs, 3 bundles of other domains. */
-	while (err == 0 && (got = next(&m, &f)) > 0) {
+	while (err == 0 && (got = flat_pb_next(&m, &f)) > 0) {
 		if (f.number == 1)
 			err = add_svid(&r, f.bytes);
 		else if (f.number == 3)
