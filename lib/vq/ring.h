@@ -130,6 +130,13 @@ static inline int flat_ring_moved(const struct flat_ring_rx *rx)
 	return atomic_load_explicit(&rx->ctl->prod.tail, memory_order_relaxed) != rx->head;
 }
 
+/** Whether a third of a bulk ring is free, by what was seen of the producer: as much as TCP wakes a writer for. */
+static inline int flat_ring_third_free(const struct flat_ring_rx *rx)
+{
+	uint32_t size = rx->mask[1] + 1;
+	return rx->tail - rx->head < size - size / 3;
+}
+
 /** The producer's position as it says, unchecked: to tell whether it moved since an earlier look. */
 static inline uint32_t flat_ring_tail_hint(const struct flat_ring_rx *rx)
 {

@@ -77,8 +77,12 @@ void flat_vq_end_tx(struct flat_vq *vq, uint32_t prod_flags)
 
 void flat_vq_end_rx(struct flat_vq *vq, uint32_t cons_flags)
 {
+	_Atomic uint32_t *arm = &vq->rx.ctl->prod.space;
 	atomic_fetch_or_explicit(&vq->rx.ctl->cons.flags, cons_flags, memory_order_release);
-	flat_vq_notify_room(vq);
+	/* seq_cst fence: pairs with the one in flat_vq_arm_tx() */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(arm, memory_order_relaxed) != FLAT_ARM_NONE)
+		flat_vq_notify_slow(vq, arm);
 }
 
 bool flat_vq_ended(const struct flat_lane *lane, uint32_t slot, enum flat_side side)

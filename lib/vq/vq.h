@@ -74,13 +74,18 @@ static inline void flat_vq_notify_data(struct flat_vq *vq)
 		flat_vq_notify_slow(vq, arm);
 }
 
-/** Tells the peer that there is room (or that I shut down reading). After flat_ring_consume(). */
+/**
+ * Tells the peer that there is room. After flat_ring_consume(). Who waits for it is told when it is a third of a bulk ring,
+ * as by TCP, and then writes much at once: told of each bit, the two would change places for each. A producer that found no
+ * room sleeps with more than that unread, so that whoever reads on comes by here with it.
+ */
 static inline void flat_vq_notify_room(struct flat_vq *vq)
 {
 	/* seq_cst fence: pairs with the one in flat_vq_arm_tx(); store head before load arm */
 	atomic_thread_fence(memory_order_seq_cst);
 	_Atomic uint32_t *arm = &vq->rx.ctl->prod.space;
-	if (flat_unlikely(atomic_load_explicit(arm, memory_order_relaxed) != FLAT_ARM_NONE))
+	if (flat_unlikely(atomic_load_explicit(arm, memory_order_relaxed) != FLAT_ARM_NONE) &&
+	    flat_ring_third_free(&vq->rx))
 		flat_vq_notify_slow(vq, arm);
 }
 

@@ -186,6 +186,32 @@ static bool was_rung(int fd)
 	return recv(fd, &byte, 1, MSG_DONTWAIT) == 1;
 }
 
+Test(ring, who_waits_for_room_is_told_of_a_third_of_the_ring)
+{
+	int pair[2][2];
+	struct flat_vq a[2];
+	struct flat_vq b[2];
+	static uint8_t bytes[16384];
+	(void)two_slots(pair, a, b);
+	/* The producer is side 1, and waits at the other end of its own anchor. */
+	a[0].bell_fd = pair[0][1];
+	while (flat_ring_write(&b[0].tx, bytes, sizeof(bytes)) > 0)
+		;
+	flat_vq_arm_tx(&b[0], FLAT_ARM_BELL);
+	cr_assert_eq(flat_ring_read(&a[0].rx, bytes, 5000, 1), 5000);
+	flat_vq_notify_room(&a[0]);
+	cr_assert_not(was_rung(pair[0][0]));
+	cr_assert_eq(flat_ring_read(&a[0].rx, bytes, 462, 1), 462);
+	flat_vq_notify_room(&a[0]);
+	cr_assert(was_rung(pair[0][0]));
+	/* An end is told at once. */
+	while (flat_ring_write(&b[0].tx, bytes, sizeof(bytes)) > 0)
+		;
+	flat_vq_arm_tx(&b[0], FLAT_ARM_BELL);
+	flat_vq_end_rx(&a[0], FLAT_CONS_CLOSED);
+	cr_assert(was_rung(pair[0][0]));
+}
+
 Test(ring, one_bell_wakes_a_waiter_of_many_slots)
 {
 	int pair[2][2];
