@@ -222,6 +222,34 @@ const char *cfg_header_name(struct cfg *cfg, const struct yaml_node *node, bool 
 	}
 }
 
+#define CLAIMS "@request.auth.claims"
+
+/* "@request.auth.claims[a][b]" and "@request.auth.claims.a.b", which is the same. */
+static void read_claim(struct cfg *cfg, const struct yaml_node *key, struct flat_named_match *out)
+{
+	const char *at = key->text + strlen(CLAIMS);
+	const char **path = cfg_array(cfg, strlen(at) + 1, sizeof(*path));
+	bool good = path && *at;
+
+	out->name = cfg_string(cfg, key);
+	out->claim = path;
+	while (good && *at) {
+		bool bracket = *at == '[';
+		size_t len = strcspn(at + 1, bracket ? "]" : ".[");
+
+		good = len > 0 && (bracket ? at[1 + len] == ']' : *at == '.');
+		if (!good)
+			break;
+		path[out->n_claim] = flat_pool_strndup(cfg->pool, at + 1, len);
+		cfg->oom |= !path[out->n_claim++];
+		at += 1 + len + bracket;
+	}
+	if (path && !good)
+		cfg_error(cfg, &key->where, FLAT_DIAG_BAD_VALUE,
+			  "write " CLAIMS "[NAME], or [NAME][NAME] for one within another",
+			  "\"%.200s\" names no claim", key->text);
+}
+
 const struct flat_named_match *cfg_named_matches(struct cfg *cfg, const struct yaml_node *node,
 						 bool headers, uint32_t *n)
 {
@@ -240,8 +268,11 @@ const struct flat_named_match *cfg_named_matches(struct cfg *cfg, const struct y
 	for (item = v ? node->first : NULL; item; item = item->next) {
 		struct flat_named_match *named = &v[(*n)++];
 
-		named->name =
-		    headers ? cfg_header_name(cfg, item->key, false) : cfg_string(cfg, item->key);
+		if (headers && strncmp(item->key->text, CLAIMS, strlen(CLAIMS)) == 0)
+			read_claim(cfg, item->key, named);
+		else
+			named->name = headers ? cfg_header_name(cfg, item->key, false)
+					      : cfg_string(cfg, item->key);
 		/* `{}` and nothing at all: it must be there. */
 		if (!yaml_is_null(item->value))
 			cfg_text_match(cfg, item->value, true, &named->match);

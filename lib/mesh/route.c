@@ -49,6 +49,25 @@ static bool header_holds(const struct flat_named_match *named,
 	return flat_text_matches(&named->match, value);
 }
 
+/* A claim is a text, or a list of them: one is enough, as in Istio. */
+static bool claim_holds(const struct flat_named_match *named, const struct flat_json_node *claims)
+{
+	for (uint32_t i = 0; i < named->n_claim && claims; i++)
+		claims = flat_json_member(claims, named->claim[i]);
+	if (!claims)
+		return false;
+	if (claims->kind != FLAT_JSON_LIST)
+		return claims->kind == FLAT_JSON_TEXT &&
+		       flat_text_matches(&named->match,
+					 (struct flat_span){claims->text, claims->len});
+	for (claims = claims->first; claims; claims = claims->next) {
+		if (claims->kind == FLAT_JSON_TEXT &&
+		    flat_text_matches(&named->match, (struct flat_span){claims->text, claims->len}))
+			return true;
+	}
+	return false;
+}
+
 static bool text_holds(const struct flat_text_match *match, struct flat_span value)
 {
 	return !match || flat_text_matches(match, value);
@@ -88,11 +107,15 @@ bool flat_route_match(const struct flat_http_match *match,
 	    !flat_text_matches(match->authority, r->host))
 		return false;
 	for (uint32_t i = 0; i < match->n_headers; i++) {
-		if (!header_holds(&match->headers[i], r, false))
+		const struct flat_named_match *h = &match->headers[i];
+
+		if (!(h->n_claim ? claim_holds(h, question->claims) : header_holds(h, r, false)))
 			return false;
 	}
 	for (uint32_t i = 0; i < match->n_without; i++) {
-		if (header_holds(&match->without[i], r, true))
+		const struct flat_named_match *h = &match->without[i];
+
+		if (h->n_claim ? claim_holds(h, question->claims) : header_holds(h, r, true))
 			return false;
 	}
 	for (uint32_t i = 0; i < match->n_query; i++) {

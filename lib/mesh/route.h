@@ -6,12 +6,16 @@
 #ifndef FLAT_MESH_ROUTE_H
 #define FLAT_MESH_ROUTE_H
 
+#include "base/json_read.h"
 #include "mesh/match.h"
 #include "mesh/mesh.h"
 #include "mesh/traffic.h"
 
 struct flat_named_match {
 	const char *name; /* of a header or query parameter */
+	/* "@request.auth.claims": names, each within the one before, of a claim of the token; 0: a header */
+	const char *const *claim;
+	uint32_t n_claim;
 	struct flat_text_match match;
 };
 
@@ -265,10 +269,11 @@ const struct flat_virtual_service *flat_mesh_virtual_by_host(const struct flat_m
 /* What a route is looked for with. */
 struct flat_route_question {
 	const struct flat_http_request *request;
-	uint16_t port;			    /* of the service, as the client asked for it */
-	const struct flat_workload *source; /* NULL: none */
-	const struct flat_gateway *gateway; /* by which it came; NULL: the mesh */
-	bool tls;			    /* to that gateway */
+	uint16_t port;			     /* of the service, as the client asked for it */
+	const struct flat_workload *source;  /* NULL: none */
+	const struct flat_gateway *gateway;  /* by which it came; NULL: the mesh */
+	bool tls;			     /* to that gateway */
+	const struct flat_json_node *claims; /* of the token that it was shown; NULL: none */
 };
 
 /** The first route that holds, with the match that did (NULL: it has none); NULL: no route. */

@@ -627,7 +627,7 @@ static enum flat_l7_verb allow(struct flat_l7 *l7, const struct flat_l7_check *c
 	return FLAT_L7_ANSWER;
 }
 
-static bool begin(struct flat_l7 *l7, const struct flat_ext_authz *ext,
+static bool begin(struct flat_l7 *l7, struct flat_l7_check **slot, const struct flat_ext_authz *ext,
 		  const struct flat_workload *workload, const struct flat_http_request *request,
 		  const struct flat_l7_check_body *body)
 {
@@ -641,7 +641,7 @@ static bool begin(struct flat_l7 *l7, const struct flat_ext_authz *ext,
 	c->workload = workload;
 	c->is_head = !ext->grpc && flat_span_equal(request->method, flat_span_of("HEAD"), false);
 	c->deadline_us = flat_now_us() + (int64_t)ext->timeout_ms * 1000;
-	l7->x.check = c;
+	*slot = c;
 	if (ext->grpc)
 		flat_l7_check_grpc_write(&c->out, l7, ext, request, body);
 	else
@@ -653,30 +653,33 @@ static bool begin(struct flat_l7 *l7, const struct flat_ext_authz *ext,
 	return true;
 }
 
-enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, const struct flat_ext_authz *ext,
-				struct flat_http_request *request, size_t *len,
-				struct flat_l7_answer *a)
+enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, enum flat_l7_asker asker,
+				const struct flat_ext_authz *ext, struct flat_http_request *request,
+				size_t *len, struct flat_l7_answer *a)
 {
-	const struct flat_workload *workload = l7->x.target.listener->session->workload;
-	struct flat_l7_check *c = l7->x.check;
+	const struct flat_workload *workload = asker == FLAT_L7_ASKED_BY_GATE
+						   ? l7->x.client
+						   : l7->x.target.listener->session->workload;
+	struct flat_l7_check **slot = &l7->x.check[asker];
+	struct flat_l7_check *c = *slot;
 
 	if (c && (c->epoch != l7->node->offload->epoch || c->provider != ext->index ||
 		  c->workload != workload)) {
 		flat_l7_check_free(c);
-		l7->x.check = c = NULL;
+		*slot = c = NULL;
 	}
 	if (!c) {
 		struct flat_l7_check_body body = {.partial = false};
 		enum flat_l7_verb verb =
 		    ext->body_max ? flat_l7_check_gather(l7, ext, &body, a) : FLAT_L7_GO;
 		bool begun = verb == FLAT_L7_GO &&
-			     begin(l7, ext, workload, request, ext->body_max ? &body : NULL);
+			     begin(l7, slot, ext, workload, request, ext->body_max ? &body : NULL);
 
 		flat_strbuf_fini(&body.bytes);
 		if (!begun)
 			return verb == FLAT_L7_GO ? FLAT_L7_LATER : verb;
 	}
-	c = l7->x.check;
+	c = *slot;
 	if (c->state == ASKING && flat_now_us() >= c->deadline_us)
 		fail(c, "no answer in time");
 	switch (c->state) {

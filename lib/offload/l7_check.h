@@ -16,9 +16,9 @@ struct flat_l7_check;
  * authorizer and server. LATER: not answered yet. GO: allowed; the head in node->head was changed by what the authorizer
  * says. ANSWER: refused.
  */
-enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, const struct flat_ext_authz *ext,
-				struct flat_http_request *request, size_t *len,
-				struct flat_l7_answer *a);
+enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, enum flat_l7_asker asker,
+				const struct flat_ext_authz *ext, struct flat_http_request *request,
+				size_t *len, struct flat_l7_answer *a);
 
 /** What an authorizer adds to the answer of a request that it allowed: field lines, or "". */
 const char *flat_l7_check_fields(const struct flat_l7_check *check);

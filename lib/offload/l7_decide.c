@@ -272,6 +272,9 @@ static enum flat_l7_verb act(struct flat_l7 *l7, struct flat_l7_answer *a, uint3
 		verb = apply_fault(l7, a, delay_ms);
 	if (verb != FLAT_L7_GO)
 		return verb;
+	/* Whoever must be asked is asked with the request on its way to a server. */
+	if (x->gate_ext && !route->n_destinations)
+		return answer_text(a, 403, FLAT_VERDICT_DENIED, "RBAC: access denied");
 	if (route->redirect) {
 		put_redirect(l7, route->redirect, a);
 		return FLAT_L7_ANSWER;
@@ -467,6 +470,11 @@ static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, 
 		err = flat_l7_read_again(l7, *len, &request);
 	if (err != 0)
 		return answer_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
+	if (l7->conn->gate) {
+		enum flat_l7_verb verb = flat_l7_gate_pass(l7, &request, len, a);
+		if (verb != FLAT_L7_GO)
+			return verb;
+	}
 	/* A server outside the mesh has no policies here: it asks for itself. */
 	return x->target.listener ? flat_l7_mandatory(l7, &request, len, a) : FLAT_L7_GO;
 }
@@ -548,8 +556,8 @@ bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, c
 		flat_http1_put_field(out, name, flat_head_span(text, f->value, f->value_len));
 	}
 	flat_l7_ops_put(l7, &ops, h->status, out);
-	if (!interim && x->check)
-		flat_http1_puts(out, flat_l7_check_fields(x->check));
+	for (size_t i = 0; i < FLAT_L7_CHECKS && !interim; i++)
+		flat_http1_puts(out, flat_l7_check_fields(x->check[i]));
 	if (cors)
 		put_cors(x, out);
 	if (!interim && x->traffic.lb)

@@ -35,6 +35,13 @@
 /* Room in a buffer for what must not be cut: a head of ours, trailers, a chunk's line. */
 #define FLAT_L7_ROOM_BYTES ((size_t)24 * 1024)
 
+/* Who asks an external authorizer. */
+enum flat_l7_asker {
+	FLAT_L7_ASKED_BY_GATE,
+	FLAT_L7_ASKED_BY_SERVER,
+	FLAT_L7_CHECKS,
+};
+
 enum flat_l7_phase {
 	FLAT_L7_HEAD,	 /* a request's head is awaited */
 	FLAT_L7_DELAY,	 /* a fault's delay */
@@ -94,11 +101,15 @@ struct flat_l7_exchange {
 	struct flat_cluster_host *host;	    /* of it */
 	struct flat_cluster *retrying;	    /* that counts it as a retry; NULL: it is none */
 	struct flat_waiter waiter;	    /* for PENDING */
-	struct flat_l7_check *check;	    /* of an external authorizer; owned; NULL: none */
-	struct flat_l7_observed *observed;  /* what Telemetry asks for; owned; NULL: nothing */
-	bool probing;			    /* the attempt is only to see whether one is asked */
-	bool settled;			    /* that is over */
-	bool noted;			    /* what decides nothing was told */
+	/* Of external authorizers, the gateway's and the server's; owned; NULL: none. */
+	struct flat_l7_check *check[FLAT_L7_CHECKS];
+	const struct flat_ext_authz
+	    *gate_ext;	      /* that the gateway's policies ask; of `mesh`; NULL: none */
+	struct flat_jwt *jwt; /* that the gateway was shown; a reference; NULL: none */
+	struct flat_l7_observed *observed; /* what Telemetry asks for; owned; NULL: nothing */
+	bool probing;			   /* the attempt is only to see whether one is asked */
+	bool settled;			   /* that is over */
+	bool noted;			   /* what decides nothing was told */
 	struct flat_addr tried[FLAT_L7_TRIED_MAX];
 	uint32_t n_tried;
 	bool connecting;		  /* counted as pending: its connection is being made */
@@ -176,6 +187,8 @@ struct flat_l7 {
 };
 
 struct flat_l7_series;
+struct flat_jwt;
+struct flat_ext_authz;
 struct flat_l7_shadow;
 struct flat_authn;
 struct flat_l7_check;
@@ -376,6 +389,10 @@ enum flat_l7_gate {
 /** Whether a request may come in, and whose routes it meets. Fills in question and *vs where it may. */
 enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *question,
 				const struct flat_virtual_service **vs, struct flat_l7_answer *a);
+
+/** One attempt's head, as it is to be sent: what the gateway's tokens change, and its authorizer, if there is one. */
+enum flat_l7_verb flat_l7_gate_pass(struct flat_l7 *l7, struct flat_http_request *request,
+				    size_t *len, struct flat_l7_answer *a);
 
 /** Whether a client from outside has asked for nothing for too long; else asks to be woken. Others never have. */
 bool flat_l7_gate_idle(struct flat_l7 *l7);

@@ -28,7 +28,9 @@ static void release(struct flat_l7 *l7)
 {
 	flat_l7_target_leave(l7);
 	flat_l7_retry_end(l7);
-	flat_l7_check_free(l7->x.check);
+	for (size_t i = 0; i < FLAT_L7_CHECKS; i++)
+		flat_l7_check_free(l7->x.check[i]);
+	flat_jwt_put(l7->x.jwt);
 	flat_l7_observed_free(l7->x.observed);
 	free(l7->x.path);
 	flat_mesh_put(l7->x.mesh);

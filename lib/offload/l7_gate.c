@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "offload/gateway.h"
+#include "offload/l7_check.h"
 #include "offload/l7_mandatory.h"
 
 static enum flat_l7_gate allowed(struct flat_l7 *l7, const struct flat_way *way,
@@ -26,11 +27,17 @@ static enum flat_l7_gate allowed(struct flat_l7 *l7, const struct flat_way *way,
 		flat_l7_refused(l7, way->workload, &l7->x.request, a, NULL);
 		return FLAT_L7_GATE_ANSWER;
 	}
+	flat_jwt_put(l7->x.jwt);
+	l7->x.jwt = claims.jwt;
 	in.claims = claims.jwt ? claims.jwt->claims : NULL;
 	in.spaced = claims.rule ? claims.rule->spaced : NULL;
 	in.n_spaced = claims.rule ? claims.rule->n_spaced : 0;
 	flat_authz_check(l7->x.mesh, &in, v);
-	flat_jwt_put(claims.jwt);
+	if (v->reason == FLAT_AUTHZ_ASK) {
+		l7->x.gate_ext = v->ext;
+		in.custom_allowed = true;
+		flat_authz_check(l7->x.mesh, &in, v);
+	}
 	if (v->allowed)
 		return FLAT_L7_GATE_OPEN;
 	flat_l7_text(a, 403, FLAT_VERDICT_DENIED, "RBAC: access denied");
@@ -55,8 +62,33 @@ enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *
 	x->client = way.workload;
 	question->gateway = way.gateway;
 	question->tls = l7->conn->gate->tls != NULL;
+	question->claims = x->jwt ? x->jwt->claims : NULL;
 	*vs = flat_gateway_virtual(way.gateway, way.server, x->request.host);
 	return *vs ? FLAT_L7_GATE_OPEN : FLAT_L7_GATE_NOWHERE;
+}
+
+enum flat_l7_verb flat_l7_gate_pass(struct flat_l7 *l7, struct flat_http_request *request,
+				    size_t *len, struct flat_l7_answer *a)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_claims claims = {NULL, NULL};
+	enum flat_l7_verb verb = flat_l7_authenticate(l7, x->client, request, len, &claims, a);
+
+	const struct flat_ext_authz *ext = x->gate_ext;
+
+	flat_jwt_put(claims.jwt);
+	/* Authorizers are asked as the newest configuration has them. */
+	if (ext && x->mesh != l7->node->offload->mesh)
+		ext = flat_mesh_ext_authz(l7->node->offload->mesh, ext->name);
+	if (verb == FLAT_L7_GO && x->gate_ext && (!ext || ext->why_not)) {
+		flat_l7_text(a, 403, FLAT_VERDICT_DENIED, "RBAC: access denied");
+		verb = FLAT_L7_ANSWER;
+	} else if (verb == FLAT_L7_GO && ext) {
+		verb = flat_l7_check(l7, FLAT_L7_ASKED_BY_GATE, ext, request, len, a);
+	}
+	if (verb == FLAT_L7_ANSWER)
+		flat_l7_refused(l7, x->client, request, a, NULL);
+	return verb;
 }
 
 bool flat_l7_gate_idle(struct flat_l7 *l7)

@@ -237,7 +237,8 @@ static enum flat_l7_verb ask_policies(struct flat_l7 *l7, struct flat_http_reque
 		flat_l7_note(l7->node, "  %s (%s, service %s); if it allows:\n", v->text,
 			     v->ext->name, v->ext->host);
 	} else if (v->reason == FLAT_AUTHZ_ASK) {
-		enum flat_l7_verb verb = flat_l7_check(l7, v->ext, request, len, a);
+		enum flat_l7_verb verb =
+		    flat_l7_check(l7, FLAT_L7_ASKED_BY_SERVER, v->ext, request, len, a);
 
 		if (verb == FLAT_L7_ANSWER)
 			flat_l7_refused(l7, in.destination, request, a, v);

@@ -744,6 +744,48 @@ Test(route, tcp_and_http_routes_of_a_host_may_stand_apart)
 	loaded_fini(&l);
 }
 
+Test(route, claims_are_asked_of_tokens_alone)
+{
+	static const struct {
+		const char *headers, *claims;
+		bool want;
+	} rows[] = {
+	    {"{'@request.auth.claims.sub': {exact: me}}", "{\"sub\": \"me\"}", true},
+	    {"{'@request.auth.claims.sub': {exact: me}}", "{\"sub\": \"you\"}", false},
+	    {"{'@request.auth.claims.sub': {exact: me}}", NULL, false},
+	    {"{'@request.auth.claims.sub': {}}", "{\"sub\": \"you\"}", true},
+	    {"{'@request.auth.claims[a][b.c]': {prefix: x}}", "{\"a\": {\"b.c\": [1, \"xy\"]}}",
+	     true},
+	    {"{'@request.auth.claims.a.b': {regex: 'x+'}}", "{\"a\": {\"b\": \"xxy\"}}", false},
+	    {"{'@request.auth.claims.a.b': {regex: 'x+'}}", "{\"a\": {\"b\": \"xx\"}}", true},
+	    {"{'@request.auth.claims.a': {exact: x}}", "{\"a\": {\"b\": \"x\"}}", false},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(rows); i++) {
+		static struct flat_http_head head;
+		struct flat_http_request request = {.head = &head, .text = ""};
+		struct flat_route_question q = {.request = &request, .port = 80};
+		const struct flat_http_match *match;
+		struct flat_pool pool = {0};
+		char yaml[4096];
+		struct loaded l;
+
+		snprintf(yaml, sizeof(yaml),
+			 VS("{hosts: [web.example], http: [{match: [{headers: %s}], "
+			    "directResponse: {status: 299}}]}"),
+			 rows[i].headers);
+		l = load_good(yaml);
+		if (rows[i].claims)
+			cr_assert_eq(flat_json_read(rows[i].claims, strlen(rows[i].claims), &pool,
+						    &q.claims),
+				     0);
+		cr_expect_eq(flat_route_find(flat_mesh_virtual(l.mesh, 0), &q, &match) != NULL,
+			     rows[i].want, "%zu", i);
+		flat_pool_fini(&pool);
+		loaded_fini(&l);
+	}
+}
+
 Test(route, what_is_wrong_with_tcp_routes_is_said)
 {
 	static const char *const wrong[][2] = {

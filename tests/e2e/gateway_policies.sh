@@ -1,0 +1,133 @@
+#!/bin/bash
+# What a gateway's own policies do: tokens and the routes by their claims (Istio's task "JWT claim based routing"), claims
+# as headers, external authorizers. curl without the library.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+needs curl openssl
+
+port && A=$PORT
+port && B=$PORT
+port && GATE=$PORT
+port && EXT=$PORT
+cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
+jwt() { "$PYTHON" -B "$E2E_ROOT/tests/e2e/jwt.py" "$WORK" "$@"; }
+jwt key one || die key
+ONE=$(jwt jwks one)
+# token CLAIMS: a token that is good for ten minutes.
+token() { jwt token one "{\"iss\": \"test@example\", \"sub\": \"me\", \"exp\": $(($(date +%s) + 600))$1}"; }
+
+base() {
+	cat <<END
+apiVersion: mesh.libflat.io/v1
+kind: Workload
+metadata: { name: ingress, namespace: edge, labels: { istio: ingressgateway } }
+spec: { serviceAccount: ingress, selectors: [{ executable: /nobody }] }
+---
+apiVersion: mesh.libflat.io/v1
+kind: Workload
+metadata: { name: origin, namespace: e2e, labels: { app: origin } }
+spec: { serviceAccount: origin, selectors: [{ executable: $WORK/origin-python }] }
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: origin, namespace: e2e }
+spec:
+  hosts: [origin.e2e.example]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{ number: 80, name: http, protocol: HTTP }]
+  endpoints:
+  - { address: 127.0.0.1, ports: { http: $A }, labels: { version: v1 } }
+  - { address: 127.0.0.1, ports: { http: $B }, labels: { version: v2 } }
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: origin, namespace: e2e }
+spec: { host: origin.e2e.example, subsets: [{ name: v1, labels: { version: v1 } }, { name: v2, labels: { version: v2 } }] }
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: ext, namespace: e2e }
+spec:
+  hosts: [ext.e2e.example]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{ number: 8000, name: http, protocol: HTTP }]
+  endpoints: [{ address: 127.0.0.1, ports: { http: $EXT } }]
+---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: web, namespace: edge }
+spec: { selector: { istio: ingressgateway }, servers: [{ port: { number: $GATE, name: http, protocol: HTTP }, hosts: ["*/one.example"] }] }
+END
+}
+# routes HTTP: of the gateway's host (flow style).
+routes() {
+	printf -- '---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: { name: web, namespace: e2e }\n'
+	printf 'spec: { hosts: [one.example], gateways: [edge/web], http: %s }\n' "$1"
+}
+authn() {
+	printf -- '---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: { name: jwt, namespace: edge }\n'
+	printf "spec: { selector: { matchLabels: { istio: ingressgateway } }, jwtRules: [{ issuer: test@example, jwks: '%s'%s }] }\n" "$ONE" "${1:-}"
+}
+custom() {
+	printf -- '---\nkind: MeshConfig\nextensionProviders: [{ name: ext, envoyExtAuthzHttp: { service: ext.e2e.example, port: 8000, includeRequestHeadersInCheck: [x-ext-authz], headersToUpstreamOnAllow: [x-user] } }]\n'
+	printf -- '---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: ext, namespace: edge }\n'
+	printf 'spec: { selector: { matchLabels: { istio: ingressgateway } }, action: CUSTOM, provider: { name: ext }, rules: [{ to: [{ operation: { paths: ["/echo*", "/moved"] } }] }] }\n'
+}
+V1='route: [{ destination: { host: origin.e2e.example, subset: v1 } }]'
+V2='route: [{ destination: { host: origin.e2e.example, subset: v2 } }]'
+
+{ base && authn && routes "[{ match: [{ headers: { '@request.auth.claims.group': { exact: admin } } }], $V2 },
+  { match: [{ headers: { '@request.auth.claims[realm][roles]': { prefix: ops- } } }], $V2 },
+  { match: [{ uri: { prefix: /only }, withoutHeaders: { '@request.auth.claims[sub]': {} } }], directResponse: { status: 299 } }, { $V1 }]"; } >"$CONFIG"
+serve ext "$EXT" "$PYTHON" -B "$E2E_ROOT/tests/e2e/ext_authz.py" "$EXT"
+start flatd flatd --control "$CONTROL" --config "$CONFIG" --metrics off --gateway edge/ingress
+wait_for 10 flatctl --control "$CONTROL" ls || die flatd-starts "$(tail -n 5 "$WORK/flatd.log")"
+start origin-a over "$WORK/origin-python" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$A" a
+start origin-b over "$WORK/origin-python" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$B" b
+listeners() { [ "$(state "len(s['listeners'])")" -ge 2 ]; }
+wait_for 10 listeners || die servers "$(cat "$WORK"/origin-?.log | tail -n 3)"
+url=http://one.example:$GATE
+out() { curl -sS -m 20 --resolve "one.example:$GATE:127.0.0.1" "$@" 2>&1; }
+code() { out -o /dev/null -w '%{http_code}' "$@"; }
+told() { "$PYTHON" -c 'import json, sys; t = json.load(sys.stdin); h = {n.lower(): v for n, v in t["headers"]}; print(eval(sys.argv[1]))' "$1"; }
+name() { told "t['name']"; }
+bearer() { out -H "Authorization: Bearer $(token "$1")" "${@:2}"; }
+
+same without-token a "$(out $url/echo | name)"
+same by-claim b "$(bearer ', "group": "admin"' $url/echo | name)"
+same by-another-value a "$(bearer ', "group": "users"' $url/echo | name)"
+same by-claim-in-a-list b "$(bearer ', "group": ["users", "admin"]' $url/echo | name)"
+same by-nested-claim b "$(bearer ', "realm": {"roles": ["x", "ops-1"]}' $url/echo | name)"
+same not-by-a-header a "$(out -H '@request.auth.claims.group: admin' -H 'group: admin' $url/echo | name)"
+same bad-token 401 "$(code -H 'Authorization: Bearer x.y.z' $url/echo)"
+same without-claim 299 "$(code $url/only/x)"
+same with-claim 404 "$(bearer '' -o /dev/null -w '%{http_code}' $url/status/404)"
+same token-stays-here None "$(bearer '' $url/echo | told "h.get('authorization')")"
+
+apply < <(base && authn ', forwardOriginalToken: true, outputPayloadToHeader: x-payload, outputClaimToHeaders: [{ header: x-sub, claim: sub }]' && routes "[{ $V1 }]")
+same claims-to-headers "me True True" "$(bearer '' -H 'x-sub: forged' $url/echo | told "' '.join([h.get('x-sub'), str('x-payload' in h), str('authorization' in h)])")"
+same no-forged-claims None "$(out -H 'x-sub: forged' $url/echo | told "h.get('x-sub')")"
+
+# --- an external authorizer ---
+
+ask() { out -H "x-ext-authz: $1" "${@:2}"; }
+apply < <(base && custom && routes "[{ match: [{ uri: { exact: /moved } }], redirect: { uri: /echo } }, { $V1 }]")
+same gate-asks-allowed 'from-authorizer' "$(ask allow $url/echo | told "h.get('x-user')")"
+same gate-asks-denied 'denied by ext_authz 403' "$(ask deny -w ' %{http_code}' $url/echo | paste -sd' ' | tr -s ' ')"
+same gate-asks-error 403 "$(ask error -o /dev/null -w '%{http_code}' $url/echo)"
+same gate-asks-not 200 "$(code $url/status/200)"
+same gate-asks-h2 '200 403' "$(ask allow --http2-prior-knowledge -o /dev/null -w '%{http_code}' $url/echo) $(ask deny --http2-prior-knowledge -o /dev/null -w '%{http_code}' $url/echo)"
+# Whoever must be asked, and is not, is not answered either.
+same gate-redirects-nobody-unasked 403 "$(ask allow -o /dev/null -w '%{http_code}' $url/moved)"
+# Both the gateway's authorizer and the server's.
+apply < <(base && custom && routes "[{ $V1 }]" && cat <<'END'
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: server, namespace: e2e }
+spec: { selector: { matchLabels: { app: origin } }, action: CUSTOM, provider: { name: ext }, rules: [{ to: [{ operation: { paths: [/echo/both] } }] }] }
+END
+)
+same both-allow 200 "$(ask allow -o /dev/null -w '%{http_code}' $url/echo/both)"
+same both-were-asked 2 "$(grep -c 'GET /echo/both' "$WORK/ext.log")"
