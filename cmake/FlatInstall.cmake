@@ -3,7 +3,7 @@
 
 include(CMakePackageConfigHelpers)
 
-install(TARGETS flat EXPORT libflatTargets
+install(TARGETS flat flat-rpc EXPORT libflatTargets
   LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR} INCLUDES DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY include/flat DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 
@@ -17,7 +17,8 @@ install(FILES ${CMAKE_BINARY_DIR}/pkgconfig/libflatConfig.cmake
   ${CMAKE_BINARY_DIR}/pkgconfig/libflatConfigVersion.cmake DESTINATION ${FLAT_CMAKE_DIR})
 
 configure_file(pkgconfig/flat.pc.in ${CMAKE_BINARY_DIR}/pkgconfig/flat.pc @ONLY)
-install(FILES ${CMAKE_BINARY_DIR}/pkgconfig/flat.pc
+configure_file(pkgconfig/flat-rpc.pc.in ${CMAKE_BINARY_DIR}/pkgconfig/flat-rpc.pc @ONLY)
+install(FILES ${CMAKE_BINARY_DIR}/pkgconfig/flat.pc ${CMAKE_BINARY_DIR}/pkgconfig/flat-rpc.pc
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
 configure_file(pkgconfig/flatd.service.in ${CMAKE_BINARY_DIR}/pkgconfig/flatd.service @ONLY)

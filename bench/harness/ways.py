@@ -162,16 +162,16 @@ class Proxies:
 class FlatHttp(Flat):
     """Each request routed, balanced and authorized by flatd."""
 
-    def __init__(self, label, template="http", options=()):
-        super().__init__(label, "forwarded", False)
+    def __init__(self, label, template="http", options=(), linked=False):
+        super().__init__(label, "forwarded", linked)
         self.template = template
         self.options = options
 
     def open(self, context, case):
         port = context.free_port()
         flat = mesh.Mesh(context, case.name, port, self.path, self.template, self.options)
-        return Site(context, flat.address, port, port, "kernel", flat.prefix(),
-                    flat.environment(), flat)
+        prefix = () if self.linked else flat.prefix()
+        return Site(context, flat.address, port, port, "kernel", prefix, flat.environment(), flat)
 
 
 class ProxiesHttp(Proxies):
@@ -262,6 +262,8 @@ WAYS = {
     "envoy-http": ProxiesHttp("two Envoys (HTTP, RBAC, log)", "envoy"),
     "shim-grpc": FlatHttp("unmodified under flat-run, each call decided by flatd", "grpc",
                           ("--access-log", "/dev/null")),
+    "api-grpc": FlatHttp("linked with libflat-rpc, each call decided by flatd", "grpc",
+                         ("--access-log", "/dev/null"), True),
     "envoy-grpc": ProxiesHttp("two Envoys (gRPC, log, RBAC, fault)", "envoy", "grpc"),
     "no-ingress": Ingress("one server, nothing between"),
     "gateway": IngressFlat("flatd as ingress gateway"),

@@ -17,6 +17,7 @@ MAY = {
     "wire": ["vq", "codec"],
     "host": ["vq", "codec", "elem", "mesh"],
     "authn": ["codec", "mesh"],
+    "rpc": ["codec"],
     "offload": ["vq", "codec", "elem", "mesh", "control", "wire", "authn"],
     "cmd": ["vq", "codec", "elem", "mesh", "control", "wire", "host", "offload"],
 }

@@ -1,5 +1,5 @@
 #!/bin/bash
-# libflat.so.1 exports what lib/libflat.map lists, no more and no less; libflat-preload.so exports
+# libflat.so.1 and libflat-rpc.so.1 export what lib/*.map list, no more and no less; libflat-preload.so exports
 # what shim/*.map lists, and each of these is a name of libc that it takes the place of.
 # FLAT_BUILD: the build folder.
 set -u
@@ -32,22 +32,24 @@ same() {
 	fi
 }
 
-for lib in libflat.so libflat-preload.so; do
+for lib in libflat.so libflat-rpc.so libflat-preload.so; do
 	if [ ! -e "$build/$lib" ]; then
 		echo "no $build/$lib: build first"
 		exit 1
 	fi
 done
 
-map_names "$root/lib/libflat.map" >"$work/lib.map"
-exported "$build/libflat.so" >"$work/lib.sym"
-[ -s "$work/lib.map" ] || failed=1
-same libflat.so "$work/lib.map" "$work/lib.sym"
-soname=$(readelf -d "$build/libflat.so" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
-if [ "$soname" != libflat.so.1 ]; then
-	echo "libflat.so: soname is '$soname', wanted libflat.so.1"
-	failed=1
-fi
+for lib in libflat libflat-rpc; do
+	map_names "$root/lib/$lib.map" >"$work/lib.map"
+	exported "$build/$lib.so" >"$work/lib.sym"
+	[ -s "$work/lib.map" ] || failed=1
+	same $lib.so "$work/lib.map" "$work/lib.sym"
+	soname=$(readelf -d "$build/$lib.so" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
+	if [ "$soname" != $lib.so.1 ]; then
+		echo "$lib.so: soname is '$soname', wanted $lib.so.1"
+		failed=1
+	fi
+done
 
 exported "$build/libflat-preload.so" >"$work/shim.sym"
 [ -s "$work/shim.sym" ] || failed=1

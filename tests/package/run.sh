@@ -27,10 +27,10 @@ installed() {
 	cmake --install "$build" --prefix "$prefix" >/dev/null || return 1
 	local file
 	for file in bin/flatd bin/flatctl bin/flat-run bin/flatperf include/flat/flat.h \
-		include/flat/socket.h lib/systemd/system/flatd.service; do
+		include/flat/socket.h include/flat/rpc.h lib/systemd/system/flatd.service; do
 		[ -e "$prefix/$file" ] || { echo "no $file" && return 1; }
 	done
-	for file in libflat.so libflat.so.1 libflat-preload.so pkgconfig/flat.pc \
+	for file in libflat.so libflat.so.1 libflat-rpc.so libflat-rpc.so.1 libflat-preload.so pkgconfig/flat.pc pkgconfig/flat-rpc.pc \
 		cmake/libflat/libflatConfig.cmake cmake/libflat/libflatConfigVersion.cmake; do
 		compgen -G "$prefix/lib*/$file" >/dev/null || compgen -G "$prefix/lib/*/$file" >/dev/null ||
 			{ echo "no $file" && return 1; }
