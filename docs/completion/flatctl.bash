@@ -15,7 +15,7 @@ _flatctl() {
 	case $command in
 	"") mapfile -t COMPREPLY < <(compgen -W "ls top why routes clusters trace peers ca check reload version --control --json --help --version" -- "$word") ;;
 	ca) mapfile -t COMPREPLY < <(compgen -W "init issue" -f -- "$word") ;;
-	top) mapfile -t COMPREPLY < <(compgen -W "--once --json" -- "$word") ;;
+	top) mapfile -t COMPREPLY < <(compgen -W "--http --once --json" -- "$word") ;;
 	why)
 		if [ "$i" -eq $((COMP_CWORD - 1)) ]; then
 			mapfile -t COMPREPLY < <(compgen -W "plain $(cd /proc && printf '%s ' [0-9]*)" -- "$word")

@@ -20,6 +20,8 @@ static const char usage[] =
     "  ls               services, sessions, listeners, connections\n"
     "  top [--once]     connections and bytes a second by service and path; on a terminal every\n"
     "                   second, until q or Ctrl-C\n"
+    "  top --http [--once]\n"
+    "                   HTTP requests a second, errors and durations by service and route\n"
     "  why PID FD       how this socket goes, and why\n"
     "  why SRC DST      whether workload SRC (NAMESPACE/NAME, or plain: a client without libflat)\n"
     "                   may reach DST (HOST:PORT), how, and by what rule\n"
@@ -131,7 +133,7 @@ static int run(const struct ctl *ctl, char **words, size_t n)
 	if (n == 1 && strcmp(words[0], "ls") == 0)
 		return ask(ctl, "ls");
 	if (n == 1 && strcmp(words[0], "top") == 0)
-		return ctl_top(ctl);
+		return ctl->http ? ctl_top_http(ctl) : ctl_top(ctl);
 	if (n == 1 && strcmp(words[0], "peers") == 0)
 		return ask(ctl, "peers");
 	if (n >= 3 && strcmp(words[0], "ca") == 0)
@@ -166,6 +168,8 @@ int main(int argc, char **argv)
 	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], "--json") == 0) {
 			ctl.json = true;
+		} else if (strcmp(argv[i], "--http") == 0) {
+			ctl.http = true;
 		} else if (strcmp(argv[i], "--once") == 0) {
 			ctl.once = true;
 		} else if (strcmp(argv[i], "--control") == 0 && i + 1 < argc) {

@@ -36,7 +36,7 @@ struct look {
 
 static atomic_bool ended;
 
-static double now_s(void)
+double ctl_now_s(void)
 {
 	struct timespec ts;
 	clock_gettime(CLOCK_MONOTONIC, &ts);
@@ -51,15 +51,15 @@ static void on_signal(int sig)
 
 /* --- flatd's answer --- */
 
-static const char *text_of(const struct yaml_node *map, const char *key)
+const char *ctl_text_of(const struct yaml_node *map, const char *key)
 {
 	const struct yaml_node *v = yaml_get(map, key);
 	return v && v->text ? v->text : "";
 }
 
-static uint64_t number_of(const struct yaml_node *map, const char *key)
+uint64_t ctl_number_of(const struct yaml_node *map, const char *key)
 {
-	return strtoull(text_of(map, key), NULL, 10);
+	return strtoull(ctl_text_of(map, key), NULL, 10);
 }
 
 static int read_rows(void *arg, const struct yaml_node *root)
@@ -70,12 +70,12 @@ static int read_rows(void *arg, const struct yaml_node *root)
 	for (; i && look->n < ROWS_MAX; i = i->next) {
 		struct row *r = &look->rows[look->n++];
 		memset(r, 0, sizeof(*r));
-		snprintf(r->service, sizeof(r->service), "%s", text_of(i->value, "service"));
-		snprintf(r->path, sizeof(r->path), "%s", text_of(i->value, "path"));
-		r->open = number_of(i->value, "connections");
-		r->opened = number_of(i->value, "connections_opened");
-		r->bytes[0] = number_of(i->value, "bytes_sent");
-		r->bytes[1] = number_of(i->value, "bytes_received");
+		snprintf(r->service, sizeof(r->service), "%s", ctl_text_of(i->value, "service"));
+		snprintf(r->path, sizeof(r->path), "%s", ctl_text_of(i->value, "path"));
+		r->open = ctl_number_of(i->value, "connections");
+		r->opened = ctl_number_of(i->value, "connections_opened");
+		r->bytes[0] = ctl_number_of(i->value, "bytes_sent");
+		r->bytes[1] = ctl_number_of(i->value, "bytes_received");
 	}
 	return 0;
 }
@@ -125,7 +125,7 @@ static int take_look(const struct ctl *ctl, struct look *look)
 	struct flat_diags diags = {0};
 	int ret = ctl_ask(ctl, "top --json", &text, false);
 	look->n = 0;
-	look->at_s = now_s();
+	look->at_s = ctl_now_s();
 	/* JSON is YAML. */
 	struct yaml_source source = {.file = "flatd", .text = text.data, .len = text.len};
 	if (ret == CTL_OK &&
@@ -142,7 +142,7 @@ static int take_look(const struct ctl *ctl, struct look *look)
 
 /* --- the table --- */
 
-static const char *human(double value, char buf[24])
+const char *ctl_human(double value, char buf[24])
 {
 	static const char units[] = " kMGTPE";
 	int unit = 0;
@@ -168,8 +168,8 @@ static void draw(const struct look *look, int lines, int columns, bool screen)
 	for (int i = 0; i < shown; i++) {
 		const struct row *r = &look->rows[i];
 		printf("%-*.*s %-10s %8" PRIu64 " %12" PRIu64 " %11s %11s%s", width, width,
-		       r->service, r->path, r->open, r->opened, human(r->rate[0], in),
-		       human(r->rate[1], out), eol);
+		       r->service, r->path, r->open, r->opened, ctl_human(r->rate[0], in),
+		       ctl_human(r->rate[1], out), eol);
 	}
 	if (screen)
 		fputs("\033[J", stdout);
@@ -186,7 +186,7 @@ static bool wait_for_end(void)
 	return read(0, &key, 1) < 1 || key == 'q' || key == 'Q' || key == 3;
 }
 
-static int live(const struct ctl *ctl, struct look *now, struct look *before)
+static int live(const struct ctl_view *view)
 {
 	struct sigaction sa = {.sa_handler = on_signal};
 	struct termios saved;
@@ -205,21 +205,57 @@ static int live(const struct ctl *ctl, struct look *now, struct look *before)
 	while (ret == CTL_OK && !ended) {
 		memset(&size, 0, sizeof(size));
 		(void)ioctl(1, TIOCGWINSZ, &size);
-		find_rates(now, before);
-		qsort(now->rows, now->n, sizeof(*now->rows), by_rate);
-		draw(now, size.ws_row ? size.ws_row : 24, size.ws_col ? size.ws_col : 80, true);
+		view->draw(view->arg, size.ws_row ? size.ws_row : 24,
+			   size.ws_col ? size.ws_col : 80, true);
 		if (wait_for_end())
 			break;
-		struct look swap = *before;
-		*before = *now;
-		*now = swap;
-		ret = take_look(ctl, now);
+		ret = view->look(view->arg);
 	}
 	fputs("\033[?25h\033[?1049l", stdout);
 	fflush(stdout);
 	if (raw)
 		(void)tcsetattr(0, TCSANOW, &saved);
 	return ret;
+}
+
+int ctl_view(const struct ctl *ctl, const struct ctl_view *view)
+{
+	/* Rates need two looks. */
+	struct timespec pause = {.tv_nsec = 200000000};
+	int ret = view->look(view->arg);
+	if (ret != CTL_OK)
+		return ret;
+	nanosleep(&pause, NULL);
+	ret = view->look(view->arg);
+	if (ret != CTL_OK)
+		return ret;
+	if (isatty(1) && !ctl->once)
+		return live(view);
+	view->draw(view->arg, ROWS_MAX + 2, 108, false);
+	return CTL_OK;
+}
+
+struct top {
+	const struct ctl *ctl;
+	struct look before, now;
+};
+
+static int look_again(void *arg)
+{
+	struct top *top = arg;
+	struct look swap = top->before;
+	int ret;
+	top->before = top->now;
+	top->now = swap;
+	ret = take_look(top->ctl, &top->now);
+	find_rates(&top->now, &top->before);
+	qsort(top->now.rows, top->now.n, sizeof(*top->now.rows), by_rate);
+	return ret;
+}
+
+static void draw_top(void *arg, int lines, int columns, bool screen)
+{
+	draw(&((struct top *)arg)->now, lines, columns, screen);
 }
 
 /* One table, without rates' second look when it is JSON: the totals as flatd tells them. */
@@ -235,29 +271,16 @@ static int print_json(const struct ctl *ctl)
 
 int ctl_top(const struct ctl *ctl)
 {
-	struct look before = {0};
-	struct look now = {0};
+	struct top top = {.ctl = ctl};
+	struct ctl_view view = {.look = look_again, .draw = draw_top, .arg = &top};
 	int ret = CTL_FAILED;
 	if (ctl->json)
 		return print_json(ctl);
-	before.rows = calloc(ROWS_MAX, sizeof(*before.rows));
-	now.rows = calloc(ROWS_MAX, sizeof(*now.rows));
-	if (before.rows && now.rows)
-		ret = take_look(ctl, &before);
-	/* Rates need two looks. */
-	struct timespec pause = {.tv_nsec = 200000000};
-	if (ret == CTL_OK) {
-		nanosleep(&pause, NULL);
-		ret = take_look(ctl, &now);
-	}
-	if (ret == CTL_OK && isatty(1) && !ctl->once) {
-		ret = live(ctl, &now, &before);
-	} else if (ret == CTL_OK) {
-		find_rates(&now, &before);
-		qsort(now.rows, now.n, sizeof(*now.rows), by_rate);
-		draw(&now, ROWS_MAX + 2, 108, false);
-	}
-	free(before.rows);
-	free(now.rows);
+	top.before.rows = calloc(ROWS_MAX, sizeof(*top.before.rows));
+	top.now.rows = calloc(ROWS_MAX, sizeof(*top.now.rows));
+	if (top.before.rows && top.now.rows)
+		ret = ctl_view(ctl, &view);
+	free(top.before.rows);
+	free(top.now.rows);
 	return ret;
 }

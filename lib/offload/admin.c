@@ -49,6 +49,8 @@ static void answer(struct flat_strbuf *out, struct flat_offload *o, char *line)
 		flat_admin_routes(o, json, out);
 	else if (n == 1 && strcmp(words[0], "clusters") == 0)
 		flat_admin_clusters(o, json, out);
+	else if (n == 1 && strcmp(words[0], "tophttp") == 0)
+		flat_admin_top_http(o, out);
 	else if (n == 1 && strcmp(words[0], "trace") == 0)
 		flat_admin_trace(o, json, out);
 	else if (n >= 4 && strcmp(words[0], "whyhttp") == 0)

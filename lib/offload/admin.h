@@ -24,6 +24,8 @@ const struct flat_workload *flat_admin_workload(const struct flat_offload *o, co
 /** "kernel", "direct", "forwarded". */
 const char *flat_conn_path_name(enum flat_conn_path path);
 
+/** `tophttp`: requests by service and route since the start, with the counts that make their quantiles. */
+void flat_admin_top_http(struct flat_offload *o, struct flat_strbuf *out);
 /** `trace`: requests of late that were traced, step by step. */
 void flat_admin_trace(struct flat_offload *o, bool json, struct flat_strbuf *out);
 

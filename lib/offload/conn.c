@@ -53,7 +53,7 @@ void flat_series_live(struct flat_offload *o)
 static bool same_key(const struct flat_series_key *a, const struct flat_series_key *b)
 {
 	return a->source == b->source && a->destination == b->destination &&
-	       a->service == b->service && a->path == b->path &&
+	       a->service == b->service && a->path == b->path && a->principal == b->principal &&
 	       a->source_in_mesh == b->source_in_mesh &&
 	       a->destination_in_mesh == b->destination_in_mesh;
 }
@@ -67,12 +67,13 @@ static struct flat_series *find_series(const struct flat_conn *c,
 	    .source = c->client ? c->client->workload : NULL,
 	    .destination = c->listener ? c->listener->session->workload : NULL,
 	    .service = service,
+	    .principal = c->principal,
 	    .path = c->path,
 	    .source_in_mesh = c->client != NULL,
 	    .destination_in_mesh = c->listener != NULL,
 	};
 	/* Workloads and services are another mesh's after a publication. */
-	if (last->series && last->generation == c->offload->generation &&
+	if (last->series && !c->principal && last->generation == c->offload->generation &&
 	    same_key(&last->key, &key) && memcmp(&last->to, &c->to, sizeof(c->to)) == 0)
 		return last->series;
 	*last = (struct flat_last_series){

@@ -535,6 +535,7 @@ bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, c
 	bool interim = h->status < 200;
 	bool connection = interim;
 	bool cors = !interim && is_shared(x);
+	size_t before = out->len;
 
 	if (!interim && x->observed)
 		flat_l7_observe_response(l7, h, text);
@@ -567,5 +568,6 @@ bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, c
 	else if (!connection && x->close)
 		flat_http1_puts(out, "Connection: close\r\n");
 	flat_http1_put(out, "\r\n", 2);
+	l7->x.down_head = (uint32_t)(out->len - before);
 	return !out->full;
 }

@@ -132,6 +132,7 @@ struct flat_l7_exchange {
 	bool grpc;	     /* by its content-type */
 	bool grpc_deadline;  /* deadline_us is the client's own, by grpc-timeout */
 	int16_t grpc_status; /* of the response; -1: none was seen */
+	uint32_t down_head;  /* bytes of the response's head as it was sent */
 	uint32_t interim;
 	int64_t start_us;
 	int64_t deadline_us, try_us;   /* 0: none */
@@ -179,7 +180,9 @@ struct flat_l7 {
 	const struct flat_series
 	    *joined; /* of the last request, in the epoch and for the key below */
 	uint64_t joined_epoch;
-	const void *joined_key[2];
+	const void *joined_key[3];
+	struct flat_tally *tally; /* of the last request's service and route; NULL: look */
+	const struct flat_http_route *tally_route;
 	struct flat_http1 in;
 	struct flat_l7_exchange x;
 	TAILQ_HEAD(, flat_l7_upstream) upstreams; /* of a root */
@@ -196,6 +199,8 @@ struct flat_l7_checks;
 struct flat_l7_observed;
 struct flat_l7_observer;
 struct flat_l7_traces;
+struct flat_tally;
+struct flat_tallies;
 struct flat_log_file;
 
 struct flat_l7_node {
@@ -229,6 +234,7 @@ struct flat_l7_node {
 	uint32_t told;
 	struct flat_map series_map;
 	struct flat_l7_series **series;
+	struct flat_tallies *tallies; /* made with the first request */
 	uint32_t n_series;
 	struct flat_http1 trailers;	 /* of a body that an authorizer is to see */
 	struct flat_http1 scratch;	 /* for a head that was changed: read again */

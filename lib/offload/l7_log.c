@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "offload/l7_mandatory.h"
 #include "offload/l7_observe.h"
+#include "offload/tally.h"
 
 /* Series of requests: who talks to whom, times the few statuses that they see. */
 #define SERIES_MAX 4096U
@@ -27,12 +28,44 @@ struct flat_l7_series_key {
 	uint16_t is_grpc;
 };
 
+/* Counts by bucket; those above the last one are in none. */
+struct histogram {
+	double sum;
+	uint64_t bucket[FLAT_ARRAY_SIZE(buckets)];
+};
+
+enum {
+	HISTOGRAM_MS,
+	HISTOGRAM_REQUEST,
+	HISTOGRAM_RESPONSE,
+	HISTOGRAMS,
+};
+
+static const struct {
+	const char *name, *help;
+} histograms[HISTOGRAMS] = {
+    {"istio_request_duration_milliseconds",
+     "Time from a request's head to the end of its response."},
+    {"istio_request_bytes", "Bytes of requests, heads included."},
+    {"istio_response_bytes", "Bytes of responses, heads included."},
+};
+
 struct flat_l7_series {
 	struct flat_l7_series_key key;
 	uint64_t n;
-	double sum_ms;
-	uint64_t bucket[FLAT_ARRAY_SIZE(buckets)];
+	struct histogram histogram[HISTOGRAMS];
 };
+
+static void add(struct histogram *h, double value)
+{
+	size_t i = 0;
+
+	while (i < FLAT_ARRAY_SIZE(buckets) && value > buckets[i])
+		i++;
+	h->sum += value;
+	if (i < FLAT_ARRAY_SIZE(buckets))
+		h->bucket[i]++;
+}
 
 static struct flat_l7_series *series_get(struct flat_l7_node *node,
 					 const struct flat_l7_series_key *key)
@@ -65,24 +98,26 @@ void flat_l7_join(struct flat_l7 *l7)
 	const struct flat_offload *o = c->offload;
 	char text[FLAT_ADDR_STRLEN];
 	struct flat_series_key key = {
-	    .source = c->client	   ? c->client->workload
-		      : l7->shadow ? x->client
-				   : NULL,
+	    .source = c->client ? c->client->workload : x->client,
 	    .destination = x->target.listener ? x->target.listener->session->workload : NULL,
 	    .service = x->service,
+	    .principal = x->client ? NULL : c->principal,
 	    .path = c->path,
-	    .source_in_mesh = c->client || l7->shadow,
+	    .source_in_mesh = c->client || x->client || l7->shadow,
 	    .destination_in_mesh = x->target.listener != NULL,
 	};
 
 	/* Mostly what the request before joined. */
 	if (!root->joined || root->joined_epoch != o->epoch ||
-	    root->joined_key[0] != key.destination || root->joined_key[1] != key.service) {
+	    root->joined_key[0] != key.destination || root->joined_key[1] != key.service ||
+	    root->joined_key[2] != key.source) {
 		key.address = flat_addr_str(&c->to, text);
 		root->joined = flat_series_get(&l7->node->offload->series, &key);
 		root->joined_epoch = o->epoch;
 		root->joined_key[0] = key.destination;
 		root->joined_key[1] = key.service;
+		root->joined_key[2] = key.source;
+		root->tally = NULL;
 	}
 	x->joined = root->joined;
 	if (x->observed && x->target.addr.family)
@@ -177,10 +212,11 @@ void flat_l7_count(struct flat_l7 *l7)
 	s = key.base ? series_get(node, &key) : NULL;
 	if (s) {
 		s->n++;
-		s->sum_ms += ms;
-		for (size_t i = 0; i < FLAT_ARRAY_SIZE(buckets); i++)
-			s->bucket[i] += ms <= buckets[i];
+		add(&s->histogram[HISTOGRAM_MS], ms);
+		add(&s->histogram[HISTOGRAM_REQUEST], (double)(x->record.head_bytes + x->up_bytes));
+		add(&s->histogram[HISTOGRAM_RESPONSE], (double)(x->down_head + x->down_bytes));
 	}
+	flat_tally_count(l7, x->start_us ? now - x->start_us : 0);
 	if (node->log) {
 		struct flat_strbuf line = {0};
 		put_line(l7, (int64_t)ms, &line);
@@ -214,61 +250,79 @@ static void put_labels(const struct flat_l7_series *s, bool source, struct flat_
 		flat_strbuf_printf(out, ",grpc_response_status=\"%d\"", s->key.grpc);
 }
 
-static void put_histogram(const struct flat_l7_series *s, bool source, struct flat_strbuf *out)
+static void put_histogram(const struct flat_l7_series *s, int which, bool source,
+			  struct flat_strbuf *out)
 {
-	static const char name[] = "istio_request_duration_milliseconds";
+	const char *name = histograms[which].name;
+	const struct histogram *h = &s->histogram[which];
+	uint64_t n = 0;
+
 	for (size_t i = 0; i <= FLAT_ARRAY_SIZE(buckets); i++) {
 		flat_strbuf_printf(out, "%s_bucket", name);
 		put_labels(s, source, out);
-		if (i < FLAT_ARRAY_SIZE(buckets))
-			flat_strbuf_printf(out, ",le=\"%g\"} %" PRIu64 "\n", buckets[i],
-					   s->bucket[i]);
-		else
+		if (i == FLAT_ARRAY_SIZE(buckets)) {
 			flat_strbuf_printf(out, ",le=\"+Inf\"} %" PRIu64 "\n", s->n);
+			continue;
+		}
+		n += h->bucket[i];
+		flat_strbuf_printf(out, ",le=\"%g\"} %" PRIu64 "\n", buckets[i], n);
 	}
 	flat_strbuf_printf(out, "%s_sum", name);
 	put_labels(s, source, out);
-	flat_strbuf_printf(out, "} %.3f\n%s_count", s->sum_ms, name);
+	flat_strbuf_printf(out, "} %.3f\n%s_count", h->sum, name);
 	put_labels(s, source, out);
 	flat_strbuf_printf(out, "} %" PRIu64 "\n", s->n);
+}
+
+static void put_count(const struct flat_l7_series *s, bool source, struct flat_strbuf *out)
+{
+	flat_strbuf_puts(out, "istio_requests_total");
+	put_labels(s, source, out);
+	flat_strbuf_printf(out, "} %" PRIu64 "\n", s->n);
+}
+
+/* A family: requests (-1), or a histogram. */
+static void put_family(const struct flat_l7_node *node, int which, struct flat_strbuf *out)
+{
+	if (which < 0)
+		flat_strbuf_puts(out, "# HELP istio_requests_total HTTP requests.\n"
+				      "# TYPE istio_requests_total counter\n");
+	else
+		flat_strbuf_printf(out, "# HELP %s %s\n# TYPE %s histogram\n",
+				   histograms[which].name, histograms[which].help,
+				   histograms[which].name);
+	for (uint32_t i = 0; node && i < node->n_series; i++) {
+		const struct flat_l7_series *s = node->series[i];
+
+		for (int side = 0; side < 2; side++) {
+			if (side == 0 ? !s->key.base->source_in_mesh
+				      : !s->key.base->destination_in_mesh)
+				continue;
+			if (which < 0)
+				put_count(s, side == 0, out);
+			else
+				put_histogram(s, which, side == 0, out);
+		}
+	}
 }
 
 void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 {
 	const struct flat_l7_node *node = o->l7;
-	if (node)
+
+	if (node) {
 		flat_l7_mandatory_metrics(node, out);
-	if (node)
 		flat_l7_observe_metrics(node, out);
-	for (int what = 0; what < 2; what++) {
-		flat_strbuf_puts(
-		    out, what == 0 ? "# HELP istio_requests_total HTTP requests.\n"
-				     "# TYPE istio_requests_total counter\n"
-				   : "# HELP istio_request_duration_milliseconds Time from a "
-				     "request's head to the end of its response.\n"
-				     "# TYPE istio_request_duration_milliseconds histogram\n");
-		for (uint32_t i = 0; node && i < node->n_series; i++) {
-			const struct flat_l7_series *s = node->series[i];
-			for (int side = 0; side < 2; side++) {
-				if (side == 0 ? !s->key.base->source_in_mesh
-					      : !s->key.base->destination_in_mesh)
-					continue;
-				if (what == 1) {
-					put_histogram(s, side == 0, out);
-					continue;
-				}
-				flat_strbuf_puts(out, "istio_requests_total");
-				put_labels(s, side == 0, out);
-				flat_strbuf_printf(out, "} %" PRIu64 "\n", s->n);
-			}
-		}
 	}
+	for (int which = -1; which < HISTOGRAMS; which++)
+		put_family(node, which, out);
 }
 
 /* --- the end --- */
 
 void flat_l7_log_fini(struct flat_l7_node *node)
 {
+	flat_tally_fini(node);
 	for (uint32_t i = 0; i < node->n_series; i++)
 		free(node->series[i]);
 	free(node->series);

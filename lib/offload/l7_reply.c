@@ -115,6 +115,7 @@ void flat_l7_reply(struct flat_l7 *l7, const struct flat_l7_answer *a)
 	x->record.status = grpc ? 200 : a->status;
 	x->record.verdict = (uint8_t)a->verdict;
 	x->down_bytes = bodiless ? 0 : a->len;
+	x->down_head = (uint32_t)(out.len - flat_min_size(out.len, x->down_bytes));
 	x->up_done = true;
 	x->close |= out.full;
 	flat_l7_finish(l7);

@@ -36,6 +36,8 @@ static void labels_of(const struct flat_series_key *key, const char *v[FLAT_LABE
 {
 	const struct flat_service *service = key->service;
 	workload_labels(v + FLAT_LABEL_SOURCE_WORKLOAD, key->source);
+	if (!key->source && key->principal)
+		v[FLAT_LABEL_SOURCE_PRINCIPAL] = or_unknown(key->principal);
 	workload_labels(v + FLAT_LABEL_DESTINATION_WORKLOAD, key->destination);
 	v[FLAT_LABEL_SERVICE] = or_unknown(service ? service->host : key->address);
 	v[FLAT_LABEL_SERVICE_NAME] = or_unknown(service ? service->name : NULL);
@@ -58,6 +60,7 @@ static struct flat_series *add(struct flat_series_table *t, const struct flat_st
 			return NULL;
 	}
 	s->path = key->path;
+	s->mutual_tls = key->principal != NULL;
 	s->source_in_mesh = key->source_in_mesh;
 	s->destination_in_mesh = key->destination_in_mesh;
 	if (text && flat_map_put(&t->map, copy, text->len, s) != 0)
@@ -88,8 +91,8 @@ struct flat_series *flat_series_get(struct flat_series_table *t, const struct fl
 	struct flat_strbuf text = {0};
 	struct flat_series *s = NULL;
 	labels_of(key, labels);
-	flat_strbuf_printf(&text, "%d%d%d", (int)key->path, key->source_in_mesh,
-			   key->destination_in_mesh);
+	flat_strbuf_printf(&text, "%d%d%d%d", (int)key->path, key->source_in_mesh,
+			   key->destination_in_mesh, key->principal != NULL);
 	for (int i = 0; i < FLAT_LABELS; i++) {
 		flat_strbuf_putc(&text, SEPARATOR);
 		flat_strbuf_puts(&text, labels[i]);
@@ -147,10 +150,15 @@ void flat_series_labels(const struct flat_series *s, bool source, const char *pr
 {
 	/* Istio says "unknown" at the source; at the destination nothing is encrypted on one host, and the
 	 * client's identity comes from the kernel, which Istio has no word for. */
-	const char *security = source || s->source_in_mesh ? "unknown" : "none";
+	const char *security = source || s->source_in_mesh ? "unknown"
+			       : s->mutual_tls		   ? "mutual_tls"
+							   : "none";
 	flat_strbuf_printf(out, "{reporter=\"%s\"", source ? "source" : "destination");
 	for (int i = 0; i < FLAT_LABELS; i++) {
-		flat_strbuf_printf(out, ",%s=\"", label_names[i]);
+		bool is_principal =
+		    i == FLAT_LABEL_SOURCE_PRINCIPAL || i == FLAT_LABEL_DESTINATION_PRINCIPAL;
+		flat_strbuf_printf(out, ",%s=\"%s", label_names[i],
+				   is_principal && strchr(s->label[i], '/') ? "spiffe://" : "");
 		flat_metrics_escape(out, s->label[i]);
 		flat_strbuf_putc(out, '"');
 	}

@@ -36,6 +36,7 @@ struct flat_series {
 	enum flat_conn_path path;
 	bool source_in_mesh;	  /* the client came over a session: reporter "source" counts it */
 	bool destination_in_mesh; /* the server is a mesh listener: reporter "destination" */
+	bool mutual_tls;	  /* the client showed a certificate, on another host */
 	uint64_t opened;
 	uint64_t closed;
 	uint64_t bytes[2]; /* of closed connections, by the side that sent them */
@@ -56,6 +57,7 @@ struct flat_series_key {
 	const struct flat_workload *source;	 /* NULL: unknown */
 	const struct flat_workload *destination; /* likewise */
 	const struct flat_service *service;	 /* NULL: none, then `address` names it */
+	const char *principal; /* of a client on another host, by its certificate; NULL: no such */
 	const char *address;
 	enum flat_conn_path path;
 	bool source_in_mesh;

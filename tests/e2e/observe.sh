@@ -228,8 +228,8 @@ same metrics-sent-direct $((10 * 1000 + 80 * 100)) "$(tcp sent_bytes direct dest
 same metrics-received-forwarded $((10 * 1000 + 80 * 100)) "$(tcp received_bytes forwarded source forwarded)"
 same metrics-sent-outside $((4 * 300000)) "$(tcp sent_bytes outside source forwarded)"
 same metrics-who 90 "$(metric "v('istio_tcp_connections_opened_total', reporter='destination', source_workload='client',
-	source_workload_namespace='e2e', source_principal='cluster.local/ns/e2e/sa/client', source_app='client',
-	source_version='v1', destination_workload='echo', destination_principal='cluster.local/ns/e2e/sa/echo',
+	source_workload_namespace='e2e', source_principal='spiffe://cluster.local/ns/e2e/sa/client', source_app='client',
+	source_version='v1', destination_workload='echo', destination_principal='spiffe://cluster.local/ns/e2e/sa/echo',
 	destination_service_name='direct', destination_service_namespace='e2e', request_protocol='tcp',
 	response_flags='-', connection_security_policy='unknown', path='direct', destination_service='direct.e2e.example')")"
 same metrics-plain-client 7 "$(metric "v('istio_tcp_received_bytes_total', reporter='destination',

@@ -250,6 +250,14 @@ holds access-log wait_for 5 grep -qE '^\[[0-9TZ:.-]+\] "GET /admin HTTP/1.1" 403
 holds access-log-flags wait_for 5 grep -qE '"GET /slow/5000 HTTP/1.1" 504 UT ' "$WORK/access.log"
 metric() { curl -sS -m 10 "http://127.0.0.1:$METRICS/metrics" | grep "^$1" | grep -c "$2"; }
 holds metrics-requests test "$(metric istio_requests_total 'reporter="source",source_workload="shop".*destination_workload="origin".*response_code="403"')" -ge 1
+holds metrics-sizes test "$(metric istio_request_bytes_count 'reporter="destination",source_workload="guest"')" = "$(metric istio_requests_total 'reporter="destination",source_workload="guest"')"
+holds metrics-size-of-response test "$(metric istio_response_bytes_sum 'reporter="source",source_workload="shop".*response_code="200".*} [1-9]')" -ge 1
+holds metrics-principals test "$(metric istio_requests_total 'source_principal="spiffe://cluster.local/ns/e2e/sa/shop".*destination_principal="spiffe://cluster.local/ns/e2e/sa/origin"')" -ge 1
+OUT=$(flatctl --control "$CONTROL" top --http --once)
+holds top-http grep -qE '^origin.e2e.example +line [0-9]+ +[1-9][0-9]* +0 +[0-9.]+ +[0-9.]+ +[0-9.]+$' <<<"$OUT"
+same top-http-json True "$(flatctl --control "$CONTROL" --json top --http | "$PYTHON" -c 'import json, sys
+r = json.load(sys.stdin)["routes"]
+print(all(t["requests"] == sum(t["buckets"][1::2]) >= t["errors"] for t in r) and any(t["errors"] for t in r))')"
 holds metrics-duration test "$(metric istio_request_duration_milliseconds_bucket 'source_workload="guest".*le="+Inf"')" -ge 1
 
 # --- paths that are spelt otherwise ---

@@ -41,6 +41,26 @@ Test(series, one_for_each_pair_and_path)
 	flat_series_fini(&t);
 }
 
+Test(series, a_client_on_another_host_is_its_certificate_s)
+{
+	struct flat_series_table t = {0};
+	struct flat_strbuf out = {0};
+	struct flat_series_key key = {.service = &redis,
+				      .principal = "cluster.local/ns/far/sa/away",
+				      .destination_in_mesh = true};
+	struct flat_series *s = flat_series_get(&t, &key);
+	flat_series_labels(s, false, "http", "-", &out);
+	cr_assert(strstr(flat_strbuf_str(&out),
+			 "source_principal=\"spiffe://cluster.local/ns/far/sa/away\""),
+		  "%s", out.data);
+	cr_assert(strstr(out.data, "connection_security_policy=\"mutual_tls\""), "%s", out.data);
+	cr_assert(strstr(out.data, "destination_principal=\"unknown\""), "%s", out.data);
+	key.principal = NULL;
+	cr_assert_neq(flat_series_get(&t, &key), s);
+	flat_strbuf_fini(&out);
+	flat_series_fini(&t);
+}
+
 Test(series, a_full_table_counts_the_rest_together)
 {
 	struct flat_series_table t = {.max = 4};
