@@ -143,7 +143,7 @@ static int instance(void)
 {
 	if (watch_fd >= 0)
 		return watch_fd;
-	int fd = flat_fd_private(flat_sys_epoll_create1(EPOLL_CLOEXEC));
+	int fd = flat_numbers_epoll();
 	if (fd < 0)
 		return fd;
 	at_thread_end();

@@ -269,14 +269,18 @@ static int connect_mesh(int fd, const struct flat_addr *to, const struct sockadd
 	    flat_sys_getsockname(fd, (struct sockaddr *)&ss, &ss_len) == 0 &&
 	    flat_addr_from_sockaddr(&msg.body.connect.from, (struct sockaddr *)&ss, ss_len) == 0)
 		complete_source(&msg.body.connect.from, to);
+	if (flat_numbers_prepare(false) != 0)
+		return -ENOBUFS;
 	flat_fd_opening(fd, true);
-	if (msg.body.connect.from.family == 0 && flat_session_ticket(to, &ticket)) {
+	if (msg.body.connect.from.family == 0 && !flat_numbers_tight() &&
+	    flat_session_ticket(to, &ticket)) {
 		err = become_stream(fd, &ticket.conn, ticket.lane, ticket.anchor, ticket.bell);
 		err = err ? err : 1;
 	} else {
 		err = ask(fd, &msg);
 	}
 	flat_fd_opening(fd, false);
+	flat_numbers_settle();
 	if (err == 0)
 		return connect_kernel(fd, &msg.body.conn.peer, addr, len);
 	struct flat_sock *s = err == 1 ? flat_fd_sock(fd) : NULL;

@@ -230,7 +230,7 @@ static void member_end(struct flat_member *m)
 static int make_shadow(struct flat_epoll *e, int epfd)
 {
 	struct epoll_event in = {.events = EPOLLIN, .data.u64 = FLAT_EPOLL_COOKIE};
-	int s = flat_fd_private(flat_sys_epoll_create1(EPOLL_CLOEXEC));
+	int s = flat_numbers_epoll();
 	if (s < 0)
 		return s;
 	int err = flat_sys_epoll_ctl(epfd, EPOLL_CTL_ADD, s, &in);

@@ -162,6 +162,24 @@ FLAT_MUST_CHECK int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[
 /** A connection to `to` that was made ahead: it has begun, without an answer. False: ask for one. See ticket.h. */
 FLAT_MUST_CHECK bool flat_session_ticket(const struct flat_addr *to, struct flat_ticket *ticket);
 
+/* --- numbers.c --- */
+
+/** Descriptors that a message about a connection brings at most. */
+#define FLAT_NUMBERS_NEED 3U
+/** Keeps as many numbers as one needs, where there are any. */
+void flat_numbers_reserve(void);
+/** A descriptor got this number: whether numbers come near their limit. */
+void flat_numbers_seen(int fd);
+bool flat_numbers_tight(void);
+/**
+ * Before a message with descriptors is read: there is room for them, the kept ones given up where it takes them. `own`: the
+ * program itself must have one free, as for accept(). 0, -EMFILE, -ENFILE. Afterwards flat_numbers_settle(), in any case.
+ */
+FLAT_MUST_CHECK int flat_numbers_prepare(bool own);
+void flat_numbers_settle(void);
+/** A private epoll instance, on a kept number where there is no other. Or a negative errno. */
+int flat_numbers_epoll(void);
+
 /* --- socket.c --- */
 
 /** AF_INET or AF_INET6 of a candidate. */

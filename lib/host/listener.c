@@ -225,7 +225,12 @@ int flat_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	}
 	if (l->kind != FLAT_FD_LISTENER || (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)))
 		return (int)flat_result(-EINVAL);
-	int got = take_accept(fd, l, flags, &s);
+	int got = flat_numbers_prepare(true);
+	if (got == 0)
+		got = take_accept(fd, l, flags, &s);
+	if (got >= 0)
+		flat_numbers_seen(got);
+	flat_numbers_settle();
 	if (got >= 0 && s && addr) {
 		int err = flat_sock_name(&s->peer, s->domain, addr, len);
 		if (err != 0) {

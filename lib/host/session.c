@@ -154,6 +154,7 @@ static int hello(void)
 		flat_sys_close(fd);
 	if (err == 0)
 		begin_reign(&dir);
+	flat_numbers_reserve();
 	return err;
 }
 

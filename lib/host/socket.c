@@ -20,6 +20,7 @@ int flat_socket(int domain, int type, int protocol)
 	flat_host_init();
 	/* The number was in use by us: closed by a call that no hook saw. */
 	flat_fd_unbind(fd);
+	flat_numbers_seen(fd);
 	if ((domain == AF_INET || domain == AF_INET6) &&
 	    (type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) == SOCK_STREAM &&
 	    (protocol == 0 || protocol == IPPROTO_TCP)) {

@@ -1,4 +1,6 @@
 /* bind(), listen(), accept() and what listeners are. */
+#include <sys/resource.h>
+
 #include "parity.h"
 
 static int go(int fd, int n)
@@ -599,4 +601,61 @@ BEHAVIOUR(reuseport_one_closed)
 	for (int i = 0; i < 6; i++)
 		n += accept(l[1], NULL, NULL) >= 0;
 	say("accepted %d", n);
+}
+
+static void limit_numbers(rlim_t limit)
+{
+	struct rlimit r = {limit, limit};
+	setrlimit(RLIMIT_NOFILE, &r);
+}
+
+/* All of them but the highest `left`. */
+static void use_up_numbers(int left)
+{
+	int last = 0;
+	for (int fd; (fd = dup(0)) >= 0;)
+		last = fd;
+	for (; left > 0; left--)
+		close(last--);
+}
+
+BEHAVIOUR(accept_without_a_number)
+{
+	struct sockaddr_in a = where(0);
+	char got[8];
+	int l, c, d, s;
+	limit_numbers(100);
+	l = listener(0);
+	use_up_numbers(2);
+	c = tcp(0);
+	DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
+	d = tcp(0);
+	DO(connect(d, (struct sockaddr *)&a, sizeof(a)));
+	DO(accept(l, NULL, NULL));
+	DO(accept4(l, NULL, NULL, SOCK_NONBLOCK));
+	DO(poll(&(struct pollfd){l, POLLIN, 0}, 1, 1000));
+	DO(send(c, "kept", 4, 0));
+	close(0);
+	s = accept(l, NULL, NULL);
+	DO(recv(s, got, sizeof(got), 0));
+	DO(accept(l, NULL, NULL));
+	DO(close(d));
+	say("%d", accept(l, NULL, NULL) >= 0);
+}
+
+BEHAVIOUR(accept_and_epoll_without_a_number)
+{
+	struct sockaddr_in a = where(0);
+	struct epoll_event in = {.events = EPOLLOUT}, got;
+	int l, e, c;
+	limit_numbers(100);
+	l = listener(0);
+	e = epoll_create1(0);
+	use_up_numbers(1);
+	c = tcp(0);
+	DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
+	DO(epoll_ctl(e, EPOLL_CTL_ADD, c, &in));
+	DO(epoll_wait(e, &got, 1, 1000));
+	DO(dup(0));
+	DO(accept(l, NULL, NULL));
 }
