@@ -211,6 +211,8 @@ struct flat_sock *flat_stream_new(const struct flat_msg_conn *m, struct flat_lan
 				  int bell);
 /** Whether a send would not wait. */
 bool flat_stream_writable(struct flat_sock *s);
+/** Whether what is sent now may reach its peer; `fd` is one of its descriptors. */
+bool flat_stream_may_send(struct flat_sock *s, int fd);
 /** The state that TCP would be in: TCP_ESTABLISHED ... of netinet/tcp.h; FIN's way is taken as no time. */
 int flat_stream_state(const struct flat_sock *s);
 /** SO_ERROR: as it stands, and taken. */

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/confine.h"
 #include "base/limits.h"
 #include "host/bell.h"
 #include "host/lanes.h"
@@ -116,7 +115,7 @@ static ssize_t broken_pipe(int flags)
 	return -EPIPE;
 }
 
-static bool may_send(struct flat_sock *s, int fd)
+bool flat_stream_may_send(struct flat_sock *s, int fd)
 {
 	flat_stream_check_reign(s, fd);
 	return flat_likely(!(flat_vq_peer_cons_flags(&s->vq) & FLAT_CONS_CLOSED) &&
@@ -128,7 +127,7 @@ static bool may_send(struct flat_sock *s, int fd)
 /* Whether no more may be sent: 0, or the error; 1: what is sent now is lost, and the sender learns it afterwards. */
 static ssize_t send_state(struct flat_sock *s, int fd, int flags)
 {
-	if (may_send(s, fd))
+	if (flat_stream_may_send(s, fd))
 		return 0;
 	int error = flat_stream_take_error(s);
 	if (error && error != EPIPE)
@@ -154,7 +153,7 @@ static ssize_t send_all(struct call *c, const void *buf, size_t len, int flags)
 		return -EOPNOTSUPP;
 	do {
 		/* What ended it meanwhile is for the next call to tell. */
-		if (done && !may_send(s, fd))
+		if (done && !flat_stream_may_send(s, fd))
 			return (ssize_t)done;
 		ssize_t n = send_state(s, fd, flags);
 		if (n == 1)
@@ -592,79 +591,6 @@ int flat_shutdown(int fd, int how)
 	return (int)flat_result(flat_stream_shutdown(s, how));
 }
 
-/*
- * What of a file is in the page cache goes straight into the ring, half a ring at a time before the peer is told: told of
- * each bit, one that shares our processor takes it from us for each. Bytes; 0: no room, or it has to be gone about otherwise.
- */
-static ssize_t file_to_ring(struct flat_sock *s, int fd, int in_fd, off_t at, size_t count)
-{
-	size_t half = ((size_t)s->vq.tx.mask[1] + 1) / 2;
-	struct iovec iov[2];
-	ssize_t got = 0;
-	int n;
-	/* A filter may not know the call. */
-	if (flat_confined || flat_stream_connecting(s) || !may_send(s, fd))
-		return 0;
-	if (flat_share_begin(s, fd, true) == 0 &&
-	    flat_ring_reserve(&s->vq.tx, flat_min_size(count, half), iov, &n) > 0)
-		/* RWF_NOWAIT: a disk is not waited for under the lock. */
-		got = FLAT_SYS6(SYS_preadv2, in_fd, iov, n, at, 0, RWF_NOWAIT);
-	if (got > 0)
-		flat_ring_commit(&s->vq.tx, (size_t)got);
-	flat_share_end(s, fd, true);
-	if (got > 0)
-		flat_vq_notify_data(&s->vq);
-	return got > 0 ? got : 0;
-}
-
-ssize_t flat_sendfile(int out_fd, int in_fd, off_t *offset, size_t count)
-{
-	struct flat_sock *s = flat_fd_sock(out_fd);
-	char buf[65536];
-	ssize_t done = 0;
-	if (!s && !flat_fd_sock(in_fd))
-		return flat_result(FLAT_SYS4(SYS_sendfile, out_fd, in_fd, offset, count));
-	if (!s || flat_fd_sock(in_fd))
-		return flat_result(-EINVAL);
-	if (offset && !flat_user_possible(offset, sizeof(*offset)))
-		return flat_result(-EFAULT);
-	if (offset && *offset < 0)
-		return flat_result(-EINVAL);
-	off_t at = offset ? *offset : FLAT_SYS3(SYS_lseek, in_fd, 0, 1 /* SEEK_CUR */);
-	if (at < 0)
-		return flat_result(at);
-	while ((size_t)done < count) {
-		size_t want = flat_min_size(count - (size_t)done, sizeof(buf));
-		ssize_t moved = file_to_ring(s, out_fd, in_fd, at + done, count - (size_t)done);
-		done += moved;
-		if (moved > 0)
-			continue;
-		/* Without room nothing is read for nothing. */
-		if (no_wait(s, 0) && may_send(s, out_fd) && flat_share_space(s) == 0)
-			want = 1;
-		long got = FLAT_SYS4(SYS_pread64, in_fd, buf, want, at + done);
-		if (got <= 0) {
-			if (got < 0 && done == 0)
-				return flat_result(got);
-			break;
-		}
-		ssize_t sent = stream_send(s, out_fd, buf, (size_t)got, 0);
-		if (sent < 0) {
-			if (done == 0)
-				return flat_result(sent);
-			break;
-		}
-		done += sent;
-		if (sent < got)
-			break;
-	}
-	if (offset)
-		*offset = at + done;
-	else
-		(void)FLAT_SYS3(SYS_lseek, in_fd, at + done, 0 /* SEEK_SET */);
-	return done;
-}
-
 /* The other end has to be a pipe that is open in the right direction; a stream has no offsets. 0, -EBADF, -EINVAL. */
 static int check_splice(int pipe, int mode, bool odd, unsigned int flags)
 {
@@ -704,7 +630,7 @@ static ssize_t pipe_to_stream(struct flat_sock *s, int fd, int pipe, char *buf, 
 	ssize_t sent = 0;
 	if (!wait && flat_sys_ppoll(&p, 1, &zero, NULL) == 0)
 		return -EAGAIN;
-	while (err == 0 && may_send(s, fd) && flat_share_space(s) == 0)
+	while (err == 0 && flat_stream_may_send(s, fd) && flat_share_space(s) == 0)
 		err = wait && !no_wait(s, 0) ? wait_for(&c, true) : -EAGAIN;
 	ssize_t room = flat_share_space(s);
 	if (err == 0 && room > 0 && (size_t)room < want)
