@@ -15,6 +15,8 @@ struct reading {
 	bool simple;	 /* `simple` was there, and `hash` */
 	bool hash;
 	const char *cookie_name;
+	struct flat_tls_origin *origin; /* being read */
+	const char **names;		/* of it */
 };
 
 /* --- loadBalancer --- */
@@ -235,34 +237,119 @@ static void parse_balancer(struct cfg *cfg, const struct yaml_node *node, void *
 static void parse_tls_mode(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const char *const names[] = {"DISABLE", "ISTIO_MUTUAL", "SIMPLE", "MUTUAL"};
+	static const enum flat_tls_mode modes[] = {FLAT_TLS_DISABLE, FLAT_TLS_ISTIO_MUTUAL,
+						   FLAT_TLS_SIMPLE, FLAT_TLS_MUTUAL};
 	struct reading *r = obj;
 	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
 
-	if (i == 0)
-		r->traffic->tls = FLAT_TLS_DISABLE;
-	if (i == 1)
-		r->traffic->tls = FLAT_TLS_ISTIO_MUTUAL;
-	if (i > 1)
-		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
-			 "TLS mode %s is not honoured: no TLS is begun for applications", names[i]);
+	if (i >= 0)
+		r->traffic->tls = modes[i];
+}
+
+static void parse_cert(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->origin->cert = cfg_string(cfg, node);
+}
+
+static void parse_key(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->origin->key = cfg_string(cfg, node);
+}
+
+static void parse_ca(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->origin->ca = cfg_string(cfg, node);
+}
+
+static void parse_credential(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->origin->credential = cfg_string(cfg, node);
+}
+
+static void parse_sni(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->origin->sni = cfg_string(cfg, node);
+}
+
+static void parse_unverified(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->origin->unverified = cfg_bool(cfg, node);
+}
+
+static void parse_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->names[r->origin->n_names] = cfg_string(cfg, node);
+	if (r->names[r->origin->n_names])
+		r->origin->n_names++;
+}
+
+static void parse_names(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	r->names = cfg_array(cfg, node->n, sizeof(*r->names));
+	r->origin->names = r->names;
+	if (r->names)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_name, r);
+}
+
+/* What goes together. */
+static void check_tls(struct cfg *cfg, const struct yaml_node *node, const struct reading *r)
+{
+	const struct flat_tls_origin *o = r->origin;
+	bool files = o->cert || o->key || o->ca;
+
+	if (r->traffic->tls != FLAT_TLS_SIMPLE && r->traffic->tls != FLAT_TLS_MUTUAL) {
+		if (files || o->credential || o->sni || o->n_names || o->unverified)
+			cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+				  "remove them, or write mode SIMPLE or MUTUAL",
+				  "certificates and names are for the modes SIMPLE and MUTUAL");
+		return;
+	}
+	if (files && o->credential)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "leave one of them",
+			  "credentialName stands in the place of the files");
+	if (o->mutual && !o->credential && (!o->cert || !o->key))
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING,
+			  "add clientCertificate and privateKey, or credentialName",
+			  "mode MUTUAL without a certificate of ours");
+	if (!o->mutual && (o->cert || o->key))
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "remove it, or write mode MUTUAL",
+			  "mode SIMPLE shows no certificate of ours");
+	if (o->unverified && (o->ca || o->n_names))
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "leave one of them",
+			  "insecureSkipVerify looks at no authorities and no names");
 }
 
 static void parse_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	static const char why[] = "no TLS is begun for applications";
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("mode", parse_tls_mode),
-	    CFG_UNHONOURED("clientCertificate", why),
-	    CFG_UNHONOURED("privateKey", why),
-	    CFG_UNHONOURED("caCertificates", why),
-	    CFG_UNHONOURED("credentialName", why),
-	    CFG_UNHONOURED("subjectAltNames", why),
-	    CFG_UNHONOURED("sni", why),
-	    CFG_UNHONOURED("insecureSkipVerify", why),
-	    CFG_UNHONOURED("caCrl", why),
+	    CFG_FIELD("clientCertificate", parse_cert),
+	    CFG_FIELD("privateKey", parse_key),
+	    CFG_FIELD("caCertificates", parse_ca),
+	    CFG_FIELD("credentialName", parse_credential),
+	    CFG_FIELD("subjectAltNames", parse_names),
+	    CFG_FIELD("sni", parse_sni),
+	    CFG_FIELD("insecureSkipVerify", parse_unverified),
+	    CFG_UNHONOURED("caCrl", "revocation lists are not read"),
 	};
+	struct reading *r = obj;
 
+	r->origin = cfg_array(cfg, 1, sizeof(*r->origin));
+	if (!r->origin)
+		return;
+	r->origin->namespace = cfg->namespace;
+	r->origin->where = node->where;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	r->origin->mutual = r->traffic->tls == FLAT_TLS_MUTUAL;
+	check_tls(cfg, node, r);
+	if (r->traffic->tls >= FLAT_TLS_SIMPLE)
+		r->traffic->origin = r->origin;
 }
 
 /* --- the whole --- */

@@ -94,7 +94,10 @@ static void settle(struct flat_traffic *t, const struct flat_traffic_policy *pol
 	t->breaker = all->breaker ? all->breaker : t->breaker;
 	t->outlier = all->outlier ? all->outlier : t->outlier;
 	t->budget = all->budget ? all->budget : t->budget;
-	t->tls = all->tls != FLAT_TLS_UNSET ? all->tls : t->tls;
+	if (all->tls != FLAT_TLS_UNSET) {
+		t->tls = all->tls;
+		t->origin = all->origin;
+	}
 	for (uint32_t i = 0; i < policy->n_ports; i++) {
 		if (policy->ports[i].number == port) {
 			*t = policy->ports[i].traffic;

@@ -81,11 +81,28 @@ struct flat_retry_budget {
 	uint32_t min;	  /* retries at once that are allowed always */
 };
 
-/* Whether endpoints on other hosts are spoken to with mutual TLS, through their flatd. */
+/* TLS towards endpoints: ISTIO_MUTUAL through the flatds of other hosts; SIMPLE and MUTUAL begun by ours. */
 enum flat_tls_mode {
 	FLAT_TLS_UNSET, /* as the endpoint's label says */
 	FLAT_TLS_DISABLE,
 	FLAT_TLS_ISTIO_MUTUAL,
+	FLAT_TLS_SIMPLE,
+	FLAT_TLS_MUTUAL,
+};
+
+/* TLS that flatd begins, and how it knows the server. NULL: not said. */
+struct flat_tls_origin {
+	bool mutual;
+	bool unverified;	/* whoever answers is believed */
+	const char *cert, *key; /* files */
+	const char *ca;		/* file of authorities; else those of the system */
+	const char *credential; /* a Secret, in the place of the files; of `namespace` */
+	const char *namespace;	/* the rule's */
+	const char *sni;	/* else the host that is asked for */
+	const char *const
+	    *names; /* one of them the certificate bears; none: the host that is asked for */
+	uint32_t n_names;
+	struct flat_where where;
 };
 
 /* NULL, UNSET: not said, the default holds. */
@@ -94,6 +111,7 @@ struct flat_traffic {
 	const struct flat_breaker *breaker;
 	const struct flat_outlier *outlier;
 	const struct flat_retry_budget *budget;
+	const struct flat_tls_origin *origin; /* with SIMPLE and MUTUAL; else NULL */
 	enum flat_tls_mode tls;
 };
 

@@ -196,6 +196,15 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 				 d->port->number);
 			return false;
 		}
+		if (target.origin) {
+			refuse(d, EACCES, FLAT_REFUSED_POLICY);
+			snprintf(d->reason, sizeof(d->reason),
+				 "the DestinationRule wants TLS (%s:%u), which flatd begins for "
+				 "HTTP alone: port %u is %s",
+				 target.origin->where.file, target.origin->where.line,
+				 d->port->number, flat_protocol_name(d->port->protocol));
+			return false;
+		}
 		d->target = target.addr;
 		d->listener = target.listener;
 		d->wire = target.wire;

@@ -12,6 +12,7 @@
 #include "base/sys.h"
 #include "offload/gateway.h"
 #include "offload/l7.h"
+#include "offload/origin.h"
 #include "offload/peers.h"
 
 uint64_t flat_inode(int fd)
@@ -232,6 +233,7 @@ void flat_conn_destroy(struct flat_conn *c)
 		flat_session_put(c->client);
 	}
 	flat_gate_free(c->gate);
+	flat_origin_free(c->origin);
 	if (c->cluster)
 		flat_cluster_leave(c->cluster, c->host);
 	free(c->principal);

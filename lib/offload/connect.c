@@ -12,6 +12,7 @@
 #include "base/sys.h"
 #include "offload/gateway.h"
 #include "offload/l7.h"
+#include "offload/origin.h"
 #include "offload/peers.h"
 
 #define EPHEMERAL_FIRST 32768
@@ -81,6 +82,10 @@ static void on_upstream(struct flat_source *source, int result)
 	struct flat_end *e = FLAT_CONTAINER_OF(source, struct flat_end, anchor);
 	char text[FLAT_ADDR_STRLEN];
 	char reason[200];
+	if (result == 0 && e->conn->origin) {
+		flat_origin_begin(e->conn);
+		return;
+	}
 	if (result == 0) {
 		flat_conn_open(e->conn);
 		return;
@@ -95,6 +100,9 @@ static int connect_upstream(struct flat_conn *c, char *reason, size_t size)
 	struct flat_end *e = &c->end[FLAT_SIDE_SERVER];
 	if (c->wire.port != 0)
 		return flat_bridge_dial(c, reason, size);
+	int err = c->origin ? flat_origin_prepare(c->offload, c->origin, reason, size) : 0;
+	if (err != 0)
+		return err;
 	socklen_t len = flat_addr_to_sockaddr(&c->target, &c->upstream);
 	int fd = flat_sys_socket(c->target.family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd < 0)
@@ -145,7 +153,8 @@ static void proceed(struct flat_conn *c)
 
 /* --- for requests of HTTP clients --- */
 
-struct flat_conn *flat_conn_upstream(struct flat_conn *client, const struct flat_target *target)
+struct flat_conn *flat_conn_upstream(struct flat_conn *client, const struct flat_target *target,
+				     bool h2)
 {
 	struct flat_decision d = {
 	    .path = FLAT_CONN_FORWARDED,
@@ -157,6 +166,13 @@ struct flat_conn *flat_conn_upstream(struct flat_conn *client, const struct flat
 	struct flat_conn *c = flat_conn_new(client->offload, client->client, &d);
 	if (!c)
 		return NULL;
+	if (target->origin) {
+		c->origin = flat_origin_new(target, h2);
+		if (!c->origin) {
+			flat_conn_destroy(c);
+			return NULL;
+		}
+	}
 	c->from = client->from;
 	snprintf(c->service, sizeof(c->service), "%s", client->service);
 	/* The client's connection is the one that is counted. */

@@ -11,6 +11,7 @@
 #include "offload/gateway.h"
 #include "offload/l7_mandatory.h"
 #include "offload/l7_observe.h"
+#include "offload/origin.h"
 
 /* How long a connection that moves nothing is still looked at, microseconds; and flatd, before it sleeps. */
 #define HOT_US 20
@@ -354,7 +355,9 @@ static int start_end(struct flat_conn *c, int i, struct flat_l7_end *e, flat_sou
 	const struct flat_end *from = &c->end[i];
 	if (from->is_tcp)
 		flat_l7_end_tcp(e, from->anchor.fd,
-				i == FLAT_SIDE_CLIENT && c->gate ? c->gate->tls : NULL);
+				i == FLAT_SIDE_SERVER ? flat_origin_tls(c->origin)
+				: c->gate	      ? c->gate->tls
+						      : NULL);
 	else
 		start_lane(c->offload, from, i, e);
 	uint32_t events = POLLIN | POLLRDHUP | (e->is_tcp ? POLLOUT : 0U);
@@ -496,7 +499,8 @@ static struct flat_l7_upstream *find_free(const struct flat_l7 *root,
 	TAILQ_FOREACH(up, &root->upstreams, link)
 	{
 		if (up->mesh == (target->listener != NULL) && is_free(up, h2) &&
-		    up->cluster == target->cluster && flat_addr_equal(&up->target, &target->addr))
+		    up->cluster == target->cluster && flat_addr_equal(&up->target, &target->addr) &&
+		    flat_origin_fits(root->node->offload, up->conn->origin, target))
 			break;
 	}
 	return up;
@@ -517,9 +521,10 @@ static void evict(struct flat_l7 *root)
 	}
 }
 
-static struct flat_l7_upstream *upstream_new(struct flat_l7 *l7, const struct flat_target *target)
+static struct flat_l7_upstream *upstream_new(struct flat_l7 *l7, const struct flat_target *target,
+					     bool h2)
 {
-	struct flat_conn *c = flat_conn_upstream(l7->conn, target);
+	struct flat_conn *c = flat_conn_upstream(l7->conn, target, h2);
 	struct flat_l7_upstream *up = c ? calloc(1, sizeof(*up)) : NULL;
 	if (!up) {
 		if (c)
@@ -565,7 +570,7 @@ struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err)
 	*err = -ENOMEM;
 	if (!up) {
 		evict(l7->root);
-		up = upstream_new(l7, target);
+		up = upstream_new(l7, target, h2);
 	}
 	if (!up)
 		return NULL;

@@ -143,6 +143,7 @@ int flat_l7_target(struct flat_l7 *l7)
 		x->target.addr = l7->pinned;
 		x->target.listener = flat_listener_find(o, &l7->pinned);
 		x->target.cluster = NULL;
+		x->target.origin = NULL;
 		return x->target.listener ? 0 : -ECONNREFUSED;
 	}
 	if (d) {
@@ -163,5 +164,7 @@ int flat_l7_target(struct flat_l7 *l7)
 	if (lb && lb->kind >= FLAT_LB_RING_HASH)
 		hash_request(l7, lb, &how);
 	how.traffic = x->traffic;
+	x->target.origin_name =
+	    x->service->host[0] == '*' ? x->request.host : flat_span_of(x->service->host);
 	return flat_resolve(o, x->service, x->port, &how, &x->target);
 }

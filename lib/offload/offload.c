@@ -17,6 +17,7 @@
 #include "offload/gateway.h"
 #include "offload/handover.h"
 #include "offload/l7.h"
+#include "offload/origin.h"
 #include "offload/peers.h"
 
 /* A predecessor that is ending has so many looks, with a pause between them, ms. */
@@ -409,6 +410,7 @@ void flat_offload_close(struct flat_offload *o)
 	while ((s = TAILQ_FIRST(&o->sessions)) != NULL)
 		flat_session_close(s, NULL);
 	flat_gateways_close(o);
+	flat_origins_forget(o);
 	flat_l7_fini(o);
 	flat_audit_close(o->audit);
 	flat_metrics_close(o);

@@ -163,9 +163,10 @@ struct flat_conn {
 	bool cut;
 	bool remind; /* one side closed, the other may not know: in flat_offload.reminders */
 	uint32_t reply_seq;
-	struct flat_gate *gate; /* how it came in, by a gateway; NULL: not so. Owned */
-	int client_near;	/* the client's end of its anchor until it was sent; else -1 */
-	int server_near;	/* likewise the server's */
+	struct flat_origin *origin; /* TLS towards its server; NULL: none. Owned */
+	struct flat_gate *gate;	    /* how it came in, by a gateway; NULL: not so. Owned */
+	int client_near;	    /* the client's end of its anchor until it was sent; else -1 */
+	int server_near;	    /* likewise the server's */
 	int64_t since_ms;
 	uint32_t connect_ms; /* how long its server may take to be there; 0: as long as all */
 	struct sockaddr_storage upstream; /* of a server outside the mesh, while connecting */
@@ -237,6 +238,7 @@ struct flat_offload {
 	struct flat_mesh *mesh;
 	struct flat_map clusters; /* of struct flat_cluster, see cluster.h */
 	struct flat_reload reloading;
+	SLIST_HEAD(, flat_origin_context) origins; /* see origin.h */
 	struct flat_watch *watch;
 	const char *const *paths;
 	size_t n_paths;
@@ -377,6 +379,8 @@ struct flat_target {
 	struct flat_cluster *cluster; /* that it was picked from; NULL: none. Good for this turn */
 	struct flat_cluster_host *host; /* likewise: of it */
 	struct flat_wire_way wire;
+	const struct flat_tls_origin *origin; /* TLS is begun with it; NULL: not so. Likewise */
+	struct flat_span origin_name; /* what it is called, where `origin` does not say. Likewise */
 };
 
 struct flat_resolve_how {
@@ -475,7 +479,7 @@ void flat_conn_gate(struct flat_offload *o, struct flat_gate *gate, const char *
 
 /** A connection of ours to a server, for an HTTP client's requests. NULL without memory. c->l7_upstream is the caller's. */
 FLAT_MUST_CHECK struct flat_conn *flat_conn_upstream(struct flat_conn *client,
-						     const struct flat_target *target);
+						     const struct flat_target *target, bool h2);
 /** Goes for its server. 0: open, or on its way; a negative errno: it is gone. */
 FLAT_MUST_CHECK int flat_conn_upstream_open(struct flat_conn *c);
 

@@ -16,6 +16,7 @@
 #include "offload/gateway.h"
 #include "offload/l7.h"
 #include "offload/offload.h"
+#include "offload/origin.h"
 #include "offload/peers.h"
 
 /* How long the first names are waited for, ms. */
@@ -87,6 +88,7 @@ static int take(struct flat_reload *r)
 	flat_session_identify(s);
 	flat_balance_keep(o);
 	flat_l7_reloaded(o);
+	flat_origins_forget(o);
 	flat_mesh_put(old);
 	o->epoch++;
 	return 0;

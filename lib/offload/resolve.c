@@ -171,7 +171,8 @@ static int find_candidates(const struct flat_offload *o, const struct flat_servi
 		struct flat_addr a = flat_ip_addr(&e->ip, e->port);
 		if (subset && !flat_labels_match(&subset->labels, e->labels))
 			continue;
-		add(c, service, e, flat_listener_find(o, &a));
+		/* Who speaks TLS itself is a server like those outside. */
+		add(c, service, e, how->traffic.origin ? NULL : flat_listener_find(o, &a));
 	}
 	if (!service->has_selector)
 		return 0;
@@ -182,7 +183,7 @@ static int find_candidates(const struct flat_offload *o, const struct flat_servi
 			continue;
 		struct flat_endpoint e = selected(l);
 		if (!declared(port, &e) && c->n < max)
-			add(c, service, &e, l);
+			add(c, service, &e, how->traffic.origin ? NULL : l);
 	}
 	return 0;
 }
@@ -302,6 +303,7 @@ int flat_resolve(struct flat_offload *o, const struct flat_service *service,
 		target->listener = o->twins && c->listener[i] ? flat_listener_find(o, &target->addr)
 							      : c->listener[i];
 		target->wire = c->wire[i];
+		target->origin = how->traffic.origin;
 		target->host = cluster->hosts[i];
 	}
 	return i >= 0 ? 0 : i == -ENOMEM ? i : -ECONNREFUSED;

@@ -66,6 +66,10 @@ static void put_traffic(struct flat_strbuf *out, const struct flat_traffic *t)
 	if (t->budget)
 		flat_strbuf_printf(out, ", retries %g %% or %u", t->budget->percent / 10000.0,
 				   t->budget->min);
+	if (t->origin)
+		flat_strbuf_printf(out, ", TLS %s%s%s", t->origin->mutual ? "MUTUAL" : "SIMPLE",
+				   t->origin->sni ? " as " : "",
+				   t->origin->sni ? t->origin->sni : "");
 }
 
 void flat_put_policy(struct flat_strbuf *out, const struct flat_traffic_policy *p)

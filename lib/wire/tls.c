@@ -130,7 +130,7 @@ static int use_ca(SSL_CTX *ctx, const struct flat_pem *pem, char *why, size_t si
 	}
 	BIO_free(bio);
 	if (cert || n == 0)
-		return bad(why, size, pem, "clients' authorities");
+		return bad(why, size, pem, "the authorities");
 	ERR_clear_error();
 	return 0;
 }
@@ -177,6 +177,16 @@ static struct names *copy_names(const struct flat_tls_options *o)
 	return all;
 }
 
+/* A server's certificate may stand for a name by a wildcard. */
+static bool covers(X509 *leaf, const struct names *names)
+{
+	for (const char *p = names->text; *p; p += strlen(p) + 1) {
+		if (X509_check_host(leaf, p, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1)
+			return true;
+	}
+	return false;
+}
+
 /* One of them stands in the certificate, as DNS name or URI. */
 static bool bears(X509 *leaf, const struct names *names)
 {
@@ -203,7 +213,8 @@ static int on_verify(int ok, X509_STORE_CTX *store)
 
 	if (!ok || X509_STORE_CTX_get_error_depth(store) != 0 || !names || !names->text[0])
 		return ok;
-	if (bears(X509_STORE_CTX_get_current_cert(store), names))
+	X509 *leaf = X509_STORE_CTX_get_current_cert(store);
+	if (bears(leaf, names) || (!SSL_is_server(ssl) && covers(leaf, names)))
 		return 1;
 	X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION);
 	return 0;
@@ -286,6 +297,60 @@ int flat_tls_context(const struct flat_tls_options *o, SSL_CTX **out, char *why,
 	return err;
 }
 
+/* --- a client's --- */
+
+static int set_client_rules(SSL_CTX *ctx, const struct flat_tls_options *o, bool unverified,
+			    bool h2)
+{
+	static const unsigned char alpn_h2[] = "\x02h2";
+	static const unsigned char alpn_1[] = "\x08http/1.1";
+	struct names *names = copy_names(o);
+
+	if (!names || !SSL_CTX_set_ex_data(ctx, names_index, names)) {
+		free(names);
+		return -ENOMEM;
+	}
+	SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
+	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
+	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+				  SSL_MODE_RELEASE_BUFFERS);
+	SSL_CTX_set_verify_depth(ctx, CHAIN_MAX);
+	SSL_CTX_set_verify(ctx, unverified ? SSL_VERIFY_NONE : SSL_VERIFY_PEER,
+			   unverified ? NULL : on_verify);
+	return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) &&
+		       SSL_CTX_set_cipher_list(ctx, CIPHERS) &&
+		       SSL_CTX_set_alpn_protos(ctx, h2 ? alpn_h2 : alpn_1,
+					       h2 ? sizeof(alpn_h2) - 1 : sizeof(alpn_1) - 1) == 0
+		   ? 0
+		   : -ENOMEM;
+}
+
+int flat_tls_client_context(const struct flat_tls_options *o, bool unverified, bool h2,
+			    SSL_CTX **out, char *why, size_t size)
+{
+	SSL_CTX *ctx = indexes() == 0 ? SSL_CTX_new(TLS_client_method()) : NULL;
+	int err = ctx ? set_client_rules(ctx, o, unverified, h2) : -ENOMEM;
+
+	if (err != 0)
+		snprintf(why, size, "out of memory");
+	if (err == 0 && (o->cert.file || o->cert.text)) {
+		err = use_chain(ctx, &o->cert, why, size);
+		if (err == 0)
+			err = use_key(ctx, &o->key, why, size);
+	}
+	if (err == 0 && (o->ca.file || o->ca.text)) {
+		err = use_ca(ctx, &o->ca, why, size);
+	} else if (err == 0 && !unverified && !SSL_CTX_set_default_verify_paths(ctx)) {
+		snprintf(why, size, "the system has no authorities");
+		err = -EINVAL;
+	}
+	if (err == 0)
+		*out = ctx;
+	else
+		SSL_CTX_free(ctx);
+	return err;
+}
+
 /* --- which context --- */
 
 /* RFC 6066, 3: one name of type host_name. False: there is none, or it is none. */
@@ -357,19 +422,56 @@ SSL_CTX *flat_tls_front(flat_tls_pick_fn *pick, void *arg)
 
 /* --- sessions --- */
 
-struct flat_tls *flat_tls_accept(SSL_CTX *front, int fd)
+static struct flat_tls *session(SSL_CTX *ctx, int fd)
 {
 	struct flat_tls *t = calloc(1, sizeof(*t));
 
 	if (!t)
 		return NULL;
-	t->ssl = SSL_new(front);
+	t->ssl = SSL_new(ctx);
 	if (!t->ssl || !SSL_set_fd(t->ssl, fd)) {
 		flat_tls_free(t);
 		return NULL;
 	}
 	SSL_set_app_data(t->ssl, t);
-	SSL_set_accept_state(t->ssl);
+	return t;
+}
+
+struct flat_tls *flat_tls_accept(SSL_CTX *front, int fd)
+{
+	struct flat_tls *t = session(front, fd);
+
+	if (t)
+		SSL_set_accept_state(t->ssl);
+	return t;
+}
+
+/* RFC 6066, 3: no literal addresses in SNI. */
+static bool ask_for(SSL *ssl, const char *name, bool by_name)
+{
+	X509_VERIFY_PARAM *param = SSL_get0_param(ssl);
+	ASN1_OCTET_STRING *ip = a2i_IPADDRESS(name);
+
+	ERR_clear_error();
+	if (ip) {
+		ASN1_OCTET_STRING_free(ip);
+		return !by_name || X509_VERIFY_PARAM_set1_ip_asc(param, name);
+	}
+	X509_VERIFY_PARAM_set_hostflags(param, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+	return SSL_set_tlsext_host_name(ssl, name) && (!by_name || SSL_set1_host(ssl, name));
+}
+
+struct flat_tls *flat_tls_connect(SSL_CTX *ctx, int fd, const char *name, bool by_name)
+{
+	struct flat_tls *t = session(ctx, fd);
+
+	if (!t)
+		return NULL;
+	if (!ask_for(t->ssl, name, by_name)) {
+		flat_tls_free(t);
+		return NULL;
+	}
+	SSL_set_connect_state(t->ssl);
 	return t;
 }
 
@@ -398,11 +500,23 @@ static ssize_t failed(struct flat_tls *t, int ret)
 	snprintf(t->why, sizeof(t->why), "%s", text ? text : "the connection ended");
 	ERR_clear_error();
 	t->failed = true;
-	/* Many clients hang up without close_notify; HTTP has lengths of its own. */
-	if (SSL_is_init_finished(t->ssl) &&
+	/* Many clients hang up without close_notify. Of a server it may be the end of an answer (RFC 9112, 9.8). */
+	if (SSL_is_init_finished(t->ssl) && SSL_is_server(t->ssl) &&
 	    ERR_GET_REASON(code) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
 		return 0;
 	return -ECONNRESET;
+}
+
+int flat_tls_shake(struct flat_tls *t, bool *writes)
+{
+	if (t->failed)
+		return -ECONNRESET;
+	ERR_clear_error();
+	int n = SSL_do_handshake(t->ssl);
+	if (n == 1)
+		return 0;
+	*writes = SSL_get_error(t->ssl, n) == SSL_ERROR_WANT_WRITE;
+	return failed(t, n) == -EAGAIN ? -EAGAIN : -ECONNRESET;
 }
 
 ssize_t flat_tls_read(struct flat_tls *t, void *buf, size_t len)

@@ -1,5 +1,5 @@
 /*
- * TLS towards clients from outside the mesh: contexts made of a server's certificates, and sessions over a socket of the
+ * TLS towards clients and servers from outside the mesh: contexts made of certificates, and sessions over a socket of the
  * kernel's. (Between flatds: link.h.)
  */
 #ifndef FLAT_WIRE_TLS_H
@@ -26,13 +26,13 @@ enum flat_tls_clients {
 struct flat_tls_options {
 	struct flat_pem cert; /* the leaf first */
 	struct flat_pem key;  /* without passphrase */
-	struct flat_pem ca;   /* of clients */
+	struct flat_pem ca;   /* of clients; of servers, those of the system where none is given */
 	enum flat_tls_clients clients;
 	uint8_t min_version, max_version; /* 12, 13; 0: 1.2 to 1.3 */
 	const char
 	    *ciphers; /* of TLS 1.2, joined by colons; NULL: those with forward secrecy and AEAD */
 	const char *const
-	    *names;	  /* one of these the client's certificate bears, as DNS name or URI */
+	    *names;	  /* one of these the peer's certificate bears, as DNS name or URI */
 	uint32_t n_names; /* 0: any */
 };
 
@@ -49,7 +49,22 @@ typedef SSL_CTX *flat_tls_pick_fn(void *arg, const char *host);
 /** A context that lends each session the one of the host that its client names. `arg` outlives it. NULL without memory. */
 SSL_CTX *flat_tls_front(flat_tls_pick_fn *pick, void *arg);
 
+/**
+ * A context for clients: TLS 1.2 and 1.3; ALPN h2 or http/1.1. `unverified`: any server is believed. Of the options: cert and
+ * key (may be missing), ca, names (which a wildcard of the certificate may stand for). As flat_tls_context().
+ */
+FLAT_MUST_CHECK int flat_tls_client_context(const struct flat_tls_options *options, bool unverified,
+					    bool h2, SSL_CTX **out, char *why, size_t size);
+
 struct flat_tls;
+
+/**
+ * A session over a connected, non-blocking socket (borrowed), as the client: `name` is asked for (SNI), and with `by_name` the
+ * certificate bears it; an IP address is not asked for. NULL without memory.
+ */
+struct flat_tls *flat_tls_connect(SSL_CTX *ctx, int fd, const char *name, bool by_name);
+/** Goes on with the handshake. 0: done; -EAGAIN: come again when the socket is readable, or with *writes writable; -ECONNRESET. */
+FLAT_MUST_CHECK int flat_tls_shake(struct flat_tls *t, bool *writes);
 
 /** A session over a connected, non-blocking socket (borrowed), as the server. NULL without memory. */
 struct flat_tls *flat_tls_accept(SSL_CTX *front, int fd);
@@ -57,7 +72,8 @@ struct flat_tls *flat_tls_accept(SSL_CTX *front, int fd);
 void flat_tls_free(struct flat_tls *t);
 
 /**
- * Reads, or goes on with the handshake. Bytes; 0: the client's end; -EAGAIN; -ECONNRESET: the session failed. Never blocks.
+ * Reads, or goes on with the handshake. Bytes; 0: the peer's end; -EAGAIN; -ECONNRESET: the session failed, or a server ended
+ * it without saying so, which may have cut its answer. Never blocks.
  */
 ssize_t flat_tls_read(struct flat_tls *t, void *buf, size_t len);
 /** Writes. Bytes taken; -EAGAIN: none now, come again with the same bytes first; -ECONNRESET. Never blocks. */

@@ -11,19 +11,6 @@ port && HTTPS=$PORT
 port && MTLS=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 
-# authority NAME; issue CA NAME SUBJECT-ALT-NAME: certificates of our own.
-authority() {
-	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj "/CN=$1" \
-		-keyout "$WORK/$1.key" -out "$WORK/$1.crt" -addext keyUsage=critical,keyCertSign 2>"$WORK/openssl.log" ||
-		die authority "$(tail -n 1 "$WORK/openssl.log")"
-}
-issue() {
-	openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$2" -keyout "$WORK/$2.key" -out "$WORK/$2.csr" \
-		2>"$WORK/openssl.log" &&
-		openssl x509 -req -in "$WORK/$2.csr" -CA "$WORK/$1.crt" -CAkey "$WORK/$1.key" -CAcreateserial -days 1 -out "$WORK/$2.new" \
-			-extfile <(printf 'subjectAltName=%s\nkeyUsage=critical,digitalSignature\nbasicConstraints=critical,CA:FALSE\n' "$3") 2>"$WORK/openssl.log" &&
-		mv "$WORK/$2.new" "$WORK/$2.crt" || die issue "$(tail -n 1 "$WORK/openssl.log")"
-}
 authority ca
 authority other
 issue ca one DNS:one.example

@@ -19,6 +19,9 @@
 #define PA "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n" META
 #define WL "apiVersion: mesh.libflat.io/v1\nkind: Workload\n" META
 #define SVC "apiVersion: v1\nkind: Service\n" META
+#define TLS(text)                                                                                  \
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: x}\n"         \
+	"spec: {host: a.b, trafficPolicy: {tls: {" text "}}}\n"
 #define GOOD_SE "spec: {hosts: [a.b], ports: [{number: 1, name: t}], resolution: STATIC"
 
 /* `said` is contained in what is said about `yaml`; `ret` is the result. */
@@ -147,6 +150,19 @@ static const struct config_case cases[] = {
      "DYNAMIC_DNS is not honoured"},
     {SE GOOD_SE ", endpoints: [{address: a.b}]}", 0,
      "without DNS the endpoint \"a.b\" is left out"},
+    {TLS("mode: SIMPLE, sni: a, subjectAltNames: [b], caCertificates: /c"), 0,
+     "no service has the host"},
+    {TLS("mode: MUTUAL, clientCertificate: /c, privateKey: /k"), 0, "no service has the host"},
+    {TLS("mode: MUTUAL, credentialName: c"), 0, "no service has the host"},
+    {TLS("mode: MUTUAL, clientCertificate: /c"), -EINVAL,
+     "mode MUTUAL without a certificate of ours"},
+    {TLS("mode: SIMPLE, clientCertificate: /c"), -EINVAL, "mode SIMPLE shows no certificate"},
+    {TLS("mode: MUTUAL, credentialName: c, caCertificates: /c"), -EINVAL,
+     "in the place of the files"},
+    {TLS("mode: ISTIO_MUTUAL, sni: a"), -EINVAL, "for the modes SIMPLE and MUTUAL"},
+    {TLS("mode: SIMPLE, insecureSkipVerify: true, caCertificates: /c"), -EINVAL,
+     "insecureSkipVerify looks at no authorities"},
+    {TLS("mode: SIMPLE, caCrl: /c"), 0, "field \"caCrl\" is not honoured"},
     {"kind: MeshConfig\nspec: {dnsRefreshRate: 10ms}\n", -EINVAL,
      "names cannot be asked for so often"},
     {SE "spec: {hosts: [a.b], ports: [{number: 1, name: t}], resolution: STTIC}", -EINVAL,
