@@ -10,7 +10,6 @@
 #include "codec/http1.h"
 #include "codec/path.h"
 #include "mesh/build.h"
-#include "mesh/l4_route.h"
 #include "support_mesh.h"
 
 #define SERVICES                                                                                   \
@@ -684,66 +683,6 @@ Test(authz_http, policies_without_http_need_none)
 	loaded_fini(&l);
 }
 
-/* --- routes of connections --- */
-
-/* The first destination of a connection to `ip`:`port` of web.example, "-": the service itself. */
-static const char *connection_to(const char *tcp, const char *ip, uint16_t port, bool shop)
-{
-	static char host[64];
-	char yaml[4096];
-	struct loaded l;
-	struct flat_l4_question q = {.port = port};
-	const struct flat_virtual_service *vs;
-	const struct flat_l4_route *r;
-
-	snprintf(yaml, sizeof(yaml), VS("{hosts: [web.example], tcp: %s}"), tcp);
-	l = load_good(yaml);
-	cr_assert_eq(flat_ip_parse(ip, &q.to), 0);
-	q.source = shop ? flat_mesh_workload_by_name(l.mesh, "foo", "shop") : NULL;
-	r = flat_l4_route_find(l.mesh, flat_mesh_service_by_host(l.mesh, "web.example", NULL), &q,
-			       &vs);
-	snprintf(host, sizeof(host), "%s", r ? r->destinations[0].host : "-");
-	loaded_fini(&l);
-	return host;
-}
-
-Test(route, connections_take_the_first_tcp_route_that_holds)
-{
-	static const char to[] =
-	    "[{match: [{port: 81}, {destinationSubnets: [10.1.0.0/16, 10.9.9.9]}], route: "
-	    "[{destination: {host: one.example}}]}, {match: [{sourceLabels: {app: shop}, "
-	    "sourceNamespace: foo}], route: [{destination: {host: two.example}}]}, {match: "
-	    "[{gateways: [gw]}], route: [{destination: {host: three.example}}]}]";
-
-	cr_expect_str_eq(connection_to(to, "10.0.0.1", 81, false), "one.example");
-	cr_expect_str_eq(connection_to(to, "10.1.2.3", 80, true), "one.example");
-	cr_expect_str_eq(connection_to(to, "10.9.9.9", 80, true), "one.example");
-	cr_expect_str_eq(connection_to(to, "10.9.9.8", 80, true), "two.example");
-	cr_expect_str_eq(connection_to(to, "10.9.9.8", 80, false), "-");
-	cr_expect_str_eq(
-	    connection_to("[{route: [{destination: {host: all.example}}]}]", "10.9.9.8", 80, false),
-	    "all.example");
-}
-
-Test(route, tcp_and_http_routes_of_a_host_may_stand_apart)
-{
-	struct loaded l = load_good(VS("{hosts: [web.example], tcp: [{route: [{destination: {host: "
-				       "web.example}}]}]}") "---\n"
-							    "apiVersion: networking.istio.io/v1\n"
-							    "kind: VirtualService\nmetadata: "
-							    "{name: h, namespace: foo}\nspec: "
-							    "{hosts: [web.example], http: "
-							    "[{directResponse: {status: 200}}]}\n");
-	const struct flat_service *s = flat_mesh_service_by_host(l.mesh, "web.example", NULL);
-	const struct flat_virtual_service *vs =
-	    flat_mesh_virtual_by_host(l.mesh, flat_span_of("web.example"), s, "foo");
-
-	cr_assert_not_null(vs);
-	cr_expect_str_eq(vs->name, "h");
-	cr_expect(!strstr(loaded_text(&l), "already"), "%s", loaded_text(&l));
-	loaded_fini(&l);
-}
-
 Test(route, claims_are_asked_of_tokens_alone)
 {
 	static const struct {
@@ -782,30 +721,6 @@ Test(route, claims_are_asked_of_tokens_alone)
 		cr_expect_eq(flat_route_find(flat_mesh_virtual(l.mesh, 0), &q, &match) != NULL,
 			     rows[i].want, "%zu", i);
 		flat_pool_fini(&pool);
-		loaded_fini(&l);
-	}
-}
-
-Test(route, what_is_wrong_with_tcp_routes_is_said)
-{
-	static const char *const wrong[][2] = {
-	    {VS("{hosts: [a.b], tcp: [{match: [{port: 1}]}]}"), "a tcp route needs a destination"},
-	    {VS("{hosts: [a.b], tcp: [{match: [{destinationSubnets: [x]}], route: [{destination: "
-		"{host: a}}]}]}"),
-	     "\"x\" is no IP address or block"},
-	    {VS("{hosts: [a.b], tcp: [{route: [{destination: {host: a}}, {destination: {host: "
-		"b}}]}]}"),
-	     "add up to 0"},
-	    {VS("{hosts: [a.b], tcp: [{route: [{weight: 1}]}]}"), "\"destination\" is missing"},
-	    {VS("{tcp: [{route: [{destination: {host: a}}]}]}"), "needs a host"},
-	};
-
-	for (size_t i = 0; i < FLAT_ARRAY_SIZE(wrong); i++) {
-		struct loaded l = load_yaml(wrong[i][0]);
-
-		cr_expect_neq(l.ret, 0, "%s", wrong[i][0]);
-		cr_expect(strstr(loaded_text(&l), wrong[i][1]), "%s\nsaid: %s", wrong[i][0],
-			  loaded_text(&l));
 		loaded_fini(&l);
 	}
 }
