@@ -8,8 +8,8 @@ from procs import RunError, listening, run
 
 def serve(site):
     site.programs.start("iperf3-server",
-                        site.command("iperf3", "-s", "-B", "127.0.0.1", "-p", site.port),
-                        site.env, ready=lambda _p: listening(site.port))
+                        site.server_command("iperf3", "-s", "-B", site.bind, "-p", site.port),
+                        site.env, ready=lambda _p: listening(site.port, site.net))
 
 
 def measure(site):

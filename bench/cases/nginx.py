@@ -31,12 +31,13 @@ def serve(site):
     with open(os.path.join(folder, "root", "1k"), "wb") as f:
         f.write(b"x" * 1024)
     with open(os.path.join(folder, "nginx.conf"), "w") as f:
-        listen = "".join(f"listen 127.0.0.1:{port}; " for port in site.ports or (site.port,))
+        listen = "".join(f"listen {site.bind}:{port}; " for port in site.ports or (site.port,))
         f.write(CONFIG.format(folder=folder, listen=listen))
     return site.programs.start(
         "nginx",
-        site.command(site.context.program("nginx"), "-p", folder, "-c", f"{folder}/nginx.conf"),
-        site.env, ready=lambda _p: listening(site.port))
+        site.server_command(site.context.program("nginx"), "-p", folder, "-c",
+                            f"{folder}/nginx.conf"),
+        site.env, ready=lambda _p: listening(site.port, site.net))
 
 
 def measure_with(clients):

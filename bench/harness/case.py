@@ -22,6 +22,7 @@ class Case:
     needs: tuple = ()  # programs that must be installed
     bars: dict = field(default_factory=dict)  # way -> text: what the project asks for
     servers: int = 1  # more: at 127.0.0.1, site.ports, of which site.port is the first
+    protocol: str = "HTTP"  # between hosts: HTTP or TCP
     skip: Optional[Callable] = None  # () -> why it cannot be run here, or None
 
     def ratio(self, reference, value):

@@ -24,7 +24,7 @@ from ways import WAYS  # noqa: E402
 
 # In the order of the report.
 CASE_FILES = ("rtt64", "rate", "iperf", "redis", "memcached", "nginx", "pgbench", "requests", "grpc", "ingress",
-              "connect", "pairs", "many", "idle", "outside", "neighbour", "scale")
+              "connect", "pairs", "many", "idle", "outside", "neighbour", "scale", "between")
 
 
 class Context:

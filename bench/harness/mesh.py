@@ -19,8 +19,11 @@ def missing(context, linked):
 class Mesh:
     count = 0
 
-    def __init__(self, context, name, port, path, template="mesh", options=(), **more):
-        """`template` of config/, which knows $name, $address, $port, $path, $uid and `more`; options are flatd's."""
+    def __init__(self, context, name, port, path, template="mesh", options=(), prefix=(), **more):
+        """
+        `template` of config/, which knows $name, $address, $port, $path, $uid and `more`; options are flatd's, prefix is put
+        before it.
+        """
         more.setdefault("ports", f"{{number: {port}, name: tcp, protocol: TCP}}")
         Mesh.count += 1
         self.context = context
@@ -36,7 +39,7 @@ class Mesh:
             f.write(text)
         self.flatd = context.programs.start(
             f"flatd-{Mesh.count}",
-            [context.program("flatd"), "--control", self.control, "--config", config,
+            [*prefix, context.program("flatd"), "--control", self.control, "--config", config,
              "--foreground", *options])
         wait_until(self._answers, 10, lambda: f"flatd does not answer: {self.flatd.tail()}")
 

@@ -121,9 +121,9 @@ def run(argv, env=None, timeout=120):
     return out
 
 
-def listening(port):
-    """True when some socket listens on the TCP port; found without connecting to it."""
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+def listening(port, net="self"):
+    """True when some socket listens on the TCP port, in the network of process `net`; found without connecting to it."""
+    for table in (f"/proc/{net}/net/tcp", f"/proc/{net}/net/tcp6"):
         try:
             with open(table) as f:
                 rows = f.read()

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, replace
 
+import hosts
 import mesh
 import proxies
 from procs import RunError
@@ -17,6 +18,9 @@ class Site:
     client_port: int
     transport: str = "kernel"  # flatperf's --transport
     prefix: tuple = ()  # put before unmodified programs
+    server_prefix: tuple = None  # before servers; None: the same
+    bind: str = "127.0.0.1"  # where the server listens
+    net: object = "self"  # a process of the server's network
     env: dict = None
     mesh: object = None
     chain: tuple = ()
@@ -33,6 +37,10 @@ class Site:
 
     def command(self, *argv):
         return [*self.prefix, *map(str, argv)]
+
+    def server_command(self, *argv):
+        prefix = self.prefix if self.server_prefix is None else self.server_prefix
+        return [*prefix, *map(str, argv)]
 
     def plain(self):
         """The same for a client that is not in the mesh."""
@@ -251,7 +259,68 @@ class IngressProxy(Ingress):
         return site
 
 
+class HostsKernel(Kernel):
+    """Client and server on two hosts: network namespaces, joined by a pair of virtual devices."""
+    label = "kernel TCP between two hosts, in the clear"
+
+    @staticmethod
+    def missing(context):
+        return hosts.missing(context)
+
+    @staticmethod
+    def open(context, case):
+        pair = hosts.of(context)
+        port = context.free_port()
+        return Site(context, pair.server, port, port, env=dict(os.environ), prefix=pair.on_a,
+                    server_prefix=pair.on_b, bind=pair.server, net=pair.b.pid)
+
+
+class HostsFlat(HostsKernel):
+    """A flatd on each, links with mutual TLS between them."""
+
+    label = "unmodified under flat-run, mutual TLS between two flatds"
+
+    @staticmethod
+    def missing(context):
+        return hosts.missing(context) or mesh.missing(context, False)
+
+    @staticmethod
+    def open(context, case):
+        pair = hosts.of(context)
+        port, wire = context.free_port(), context.free_port()
+        a, b = hosts.meshes(pair, case.name, case.protocol, port, wire)
+        return Site(context, a.address, port, port, env=dict(os.environ), mesh=a,
+                    prefix=(*pair.on_a, *a.prefix()), server_prefix=(*pair.on_b, *b.prefix()),
+                    bind=pair.server, net=pair.b.pid)
+
+    @staticmethod
+    def before(site):
+        return site.mesh.counters()
+
+    @staticmethod
+    def after(site, before):
+        site.mesh.check_carried(before, site.mesh.counters(), "forwarded")
+
+
+class HostsEnvoy(Proxies):
+    """A sidecar on each, mutual TLS between them."""
+
+    def missing(self, context):
+        return super().missing(context) or hosts.missing(context)
+
+    def open(self, context, case):
+        pair = hosts.of(context)
+        port, outer, inner = context.free_ports(3)
+        site = Site(context, "127.0.0.1", port, outer, env=dict(os.environ), prefix=pair.on_a,
+                    server_prefix=pair.on_b, bind=pair.server, net=pair.b.pid)
+        site.chain = hosts.envoys(pair, case.name, case.protocol, (outer, inner, port))
+        return site
+
+
 WAYS = {
+    "hosts-kernel": HostsKernel(),
+    "hosts-flat": HostsFlat(),
+    "hosts-envoy": HostsEnvoy("two Envoys, mutual TLS between them (RBAC, log)", "envoy"),
     "alone": Alone(),
     "kernel": Kernel(),
     "api": Flat("libflat API, direct", "direct", True),
