@@ -17,8 +17,10 @@ install(FILES ${CMAKE_BINARY_DIR}/pkgconfig/libflatConfig.cmake
   ${CMAKE_BINARY_DIR}/pkgconfig/libflatConfigVersion.cmake DESTINATION ${FLAT_CMAKE_DIR})
 
 configure_file(pkgconfig/flat.pc.in ${CMAKE_BINARY_DIR}/pkgconfig/flat.pc @ONLY)
+configure_file(pkgconfig/flat-grpc.pc.in ${CMAKE_BINARY_DIR}/pkgconfig/flat-grpc.pc @ONLY)
 configure_file(pkgconfig/flat-rpc.pc.in ${CMAKE_BINARY_DIR}/pkgconfig/flat-rpc.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/pkgconfig/flat.pc ${CMAKE_BINARY_DIR}/pkgconfig/flat-rpc.pc
+  ${CMAKE_BINARY_DIR}/pkgconfig/flat-grpc.pc
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 
 configure_file(pkgconfig/flatd.service.in ${CMAKE_BINARY_DIR}/pkgconfig/flatd.service @ONLY)

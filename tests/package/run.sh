@@ -30,7 +30,7 @@ installed() {
 		include/flat/socket.h include/flat/rpc.h lib/systemd/system/flatd.service; do
 		[ -e "$prefix/$file" ] || { echo "no $file" && return 1; }
 	done
-	for file in libflat.so libflat.so.1 libflat-rpc.so libflat-rpc.so.1 libflat-preload.so pkgconfig/flat.pc pkgconfig/flat-rpc.pc \
+	for file in libflat.so libflat.so.1 libflat-rpc.so libflat-rpc.so.1 libflat-preload.so pkgconfig/flat.pc pkgconfig/flat-rpc.pc pkgconfig/flat-grpc.pc \
 		cmake/libflat/libflatConfig.cmake cmake/libflat/libflatConfigVersion.cmake; do
 		compgen -G "$prefix/lib*/$file" >/dev/null || compgen -G "$prefix/lib/*/$file" >/dev/null ||
 			{ echo "no $file" && return 1; }
