@@ -141,7 +141,7 @@ static struct flat_l7_list *hot_of(const struct flat_l7 *l7)
 
 void flat_l7_heat(struct flat_l7 *l7)
 {
-	l7->last_us = flat_now_us();
+	l7->last_us = l7->node->now_us;
 	/* A stream moves with its connection. */
 	if (l7 != l7->root)
 		flat_l7_heat(l7->root);

@@ -61,7 +61,7 @@ void flat_l7_guard_idle(struct flat_l7_upstream *up)
 	up->idle = true;
 	TAILQ_INSERT_TAIL(&c->idle, up, idle_link);
 	up->idle_until_us =
-	    c->breaker.idle_ms ? flat_now_us() + (int64_t)c->breaker.idle_ms * 1000 : 0;
+	    c->breaker.idle_ms ? up->l7->node->now_us + (int64_t)c->breaker.idle_ms * 1000 : 0;
 	wake(c);
 }
 

@@ -13,7 +13,7 @@
 /* Pieces below this are gathered, so that a head and a small body go out together. */
 #define LARGE_BYTES ((size_t)8 * 1024)
 /* Buffers kept for the next stream or connection: taking them from the system and giving them back costs page faults. */
-#define SPARE_MAX 32
+#define SPARE_MAX 64
 
 struct spare {
 	void *v[SPARE_MAX];

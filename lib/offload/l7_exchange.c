@@ -745,7 +745,7 @@ static void look_at_idle(struct flat_l7 *l7)
 {
 	struct flat_l7_upstream *up;
 	struct flat_l7_upstream *next;
-	int64_t now = TAILQ_EMPTY(&l7->upstreams) ? 0 : flat_now_us();
+	int64_t now = l7->node->now_us;
 
 	for (up = TAILQ_FIRST(&l7->upstreams); up; up = next) {
 		next = TAILQ_NEXT(up, link);
