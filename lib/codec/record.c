@@ -9,7 +9,7 @@ const char *flat_verdict_flags(enum flat_record_verdict verdict)
 	    [FLAT_VERDICT_TIMEOUT] = "UT",    [FLAT_VERDICT_RETRIES] = "URX",
 	    [FLAT_VERDICT_FAULT] = "FI",      [FLAT_VERDICT_DELAYED] = "DI",
 	    [FLAT_VERDICT_GONE] = "DC",	      [FLAT_VERDICT_OVERFLOW] = "UO",
-	    [FLAT_VERDICT_EXTERNAL] = "UAEX",
+	    [FLAT_VERDICT_EXTERNAL] = "UAEX", [FLAT_VERDICT_LIMITED] = "RL",
 	};
 	return (unsigned)verdict < FLAT_VERDICTS && flags[verdict] ? flags[verdict] : "-";
 }

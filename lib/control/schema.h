@@ -139,6 +139,7 @@ void cfg_authorization_policy(struct cfg *cfg, const struct yaml_node *root);
 void cfg_request_authentication(struct cfg *cfg, const struct yaml_node *root);
 /** extensionProviders of a MeshConfig: the external authorizers among them. */
 void cfg_extension_providers(struct cfg *cfg, const struct yaml_node *node, void *obj);
+void cfg_envoy_filter(struct cfg *cfg, const struct yaml_node *root);
 void cfg_telemetry(struct cfg *cfg, const struct yaml_node *root);
 void cfg_peer_authentication(struct cfg *cfg, const struct yaml_node *root);
 void cfg_sidecar(struct cfg *cfg, const struct yaml_node *root);

@@ -67,6 +67,7 @@ struct flat_mesh {
 	struct mesh_vec rules;	   /* struct flat_destination_rule */
 	struct mesh_vec gateways;  /* struct flat_gateway */
 	struct mesh_vec secrets;   /* struct flat_secret */
+	struct mesh_vec limits;	   /* struct flat_local_limit */
 	struct mesh_vec telemetry; /* struct flat_telemetry */
 	struct mesh_vec telemetry_providers;
 	struct flat_telemetry_defaults telemetry_defaults;

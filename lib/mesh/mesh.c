@@ -47,6 +47,7 @@ void flat_mesh_put(struct flat_mesh *mesh)
 		flat_map_fini(&((struct flat_gateway *)mesh->gateways.v[i])->hosts);
 	free(mesh->gateways.v);
 	free(mesh->secrets.v);
+	free(mesh->limits.v);
 	free(mesh->telemetry.v);
 	free(mesh->telemetry_providers.v);
 	flat_map_fini(&mesh->hosts);
@@ -147,6 +148,12 @@ int flat_mesh_add_secret(struct flat_mesh *mesh, struct flat_secret *secret)
 int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule)
 {
 	return vec_add(&mesh->rules, rule);
+}
+
+int flat_mesh_add_limit(struct flat_mesh *mesh, struct flat_local_limit *limit)
+{
+	limit->index = mesh->limits.n;
+	return vec_add(&mesh->limits, limit);
 }
 
 int flat_mesh_add_telemetry(struct flat_mesh *mesh, struct flat_telemetry *telemetry)

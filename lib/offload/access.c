@@ -458,6 +458,7 @@ const char *flat_access_details(unsigned verdict, unsigned status)
 	    [FLAT_VERDICT_GONE] = "downstream_remote_disconnect",
 	    [FLAT_VERDICT_ANSWERED] = "direct_response",
 	    [FLAT_VERDICT_EXTERNAL] = "ext_authz_denied",
+	    [FLAT_VERDICT_LIMITED] = "local_rate_limited",
 	    [FLAT_VERDICT_OVERFLOW] = "upstream_reset_before_response_started{overflow}",
 	};
 

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "offload/gateway.h"
 #include "offload/l7_check.h"
+#include "offload/l7_limit.h"
 #include "offload/l7_observe.h"
 
 static enum flat_l7_verb answer_text(struct flat_l7_answer *a, unsigned status,
@@ -563,6 +564,8 @@ bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, c
 		put_cors(x, out);
 	if (!interim && x->traffic.lb)
 		flat_l7_put_cookie(x, out);
+	if (!interim && x->limit.max)
+		flat_l7_limit_put(x, out);
 	if (h->status == 101)
 		flat_http1_puts(out, "Connection: Upgrade\r\nUpgrade: websocket\r\n");
 	else if (!connection && x->close)

@@ -132,7 +132,12 @@ struct flat_l7_exchange {
 	bool grpc;	     /* by its content-type */
 	bool grpc_deadline;  /* deadline_us is the client's own, by grpc-timeout */
 	int16_t grpc_status; /* of the response; -1: none was seen */
-	uint32_t down_head;  /* bytes of the response's head as it was sent */
+	/* What a rate limit tells the client; max 0: nothing. */
+	struct {
+		uint32_t max, left, reset_s;
+	} limit;
+	uint32_t limited_attempt; /* the last that limits were asked about, + 1 */
+	uint32_t down_head;	  /* bytes of the response's head as it was sent */
 	uint32_t interim;
 	int64_t start_us;
 	int64_t deadline_us, try_us;   /* 0: none */
@@ -199,6 +204,7 @@ struct flat_l7_checks;
 struct flat_l7_observed;
 struct flat_l7_observer;
 struct flat_l7_traces;
+struct flat_l7_limits;
 struct flat_tally;
 struct flat_tallies;
 struct flat_log_file;
@@ -234,7 +240,8 @@ struct flat_l7_node {
 	uint32_t told;
 	struct flat_map series_map;
 	struct flat_l7_series **series;
-	struct flat_tallies *tallies; /* made with the first request */
+	struct flat_l7_limits *limits; /* buckets; made with the first request that has one */
+	struct flat_tallies *tallies;  /* made with the first request */
 	uint32_t n_series;
 	struct flat_http1 trailers;	 /* of a body that an authorizer is to see */
 	struct flat_http1 scratch;	 /* for a head that was changed: read again */

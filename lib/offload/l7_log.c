@@ -6,7 +6,7 @@
 #include <time.h>
 
 #include "base/log.h"
-#include "offload/l7_mandatory.h"
+#include "offload/l7_limit.h"
 #include "offload/l7_observe.h"
 #include "offload/tally.h"
 
@@ -313,6 +313,7 @@ void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 	if (node) {
 		flat_l7_mandatory_metrics(node, out);
 		flat_l7_observe_metrics(node, out);
+		flat_l7_limits_metrics(node, out);
 	}
 	for (int which = -1; which < HISTOGRAMS; which++)
 		put_family(node, which, out);
@@ -323,6 +324,7 @@ void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 void flat_l7_log_fini(struct flat_l7_node *node)
 {
 	flat_tally_fini(node);
+	flat_l7_limits_fini(node);
 	for (uint32_t i = 0; i < node->n_series; i++)
 		free(node->series[i]);
 	free(node->series);

@@ -10,6 +10,7 @@
 #include "mesh/build.h"
 #include "offload/audit.h"
 #include "offload/l7_check.h"
+#include "offload/l7_limit.h"
 
 void flat_l7_note(struct flat_l7_node *node, const char *fmt, ...)
 {
@@ -271,6 +272,12 @@ enum flat_l7_verb flat_l7_mandatory(struct flat_l7 *l7, struct flat_http_request
 	if (!l7->conn->client && !l7->conn->principal &&
 	    flat_mesh_mtls(mesh, l->session->workload, l->addr.port, &by) == FLAT_MTLS_STRICT)
 		goto out_strict;
+	if (flat_mesh_n_limits(mesh) > 0 && !l7->x.probing &&
+	    (l7->dry || l7->x.limited_attempt != l7->x.record.attempt + 1)) {
+		l7->x.limited_attempt = l7->x.record.attempt + 1;
+		if (flat_l7_limit(l7, a))
+			return FLAT_L7_ANSWER;
+	}
 	verb = flat_l7_authenticate(l7, l->session->workload, request, len, &claims, a);
 	if (verb == FLAT_L7_ANSWER)
 		flat_l7_refused(l7, l->session->workload, request, a, NULL);

@@ -4,7 +4,7 @@
 #include <time.h>
 
 #include "codec/grpc.h"
-#include "offload/l7_engine.h"
+#include "offload/l7_limit.h"
 
 /* RFC 9110, 6.6.1. Not strftime(): day and month are English whatever the locale. */
 static void put_date(struct flat_http1_out *out)
@@ -60,6 +60,8 @@ static void put_answer(const struct flat_l7 *l7, const struct flat_l7_answer *a,
 		flat_http1_puts(out, line);
 	}
 	flat_http1_puts(out, a->fields);
+	if (a->verdict == FLAT_VERDICT_LIMITED && l7->x.limit.max)
+		flat_l7_limit_put(&l7->x, out);
 	put_date(out);
 	if (l7->x.close)
 		flat_http1_puts(out, "connection: close\r\n");

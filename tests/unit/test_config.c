@@ -18,6 +18,18 @@
 #define AP "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n" META
 #define PA "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n" META
 #define WL "apiVersion: mesh.libflat.io/v1\nkind: Workload\n" META
+#define EF(patch)                                                                                  \
+	"apiVersion: networking.istio.io/v1alpha3\nkind: EnvoyFilter\n" META                       \
+	"spec: {configPatches: [" patch "]}\n"
+#define LIMIT(context, config)                                                                     \
+	"{applyTo: HTTP_FILTER, match: {context: " context "}, patch: {operation: INSERT_BEFORE, " \
+	"value: {name: envoy.filters.http.local_ratelimit, typed_config: {'@type': "               \
+	"type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit, "    \
+	"stat_prefix: a, " config "}}}}"
+#define BUCKET "token_bucket: {max_tokens: 1, fill_interval: 1s}"
+#define ALL                                                                                        \
+	"filter_enabled: {default_value: {numerator: 100}}, filter_enforced: {default_value: "     \
+	"{numerator: 5, denominator: TEN_THOUSAND}}"
 #define SVC "apiVersion: v1\nkind: Service\n" META
 #define TLS(text)                                                                                  \
 	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: x}\n"         \
@@ -51,6 +63,23 @@ static const struct config_case cases[] = {
     {"kind: Workloda", -EINVAL,
      "t.yaml:1:7: unknown kind \"Workloda\", did you mean \"Workload\"?"},
     {"kind: Frobnicate", -EINVAL, "t.yaml:1:7: unknown kind \"Frobnicate\", see "},
+    /* Local rate limits. */
+    {EF("{applyTo: CLUSTER}"), 0,
+     "the patch is not honoured: of EnvoyFilters only the HTTP_FILTER"},
+    {EF(LIMIT("GATEWAY", BUCKET)), 0, "the patch is not honoured"},
+    {EF(LIMIT("SIDECAR_INBOUND", BUCKET ", " ALL)), 0, ""},
+    {EF(LIMIT("ANY", BUCKET ", " ALL)), 0, ""},
+    {EF(LIMIT("SIDECAR_INBOUND", BUCKET)), 0, "the limit refuses nothing"},
+    {EF(LIMIT("SIDECAR_INBOUND", "token_bucket: {max_tokens: 1}")), -EINVAL,
+     "a local rate limit without a bucket"},
+    {EF(LIMIT("SIDECAR_INBOUND", "token_bucket: {max_tokens: 0, fill_interval: 1s}")), -EINVAL,
+     "max_tokens"},
+    {EF(LIMIT("SIDECAR_INBOUND", "token_bucket: {max_tokens: 1, fill_interval: 49ms}")), -EINVAL,
+     "a fill_interval of less than 50 ms"},
+    {EF(LIMIT("SIDECAR_INBOUND", BUCKET ", filter_enabledd: 1")), -EINVAL,
+     "did you mean \"filter_enabled\"?"},
+    {EF(LIMIT("SIDECAR_INBOUND", BUCKET ", descriptors: []")), 0,
+     "field \"descriptors\" is not honoured"},
     {"kind: WasmPlugin", 0,
      "t.yaml:1:7: warning: kind WasmPlugin is not honoured: the resource has no effect"},
     {"kind: Workload\nmetadata: {name: x}", -EINVAL,

@@ -1,0 +1,321 @@
+/* EnvoyFilter: the one form of it that means something here, local rate limits of HTTP -> struct flat_local_limit. */
+#include <string.h>
+
+#include "control/http_common.h"
+
+#define FILTER "envoy.filters.http.local_ratelimit"
+#define TYPE "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
+
+/* What is being read: a resource, and one limit of it. */
+struct reading {
+	struct flat_labels selector;
+	struct flat_local_limit *limit;
+	struct flat_name_value *header;
+};
+
+/* --- the filter's configuration --- */
+
+static void parse_tokens(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint64_t n;
+
+	if (cfg_uint(cfg, node, 1, UINT32_MAX, &n))
+		((struct flat_local_limit *)obj)->max_tokens = (uint32_t)n;
+}
+
+static void parse_per_fill(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint64_t n;
+
+	if (cfg_uint(cfg, node, 1, UINT32_MAX, &n))
+		((struct flat_local_limit *)obj)->per_fill = (uint32_t)n;
+}
+
+static void parse_interval(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_local_limit *limit = obj;
+
+	/* Envoy's bound. */
+	if (cfg_duration_ms(cfg, node, &limit->interval_ms) && limit->interval_ms < 50)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "use 50ms or more",
+			  "a fill_interval of less than 50 ms");
+}
+
+static void parse_bucket(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("max_tokens", parse_tokens),
+	    CFG_FIELD("tokens_per_fill", parse_per_fill),
+	    CFG_FIELD("fill_interval", parse_interval),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), ((struct reading *)obj)->limit);
+}
+
+struct fraction {
+	uint64_t numerator;
+	uint32_t each; /* millionths */
+};
+
+static void parse_numerator(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)cfg_uint(cfg, node, 0, FLAT_MILLION, &((struct fraction *)obj)->numerator);
+}
+
+static void parse_denominator(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"HUNDRED", "TEN_THOUSAND", "MILLION"};
+	static const uint32_t each[] = {10000, 100, 1};
+	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
+
+	if (i >= 0)
+		((struct fraction *)obj)->each = each[i];
+}
+
+static void parse_fraction(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("numerator", parse_numerator),
+	    CFG_FIELD("denominator", parse_denominator),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+/* There is no runtime: its key is a name only. */
+static uint32_t read_runtime_fraction(struct cfg *cfg, const struct yaml_node *node)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_SKIP("runtime_key"),
+	    CFG_FIELD("default_value", parse_fraction),
+	};
+	struct fraction f = {.each = 10000};
+	uint64_t n;
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &f);
+	n = f.numerator * f.each;
+	return n < FLAT_MILLION ? (uint32_t)n : FLAT_MILLION;
+}
+
+static void parse_enabled(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->limit->enabled_of_million = read_runtime_fraction(cfg, node);
+}
+
+static void parse_enforced(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->limit->enforced_of_million = read_runtime_fraction(cfg, node);
+}
+
+static void parse_key(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->header->name = cfg_header_name(cfg, node, true);
+}
+
+static void parse_value(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->header->value = cfg_header_value(cfg, node);
+}
+
+static void parse_header(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("key", parse_key),
+	    CFG_FIELD("value", parse_value),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+static void parse_header_option(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("header", parse_header),
+	    /* A refusal has none of these before. */
+	    CFG_SKIP("append"),
+	    CFG_SKIP("append_action"),
+	};
+	struct reading *r = obj;
+
+	r->header = &r->limit->headers[r->limit->n_headers];
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	r->limit->n_headers += r->header->name && r->header->value;
+}
+
+static void parse_headers(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return;
+	r->limit->headers = cfg_array(cfg, node->n, sizeof(*r->limit->headers));
+	if (r->limit->headers)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_header_option, r);
+}
+
+static void parse_code(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint64_t code;
+
+	/* Envoy takes a lower one for 429. */
+	if (cfg_uint(cfg, node, 100, 599, &code))
+		((struct flat_local_limit *)obj)->status = code < 400 ? 429 : (uint16_t)code;
+}
+
+static void parse_status(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {CFG_FIELD("code", parse_code)};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), ((struct reading *)obj)->limit);
+}
+
+static void parse_tells(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"OFF", "DRAFT_VERSION_03"};
+
+	((struct reading *)obj)->limit->tells =
+	    cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names)) == 1;
+}
+
+static void read_limit(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
+{
+	static const char no_keys[] = "there is one bucket for all requests of a workload";
+	static const struct cfg_field fields[] = {
+	    CFG_SKIP("stat_prefix"),
+	    CFG_SKIP("@type"),
+	    CFG_FIELD("token_bucket", parse_bucket),
+	    CFG_FIELD("filter_enabled", parse_enabled),
+	    CFG_FIELD("filter_enforced", parse_enforced),
+	    CFG_FIELD("response_headers_to_add", parse_headers),
+	    CFG_FIELD("status", parse_status),
+	    CFG_FIELD("enable_x_ratelimit_headers", parse_tells),
+	    CFG_UNHONOURED("descriptors", no_keys),
+	    CFG_UNHONOURED("stage", no_keys),
+	    CFG_UNHONOURED("rate_limits", no_keys),
+	    CFG_UNHONOURED("local_rate_limit_per_downstream_connection", no_keys),
+	    CFG_UNHONOURED("request_headers_to_add_when_not_enforced", "servers are not told"),
+	    CFG_UNHONOURED("rate_limited_as_resource_exhausted", "gRPC calls see UNAVAILABLE"),
+	};
+	struct flat_local_limit *limit = cfg_array(cfg, 1, sizeof(*limit));
+
+	if (!limit)
+		return;
+	r->limit = limit;
+	limit->name = cfg->name;
+	limit->namespace = cfg->namespace;
+	limit->selector = r->selector;
+	limit->where = node->where;
+	limit->per_fill = 1; /* Envoy's defaults */
+	limit->status = 429;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (!limit->max_tokens || !limit->interval_ms) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING,
+			  "give token_bucket with max_tokens and fill_interval",
+			  "a local rate limit without a bucket");
+		return;
+	}
+	if (!limit->enabled_of_million || !limit->enforced_of_million)
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED,
+			 "set default_value of filter_enabled and filter_enforced",
+			 "the limit refuses nothing: as in Envoy both are 0 %% where nothing is "
+			 "said");
+	if (flat_mesh_n_limits(cfg->mesh) == FLAT_LIMITS_MAX)
+		cfg_error(cfg, &node->where, FLAT_DIAG_LIMIT, "remove some",
+			  "more than %u local rate limits", FLAT_LIMITS_MAX);
+	else if (flat_mesh_add_limit(cfg->mesh, limit) != 0)
+		cfg->oom = true;
+}
+
+/* --- the patch around it --- */
+
+static bool is_text(const struct yaml_node *node, const char *text)
+{
+	return node && node->kind == YAML_SCALAR && strcmp(node->text, text) == 0;
+}
+
+static const struct yaml_node *at(const struct yaml_node *node, const char *const *path)
+{
+	for (; *path && node && node->kind == YAML_MAP; path++)
+		node = yaml_get(node, *path);
+	return *path ? NULL : node;
+}
+
+/* The configuration of a patch that inserts the filter at servers; NULL: it does something else. */
+static const struct yaml_node *limit_of(const struct yaml_node *patch)
+{
+	const struct yaml_node *config =
+	    at(patch, (const char *const[]){"patch", "value", "typed_config", NULL});
+	const struct yaml_node *name =
+	    at(patch, (const char *const[]){"patch", "value", "name", NULL});
+	const struct yaml_node *context =
+	    at(patch, (const char *const[]){"match", "context", NULL});
+
+	if (!config || config->kind != YAML_MAP ||
+	    !is_text(yaml_get(patch, "applyTo"), "HTTP_FILTER") || !is_text(name, FILTER) ||
+	    !(is_text(context, "SIDECAR_INBOUND") || is_text(context, "ANY")))
+		return NULL;
+	if (is_text(yaml_get(config, "@type"), TYPE))
+		return yaml_get(config, "token_bucket") ? config : NULL;
+	if (!is_text(yaml_get(config, "type_url"), TYPE))
+		return NULL;
+	config = yaml_get(config, "value");
+	return config && config->kind == YAML_MAP && yaml_get(config, "token_bucket") ? config
+										      : NULL;
+}
+
+static void parse_patch(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	const struct yaml_node *limit = cfg_expect(cfg, node, YAML_MAP) ? limit_of(node) : NULL;
+
+	if (limit)
+		read_limit(cfg, limit, obj);
+	else
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
+			 "the patch is not honoured: of EnvoyFilters only the HTTP_FILTER " FILTER
+			 " with a token_bucket, in the context SIDECAR_INBOUND");
+}
+
+static void parse_patches(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_patch, obj);
+}
+
+static void parse_selector_labels(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->selector = cfg_labels(cfg, node);
+}
+
+static void parse_selector(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {CFG_FIELD("labels", parse_selector_labels)};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field selector[] = {
+	    CFG_FIELD("workloadSelector", parse_selector),
+	    CFG_SKIP("configPatches"),
+	    CFG_SKIP("priority"),
+	    CFG_UNHONOURED("targetRefs", "there are no waypoints"),
+	};
+	static const struct cfg_field patches[] = {
+	    CFG_SKIP("workloadSelector"),
+	    CFG_FIELD("configPatches", parse_patches),
+	    CFG_SKIP("priority"),
+	    CFG_SKIP("targetRefs"),
+	};
+
+	/* Whom they are for, and then what. */
+	cfg_map(cfg, node, selector, FLAT_ARRAY_SIZE(selector), obj);
+	if (node->kind == YAML_MAP && !yaml_get(node, "targetRefs"))
+		cfg_map(cfg, node, patches, FLAT_ARRAY_SIZE(patches), obj);
+}
+
+void cfg_envoy_filter(struct cfg *cfg, const struct yaml_node *root)
+{
+	struct reading r = {.limit = NULL};
+
+	cfg_spec(cfg, root, parse_spec, &r);
+}

@@ -1,0 +1,106 @@
+#!/bin/bash
+# Local rate limits, after Istio's task "Enabling Rate Limits using Envoy", its EnvoyFilter as it is written there. Unmodified
+# curl and a server of our own under flat-run.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+needs curl
+
+port && A=$PORT
+port && METRICS=$PORT
+cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
+
+base() {
+	cat <<END
+apiVersion: mesh.libflat.io/v1
+kind: Workload
+metadata: { name: origin, namespace: e2e, labels: { app: origin } }
+spec: { serviceAccount: origin, selectors: [{ executable: $WORK/origin-python }] }
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: origin, namespace: e2e }
+spec:
+  hosts: [origin.e2e.example]
+  addresses: [240.9.15.1]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{ number: 80, name: http, protocol: HTTP }]
+  endpoints: [{ address: 127.0.0.1, ports: { http: $A } }]
+END
+}
+# limit TOKENS INTERVAL ENFORCED [APP [FIELD]]
+limit() {
+	cat <<END
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: { name: filter-local-ratelimit-svc, namespace: istio-system }
+spec:
+  workloadSelector: { labels: { app: ${4:-origin} } }
+  configPatches:
+  - applyTo: HTTP_FILTER
+    match:
+      context: SIDECAR_INBOUND
+      listener: { filterChain: { filter: { name: envoy.filters.network.http_connection_manager } } }
+    patch:
+      operation: INSERT_BEFORE
+      value:
+        name: envoy.filters.http.local_ratelimit
+        typed_config:
+          "@type": type.googleapis.com/udpa.type.v1.TypedStruct
+          type_url: type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
+          value:
+            stat_prefix: http_local_rate_limiter
+            ${5:-enable_x_ratelimit_headers: DRAFT_VERSION_03}
+            token_bucket: { max_tokens: $1, tokens_per_fill: $1, fill_interval: $2 }
+            filter_enabled: { runtime_key: local_rate_limit_enabled, default_value: { numerator: 100, denominator: HUNDRED } }
+            filter_enforced: { runtime_key: local_rate_limit_enforced, default_value: { numerator: $3, denominator: HUNDRED } }
+            response_headers_to_add: [{ append: false, header: { key: x-local-rate-limit, value: 'true' } }]
+END
+}
+
+{ base && limit 4 3600s 100; } >"$CONFIG"
+start flatd flatd --control "$CONTROL" --config "$CONFIG" --metrics "127.0.0.1:$METRICS" --access-log "$WORK/access.log"
+wait_for 10 flatctl --control "$CONTROL" ls || die flatd-starts "$(tail -n 5 "$WORK/flatd.log")"
+start origin over "$WORK/origin-python" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$A" a
+listeners() { [ "$(state "len(s['listeners'])")" -ge 1 ]; }
+wait_for 10 listeners || die servers "$(tail -n 3 "$WORK/origin.log")"
+url=http://origin.e2e.example
+ask() { over curl -sS -m 20 "$@" 2>&1; }
+codes() { ask -o /dev/null -w '%{http_code} ' "$url/status/200?[1-$1]"; }
+header() { tr -d '\r' | sed -n "s/^$1: //pI"; }
+
+OUT=$(ask -i $url/status/200)
+same first 200 "$(head -1 <<<"$OUT" | cut -d' ' -f2)"
+same told "4 3" "$(header x-ratelimit-limit <<<"$OUT") $(header x-ratelimit-remaining <<<"$OUT")"
+holds reset test "$(header x-ratelimit-reset <<<"$OUT")" -gt 3000
+OUT=$(flatctl --control "$CONTROL" why "GET $url/echo" --from e2e/origin 2>&1)
+holds why grep -qE 'local rate limit istio-system/filter-local-ratelimit-svc \(.*mesh.yaml:[0-9]+\): 4 requests, and 4 each 3600000 ms; 3 are left' <<<"$OUT"
+same until-it-is-empty "200 200 200 429 429 " "$(codes 5)"
+OUT=$(ask -i $url/status/200)
+same refused-header true "$(header x-local-rate-limit <<<"$OUT")"
+same refused-told "4 0" "$(header x-ratelimit-limit <<<"$OUT") $(header x-ratelimit-remaining <<<"$OUT")"
+same refused-text local_rate_limited "$(tail -1 <<<"$OUT")"
+same plain-client 429 "$(curl -sS -m 20 -o /dev/null -w '%{http_code}' "http://127.0.0.1:$A/status/200")"
+holds flag wait_for 5 grep -q '" 429 RL ' "$WORK/access.log"
+metrics() { curl -sS -m 10 -o "$WORK/metrics" "http://127.0.0.1:$METRICS/metrics" && cat "$WORK/metrics"; }
+same counted "4 4" "$(metrics | sed -nE 's/^flat_local_rate_limit_total\{result="(ok|limited)"\} //p' | tr '\n' ' ' | sed 's/ $//')"
+
+apply < <(base && limit 2 200ms 100 origin 'status: { code: 503 }')
+filled() { [ "$(codes 1)" = "200 " ]; }
+holds filled-again wait_for 10 filled
+apply < <(base && limit 1 3600s 100 origin 'status: { code: 503 }')
+OUT=$(codes 3)
+holds own-status grep -q '503 503 $' <<<"$OUT"
+same nothing-told x "$(ask -i $url/status/200 | header x-ratelimit-limit)x"
+apply < <(base && limit 1 3600s 0)
+same not-enforced "200 200 200 " "$(codes 3)"
+apply < <(base && limit 1 3600s 100 other)
+same others "200 200 200 " "$(codes 3)"
+
+# --- check ---
+
+{ base && limit 1 1s 0 origin 'descriptors: []' && limit 1 1s 100 | sed 's/HTTP_FILTER/LISTENER/; s/ratelimit-svc/other/'; } >"$WORK/check.yaml"
+OUT=$(flatctl check "$WORK/check.yaml" 2>&1)
+holds check-nothing grep -q 'the limit refuses nothing' <<<"$OUT"
+holds check-descriptors grep -q 'field "descriptors" is not honoured' <<<"$OUT"
+holds check-patch grep -q 'the patch is not honoured: of EnvoyFilters only' <<<"$OUT"
