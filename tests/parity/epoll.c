@@ -684,3 +684,106 @@ BEHAVIOUR(epoll_many)
 	say("events %d", total);
 	DO(epoll_wait(e, ev, 64, 20));
 }
+
+/* Without time limits: at the end of one a wait looks again, and would find what nobody was woken for. */
+#define MANY 8
+
+struct many {
+	int c[MANY];
+	int s[MANY];
+	int e;
+};
+
+static void many(struct many *m)
+{
+	m->e = epoll_create1(0);
+	for (int i = 0; i < MANY; i++) {
+		pair(&m->c[i], &m->s[i]);
+		ctl(m->e, EPOLL_CTL_ADD, m->s[i], EPOLLIN);
+	}
+}
+
+/* Each connection says something while its peer sleeps, again and again. */
+static void *speak(void *arg)
+{
+	struct many *m = arg;
+	for (int round = 0; round < 10; round++) {
+		pause_ms(10);
+		for (int i = 0; i < MANY; i++)
+			send_all(m->c[i], "x", 1);
+	}
+	return NULL;
+}
+
+BEHAVIOUR(epoll_sleeps_on_many)
+{
+	struct many m;
+	struct epoll_event ev[MANY];
+	int bytes = 0;
+	many(&m);
+	pthread_t t = thread(speak, &m);
+	while (bytes < 10 * MANY) {
+		int n = epoll_wait(m.e, ev, MANY, -1);
+		if (n <= 0)
+			break;
+		for (int i = 0; i < n; i++)
+			bytes += (int)recv((int)(ev[i].data.u64 & 0xffff), buf, sizeof(buf), 0);
+	}
+	pthread_join(t, NULL);
+	say("bytes %d", bytes);
+}
+
+static void *close_then_speak(void *arg)
+{
+	struct many *m = arg;
+	for (int i = 0; i + 1 < MANY; i++) {
+		pause_ms(20);
+		close(m->s[i]);
+		send_all(m->c[MANY - 1], "x", 1);
+	}
+	return NULL;
+}
+
+BEHAVIOUR(epoll_sleeps_while_members_close)
+{
+	struct many m;
+	int bytes = 0;
+	many(&m);
+	pthread_t t = thread(close_then_speak, &m);
+	while (bytes < MANY - 1) {
+		struct epoll_event ev;
+		if (epoll_wait(m.e, &ev, 1, -1) <= 0)
+			break;
+		bytes += (int)recv(m.s[MANY - 1], buf, sizeof(buf), 0);
+	}
+	pthread_join(t, NULL);
+	say("bytes %d", bytes);
+}
+
+static void close_all(void *arg)
+{
+	struct many *m = arg;
+	for (int i = 0; i < MANY; i++)
+		close(m->s[i]);
+}
+
+static void speak_later(void *arg)
+{
+	pause_ms(50);
+	send_all(((struct many *)arg)->c[1], "x", 1);
+}
+
+BEHAVIOUR(epoll_stays_when_a_child_closes)
+{
+	struct many m;
+	many(&m);
+	wait_for(m.e, 0);
+	reap(child(close_all, &m));
+	pid_t pid = child(speak_later, &m);
+	wait_for(m.e, -1);
+	reap(pid);
+	/* And here none of it was shared. */
+	send_all(m.c[2], "x", 1);
+	await_bytes(m.s[2], 1);
+	wait_for(m.e, 1000);
+}
