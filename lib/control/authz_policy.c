@@ -722,12 +722,7 @@ static void parse_selector(struct cfg *cfg, const struct yaml_node *node, void *
 
 static void parse_target(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	struct reading *r = obj;
-
-	r->policy->detached = true;
-	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "select workloads with \"selector\"",
-		 "targetRef is not honoured: there are no gateways or waypoints, so the policy "
-		 "holds for nobody");
+	cfg_policy_targets(cfg, node, &((struct reading *)obj)->policy->targets);
 }
 
 static void parse_provider_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -760,7 +755,7 @@ static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 
 static void settle(struct cfg *cfg, struct reading *r)
 {
-	if (r->policy->detached && r->policy->selector.n)
+	if (r->policy->targets.n && r->policy->selector.n)
 		cfg_error(cfg, &cfg->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
 			  "selector and targetRef exclude each other");
 	if (r->provider && r->policy->action != FLAT_AUTHZ_CUSTOM)

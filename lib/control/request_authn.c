@@ -312,10 +312,7 @@ static void parse_selector(struct cfg *cfg, const struct yaml_node *node, void *
 
 static void parse_target(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->policy->detached = true;
-	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "select workloads with \"selector\"",
-		 "targetRef is not honoured: there are no gateways or waypoints, so the policy "
-		 "holds for nobody");
+	cfg_policy_targets(cfg, node, &((struct reading *)obj)->policy->targets);
 }
 
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -341,7 +338,7 @@ void cfg_request_authentication(struct cfg *cfg, const struct yaml_node *root)
 	r.policy->where = cfg->where;
 	cfg_check_annotations(cfg, NULL, 0);
 	cfg_spec(cfg, root, parse_spec, &r);
-	if (r.policy->detached && r.policy->selector.n)
+	if (r.policy->targets.n && r.policy->selector.n)
 		cfg_error(cfg, &cfg->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
 			  "selector and targetRef exclude each other");
 	if (flat_mesh_add_authn(cfg->mesh, r.policy))

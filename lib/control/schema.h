@@ -137,6 +137,9 @@ void cfg_secret(struct cfg *cfg, const struct yaml_node *root);
 void cfg_destination_rule(struct cfg *cfg, const struct yaml_node *root);
 void cfg_authorization_policy(struct cfg *cfg, const struct yaml_node *root);
 void cfg_request_authentication(struct cfg *cfg, const struct yaml_node *root);
+/** targetRef (one) or targetRefs (a list) of a policy, added to *out. */
+void cfg_policy_targets(struct cfg *cfg, const struct yaml_node *node,
+			struct flat_policy_targets *out);
 /** extensionProviders of a MeshConfig: the external authorizers among them. */
 void cfg_extension_providers(struct cfg *cfg, const struct yaml_node *node, void *obj);
 void cfg_envoy_filter(struct cfg *cfg, const struct yaml_node *root);

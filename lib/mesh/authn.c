@@ -6,10 +6,8 @@
 
 static bool selects(const struct flat_request_authn *policy, const struct flat_workload *workload)
 {
-	static const struct flat_labels none;
-
-	return !policy->detached &&
-	       flat_labels_match(&policy->selector, workload ? &workload->labels : &none);
+	return mesh_policy_selects(policy->namespace, &policy->targets, &policy->selector,
+				   workload);
 }
 
 static uint32_t add_rules(const struct mesh_scope *scope, const struct flat_workload *workload,

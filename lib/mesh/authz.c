@@ -390,10 +390,8 @@ static int policy_match(const struct flat_authz_policy *policy, const struct sub
 static bool policy_selects(const struct flat_authz_policy *policy,
 			   const struct flat_workload *workload)
 {
-	static const struct flat_labels none;
-
-	return !policy->detached &&
-	       flat_labels_match(&policy->selector, workload ? &workload->labels : &none);
+	return mesh_policy_selects(policy->namespace, &policy->targets, &policy->selector,
+				   workload);
 }
 
 /* The policies that may select the destination: its namespace's, then the root namespace's. */

@@ -89,14 +89,33 @@ struct flat_authz_rule {
 	struct flat_where where;
 };
 
+/* What a policy is attached to, in place of a selector (targetRefs), in its own namespace. */
+enum flat_target_kind {
+	FLAT_TARGET_SERVICE,	   /* the workloads that a Kubernetes Service selects */
+	FLAT_TARGET_SERVICE_ENTRY, /* likewise a ServiceEntry's workloadSelector */
+	FLAT_TARGET_GATEWAY,	   /* the workloads of a Gateway */
+};
+
+struct flat_policy_target {
+	enum flat_target_kind kind;
+	const char *name;
+	struct flat_labels selector; /* found when the mesh is finished; without labels: nobody */
+	struct flat_where where;
+};
+
+struct flat_policy_targets {
+	struct flat_policy_target *v;
+	uint32_t n;
+};
+
 struct flat_authz_policy {
 	const char *name;
 	const char *namespace;
 	enum flat_authz_action action;
 	const char *provider;		  /* CUSTOM: who is asked */
 	const struct flat_ext_authz *ext; /* that provider, after flat_mesh_finish(); NULL: none */
-	bool dry_run;  /* annotation istio.io/dry-run: decides nothing, and is told */
-	bool detached; /* targets something else than workloads: selects none */
+	bool dry_run; /* annotation istio.io/dry-run: decides nothing, and is told */
+	struct flat_policy_targets targets; /* none: by the selector */
 	struct flat_labels selector;
 	const struct flat_authz_rule *rules;
 	uint32_t n_rules;
@@ -108,7 +127,7 @@ struct flat_authz_policy {
 struct flat_request_authn {
 	const char *name;
 	const char *namespace;
-	bool detached; /* targets something else than workloads: selects none */
+	struct flat_policy_targets targets; /* none: by the selector */
 	struct flat_labels selector;
 	struct flat_jwt_rule *rules;
 	uint32_t n_rules;

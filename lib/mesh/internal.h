@@ -125,6 +125,13 @@ FLAT_MUST_CHECK int mesh_index_policies(struct flat_mesh *mesh, struct flat_diag
 /** Whether clients of a namespace (NULL: of none) see a resource of namespace `own` (traffic.c). */
 bool mesh_exported(const struct flat_export *e, const char *own, const char *namespace);
 
+/** Finds what policies are attached to (target.c). */
+void mesh_index_targets(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** Whether a policy of a namespace, with these targets or this selector, holds for a workload (NULL: of none) (target.c). */
+bool mesh_policy_selects(const char *namespace, const struct flat_policy_targets *targets,
+			 const struct flat_labels *selector, const struct flat_workload *workload);
+
 /** Builds the look-ups of DestinationRules (traffic.c). */
 FLAT_MUST_CHECK int mesh_index_rules(struct flat_mesh *mesh, struct flat_diags *diags);
 

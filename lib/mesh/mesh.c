@@ -193,6 +193,7 @@ int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
 	ret = mesh_index_policies(mesh, diags);
 	if (ret)
 		return ret;
+	mesh_index_targets(mesh, diags);
 	ret = mesh_index_ext_authz(mesh, diags);
 	if (ret)
 		return ret;

@@ -267,7 +267,8 @@ static const struct config_case cases[] = {
     {AP "spec: {provider: {name: a}}", -EINVAL, "\"provider\" belongs to action CUSTOM only"},
     {AP "spec: {selector: {matchLabels: {a: 'b*'}}}", -EINVAL, "label selectors take no wildcards"},
     {AP "spec: {selector: {labels: {a: b}}}", -EINVAL, "unknown field \"labels\""},
-    {AP "spec: {targetRefs: [{kind: Gateway, name: g}]}", 0, "targetRef is not honoured"},
+    {AP "spec: {targetRefs: [{kind: Gateway, name: g}]}", 0,
+     "target Gateway \"g\" is not honoured"},
     /* PeerAuthentication, Sidecar, MeshConfig. */
     {PA "spec: {mtls: {mode: STRIKT}}", -EINVAL, "did you mean \"STRICT\"?"},
     {PA "spec: {mtls: {mode: DISABLE}}", 0, "mode DISABLE accepts plain clients"},

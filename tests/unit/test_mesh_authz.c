@@ -48,7 +48,38 @@ struct authz_case {
 
 #define ALIASES "---\nkind: MeshConfig\ntrustDomainAliases: [old-td, other.td]\n"
 
+#define SERVICE(ns, name, app)                                                                     \
+	"---\napiVersion: v1\nkind: Service\nmetadata: {name: " name ", namespace: " ns "}\n"      \
+	"spec: {selector: {app: " app "}, ports: [{port: 80}]}\n"
+#define GATEWAY(name, app)                                                                         \
+	"---\napiVersion: networking.istio.io/v1\nkind: Gateway\nmetadata: {name: " name           \
+	", namespace: foo}\nspec: {selector: {app: " app "}, servers: [{port: {number: 80, name: " \
+	"http, protocol: HTTP}, hosts: ['*']}]}\n"
+#define TARGET(ns, refs) POLICY(ns, "p", "{targetRefs: [" refs "], rules: []}")
+
 static const struct authz_case cases[] = {
+    /* What policies are attached to (targetRefs). */
+    {"a Service's policy holds for its workloads",
+     SERVICE("foo", "web", "httpbin") TARGET("foo", "{kind: Service, group: '', name: web}"), SLEEP,
+     0, 0, 0, NOT_ALLOWED},
+    {"and for no others",
+     SERVICE("foo", "web", "other") TARGET("foo", "{kind: Service, name: web}"), SLEEP, 0, 0, 0,
+     NO_POLICY},
+    {"one of several is enough",
+     SERVICE("foo", "a", "other") SERVICE("foo", "web", "httpbin")
+	 TARGET("foo", "{kind: Service, name: a}, {kind: Service, name: web}"),
+     SLEEP, 0, 0, 0, NOT_ALLOWED},
+    {"of the policy's own namespace alone",
+     SERVICE("istio-system", "web", "httpbin") TARGET("istio-system", "{kind: Service, name: web}"),
+     SLEEP, 0, 0, 0, NO_POLICY},
+    {"a Gateway's policy holds for its workloads",
+     GATEWAY("gw", "httpbin")
+	 TARGET("foo", "{kind: Gateway, group: gateway.networking.k8s.io, name: gw}"),
+     SLEEP, 0, 0, 0, NOT_ALLOWED},
+    {"and not for those of another",
+     GATEWAY("gw", "other")
+	 TARGET("foo", "{kind: Gateway, group: gateway.networking.k8s.io, name: gw}"),
+     SLEEP, 0, 0, 0, NO_POLICY},
     /* Trust domains that count as one (MeshConfig trustDomainAliases). */
     {"another trust domain is another identity",
      ALLOW(FROM("principals: [old-td/ns/foo/sa/sleep]")), SLEEP, 0, 0, 0, NOT_ALLOWED},
