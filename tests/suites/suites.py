@@ -6,6 +6,7 @@ A suite is either a unittest module (`module`), run case by case by unittest_cas
 """
 
 import dataclasses
+import fnmatch
 import glob
 import os
 import re
@@ -103,6 +104,53 @@ def tcl(text):
     return found
 
 
+def built(folder, *options):
+    """Folder where a source that has a CMakeLists.txt was built, or nothing."""
+    build = folder + "-built"
+    for command in (["cmake", "-S", folder, "-B", build, *options], ["cmake", "--build", build, "-j2"]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            print(f"{' '.join(command)}: {(done.stderr or done.stdout)[-800:]}")
+            return None
+    return build
+
+
+# libuv: what goes over sockets, or to other processes; each test is a process of its own.
+UV = ("tcp_*", "poll_*", "ipc_*", "spawn_*", "fork_*", "ping_pong*", "pipe_*", "shutdown_*", "connect_*", "connection_*", "not_*",
+      "emfile", "delayed_accept", "multiple_listen", "callback_order", "watcher_cross_stop", "getsockname_*", "socket_*",
+      "read_*", "eintr_handling", "we_*")
+# Files that are watched; the runner's own way of making processes.
+UV_NOT = ("fork_fs_*", "spawn_setuid*", "spawn_setgid*")
+
+
+def uv_programs(folder):
+    build = built(folder)
+    program = f"{build}/uv_run_tests_a"
+    names = subprocess.run([program, "--list"], capture_output=True, text=True, check=False,
+                           env=dict(os.environ, UV_RUN_AS_ROOT="1")).stdout.split() if build else ()
+    return {f"{name}/": ([program, name], folder) for name in names
+            if any(fnmatch.fnmatchcase(name, p) for p in UV) and not any(fnmatch.fnmatchcase(name, p) for p in UV_NOT)}
+
+
+def libevent_programs(folder):
+    build = built(folder, "-DEVENT__LIBRARY_TYPE=STATIC")
+    groups = ("main", "bufferevent", "http", "listener", "rpc", "et", "ssl") if build else ()
+    return {group + "/": ([f"{build}/bin/regress", group + "/.."], "") for group in groups}
+
+
+def tinytest(text):
+    """libevent's."""
+    found, case = {}, None
+    for line in text.splitlines():
+        m = re.match(r"\w+/(\w+): (?:\[forking\] *)?(OK|SKIPPED|DISABLED)?", line)
+        if m:
+            case = m[1]
+            found[case] = ("skip" if m[2] in ("SKIPPED", "DISABLED") else "ok", "")
+        if case and line.endswith("FAILED]"):
+            found[case] = ("fail", "")
+    return found
+
+
 # multiprocessing: what goes over sockets; the rest of the module, queues and barriers over pipes, takes minutes.
 MP_SOCKETS = ("*Listener*", "*Connection*", "*TestPoll*", "*RemoteManager*", "*ManagerRestart*", "*TestWait*",
               "*TestTimeouts*", "*MyManager*", "*TestFlags*", "*TestIgnoreEINTR*")
@@ -137,5 +185,7 @@ SUITES += [
     Suite("perl-libnet", package="perl", parse=tap, flat=2, find=perl_programs("cpan/libnet", "*")),
     Suite("perl-core", package="perl", parse=tap, flat=2, find=perl_programs(
         "t", "io/socket io/socketpair io/dup io/pipe io/eintr io/closepid")),
+    Suite("libuv", package="libuv1", find=uv_programs, parse=lambda text: {}, flat=100, more=True, env={"UV_RUN_AS_ROOT": "1"}),
+    Suite("libevent", package="libevent", find=libevent_programs, parse=tinytest, flat=100, more=True, limit_s=200),
     Suite("tcl", package="tcl8.6", find=tcl_programs, parse=tcl, flat=20, more=True),
 ]
