@@ -38,6 +38,31 @@ void flat_protobuf_put_text(struct flat_strbuf *out, uint32_t field, const char 
 		flat_protobuf_put_bytes(out, field, text, strlen(text));
 }
 
+static void put_little(struct flat_strbuf *out, uint64_t value, unsigned bytes)
+{
+	for (unsigned i = 0; i < bytes; i++)
+		flat_strbuf_putc(out, (char)(uint8_t)(value >> (8 * i)));
+}
+
+void flat_protobuf_put_fixed64(struct flat_strbuf *out, uint32_t field, uint64_t value)
+{
+	put_varint(out, (uint64_t)field << 3 | WIRE_FIXED64);
+	put_little(out, value, 8);
+}
+
+void flat_protobuf_put_fixed32(struct flat_strbuf *out, uint32_t field, uint32_t value)
+{
+	put_varint(out, (uint64_t)field << 3 | WIRE_FIXED32);
+	put_little(out, value, 4);
+}
+
+void flat_protobuf_put_message(struct flat_strbuf *out, uint32_t field, struct flat_strbuf *inner)
+{
+	out->failed |= inner->failed;
+	flat_protobuf_put_bytes(out, field, inner->data ? inner->data : "", inner->len);
+	flat_strbuf_reset(inner);
+}
+
 static int get_varint(const uint8_t *message, size_t len, size_t *at, uint64_t *value)
 {
 	*value = 0;

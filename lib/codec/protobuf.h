@@ -17,6 +17,12 @@ void flat_protobuf_put_bytes(struct flat_strbuf *out, uint32_t field, const void
 /** Likewise a text that ends with NUL; "" is the default and is not written. */
 void flat_protobuf_put_text(struct flat_strbuf *out, uint32_t field, const char *text);
 
+/** Puts fixed64 and fixed32, also 0. */
+void flat_protobuf_put_fixed64(struct flat_strbuf *out, uint32_t field, uint64_t value);
+void flat_protobuf_put_fixed32(struct flat_strbuf *out, uint32_t field, uint32_t value);
+/** Puts a message that was written to `inner`, which is emptied; its failure is out's. */
+void flat_protobuf_put_message(struct flat_strbuf *out, uint32_t field, struct flat_strbuf *inner);
+
 /* One field of a message. */
 struct flat_protobuf_field {
 	uint32_t number;

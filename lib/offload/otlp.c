@@ -4,9 +4,9 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "codec/protobuf.h"
 #include "offload/grpc_client.h"
 #include "offload/l7_mandatory.h"
-#include "offload/protobuf.h"
 #include "offload/trace.h"
 
 static const char export_path[] = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -36,10 +36,10 @@ struct flat_collectors {
 static void put_tag(struct flat_strbuf *out, uint32_t field, struct flat_strbuf scratch[2],
 		    const char *name, struct flat_span value)
 {
-	flat_pb_bytes(&scratch[1], 1, value.text, value.len);
-	flat_pb_text(&scratch[0], 1, name);
-	flat_pb_message(&scratch[0], 2, &scratch[1]);
-	flat_pb_message(out, field, &scratch[0]);
+	flat_protobuf_put_bytes(&scratch[1], 1, value.text, value.len);
+	flat_protobuf_put_text(&scratch[0], 1, name);
+	flat_protobuf_put_message(&scratch[0], 2, &scratch[1]);
+	flat_protobuf_put_message(out, field, &scratch[0]);
 }
 
 /* Not ended in the middle of a character of UTF-8. */
@@ -68,16 +68,16 @@ void flat_span_encode(const struct flat_span_told *s, struct flat_strbuf *out)
 	struct flat_strbuf span = {0}, scope = {0}, resource = {0};
 	struct flat_strbuf scratch[2] = {{0}};
 
-	flat_pb_bytes(&span, 1, s->trace->id, 16);
-	flat_pb_bytes(&span, 2, s->id, 8);
+	flat_protobuf_put_bytes(&span, 1, s->trace->id, 16);
+	flat_protobuf_put_bytes(&span, 2, s->id, 8);
 	if (s->state.text && s->state.len > 0)
-		flat_pb_bytes(&span, 3, s->state.text, s->state.len);
+		flat_protobuf_put_bytes(&span, 3, s->state.text, s->state.len);
 	if (!is_zero(s->parent))
-		flat_pb_bytes(&span, 4, s->parent, 8);
-	flat_pb_text(&span, 5, s->name);
-	flat_pb_number(&span, 6, s->server ? 2 : 3);
-	flat_pb_fixed64(&span, 7, (uint64_t)s->start_us * 1000);
-	flat_pb_fixed64(&span, 8, (uint64_t)s->end_us * 1000);
+		flat_protobuf_put_bytes(&span, 4, s->parent, 8);
+	flat_protobuf_put_text(&span, 5, s->name);
+	flat_protobuf_put_number(&span, 6, s->server ? 2 : 3);
+	flat_protobuf_put_fixed64(&span, 7, (uint64_t)s->start_us * 1000);
+	flat_protobuf_put_fixed64(&span, 8, (uint64_t)s->end_us * 1000);
 	for (uint32_t i = 0; i < s->n_tags; i++) {
 		struct flat_span value = s->tags[i].value;
 
@@ -86,16 +86,16 @@ void flat_span_encode(const struct flat_span_told *s, struct flat_strbuf *out)
 			put_tag(&span, 9, scratch, s->tags[i].name, value);
 	}
 	if (s->failed) {
-		flat_pb_number(&scratch[0], 3, 2);
-		flat_pb_message(&span, 15, &scratch[0]);
+		flat_protobuf_put_number(&scratch[0], 3, 2);
+		flat_protobuf_put_message(&span, 15, &scratch[0]);
 	}
-	flat_pb_fixed32(&span, 16, 1);
-	flat_pb_text(&scratch[0], 1, "flatd");
-	flat_pb_message(&scope, 1, &scratch[0]);
-	flat_pb_message(&scope, 2, &span);
+	flat_protobuf_put_fixed32(&span, 16, 1);
+	flat_protobuf_put_text(&scratch[0], 1, "flatd");
+	flat_protobuf_put_message(&scope, 1, &scratch[0]);
+	flat_protobuf_put_message(&scope, 2, &span);
 	put_tag(&resource, 1, scratch, "service.name", flat_span_of(s->service));
-	flat_pb_message(out, 1, &resource);
-	flat_pb_message(out, 2, &scope);
+	flat_protobuf_put_message(out, 1, &resource);
+	flat_protobuf_put_message(out, 2, &scope);
 	flat_strbuf_fini(&span);
 	flat_strbuf_fini(&scope);
 	flat_strbuf_fini(&resource);
@@ -162,7 +162,7 @@ void flat_collectors_put(struct flat_collectors *all,
 	} else {
 		if (c->n++ == 0)
 			c->since_us = flat_now_us();
-		flat_pb_message(&c->spans, 1, &one);
+		flat_protobuf_put_message(&c->spans, 1, &one);
 	}
 	flat_strbuf_fini(&one);
 }
