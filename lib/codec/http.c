@@ -12,8 +12,11 @@ bool flat_span_equal(struct flat_span a, struct flat_span b, bool fold)
 {
 	if (!a.text || !b.text || a.len != b.len)
 		return false;
+	/* Names nearly always come in the letters that we write them in. */
+	if (memcmp(a.text, b.text, a.len) == 0)
+		return true;
 	if (!fold)
-		return memcmp(a.text, b.text, a.len) == 0;
+		return false;
 	for (size_t i = 0; i < a.len; i++) {
 		if (fold_of(a.text[i]) != fold_of(b.text[i]))
 			return false;

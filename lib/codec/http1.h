@@ -131,6 +131,10 @@ void flat_http1_put_request_line(struct flat_http1_out *out, struct flat_span me
 /** `HTTP/1.1 SP STATUS SP REASON`; an absent reason is the usual one. */
 void flat_http1_put_status_line(struct flat_http1_out *out, unsigned status,
 				struct flat_span reason);
+/* Room for the size line of any chunk. */
+#define FLAT_HTTP1_CHUNK_LINE 18U
+/** Writes the size line of a chunk to `to`, which has room. Its length. */
+size_t flat_http1_chunk_line(uint8_t *to, uint64_t size);
 /** The size line of a chunk of `size` bytes; 0 is the last one. */
 void flat_http1_put_chunk(struct flat_http1_out *out, uint64_t size);
 

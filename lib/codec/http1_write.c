@@ -1,5 +1,4 @@
 /* Heads and chunks in their one normal form. */
-#include <stdio.h>
 
 #include "codec/http1.h"
 
@@ -64,12 +63,24 @@ void flat_http1_put_status_line(struct flat_http1_out *out, unsigned status,
 	flat_http1_put(out, "\r\n", 2);
 }
 
+size_t flat_http1_chunk_line(uint8_t *to, uint64_t size)
+{
+	size_t digits = 1;
+
+	while (digits < 16 && size >> (4 * digits) != 0)
+		digits++;
+	for (size_t i = 0; i < digits; i++)
+		to[i] = (uint8_t) "0123456789abcdef"[size >> (4 * (digits - 1 - i)) & 15];
+	to[digits] = '\r';
+	to[digits + 1] = '\n';
+	return digits + 2;
+}
+
 void flat_http1_put_chunk(struct flat_http1_out *out, uint64_t size)
 {
-	char line[24];
-	int n = snprintf(line, sizeof(line), "%llx\r\n", (unsigned long long)size);
+	uint8_t line[FLAT_HTTP1_CHUNK_LINE];
 
-	flat_http1_put(out, line, (size_t)n);
+	flat_http1_put(out, line, flat_http1_chunk_line(line, size));
 }
 
 static const struct {

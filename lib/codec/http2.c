@@ -355,6 +355,7 @@ int flat_http2_open(struct flat_http2 **out, enum flat_http2_side side, flat_htt
 	h->calm = FLAT_HTTP2_CALM_MAX;
 	TAILQ_INIT(&h->streams);
 	TAILQ_INIT(&h->ready);
+	TAILQ_INIT(&h->spare);
 	if (open_session(h) != 0 || greet(h) != 0) {
 		flat_http2_close(h);
 		return -ENOMEM;
@@ -384,6 +385,7 @@ void flat_http2_close(struct flat_http2 *h)
 		TAILQ_REMOVE(&h->streams, s, link);
 		s->h = NULL;
 	}
+	flat_http2_spare_fini(h);
 	flat_http2_block_fini(&h->block);
 	flat_http2_bytes_free(&h->lower);
 	free(h);

@@ -2,7 +2,6 @@
 #include "codec/http2_stream.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* The first size of bytes that grow. */
@@ -48,9 +47,49 @@ void flat_http2_bytes_free(struct flat_http2_bytes *b)
 
 /* --- life --- */
 
+/* Without what is in them; large ones are given back. */
+static struct flat_http2_bytes emptied(struct flat_http2_bytes *b)
+{
+	if (b->size > FLAT_HTTP2_SPARE_BYTES)
+		flat_http2_bytes_free(b);
+	return (struct flat_http2_bytes){b->v, 0, 0, b->size};
+}
+
+static struct flat_http2_stream *take_spare(struct flat_http2 *h)
+{
+	struct flat_http2_stream *s = TAILQ_FIRST(&h->spare);
+
+	if (!s)
+		return calloc(1, sizeof(*s));
+	TAILQ_REMOVE(&h->spare, s, link);
+	h->n_spare--;
+	return s;
+}
+
+static void free_all(struct flat_http2_stream *s)
+{
+	flat_http2_bytes_free(&s->rx_text);
+	flat_http2_bytes_free(&s->rx_data);
+	flat_http2_bytes_free(&s->rx_fields);
+	flat_http2_bytes_free(&s->tx_data);
+	flat_http2_bytes_free(&s->tx_trailers);
+	free(s);
+}
+
+void flat_http2_spare_fini(struct flat_http2 *h)
+{
+	struct flat_http2_stream *s;
+	struct flat_http2_stream *next;
+
+	for (s = TAILQ_FIRST(&h->spare); s; s = next) {
+		next = TAILQ_NEXT(s, link);
+		free_all(s);
+	}
+}
+
 struct flat_http2_stream *flat_http2_stream_new(struct flat_http2 *h, int32_t id)
 {
-	struct flat_http2_stream *s = calloc(1, sizeof(*s));
+	struct flat_http2_stream *s = take_spare(h);
 
 	if (!s)
 		return NULL;
@@ -63,18 +102,27 @@ struct flat_http2_stream *flat_http2_stream_new(struct flat_http2 *h, int32_t id
 
 void flat_http2_stream_free(struct flat_http2_stream *s)
 {
-	if (s->h) {
-		TAILQ_REMOVE(&s->h->streams, s, link);
-		s->h->n_streams--;
+	struct flat_http2 *h = s->h;
+
+	if (h) {
+		TAILQ_REMOVE(&h->streams, s, link);
+		h->n_streams--;
 	}
 	if (s->ready)
-		TAILQ_REMOVE(&s->h->ready, s, ready_link);
-	flat_http2_bytes_free(&s->rx_text);
-	flat_http2_bytes_free(&s->rx_data);
-	flat_http2_bytes_free(&s->rx_fields);
-	flat_http2_bytes_free(&s->tx_data);
-	flat_http2_bytes_free(&s->tx_trailers);
-	free(s);
+		TAILQ_REMOVE(&h->ready, s, ready_link);
+	if (!h || h->n_spare >= FLAT_HTTP2_SPARE_MAX) {
+		free_all(s);
+		return;
+	}
+	*s = (struct flat_http2_stream){
+	    .rx_text = emptied(&s->rx_text),
+	    .rx_data = emptied(&s->rx_data),
+	    .rx_fields = emptied(&s->rx_fields),
+	    .tx_data = emptied(&s->tx_data),
+	    .tx_trailers = emptied(&s->tx_trailers),
+	};
+	TAILQ_INSERT_HEAD(&h->spare, s, link);
+	h->n_spare++;
 }
 
 void flat_http2_stream_wake(struct flat_http2_stream *s)
@@ -148,8 +196,8 @@ void flat_http2_release(struct flat_http2_stream *s)
 		flat_http2_reset(s, asks ? FLAT_HTTP2_CANCEL : FLAT_HTTP2_INTERNAL_ERROR);
 	else if (s->tx_ended && !s->rx_end)
 		flat_http2_reset(s, FLAT_HTTP2_NO_ERROR);
-	flat_http2_bytes_free(&s->rx_text);
-	flat_http2_bytes_free(&s->rx_data);
+	s->rx_text = emptied(&s->rx_text);
+	s->rx_data = emptied(&s->rx_data);
 }
 
 int32_t flat_http2_id(const struct flat_http2_stream *s)
@@ -204,16 +252,16 @@ static size_t take(struct flat_http2_bytes *b, uint8_t *buf, size_t size)
 static size_t take_chunk(struct flat_http2_stream *s, uint8_t *buf, size_t size)
 {
 	size_t n = flat_min_size(s->rx_data.len - s->rx_data.at, size > 16 ? size - 16 : 0);
-	int line;
+	size_t line;
 
 	if (n == 0)
 		return 0;
-	line = snprintf((char *)buf, 16, "%zx\r\n", n);
+	line = flat_http1_chunk_line(buf, n);
 	(void)take(&s->rx_data, buf + line, n);
-	buf[(size_t)line + n] = '\r';
-	buf[(size_t)line + n + 1] = '\n';
+	buf[line + n] = '\r';
+	buf[line + n + 1] = '\n';
 	consumed(s, n);
-	return (size_t)line + n + 2;
+	return line + n + 2;
 }
 
 /* The last chunk, with the trailers. */

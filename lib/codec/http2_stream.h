@@ -77,7 +77,8 @@ struct flat_http2 {
 	flat_http2_wake_fn *wake;
 	struct flat_http2_streams streams;
 	struct flat_http2_streams ready; /* not accepted yet */
-	uint32_t n_streams;
+	struct flat_http2_streams spare; /* for the next ones, with their buffers */
+	uint32_t n_streams, n_spare;
 	bool goaway;  /* came */
 	bool used_up; /* no id is left */
 	bool flooded;
@@ -99,7 +100,10 @@ FLAT_MUST_CHECK int flat_http2_bytes_add(struct flat_http2_bytes *b, const void 
 void flat_http2_bytes_free(struct flat_http2_bytes *b);
 
 struct flat_http2_stream *flat_http2_stream_new(struct flat_http2 *h, int32_t id);
+/** It is kept for the next one of its connection, or freed. */
 void flat_http2_stream_free(struct flat_http2_stream *s);
+/** Frees those that are kept. */
+void flat_http2_spare_fini(struct flat_http2 *h);
 /** nghttp2 closed it. It is freed if nobody holds it. */
 void flat_http2_stream_closed(struct flat_http2_stream *s, uint32_t error);
 void flat_http2_stream_wake(struct flat_http2_stream *s);

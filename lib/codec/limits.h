@@ -22,6 +22,9 @@
 /* Content of one stream that waits to be read (its window: the protocol's own first value), or to be sent. */
 #define FLAT_HTTP2_RX_BYTES_MAX 65535U
 #define FLAT_HTTP2_TX_BYTES_MAX ((size_t)32 * 1024)
+/* Streams that a connection keeps for its next ones, with buffers of at most so many bytes: what calls of few bytes need. */
+#define FLAT_HTTP2_SPARE_MAX 16U
+#define FLAT_HTTP2_SPARE_BYTES ((size_t)1024)
 /* Window of the whole connection: it shall not be what a single fast stream waits for. */
 #define FLAT_HTTP2_WINDOW (1024 * 1024)
 /* Bytes of fields that are read and dropped beyond the largest head, so that a plain answer can be given. */

@@ -363,7 +363,7 @@ int flat_rpc_finish(struct flat_rpc_call *call, enum flat_rpc_status status, con
 
 int flat_rpc_send(struct flat_rpc_call *call, const void *data, size_t len)
 {
-	char line[32];
+	uint8_t line[FLAT_HTTP1_CHUNK_LINE];
 	uint8_t prefix[FLAT_RPC_PREFIX] = {0, (uint8_t)(len >> 24), (uint8_t)(len >> 16),
 					   (uint8_t)(len >> 8), (uint8_t)len};
 	int err;
@@ -384,8 +384,7 @@ int flat_rpc_send(struct flat_rpc_call *call, const void *data, size_t len)
 	/* One look for room: then nothing of it fails. */
 	if (!flat_rpc_bytes_room(&call->out, len + sizeof(line) + sizeof(prefix) + 2))
 		return -ENOMEM;
-	snprintf(line, sizeof(line), "%zx\r\n", len + sizeof(prefix));
-	err = puts_to(call, line);
+	err = put(call, (const char *)line, flat_http1_chunk_line(line, len + sizeof(prefix)));
 	err = err ? err : put(call, (const char *)prefix, sizeof(prefix));
 	err = err ? err : put(call, data, len);
 	err = err ? err : put(call, "\r\n", 2);
