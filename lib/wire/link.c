@@ -31,7 +31,7 @@ static struct flat_wire_link *make(struct flat_svids *svids, const struct flat_s
 	TAILQ_INIT(&l->ready);
 	l->ssl = SSL_new(svid->ctx);
 	l->in = BIO_new(BIO_s_mem());
-	l->out = BIO_new(BIO_s_mem());
+	l->out = flat_outbox_open(&l->outbox);
 	if (!l->ssl || !l->in || !l->out) {
 		BIO_free(l->in);
 		BIO_free(l->out);
@@ -91,6 +91,7 @@ void flat_wire_link_free(struct flat_wire_link *l, int err)
 		flat_wire_stream_end(s, err);
 	l->protocol->close(l);
 	SSL_free(l->ssl);
+	flat_outbox_fini(&l->outbox);
 	flat_wire_peer_fini(&l->peer);
 	flat_svids_put(l->svids);
 	free(l);
@@ -131,25 +132,12 @@ void flat_wire_link_put(struct flat_wire_link *l, const struct flat_frame *f)
 
 size_t flat_wire_link_output(struct flat_wire_link *l, const uint8_t **bytes)
 {
-	char *p = NULL;
-	long n = BIO_get_mem_data(l->out, &p);
-	*bytes = (const uint8_t *)p;
-	return n > 0 ? (size_t)n : 0;
+	return flat_outbox_bytes(&l->outbox, bytes);
 }
 
 void flat_wire_link_sent(struct flat_wire_link *l, size_t len)
 {
-	uint8_t skip[4096];
-	if (len >= (size_t)BIO_ctrl_pending(l->out)) {
-		(void)BIO_reset(l->out);
-		return;
-	}
-	while (len > 0) {
-		int n = BIO_read(l->out, skip, (int)flat_min_size(len, sizeof(skip)));
-		if (n <= 0)
-			return;
-		len -= (size_t)n;
-	}
+	flat_outbox_take(&l->outbox, len);
 }
 
 void flat_wire_link_say(struct flat_wire_link *l, const struct flat_frame *f)

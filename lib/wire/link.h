@@ -10,6 +10,7 @@
 
 #include "base/limits.h"
 #include "wire/frame.h"
+#include "wire/outbox.h"
 #include "wire/svid.h"
 
 struct flat_wire_link;
@@ -86,7 +87,8 @@ struct flat_wire_link {
 	struct flat_wire_peer peer;
 	SSL *ssl;
 	BIO *in;
-	BIO *out;
+	BIO *out; /* writes into: */
+	struct flat_outbox outbox;
 	bool server;
 	bool shaken;   /* the handshake is done */
 	bool greeted;  /* the peer's HELLO (HBONE: SETTINGS) is here */
