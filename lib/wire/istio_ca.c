@@ -15,8 +15,8 @@
 #include "base/limits.h"
 #include "base/strbuf.h"
 #include "base/sys.h"
+#include "codec/protobuf.h"
 #include "wire/grpc_stream.h"
-#include "wire/pb.h"
 
 #define SCHEME "istio://"
 #define PATH "/istio.v1.auth.IstioCertificateService/CreateCertificate"
@@ -192,7 +192,7 @@ static bool put_request(struct flat_strbuf *out, EVP_PKEY *key, const char *id)
 		  X509_REQ_sign(req, key, EVP_sha256()) > 0 && PEM_write_bio_X509_REQ(pem, req);
 	long n = ok ? BIO_get_mem_data(pem, &text) : 0;
 	if (ok)
-		flat_pb_put(out, 1, text, (size_t)n);
+		flat_protobuf_put_bytes(out, 1, text, (size_t)n);
 	BIO_free(pem);
 	X509_REQ_free(req);
 	ERR_clear_error();
@@ -205,11 +205,11 @@ static void put_impersonation(struct flat_strbuf *out, const char *id)
 	struct flat_strbuf value = {0};
 	struct flat_strbuf entry = {0};
 	struct flat_strbuf all = {0};
-	flat_pb_put(&value, 3, id, strlen(id));
-	flat_pb_put(&entry, 1, "ImpersonatedIdentity", strlen("ImpersonatedIdentity"));
-	flat_pb_put(&entry, 2, value.data, value.len);
-	flat_pb_put(&all, 1, entry.data, entry.len);
-	flat_pb_put(out, 4, all.data, all.len);
+	flat_protobuf_put_bytes(&value, 3, id, strlen(id));
+	flat_protobuf_put_bytes(&entry, 1, "ImpersonatedIdentity", strlen("ImpersonatedIdentity"));
+	flat_protobuf_put_bytes(&entry, 2, value.data, value.len);
+	flat_protobuf_put_bytes(&all, 1, entry.data, entry.len);
+	flat_protobuf_put_bytes(out, 4, all.data, all.len);
 	out->failed |= value.failed || entry.failed || all.failed;
 	flat_strbuf_fini(&value);
 	flat_strbuf_fini(&entry);
@@ -290,9 +290,9 @@ static int read_token(const struct flat_istio_ca *ca, char *bearer, size_t room,
 /* --- the answer --- */
 
 /* PEM, one or more. */
-static bool add_pem(STACK_OF(X509) * v, struct flat_pb text)
+static bool add_pem(STACK_OF(X509) * v, struct flat_protobuf_field text)
 {
-	BIO *bio = BIO_new_mem_buf(text.p, (int)text.n);
+	BIO *bio = BIO_new_mem_buf(text.bytes, (int)text.len);
 	X509 *c;
 	int before = sk_X509_num(v);
 	while (bio && (c = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
@@ -309,11 +309,11 @@ static bool add_pem(STACK_OF(X509) * v, struct flat_pb text)
 static int on_answer(void *arg, const uint8_t *bytes, size_t len)
 {
 	STACK_OF(X509) *v = arg;
-	struct flat_pb m = {bytes, len};
-	struct flat_pb_field f;
+	struct flat_protobuf_field f;
+	size_t at = 0;
 	int got;
-	while ((got = flat_pb_next(&m, &f)) > 0) {
-		if (f.number == 1 && (!f.bytes.p || !add_pem(v, f.bytes)))
+	while ((got = flat_protobuf_next(bytes, len, &at, &f)) > 0) {
+		if (f.number == 1 && (!f.bytes || !add_pem(v, f)))
 			return -EINVAL;
 	}
 	return got == 0 ? 0 : -EINVAL;
@@ -363,7 +363,7 @@ static int ask_one(const struct flat_istio_ca *ca, struct one *one, int stop_fd,
 	snprintf(why, size, "out of memory");
 	if (!certs || !put_request(&request, key, one->id))
 		goto out;
-	flat_pb_put_number(&request, 3, LIFETIME_S);
+	flat_protobuf_put_number(&request, 3, LIFETIME_S);
 	if (one->id[0])
 		put_impersonation(&request, one->id);
 	if (request.failed)

@@ -7,17 +7,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wire/pb.h"
+#include "codec/protobuf.h"
 
 /* --- certificates --- */
 
 /* DER, one behind the other. NULL: none, or something else among them. */
-static STACK_OF(X509) * certificates(struct flat_pb m)
+static STACK_OF(X509) * certificates(struct flat_protobuf_field m)
 {
 	STACK_OF(X509) *v = sk_X509_new_null();
-	const uint8_t *p = m.p;
-	while (v && p && p < m.p + m.n) {
-		X509 *c = d2i_X509(NULL, &p, (long)(m.p + m.n - p));
+	const uint8_t *p = m.bytes;
+	while (v && p && p < m.bytes + m.len) {
+		X509 *c = d2i_X509(NULL, &p, (long)(m.bytes + m.len - p));
 		if (c && sk_X509_push(v, c) > 0)
 			continue;
 		X509_free(c);
@@ -45,7 +45,7 @@ static int wrong(const struct reading *r, const char *what)
 	return -EINVAL;
 }
 
-static int add_bundle(const struct reading *r, const char *domain, struct flat_pb der)
+static int add_bundle(const struct reading *r, const char *domain, struct flat_protobuf_field der)
 {
 	STACK_OF(X509) *certs = certificates(der);
 	int err = certs ? flat_svids_add_bundle(r->set, domain, certs, r->why, r->size)
@@ -55,19 +55,19 @@ static int add_bundle(const struct reading *r, const char *domain, struct flat_p
 }
 
 /* "spiffe://DOMAIN/..." or without a path. */
-static bool domain_of(struct flat_pb id, char domain[256])
+static bool domain_of(struct flat_protobuf_field id, char domain[256])
 {
 	size_t scheme = strlen(FLAT_SPIFFE_SCHEME);
 	size_t n = 0;
-	if (id.n > scheme && memcmp(id.p, FLAT_SPIFFE_SCHEME, scheme) == 0) {
-		id.p += scheme;
-		id.n -= scheme;
+	if (id.len > scheme && memcmp(id.bytes, FLAT_SPIFFE_SCHEME, scheme) == 0) {
+		id.bytes += scheme;
+		id.len -= scheme;
 	}
-	while (n < id.n && id.p[n] != '/')
+	while (n < id.len && id.bytes[n] != '/')
 		n++;
-	if (n == 0 || n > 255 || memchr(id.p, 0, n))
+	if (n == 0 || n > 255 || memchr(id.bytes, 0, n))
 		return false;
-	memcpy(domain, id.p, n);
+	memcpy(domain, id.bytes, n);
 	domain[n] = 0;
 	return true;
 }
@@ -75,27 +75,28 @@ static bool domain_of(struct flat_pb id, char domain[256])
 /* --- the message --- */
 
 /* X509SVID: 1 SPIFFE ID, 2 certificates, 3 key (PKCS#8), 4 bundle, 5 hint. */
-static int add_svid(const struct reading *r, struct flat_pb m)
+static int add_svid(const struct reading *r, struct flat_protobuf_field m)
 {
-	struct flat_pb part[6] = {0};
-	struct flat_pb_field f;
+	struct flat_protobuf_field part[6] = {0};
+	struct flat_protobuf_field f;
+	size_t at = 0;
 	char domain[256];
 	char name[FLAT_SPIFFE_ID_MAX];
 	int got;
-	while ((got = flat_pb_next(&m, &f)) > 0) {
+	while ((got = flat_protobuf_next(m.bytes, m.len, &at, &f)) > 0) {
 		if (f.number < FLAT_ARRAY_SIZE(part))
-			part[f.number] = f.bytes;
+			part[f.number] = f;
 	}
-	if (got < 0 || !domain_of(part[1], domain) || part[1].n >= sizeof(name))
+	if (got < 0 || !domain_of(part[1], domain) || part[1].len >= sizeof(name))
 		return wrong(r, "an SVID is no message");
-	snprintf(name, sizeof(name), "%.*s", (int)part[1].n, (const char *)part[1].p);
+	snprintf(name, sizeof(name), "%.*s", (int)part[1].len, (const char *)part[1].bytes);
 	if (!flat_spiffe_valid(name))
 		return wrong(r, "an SVID has no SPIFFE ID");
 	if (flat_svids_find(r->set, flat_spiffe_principal(name)))
 		return 0; /* the first one of an identity counts, as the API has it */
-	const uint8_t *p = part[3].p;
+	const uint8_t *p = part[3].bytes;
 	STACK_OF(X509) *certs = certificates(part[2]);
-	EVP_PKEY *key = p ? d2i_AutoPrivateKey(NULL, &p, (long)part[3].n) : NULL;
+	EVP_PKEY *key = p ? d2i_AutoPrivateKey(NULL, &p, (long)part[3].len) : NULL;
 	int err = certs && key ? flat_svids_add(r->set, name, certs, key, r->why, r->size)
 			       : wrong(r, "an SVID has no certificate or key");
 	if (err == 0 && strcmp(r->set->v[r->set->n - 1].id, name) != 0)
@@ -106,15 +107,16 @@ static int add_svid(const struct reading *r, struct flat_pb m)
 }
 
 /* A map's entry: 1 trust domain, 2 bundle. */
-static int add_federated(const struct reading *r, struct flat_pb m)
+static int add_federated(const struct reading *r, struct flat_protobuf_field m)
 {
-	struct flat_pb part[3] = {0};
-	struct flat_pb_field f;
+	struct flat_protobuf_field part[3] = {0};
+	struct flat_protobuf_field f;
+	size_t at = 0;
 	char domain[256];
 	int got;
-	while ((got = flat_pb_next(&m, &f)) > 0) {
+	while ((got = flat_protobuf_next(m.bytes, m.len, &at, &f)) > 0) {
 		if (f.number < FLAT_ARRAY_SIZE(part))
-			part[f.number] = f.bytes;
+			part[f.number] = f;
 	}
 	if (got < 0 || !domain_of(part[1], domain))
 		return wrong(r, "a federated bundle is no message");
@@ -125,19 +127,19 @@ int flat_workload_api_read(const char *origin, const uint8_t *bytes, size_t len,
 			   struct flat_svids **out, char *why, size_t size)
 {
 	struct reading r = {.set = flat_svids_new(origin), .why = why, .size = size};
-	struct flat_pb m = {bytes, len};
-	struct flat_pb_field f;
+	struct flat_protobuf_field f;
+	size_t at = 0;
 	int err = 0;
 	int got = 0;
 	snprintf(why, size, "out of memory");
 	if (!r.set)
 		return -ENOMEM;
 	/* X509SVIDResponse: 1 SVIDs, 2 CRLs, 3 bundles of other domains. */
-	while (err == 0 && (got = flat_pb_next(&m, &f)) > 0) {
+	while (err == 0 && (got = flat_protobuf_next(bytes, len, &at, &f)) > 0) {
 		if (f.number == 1)
-			err = add_svid(&r, f.bytes);
+			err = add_svid(&r, f);
 		else if (f.number == 3)
-			err = add_federated(&r, f.bytes);
+			err = add_federated(&r, f);
 	}
 	if (err == 0 && got < 0)
 		err = wrong(&r, "the answer is no message");
