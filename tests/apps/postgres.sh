@@ -58,7 +58,8 @@ listens_way() {
 }
 each listen pg listens_way
 
-cancels() { run timeout -s INT 1 psql -X -q -h "$1" -p "$2" -c 'select pg_sleep(40)' 2>&1 || [ $? -eq 124 ]; }
+# --foreground: to psql alone; else it gets the signal twice, as one of its group too.
+cancels() { run timeout --foreground -s INT 1 psql -X -q -h "$1" -p "$2" -c 'select pg_sleep(40)' 2>&1 || [ $? -eq 124 ]; }
 each cancel pg cancels
 
 backup() {
