@@ -162,13 +162,14 @@ static void nobody(struct io_uring_sqe *sqe)
 	sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
 }
 
+/*
+ * Not by poll_remove: where a poll is being woken at this very moment it fails with EALREADY, and the poll goes on, holding the
+ * file, which its far end then never sees closed. A cancelled one ends, now or when its wake-up is dealt with.
+ */
 static void cancel(struct flat_loop *loop, const struct flat_source *source)
 {
 	struct io_uring_sqe *sqe = get_sqe(loop);
-	if (source->op == FLAT_SOURCE_POLL || source->op == FLAT_SOURCE_ONCE)
-		io_uring_prep_poll_remove(sqe, tag(loop, source));
-	else
-		io_uring_prep_cancel64(sqe, tag(loop, source), 0);
+	io_uring_prep_cancel64(sqe, tag(loop, source), 0);
 	nobody(sqe);
 }
 
