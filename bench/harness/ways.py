@@ -93,7 +93,7 @@ class Flat:
             f"{{number: {port}, name: tcp-{port}, protocol: TCP}}" for port in ports))
         prefix = () if self.linked else flat.prefix()
         return Site(context, flat.address, ports[0], ports[0], "flat" if self.linked else "kernel",
-                    prefix, flat.environment(), flat, ports=ports)
+                    prefix, env=flat.environment(), mesh=flat, ports=ports)
 
     def before(self, site):
         return site.mesh.counters()
@@ -179,7 +179,8 @@ class FlatHttp(Flat):
         port = context.free_port()
         flat = mesh.Mesh(context, case.name, port, self.path, self.template, self.options)
         prefix = () if self.linked else flat.prefix()
-        return Site(context, flat.address, port, port, "kernel", prefix, flat.environment(), flat)
+        return Site(context, flat.address, port, port, "kernel", prefix, env=flat.environment(),
+                    mesh=flat)
 
 
 class ProxiesHttp(Proxies):
