@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 #include "authn/jwks.h"
 #include "base/json_read.h"
 #include "base/sys.h"
+#include "base/thread.h"
 
 struct flat_fetch_inbox {
 	pthread_mutex_t lock; /* of `done` */
@@ -127,7 +127,6 @@ int flat_fetch_start(struct flat_fetch_inbox *inbox, struct flat_fetch *f)
 {
 	pthread_attr_t attr;
 	pthread_t id;
-	sigset_t all, before;
 	int err;
 
 	f->inbox = inbox;
@@ -136,15 +135,11 @@ int flat_fetch_start(struct flat_fetch_inbox *inbox, struct flat_fetch *f)
 		return -err;
 	(void)pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
 	atomic_fetch_add(&inbox->refs, 1);
-	/* Signals are the control thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(&id, &attr, thread, f);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	err = flat_thread_start(&id, &attr, thread, f);
 	pthread_attr_destroy(&attr);
 	if (err != 0)
 		inbox_put(inbox);
-	return -err;
+	return err;
 }
 
 /* --- what is fetched --- */

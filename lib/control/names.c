@@ -5,7 +5,6 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -15,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/map.h"
+#include "base/thread.h"
 
 #define IDLE INT64_MAX
 
@@ -201,21 +201,15 @@ static void *run(void *arg)
 
 static int start(struct flat_names *names)
 {
-	sigset_t all;
-	sigset_t before;
 	int err;
 
 	if (names->running) {
 		pthread_cond_signal(&names->woken);
 		return 0;
 	}
-	/* Signals are the control thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	err = pthread_create(&names->thread, NULL, run, names);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	err = flat_thread_start(&names->thread, NULL, run, names);
 	names->running = err == 0;
-	return -err;
+	return err;
 }
 
 /* --- what others call --- */

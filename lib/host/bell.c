@@ -210,6 +210,12 @@ int flat_bell_limit_ms(const struct flat_sock *s, int fd, bool tx)
 	return tv.tv_sec > 2000000 ? -1 : (int)(tv.tv_sec * 1000 + (tv.tv_usec + 999) / 1000);
 }
 
+bool flat_bell_interrupted(enum flat_signals came, const struct flat_sock *s, int fd, bool tx)
+{
+	return came == FLAT_SIGNALS_INTERRUPT ||
+	       (came == FLAT_SIGNALS_RESTART && flat_bell_limit_ms(s, fd, tx) >= 0);
+}
+
 /*
  * epoll_wait() is never restarted after a signal; recv() is if the handler was installed with SA_RESTART. Which handler
  * ran is not known: restarted if all there are ask for it.

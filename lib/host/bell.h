@@ -48,6 +48,9 @@ FLAT_MUST_CHECK int flat_bell_sleep(struct flat_sock *s, int fd, bool tx,
 
 /** SO_RCVTIMEO, or with `tx` SO_SNDTIMEO, in ms; -1: no limit. */
 FLAT_MUST_CHECK int flat_bell_limit_ms(const struct flat_sock *s, int fd, bool tx);
+/** Whether a call ends with EINTR after the signals that came: one with a time limit is not restarted. */
+FLAT_MUST_CHECK bool flat_bell_interrupted(enum flat_signals came, const struct flat_sock *s,
+					   int fd, bool tx);
 
 /**
  * For calls that may sleep: until flat_bell_let_go() the socket does not end, though another thread closes its

@@ -155,9 +155,7 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 			err = flat_msg_recv(fd, &msg, fds, &n, MSG_DONTWAIT);
 		while (err == -EAGAIN && !atomic_load(&l->nonblock) && flat_wait_again(&w));
 		enum flat_signals came = flat_wait_end(&w, err == 0);
-		if (err == -EAGAIN &&
-		    (came == FLAT_SIGNALS_INTERRUPT ||
-		     (came == FLAT_SIGNALS_RESTART && flat_bell_limit_ms(l, fd, false) >= 0)))
+		if (err == -EAGAIN && flat_bell_interrupted(came, l, fd, false))
 			return -EINTR;
 		if (err == -EAGAIN && !atomic_load(&l->nonblock)) {
 			int type;

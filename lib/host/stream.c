@@ -70,9 +70,7 @@ static int wait_until(struct call *c, bool tx, bool (*ready)(struct flat_sock *)
 		}
 	} while (flat_wait_again(&w));
 	enum flat_signals came = flat_wait_end(&w, false);
-	/* A call with a time limit is not restarted. */
-	if (came == FLAT_SIGNALS_INTERRUPT ||
-	    (came == FLAT_SIGNALS_RESTART && flat_bell_limit_ms(s, c->fd, tx) >= 0))
+	if (flat_bell_interrupted(came, s, c->fd, tx))
 		return -EINTR;
 	return flat_bell_sleep(s, c->fd, tx, ready);
 }

@@ -5,7 +5,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +14,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/thread.h"
 #include "offload/worker.h"
 
 /* Lines gather for so long before they are written, ms: a reader of the file hardly sees it. */
@@ -258,15 +258,8 @@ static int open_first(struct flat_log_file *f)
 
 static bool start(struct flat_log_files *files)
 {
-	sigset_t all, before;
-
-	if (files->running)
-		return true;
-	/* Signals are the control thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	files->running = pthread_create(&files->thread, NULL, run, files) == 0;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!files->running)
+		files->running = flat_thread_start(&files->thread, NULL, run, files) == 0;
 	return files->running;
 }
 

@@ -4,13 +4,13 @@
  */
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/thread.h"
 #include "control/config.h"
 #include "control/names.h"
 #include "offload/gateway.h"
@@ -119,15 +119,9 @@ static void put_in_force(struct flat_offload *o)
 
 static bool start(struct flat_reload *r)
 {
-	sigset_t all;
-	sigset_t before;
 	r->before = flat_mesh_get(r->offload->mesh);
 	atomic_store(&r->state, FLAT_RELOAD_LOADING);
-	/* Signals are the control thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	r->running = pthread_create(&r->thread, NULL, in_thread, r) == 0;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	r->running = flat_thread_start(&r->thread, NULL, in_thread, r) == 0;
 	if (!r->running)
 		flat_mesh_put(r->before);
 	return r->running;

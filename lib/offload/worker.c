@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -12,6 +11,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "base/thread.h"
 
 /* How long a pipe that moves nothing is still looked at, microseconds. */
 #define HOT_US 100
@@ -323,15 +323,13 @@ static int open_one(struct flat_workers *all, uint32_t i, struct flat_loop *loop
 	w->wake.fd = fd;
 	err = flat_loop_poll(w->loop, &w->wake, fd, POLLIN, on_wake);
 	if (err == 0)
-		err = -pthread_create(&w->thread, NULL, run, w);
+		err = flat_thread_start(&w->thread, NULL, run, w);
 	w->started = err == 0;
 	return err;
 }
 
 int flat_workers_open(struct flat_workers *w, uint32_t n, struct flat_loop *loop)
 {
-	sigset_t all;
-	sigset_t old;
 	int err = 0;
 	memset(w, 0, sizeof(*w));
 	w->done_wake.fd = -1;
@@ -343,12 +341,8 @@ int flat_workers_open(struct flat_workers *w, uint32_t n, struct flat_loop *loop
 		int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 		err = fd < 0 ? -errno : flat_loop_poll(loop, &w->done_wake, fd, POLLIN, on_wake);
 	}
-	/* Signals are the control thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &old);
 	for (uint32_t i = 0; i < n && err == 0; i++)
 		err = open_one(w, i, loop);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (err != 0)
 		flat_workers_close(w);
 	return err;

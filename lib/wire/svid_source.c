@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 
 #include "base/limits.h"
 #include "base/sys.h"
+#include "base/thread.h"
 #include "wire/grpc_stream.h"
 #include "wire/istio_ca.h"
 #include "wire/workload_api.h"
@@ -142,18 +142,11 @@ static void *run(void *arg)
 
 static int start(struct flat_svid_source *s)
 {
-	sigset_t all;
-	sigset_t before;
 	s->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->stop = eventfd(0, EFD_CLOEXEC);
 	if (s->news < 0 || s->stop < 0)
 		return errno ? -errno : -EMFILE;
-	/* Signals are the control thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	int err = pthread_create(&s->thread, NULL, run, s);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return -err;
+	return flat_thread_start(&s->thread, NULL, run, s);
 }
 
 static void free_source(struct flat_svid_source *s)
