@@ -149,6 +149,19 @@ static bool find_subset(struct flat_decision *d, const struct flat_destination_r
 	return false;
 }
 
+/* A server that TLS is begun with has a name to be asked for, and known by. False: refused. */
+static bool nameable(struct flat_decision *d)
+{
+	if (!d->origin || d->origin->sni || d->service->host[0] != '*')
+		return true;
+	refuse(d, EACCES, FLAT_REFUSED_POLICY);
+	snprintf(d->reason, sizeof(d->reason),
+		 "the DestinationRule wants TLS (%s:%u), and host %s is no name to ask a server "
+		 "for: give it sni",
+		 d->origin->where.file, d->origin->where.line, d->service->host);
+	return false;
+}
+
 /* Which service is meant, and where its connection goes. False: refused. */
 static bool resolve(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d)
 {
@@ -196,15 +209,9 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 				 d->port->number);
 			return false;
 		}
-		if (target.origin) {
-			refuse(d, EACCES, FLAT_REFUSED_POLICY);
-			snprintf(d->reason, sizeof(d->reason),
-				 "the DestinationRule wants TLS (%s:%u), which flatd begins for "
-				 "HTTP alone: port %u is %s",
-				 target.origin->where.file, target.origin->where.line,
-				 d->port->number, flat_protocol_name(d->port->protocol));
+		d->origin = target.origin;
+		if (!nameable(d))
 			return false;
-		}
 		d->target = target.addr;
 		d->listener = target.listener;
 		d->wire = target.wire;
@@ -266,7 +273,8 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 	/* What a rule counts must be seen. */
 	bool counted =
 	    d->cluster && (d->cluster->outlier.interval_ms || d->cluster->breaker.where.line);
-	d->path = asked || d->wire.port || counted ? FLAT_CONN_FORWARDED : FLAT_CONN_KERNEL;
+	d->path =
+	    asked || d->wire.port || d->origin || counted ? FLAT_CONN_FORWARDED : FLAT_CONN_KERNEL;
 	if (d->path == FLAT_CONN_KERNEL)
 		d->cluster = NULL;
 	if (!d->service && q->session &&

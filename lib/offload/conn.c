@@ -142,6 +142,14 @@ struct flat_conn *flat_conn_make(struct flat_offload *o, struct flat_session *s,
 	if (d->listener)
 		flat_session_name(d->listener->session, c->server_name);
 	c->series = find_series(c, d->service);
+	if (d->origin && d->service) {
+		c->origin =
+		    flat_origin_new(d->origin, flat_span_of(d->service->host), FLAT_TLS_INSIDE_ANY);
+		if (!c->origin) {
+			free(c);
+			return NULL;
+		}
+	}
 	return c;
 }
 
@@ -180,7 +188,7 @@ static void pipe_free(struct flat_offload *o, struct flat_pipe *p)
 		if (p->local)
 			flat_loop_del(&o->loop, &p->end[i].source);
 	}
-	free(p);
+	flat_pipe_free(p);
 }
 
 static bool told_reset(const struct flat_conn *c)
@@ -444,7 +452,8 @@ static void start_pipe(struct flat_conn *c)
 	for (int i = 0; i < 2; i++) {
 		const struct flat_end *e = &c->end[i];
 		if (e->is_tcp)
-			flat_pipe_tcp(p, i, e->anchor.fd);
+			flat_pipe_tcp(p, i, e->anchor.fd,
+				      i == FLAT_SIDE_SERVER ? flat_origin_tls(c->origin) : NULL);
 		else
 			flat_pipe_lane(p, i, &e->lane->lane, e->slot, e->anchor.fd);
 	}

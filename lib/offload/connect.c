@@ -167,7 +167,8 @@ struct flat_conn *flat_conn_upstream(struct flat_conn *client, const struct flat
 	if (!c)
 		return NULL;
 	if (target->origin) {
-		c->origin = flat_origin_new(target, h2);
+		c->origin = flat_origin_new(target->origin, target->origin_name,
+					    h2 ? FLAT_TLS_INSIDE_H2 : FLAT_TLS_INSIDE_HTTP1);
 		if (!c->origin) {
 			flat_conn_destroy(c);
 			return NULL;

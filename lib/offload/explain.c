@@ -147,6 +147,8 @@ static const char *how(const struct flat_decision *d, bool plain)
 	if (d->wire.port)
 		return "through flatd, which reaches the server's host over the wire with mutual "
 		       "TLS; that host decides too";
+	if (d->origin)
+		return "through flatd, which begins TLS with a server outside the mesh";
 	if (!d->listener)
 		return "through flatd, which connects to a server outside the mesh: the service "
 		       "asks "

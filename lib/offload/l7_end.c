@@ -165,7 +165,7 @@ static void end_tx(struct flat_l7_end *e, bool reset)
 		flat_vq_end_tx(&e->vq, reset ? FLAT_PROD_RST : FLAT_PROD_FIN);
 	} else if (!reset) {
 		if (e->tls)
-			flat_tls_end(e->tls);
+			(void)flat_tls_end(e->tls);
 		flat_sys_shutdown(e->source.fd, SHUT_WR);
 	} else {
 		/* Closed with its connection: with this, by a reset. */

@@ -438,6 +438,7 @@ struct flat_decision {
 	const struct flat_service_port *port; /* of it, as it was asked for; NULL: unknown */
 	const struct flat_l4_route *route;    /* that led to `service`; NULL: none */
 	const struct flat_route_destination *destination; /* of it */
+	const struct flat_tls_origin *origin; /* TLS is begun with the server; NULL: it is not */
 	bool l7;	/* forwarded as HTTP: its requests are decided one by one */
 	bool l7_pinned; /* and all go to `target` */
 	char reason[512];

@@ -19,7 +19,7 @@
 struct flat_origin_context {
 	SLIST_ENTRY(flat_origin_context) link;
 	const struct flat_tls_origin *rule;
-	bool h2;
+	enum flat_tls_inside inside;
 	SSL_CTX *ctx;
 	uint64_t stamp; /* of the files */
 	int64_t looked_us;
@@ -30,7 +30,7 @@ struct flat_origin {
 	uint64_t epoch;
 	SSL_CTX *ctx; /* a reference */
 	struct flat_tls *tls;
-	bool h2;
+	enum flat_tls_inside inside;
 	bool by_name; /* its certificate bears `name`; else what the context asks for */
 	char name[256];
 };
@@ -77,8 +77,8 @@ static int from_secret(const struct flat_mesh *mesh, const struct flat_tls_origi
 	return -ENOENT;
 }
 
-static int make(struct flat_offload *o, const struct flat_tls_origin *rule, bool h2, SSL_CTX **out,
-		char *why, size_t size)
+static int make(struct flat_offload *o, const struct flat_tls_origin *rule,
+		enum flat_tls_inside inside, SSL_CTX **out, char *why, size_t size)
 {
 	struct flat_tls_options options = {
 	    .cert.file = rule->cert,
@@ -89,13 +89,14 @@ static int make(struct flat_offload *o, const struct flat_tls_origin *rule, bool
 	};
 	int err = rule->credential ? from_secret(o->mesh, rule, &options, why, size) : 0;
 
-	return err != 0 ? err
-			: flat_tls_client_context(&options, rule->unverified, h2, out, why, size);
+	return err != 0
+		   ? err
+		   : flat_tls_client_context(&options, rule->unverified, inside, out, why, size);
 }
 
 /* The context of a rule; one whose files cannot be read any more stays as it is. */
-static SSL_CTX *context(struct flat_offload *o, const struct flat_tls_origin *rule, bool h2,
-			char *why, size_t size)
+static SSL_CTX *context(struct flat_offload *o, const struct flat_tls_origin *rule,
+			enum flat_tls_inside inside, char *why, size_t size)
 {
 	struct flat_origin_context *c;
 	int64_t now = flat_now_us();
@@ -103,7 +104,7 @@ static SSL_CTX *context(struct flat_offload *o, const struct flat_tls_origin *ru
 
 	SLIST_FOREACH(c, &o->origins, link)
 	{
-		if (c->rule == rule && c->h2 == h2)
+		if (c->rule == rule && c->inside == inside)
 			break;
 	}
 	if (c && now - c->looked_us < LOOK_US)
@@ -111,11 +112,11 @@ static SSL_CTX *context(struct flat_offload *o, const struct flat_tls_origin *ru
 	uint64_t stamp = stamp_of(rule);
 	if (c) {
 		c->looked_us = now;
-		if (c->stamp == stamp || make(o, rule, h2, &fresh, why, size) != 0)
+		if (c->stamp == stamp || make(o, rule, inside, &fresh, why, size) != 0)
 			return c->ctx;
 		SSL_CTX_free(c->ctx);
 	} else {
-		if (make(o, rule, h2, &fresh, why, size) != 0)
+		if (make(o, rule, inside, &fresh, why, size) != 0)
 			return NULL;
 		c = calloc(1, sizeof(*c));
 		if (!c) {
@@ -123,7 +124,7 @@ static SSL_CTX *context(struct flat_offload *o, const struct flat_tls_origin *ru
 			snprintf(why, size, "out of memory");
 			return NULL;
 		}
-		*c = (struct flat_origin_context){.rule = rule, .h2 = h2, .looked_us = now};
+		*c = (struct flat_origin_context){.rule = rule, .inside = inside, .looked_us = now};
 		SLIST_INSERT_HEAD(&o->origins, c, link);
 	}
 	c->ctx = fresh;
@@ -146,22 +147,21 @@ void flat_origins_forget(struct flat_offload *o)
 
 /* --- one connection --- */
 
-static struct flat_span name_for(const struct flat_target *target)
+static struct flat_span name_for(const struct flat_tls_origin *rule, struct flat_span host)
 {
-	const struct flat_tls_origin *rule = target->origin;
-
-	return rule->sni ? flat_span_of(rule->sni) : target->origin_name;
+	return rule->sni ? flat_span_of(rule->sni) : host;
 }
 
-struct flat_origin *flat_origin_new(const struct flat_target *target, bool h2)
+struct flat_origin *flat_origin_new(const struct flat_tls_origin *rule, struct flat_span host,
+				    enum flat_tls_inside inside)
 {
 	struct flat_origin *origin = calloc(1, sizeof(*origin));
-	struct flat_span name = name_for(target);
+	struct flat_span name = name_for(rule, host);
 
 	if (!origin)
 		return NULL;
-	origin->rule = target->origin;
-	origin->h2 = h2;
+	origin->rule = rule;
+	origin->inside = inside;
 	origin->by_name = !origin->rule->unverified && origin->rule->n_names == 0;
 	snprintf(origin->name, sizeof(origin->name), "%.*s", (int)name.len, name.text);
 	return origin;
@@ -179,7 +179,7 @@ void flat_origin_free(struct flat_origin *origin)
 int flat_origin_prepare(struct flat_offload *o, struct flat_origin *origin, char *why, size_t size)
 {
 	char what[400];
-	SSL_CTX *ctx = context(o, origin->rule, origin->h2, what, sizeof(what));
+	SSL_CTX *ctx = context(o, origin->rule, origin->inside, what, sizeof(what));
 
 	origin->epoch = o->epoch;
 	if (!ctx || !SSL_CTX_up_ref(ctx)) {
@@ -218,7 +218,7 @@ static void shake(struct flat_conn *c)
 	bool writes = false;
 	int err = flat_tls_shake(origin->tls, &writes);
 
-	if (err == 0 && (!origin->h2 || flat_tls_is_h2(origin->tls))) {
+	if (err == 0 && (origin->inside != FLAT_TLS_INSIDE_H2 || flat_tls_is_h2(origin->tls))) {
 		flat_conn_open(c);
 		return;
 	}
@@ -258,7 +258,7 @@ bool flat_origin_fits(const struct flat_offload *o, const struct flat_origin *or
 {
 	if (!origin || !target->origin)
 		return !origin && !target->origin;
-	struct flat_span name = name_for(target);
+	struct flat_span name = name_for(target->origin, target->origin_name);
 	return origin->epoch == o->epoch && origin->rule == target->origin &&
 	       flat_span_equal(name, flat_span_of(origin->name), true);
 }

@@ -1,21 +1,22 @@
 /*
  * TLS that flatd begins towards servers outside the mesh (DestinationRule, tls.mode SIMPLE and MUTUAL): applications speak
- * HTTP in the clear, the server sees TLS. Control thread.
+ * in the clear, HTTP or anything else, the server sees TLS. Control thread.
  */
 #ifndef FLAT_OFFLOAD_ORIGIN_H
 #define FLAT_OFFLOAD_ORIGIN_H
 
 #include "codec/http.h"
 #include "offload/offload.h"
+#include "wire/tls.h"
 
 struct flat_origin;
-struct flat_tls;
 
 /**
- * For a connection to `target`, whose DestinationRule wants TLS; `name` is what its server is called where the rule does
- * not say, `h2` whether HTTP/2 is to be spoken. NULL without memory. Refers to the mesh until flat_origin_prepare().
+ * For a connection that begins TLS as `rule` says; `host` is what its server is called where the rule does not say.
+ * NULL without memory. Refers to the mesh until flat_origin_prepare().
  */
-struct flat_origin *flat_origin_new(const struct flat_target *target, bool h2);
+struct flat_origin *flat_origin_new(const struct flat_tls_origin *rule, struct flat_span host,
+				    enum flat_tls_inside inside);
 /** NULL is allowed. */
 void flat_origin_free(struct flat_origin *origin);
 

@@ -2,11 +2,13 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "wire/tls.h"
 
 /* A TCP read of this size or more makes the next one go straight into the ring. */
 #define BULKY_BYTES ((size_t)16 * 1024)
@@ -23,12 +25,46 @@ void flat_pipe_lane(struct flat_pipe *p, int i, const struct flat_lane *lane, ui
 	flat_vq_init(&e->vq, &flat_vq_shm, lane, slot, (enum flat_side)(i ^ 1), fd, fd);
 }
 
-void flat_pipe_tcp(struct flat_pipe *p, int i, int fd)
+void flat_pipe_tcp(struct flat_pipe *p, int i, int fd, struct flat_tls *tls)
 {
 	struct flat_pipe_end *e = &p->end[i];
 	e->pipe = p;
 	e->source.fd = fd;
 	e->is_tcp = true;
+	e->tls = tls;
+}
+
+/* --- bytes that the other end has not taken --- */
+
+static int hold(struct flat_pipe_end *e, const uint8_t *bytes, size_t len)
+{
+	e->held = malloc(len);
+	if (!e->held)
+		return -ENOMEM;
+	memcpy(e->held, bytes, len);
+	e->held_at = 0;
+	e->held_len = len;
+	return 0;
+}
+
+static void let_go(struct flat_pipe_end *e)
+{
+	free(e->held);
+	e->held = NULL;
+}
+
+int flat_pipe_hold(struct flat_pipe *p, int i, const uint8_t *bytes, size_t len)
+{
+	return len > 0 ? hold(&p->end[i], bytes, len) : 0;
+}
+
+void flat_pipe_free(struct flat_pipe *p)
+{
+	if (!p)
+		return;
+	let_go(&p->end[0]);
+	let_go(&p->end[1]);
+	free(p);
 }
 
 static void count(struct flat_pipe_end *src, size_t n)
@@ -39,27 +75,30 @@ static void count(struct flat_pipe_end *src, size_t n)
 			      memory_order_relaxed);
 }
 
-/* Tells an end that no byte follows, or that its peer is gone: a reset may come after the end. */
-static void end_write(struct flat_pipe_end *e, bool reset)
+/* Tells an end that no byte follows, or that its peer is gone: a reset may come after the end. False: there is no room for it yet. */
+static bool end_write(struct flat_pipe_end *e, bool reset)
 {
 	if (reset ? e->hard : e->fin_sent)
-		return;
+		return true;
+	if (!reset && e->tls && !flat_tls_end(e->tls))
+		return false;
 	e->fin_sent = true;
 	e->hard = reset;
 	if (!e->is_tcp) {
 		flat_vq_end_tx(&e->vq, reset ? FLAT_PROD_RST : FLAT_PROD_FIN);
 		if (reset)
 			flat_vq_end_rx(&e->vq, FLAT_CONS_CLOSED);
-		return;
+		return true;
 	}
 	if (!reset) {
 		flat_sys_shutdown(e->source.fd, SHUT_WR);
-		return;
+		return true;
 	}
 	/* Closed by the control thread: with this, by a reset. */
 	struct linger hard = {.l_onoff = 1};
 	(void)flat_sys_setsockopt(e->source.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
 	e->gone = true;
+	return true;
 }
 
 /* Words that no honest party writes (rule 6): nothing more goes to or comes from that application's end. */
@@ -72,7 +111,7 @@ static void breach(struct flat_pipe_end *e)
 	flat_warn("connection %llu is closed: rule 6: positions of its %s that cannot be",
 		  (unsigned long long)e->pipe->conn_id,
 		  e->side == FLAT_SIDE_CLIENT ? "client" : "server");
-	end_write(e, true);
+	(void)end_write(e, true);
 	/* Its holders see a hang-up, and so do we: the end is over. */
 	flat_sys_shutdown(e->source.fd, SHUT_RDWR);
 }
@@ -81,7 +120,7 @@ static void breach(struct flat_pipe_end *e)
 static void broken(struct flat_pipe_end *src)
 {
 	src->reset = true;
-	end_write(src, true);
+	(void)end_write(src, true);
 }
 
 static bool takes_nothing(const struct flat_pipe_end *e)
@@ -161,6 +200,26 @@ static void consume(struct flat_ring_rx *rx, size_t len)
 	}
 }
 
+/* What a session takes: whole records, each of which it may keep. */
+static ssize_t put_tls(struct flat_tls *tls, const uint8_t *bytes, size_t len)
+{
+	size_t done = 0;
+	ssize_t n = 0;
+	while (done < len && (n = flat_tls_write(tls, bytes + done, len - done)) > 0)
+		done += (size_t)n;
+	return done > 0 ? (ssize_t)done : n;
+}
+
+/* What a socket takes of the bytes, 0: nothing now; negative: never again. */
+static ssize_t put_socket(struct flat_pipe_end *dst, const uint8_t *bytes, size_t len)
+{
+	ssize_t sent = dst->tls
+			   ? put_tls(dst->tls, bytes, len)
+			   : flat_sys_send(dst->source.fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	dst->full = sent < (ssize_t)len;
+	return sent == -EAGAIN || sent == -EINTR ? 0 : sent;
+}
+
 static size_t lane_to_tcp(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
 {
 	uint32_t flags = flat_vq_peer_prod_flags(&src->vq);
@@ -175,10 +234,8 @@ static size_t lane_to_tcp(struct flat_pipe_end *src, struct flat_pipe_end *dst, 
 		broken(src);
 		return 0;
 	}
-	ssize_t sent =
-	    flat_sys_send(dst->source.fd, scratch, (size_t)n, MSG_DONTWAIT | MSG_NOSIGNAL);
-	dst->full = sent < n;
-	if (sent == -EAGAIN || sent == -EINTR)
+	ssize_t sent = put_socket(dst, scratch, (size_t)n);
+	if (sent == 0)
 		return 0;
 	if (sent < 0) {
 		broken(src);
@@ -189,6 +246,23 @@ static size_t lane_to_tcp(struct flat_pipe_end *src, struct flat_pipe_end *dst, 
 	return (size_t)sent;
 }
 
+static ssize_t take(struct flat_pipe_end *src, uint8_t *to, size_t room)
+{
+	return src->tls ? flat_tls_read(src->tls, to, room)
+			: flat_sys_recv(src->source.fd, to, room, MSG_DONTWAIT);
+}
+
+/* What a socket said instead of bytes. */
+static void note_end(struct flat_pipe_end *src, ssize_t n)
+{
+	/* acquire: pairs with the release before the end was made */
+	bool cut = n == 0 && atomic_load_explicit(&src->peer_reset, memory_order_acquire);
+	if (n < 0 || cut)
+		src->reset = true;
+	else
+		src->eof = true;
+}
+
 /* Receives straight into the ring, where much is coming; else into scratch, so that the ring's choice fits. */
 static ssize_t receive(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch,
 		       size_t room)
@@ -196,7 +270,7 @@ static ssize_t receive(struct flat_pipe_end *src, struct flat_pipe_end *dst, uin
 	struct iovec iov[2];
 	int n_iov = 0;
 	ssize_t n;
-	if (src->bulky) {
+	if (src->bulky && !src->tls) {
 		ssize_t got = flat_ring_reserve(&dst->vq.tx, room, iov, &n_iov);
 		struct msghdr msg = {.msg_iov = iov, .msg_iovlen = (size_t)n_iov};
 		if (got < 0)
@@ -205,7 +279,7 @@ static ssize_t receive(struct flat_pipe_end *src, struct flat_pipe_end *dst, uin
 			return got == 0 ? -EAGAIN : -EPIPE;
 		n = flat_sys_recvmsg(src->source.fd, &msg, MSG_DONTWAIT);
 	} else {
-		n = flat_sys_recv(src->source.fd, scratch, room, MSG_DONTWAIT);
+		n = take(src, scratch, room);
 		if (n > 0 && flat_ring_reserve(&dst->vq.tx, (size_t)n, iov, &n_iov) != n)
 			return -EPIPE;
 		if (n > 0)
@@ -233,27 +307,85 @@ static size_t tcp_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst, 
 			: receive(src, dst, scratch, flat_min_size((size_t)room, FLAT_PIPE_CHUNK));
 	if (n == -EAGAIN || n == -EINTR)
 		return 0;
-	/* acquire: pairs with the release before the end was made */
-	bool cut = n == 0 && atomic_load_explicit(&src->peer_reset, memory_order_acquire);
 	if (n == -EPIPE || (n > 0 && takes_nothing(dst)))
 		broken(src);
-	else if (n < 0 || cut)
-		src->reset = true;
-	else if (n == 0)
-		src->eof = true;
+	else if (n <= 0)
+		note_end(src, n);
 	else
 		flat_vq_notify_data(&dst->vq);
 	return n > 0 ? (size_t)n : 0;
+}
+
+static size_t tcp_to_tcp(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
+{
+	ssize_t n = take(src, scratch, FLAT_PIPE_CHUNK);
+	if (n == -EAGAIN || n == -EINTR)
+		return 0;
+	if (n <= 0) {
+		note_end(src, n);
+		return 0;
+	}
+	ssize_t sent = takes_nothing(dst) ? -EPIPE : put_socket(dst, scratch, (size_t)n);
+	/* They cannot be left where they were. */
+	if (sent < 0 || (sent < n && hold(src, scratch + sent, (size_t)(n - sent)) != 0)) {
+		broken(src);
+		return 0;
+	}
+	return (size_t)sent;
+}
+
+static ssize_t put_lane(struct flat_pipe_end *dst, const uint8_t *bytes, size_t len)
+{
+	struct iovec iov[2];
+	int n_iov = 0;
+	ssize_t room = flat_ring_reserve(&dst->vq.tx, len, iov, &n_iov);
+	dst->full = room == 0;
+	if (room < 0)
+		breach(dst);
+	if (room <= 0)
+		return room;
+	put(iov, n_iov, bytes);
+	flat_ring_commit(&dst->vq.tx, (size_t)room);
+	flat_vq_notify_data(&dst->vq);
+	return room;
+}
+
+/* What is held of `src` goes before everything else that it sends. */
+static size_t held_on(struct flat_pipe_end *src, struct flat_pipe_end *dst)
+{
+	const uint8_t *bytes = src->held + src->held_at;
+	size_t len = src->held_len - src->held_at;
+	ssize_t n = takes_nothing(dst) ? -EPIPE
+		    : dst->is_tcp      ? put_socket(dst, bytes, len)
+				       : put_lane(dst, bytes, len);
+	if (n < 0) {
+		let_go(src);
+		broken(src);
+		return 0;
+	}
+	src->held_at += (size_t)n;
+	if (src->held_at == src->held_len)
+		let_go(src);
+	return (size_t)n;
+}
+
+static size_t move(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
+{
+	if (src->held)
+		return held_on(src, dst);
+	if (src->eof)
+		return 0;
+	if (src->is_tcp)
+		return dst->is_tcp ? tcp_to_tcp(src, dst, scratch) : tcp_to_lane(src, dst, scratch);
+	return dst->is_tcp ? lane_to_tcp(src, dst, scratch) : lane_to_lane(src, dst, scratch);
 }
 
 static size_t pump_one(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch,
 		       size_t max)
 {
 	size_t done = 0;
-	while (done < max && !src->eof && !src->reset) {
-		size_t n = src->is_tcp	 ? tcp_to_lane(src, dst, scratch)
-			   : dst->is_tcp ? lane_to_tcp(src, dst, scratch)
-					 : lane_to_lane(src, dst, scratch);
+	while (done < max && !src->reset) {
+		size_t n = move(src, dst, scratch);
 		if (n == 0)
 			break;
 		count(src, n);
@@ -264,10 +396,9 @@ static size_t pump_one(struct flat_pipe_end *src, struct flat_pipe_end *dst, uin
 	}
 	if (src->eof && !src->is_tcp && (flat_vq_peer_prod_flags(&src->vq) & FLAT_PROD_RST))
 		src->reset = true;
-	if (src->reset ? !dst->hard : src->eof && !dst->fin_sent) {
-		end_write(dst, src->reset);
+	if ((src->reset ? !dst->hard : src->eof && !src->held && !dst->fin_sent) &&
+	    end_write(dst, src->reset))
 		done = done ? done : 1;
-	}
 	return done;
 }
 

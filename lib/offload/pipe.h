@@ -1,7 +1,7 @@
 /*
  * A forwarded connection's bytes: from one end, through private memory, out of the other (security.md, rule 10:
  * what a check would see is what goes on). An end is an application's slot in a lane, whose peer we are, or a
- * kernel TCP socket. One worker owns a pipe from its start to its end (worker.h).
+ * kernel TCP socket, with a TLS session over it or without. One worker owns a pipe from its start to its end (worker.h).
  */
 #ifndef FLAT_OFFLOAD_PIPE_H
 #define FLAT_OFFLOAD_PIPE_H
@@ -18,6 +18,7 @@ struct flat_conn;
 struct flat_worker;
 struct flat_share;
 struct flat_pipe;
+struct flat_tls;
 
 /* Bytes taken from one end at a stretch: the quantum of work (rule 11). */
 #define FLAT_PIPE_CHUNK ((size_t)64 * 1024)
@@ -31,6 +32,9 @@ struct flat_pipe_end {
 	uint32_t slot;
 	enum flat_side side; /* of the application */
 	bool is_tcp;
+	struct flat_tls *tls; /* TCP: what its bytes go through; NULL: nothing. Borrowed */
+	uint8_t *held; /* read from it, not yet taken by the other end; owned; NULL: nothing */
+	size_t held_at, held_len;
 	bool gone;		 /* hung up, its words completed; TCP: nothing more to do with it */
 	bool eof;		 /* its FIN was read */
 	bool reset;		 /* its RST, or it broke the rules */
@@ -65,8 +69,12 @@ struct flat_pipe {
 /** Makes end `i` an application's slot, at whose other side we are. `fd`: our end of its anchor, borrowed. */
 void flat_pipe_lane(struct flat_pipe *p, int i, const struct flat_lane *lane, uint32_t slot,
 		    int fd);
-/** Makes end `i` a kernel TCP socket, borrowed. */
-void flat_pipe_tcp(struct flat_pipe *p, int i, int fd);
+/** Makes end `i` a kernel TCP socket, borrowed; `tls`: the session over it, borrowed too, its handshake done; NULL: none. */
+void flat_pipe_tcp(struct flat_pipe *p, int i, int fd, struct flat_tls *tls);
+/** `len` bytes were read from end `i` before the pipe starts: they go first. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_pipe_hold(struct flat_pipe *p, int i, const uint8_t *bytes, size_t len);
+/** Frees it, with what it holds. NULL is allowed. */
+void flat_pipe_free(struct flat_pipe *p);
 
 /**
  * Moves up to about `max` bytes each way, using `scratch` (FLAT_PIPE_CHUNK bytes, private). Never blocks. Returns

@@ -300,10 +300,11 @@ int flat_tls_context(const struct flat_tls_options *o, SSL_CTX **out, char *why,
 /* --- a client's --- */
 
 static int set_client_rules(SSL_CTX *ctx, const struct flat_tls_options *o, bool unverified,
-			    bool h2)
+			    enum flat_tls_inside inside)
 {
-	static const unsigned char alpn_h2[] = "\x02h2";
-	static const unsigned char alpn_1[] = "\x08http/1.1";
+	static const char *const alpn[] = {
+	    [FLAT_TLS_INSIDE_HTTP1] = "\x08http/1.1", [FLAT_TLS_INSIDE_H2] = "\x02h2"};
+	const char *says = alpn[inside];
 	struct names *names = copy_names(o);
 
 	if (!names || !SSL_CTX_set_ex_data(ctx, names_index, names)) {
@@ -319,17 +320,17 @@ static int set_client_rules(SSL_CTX *ctx, const struct flat_tls_options *o, bool
 			   unverified ? NULL : on_verify);
 	return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) &&
 		       SSL_CTX_set_cipher_list(ctx, CIPHERS) &&
-		       SSL_CTX_set_alpn_protos(ctx, h2 ? alpn_h2 : alpn_1,
-					       h2 ? sizeof(alpn_h2) - 1 : sizeof(alpn_1) - 1) == 0
+		       (!says || SSL_CTX_set_alpn_protos(ctx, (const unsigned char *)says,
+							 (unsigned)strlen(says)) == 0)
 		   ? 0
 		   : -ENOMEM;
 }
 
-int flat_tls_client_context(const struct flat_tls_options *o, bool unverified, bool h2,
-			    SSL_CTX **out, char *why, size_t size)
+int flat_tls_client_context(const struct flat_tls_options *o, bool unverified,
+			    enum flat_tls_inside inside, SSL_CTX **out, char *why, size_t size)
 {
 	SSL_CTX *ctx = indexes() == 0 ? SSL_CTX_new(TLS_client_method()) : NULL;
-	int err = ctx ? set_client_rules(ctx, o, unverified, h2) : -ENOMEM;
+	int err = ctx ? set_client_rules(ctx, o, unverified, inside) : -ENOMEM;
 
 	if (err != 0)
 		snprintf(why, size, "out of memory");
@@ -540,13 +541,15 @@ ssize_t flat_tls_write(struct flat_tls *t, const void *buf, size_t len)
 	return err == 0 ? -ECONNRESET : err;
 }
 
-void flat_tls_end(struct flat_tls *t)
+bool flat_tls_end(struct flat_tls *t)
 {
 	if (t->failed || !SSL_is_init_finished(t->ssl))
-		return;
+		return true;
 	ERR_clear_error();
-	(void)SSL_shutdown(t->ssl);
+	int n = SSL_shutdown(t->ssl);
+	bool full = n < 0 && SSL_get_error(t->ssl, n) == SSL_ERROR_WANT_WRITE;
 	ERR_clear_error();
+	return !full;
 }
 
 bool flat_tls_ready(const struct flat_tls *t)

@@ -49,12 +49,20 @@ typedef SSL_CTX *flat_tls_pick_fn(void *arg, const char *host);
 /** A context that lends each session the one of the host that its client names. `arg` outlives it. NULL without memory. */
 SSL_CTX *flat_tls_front(flat_tls_pick_fn *pick, void *arg);
 
+/* What is spoken inside, as a client says it by ALPN. */
+enum flat_tls_inside {
+	FLAT_TLS_INSIDE_ANY, /* nothing is said */
+	FLAT_TLS_INSIDE_HTTP1,
+	FLAT_TLS_INSIDE_H2,
+};
+
 /**
- * A context for clients: TLS 1.2 and 1.3; ALPN h2 or http/1.1. `unverified`: any server is believed. Of the options: cert and
+ * A context for clients: TLS 1.2 and 1.3. `unverified`: any server is believed. Of the options: cert and
  * key (may be missing), ca, names (which a wildcard of the certificate may stand for). As flat_tls_context().
  */
 FLAT_MUST_CHECK int flat_tls_client_context(const struct flat_tls_options *options, bool unverified,
-					    bool h2, SSL_CTX **out, char *why, size_t size);
+					    enum flat_tls_inside inside, SSL_CTX **out, char *why,
+					    size_t size);
 
 struct flat_tls;
 
@@ -78,8 +86,8 @@ void flat_tls_free(struct flat_tls *t);
 ssize_t flat_tls_read(struct flat_tls *t, void *buf, size_t len);
 /** Writes. Bytes taken; -EAGAIN: none now, come again with the same bytes first; -ECONNRESET. Never blocks. */
 ssize_t flat_tls_write(struct flat_tls *t, const void *buf, size_t len);
-/** Says that nothing more follows. */
-void flat_tls_end(struct flat_tls *t);
+/** Says that nothing more follows. False: there is no room for it, come again when the socket is writable. */
+bool flat_tls_end(struct flat_tls *t);
 
 /** Whether the handshake is done. */
 bool flat_tls_ready(const struct flat_tls *t);

@@ -1,10 +1,10 @@
 #!/bin/bash
-# TLS that flatd begins: applications speak HTTP in the clear, servers outside the mesh see TLS, and are believed only as the
+# TLS that flatd begins: applications speak in the clear, HTTP or anything else, servers outside the mesh see TLS, and are believed only as the
 # DestinationRule says; certificates of ours, their rotation, HTTP/2, answers that are cut short.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 needs curl openssl nginx
 
-for name in HOST OTHER MUTUAL H2 CUT TCP; do
+for name in HOST OTHER MUTUAL H2 CUT ECHO; do
 	port && declare "$name=$PORT"
 done
 authority ca
@@ -58,6 +58,22 @@ while True:
         print(e, flush=True)
         plain.close()' "$CUT" "$WORK/host.crt" "$WORK/host.key"
 
+# Bytes that are no HTTP: both ends of each way count, and what they carried.
+serve echo "$ECHO" "$PYTHON" -B -c '
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[2], sys.argv[3])
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    try:
+        with context.wrap_socket(listener.accept()[0], server_side=True) as s:
+            s.sendall(b"first %s\n" % str(s.selected_alpn_protocol()).encode())
+            while piece := s.recv(65536):
+                s.sendall(piece)
+            s.unwrap()
+    except OSError as e:
+        print(e, flush=True)' "$ECHO" "$WORK/host.crt" "$WORK/host.key"
+
 # entry NAME HOST PROTOCOL TARGET TLS: a service, and how its servers are spoken to.
 entry() {
 	cat <<END
@@ -94,9 +110,22 @@ mesh() {
 	entry h2 h2.e2e.example HTTP2 "$H2" "mode: SIMPLE, $CA, sni: host.e2e.example"
 	entry no-h2 no-h2.e2e.example HTTP2 "$HOST" "mode: SIMPLE, $CA, sni: host.e2e.example"
 	entry cut cut.e2e.example HTTP "$CUT" "mode: SIMPLE, $CA, sni: host.e2e.example"
-	entry tcp tcp.e2e.example TCP "$HOST" "mode: SIMPLE, $CA"
+	entry tcp tcp.e2e.example TCP "$HOST" "mode: SIMPLE, $CA, sni: host.e2e.example"
+	entry tcp-wrong tcp-wrong.e2e.example TCP "$HOST" "mode: SIMPLE, $CA"
+	entry tcp-mutual tcp.wild.example TCP "$MUTUAL" "mode: MUTUAL, credentialName: ours"
+	entry echo echo.e2e.example TCP "$ECHO" "mode: SIMPLE, $CA, sni: host.e2e.example"
 	entry nofile nofile.e2e.example HTTP "$HOST" "mode: SIMPLE, caCertificates: $WORK/none.crt"
 	cat <<END
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: any, namespace: e2e }
+spec: { hosts: ['*.any.example'], addresses: [240.9.6.1], resolution: STATIC, ports: [{ number: 80, name: tcp, protocol: TCP }], endpoints: [{ address: 127.0.0.1 }] }
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: any, namespace: e2e }
+spec: { host: '*.any.example', trafficPolicy: { tls: { mode: SIMPLE } } }
 ---
 apiVersion: v1
 kind: Secret
@@ -133,8 +162,31 @@ same keep-alive '200 200 200' "$(get -o /dev/null -o /dev/null -o /dev/null -w '
 same whole-answer 'half 0' "$(get http://cut.e2e.example/whole) $?"
 OUT=$(get http://cut.e2e.example/cut)
 holds cut-answer-is-an-error test $? -ne 0
-same tcp-is-refused 000 "$(code http://tcp.e2e.example/)"
-holds tcp-says-why grep -q 'wants TLS .*, which flatd begins for HTTP alone: port 80 is TCP' "$WORK/flatd.log"
+
+# A port that is not HTTP: its bytes go as they are.
+same tcp 'HTTP/1.1 host.e2e.example  tcp.e2e.example' "$(get http://tcp.e2e.example/)"
+same tcp-large "$(hash_of <"$WORK/big")" "$(get http://tcp.e2e.example/big | hash_of)"
+same tcp-wrong-name 000 "$(code http://tcp-wrong.e2e.example/)"
+logged tcp-wrong-name tcp-wrong.e2e.example '[Hh]ostname mismatch'
+same tcp-mutual 'HTTP/1.1 tcp.wild.example CN=client tcp.wild.example' "$(get http://tcp.wild.example/)"
+# The server speaks first; then both ways at once, and the client's end before the server's.
+echoed() {
+	over "$PYTHON" -B -c '
+import socket, sys, threading
+data = open(sys.argv[1], "rb").read()
+s = socket.create_connection(("echo.e2e.example", 80), timeout=30)
+def send():
+    s.sendall(data)
+    s.shutdown(socket.SHUT_WR)
+first = s.recv(1)
+threading.Thread(target=send).start()
+got = first + b"".join(iter(lambda: s.recv(65536), b""))
+line, rest = got.split(b"\n", 1)
+print(line.decode(), rest == data)' "$WORK/big" 2>&1
+}
+same tcp-both-ways 'first None True' "$(echoed)"
+same tcp-why yes "$(flatctl --control "$CONTROL" why plain echo.e2e.example:80 | grep -q 'through flatd, which begins TLS' && echo yes)"
+same tcp-without-a-name yes "$(flatctl --control "$CONTROL" why plain 240.9.6.1:80 | grep -q 'is no name to ask a server for: give it sni' && echo yes)"
 holds routes-tell grep -q 'TLS SIMPLE as host.e2e.example' <(flatctl --control "$CONTROL" routes)
 
 # Another certificate in the same files: what connects from then on shows it.

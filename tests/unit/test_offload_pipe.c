@@ -211,7 +211,7 @@ Test(pipe, a_kernel_socket_at_one_end)
 	size_t out = 0;
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
 	memset(&pipe_->end[1], 0, sizeof(pipe_->end[1]));
-	flat_pipe_tcp(pipe_, 1, fds[1]);
+	flat_pipe_tcp(pipe_, 1, fds[1], NULL);
 	while (out < sizeof(sent)) {
 		if (in < sizeof(sent))
 			in += app_send(&client, sent + in, flat_min_size(sizeof(sent) - in, 30011));
@@ -234,6 +234,74 @@ Test(pipe, a_kernel_socket_at_one_end)
 	(void)pump();
 	cr_assert_eq(recv(fds[0], got, 1, MSG_DONTWAIT), 0);
 	cr_assert(pipe_->end[1].gone);
+}
+
+Test(pipe, kernel_sockets_at_both_ends)
+{
+	int a[2];
+	int b[2];
+	size_t in = 0;
+	size_t out = 0;
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, a), 0);
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, b), 0);
+	memset(pipe_->end, 0, sizeof(pipe_->end));
+	flat_pipe_tcp(pipe_, 0, a[1], NULL);
+	flat_pipe_tcp(pipe_, 1, b[1], NULL);
+	/* Until nothing more goes in: the reader has not begun. */
+	for (ssize_t n = 1; n > 0;) {
+		n = send(a[0], sent + in, flat_min_size(sizeof(sent) - in, 30011), MSG_DONTWAIT);
+		in += n > 0 ? (size_t)n : 0;
+		n = (ssize_t)pump() > 0 ? 1 : n;
+	}
+	cr_assert_lt(in, sizeof(sent));
+	cr_assert_not_null(pipe_->end[0].held);
+	while (out < sizeof(sent)) {
+		ssize_t n = send(a[0], sent + in, sizeof(sent) - in, MSG_DONTWAIT | MSG_NOSIGNAL);
+		in += n > 0 ? (size_t)n : 0;
+		/* The end is there before the last bytes are taken. */
+		if (in == sizeof(sent))
+			shutdown(a[0], SHUT_WR);
+		(void)pump();
+		n = recv(b[0], got + out, 40007, MSG_DONTWAIT);
+		cr_assert(n != 0);
+		out += n > 0 ? (size_t)n : 0;
+	}
+	cr_assert_eq(memcmp(sent, got, sizeof(sent)), 0);
+	(void)pump();
+	cr_assert_eq(recv(b[0], got, 1, MSG_DONTWAIT), 0);
+	cr_assert_eq(send(b[0], sent, 5, 0), 5);
+	shutdown(b[0], SHUT_WR);
+	(void)pump();
+	(void)pump();
+	cr_assert_eq(recv(a[0], got, 10, MSG_DONTWAIT), 5);
+	cr_assert_eq(recv(a[0], got, 1, MSG_DONTWAIT), 0);
+	cr_assert(flat_pipe_over(pipe_));
+}
+
+Test(pipe, what_was_read_before_it_began_goes_first)
+{
+	cr_assert_eq(flat_pipe_hold(pipe_, 0, sent, 60000), 0);
+	(void)app_send(&client, sent + 60000, 1000);
+	flat_vq_end_tx(&client.vq, FLAT_PROD_FIN);
+	for (size_t out = 0; out < 61000;) {
+		(void)pump();
+		out += app_recv(&server, got + out, 1777);
+	}
+	cr_assert_eq(memcmp(sent, got, 61000), 0);
+	(void)pump();
+	cr_assert_eq(flat_vq_peer_prod_flags(&server.vq), FLAT_PROD_FIN);
+	cr_assert_null(pipe_->end[0].held);
+}
+
+Test(pipe, what_is_held_for_one_that_is_gone_is_a_reset_for_its_sender)
+{
+	cr_assert_eq(flat_pipe_hold(pipe_, 0, sent, 10), 0);
+	flat_vq_end_rx(&server.vq, FLAT_CONS_CLOSED);
+	(void)pump();
+	cr_assert(flat_vq_peer_cons_flags(&client.vq) & FLAT_CONS_CLOSED || pipe_->end[0].reset);
+	cr_assert_null(pipe_->end[0].held);
+	flat_pipe_free(pipe_);
+	flat_pipe_free(NULL);
 }
 
 /* --- at a worker --- */
