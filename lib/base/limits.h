@@ -158,5 +158,10 @@
 /* After a late yield its thread sleeps at once for so many times what was lost: where hogs stay, a sixteenth of the time is
  * spent on finding that out, whatever a slice is (with two on two processors 4 ms: h2load -c1 -m1 through flatd). */
 #define FLAT_YIELD_LATE_COST 16
+/* A late yield cost nothing if meanwhile other threads of the process ended so many waits that each of its processors came
+ * to one in this time, microseconds: more than a wake-up takes (FLAT_SPIN_MAX_US), so that threads which all sleep for
+ * each message pass, and less than they take beside hogs (8 pairs on two processors, waits of one process: 18 per
+ * processor where all sleep, 1.3 to 6 where all yield; one client beside two hogs: no other thread's). */
+#define FLAT_YIELD_WORTH_US 60
 
 #endif

@@ -273,12 +273,13 @@ FLAT_MUST_CHECK int flat_stream_await(struct flat_sock *s, int fd);
 /** A waiter's budget. Begin, then ask after every look; false: arm and sleep. */
 struct flat_wait {
 	uint32_t looks;
-	bool late;	    /* a yield came back late */
-	bool holds;	    /* signals back */
-	int64_t limit_ns;   /* of yielding */
-	int64_t begun_ns;   /* the first yield; 0: there was none yet */
-	int64_t yielded_ns; /* the last one */
-	uint64_t mask;	    /* the thread's own, while it holds signals back */
+	bool late;		/* a yield came back late */
+	bool holds;		/* signals back */
+	uint32_t yielded_waits; /* of all threads that were over at the last yield */
+	int64_t limit_ns;	/* of yielding */
+	int64_t begun_ns;	/* the first yield; 0: there was none yet */
+	int64_t yielded_ns;	/* the last one */
+	uint64_t mask;		/* the thread's own, while it holds signals back */
 };
 /** What handlers mean for a call that waits: poll() and epoll_wait() end with EINTR after any, recv() unless all have SA_RESTART. */
 enum flat_signals { FLAT_SIGNALS_NONE, FLAT_SIGNALS_RESTART, FLAT_SIGNALS_INTERRUPT };

@@ -1,4 +1,6 @@
+#include <sched.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "base/limits.h"
 #include "host/host.h"
@@ -10,10 +12,14 @@
  * Where other threads want the processor too, a yield gives it away for as long as one of those runs: milliseconds, in
  * which what is waited for comes and nobody looks. A sleeper is woken for it at once. So a yield that comes back late
  * ends the yielding, for a time in proportion to what it cost.
+ *
+ * Where those others are this process's own threads, and what they do is answer one another, the time was not lost: each
+ * would sleep and wake another one for every message otherwise. A yielder cannot see who ran, but what came of it.
  */
 #define MOST_NS (FLAT_SPIN_MAX_US * INT64_C(1000))
 #define LEAST_NS INT64_C(4000)
 #define LATE_NS (FLAT_YIELD_LATE_US * INT64_C(1000))
+#define WORTH_NS (FLAT_YIELD_WORTH_US * INT64_C(1000))
 
 /*
  * A signal ends a call of the kernel's that waits. Here its handler would run between two looks and nobody would know
@@ -28,6 +34,11 @@
 
 static __thread int64_t budget_ns = MOST_NS / 2;
 static __thread int64_t sleeps_until_ns; /* 0: yielding is tried */
+
+/* Waits of all threads that are over, or sleep; those of one thread come in by BATCH, so that the line stays where it is. */
+#define BATCH 16
+static _Alignas(FLAT_CACHELINE) _Atomic uint32_t all_waits;
+static __thread uint32_t own_waits;
 
 static int64_t now_ns(void)
 {
@@ -91,11 +102,37 @@ static enum flat_signals let_signals(const struct flat_wait *w, bool paid)
 	return result;
 }
 
-/* Whether the yield that is over was, which is remembered. */
+static void count(bool paid)
+{
+	if (++own_waits < BATCH && paid)
+		return;
+	atomic_fetch_add_explicit(&all_waits, own_waits, memory_order_relaxed);
+	own_waits = 0;
+}
+
+/* Those that the process may use. A main thread that is tied to one says nothing of the others. */
+static int64_t processors(void)
+{
+	uint64_t set[128];
+	int64_t n = 0;
+	long len = FLAT_SYS3(SYS_sched_getaffinity, flat_sys_getpid(), sizeof(set), set);
+	for (long i = 0; i < len / (long)sizeof(set[0]); i++)
+		n += __builtin_popcountll(set[i]);
+	return n > 1 ? n : sysconf(_SC_NPROCESSORS_ONLN);
+}
+
+/* Whether the process's other threads made use of all its processors in the time of the last yield. */
+static bool was_worth(const struct flat_wait *w, int64_t lost_ns)
+{
+	uint32_t others = atomic_load_explicit(&all_waits, memory_order_relaxed) - w->yielded_waits;
+	return others * WORTH_NS > lost_ns && others * WORTH_NS > lost_ns * processors();
+}
+
+/* Whether the yield that is over cost more than it gave, which is remembered. */
 static bool was_late(const struct flat_wait *w, int64_t now)
 {
 	int64_t lost_ns = now - w->yielded_ns;
-	if (lost_ns <= LATE_NS)
+	if (lost_ns <= LATE_NS || was_worth(w, lost_ns))
 		return false;
 	sleeps_until_ns = now + lost_ns * FLAT_YIELD_LATE_COST;
 	return true;
@@ -113,6 +150,7 @@ static bool yield(struct flat_wait *w)
 	if (!w->holds && now - w->begun_ns >= HOLD_NS)
 		hold_signals(w);
 	w->yielded_ns = now;
+	w->yielded_waits = atomic_load_explicit(&all_waits, memory_order_relaxed);
 	flat_sys_yield();
 	return true;
 }
@@ -143,6 +181,7 @@ static void learn(const struct flat_wait *w, bool paid)
 
 enum flat_signals flat_wait_end(const struct flat_wait *w, bool paid)
 {
+	count(paid);
 	if (w->begun_ns == 0)
 		return FLAT_SIGNALS_NONE;
 	learn(w, paid);
