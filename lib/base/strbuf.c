@@ -64,6 +64,18 @@ void flat_strbuf_putc(struct flat_strbuf *sb, char c)
 	flat_strbuf_add(sb, &c, 1);
 }
 
+void flat_strbuf_put_u64(struct flat_strbuf *sb, uint64_t n)
+{
+	char digits[20];
+	size_t at = sizeof(digits);
+
+	do {
+		digits[--at] = (char)('0' + n % 10);
+		n /= 10;
+	} while (n);
+	flat_strbuf_add(sb, digits + at, sizeof(digits) - at);
+}
+
 void flat_strbuf_printf(struct flat_strbuf *sb, const char *fmt, ...)
 {
 	va_list args;

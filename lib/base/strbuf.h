@@ -33,6 +33,9 @@ void flat_strbuf_puts(struct flat_strbuf *sb, const char *text);
 /** Appends one byte. */
 void flat_strbuf_putc(struct flat_strbuf *sb, char c);
 
+/** Appends a number in decimal: lines that are written often want no printf. */
+void flat_strbuf_put_u64(struct flat_strbuf *sb, uint64_t n);
+
 /** Appends formatted text. */
 void flat_strbuf_printf(struct flat_strbuf *sb, const char *fmt, ...) FLAT_PRINTF(2, 3);
 

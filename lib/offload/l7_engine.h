@@ -233,6 +233,9 @@ struct flat_l7_node {
 	int64_t *shares; /* per destination of the mesh: its turns among its route's */
 	uint32_t n_shares;
 	struct flat_log_file *log; /* of all requests; NULL: none */
+	struct flat_strbuf line;   /* of it, being made */
+	int64_t stamp_s;	   /* when the next holds, seconds */
+	char stamp[24];		   /* the beginning of a line; "": none yet */
 	struct flat_l7_observer *observer;
 	struct flat_l7_traces *traces;
 	int64_t

@@ -14,6 +14,8 @@
 #define SERIES_MAX 4096U
 /* Lines about single requests in flatd's own log: enough to see what happens. */
 #define LINES_PER_S 20U
+/* Bytes of one field in a line of the log. */
+#define QUOTED_MAX ((size_t)2048)
 
 /* Upper bounds of the duration's buckets, ms: Envoy's. */
 static const double buckets[] = {0.5,	1,	5,	10,	 25,	 50,	100,
@@ -125,17 +127,28 @@ void flat_l7_join(struct flat_l7 *l7)
 }
 
 /* Envoy escapes nothing; a quote in a header would forge a field. */
+static void put_escaped(struct flat_strbuf *out, struct flat_span s)
+{
+	size_t len = s.text ? flat_min_size(s.len, QUOTED_MAX) : 0;
+	size_t from = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		if (s.text[i] != '"' && s.text[i] != '\\')
+			continue;
+		flat_strbuf_add(out, s.text + from, i - from);
+		flat_strbuf_putc(out, '\\');
+		from = i;
+	}
+	if (len > from)
+		flat_strbuf_add(out, s.text + from, len - from);
+}
+
+/* With the blank that parts it from what follows. */
 static void put_quoted(struct flat_strbuf *out, struct flat_span s)
 {
-	flat_strbuf_putc(out, '"');
-	if (!s.text)
-		flat_strbuf_putc(out, '-');
-	for (size_t i = 0; s.text && i < s.len && i < 2048; i++) {
-		if (s.text[i] == '"' || s.text[i] == '\\')
-			flat_strbuf_putc(out, '\\');
-		flat_strbuf_putc(out, s.text[i]);
-	}
-	flat_strbuf_putc(out, '"');
+	flat_strbuf_puts(out, s.text ? "\"" : "\"-");
+	put_escaped(out, s);
+	flat_strbuf_puts(out, "\" ");
 }
 
 static struct flat_span field(const struct flat_l7 *l7, const char *name)
@@ -145,49 +158,73 @@ static struct flat_span field(const struct flat_l7 *l7, const char *name)
 	return flat_http_field_get(&l7->x.request, flat_span_of(name), 0);
 }
 
-static void put_line(const struct flat_l7 *l7, int64_t ms, struct flat_strbuf *out)
+/* Of this second: a line each 20 us has mostly the one of the line before. */
+static void put_time(struct flat_l7_node *node, struct flat_strbuf *out)
 {
-	const struct flat_l7_exchange *x = &l7->x;
-	const struct flat_http_head *h = &l7->in.head;
 	struct timespec ts;
 	struct tm tm;
-	struct flat_strbuf line = {0};
-	char host[FLAT_ADDR_STRLEN];
-	bool whole = x->head_len > 0;
 
 	clock_gettime(CLOCK_REALTIME, &ts);
-	if (!gmtime_r(&ts.tv_sec, &tm))
-		return;
-	flat_strbuf_printf(out, "[%04d-%02d-%02dT%02d:%02d:%02d.%03ldZ] ", tm.tm_year + 1900,
-			   tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
-			   ts.tv_nsec / 1000000);
-	if (whole) {
-		flat_strbuf_add(&line, l7->end.in + h->start, h->method_len);
-		flat_strbuf_putc(&line, ' ');
-		flat_strbuf_add(&line, l7->end.in + h->target, flat_min_size(h->target_len, 2048));
-		if (l7 == l7->root)
-			flat_strbuf_printf(&line, " HTTP/1.%u", h->minor);
-		else
-			flat_strbuf_puts(&line, " HTTP/2");
-		put_quoted(out, (struct flat_span){line.data, line.len});
-	} else {
-		flat_strbuf_puts(out, "\"- - -\"");
+	if ((node->stamp_s != ts.tv_sec || !node->stamp[0]) && gmtime_r(&ts.tv_sec, &tm)) {
+		node->stamp_s = ts.tv_sec;
+		(void)strftime(node->stamp, sizeof(node->stamp), "[%Y-%m-%dT%H:%M:%S.", &tm);
 	}
-	flat_strbuf_printf(out, " %u %s %" PRIu64 " %" PRIu64 " %" PRId64 " - ", x->record.status,
-			   flat_verdict_flags((enum flat_record_verdict)x->record.verdict),
-			   x->up_bytes, x->down_bytes, ms);
+	unsigned ms = (unsigned)(ts.tv_nsec / 1000000);
+	char rest[] = {(char)('0' + ms / 100),
+		       (char)('0' + ms / 10 % 10),
+		       (char)('0' + ms % 10),
+		       'Z',
+		       ']',
+		       ' '};
+	flat_strbuf_puts(out, node->stamp);
+	flat_strbuf_add(out, rest, sizeof(rest));
+}
+
+static void put_start(const struct flat_l7 *l7, struct flat_strbuf *out)
+{
+	const struct flat_http_head *h = &l7->in.head;
+	const uint8_t *text = l7->end.in;
+
+	if (l7->x.head_len == 0) {
+		flat_strbuf_puts(out, "\"- - -\" ");
+		return;
+	}
+	flat_strbuf_putc(out, '"');
+	put_escaped(out, flat_head_span(text, h->start, h->method_len));
+	flat_strbuf_putc(out, ' ');
+	put_escaped(out, flat_head_span(text, h->target, h->target_len));
+	if (l7 != l7->root)
+		flat_strbuf_puts(out, " HTTP/2\" ");
+	else
+		flat_strbuf_puts(out, h->minor ? " HTTP/1.1\" " : " HTTP/1.0\" ");
+}
+
+static void put_line(const struct flat_l7 *l7, uint64_t ms, struct flat_strbuf *out)
+{
+	const struct flat_l7_exchange *x = &l7->x;
+	char host[FLAT_ADDR_STRLEN];
+
+	put_time(l7->node, out);
+	put_start(l7, out);
+	flat_strbuf_put_u64(out, x->record.status);
+	flat_strbuf_putc(out, ' ');
+	flat_strbuf_puts(out, flat_verdict_flags((enum flat_record_verdict)x->record.verdict));
+	flat_strbuf_putc(out, ' ');
+	flat_strbuf_put_u64(out, x->up_bytes);
+	flat_strbuf_putc(out, ' ');
+	flat_strbuf_put_u64(out, x->down_bytes);
+	flat_strbuf_putc(out, ' ');
+	flat_strbuf_put_u64(out, ms);
+	flat_strbuf_puts(out, " - ");
 	put_quoted(out, field(l7, "x-forwarded-for"));
-	flat_strbuf_putc(out, ' ');
 	put_quoted(out, field(l7, "user-agent"));
-	flat_strbuf_putc(out, ' ');
 	put_quoted(out, field(l7, "x-request-id"));
-	flat_strbuf_putc(out, ' ');
 	put_quoted(out, x->request.authority);
-	flat_strbuf_putc(out, ' ');
 	put_quoted(
 	    out, flat_span_of(x->target.addr.family ? flat_addr_str(&x->target.addr, host) : NULL));
-	flat_strbuf_putc(out, '\n');
-	flat_strbuf_fini(&line);
+	/* The blank at the end is the line's. */
+	if (out->len > 0)
+		out->data[out->len - 1] = '\n';
 }
 
 void flat_l7_count(struct flat_l7 *l7)
@@ -218,11 +255,10 @@ void flat_l7_count(struct flat_l7 *l7)
 	}
 	flat_tally_count(l7, x->start_us ? now - x->start_us : 0);
 	if (node->log) {
-		struct flat_strbuf line = {0};
-		put_line(l7, (int64_t)ms, &line);
-		if (flat_strbuf_str(&line))
-			flat_log_file_put(node->log, line.data, line.len);
-		flat_strbuf_fini(&line);
+		flat_strbuf_reset(&node->line);
+		put_line(l7, ms > 0 ? (uint64_t)ms : 0, &node->line);
+		if (flat_strbuf_str(&node->line))
+			flat_log_file_put(node->log, node->line.data, node->line.len);
 	}
 	if (node->observes || x->observed)
 		flat_l7_observe_end(l7);
@@ -329,4 +365,5 @@ void flat_l7_log_fini(struct flat_l7_node *node)
 		free(node->series[i]);
 	free(node->series);
 	flat_map_fini(&node->series_map);
+	flat_strbuf_fini(&node->line);
 }

@@ -204,6 +204,10 @@ Test(attach, addresses_go_to_the_kernels_form_and_back)
 	ss.ss_family = AF_UNIX;
 	cr_expect_eq(flat_addr_from_sockaddr(&back, (struct sockaddr *)&ss, len), -EAFNOSUPPORT);
 	cr_expect_str_eq(flat_addr_str(&v4, text), "10.1.2.3:80");
+	struct flat_addr none = {.family = AF_INET};
+	cr_expect_str_eq(flat_addr_str(&none, text), "0.0.0.0:0");
+	struct flat_addr all = {.family = AF_INET, .port = 65535, .ip = {255, 255, 255, 255}};
+	cr_expect_str_eq(flat_addr_str(&all, text), "255.255.255.255:65535");
 	cr_expect_str_eq(flat_addr_str(&v6, text), "[fe80::1]:443");
 }
 

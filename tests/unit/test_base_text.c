@@ -31,6 +31,19 @@ Test(strbuf, grows_and_keeps_its_content)
 	flat_strbuf_fini(&sb);
 }
 
+Test(strbuf, numbers_are_decimal)
+{
+	struct flat_strbuf sb = {0};
+
+	flat_strbuf_put_u64(&sb, 0);
+	flat_strbuf_putc(&sb, ' ');
+	flat_strbuf_put_u64(&sb, 10);
+	flat_strbuf_putc(&sb, ' ');
+	flat_strbuf_put_u64(&sb, UINT64_MAX);
+	cr_expect_str_eq(flat_strbuf_str(&sb), "0 10 18446744073709551615");
+	flat_strbuf_fini(&sb);
+}
+
 Test(strbuf, takes_nuls_and_lengths_at_the_edge)
 {
 	struct flat_strbuf sb = {0};
