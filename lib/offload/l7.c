@@ -29,6 +29,8 @@ int flat_l7_init(struct flat_offload *o, const char *access_log)
 	TAILQ_INIT(&node->hot);
 	flat_rests_init(&node->rests);
 	TAILQ_INIT(&node->timers);
+	TAILQ_INIT(&node->spare);
+	TAILQ_INIT(&node->spare_up);
 	o->l7 = node;
 	if (flat_l7_observe_init(node) != 0)
 		return -ENOMEM;
@@ -46,6 +48,8 @@ void flat_l7_fini(struct flat_offload *o)
 	flat_l7_observe_fini(node);
 	flat_l7_mandatory_fini(node);
 	flat_l7_end_spare_fini();
+	flat_l7_mux_spare_fini(node);
+	flat_l7_carrier_spare_fini(node);
 	free(node->shares);
 	free(node);
 	o->l7 = NULL;
@@ -170,9 +174,29 @@ int64_t flat_l7_hot_us(const struct flat_l7_node *node)
 	return node->offload->workers.v[0].crowded_us ? 0 : HOT_US;
 }
 
+/* Streams on both sides: each is told of what happens, and nothing comes between two looks. */
+static bool is_told(const struct flat_l7 *l7)
+{
+	return l7 != l7->root && (!l7->x.upstream || l7->x.upstream->is_stream);
+}
+
+static void rest_streams(struct flat_l7 *l7)
+{
+	if (l7->x.upstream)
+		flat_l7_end_rest(&l7->x.upstream->end);
+	if (l7->x.head_len == 0)
+		flat_l7_end_rest(&l7->end);
+	leave_hot(l7);
+}
+
 void flat_l7_cool(struct flat_l7 *l7)
 {
 	struct flat_l7_upstream *up;
+
+	if (is_told(l7)) {
+		rest_streams(l7);
+		return;
+	}
 	each_end(l7, flat_l7_end_arm);
 	/* Streams are looked at with their connection. */
 	if (flat_l7_pump(l7) || over(l7) || (l7->mux && !TAILQ_EMPTY(&l7->mux->hot))) {

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "offload/l7_engine.h"
 
@@ -49,14 +50,49 @@ bool flat_l7_carrier_usable(const struct flat_l7_upstream *carrier)
 	       !e->eof && !e->reset && !e->deaf;
 }
 
+/* All of it zero but for a head's fields, which are written before they are read. */
+static struct flat_l7_upstream *stream_take(struct flat_l7_node *node)
+{
+	struct flat_l7_upstream *up = TAILQ_FIRST(&node->spare_up);
+
+	if (!up)
+		return calloc(1, sizeof(*up));
+	TAILQ_REMOVE(&node->spare_up, up, link);
+	node->n_spare_up--;
+	memset(up, 0, offsetof(struct flat_l7_upstream, in));
+	return up;
+}
+
+static void stream_give(struct flat_l7_node *node, struct flat_l7_upstream *up)
+{
+	if (node->n_spare_up == FLAT_L7_SPARE_MAX) {
+		free(up);
+		return;
+	}
+	TAILQ_INSERT_HEAD(&node->spare_up, up, link);
+	node->n_spare_up++;
+}
+
+void flat_l7_carrier_spare_fini(struct flat_l7_node *node)
+{
+	struct flat_l7_upstream *up;
+	struct flat_l7_upstream *next;
+
+	for (up = TAILQ_FIRST(&node->spare_up); up; up = next) {
+		next = TAILQ_NEXT(up, link);
+		free(up);
+	}
+}
+
 struct flat_l7_upstream *flat_l7_carrier_stream(struct flat_l7_upstream *carrier,
 						struct flat_l7 *l7)
 {
-	struct flat_l7_upstream *up = calloc(1, sizeof(*up));
+	struct flat_l7_upstream *up = stream_take(l7->node);
 	struct flat_http2_stream *s = up ? flat_http2_stream_open(carrier->h2, l7) : NULL;
 
 	if (!s) {
-		free(up);
+		if (up)
+			stream_give(l7->node, up);
 		return NULL;
 	}
 	up->carrier = carrier;
@@ -95,7 +131,7 @@ void flat_l7_carrier_stream_close(struct flat_l7_upstream *up, bool reset)
 	if (reset)
 		flat_l7_end_abort(&up->end);
 	flat_l7_end_fini(&up->end);
-	free(up);
+	stream_give(up->user->node, up);
 }
 
 void flat_l7_carrier_gone(struct flat_l7_upstream *carrier)

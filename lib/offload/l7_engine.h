@@ -32,6 +32,9 @@
 /* After how long something that was not there yet is looked for again, us. */
 #define FLAT_L7_AGAIN_US ((int64_t)10000)
 
+/* Streams of either kind that a node keeps for the next ones: of one client with all that it may have at once. */
+#define FLAT_L7_SPARE_MAX FLAT_HTTP2_STREAMS_MAX
+
 /* Room in a buffer for what must not be cut: a head of ours, trailers, a chunk's line. */
 #define FLAT_L7_ROOM_BYTES ((size_t)24 * 1024)
 
@@ -218,6 +221,10 @@ struct flat_l7_node {
 	struct flat_l7_list timers;
 	int64_t next_us; /* no timer is due before; 0: there is none */
 	uint64_t random;
+	/* Streams of clients and of carriers that are over, for the next ones: linked by child_link and link. */
+	struct flat_l7_list spare;
+	TAILQ_HEAD(, flat_l7_upstream) spare_up;
+	uint32_t n_spare, n_spare_up;
 	bool rules; /* the mesh has a VirtualService, or a policy with HTTP fields, or Telemetry */
 	bool observes;			   /* it has Telemetry that speaks of somebody */
 	struct flat_authz_verdict verdict; /* of the last request asked about */
@@ -292,6 +299,8 @@ bool flat_l7_mux_begin(struct flat_l7 *root);
 bool flat_l7_mux_pump(struct flat_l7 *root);
 /** Ends all streams without answers. */
 void flat_l7_mux_fini(struct flat_l7 *root);
+/** Frees the streams that were kept for the next. */
+void flat_l7_mux_spare_fini(struct flat_l7_node *node);
 
 /* --- l7_carrier.c: servers that speak HTTP/2 --- */
 
@@ -302,6 +311,8 @@ struct flat_l7_upstream *flat_l7_carrier_stream(struct flat_l7_upstream *carrier
 						struct flat_l7 *l7);
 /** Ends a stream: at once, or as one that is over. */
 void flat_l7_carrier_stream_close(struct flat_l7_upstream *up, bool reset);
+/** Frees the streams that were kept for the next. */
+void flat_l7_carrier_spare_fini(struct flat_l7_node *node);
 /** The connection is gone. Its streams are reset; where it never was, they have no upstream. */
 void flat_l7_carrier_gone(struct flat_l7_upstream *carrier);
 /** Takes new streams. */

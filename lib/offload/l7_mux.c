@@ -14,28 +14,65 @@
 #define QUANTUM_BYTES ((size_t)64 * 1024)
 #define PIECE_BYTES ((size_t)8 * 1024)
 
+/* All of it zero but for fields of heads, which are written before they are read. */
+static struct flat_l7 *child_take(struct flat_l7_node *node)
+{
+	struct flat_l7 *l7 = TAILQ_FIRST(&node->spare);
+
+	if (!l7)
+		return calloc(1, sizeof(*l7));
+	TAILQ_REMOVE(&node->spare, l7, child_link);
+	node->n_spare--;
+	/* What follows was left as new by the end of its exchange. */
+	memset(l7, 0, offsetof(struct flat_l7, in));
+	return l7;
+}
+
+static void child_give(struct flat_l7_node *node, struct flat_l7 *l7)
+{
+	if (node->n_spare == FLAT_L7_SPARE_MAX) {
+		free(l7);
+		return;
+	}
+	TAILQ_INSERT_HEAD(&node->spare, l7, child_link);
+	node->n_spare++;
+}
+
+void flat_l7_mux_spare_fini(struct flat_l7_node *node)
+{
+	struct flat_l7 *l7;
+	struct flat_l7 *next;
+
+	for (l7 = TAILQ_FIRST(&node->spare); l7; l7 = next) {
+		next = TAILQ_NEXT(l7, child_link);
+		free(l7);
+	}
+}
+
 static void child_free(struct flat_l7 *l7)
 {
 	struct flat_l7_mux *mux = l7->root->mux;
 
-	if (l7->phase != FLAT_L7_CLOSING)
+	/* A head that never got whole left its time. */
+	if (l7->phase != FLAT_L7_CLOSING || l7->x.start_us)
 		flat_l7_abandon(l7);
 	flat_l7_forget(l7);
 	TAILQ_REMOVE(&mux->children, l7, child_link);
 	mux->n_children--;
 	flat_l7_end_fini(&l7->end);
-	free(l7);
+	child_give(l7->node, l7);
 }
 
 /* False: no memory. */
 static bool child_new(struct flat_l7 *root)
 {
 	struct flat_l7_mux *mux = root->mux;
-	struct flat_l7 *l7 = calloc(1, sizeof(*l7));
+	struct flat_l7 *l7 = child_take(root->node);
 	struct flat_http2_stream *s = l7 ? flat_http2_accept(mux->h2, l7) : NULL;
 
 	if (!s) {
-		free(l7);
+		if (l7)
+			child_give(root->node, l7);
 		return false;
 	}
 	l7->node = root->node;
