@@ -98,6 +98,12 @@ int32_t flat_http2_id(const struct flat_http2_stream *s);
  */
 FLAT_MUST_CHECK ssize_t flat_http2_write(struct flat_http2_stream *s, const uint8_t *bytes,
 					 size_t len);
+/**
+ * The same for a head that was read already: `text` are its bytes, of which fields that are hidden, and `te`, are not sent. Where
+ * the stream has not had its head yet. 0 (also where it is reset), or -EBADMSG, -ENOMEM: as above.
+ */
+FLAT_MUST_CHECK int flat_http2_write_head(struct flat_http2_stream *s,
+					  const struct flat_http_head *head, const void *text);
 /** Our message ends here: one without framing is whole, one that is not whole is reset. */
 void flat_http2_finish(struct flat_http2_stream *s);
 /** Resets it, for both sides. */

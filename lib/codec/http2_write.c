@@ -38,12 +38,12 @@ static bool has_upper(const uint8_t *name, size_t len)
 }
 
 /* Room for all names in lower case: nothing moves while the list is made. */
-static int lower_begin(struct flat_http2 *h)
+static int lower_begin(struct flat_http2 *h, const struct flat_http_head *head)
 {
 	size_t want = 0;
 
-	for (uint32_t i = 0; i < h->scratch.head.n_fields; i++)
-		want += h->scratch.head.fields[i].name_len;
+	for (uint32_t i = 0; i < head->n_fields; i++)
+		want += head->fields[i].name_len;
 	h->lower.at = h->lower.len = 0;
 	if (h->lower.size >= want)
 		return 0;
@@ -84,9 +84,9 @@ static bool is_type(const struct flat_http_field *f, const uint8_t *text)
 }
 
 /* Fields of a head or trailers; those of one hop are HTTP/1's alone. */
-static void add_fields(struct flat_http2 *h, struct list *l, const uint8_t *text)
+static void add_fields(struct flat_http2 *h, struct list *l, const struct flat_http_head *head,
+		       const uint8_t *text, bool te)
 {
-	const struct flat_http_head *head = &h->scratch.head;
 	bool grpc = false;
 
 	for (uint32_t i = 0; i < head->n_fields; i++) {
@@ -106,7 +106,7 @@ static void add_fields(struct flat_http2 *h, struct list *l, const uint8_t *text
 			add_field(h, l, text, f);
 	}
 	/* gRPC's servers ask for it: it says that no old proxy is between. */
-	if (!head->response && (grpc || head->te_trailers))
+	if (!head->response && (grpc || te))
 		add(l, "te", 2, "trailers", 8);
 }
 
@@ -135,16 +135,16 @@ static int submit_request(struct flat_http2_stream *s, struct list *l,
 	return 0;
 }
 
-static int submit(struct flat_http2_stream *s, const uint8_t *text)
+static int submit(struct flat_http2_stream *s, const struct flat_http_head *head,
+		  const uint8_t *text, bool te)
 {
 	struct flat_http2 *h = s->h;
-	const struct flat_http_head *head = &h->scratch.head;
 	struct list l = {.n = 0};
 	nghttp2_data_provider provider = {.source.ptr = s, .read_callback = flat_http2_provide};
 	const nghttp2_data_provider *source = &provider;
 	char status[4] = {(char)('0' + head->status / 100), (char)('0' + head->status / 10 % 10),
 			  (char)('0' + head->status % 10), 0};
-	int err = lower_begin(h);
+	int err = lower_begin(h, head);
 
 	if (err != 0)
 		return err;
@@ -163,7 +163,7 @@ static int submit(struct flat_http2_stream *s, const uint8_t *text)
 			   flat_head_span(text, head->authority, head->authority_len));
 		add_pseudo(&l, ":path", flat_head_span(text, head->target, head->target_len));
 	}
-	add_fields(h, &l, text);
+	add_fields(h, &l, head, text, te);
 	if (head->response && head->status < 200) {
 		err = nghttp2_submit_headers(h->session, NGHTTP2_FLAG_NONE, s->id, NULL, l.v, l.n,
 					     NULL);
@@ -199,10 +199,10 @@ static int submit_trailers(struct flat_http2_stream *s)
 	flat_http1_begin(&h->scratch, FLAT_HTTP1_TRAILERS);
 	if (flat_http1_read(&h->scratch, s->tx_trailers.v, s->tx_trailers.len) <= 0)
 		return -EBADMSG;
-	err = lower_begin(h);
+	err = lower_begin(h, &h->scratch.head);
 	if (err != 0)
 		return err;
-	add_fields(h, &l, s->tx_trailers.v);
+	add_fields(h, &l, &h->scratch.head, s->tx_trailers.v, false);
 	err = nghttp2_submit_trailer(h->session, s->id, l.v, l.n);
 	return err < 0 ? code_of(err) : 0;
 }
@@ -301,7 +301,7 @@ ssize_t flat_http2_write(struct flat_http2_stream *s, const uint8_t *bytes, size
 									    : FLAT_HTTP1_RESPONSE);
 			n = flat_http1_read(p, bytes + used, len - used);
 			if (n > 0) {
-				int err = submit(s, bytes + used);
+				int err = submit(s, &p->head, bytes + used, p->head.te_trailers);
 				if (err != 0)
 					return err;
 			}
@@ -317,6 +317,16 @@ ssize_t flat_http2_write(struct flat_http2_stream *s, const uint8_t *bytes, size
 		used += (size_t)n;
 	}
 	return (ssize_t)used;
+}
+
+int flat_http2_write_head(struct flat_http2_stream *s, const struct flat_http_head *head,
+			  const void *text)
+{
+	if (s->reset || s->closed || !s->h)
+		return 0;
+	if (s->tx != FLAT_HTTP2_TX_HEAD)
+		return -EBADMSG;
+	return submit(s, head, text, false);
 }
 
 void flat_http2_finish(struct flat_http2_stream *s)

@@ -448,6 +448,18 @@ int flat_l7_read_again(struct flat_l7 *l7, size_t len, struct flat_http_request 
 				   sizeof(node->path), &r->path);
 }
 
+/* The head that was asked about, where it is the one to be sent, and not only what that one means. */
+static void note_sent(struct flat_l7_exchange *x, const struct flat_http_request *request)
+{
+	bool as_it_came = request->head == x->request.head;
+
+	x->sent = NULL;
+	x->sent_text = request->text;
+	/* Another spelling of its path is what is sent. */
+	if (!as_it_came || (request->head->form == FLAT_FORM_ORIGIN && !x->path && !x->websocket))
+		x->sent = request->head;
+}
+
 static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, size_t *len)
 {
 	struct flat_l7_exchange *x = &l7->x;
@@ -477,7 +489,13 @@ static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, 
 			return verb;
 	}
 	/* A server outside the mesh has no policies here: it asks for itself. */
-	return x->target.listener ? flat_l7_mandatory(l7, &request, len, a) : FLAT_L7_GO;
+	if (x->target.listener) {
+		enum flat_l7_verb verb = flat_l7_mandatory(l7, &request, len, a);
+		if (verb != FLAT_L7_GO)
+			return verb;
+	}
+	note_sent(x, &request);
+	return FLAT_L7_GO;
 }
 
 enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *a, size_t *len)
@@ -528,7 +546,23 @@ static bool is_cors(struct flat_span name)
 	       flat_span_equal(name, flat_span_of("access-control-expose-headers"), true);
 }
 
-bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, const void *text,
+/* Whether it goes to a stream as it came: nothing is added or taken away. */
+static bool is_plain(const struct flat_l7 *l7, const struct flat_http_head *h)
+{
+	const struct flat_l7_exchange *x = &l7->x;
+	struct flat_l7_ops ops = flat_l7_ops_of(x, true);
+
+	if (h->status < 200 || flat_l7_ops_any(&ops) || x->observed || x->limit.max || x->cookie[0])
+		return false;
+	for (size_t i = 0; i < FLAT_L7_CHECKS; i++) {
+		if (x->check[i])
+			return false;
+	}
+	return !x->route || !x->route->cors;
+}
+
+/* False: it does not fit. */
+static bool write_response(struct flat_l7 *l7, const struct flat_http_head *h, const void *text,
 			   struct flat_http1_out *out)
 {
 	const struct flat_l7_exchange *x = &l7->x;
@@ -573,4 +607,23 @@ bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *h, c
 	flat_http1_put(out, "\r\n", 2);
 	l7->x.down_head = (uint32_t)(out->len - before);
 	return !out->full;
+}
+
+bool flat_l7_response_put(struct flat_l7 *l7, struct flat_l7_upstream *up, size_t n)
+{
+	struct flat_l7_end *e = &l7->end;
+	struct flat_http1_out out = {.size = flat_l7_end_room(e)};
+	const uint8_t *text = up->end.in + up->end.at;
+
+	if (e->stream && is_plain(l7, &up->in.head) && flat_l7_end_head(e, &up->in.head, text, n)) {
+		l7->x.down_head = (uint32_t)n;
+		up->end.at += n;
+		return true;
+	}
+	out.bytes = e->out + e->out_len;
+	if (!write_response(l7, &up->in.head, text, &out))
+		return false;
+	e->out_len += out.len;
+	up->end.at += n;
+	return true;
 }

@@ -333,6 +333,22 @@ void flat_l7_end_put(struct flat_l7_end *e, const void *bytes, size_t len)
 	e->out_len += len - sent;
 }
 
+bool flat_l7_end_head(struct flat_l7_end *e, const struct flat_http_head *head, const void *text,
+		      size_t len)
+{
+	if (!e->stream || !e->open || e->out_at < e->out_len)
+		return false;
+	if (takes_nothing(e)) {
+		e->deaf = true;
+	} else if (flat_http2_write_head(e->stream, head, text) != 0) {
+		flat_http2_reset(e->stream, FLAT_HTTP2_INTERNAL_ERROR);
+		e->deaf = true;
+	} else {
+		e->bytes_out += len;
+	}
+	return true;
+}
+
 size_t flat_l7_end_flush(struct flat_l7_end *e)
 {
 	size_t sent = 0;

@@ -81,6 +81,12 @@ void flat_l7_end_pack(struct flat_l7_end *e, size_t to);
 size_t flat_l7_end_room(struct flat_l7_end *e);
 /** Queues `len` bytes, at most the room; large pieces go out at once. */
 void flat_l7_end_put(struct flat_l7_end *e, const void *bytes, size_t len);
+/**
+ * Sends a head of `len` bytes at `text` that was read already, without writing it as text first. False: `e` is no stream, or has
+ * something queued; then it is to be put.
+ */
+FLAT_MUST_CHECK bool flat_l7_end_head(struct flat_l7_end *e, const struct flat_http_head *head,
+				      const void *text, size_t len);
 /** Sends what is queued, then FIN if that is due. Returns the bytes sent, 1 for a FIN alone. */
 size_t flat_l7_end_flush(struct flat_l7_end *e);
 /**

@@ -118,7 +118,10 @@ struct flat_l7_exchange {
 	bool connecting;		  /* counted as pending: its connection is being made */
 	char cookie[17];		  /* the client is given, for `lb`; "": none */
 	struct flat_http_request request; /* as it came, path canonical; in the client's buffer */
-	char *path;	  /* owned: the canonical path, where it is not as it came */
+	char *path; /* owned: the canonical path, where it is not as it came */
+	/* The head as it is sent, read, of an attempt that is just being made; NULL: it has to be read from its text. */
+	const struct flat_http_head *sent;
+	const void *sent_text;
 	size_t head_len;  /* bytes of the head at the front of the client's buffer */
 	size_t sent_head; /* bytes of the head as it was sent */
 	struct flat_http1_body up, down;
@@ -401,9 +404,8 @@ enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *ans
 FLAT_MUST_CHECK int flat_l7_read_again(struct flat_l7 *l7, size_t len, struct flat_http_request *r);
 /** Whether a head asks for, or agrees to, WebSocket and nothing else (RFC 6455, 4). */
 bool flat_l7_is_websocket(const struct flat_http_head *head, const void *text);
-/** Writes a response's head for the client: route's changes, our Connection. false: it does not fit. */
-bool flat_l7_response_head(struct flat_l7 *l7, const struct flat_http_head *head, const void *text,
-			   struct flat_http1_out *out);
+/** Puts a response's head of `n` bytes, read by `up`, for the client: route's changes, our Connection. false: it does not fit. */
+bool flat_l7_response_put(struct flat_l7 *l7, struct flat_l7_upstream *up, size_t n);
 
 /* --- l7_gate.c: of a client's connection with a gate --- */
 

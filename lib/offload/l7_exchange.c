@@ -307,7 +307,8 @@ static void attempt(struct flat_l7 *l7)
 	x->sent_head = len;
 	up->end.at = up->end.len = 0;
 	/* Queued where it is not open yet. */
-	flat_l7_end_put(&up->end, node->head, len);
+	if (!x->sent || !flat_l7_end_head(&up->end, x->sent, x->sent_text, len))
+		flat_l7_end_put(&up->end, node->head, len);
 	if (x->up_done)
 		flat_l7_mirror(l7, true);
 	x->try_us = 0;
@@ -394,26 +395,13 @@ static void bad_response(struct flat_l7 *l7, const char *what)
 			     "reset reason: protocol error");
 }
 
-static bool put_head(struct flat_l7 *l7, struct flat_l7_upstream *up, size_t n)
-{
-	struct flat_l7_end *e = &l7->end;
-	struct flat_http1_out out = {.size = flat_l7_end_room(e)};
-
-	out.bytes = e->out + e->out_len;
-	if (!flat_l7_response_head(l7, &up->in.head, up->end.in + up->end.at, &out))
-		return false;
-	e->out_len += out.len;
-	up->end.at += n;
-	return true;
-}
-
 /* 101: what the client asked for, and what follows is bytes. Its time is as long as the two like. */
 static bool take_switch(struct flat_l7 *l7, struct flat_l7_upstream *up, size_t n)
 {
 	struct flat_l7_exchange *x = &l7->x;
 
 	flat_l7_outcome(l7, FLAT_OUTCOME_STATUS, 101);
-	if (!put_head(l7, up, n)) {
+	if (!flat_l7_response_put(l7, up, n)) {
 		bad_response(l7, "a head too large with what the route adds");
 		return true;
 	}
@@ -442,7 +430,7 @@ static bool take_interim(struct flat_l7 *l7, struct flat_l7_upstream *up, size_t
 	}
 	if (l7->in.head.minor == 0)
 		up->end.at += n; /* RFC 9110, 15.2: HTTP/1.0 has none */
-	else if (!put_head(l7, up, n))
+	else if (!flat_l7_response_put(l7, up, n))
 		return false;
 	flat_l7_end_pack(&up->end, 0);
 	flat_http1_begin(&up->in, FLAT_HTTP1_RESPONSE);
@@ -483,7 +471,7 @@ static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
 	if (x->down.kind == FLAT_BODY_OPAQUE || !x->up_done)
 		x->close = true;
 	x->record.status = h->status;
-	if (!put_head(l7, up, (size_t)n)) {
+	if (!flat_l7_response_put(l7, up, (size_t)n)) {
 		bad_response(l7, "a head too large with what the route adds");
 		return true;
 	}

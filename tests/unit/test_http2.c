@@ -1,8 +1,10 @@
 /* The HTTP/2 codec against itself, and against floods. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdio.h>
 
 #include "base/strbuf.h"
+#include "codec/http1.h"
 #include "codec/http2.h"
 #include "codec/limits.h"
 #include "http2_frames.h"
@@ -183,6 +185,70 @@ Test(http2, messages_may_be_written_in_any_pieces)
 		for (size_t step = 1; step < strlen(rounds[i].sent); step += 1 + step / 8)
 			exchange(&rounds[i], step);
 	}
+}
+
+/* Writes the first head of a text as one that was read already. Its bytes. */
+static size_t put_head(struct flat_http2_stream *s, const char *text, enum flat_http1_what what)
+{
+	static struct flat_http1 p;
+	int n;
+
+	flat_http1_begin(&p, what);
+	n = flat_http1_read(&p, (const uint8_t *)text, strlen(text));
+	cr_assert_gt(n, 0, "%s", text);
+	cr_assert_eq(flat_http2_write_head(s, &p.head, text), 0, "%s", text);
+	return (size_t)n;
+}
+
+Test(http2, heads_that_were_read_arrive_as_their_text_would)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(rounds); i++) {
+		const struct round *r = &rounds[i];
+		struct duo d = duo_open();
+		struct flat_http2_stream *ask = flat_http2_stream_open(d.client, &d);
+		const char *asked = r->response ? REQUEST "\r\n" : r->sent;
+		size_t n = put_head(ask, asked, FLAT_HTTP1_REQUEST);
+
+		put(ask, asked + n);
+		duo_run(&d);
+		struct flat_http2_stream *answer = flat_http2_accept(d.server, &d);
+		cr_assert_not_null(answer, "%s", r->what);
+		if (r->response) {
+			(void)text_of(answer);
+			n = put_head(answer, r->sent, FLAT_HTTP1_RESPONSE);
+			put(answer, r->sent + n);
+			duo_run(&d);
+		}
+		char *got = text_of(r->response ? ask : answer);
+		cr_expect_str_eq(got, r->got, "%s:\n%s", r->what, got);
+		flat_http2_release(ask);
+		flat_http2_release(answer);
+		duo_close(&d);
+	}
+}
+
+Test(http2, a_head_that_was_read_is_taken_once_and_without_te)
+{
+	struct duo d = duo_open();
+	struct flat_http2_stream *ask = flat_http2_stream_open(d.client, &d);
+	static struct flat_http1 p;
+	static const char text[] = "GET / HTTP/1.1\r\nHost: h\r\nTE: trailers\r\n\r\n";
+
+	flat_http1_begin(&p, FLAT_HTTP1_REQUEST);
+	cr_assert_gt(flat_http1_read(&p, (const uint8_t *)text, sizeof(text) - 1), 0);
+	cr_assert(p.head.te_trailers);
+	cr_assert_eq(flat_http2_write_head(ask, &p.head, text), 0);
+	cr_expect_eq(flat_http2_write_head(ask, &p.head, text), -EBADMSG);
+	duo_run(&d);
+	struct flat_http2_stream *answer = flat_http2_accept(d.server, &d);
+	cr_assert_not_null(answer);
+	cr_expect_str_eq(text_of(answer), REQUEST "\r\n");
+	flat_http2_reset(answer, FLAT_HTTP2_CANCEL);
+	/* What nobody takes any more is dropped. */
+	cr_expect_eq(flat_http2_write_head(answer, &p.head, text), 0);
+	flat_http2_release(ask);
+	flat_http2_release(answer);
+	duo_close(&d);
 }
 
 Test(http2, the_answer_to_HEAD_has_no_body)
