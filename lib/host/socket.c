@@ -31,8 +31,8 @@ int flat_socket(int domain, int type, int protocol)
 }
 
 /*
- * A listener that was closed is held by the offload half until it has heard of it, and a request of its own has let it go.
- * Asked so often: briefly where the port may be anybody's, about a second where it was ours a moment ago.
+ * A listener that was closed is held by the offload half until it has heard of it, and a request of its own has let it go,
+ * which it waits for when it is asked. So often: briefly where the port may be anybody's, about a second where it was ours.
  */
 #define BIND_TRIES 2
 #define BIND_TRIES_OWN 1000

@@ -379,7 +379,7 @@ void flat_offload_run(struct flat_offload *o)
 		bool busy = flat_worker_turn(&o->workers.v[0]);
 		busy |= flat_l7_turn(o);
 		busy |= flat_sessions_turn(o);
-		busy |= flat_peers_turn(o);
+		busy |= flat_peers_turn(o) || o->n_settling > 0;
 		reap(o);
 		/* Made while nobody waits: as many as a connection took. */
 		if (!busy && flat_pairs_fill(&o->pairs))
@@ -390,6 +390,7 @@ void flat_offload_run(struct flat_offload *o)
 			flat_worker_yield(&o->workers.v[0]);
 		if (flat_loop_turn(&o->loop, busy || !flat_l7_sleep(o) ? 0 : by_time(o)) > 0)
 			lately_us = flat_now_us();
+		flat_sessions_settle(o);
 		if (!busy)
 			flat_l7_awake(o);
 	}

@@ -58,6 +58,8 @@ struct flat_session {
 	bool greeted;
 	bool closed;	  /* its control socket is no more; in flat_offload.ghosts */
 	bool ready;	  /* has messages to be read; in flat_offload.ready */
+	uint8_t settling; /* turns of the loop until it is answered; 0: it did not ask */
+	uint32_t settle_seq;
 	const char *doom; /* why it is to be ended after this turn; NULL: it goes on */
 	int64_t joined_ms;
 	struct flat_bucket bucket;	      /* of control messages */
@@ -280,6 +282,7 @@ struct flat_offload {
 	struct flat_cut cuts[FLAT_CUTS_KEPT];
 	uint32_t n_workers; /* wanted; 0: 1 */
 	uint32_t n_sessions;
+	uint32_t n_settling; /* sessions that wait for flat_sessions_settle() */
 	uint32_t n_listeners;
 	uint32_t n_conns;
 	uint32_t n_lanes;
@@ -334,6 +337,8 @@ void flat_sessions_reap(struct flat_offload *o);
 void flat_session_identify(struct flat_session *s);
 /** Reads on where messages were left, each session in its turn. True: there are more. */
 bool flat_sessions_turn(struct flat_offload *o);
+/** After a turn of the loop: answers those who asked that whatever had ended be let go. */
+void flat_sessions_settle(struct flat_offload *o);
 /** A connection or listener of its is gone. Frees a closed session with its last one. */
 void flat_session_put(struct flat_session *s);
 /** How long the loop may sleep for the sake of throttled or silent sessions, ms; -1: for ever. */

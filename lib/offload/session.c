@@ -139,9 +139,42 @@ static void answer_hello(struct flat_session *s, const struct flat_msg *msg)
 	flat_session_reply(s, &reply, &fd, 1);
 }
 
+/*
+ * No connection: is what has ended let go? Ends that came about before the question are seen in the loop's next turn, and
+ * requests on their sockets, which hold them, are cancelled by the system call of the one after.
+ */
+#define SETTLE_TURNS 2
+
+static void settle_later(struct flat_session *s, uint32_t seq)
+{
+	s->offload->n_settling += s->settling == 0;
+	s->settling = SETTLE_TURNS;
+	s->settle_seq = seq;
+}
+
+void flat_sessions_settle(struct flat_offload *o)
+{
+	struct flat_msg reply;
+	struct flat_session *s;
+	struct flat_session *next;
+	for (s = o->n_settling ? TAILQ_FIRST(&o->sessions) : NULL; s; s = next) {
+		next = TAILQ_NEXT(s, link);
+		if (s->settling == 0 || --s->settling > 0)
+			continue;
+		o->n_settling--;
+		flat_msg_init(&reply, FLAT_MSG_WHY, s->settle_seq);
+		reply.status = -ECONNRESET;
+		flat_session_reply(s, &reply, NULL, 0);
+	}
+}
+
 static void answer_why(struct flat_session *s, const struct flat_msg *msg)
 {
 	struct flat_msg reply;
+	if (msg->body.why.conn_id == 0) {
+		settle_later(s, msg->seq);
+		return;
+	}
 	const struct flat_cut *cut = flat_cut_find(s->offload, msg->body.why.conn_id);
 	flat_msg_init(&reply, FLAT_MSG_WHY, msg->seq);
 	reply.status = -ECONNRESET;
@@ -385,6 +418,8 @@ void flat_session_close(struct flat_session *s, const char *why)
 	TAILQ_REMOVE(&o->sessions, s, link);
 	TAILQ_INSERT_TAIL(&o->ghosts, s, link);
 	o->n_sessions--;
+	o->n_settling -= s->settling != 0;
+	s->settling = 0;
 	/* Kept from being freed by the last of these. */
 	s->n_conns++;
 	s->closed = true;

@@ -136,7 +136,10 @@ struct flat_msg_use {
 	uint64_t conn_id;
 };
 
-/** Why did this connection end? The answer's status is an errno the application shall see. */
+/**
+ * Why did this connection end? The answer's status is an errno the application shall see. conn_id 0, no connection: the
+ * answer comes when what had ended before the question is let go, listening sockets above all.
+ */
 struct flat_msg_why {
 	uint64_t conn_id;
 };
