@@ -167,28 +167,35 @@ static void drop(void)
 }
 
 /*
- * Where the offload half listens: what the environment said when it was first asked, since programs write over
- * their environment (nginx's workers have none); else the host's, else the user's.
+ * Where the offload half listens, by the environment: as it was when we were loaded, since programs write over theirs (nginx
+ * empties it, before its first socket where a module embeds perl), or as the program has set it by its first question.
  */
+static char env_control[sizeof(((struct sockaddr_un *)0)->sun_path)];
+static char env_user[sizeof(env_control)];
+
+__attribute__((constructor)) static void look_at_environment(void)
+{
+	const char *control = secure_getenv("FLAT_CONTROL");
+	const char *dir = secure_getenv("XDG_RUNTIME_DIR");
+	/* One that is too long is cut, and not found: never another one taken instead. */
+	if (control)
+		(void)snprintf(env_control, sizeof(env_control), "%s", control);
+	if (dir && strlen(dir) < sizeof(env_user) - 32)
+		(void)snprintf(env_user, sizeof(env_user), "%s/flat/control.sock", dir);
+}
+
+/* What the environment names; else the host's, else the user's. */
 static int connect_any(void)
 {
-	static char from_env[sizeof(((struct sockaddr_un *)0)->sun_path)];
-	static char of_user[sizeof(from_env)];
 	static bool asked;
 	if (!asked) {
-		const char *env = secure_getenv("FLAT_CONTROL");
-		const char *dir = secure_getenv("XDG_RUNTIME_DIR");
-		/* One that is too long is cut, and not found: never another one taken instead. */
-		if (env)
-			(void)snprintf(from_env, sizeof(from_env), "%s", env);
-		if (dir && strlen(dir) < sizeof(of_user) - 32)
-			(void)snprintf(of_user, sizeof(of_user), "%s/flat/control.sock", dir);
+		look_at_environment();
 		asked = true;
 	}
-	if (from_env[0])
-		return connect_to(from_env);
+	if (env_control[0])
+		return connect_to(env_control);
 	int fd = connect_to(FLAT_CONTROL_PATH);
-	return fd < 0 && of_user[0] ? connect_to(of_user) : fd;
+	return fd < 0 && env_user[0] ? connect_to(env_user) : fd;
 }
 
 const struct flat_directory *flat_session_known(void)

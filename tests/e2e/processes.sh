@@ -38,3 +38,10 @@ for kind in $KINDS; do
 	# A client that knows of no mesh, through the kernel's socket.
 	same "$kind-plain" "$wanted" "$(timeout 60 "$PYTHON" "$PART" "$TALK" 127.0.0.1 "${FLAT[$kind]}")"
 done
+
+TALK=talk-bare
+went environment-emptied-path direct talk_over "${KINDS%% *}.e2e.example" 7
+same environment-emptied "$WANTED" "$OUT"
+
+port
+same port-of-another "100 bound" "$(over timeout 60 "$PYTHON" "$PART" after "$PORT" "$FLATD")"

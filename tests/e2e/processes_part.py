@@ -1,6 +1,8 @@
 """
 A server whose connections, or whose listener, end up in another process: `processes_part.py serve KIND PORT`; and the
-client that each kind is tried with: `processes_part.py talk HOST PORT`, which prints a hash of what came back.
+client that each kind is tried with: `processes_part.py talk HOST PORT`, which prints a hash of what came back;
+`talk-bare` empties its environment before its first socket.
+`processes_part.py after PORT FLATD`: a port that one process closed is free for another one, however late flatd hears of it.
 """
 
 import ctypes
@@ -8,10 +10,12 @@ import hashlib
 import multiprocessing
 import multiprocessing.reduction
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 
 ME = os.path.abspath(__file__)
 LENGTHS = (1, 7, 1000, 70_000, 3, 1_500_000, 40, 5_000, 300_000, 2)
@@ -270,14 +274,58 @@ def talk_plain(host, port):
     print(hashlib.sha256(data).hexdigest())
 
 
+def bound(port):
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
+    return sock
+
+
+def bind_when_told(port):
+    for _ in sys.stdin:
+        try:
+            bound(port).close()
+            print("bound", flush=True)
+        except OSError as e:
+            print(e, flush=True)
+
+
+def after(port, flatd):
+    """The end of a listener and the question whether it is let go come to flatd in one turn."""
+    with subprocess.Popen([sys.executable, ME, "bind-when-told", str(port)], text=True, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as other:
+        said = []
+        for _ in range(100):
+            listener = bound(port)
+            listener.listen(1)
+            os.kill(flatd, signal.SIGSTOP)
+            try:
+                listener.close()
+                other.stdin.write("now\n")
+                other.stdin.flush()
+                time.sleep(0.002)
+            finally:
+                os.kill(flatd, signal.SIGCONT)
+            said.append(other.stdout.readline().strip())
+        other.stdin.close()
+    print(", ".join(f"{said.count(word)} {word}" for word in sorted(set(said))))
+
+
 def main():
     what, *args = sys.argv[1:]
     if what == "serve":
         serve(args[0], int(args[1]))
     elif what == "talk":
         talk(args[0], int(args[1]))
+    elif what == "talk-bare":
+        os.environ.clear()
+        talk(args[0], int(args[1]))
     elif what == "talk-plain":
         talk_plain(args[0], int(args[1]))
+    elif what == "after":
+        after(int(args[0]), int(args[1]))
+    elif what == "bind-when-told":
+        bind_when_told(int(args[0]))
     elif what == "echo":
         echo(adopted(int(args[0])))
     elif what == "activated":
