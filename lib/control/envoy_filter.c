@@ -1,7 +1,10 @@
-/* EnvoyFilter: the one form of it that means something here, local rate limits of HTTP -> struct flat_local_limit. */
-#include <string.h>
+/*
+ * EnvoyFilter: the forms of it that mean something here. Local rate limits of HTTP -> struct flat_local_limit; health checks
+ * are in envoy_health.c.
+ */
+#include "control/envoy_filter.h"
 
-#include "control/http_common.h"
+#include <string.h>
 
 #define FILTER "envoy.filters.http.local_ratelimit"
 #define TYPE "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"
@@ -10,8 +13,20 @@
 struct reading {
 	struct flat_labels selector;
 	struct flat_local_limit *limit;
-	struct flat_name_value *header;
+	bool selected; /* there is a selector */
 };
+
+bool cfg_is_text(const struct yaml_node *node, const char *text)
+{
+	return node && node->kind == YAML_SCALAR && strcmp(node->text, text) == 0;
+}
+
+const struct yaml_node *cfg_at(const struct yaml_node *node, const char *const *path)
+{
+	for (; *path && node && node->kind == YAML_MAP; path++)
+		node = yaml_get(node, *path);
+	return *path ? NULL : node;
+}
 
 /* --- the filter's configuration --- */
 
@@ -107,14 +122,19 @@ static void parse_enforced(struct cfg *cfg, const struct yaml_node *node, void *
 	((struct reading *)obj)->limit->enforced_of_million = read_runtime_fraction(cfg, node);
 }
 
+struct header_options {
+	struct flat_name_value *v;
+	uint32_t n;
+};
+
 static void parse_key(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->header->name = cfg_header_name(cfg, node, true);
+	((struct flat_name_value *)obj)->name = cfg_header_name(cfg, node, true);
 }
 
 static void parse_value(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->header->value = cfg_header_value(cfg, node);
+	((struct flat_name_value *)obj)->value = cfg_header_value(cfg, node);
 }
 
 static void parse_header(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -131,26 +151,36 @@ static void parse_header_option(struct cfg *cfg, const struct yaml_node *node, v
 {
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("header", parse_header),
-	    /* A refusal has none of these before. */
+	    /* What they are added to has none of these before. */
 	    CFG_SKIP("append"),
 	    CFG_SKIP("append_action"),
 	};
-	struct reading *r = obj;
+	struct header_options *o = obj;
 
-	r->header = &r->limit->headers[r->limit->n_headers];
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	r->limit->n_headers += r->header->name && r->header->value;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &o->v[o->n]);
+	o->n += o->v[o->n].name && o->v[o->n].value;
+}
+
+struct flat_name_value *cfg_header_options(struct cfg *cfg, const struct yaml_node *node,
+					   uint32_t *n)
+{
+	struct header_options o = {.n = 0};
+
+	*n = 0;
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return NULL;
+	o.v = cfg_array(cfg, node->n, sizeof(*o.v));
+	if (o.v)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_header_option, &o);
+	*n = o.n;
+	return o.v;
 }
 
 static void parse_headers(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	struct reading *r = obj;
 
-	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
-		return;
-	r->limit->headers = cfg_array(cfg, node->n, sizeof(*r->limit->headers));
-	if (r->limit->headers)
-		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_header_option, r);
+	r->limit->headers = cfg_header_options(cfg, node, &r->limit->n_headers);
 }
 
 static void parse_code(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -228,35 +258,23 @@ static void read_limit(struct cfg *cfg, const struct yaml_node *node, struct rea
 
 /* --- the patch around it --- */
 
-static bool is_text(const struct yaml_node *node, const char *text)
-{
-	return node && node->kind == YAML_SCALAR && strcmp(node->text, text) == 0;
-}
-
-static const struct yaml_node *at(const struct yaml_node *node, const char *const *path)
-{
-	for (; *path && node && node->kind == YAML_MAP; path++)
-		node = yaml_get(node, *path);
-	return *path ? NULL : node;
-}
-
 /* The configuration of a patch that inserts the filter at servers; NULL: it does something else. */
 static const struct yaml_node *limit_of(const struct yaml_node *patch)
 {
 	const struct yaml_node *config =
-	    at(patch, (const char *const[]){"patch", "value", "typed_config", NULL});
+	    cfg_at(patch, (const char *const[]){"patch", "value", "typed_config", NULL});
 	const struct yaml_node *name =
-	    at(patch, (const char *const[]){"patch", "value", "name", NULL});
+	    cfg_at(patch, (const char *const[]){"patch", "value", "name", NULL});
 	const struct yaml_node *context =
-	    at(patch, (const char *const[]){"match", "context", NULL});
+	    cfg_at(patch, (const char *const[]){"match", "context", NULL});
 
 	if (!config || config->kind != YAML_MAP ||
-	    !is_text(yaml_get(patch, "applyTo"), "HTTP_FILTER") || !is_text(name, FILTER) ||
-	    !(is_text(context, "SIDECAR_INBOUND") || is_text(context, "ANY")))
+	    !cfg_is_text(yaml_get(patch, "applyTo"), "HTTP_FILTER") || !cfg_is_text(name, FILTER) ||
+	    !(cfg_is_text(context, "SIDECAR_INBOUND") || cfg_is_text(context, "ANY")))
 		return NULL;
-	if (is_text(yaml_get(config, "@type"), TYPE))
+	if (cfg_is_text(yaml_get(config, "@type"), TYPE))
 		return yaml_get(config, "token_bucket") ? config : NULL;
-	if (!is_text(yaml_get(config, "type_url"), TYPE))
+	if (!cfg_is_text(yaml_get(config, "type_url"), TYPE))
 		return NULL;
 	config = yaml_get(config, "value");
 	return config && config->kind == YAML_MAP && yaml_get(config, "token_bucket") ? config
@@ -269,10 +287,13 @@ static void parse_patch(struct cfg *cfg, const struct yaml_node *node, void *obj
 
 	if (limit)
 		read_limit(cfg, limit, obj);
+	else if (node->kind == YAML_MAP && cfg_is_health_patch(node))
+		cfg_health_patch(cfg, node, ((struct reading *)obj)->selected);
 	else
 		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
 			 "the patch is not honoured: of EnvoyFilters only the HTTP_FILTER " FILTER
-			 " with a token_bucket, in the context SIDECAR_INBOUND");
+			 " with a token_bucket, in the context SIDECAR_INBOUND, and the "
+			 "health_checks of a CLUSTER are");
 }
 
 static void parse_patches(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -282,7 +303,10 @@ static void parse_patches(struct cfg *cfg, const struct yaml_node *node, void *o
 
 static void parse_selector_labels(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->selector = cfg_labels(cfg, node);
+	struct reading *r = obj;
+
+	r->selector = cfg_labels(cfg, node);
+	r->selected = true;
 }
 
 static void parse_selector(struct cfg *cfg, const struct yaml_node *node, void *obj)

@@ -10,6 +10,7 @@
 #include "mesh/authz.h"
 #include "mesh/ext_authz.h"
 #include "mesh/gateway.h"
+#include "mesh/health.h"
 #include "mesh/limit.h"
 #include "mesh/mesh.h"
 #include "mesh/policy.h"

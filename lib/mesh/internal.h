@@ -68,6 +68,7 @@ struct flat_mesh {
 	struct mesh_vec gateways;  /* struct flat_gateway */
 	struct mesh_vec secrets;   /* struct flat_secret */
 	struct mesh_vec limits;	   /* struct flat_local_limit */
+	struct mesh_vec health;	   /* struct flat_health_check */
 	struct mesh_vec telemetry; /* struct flat_telemetry */
 	struct mesh_vec telemetry_providers;
 	struct flat_telemetry_defaults telemetry_defaults;
@@ -134,6 +135,9 @@ bool mesh_policy_selects(const char *namespace, const struct flat_policy_targets
 
 /** Builds the look-ups of DestinationRules (traffic.c). */
 FLAT_MUST_CHECK int mesh_index_rules(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** Finds the active health check of each port of a service (health.c). */
+FLAT_MUST_CHECK int mesh_index_health(struct flat_mesh *mesh, struct flat_diags *diags);
 
 /** Finds what is told of each workload (telemetry.c). */
 FLAT_MUST_CHECK int mesh_index_telemetry(struct flat_mesh *mesh, struct flat_diags *diags);

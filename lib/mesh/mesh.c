@@ -48,6 +48,7 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	free(mesh->gateways.v);
 	free(mesh->secrets.v);
 	free(mesh->limits.v);
+	free(mesh->health.v);
 	free(mesh->telemetry.v);
 	free(mesh->telemetry_providers.v);
 	flat_map_fini(&mesh->hosts);
@@ -156,6 +157,11 @@ int flat_mesh_add_limit(struct flat_mesh *mesh, struct flat_local_limit *limit)
 	return vec_add(&mesh->limits, limit);
 }
 
+int flat_mesh_add_health(struct flat_mesh *mesh, struct flat_health_check *check)
+{
+	return vec_add(&mesh->health, check);
+}
+
 int flat_mesh_add_telemetry(struct flat_mesh *mesh, struct flat_telemetry *telemetry)
 {
 	return vec_add(&mesh->telemetry, telemetry);
@@ -188,6 +194,9 @@ int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
 	if (ret)
 		return ret;
 	ret = mesh_index_services(mesh, diags);
+	if (ret)
+		return ret;
+	ret = mesh_index_health(mesh, diags);
 	if (ret)
 		return ret;
 	ret = mesh_index_policies(mesh, diags);

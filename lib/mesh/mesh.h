@@ -137,6 +137,8 @@ struct flat_service_port {
 	struct flat_where where;
 };
 
+struct flat_health_check;
+
 /* One host name of one ServiceEntry, or one Kubernetes Service. */
 struct flat_service {
 	enum flat_service_kind kind;
@@ -156,6 +158,8 @@ struct flat_service {
 	enum flat_path path;
 	const struct flat_service_port *ports;
 	uint32_t n_ports;
+	/* Of each port, found when the mesh is finished (mesh/health.h); NULL: none of any. */
+	const struct flat_health_check **health;
 	struct flat_where where;
 	uint32_t index; /* position in the mesh's services */
 };

@@ -427,11 +427,13 @@ static void explain_attempt(struct stand_in *in, const struct flat_route_destina
 		flat_strbuf_printf(&s->text, ", weight %u of %llu", d->weight,
 				   (unsigned long long)x->route->weight);
 	if (verb == FLAT_L7_ANSWER && answer.verdict == FLAT_VERDICT_NO_HOST) {
+		flat_put_health(&s->text, x->target.cluster ? x->target.cluster->group : NULL);
 		flat_strbuf_puts(&s->text, ": it has no endpoint, answered 503\n");
 		s->status = 503;
 		return;
 	}
 	flat_put_lb(&s->text, x->traffic.lb);
+	flat_put_health(&s->text, x->target.cluster ? x->target.cluster->group : NULL);
 	flat_strbuf_printf(&s->text, ": %s\n", flat_addr_str(&x->target.addr, host));
 	end = memchr(l7->node->head, '\r', len);
 	if (end)

@@ -247,6 +247,10 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 	memset(d, 0, sizeof(*d));
 	d->to = d->target = q->to;
 	d->listener = q->pinned;
+	if (q->own) {
+		d->path = FLAT_CONN_FORWARDED;
+		return;
+	}
 	if (!q->pinned && !resolve(o, q, d))
 		return;
 	if (!d->service)
@@ -291,7 +295,7 @@ bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char 
 {
 	struct flat_decision d = {.target = c->target};
 	const struct flat_service_port *port = NULL;
-	if (!c->listener || c->l7_upstream)
+	if (!c->listener || c->l7_upstream || c->own)
 		return true;
 	/* Made before tokens were asked for, by a way on which nobody looks at them. */
 	if (flat_mesh_wants_jwt(o->mesh, c->listener->session->workload)) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "offload/health.h"
 #include "offload/offload.h"
 
 /* --- by name --- */
@@ -43,6 +44,7 @@ const struct flat_breaker flat_unbroken = {
 
 static void cluster_free(struct flat_cluster *c)
 {
+	flat_health_join(c, NULL);
 	flat_views_free(c);
 	for (uint32_t i = 0; i < c->n_hosts; i++)
 		flat_cluster_host_put(c->hosts[i]);
@@ -214,9 +216,29 @@ static int settle(struct flat_cluster *c, const struct flat_choice *choice)
 		flat_outlier_clear(c);
 	c->outlier = o ? *o : (struct flat_outlier){.interval_ms = 0};
 	c->breaker = choice->traffic.breaker ? *choice->traffic.breaker : flat_unbroken;
+	flat_health_join(c, choice->health);
+	for (uint32_t i = 0; i < c->n_hosts; i++)
+		c->hosts[i]->failed = c->group && flat_health_failed(c->group, &c->hosts[i]->addr);
+	c->panic = c->group && c->group->check->panics ? c->group->check->panic_percent
+						       : c->outlier.min_health;
 	c->stamp = choice->stamp;
 	c->health++;
 	return 0;
+}
+
+void flat_cluster_checked(struct flat_cluster *c, const struct flat_addr *addr, bool failed)
+{
+	for (uint32_t i = 0; i < c->n_hosts; i++) {
+		struct flat_cluster_host *h = c->hosts[i];
+
+		if (!flat_addr_equal(&h->addr, addr))
+			continue;
+		/* Views are made anew where something changes. */
+		c->health += h->failed != failed;
+		h->failed = failed;
+		if (!failed && h->ejected)
+			flat_outlier_take_back(c, h);
+	}
 }
 
 /* --- what goes to them --- */

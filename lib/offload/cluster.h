@@ -14,6 +14,7 @@
 #include "vq/attach.h"
 
 struct flat_candidates;
+struct flat_health_group;
 struct flat_l7;
 struct flat_l7_upstream;
 struct flat_cluster;
@@ -25,6 +26,7 @@ struct flat_cluster_host {
 	uint32_t active;  /* requests, or connections that are not read as HTTP, on their way */
 	uint32_t conns;	  /* connections to it that requests go over */
 	int64_t since_us; /* it came; 0: it was there from the beginning */
+	bool failed;	  /* its health checks (health.h) */
 	/* Outlier detection (outlier.c). */
 	bool ejected;
 	int64_t ejected_us;
@@ -63,6 +65,9 @@ struct flat_cluster {
 	TAILQ_HEAD(, flat_waiter) waiters;
 	TAILQ_HEAD(, flat_l7_upstream)
 	idle; /* connections without a request, the one idle longest first */
+	LIST_ENTRY(flat_cluster) group_link;
+	struct flat_health_group *group;    /* health.h; NULL: no health check */
+	uint32_t panic;			    /* percent; with fewer healthy ones all are used */
 	struct flat_candidates *candidates; /* resolve.c: what the endpoints are */
 	uint64_t candidates_stamp;
 	uint32_t refs; /* requests and connections that hold it */
@@ -88,7 +93,8 @@ struct flat_choice {
 	const struct flat_workload *source;	 /* NULL: none */
 	bool hashed;				 /* `hash` is there; without it, chance */
 	uint64_t hash;
-	bool dry; /* asks only: nobody's turn is used up */
+	bool dry;			  /* asks only: nobody's turn is used up */
+	struct flat_health_group *health; /* NULL: no health check */
 	const struct flat_endpoint *v;
 	uint32_t n;
 	uint64_t stamp; /* another one whenever v, n or traffic are others; not 0 */
@@ -118,6 +124,15 @@ void flat_cluster_drop(struct flat_cluster *c);
 /** Picks an endpoint: its index, -EHOSTUNREACH (none is usable), -ENOMEM. */
 FLAT_MUST_CHECK int flat_cluster_pick(struct flat_cluster *c, const struct flat_choice *choice);
 
+/** An endpoint passed its health check, or failed it. One that passes is put aside no more. */
+void flat_cluster_checked(struct flat_cluster *c, const struct flat_addr *addr, bool failed);
+
+/** Whether nothing goes there while there are others. */
+static inline bool flat_cluster_host_down(const struct flat_cluster_host *host)
+{
+	return host->ejected || host->failed;
+}
+
 /** Something goes to an endpoint of it; holds both until flat_cluster_leave(). */
 void flat_cluster_enter(struct flat_cluster *c, struct flat_cluster_host *host);
 void flat_cluster_leave(struct flat_cluster *c, struct flat_cluster_host *host);
@@ -146,6 +161,8 @@ void flat_outlier_note(struct flat_cluster *c, struct flat_cluster_host *host,
 		       enum flat_outcome outcome, unsigned status, int64_t now_us);
 /** Takes back those whose time aside is over. */
 void flat_outlier_sweep(struct flat_cluster *c, int64_t now_us);
+/** One is taken back before its time. */
+void flat_outlier_take_back(struct flat_cluster *c, struct flat_cluster_host *host);
 /** All are taken back. */
 void flat_outlier_clear(struct flat_cluster *c);
 

@@ -130,7 +130,7 @@ static double locality_health(const struct flat_cluster *c, const struct flat_ch
 		if (flat_locality_distance(of, choice->v[i].locality) != 0)
 			continue;
 		all++;
-		well += !c->hosts[i]->ejected;
+		well += !flat_cluster_host_down(c->hosts[i]);
 	}
 	/* What is left in the locality takes over from the others there. */
 	return well ? fmin(1.0, 1.4 * well / all) * all / well : 1;
@@ -178,7 +178,7 @@ static int fill_level(const struct making *m, uint32_t at, bool scaled)
 	l->even = true;
 	for (uint32_t i = 0; i < m->choice->n; i++) {
 		if (m->places[i].level != at || m->places[i].share <= 0 ||
-		    (m->c->hosts[i]->ejected && !load->panic))
+		    (flat_cluster_host_down(m->c->hosts[i]) && !load->panic))
 			continue;
 		l->v[l->n] = m->choice->v[i];
 		l->v[l->n].weight = weigh(m, i, scaled);
@@ -235,9 +235,9 @@ static int fill(struct making *m)
 
 		scaled |= m->places[i].share != 1;
 		load->total += m->places[i].share > 0;
-		load->healthy += m->places[i].share > 0 && !m->c->hosts[i]->ejected;
+		load->healthy += m->places[i].share > 0 && !flat_cluster_host_down(m->c->hosts[i]);
 	}
-	flat_level_loads(m->loads, m->view->n, m->c->outlier.min_health);
+	flat_level_loads(m->loads, m->view->n, m->c->panic);
 	for (uint32_t i = 0; i < m->view->n && err == 0; i++)
 		err = fill_level(m, i, scaled);
 	m->view->warm_us =

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/gateway.h"
+#include "offload/health.h"
 #include "offload/l7.h"
 #include "offload/origin.h"
 #include "offload/peers.h"
@@ -321,6 +322,7 @@ void flat_conn_plain(struct flat_listener *l, int fd)
 	len = sizeof(ss);
 	if (flat_sys_getsockname(fd, (struct sockaddr *)&ss, &len) == 0)
 		(void)!flat_addr_from_sockaddr(&q.to, (struct sockaddr *)&ss, len);
+	q.own = flat_health_is_own(o, &q.from);
 	flat_admit(o, &q, &d);
 	if (d.status == 0 && l->n_pending >= FLAT_SESSION_HALF_OPEN_MAX) {
 		d.status = -EAGAIN;
@@ -340,6 +342,9 @@ void flat_conn_plain(struct flat_listener *l, int fd)
 	set_nodelay(fd);
 	c->from = q.from;
 	c->target = q.to;
+	c->own = q.own;
+	if (q.own)
+		c->series = NULL;
 	c->end[0].is_tcp = true;
 	c->end[0].anchor.fd = fd;
 	if (d.l7 && flat_l7_attach(c, &d) != 0) {

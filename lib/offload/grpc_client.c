@@ -22,7 +22,8 @@ struct flat_call {
 	void *arg;
 	int64_t deadline_us;
 	bool grpc;
-	struct flat_http2 *h2; /* gRPC; else NULL */
+	bool status_only;
+	struct flat_http2 *h2; /* NULL: HTTP/1.1 */
 	struct flat_http2_stream *stream;
 	struct flat_strbuf out; /* the request in the form of HTTP/1.1 */
 	size_t out_at;
@@ -81,19 +82,26 @@ static void put_question(struct flat_call *c, const struct flat_call_question *q
 	uint8_t prefix[PREFIX_BYTES] = {0, (uint8_t)(q->len >> 24), (uint8_t)(q->len >> 16),
 					(uint8_t)(q->len >> 8), (uint8_t)q->len};
 
-	flat_strbuf_printf(&c->out, "POST %s HTTP/1.1\r\nhost: %s\r\ncontent-type: %s\r\n", q->path,
-			   q->authority, q->grpc ? "application/grpc" : q->type);
+	const char *type = q->grpc ? "application/grpc" : q->type;
+
+	flat_strbuf_printf(&c->out, "%s %s HTTP/1.1\r\nhost: %s\r\n",
+			   q->method ? q->method : "POST", q->path, q->authority);
+	if (type)
+		flat_strbuf_printf(&c->out, "content-type: %s\r\n", type);
 	if (q->grpc)
 		flat_strbuf_puts(&c->out, "te: trailers\r\n");
-	else
+	else if (!q->http2)
 		flat_strbuf_puts(&c->out, "connection: close\r\n");
 	for (uint32_t i = 0; i < q->n_headers; i++)
 		flat_strbuf_printf(&c->out, "%s: %s\r\n", q->headers[i].name, q->headers[i].value);
-	flat_strbuf_printf(&c->out, "content-length: %zu\r\n\r\n",
-			   q->len + (q->grpc ? PREFIX_BYTES : 0));
+	if (type)
+		flat_strbuf_printf(&c->out, "content-length: %zu\r\n",
+				   q->len + (q->grpc ? PREFIX_BYTES : 0));
+	flat_strbuf_puts(&c->out, "\r\n");
 	if (q->grpc)
 		flat_strbuf_add(&c->out, prefix, sizeof(prefix));
-	flat_strbuf_add(&c->out, q->bytes, q->len);
+	if (q->len > 0)
+		flat_strbuf_add(&c->out, q->bytes, q->len);
 }
 
 /* 0, or a negative errno; what the socket does not take now waits. */
@@ -218,7 +226,7 @@ static int read_answer(struct flat_call *c)
 			return -EBADMSG;
 		if (piece.kind == FLAT_PIECE_END)
 			return 1;
-		if (piece.kind == FLAT_PIECE_DATA)
+		if (piece.kind == FLAT_PIECE_DATA && !c->status_only)
 			flat_strbuf_add(&c->message, text, (size_t)piece.size);
 		if (piece.kind == FLAT_PIECE_LAST)
 			take_status(c, &c->trailers.head, text);
@@ -245,7 +253,8 @@ static void on_ready(struct flat_source *source, int events)
 	if (err == 0 && c->h2)
 		err = send_frames(c);
 	ret = read_answer(c);
-	if (ret > 0)
+	/* What is more than fits is not read. */
+	if (ret > 0 || (err == -EMSGSIZE && c->status_only && c->head))
 		finish(c, NULL);
 	else if (ret < 0)
 		finish(c, "its answer is malformed");
@@ -269,9 +278,9 @@ static int begin(struct flat_call *c, const struct flat_call_question *q)
 
 	put_question(c, q);
 	flat_http1_begin(&c->reader, FLAT_HTTP1_RESPONSE);
-	if (q->grpc)
+	if (q->grpc || q->http2)
 		err = flat_http2_open(&c->h2, FLAT_HTTP2_CLIENT, wake);
-	if (err == 0 && q->grpc) {
+	if (err == 0 && c->h2) {
 		c->stream = flat_http2_stream_open(c->h2, c);
 		err = c->stream ? 0 : -ENOMEM;
 	}
@@ -296,6 +305,7 @@ struct flat_call *flat_call_start(struct flat_loop *loop, const struct flat_call
 	c->fn = fn;
 	c->arg = arg;
 	c->grpc = q->grpc;
+	c->status_only = q->status_only;
 	c->grpc_status = -1;
 	c->deadline_us = q->deadline_us;
 	c->source.fd =
@@ -308,6 +318,11 @@ struct flat_call *flat_call_start(struct flat_loop *loop, const struct flat_call
 		return c;
 	call_free(c);
 	return NULL;
+}
+
+int flat_call_fd(const struct flat_call *c)
+{
+	return c->source.fd;
 }
 
 void flat_call_cancel(struct flat_call *c)

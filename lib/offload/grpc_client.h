@@ -20,8 +20,11 @@ struct flat_call_question {
 	const struct sockaddr_storage *addr;
 	socklen_t addr_len;
 	bool grpc;
+	bool http2;	    /* also without gRPC */
+	bool status_only;   /* an answer's body is dropped, and may be longer */
+	const char *method; /* NULL: POST */
 	const char *authority, *path;
-	const char *type; /* content-type; of gRPC its own */
+	const char *type; /* content-type; of gRPC its own; NULL: there is no message */
 	const struct flat_name_value *headers;
 	uint32_t n_headers;
 	const void *bytes; /* the message; copied. Of gRPC without its prefix */
@@ -43,6 +46,8 @@ typedef void flat_call_fn(void *arg, const struct flat_call_answer *answer);
 /** Begins a call. NULL without memory or descriptors: `fn` is not called. */
 struct flat_call *flat_call_start(struct flat_loop *loop, const struct flat_call_question *question,
 				  flat_call_fn *fn, void *arg);
+/** Its socket, borrowed. */
+int flat_call_fd(const struct flat_call *call);
 /** Ends it without calling its function. NULL is allowed. */
 void flat_call_cancel(struct flat_call *call);
 /** Ends it, with its function, where its time is over. How long it still has, ms. */

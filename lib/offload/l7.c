@@ -89,7 +89,8 @@ void flat_l7_reloaded(struct flat_offload *o)
 	if (!node)
 		return;
 	flat_l7_observe_reloaded(node);
-	node->rules = node->observes || flat_mesh_n_limits(o->mesh) > 0 || has_rules(o->mesh);
+	node->rules = node->observes || flat_mesh_n_limits(o->mesh) > 0 ||
+		      flat_mesh_n_health(o->mesh) > 0 || has_rules(o->mesh);
 	flat_l7_mandatory_reloaded(node);
 	free(node->shares);
 	node->shares = calloc((size_t)n + 1, sizeof(*node->shares));
@@ -122,7 +123,7 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 	       (flat_mesh_virtual_by_host(o->mesh, flat_span_of(service->host), service,
 					  client ? client->namespace : NULL) ||
 		flat_mesh_has_traffic(o->mesh, service, client ? client->namespace : NULL) ||
-		flat_resolve_needs_http(o, service, port));
+		flat_service_health(service, port) || flat_resolve_needs_http(o, service, port));
 }
 
 /* --- who is looked at --- */

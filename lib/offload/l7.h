@@ -6,6 +6,7 @@
 #ifndef FLAT_OFFLOAD_L7_H
 #define FLAT_OFFLOAD_L7_H
 
+#include "mesh/health.h"
 #include "mesh/limit.h"
 #include "mesh/telemetry.h"
 #include "offload/offload.h"

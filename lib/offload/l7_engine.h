@@ -504,6 +504,8 @@ bool flat_l7_guard_rested(const struct flat_l7_upstream *up, int64_t now_us);
 
 /** " by RING_HASH of header x"; nothing for NULL. */
 void flat_put_lb(struct flat_strbuf *out, const struct flat_lb *lb);
+/** ", health check by HTTP each 5000 ms (FILE:LINE): 1 of 2 fail"; nothing for NULL. */
+void flat_put_health(struct flat_strbuf *out, const struct flat_health_group *group);
 /** Likewise, all of a policy. */
 void flat_put_policy(struct flat_strbuf *out, const struct flat_traffic_policy *p);
 

@@ -337,7 +337,7 @@ void flat_observe_conn(struct flat_conn *c)
 	const struct flat_observation *of_client, *of_server;
 	struct flat_access a;
 
-	if (!node || !node->observes || c->l7 || c->l7_upstream)
+	if (!node || !node->observes || c->own || c->l7 || c->l7_upstream)
 		return;
 	of_client = flat_mesh_observation(mesh, c->client ? client : NULL, FLAT_MODE_CLIENT);
 	of_server = flat_mesh_observation(mesh, NULL, FLAT_MODE_CLIENT);

@@ -16,6 +16,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/health.h"
 #include "offload/http.h"
 #include "offload/l7.h"
 #include "offload/peers.h"
@@ -102,6 +103,7 @@ void flat_metrics_text(struct flat_offload *o, struct flat_strbuf *out)
 	flat_series_live(o);
 	flat_series_text(&o->series, out);
 	flat_l7_metrics(o, out);
+	flat_health_metrics(o, out);
 	flat_peers_metrics(o, out);
 }
 

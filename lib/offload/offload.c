@@ -16,6 +16,7 @@
 #include "offload/audit.h"
 #include "offload/gateway.h"
 #include "offload/handover.h"
+#include "offload/health.h"
 #include "offload/l7.h"
 #include "offload/origin.h"
 #include "offload/peers.h"
@@ -304,6 +305,8 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	if (err == 0)
 		err = flat_l7_init(o, o->access_log);
 	if (err == 0)
+		err = flat_health_open(o);
+	if (err == 0)
 		err = flat_reload_open(o);
 	if (err == 0)
 		err = flat_directory_create(&o->directory, DIRECTORY_TABLE_BYTES);
@@ -351,6 +354,7 @@ static int by_time(struct flat_offload *o)
 	wait = sooner(wait, flat_l7_wait_ms(o));
 	wait = sooner(wait, flat_peers_wait_ms(o));
 	wait = sooner(wait, flat_admin_expire(o));
+	wait = sooner(wait, flat_health_wait_ms(o));
 	if (!TAILQ_EMPTY(&o->reminders))
 		wait = sooner(wait, FLAT_REMIND_MS);
 	return TAILQ_EMPTY(&o->half_open) ? wait : sooner(wait, TICK_MS);
@@ -413,6 +417,7 @@ void flat_offload_close(struct flat_offload *o)
 	flat_gateways_close(o);
 	flat_origins_forget(o);
 	flat_l7_fini(o);
+	flat_health_close(o);
 	flat_audit_close(o->audit);
 	flat_metrics_close(o);
 	flat_admin_close(o);

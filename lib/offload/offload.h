@@ -37,6 +37,7 @@ struct flat_l7_upstream;
 struct flat_bridge;
 struct flat_peers;
 struct flat_audit_log;
+struct flat_health;
 
 /**
  * One process that said HELLO. What the kernel says of it, not what it says. After its end it stays, closed, for
@@ -155,6 +156,7 @@ struct flat_conn {
 	char server_name[96];
 	struct flat_series *series;
 	uint64_t live[2]; /* direct: bytes as last added up; never less than before */
+	bool own;	  /* a health check of ours */
 	bool ticket;	  /* was made ahead; its client had its answer then */
 	bool shelved;	  /* and has not begun: in flat_session.tickets, by `link` */
 	bool half_open;
@@ -259,6 +261,7 @@ struct flat_offload {
 	struct flat_audit_log *audit;	/* that file */
 	const char *access_log;		/* where HTTP requests are logged; NULL: nowhere */
 	struct flat_metrics *metrics;
+	struct flat_health *health; /* active health checks */
 	struct flat_l7_node *l7;
 	struct flat_sessions sessions;
 	struct flat_sessions ghosts; /* closed, still referred to */
@@ -411,6 +414,21 @@ void flat_candidates_free(struct flat_candidates *c);
 FLAT_MUST_CHECK int flat_resolve(struct flat_offload *o, const struct flat_service *service,
 				 const struct flat_service_port *port,
 				 const struct flat_resolve_how *how, struct flat_target *target);
+/* An endpoint of a port, and how it is reached. */
+struct flat_reach {
+	struct flat_addr addr;
+	bool mesh;  /* a mesh server of this host */
+	bool wired; /* by the wire, or HBONE */
+	bool tls;   /* flatd begins TLS */
+};
+
+/**
+ * The endpoints that can be picked now, as clients of the service's own namespace have them; *v is the caller's to free. 0
+ * or -ENOMEM.
+ */
+FLAT_MUST_CHECK int flat_resolve_all(struct flat_offload *o, const struct flat_service *service,
+				     const struct flat_service_port *port, struct flat_reach **v,
+				     uint32_t *n);
 /** Whether each pick of a cluster comes to the same, and no rule bounds or judges it. */
 bool flat_resolve_certain(const struct flat_cluster *cluster);
 /** Whether a mesh server of the port has policies that speak of HTTP. */
@@ -455,6 +473,7 @@ struct flat_question {
 	struct flat_addr to;
 	struct flat_listener *pinned; /* a plain client's: no balancing */
 	const char *principal; /* of a client on another host, by its certificate; NULL: none */
+	bool own;	       /* a health check of ours: policies are not asked */
 	bool dry;	       /* asks only */
 };
 

@@ -21,7 +21,7 @@ static int64_t time_aside(const struct flat_outlier *o, const struct flat_cluste
 	return us < most ? us : most;
 }
 
-static void take_back(struct flat_cluster *c, struct flat_cluster_host *h)
+void flat_outlier_take_back(struct flat_cluster *c, struct flat_cluster_host *h)
 {
 	h->ejected = false;
 	h->run_5xx = h->run_gateway = h->run_local = 0;
@@ -37,7 +37,7 @@ static void sweep_host(struct flat_cluster *c, struct flat_cluster_host *h, int6
 		return;
 	}
 	if (now_us - h->ejected_us >= time_aside(&c->outlier, h))
-		take_back(c, h);
+		flat_outlier_take_back(c, h);
 }
 
 void flat_outlier_sweep(struct flat_cluster *c, int64_t now_us)
@@ -59,7 +59,7 @@ void flat_outlier_clear(struct flat_cluster *c)
 {
 	for (uint32_t i = 0; i < c->n_hosts; i++) {
 		if (c->hosts[i]->ejected)
-			take_back(c, c->hosts[i]);
+			flat_outlier_take_back(c, c->hosts[i]);
 		c->hosts[i]->ejections = 0;
 		c->hosts[i]->run_5xx = c->hosts[i]->run_gateway = c->hosts[i]->run_local = 0;
 	}

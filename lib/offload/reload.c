@@ -14,6 +14,7 @@
 #include "control/config.h"
 #include "control/names.h"
 #include "offload/gateway.h"
+#include "offload/health.h"
 #include "offload/l7.h"
 #include "offload/offload.h"
 #include "offload/origin.h"
@@ -89,8 +90,10 @@ static int take(struct flat_reload *r)
 	flat_balance_keep(o);
 	flat_l7_reloaded(o);
 	flat_origins_forget(o);
-	flat_mesh_put(old);
 	o->epoch++;
+	/* Before what is checked, and by what, is freed. */
+	flat_health_reloaded(o);
+	flat_mesh_put(old);
 	return 0;
 }
 

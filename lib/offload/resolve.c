@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "offload/health.h"
 #include "offload/l7.h"
 
 struct flat_ip flat_addr_ip(const struct flat_addr *a)
@@ -283,6 +284,9 @@ int flat_resolve(struct flat_offload *o, const struct flat_service *service,
 		    .hashed = how->hashed,
 		    .hash = how->hash,
 		    .dry = how->dry,
+		    .health = cluster->stamp == cluster->candidates_stamp
+				  ? cluster->group
+				  : flat_health_find(o, service->host, port->number),
 		    .v = cluster->candidates->v,
 		    .n = cluster->candidates->n,
 		    .stamp = cluster->candidates_stamp,
@@ -309,10 +313,37 @@ int flat_resolve(struct flat_offload *o, const struct flat_service *service,
 	return i >= 0 ? 0 : i == -ENOMEM ? i : -ECONNREFUSED;
 }
 
+int flat_resolve_all(struct flat_offload *o, const struct flat_service *service,
+		     const struct flat_service_port *port, struct flat_reach **v, uint32_t *n)
+{
+	const struct flat_destination_rule *rule =
+	    flat_mesh_rule_for(o->mesh, service, service->namespace);
+	const struct flat_resolve_how how = {.traffic =
+						 flat_rule_traffic(rule, NULL, port->number)};
+	struct flat_candidates *c = calloc(1, sizeof(*c));
+	int err = c ? find_candidates(o, service, port, &how, c) : -ENOMEM;
+	struct flat_reach *all;
+	if (err == 0)
+		keep_live(c);
+	all = err == 0 ? calloc((size_t)c->n + 1, sizeof(*all)) : NULL;
+	err = all ? 0 : -ENOMEM;
+	for (uint32_t i = 0; all && i < c->n; i++)
+		all[i] = (struct flat_reach){
+		    .addr = flat_ip_addr(&c->v[i].ip, c->v[i].port),
+		    .mesh = c->listener[i] != NULL,
+		    .wired = c->wire[i].port != 0,
+		    .tls = how.traffic.origin != NULL,
+		};
+	*v = all;
+	*n = all ? c->n : 0;
+	flat_candidates_free(c);
+	return err;
+}
+
 bool flat_resolve_certain(const struct flat_cluster *cluster)
 {
 	return cluster->candidates && cluster->candidates->n == 1 && !cluster->breaker.where.line &&
-	       !cluster->outlier.interval_ms;
+	       !cluster->outlier.interval_ms && !cluster->group;
 }
 
 bool flat_resolve_needs_http(const struct flat_offload *o, const struct flat_service *service,

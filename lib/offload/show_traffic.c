@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "offload/admin.h"
+#include "offload/health.h"
 #include "offload/l7_engine.h"
 
 /* --- rules --- */
@@ -85,6 +86,11 @@ void flat_put_policy(struct flat_strbuf *out, const struct flat_traffic_policy *
 
 static const char *const overflow_names[] = {"connections", "pending", "requests", "retries"};
 
+static const char *health_word(const struct flat_cluster *c, const struct flat_cluster_host *h)
+{
+	return c->group ? flat_health_word(c->group, &h->addr) : NULL;
+}
+
 static void text_cluster(struct flat_strbuf *out, const struct flat_cluster *c)
 {
 	const char *subset = flat_cluster_subset(c);
@@ -105,9 +111,12 @@ static void text_cluster(struct flat_strbuf *out, const struct flat_cluster *c)
 
 		flat_strbuf_printf(out,
 				   "  %s: %u on their way, %" PRIu64 " so far, %" PRIu64
-				   " errors, aside %" PRIu64 " times%s\n",
+				   " errors, aside %" PRIu64 " times%s",
 				   flat_addr_str(&h->addr, addr), h->active, h->n_requests,
 				   h->n_errors, h->n_ejected, h->ejected ? ", aside now" : "");
+		if (health_word(c, h))
+			flat_strbuf_printf(out, ", health check: %s", health_word(c, h));
+		flat_strbuf_putc(out, '\n');
 	}
 }
 
@@ -138,10 +147,74 @@ static void json_cluster(struct flat_json *j, const struct flat_cluster *c)
 		flat_json_uint(j, "errors", h->n_errors);
 		flat_json_uint(j, "ejections", h->n_ejected);
 		flat_json_bool(j, "ejected", h->ejected);
+		if (health_word(c, h))
+			flat_json_string(j, "health", health_word(c, h));
 		flat_json_object_end(j);
 	}
 	flat_json_array_end(j);
 	flat_json_object_end(j);
+}
+
+void flat_put_health(struct flat_strbuf *out, const struct flat_health_group *g)
+{
+	if (g)
+		flat_strbuf_printf(out, ", health check by %s each %u ms (%s:%u): %u of %u fail",
+				   flat_health_kind_name(g->check->kind), g->check->interval_ms,
+				   g->check->where.file, g->check->where.line, g->n_failed, g->n);
+}
+
+/* With and without requests: whose endpoints are checked. */
+static void text_group(struct flat_strbuf *out, const struct flat_health_group *g)
+{
+	char addr[FLAT_ADDR_STRLEN];
+
+	flat_strbuf_printf(out, "%s:%u", g->host, g->port);
+	flat_put_health(out, g);
+	flat_strbuf_putc(out, '\n');
+	for (size_t i = 0; i < g->targets.cap; i++) {
+		const struct flat_addr *a = g->targets.slots[i].key;
+
+		if (a)
+			flat_strbuf_printf(out, "  %s: %s\n", flat_addr_str(a, addr),
+					   flat_health_word(g, a));
+	}
+}
+
+static void json_group(struct flat_json *j, const struct flat_health_group *g)
+{
+	char addr[FLAT_ADDR_STRLEN];
+
+	flat_json_object(j, NULL);
+	flat_json_string(j, "host", g->host);
+	flat_json_uint(j, "port", g->port);
+	flat_json_string(j, "kind", flat_health_kind_name(g->check->kind));
+	flat_json_uint(j, "failing", g->n_failed);
+	flat_json_object(j, "endpoints");
+	for (size_t i = 0; i < g->targets.cap; i++) {
+		const struct flat_addr *a = g->targets.slots[i].key;
+
+		if (a)
+			flat_json_string(j, flat_addr_str(a, addr), flat_health_word(g, a));
+	}
+	flat_json_object_end(j);
+	flat_json_object_end(j);
+}
+
+static void show_groups(const struct flat_offload *o, struct flat_json *j, bool json,
+			struct flat_strbuf *out)
+{
+	const struct flat_map *m = flat_health_groups(o);
+
+	if (json)
+		flat_json_array(j, "health");
+	for (size_t i = 0; m && i < m->cap; i++) {
+		if (m->slots[i].key && json)
+			json_group(j, m->slots[i].value);
+		else if (m->slots[i].key)
+			text_group(out, m->slots[i].value);
+	}
+	if (json)
+		flat_json_array_end(j);
 }
 
 void flat_admin_clusters(struct flat_offload *o, bool json, struct flat_strbuf *out)
@@ -167,9 +240,12 @@ void flat_admin_clusters(struct flat_offload *o, bool json, struct flat_strbuf *
 	}
 	if (json) {
 		flat_json_array_end(&j);
-		flat_json_object_end(&j);
-		flat_strbuf_putc(out, '\n');
 	} else if (o->clusters.n == 0) {
 		flat_strbuf_puts(out, "nobody has asked for a service yet\n");
+	}
+	show_groups(o, &j, json, out);
+	if (json) {
+		flat_json_object_end(&j);
+		flat_strbuf_putc(out, '\n');
 	}
 }

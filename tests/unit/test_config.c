@@ -30,6 +30,10 @@
 #define ALL                                                                                        \
 	"filter_enabled: {default_value: {numerator: 100}}, filter_enforced: {default_value: "     \
 	"{numerator: 5, denominator: TEN_THOUSAND}}"
+#define HEALTH(context, check)                                                                     \
+	"{applyTo: CLUSTER, match: {context: " context "}, patch: {operation: MERGE, value: "      \
+	"{health_checks: [{" check "}]}}}"
+#define OFTEN "timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1"
 #define SVC "apiVersion: v1\nkind: Service\n" META
 #define TLS(text)                                                                                  \
 	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: x}\n"         \
@@ -80,6 +84,33 @@ static const struct config_case cases[] = {
      "did you mean \"filter_enabled\"?"},
     {EF(LIMIT("SIDECAR_INBOUND", BUCKET ", descriptors: []")), 0,
      "field \"descriptors\" is not honoured"},
+    /* Active health checks. */
+    {EF(HEALTH("SIDECAR_OUTBOUND", OFTEN ", tcp_health_check: {}")), 0, ""},
+    {EF(HEALTH("SIDECAR_INBOUND", OFTEN ", tcp_health_check: {}")), 0,
+     "health checks are merged into clusters of clients"},
+    {EF(HEALTH("ANY", OFTEN)), -EINVAL, "a health check of no kind"},
+    {EF(HEALTH("ANY", OFTEN ", tcp_health_check: {}, grpc_health_check: {}")), -EINVAL,
+     "a health check of several kinds"},
+    {EF(HEALTH("ANY", "timeout: 1s, interval: 1s, tcp_health_check: {}")), -EINVAL,
+     "does not say how often, or how many"},
+    {EF(HEALTH("ANY", OFTEN ", unhealthy_interval: 0s, tcp_health_check: {}")), -EINVAL,
+     "no time at all"},
+    {EF(HEALTH("ANY", OFTEN ", http_health_check: {}")), -EINVAL,
+     "an http_health_check without path"},
+    {EF(HEALTH("ANY", OFTEN ", http_health_check: {path: health}")), -EINVAL,
+     "\"health\" is no path, begin it with /"},
+    {EF(HEALTH("ANY", OFTEN
+	       ", http_health_check: {path: /, expected_statuses: [{start: 200, end: 200}]}")),
+     -EINVAL, "a range of statuses without any"},
+    {EF(HEALTH("ANY", OFTEN ", tcp_health_check: {send: {text: 123}}")), -EINVAL,
+     "\"123\" is not 1 to 1024 bytes in hex"},
+    {EF(HEALTH("ANY", OFTEN ", tcp_health_check: {receive: [{binary: YQ==}]}")), -EINVAL,
+     "payloads in base64 are not taken"},
+    {EF(HEALTH("ANY, cluster: {name: 'outbound|80|v1|a.example'}",
+	       OFTEN ", grpc_health_check: {service_name: a}")),
+     0, "the subset is not honoured"},
+    {EF(HEALTH("ANY, cluster: {name: 'inbound|80||'}", OFTEN ", tcp_health_check: {}")), -EINVAL,
+     "is the name of no cluster to a service"},
     {"kind: WasmPlugin", 0,
      "t.yaml:1:7: warning: kind WasmPlugin is not honoured: the resource has no effect"},
     {"kind: Workload\nmetadata: {name: x}", -EINVAL,

@@ -1,0 +1,21 @@
+/* What the files that read EnvoyFilters share. */
+#ifndef FLAT_CONTROL_ENVOY_FILTER_H
+#define FLAT_CONTROL_ENVOY_FILTER_H
+
+#include "control/http_common.h"
+
+/** A list of Envoy's HeaderValueOption; `n` of them. What is wrong is reported and left out. */
+struct flat_name_value *cfg_header_options(struct cfg *cfg, const struct yaml_node *node,
+					   uint32_t *n);
+
+/** Whether a patch (`applyTo: CLUSTER`) merges active health checks into clusters. */
+bool cfg_is_health_patch(const struct yaml_node *patch);
+/** Reads it into the mesh. `selected`: the EnvoyFilter has a workloadSelector. */
+void cfg_health_patch(struct cfg *cfg, const struct yaml_node *patch, bool selected);
+
+/** The node at a path of names, NULL at the end; NULL: none. */
+const struct yaml_node *cfg_at(const struct yaml_node *node, const char *const *path);
+/** Whether a node is this text; NULL is none. */
+bool cfg_is_text(const struct yaml_node *node, const char *text);
+
+#endif
