@@ -63,6 +63,9 @@
 
 /* Bytes of one stream on their way or not yet taken at the receiver: a 10 Gbit/s path of 200 microseconds. */
 #define FLAT_WIRE_WINDOW (256U * 1024)
+/* Bytes between a connection and its bridge, each way, while they are there: two turns' worth, in level 2 cache with what is made
+ * of them. */
+#define FLAT_TUBE_BYTES ((size_t)128 * 1024)
 /* Ciphertext waiting for one TCP socket before streams are asked for no more: a TCP send buffer's worth. */
 #define FLAT_WIRE_OUT_HIGH ((size_t)256 * 1024)
 /* Ciphertext at which a link ends: answers to what its peer asks, which does not read them. */

@@ -11,34 +11,29 @@
 #include "base/sys.h"
 #include "offload/peers.h"
 
-static struct flat_pipe_end *pipe_end(const struct flat_bridge *b)
-{
-	struct flat_pipe *p = b->conn ? b->conn->pipe : NULL;
-	return p ? &p->end[b->inbound ? FLAT_SIDE_CLIENT : FLAT_SIDE_SERVER] : NULL;
-}
-
-static void bridge_free(struct flat_bridge *b)
+/* hard: what the connection reads last is a reset. */
+static void bridge_free(struct flat_bridge *b, bool hard)
 {
 	if (b->conn)
 		b->conn->bridge = NULL;
 	TAILQ_REMOVE(&b->peer->bridges, b, link);
 	b->peer->n_bridges--;
-	flat_loop_close(&b->peer->all->offload->loop, &b->source);
+	flat_tube_close(b->tube, FLAT_TUBE_FAR, hard);
 	free(b);
 }
 
-static struct flat_bridge *bridge_new(struct flat_peer *p, int *near)
+/* The near side of its tube is the caller's. */
+static struct flat_bridge *bridge_new(struct flat_peer *p)
 {
-	int fds[2];
 	struct flat_bridge *b = calloc(1, sizeof(*b));
-	if (!b ||
-	    flat_sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) != 0) {
+	if (b)
+		b->tube = flat_tube_new();
+	if (!b || !b->tube) {
 		free(b);
 		return NULL;
 	}
 	b->peer = p;
-	b->source.fd = fds[1];
-	*near = fds[0];
+	b->source.fd = -1;
 	TAILQ_INSERT_TAIL(&p->bridges, b, link);
 	p->n_bridges++;
 	return b;
@@ -62,28 +57,26 @@ static void on_event(struct flat_source *source, int events)
 static ssize_t give(struct flat_wire_stream *s, uint8_t *buf, size_t max)
 {
 	const struct flat_bridge *b = s->owner;
-	ssize_t n = flat_sys_recv(b->source.fd, buf, max, MSG_DONTWAIT);
-	return n == -EINTR ? -EAGAIN : n;
+	return flat_tube_recv(b->tube, FLAT_TUBE_FAR, buf, max);
 }
 
 static ssize_t take(struct flat_wire_stream *s, const uint8_t *bytes, size_t len)
 {
 	const struct flat_bridge *b = s->owner;
-	ssize_t n = flat_sys_send(b->source.fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
-	return n == -EAGAIN || n == -EINTR ? 0 : n;
+	ssize_t n = flat_tube_send(b->tube, FLAT_TUBE_FAR, bytes, len);
+	return n == -EAGAIN ? 0 : n;
 }
 
 static void fin(struct flat_wire_stream *s)
 {
 	const struct flat_bridge *b = s->owner;
-	flat_sys_shutdown(b->source.fd, SHUT_WR);
+	flat_tube_end(b->tube, FLAT_TUBE_FAR);
 }
 
 static void ended(struct flat_wire_stream *s, int err)
 {
 	struct flat_bridge *b = s->owner;
 	struct flat_conn *c = b->conn;
-	struct flat_pipe_end *e = pipe_end(b);
 	b->stream = NULL;
 	if (c && c->half_open) {
 		b->conn = NULL;
@@ -93,11 +86,8 @@ static void ended(struct flat_wire_stream *s, int err)
 		else
 			flat_conn_fail(c, err ? err : ECONNRESET, FLAT_REFUSED_UNREACHABLE,
 				       "the link to the server's host ended");
-	} else if (e && err != 0) {
-		/* release: pairs with the acquire where its worker has read the end */
-		atomic_store_explicit(&e->peer_reset, true, memory_order_release);
 	}
-	bridge_free(b);
+	bridge_free(b, err != 0);
 }
 
 /* --- outbound --- */
@@ -141,7 +131,7 @@ static void refused(struct flat_wire_stream *s, int err, const char *why)
 		flat_conn_fail(
 		    c, err, err == EACCES ? FLAT_REFUSED_POLICY : FLAT_REFUSED_UNREACHABLE, reason);
 	}
-	bridge_free(b);
+	bridge_free(b, true);
 }
 
 void flat_bridge_start(struct flat_bridge *b)
@@ -157,7 +147,7 @@ void flat_bridge_fail(struct flat_bridge *b, int err, const char *why)
 {
 	struct flat_conn *c = b->conn;
 	b->conn = NULL;
-	bridge_free(b);
+	bridge_free(b, true);
 	if (!c)
 		return;
 	c->bridge = NULL;
@@ -187,7 +177,6 @@ int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 	struct flat_addr addr = c->target;
 	char expect[FLAT_SPIFFE_ID_MAX];
 	char text[FLAT_ADDR_STRLEN];
-	int near;
 	int err = -EACCES;
 	addr.port = c->wire.port;
 	if (!svid) {
@@ -204,7 +193,7 @@ int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 	}
 	expected(c, svid, expect);
 	struct flat_peer *p = flat_peer_to(all, &addr, svid, c->wire.hbone ? expect : NULL, &err);
-	struct flat_bridge *b = p ? bridge_new(p, &near) : NULL;
+	struct flat_bridge *b = p ? bridge_new(p) : NULL;
 	if (!b) {
 		snprintf(reason, size, "no link to %s: %s", flat_addr_str(&addr, text),
 			 strerror(p ? ENOMEM : -err));
@@ -217,7 +206,7 @@ int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 	b->conn = c;
 	c->bridge = b;
 	c->end[FLAT_SIDE_SERVER].is_tcp = true;
-	c->end[FLAT_SIDE_SERVER].anchor.fd = near;
+	c->end[FLAT_SIDE_SERVER].tube = b->tube;
 	snprintf(c->server_name, sizeof(c->server_name), "%s",
 		 c->wire.hbone ? "by HBONE" : "over the wire");
 	if (p->link->greeted)
@@ -267,7 +256,6 @@ static void opened(struct flat_wire_link *link, struct flat_wire_stream *s,
 	    .principal = principal, .from = p->addr, .to = f->to, .pinned = l};
 	char text[FLAT_ADDR_STRLEN];
 	char reason[200];
-	int near;
 	if (f->from.port)
 		q.from.port = f->from.port;
 	if (!l || !is_here(p, l, &f->to, reason, sizeof(reason))) {
@@ -278,7 +266,7 @@ static void opened(struct flat_wire_link *link, struct flat_wire_stream *s,
 		flat_wire_refuse(s, l ? EINVAL : ECONNREFUSED, reason);
 		return;
 	}
-	struct flat_bridge *b = bridge_new(p, &near);
+	struct flat_bridge *b = bridge_new(p);
 	if (!b) {
 		flat_wire_refuse(s, ENOBUFS, "flatd has no memory or descriptors left");
 		return;
@@ -287,7 +275,7 @@ static void opened(struct flat_wire_link *link, struct flat_wire_stream *s,
 	b->stream = s;
 	s->owner = b;
 	snprintf(b->who, sizeof(b->who), "%s", principal);
-	flat_conn_wire(l, &q, b, near);
+	flat_conn_wire(l, &q, b, b->tube);
 }
 
 /* --- both --- */
@@ -302,9 +290,8 @@ void flat_bridge_opened(struct flat_bridge *b)
 	if (b->inbound)
 		flat_wire_accept(b->stream, w ? w->principal : "");
 	flat_peer_heat(b->peer);
-	if (flat_loop_poll(&b->peer->all->offload->loop, &b->source, b->source.fd,
-			   POLLIN | POLLRDHUP | POLLOUT, on_event) != 0)
-		flat_sys_shutdown(b->source.fd, SHUT_RDWR);
+	b->source.fn = on_event;
+	flat_tube_watch(b->tube, FLAT_TUBE_FAR, &b->source);
 }
 
 void flat_bridge_failed(struct flat_bridge *b, int err, const char *reason)
@@ -314,7 +301,7 @@ void flat_bridge_failed(struct flat_bridge *b, int err, const char *reason)
 	flat_wire_refuse(b->stream, err, reason);
 	b->stream = NULL;
 	flat_peer_heat(b->peer);
-	bridge_free(b);
+	bridge_free(b, true);
 }
 
 void flat_bridge_gone(struct flat_bridge *b, bool hard)
@@ -328,7 +315,7 @@ void flat_bridge_gone(struct flat_bridge *b, bool hard)
 	if (b->stream)
 		flat_wire_reset(b->stream, ECONNRESET);
 	flat_peer_heat(b->peer);
-	bridge_free(b);
+	bridge_free(b, hard);
 }
 
 const struct flat_wire_ops flat_bridge_ops = {

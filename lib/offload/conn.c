@@ -221,6 +221,8 @@ void flat_conn_destroy(struct flat_conn *c)
 			flat_loop_close_late(&o->loop, anchor);
 		else
 			flat_loop_close(&o->loop, anchor);
+		if (c->end[i].tube)
+			flat_tube_close(c->end[i].tube, FLAT_TUBE_NEAR, false);
 	}
 	struct flat_lane_link *a = c->end[0].lane;
 	struct flat_lane_link *b = c->end[1].lane;
@@ -368,7 +370,7 @@ void flat_conn_wait(struct flat_conn *c)
 		c->connecting = true;
 	}
 	/* A client that waits for its answer goes away with its session; others hang up. */
-	if ((e->is_tcp || c->connecting) &&
+	if (((e->is_tcp && !e->tube) || c->connecting) &&
 	    flat_loop_poll(&c->offload->loop, &e->anchor, e->anchor.fd, POLLHUP, on_half_open) != 0)
 		flat_conn_destroy(c);
 }
@@ -407,7 +409,7 @@ void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, c
 		    reason);
 	if (kind == FLAT_REFUSED_UNREACHABLE)
 		note(c, err == ETIMEDOUT ? FLAT_OUTCOME_TIMEOUT : FLAT_OUTCOME_FAILED);
-	if (client->is_tcp) {
+	if (client->is_tcp && !client->tube) {
 		struct linger hard = {.l_onoff = 1};
 		(void)flat_sys_setsockopt(client->anchor.fd, SOL_SOCKET, SO_LINGER, &hard,
 					  sizeof(hard));
@@ -451,7 +453,9 @@ static void start_pipe(struct flat_conn *c)
 	struct flat_pipe *p = c->pipe;
 	for (int i = 0; i < 2; i++) {
 		const struct flat_end *e = &c->end[i];
-		if (e->is_tcp)
+		if (e->tube)
+			flat_pipe_tube(p, i, e->tube);
+		else if (e->is_tcp)
 			flat_pipe_tcp(p, i, e->anchor.fd,
 				      i == FLAT_SIDE_SERVER ? flat_origin_tls(c->origin) : NULL);
 		else
@@ -534,7 +538,9 @@ void flat_conn_cut(struct flat_conn *c, int err, const char *reason)
 		struct linger hard = {.l_onoff = 1};
 		if (e->lane)
 			flat_lane_slot_cut(&e->lane->lane, e->slot);
-		if (e->is_tcp)
+		if (e->tube)
+			flat_tube_cut(e->tube);
+		else if (e->is_tcp)
 			(void)flat_sys_setsockopt(e->anchor.fd, SOL_SOCKET, SO_LINGER, &hard,
 						  sizeof(hard));
 		/* Wakes every sleeper, theirs and ours: what follows is done at the hang-up. */

@@ -391,7 +391,7 @@ void flat_conn_gate(struct flat_offload *o, struct flat_gate *gate, const char *
 /* --- clients on other hosts --- */
 
 void flat_conn_wire(struct flat_listener *l, const struct flat_question *q, struct flat_bridge *b,
-		    int fd)
+		    struct flat_tube *tube)
 {
 	struct flat_offload *o = l->offload;
 	struct flat_decision d;
@@ -408,12 +408,12 @@ void flat_conn_wire(struct flat_listener *l, const struct flat_question *q, stru
 	if (d.status != 0) {
 		flat_refuse(o, 0, q->principal, &q->to, d.kind, d.reason);
 		flat_bridge_failed(b, -d.status, d.reason);
-		close(fd);
+		flat_tube_close(tube, FLAT_TUBE_NEAR, true);
 		return;
 	}
 	if (!c || !c->principal || (d.l7 && flat_l7_attach(c, &d) != 0)) {
 		flat_bridge_failed(b, ENOBUFS, "flatd is out of memory");
-		close(fd);
+		flat_tube_close(tube, FLAT_TUBE_NEAR, true);
 		if (c)
 			flat_conn_destroy(c);
 		return;
@@ -422,7 +422,7 @@ void flat_conn_wire(struct flat_listener *l, const struct flat_question *q, stru
 	c->from = q->from;
 	c->target = q->to;
 	c->end[0].is_tcp = true;
-	c->end[0].anchor.fd = fd;
+	c->end[0].tube = tube;
 	c->bridge = b;
 	b->conn = c;
 	proceed(c);

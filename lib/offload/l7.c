@@ -378,6 +378,10 @@ static void start_lane(struct flat_offload *o, const struct flat_end *from, int 
 static int start_end(struct flat_conn *c, int i, struct flat_l7_end *e, flat_source_fn *fn)
 {
 	const struct flat_end *from = &c->end[i];
+	if (from->tube) {
+		flat_l7_end_tube(e, from->tube, fn);
+		return 0;
+	}
 	if (from->is_tcp)
 		flat_l7_end_tcp(e, from->anchor.fd,
 				i == FLAT_SIDE_SERVER ? flat_origin_tls(c->origin)

@@ -65,6 +65,16 @@ void flat_l7_end_tcp(struct flat_l7_end *e, int fd, struct flat_tls *tls)
 	e->open = true;
 }
 
+void flat_l7_end_tube(struct flat_l7_end *e, struct flat_tube *tube, flat_source_fn *fn)
+{
+	e->source.fd = -1;
+	e->source.fn = fn;
+	e->is_tcp = true;
+	e->tube = tube;
+	e->open = true;
+	flat_tube_watch(tube, FLAT_TUBE_NEAR, &e->source);
+}
+
 void flat_l7_end_stream(struct flat_l7_end *e, struct flat_http2_stream *stream,
 			enum flat_side side)
 {
@@ -116,6 +126,8 @@ void flat_l7_end_fini(struct flat_l7_end *e)
 	if (e->stream)
 		flat_http2_release(e->stream);
 	e->stream = NULL;
+	if (e->tube)
+		flat_tube_watch(e->tube, FLAT_TUBE_NEAR, NULL);
 }
 
 int flat_l7_end_buffers(struct flat_l7_end *e)
@@ -163,6 +175,12 @@ static void end_tx(struct flat_l7_end *e, bool reset)
 		e->gone = true;
 	} else if (!e->is_tcp) {
 		flat_vq_end_tx(&e->vq, reset ? FLAT_PROD_RST : FLAT_PROD_FIN);
+	} else if (e->tube) {
+		if (reset)
+			flat_tube_cut(e->tube);
+		else
+			flat_tube_end(e->tube, FLAT_TUBE_NEAR);
+		e->gone |= reset;
 	} else if (!reset) {
 		if (e->tls)
 			(void)flat_tls_end(e->tls);
@@ -209,8 +227,10 @@ static ssize_t read_lane(struct flat_l7_end *e, size_t room)
 
 static ssize_t read_tcp(struct flat_l7_end *e, size_t room)
 {
-	ssize_t n = e->tls ? flat_tls_read(e->tls, e->in + e->len, room)
-			   : flat_sys_recv(e->source.fd, e->in + e->len, room, MSG_DONTWAIT);
+	uint8_t *to = e->in + e->len;
+	ssize_t n = e->tube  ? flat_tube_recv(e->tube, FLAT_TUBE_NEAR, to, room)
+		    : e->tls ? flat_tls_read(e->tls, to, room)
+			     : flat_sys_recv(e->source.fd, to, room, MSG_DONTWAIT);
 	if (n == 0)
 		e->eof = true;
 	else if (n < 0 && n != -EAGAIN && n != -EINTR)
@@ -282,8 +302,9 @@ static size_t send_now(struct flat_l7_end *e, const uint8_t *bytes, size_t len)
 		if (n < 0)
 			flat_http2_reset(e->stream, FLAT_HTTP2_INTERNAL_ERROR);
 	} else if (e->is_tcp) {
-		n = e->tls ? flat_tls_write(e->tls, bytes, len)
-			   : flat_sys_send(e->source.fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+		n = e->tube  ? flat_tube_send(e->tube, FLAT_TUBE_NEAR, bytes, len)
+		    : e->tls ? flat_tls_write(e->tls, bytes, len)
+			     : flat_sys_send(e->source.fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 		if (n == -EAGAIN || n == -EINTR)
 			n = 0;
 	} else {

@@ -1,5 +1,5 @@
 /*
- * One end of an HTTP connection: an application's slot in a lane, whose peer we are, a kernel TCP socket, or a stream of
+ * One end of an HTTP connection: an application's slot in a lane, whose peer we are, a kernel TCP socket, a tube to a stream of the wire, or a stream of
  * an HTTP/2 connection, whose messages come and go in HTTP/1's form (codec/http2.h). Bytes are read into private memory, looked at there, and written from there (security.md, rule 10). Control thread.
  */
 #ifndef FLAT_OFFLOAD_L7_END_H
@@ -10,6 +10,7 @@
 
 #include "codec/http2.h"
 #include "offload/loop.h"
+#include "offload/tube.h"
 #include "vq/vq.h"
 
 /* A head of the largest size, and as much of a body beside it. */
@@ -30,20 +31,21 @@ struct flat_l7_end {
 	struct flat_http2_stream *stream; /* NULL: a lane or TCP */
 	enum flat_side side;		  /* of the application */
 	bool open;
-	bool is_sink; /* its bytes were all there at first; what it is sent, it drops */
-	bool is_tcp;
-	struct flat_tls *tls; /* over TCP: a session, borrowed; NULL: in the clear */
-	bool gone;	      /* hung up, its words completed; TCP: nothing more to do with it */
-	bool eof;	      /* its FIN was read */
-	bool reset;	      /* its RST, or it broke the rules */
-	bool broken;	      /* it broke the rules: its anchor was shut, its slot is burnt */
-	bool deaf;	      /* it takes nothing any more: what we send is dropped */
-	bool fin_due;	      /* FIN follows what is in `out` */
-	bool fin_sent;	      /* it was told FIN or RST */
-	bool full;	      /* it had no room for what we have */
-	uint8_t *in;	      /* FLAT_L7_IN_BYTES, or NULL while there is nothing */
-	size_t at, len;	      /* bytes [at, len) are not used up */
-	uint8_t *out;	      /* FLAT_L7_OUT_BYTES, or NULL */
+	bool is_sink;		/* its bytes were all there at first; what it is sent, it drops */
+	bool is_tcp;		/* or a tube */
+	struct flat_tube *tube; /* borrowed; NULL: none */
+	struct flat_tls *tls;	/* over TCP: a session, borrowed; NULL: in the clear */
+	bool gone;		/* hung up, its words completed; TCP: nothing more to do with it */
+	bool eof;		/* its FIN was read */
+	bool reset;		/* its RST, or it broke the rules */
+	bool broken;		/* it broke the rules: its anchor was shut, its slot is burnt */
+	bool deaf;		/* it takes nothing any more: what we send is dropped */
+	bool fin_due;		/* FIN follows what is in `out` */
+	bool fin_sent;		/* it was told FIN or RST */
+	bool full;		/* it had no room for what we have */
+	uint8_t *in;		/* FLAT_L7_IN_BYTES, or NULL while there is nothing */
+	size_t at, len;		/* bytes [at, len) are not used up */
+	uint8_t *out;		/* FLAT_L7_OUT_BYTES, or NULL */
 	size_t out_at, out_len;
 	uint64_t bytes_in, bytes_out;
 	TAILQ_ENTRY(flat_l7_end) news_link;
@@ -55,12 +57,14 @@ void flat_l7_end_lane(struct flat_l7_end *e, const struct flat_lane *lane, uint3
 		      enum flat_side side, int fd);
 /** Makes an end of a TCP socket, and of a TLS session over it (NULL: none), both borrowed. */
 void flat_l7_end_tcp(struct flat_l7_end *e, int fd, struct flat_tls *tls);
+/** Makes an end of a tube's near side, borrowed; its function is called from now on. */
+void flat_l7_end_tube(struct flat_l7_end *e, struct flat_tube *tube, flat_source_fn *fn);
 /** Makes an end of a stream, which it owns. */
 void flat_l7_end_stream(struct flat_l7_end *e, struct flat_http2_stream *stream,
 			enum flat_side side);
 /** Makes an end that has `len` bytes to give (FLAT_L7_IN_BYTES at most), and takes whatever comes. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_l7_end_sink(struct flat_l7_end *e, const void *bytes, size_t len);
-/** Frees the buffers, releases the stream. The source is the caller's to stop. */
+/** Frees the buffers, releases the stream, lets go of the tube. The source is the caller's to stop. */
 void flat_l7_end_fini(struct flat_l7_end *e);
 
 /** Makes both buffers; 0 or -ENOMEM. */

@@ -20,6 +20,7 @@
 #include "offload/l7.h"
 #include "offload/origin.h"
 #include "offload/peers.h"
+#include "offload/tube.h"
 
 /* A predecessor that is ending has so many looks, with a pause between them, ms. */
 #define TAKE_OVER_LOOKS 20
@@ -424,6 +425,7 @@ void flat_offload_close(struct flat_offload *o)
 	flat_directory_destroy(o->directory);
 	flat_watch_close(o->watch);
 	flat_pairs_fini(&o->pairs);
+	flat_tubes_spare_fini();
 	flat_balance_free(o);
 	flat_series_fini(&o->series);
 	flat_mesh_put(o->mesh);

@@ -116,7 +116,8 @@ struct flat_end {
 	uint32_t slot;
 	uint64_t inode; /* of the application's end of the anchor: what /proc/PID/fd shows */
 	bool gone;	/* direct: hung up, words completed */
-	bool is_tcp;
+	bool is_tcp;	/* or a tube */
+	struct flat_tube *tube; /* to c->bridge; its near side is ours; NULL: none */
 };
 
 /* How an endpoint on another host is reached. */
@@ -494,9 +495,9 @@ const char *flat_refusal_name(enum flat_refusal_kind kind);
 void flat_conn_request(struct flat_session *s, const struct flat_msg *msg);
 /** A plain client's accepted socket (owned from here). */
 void flat_conn_plain(struct flat_listener *l, int fd);
-/** A client on another host: `fd` (owned from here) is the pair's end of its bridge. Refusing frees the bridge. */
+/** A client on another host: `tube`'s near side (owned from here) is its bridge's. Refusing frees the bridge. */
 void flat_conn_wire(struct flat_listener *l, const struct flat_question *q, struct flat_bridge *b,
-		    int fd);
+		    struct flat_tube *tube);
 
 struct flat_gate;
 /** A client of a gateway's port: `gate` and `fd` are owned from here. principal: the gateway's own. */

@@ -235,6 +235,8 @@ bool flat_peers_turn(struct flat_offload *o)
 	struct flat_peer *last;
 	if (!all)
 		return false;
+	/* What connections wrote goes now; what is written for them below is told before flatd sleeps. */
+	(void)flat_tubes_tell();
 	/* Each once: what becomes hot meanwhile has its turn in the next round. */
 	last = TAILQ_LAST(&all->hot, flat_peer_list);
 	while ((p = TAILQ_FIRST(&all->hot)) != NULL) {
@@ -245,7 +247,8 @@ bool flat_peers_turn(struct flat_offload *o)
 		if (was_last)
 			break;
 	}
-	return !TAILQ_EMPTY(&all->hot);
+	bool told = flat_tubes_tell();
+	return told || !TAILQ_EMPTY(&all->hot);
 }
 
 /* While flatd did not run, nobody was silent: what they said waits in their sockets. */

@@ -1,7 +1,7 @@
 /*
  * Other hosts: links (wire/link.h) with sockets, and the bridges between their streams and connections. A stream's end
- * on this host is one end of a socket pair, whose other end is a connection's like a kernel TCP socket: so pipes and
- * HTTP take it as they are. docs/design/wire.md. Control thread.
+ * on this host is one side of a tube, whose other side is a connection's like a kernel TCP socket: so pipes and
+ * HTTP need not know of the wire. docs/design/wire.md. Control thread.
  */
 #ifndef FLAT_OFFLOAD_PEERS_H
 #define FLAT_OFFLOAD_PEERS_H
@@ -16,7 +16,8 @@ struct flat_peer;
 /* A stream and its connection. Lives until the stream is over, and may outlive the connection for its last bytes. */
 struct flat_bridge {
 	TAILQ_ENTRY(flat_bridge) link; /* of its peer's */
-	struct flat_source source;     /* our end of the pair */
+	struct flat_source source;     /* what is told of the far side of: */
+	struct flat_tube *tube;
 	struct flat_peer *peer;
 	struct flat_wire_stream *stream; /* NULL: the link is not ready yet, or it is over */
 	struct flat_conn *conn;		 /* NULL: gone */

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "wire/frame.h"
 #include "wire/tls.h"
 
 /* A TCP read of this size or more makes the next one go straight into the ring. */
@@ -32,6 +33,12 @@ void flat_pipe_tcp(struct flat_pipe *p, int i, int fd, struct flat_tls *tls)
 	e->source.fd = fd;
 	e->is_tcp = true;
 	e->tls = tls;
+}
+
+void flat_pipe_tube(struct flat_pipe *p, int i, struct flat_tube *tube)
+{
+	flat_pipe_tcp(p, i, -1, NULL);
+	p->end[i].tube = tube;
 }
 
 /* --- bytes that the other end has not taken --- */
@@ -90,14 +97,15 @@ static bool end_write(struct flat_pipe_end *e, bool reset)
 			flat_vq_end_rx(&e->vq, FLAT_CONS_CLOSED);
 		return true;
 	}
-	if (!reset) {
-		flat_sys_shutdown(e->source.fd, SHUT_WR);
-		return true;
-	}
 	/* Closed by the control thread: with this, by a reset. */
 	struct linger hard = {.l_onoff = 1};
-	(void)flat_sys_setsockopt(e->source.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
-	e->gone = true;
+	if (!reset && e->tube)
+		flat_tube_end(e->tube, FLAT_TUBE_NEAR);
+	else if (!reset)
+		flat_sys_shutdown(e->source.fd, SHUT_WR);
+	else if (!e->tube)
+		(void)flat_sys_setsockopt(e->source.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	e->gone |= reset;
 	return true;
 }
 
@@ -213,7 +221,8 @@ static ssize_t put_tls(struct flat_tls *tls, const uint8_t *bytes, size_t len)
 /* What a socket takes of the bytes, 0: nothing now; negative: never again. */
 static ssize_t put_socket(struct flat_pipe_end *dst, const uint8_t *bytes, size_t len)
 {
-	ssize_t sent = dst->tls
+	ssize_t sent = dst->tube ? flat_tube_send(dst->tube, FLAT_TUBE_NEAR, bytes, len)
+		       : dst->tls
 			   ? put_tls(dst->tls, bytes, len)
 			   : flat_sys_send(dst->source.fd, bytes, len, MSG_DONTWAIT | MSG_NOSIGNAL);
 	dst->full = sent < (ssize_t)len;
@@ -248,19 +257,87 @@ static size_t lane_to_tcp(struct flat_pipe_end *src, struct flat_pipe_end *dst, 
 
 static ssize_t take(struct flat_pipe_end *src, uint8_t *to, size_t room)
 {
-	return src->tls ? flat_tls_read(src->tls, to, room)
-			: flat_sys_recv(src->source.fd, to, room, MSG_DONTWAIT);
+	return src->tube  ? flat_tube_recv(src->tube, FLAT_TUBE_NEAR, to, room)
+	       : src->tls ? flat_tls_read(src->tls, to, room)
+			  : flat_sys_recv(src->source.fd, to, room, MSG_DONTWAIT);
 }
 
 /* What a socket said instead of bytes. */
 static void note_end(struct flat_pipe_end *src, ssize_t n)
 {
-	/* acquire: pairs with the release before the end was made */
-	bool cut = n == 0 && atomic_load_explicit(&src->peer_reset, memory_order_acquire);
-	if (n < 0 || cut)
+	if (n < 0)
 		src->reset = true;
 	else
 		src->eof = true;
+}
+
+/* Of `n` bytes, as many as fill frames, and all where they fill none: the remainder goes with what comes after it. */
+static size_t of_frames(size_t n)
+{
+	n = flat_min_size(n, FLAT_PIPE_CHUNK);
+	return n > FLAT_FRAME_BODY_MAX ? n - n % FLAT_FRAME_BODY_MAX : n;
+}
+
+/* The tube is private memory. */
+static size_t lane_to_tube(struct flat_pipe_end *src, struct flat_pipe_end *dst)
+{
+	struct iovec iov[2];
+	int n_iov = 0;
+	uint32_t flags = flat_vq_peer_prod_flags(&src->vq);
+	ssize_t n = flat_ring_pending(&src->vq.rx);
+	if (n < 0)
+		breach(src);
+	if (n == 0)
+		look_at_end(src, flags);
+	if (n <= 0)
+		return 0;
+	ssize_t room =
+	    flat_tube_reserve(dst->tube, FLAT_TUBE_NEAR, of_frames((size_t)n), iov, &n_iov);
+	dst->full = room == -EAGAIN;
+	if (room == -EAGAIN)
+		return 0;
+	if (room < 0 || dst->gone) {
+		broken(src);
+		return 0;
+	}
+	size_t done = 0;
+	for (int i = 0; i < n_iov && n > 0; i++) {
+		n = flat_ring_read(&src->vq.rx, iov[i].iov_base, iov[i].iov_len, 1);
+		done += n > 0 ? (size_t)n : 0;
+	}
+	if (n < 0)
+		breach(src);
+	if (done == 0)
+		return 0;
+	flat_tube_commit(dst->tube, FLAT_TUBE_NEAR, done);
+	flat_vq_notify_room(&src->vq);
+	return done;
+}
+
+static ssize_t receive_tube(struct flat_pipe_end *src, struct flat_pipe_end *dst, size_t room)
+{
+	struct iovec iov[2];
+	int n_iov = 0;
+	size_t done = 0;
+	size_t n = flat_min_size(flat_tube_pending(src->tube, FLAT_TUBE_NEAR), room);
+	if (n == 0)
+		return flat_tube_recv(src->tube, FLAT_TUBE_NEAR, iov, 0);
+	if (takes_nothing(dst))
+		return -EPIPE;
+	ssize_t got = flat_ring_reserve(&dst->vq.tx, n, iov, &n_iov);
+	if (got < 0)
+		breach(dst);
+	if (got <= 0)
+		return got == 0 ? -EAGAIN : -EPIPE;
+	for (int i = 0; i < n_iov; i++) {
+		ssize_t taken =
+		    flat_tube_recv(src->tube, FLAT_TUBE_NEAR, iov[i].iov_base, iov[i].iov_len);
+		if (taken < 0)
+			return taken;
+		done += (size_t)taken;
+	}
+	flat_ring_commit(&dst->vq.tx, done);
+	return (ssize_t)done;
 }
 
 /* Receives straight into the ring, where much is coming; else into scratch, so that the ring's choice fits. */
@@ -302,9 +379,10 @@ static size_t tcp_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst, 
 	dst->full = room == 0;
 	if (room == 0)
 		return 0;
-	ssize_t n = room < 0
-			? -EPIPE
-			: receive(src, dst, scratch, flat_min_size((size_t)room, FLAT_PIPE_CHUNK));
+	size_t max = flat_min_size((size_t)(room < 0 ? 0 : room), FLAT_PIPE_CHUNK);
+	ssize_t n = room < 0	? -EPIPE
+		    : src->tube ? receive_tube(src, dst, max)
+				: receive(src, dst, scratch, max);
 	if (n == -EAGAIN || n == -EINTR)
 		return 0;
 	if (n == -EPIPE || (n > 0 && takes_nothing(dst)))
@@ -377,6 +455,8 @@ static size_t move(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t
 		return 0;
 	if (src->is_tcp)
 		return dst->is_tcp ? tcp_to_tcp(src, dst, scratch) : tcp_to_lane(src, dst, scratch);
+	if (dst->tube)
+		return lane_to_tube(src, dst);
 	return dst->is_tcp ? lane_to_tcp(src, dst, scratch) : lane_to_lane(src, dst, scratch);
 }
 

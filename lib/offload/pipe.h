@@ -1,7 +1,7 @@
 /*
  * A forwarded connection's bytes: from one end, through private memory, out of the other (security.md, rule 10:
- * what a check would see is what goes on). An end is an application's slot in a lane, whose peer we are, or a
- * kernel TCP socket, with a TLS session over it or without. One worker owns a pipe from its start to its end (worker.h).
+ * what a check would see is what goes on). An end is an application's slot in a lane, whose peer we are, a
+ * kernel TCP socket, with a TLS session over it or without, or a tube to a stream of the wire. One worker owns a pipe from its start to its end (worker.h).
  */
 #ifndef FLAT_OFFLOAD_PIPE_H
 #define FLAT_OFFLOAD_PIPE_H
@@ -12,6 +12,7 @@
 
 #include "base/base.h"
 #include "offload/loop.h"
+#include "offload/tube.h"
 #include "vq/vq.h"
 
 struct flat_conn;
@@ -30,22 +31,22 @@ struct flat_pipe_end {
 	struct flat_lane lane; /* copy of the mapping's geometry; not TCP */
 	struct flat_vq vq;     /* not TCP: the application's peer */
 	uint32_t slot;
-	enum flat_side side; /* of the application */
-	bool is_tcp;
-	struct flat_tls *tls; /* TCP: what its bytes go through; NULL: nothing. Borrowed */
+	enum flat_side side;	/* of the application */
+	bool is_tcp;		/* or a tube */
+	struct flat_tube *tube; /* borrowed; NULL: none */
+	struct flat_tls *tls;	/* TCP: what its bytes go through; NULL: nothing. Borrowed */
 	uint8_t *held; /* read from it, not yet taken by the other end; owned; NULL: nothing */
 	size_t held_at, held_len;
-	bool gone;		 /* hung up, its words completed; TCP: nothing more to do with it */
-	bool eof;		 /* its FIN was read */
-	bool reset;		 /* its RST, or it broke the rules */
-	bool broken;		 /* it broke the rules: its anchor was shut, its slot is burnt */
-	bool fin_sent;		 /* it was told FIN or RST */
-	bool full;		 /* it had no room for what the other end has */
-	bool bulky;		 /* TCP: the last read was large */
-	bool hard;		 /* it was told of a reset */
-	bool deaf;		 /* it was told that what it sends goes nowhere */
-	_Atomic bool peer_reset; /* TCP: its end is a reset; set by the control thread before it */
-	_Atomic uint64_t bytes;	 /* read from it; worker writes, anybody reads */
+	bool gone;		/* hung up, its words completed; TCP: nothing more to do with it */
+	bool eof;		/* its FIN was read */
+	bool reset;		/* its RST, or it broke the rules */
+	bool broken;		/* it broke the rules: its anchor was shut, its slot is burnt */
+	bool fin_sent;		/* it was told FIN or RST */
+	bool full;		/* it had no room for what the other end has */
+	bool bulky;		/* TCP: the last read was large */
+	bool hard;		/* it was told of a reset */
+	bool deaf;		/* it was told that what it sends goes nowhere */
+	_Atomic uint64_t bytes; /* read from it; worker writes, anybody reads */
 };
 
 /** Owner: its worker between flat_worker_start() and the call of flat_workers.finished, else the control thread. */
@@ -71,6 +72,8 @@ void flat_pipe_lane(struct flat_pipe *p, int i, const struct flat_lane *lane, ui
 		    int fd);
 /** Makes end `i` a kernel TCP socket, borrowed; `tls`: the session over it, borrowed too, its handshake done; NULL: none. */
 void flat_pipe_tcp(struct flat_pipe *p, int i, int fd, struct flat_tls *tls);
+/** Makes end `i` the near side of a tube, borrowed: the pipe's worker is the control thread. */
+void flat_pipe_tube(struct flat_pipe *p, int i, struct flat_tube *tube);
 /** `len` bytes were read from end `i` before the pipe starts: they go first. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_pipe_hold(struct flat_pipe *p, int i, const uint8_t *bytes, size_t len);
 /** Frees it, with what it holds. NULL is allowed. */

@@ -181,6 +181,29 @@ static void on_event(struct flat_source *source, int events)
 	heat(e->pipe);
 }
 
+static bool has_socket(const struct flat_pipe *p)
+{
+	return (p->end[0].is_tcp && !p->end[0].tube) || (p->end[1].is_tcp && !p->end[1].tube);
+}
+
+static void unwatch(struct flat_worker *w, struct flat_pipe_end *e)
+{
+	if (e->tube)
+		flat_tube_watch(e->tube, FLAT_TUBE_NEAR, NULL);
+	else
+		flat_loop_del(w->loop, &e->source);
+}
+
+static int watch(struct flat_worker *w, struct flat_pipe_end *e)
+{
+	uint32_t events = POLLIN | POLLRDHUP | (e->is_tcp ? POLLOUT : 0U);
+	if (!e->tube)
+		return flat_loop_poll(w->loop, &e->source, e->source.fd, events, on_event);
+	e->source.fn = on_event;
+	flat_tube_watch(e->tube, FLAT_TUBE_NEAR, &e->source);
+	return 0;
+}
+
 static void finish(struct flat_worker *w, struct flat_pipe *p)
 {
 	struct flat_workers *all = w->all;
@@ -189,9 +212,9 @@ static void finish(struct flat_worker *w, struct flat_pipe *p)
 	p->hot = false;
 	p->finished = true;
 	for (int i = 0; i < 2; i++)
-		flat_loop_del(w->loop, &p->end[i].source);
+		unwatch(w, &p->end[i]);
 	share_put(w, p->share);
-	w->n_tcp -= p->end[0].is_tcp || p->end[1].is_tcp;
+	w->n_tcp -= has_socket(p);
 	if (push(&all->done, p) && w != all->v)
 		ring(all->done_wake.fd);
 }
@@ -200,12 +223,9 @@ static void begin(struct flat_worker *w, struct flat_pipe *p)
 {
 	int err = 0;
 	p->share = share_get(w, p);
-	w->n_tcp += p->end[0].is_tcp || p->end[1].is_tcp;
-	for (int i = 0; i < 2 && err == 0; i++) {
-		struct flat_pipe_end *e = &p->end[i];
-		uint32_t events = POLLIN | POLLRDHUP | (e->is_tcp ? POLLOUT : 0U);
-		err = flat_loop_poll(w->loop, &e->source, e->source.fd, events, on_event);
-	}
+	w->n_tcp += has_socket(p);
+	for (int i = 0; i < 2 && err == 0; i++)
+		err = watch(w, &p->end[i]);
 	if (err != 0 || !p->share)
 		finish(w, p);
 	else
@@ -385,7 +405,8 @@ void flat_workers_close(struct flat_workers *w)
 void flat_worker_start(struct flat_workers *w, struct flat_pipe *p)
 {
 	struct flat_worker *best = &w->v[0];
-	for (uint32_t i = 1; i < w->n; i++) {
+	bool tube = p->end[0].tube || p->end[1].tube;
+	for (uint32_t i = 1; i < w->n && !tube; i++) {
 		if (w->v[i].n_pipes < best->n_pipes)
 			best = &w->v[i];
 	}

@@ -44,7 +44,7 @@ struct flat_worker {
 	struct flat_pipes hot;
 	TAILQ_HEAD(, flat_share) shares;
 	uint32_t n_shares;
-	uint32_t n_tcp; /* pipes with a socket */
+	uint32_t n_tcp; /* pipes with a socket of the kernel */
 	uint32_t weight_max;
 	uint64_t round;
 	int64_t
@@ -71,7 +71,7 @@ FLAT_MUST_CHECK int flat_workers_open(struct flat_workers *w, uint32_t n, struct
 /** Stops the threads; pipes they had are the caller's again, in whatever state. */
 void flat_workers_close(struct flat_workers *w);
 
-/** Hands a pipe with both ends made to the worker that has the fewest. Control thread. */
+/** Hands a pipe with both ends made to the worker that has the fewest; one with a tube to worker 0. Control thread. */
 void flat_worker_start(struct flat_workers *w, struct flat_pipe *p);
 /** The next pipe that is over (the caller's again), or NULL. Control thread. */
 struct flat_pipe *flat_workers_finished(struct flat_workers *w);

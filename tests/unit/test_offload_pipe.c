@@ -1,4 +1,4 @@
-/* Forwarding between two applications played by the test, and between one and a kernel socket; at a worker too. */
+/* Forwarding between two applications played by the test, and between one and a kernel socket or a tube; at a worker too. */
 #include <criterion/criterion.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -304,6 +304,91 @@ Test(pipe, what_is_held_for_one_that_is_gone_is_a_reset_for_its_sender)
 	flat_pipe_free(NULL);
 }
 
+/* --- a tube --- */
+
+static struct flat_tube *server_is_a_tube(void)
+{
+	struct flat_tube *tube = flat_tube_new();
+	cr_assert_not_null(tube);
+	memset(&pipe_->end[1], 0, sizeof(pipe_->end[1]));
+	flat_pipe_tube(pipe_, 1, tube);
+	return tube;
+}
+
+static void tube_close(struct flat_tube *tube)
+{
+	flat_tube_close(tube, FLAT_TUBE_NEAR, false);
+	flat_tube_close(tube, FLAT_TUBE_FAR, false);
+	flat_tubes_spare_fini();
+}
+
+Test(pipe, a_tube_in_place_of_the_server)
+{
+	struct flat_tube *tube = server_is_a_tube();
+	size_t in = 0;
+	size_t out = 0;
+	while (out < sizeof(sent)) {
+		if (in < sizeof(sent))
+			in += app_send(&client, sent + in, flat_min_size(sizeof(sent) - in, 30011));
+		(void)pump();
+		ssize_t n = flat_tube_recv(tube, FLAT_TUBE_FAR, got + out, sizeof(got) - out);
+		out += n > 0 ? (size_t)n : 0;
+	}
+	cr_assert_eq(memcmp(sent, got, sizeof(sent)), 0);
+	for (in = out = 0; out < sizeof(sent);) {
+		ssize_t n = flat_tube_send(tube, FLAT_TUBE_FAR, sent + in, sizeof(sent) - in);
+		in += n > 0 ? (size_t)n : 0;
+		(void)pump();
+		out += app_recv(&client, got + out, sizeof(got) - out);
+	}
+	cr_assert_eq(memcmp(sent, got, sizeof(sent)), 0);
+	flat_tube_end(tube, FLAT_TUBE_FAR);
+	(void)pump();
+	cr_assert_eq(flat_vq_peer_prod_flags(&client.vq), FLAT_PROD_FIN);
+	cr_assert_not(pipe_->end[1].gone);
+	flat_vq_end_tx(&client.vq, FLAT_PROD_FIN);
+	(void)pump();
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_FAR, got, 1), 0);
+	cr_assert(pipe_->end[1].gone);
+	tube_close(tube);
+}
+
+Test(pipe, a_tube_that_is_closed_hard_is_a_reset)
+{
+	struct flat_tube *tube = server_is_a_tube();
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, "last", 4), 4);
+	flat_tube_close(tube, FLAT_TUBE_FAR, true);
+	while (pump() > 0)
+		;
+	cr_assert_eq(app_recv(&client, got, 10), 4);
+	cr_assert_eq(flat_vq_peer_prod_flags(&client.vq), FLAT_PROD_RST);
+	cr_assert(pipe_->end[1].gone);
+	flat_tube_close(tube, FLAT_TUBE_NEAR, false);
+	flat_tubes_spare_fini();
+}
+
+Test(pipe, a_reset_of_the_application_is_known_for_its_tube)
+{
+	struct flat_tube *tube = server_is_a_tube();
+	flat_vq_end_tx(&client.vq, FLAT_PROD_RST);
+	(void)pump();
+	cr_assert(pipe_->end[1].hard);
+	cr_assert(pipe_->end[1].gone);
+	tube_close(tube);
+}
+
+Test(pipe, bytes_of_a_tube_for_who_reads_no_more_are_a_reset)
+{
+	struct flat_tube *tube = server_is_a_tube();
+	flat_vq_end_rx(&client.vq, FLAT_CONS_CLOSED);
+	(void)pump();
+	cr_assert_not(pipe_->end[1].hard);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, "x", 1), 1);
+	(void)pump();
+	cr_assert(pipe_->end[1].hard);
+	tube_close(tube);
+}
+
 /* --- at a worker --- */
 
 Test(pipe, a_thread_moves_bytes_and_gives_the_pipe_back)
@@ -333,6 +418,39 @@ Test(pipe, a_thread_moves_bytes_and_gives_the_pipe_back)
 	cr_assert_eq(back, pipe_);
 	cr_assert_null(flat_workers_finished(&w));
 	cr_assert_eq(flat_workers_bytes(&w), sizeof(sent));
+	flat_workers_close(&w);
+	flat_loop_fini(&loop);
+}
+
+Test(pipe, one_with_a_tube_is_the_control_threads)
+{
+	struct flat_tube *tube = server_is_a_tube();
+	struct flat_loop loop;
+	struct flat_workers w;
+	cr_assert_eq(flat_loop_init(&loop), 0);
+	cr_assert_eq(flat_workers_open(&w, 3, &loop), 0);
+	w.v[0].n_pipes = 1000;
+	flat_worker_start(&w, pipe_);
+	cr_assert(pipe_->local);
+	(void)app_send(&client, sent, 1000);
+	/* It rests, and is told of what comes by the tube. */
+	while (flat_worker_turn(&w.v[0]))
+		;
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_FAR, got, sizeof(got)), 1000);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, sent, 1000), 1000);
+	cr_assert(flat_tubes_tell());
+	while (flat_worker_turn(&w.v[0]))
+		;
+	cr_assert_eq(app_recv(&client, got, sizeof(got)), 1000);
+	close(client.near);
+	flat_tube_end(tube, FLAT_TUBE_FAR);
+	(void)flat_tubes_tell();
+	while (!flat_workers_finished(&w)) {
+		flat_loop_turn(&loop, 0);
+		(void)flat_worker_turn(&w.v[0]);
+	}
+	cr_assert_not(flat_tubes_tell());
+	tube_close(tube);
 	flat_workers_close(&w);
 	flat_loop_fini(&loop);
 }

@@ -1,0 +1,204 @@
+#include "offload/tube.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "base/limits.h"
+
+/* Buffers kept for the next: those of as many tubes as move bytes in one turn. */
+#define SPARE_MAX 32
+
+struct side {
+	TAILQ_ENTRY(side) news_link;
+	struct flat_source *watcher;
+	int events; /* not told yet; 0: it is not in the list */
+	bool closed;
+	/* What it writes. */
+	uint8_t *v; /* FLAT_TUBE_BYTES; NULL: nothing is there */
+	size_t at;
+	size_t len;
+	bool fin;
+	bool reset;
+	bool wants; /* it was refused room */
+};
+
+struct flat_tube {
+	struct side side[2];
+	bool cut;
+};
+
+/* Of the control thread. */
+static TAILQ_HEAD(news_list, side) news = TAILQ_HEAD_INITIALIZER(news);
+static uint8_t *spare[SPARE_MAX];
+static size_t n_spare;
+
+static void give_buffer(struct side *s)
+{
+	if (s->v && n_spare < SPARE_MAX)
+		spare[n_spare++] = s->v;
+	else
+		free(s->v);
+	s->v = NULL;
+	s->at = s->len = 0;
+}
+
+void flat_tubes_spare_fini(void)
+{
+	while (n_spare > 0)
+		free(spare[--n_spare]);
+}
+
+/* --- telling --- */
+
+static void post(struct side *s, int events)
+{
+	if (!s->watcher)
+		return;
+	if (s->events == 0)
+		TAILQ_INSERT_TAIL(&news, s, news_link);
+	s->events |= events;
+}
+
+static void forget(struct side *s)
+{
+	if (s->events != 0)
+		TAILQ_REMOVE(&news, s, news_link);
+	s->events = 0;
+}
+
+void flat_tube_watch(struct flat_tube *t, enum flat_tube_side side, struct flat_source *source)
+{
+	struct side *s = &t->side[side];
+	forget(s);
+	s->watcher = source;
+	/* What came before. */
+	post(s, POLLIN | POLLOUT);
+}
+
+bool flat_tubes_tell(void)
+{
+	struct side *last = TAILQ_LAST(&news, news_list);
+	struct side *s;
+	bool any = last != NULL;
+	for (bool more = any; more && (s = TAILQ_FIRST(&news)) != NULL;) {
+		int events = s->events;
+		more = s != last;
+		forget(s);
+		/* It may be gone after this; `last`, too, and then the list ends it. */
+		s->watcher->fn(s->watcher, events);
+	}
+	return any;
+}
+
+/* --- life --- */
+
+struct flat_tube *flat_tube_new(void)
+{
+	return calloc(1, sizeof(struct flat_tube));
+}
+
+void flat_tube_close(struct flat_tube *t, enum flat_tube_side side, bool hard)
+{
+	struct side *own = &t->side[side];
+	struct side *other = &t->side[side ^ 1];
+	forget(own);
+	own->watcher = NULL;
+	own->closed = own->fin = true;
+	own->reset |= hard;
+	give_buffer(other);
+	if (!other->closed) {
+		post(other, POLLIN | POLLOUT | POLLHUP);
+		return;
+	}
+	give_buffer(own);
+	free(t);
+}
+
+void flat_tube_cut(struct flat_tube *t)
+{
+	t->cut = true;
+	for (int i = 0; i < 2; i++)
+		post(&t->side[i], POLLIN | POLLOUT | POLLHUP);
+}
+
+void flat_tube_end(struct flat_tube *t, enum flat_tube_side side)
+{
+	t->side[side].fin = true;
+	post(&t->side[side ^ 1], POLLIN | POLLRDHUP);
+}
+
+/* --- bytes --- */
+
+ssize_t flat_tube_reserve(struct flat_tube *t, enum flat_tube_side side, size_t len,
+			  struct iovec iov[2], int *n_iov)
+{
+	struct side *s = &t->side[side];
+	size_t room = FLAT_TUBE_BYTES - s->len;
+	*n_iov = 0;
+	if (t->cut || s->fin || t->side[side ^ 1].closed)
+		return -EPIPE;
+	s->wants = len > room;
+	if (room == 0)
+		return -EAGAIN;
+	if (!s->v)
+		s->v = n_spare > 0 ? spare[--n_spare] : malloc(FLAT_TUBE_BYTES);
+	if (!s->v)
+		return -ENOMEM;
+	size_t n = flat_min_size(len, room);
+	size_t from = (s->at + s->len) % FLAT_TUBE_BYTES;
+	size_t first = flat_min_size(n, FLAT_TUBE_BYTES - from);
+	iov[0] = (struct iovec){s->v + from, first};
+	iov[1] = (struct iovec){s->v, n - first};
+	*n_iov = first < n ? 2 : 1;
+	return (ssize_t)n;
+}
+
+void flat_tube_commit(struct flat_tube *t, enum flat_tube_side side, size_t len)
+{
+	t->side[side].len += len;
+	post(&t->side[side ^ 1], POLLIN);
+}
+
+ssize_t flat_tube_send(struct flat_tube *t, enum flat_tube_side side, const void *bytes, size_t len)
+{
+	struct iovec iov[2];
+	int n_iov;
+	ssize_t n = flat_tube_reserve(t, side, len, iov, &n_iov);
+	if (n <= 0)
+		return n;
+	memcpy(iov[0].iov_base, bytes, iov[0].iov_len);
+	if (n_iov == 2)
+		memcpy(iov[1].iov_base, (const uint8_t *)bytes + iov[0].iov_len, iov[1].iov_len);
+	flat_tube_commit(t, side, (size_t)n);
+	return n;
+}
+
+ssize_t flat_tube_recv(struct flat_tube *t, enum flat_tube_side side, void *buf, size_t max)
+{
+	struct side *s = &t->side[side ^ 1];
+	size_t n = flat_min_size(max, s->len);
+	if (t->cut)
+		return -ECONNRESET;
+	if (s->len == 0)
+		return s->reset ? -ECONNRESET : s->fin ? 0 : -EAGAIN;
+	size_t first = flat_min_size(n, FLAT_TUBE_BYTES - s->at);
+	memcpy(buf, s->v + s->at, first);
+	memcpy((uint8_t *)buf + first, s->v, n - first);
+	s->at = (s->at + n) % FLAT_TUBE_BYTES;
+	s->len -= n;
+	if (s->len == 0)
+		give_buffer(s);
+	if (s->wants && s->len <= FLAT_TUBE_BYTES / 2) {
+		s->wants = false;
+		post(s, POLLOUT);
+	}
+	return (ssize_t)n;
+}
+
+size_t flat_tube_pending(const struct flat_tube *t, enum flat_tube_side side)
+{
+	return t->side[side ^ 1].len;
+}

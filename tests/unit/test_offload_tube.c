@@ -1,0 +1,188 @@
+/* A connection's tube to its bridge: bytes, ends, what is told and when. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "offload/tube.h"
+
+static struct flat_tube *tube;
+static struct flat_source source[2];
+static int told[2]; /* events since they were looked at */
+static uint8_t bytes[2 * FLAT_TUBE_BYTES];
+static uint8_t got[2 * FLAT_TUBE_BYTES];
+
+static void on_near(struct flat_source *s, int events)
+{
+	(void)s;
+	told[FLAT_TUBE_NEAR] |= events;
+}
+
+static void on_far(struct flat_source *s, int events)
+{
+	(void)s;
+	told[FLAT_TUBE_FAR] |= events;
+}
+
+static void setup(void)
+{
+	tube = flat_tube_new();
+	cr_assert_not_null(tube);
+	source[FLAT_TUBE_NEAR].fn = on_near;
+	source[FLAT_TUBE_FAR].fn = on_far;
+	for (int i = 0; i < 2; i++)
+		flat_tube_watch(tube, (enum flat_tube_side)i, &source[i]);
+	(void)flat_tubes_tell();
+	memset(told, 0, sizeof(told));
+	srand(11);
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)rand();
+}
+
+static int events_of(enum flat_tube_side side)
+{
+	int events;
+	(void)flat_tubes_tell();
+	events = told[side];
+	told[side] = 0;
+	return events;
+}
+
+TestSuite(tube, .init = setup, .fini = flat_tubes_spare_fini, .timeout = 20);
+
+static void close_both(void)
+{
+	flat_tube_close(tube, FLAT_TUBE_NEAR, false);
+	flat_tube_close(tube, FLAT_TUBE_FAR, false);
+	cr_assert_not(flat_tubes_tell());
+}
+
+Test(tube, carries_every_byte_in_order_whatever_the_sizes)
+{
+	size_t in = 0;
+	size_t out = 0;
+	while (out < sizeof(bytes)) {
+		size_t want = flat_min_size(sizeof(bytes) - in, 1 + (size_t)rand() % 50000);
+		ssize_t n = want ? flat_tube_send(tube, FLAT_TUBE_NEAR, bytes + in, want) : -EAGAIN;
+		cr_assert(n > 0 || n == -EAGAIN);
+		in += n > 0 ? (size_t)n : 0;
+		cr_assert_eq(flat_tube_pending(tube, FLAT_TUBE_FAR), in - out);
+		n = flat_tube_recv(tube, FLAT_TUBE_FAR, got + out, 1 + (size_t)rand() % 50000);
+		cr_assert(n > 0 || n == -EAGAIN);
+		out += n > 0 ? (size_t)n : 0;
+	}
+	cr_assert_eq(memcmp(bytes, got, sizeof(bytes)), 0);
+	close_both();
+}
+
+Test(tube, both_ways_are_apart)
+{
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_NEAR, "near", 4), 4);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, "afar", 4), 4);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_NEAR, got, 10), 4);
+	cr_assert_eq(memcmp(got, "afar", 4), 0);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_FAR, got, 10), 4);
+	cr_assert_eq(memcmp(got, "near", 4), 0);
+	close_both();
+}
+
+Test(tube, a_full_one_takes_no_more_and_says_when_it_does)
+{
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, bytes, sizeof(bytes)), FLAT_TUBE_BYTES);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, bytes, 1), -EAGAIN);
+	cr_assert_eq(events_of(FLAT_TUBE_NEAR), POLLIN);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_NEAR, got, 1), 1);
+	/* Not for a little. */
+	cr_assert_eq(events_of(FLAT_TUBE_FAR), 0);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_NEAR, got, sizeof(got)),
+		     (ssize_t)FLAT_TUBE_BYTES - 1);
+	cr_assert_eq(events_of(FLAT_TUBE_FAR), POLLOUT);
+	/* Once. */
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, bytes, 1), 1);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_NEAR, got, 1), 1);
+	cr_assert_eq(events_of(FLAT_TUBE_FAR), 0);
+	close_both();
+}
+
+Test(tube, one_end_leaves_the_other_way_open)
+{
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_NEAR, "x", 1), 1);
+	flat_tube_end(tube, FLAT_TUBE_NEAR);
+	cr_assert_eq(events_of(FLAT_TUBE_FAR), POLLIN | POLLRDHUP);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_NEAR, "x", 1), -EPIPE);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_FAR, got, 10), 1);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_FAR, got, 10), 0);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, "y", 1), 1);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_NEAR, got, 10), 1);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_NEAR, got, 10), -EAGAIN);
+	close_both();
+}
+
+Test(tube, what_was_written_before_a_close_is_read)
+{
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_NEAR, "last", 4), 4);
+	flat_tube_close(tube, FLAT_TUBE_NEAR, false);
+	cr_assert(events_of(FLAT_TUBE_FAR) & POLLHUP);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, "y", 1), -EPIPE);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_FAR, got, 10), 4);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_FAR, got, 10), 0);
+	flat_tube_close(tube, FLAT_TUBE_FAR, false);
+}
+
+Test(tube, after_a_hard_close_the_last_is_a_reset)
+{
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, "last", 4), 4);
+	flat_tube_close(tube, FLAT_TUBE_FAR, true);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_NEAR, got, 10), 4);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_NEAR, got, 10), -ECONNRESET);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_NEAR, "y", 1), -EPIPE);
+	flat_tube_close(tube, FLAT_TUBE_NEAR, false);
+}
+
+Test(tube, a_cut_is_seen_at_once_on_both_sides)
+{
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, "under way", 9), 9);
+	flat_tube_cut(tube);
+	(void)flat_tubes_tell();
+	for (int i = 0; i < 2; i++) {
+		enum flat_tube_side side = (enum flat_tube_side)i;
+		cr_assert(told[i] & POLLHUP);
+		cr_assert_eq(flat_tube_recv(tube, side, got, 10), -ECONNRESET);
+		cr_assert_eq(flat_tube_send(tube, side, "y", 1), -EPIPE);
+	}
+	close_both();
+}
+
+Test(tube, who_watches_late_is_told_of_what_came_before)
+{
+	flat_tube_watch(tube, FLAT_TUBE_NEAR, NULL);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, "x", 1), 1);
+	cr_assert_eq(events_of(FLAT_TUBE_NEAR), 0);
+	flat_tube_watch(tube, FLAT_TUBE_NEAR, &source[FLAT_TUBE_NEAR]);
+	cr_assert(events_of(FLAT_TUBE_NEAR) & POLLIN);
+	/* Who goes is told nothing any more. */
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, "x", 1), 1);
+	flat_tube_watch(tube, FLAT_TUBE_NEAR, NULL);
+	cr_assert_eq(events_of(FLAT_TUBE_NEAR), 0);
+	close_both();
+}
+
+static void on_close(struct flat_source *s, int events)
+{
+	(void)s;
+	(void)events;
+	flat_tube_close(tube, FLAT_TUBE_NEAR, false);
+	flat_tube_close(tube, FLAT_TUBE_FAR, false);
+}
+
+Test(tube, who_is_told_may_close_both_sides)
+{
+	source[FLAT_TUBE_NEAR].fn = on_close;
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, "x", 1), 1);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_NEAR, "x", 1), 1);
+	cr_assert(flat_tubes_tell());
+	cr_assert_eq(told[FLAT_TUBE_FAR], 0);
+	cr_assert_not(flat_tubes_tell());
+}
