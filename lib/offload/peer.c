@@ -35,6 +35,7 @@ static void on_tcp(struct flat_source *source, int events)
 	struct flat_peer *p = FLAT_CONTAINER_OF(source, struct flat_peer, tcp);
 	if (events & (POLLIN | POLLHUP | POLLRDHUP | POLLERR))
 		p->readable = true;
+	p->ending |= (events & ~(POLLIN | POLLOUT)) != 0;
 	if (events & POLLOUT)
 		p->writable = true;
 	flat_peer_heat(p);
@@ -328,6 +329,8 @@ static void read_in(struct flat_peer *p)
 				      n < 0 ? strerror((int)-n) : "the peer is gone");
 		} else if (n > 0) {
 			total += (size_t)n;
+			/* There was no more; what comes is told of. An end that was told of already is yet to be read. */
+			p->readable = p->ending || (size_t)n == sizeof(p->all->scratch);
 			p->heard_ms = p->all->tick_ms;
 			p->asked_ms = 0;
 			int err = p->link ? flat_carrier_input(&p->carrier, buf, (size_t)n) : 0;

@@ -64,7 +64,8 @@ struct flat_peer {
 	bool hot;
 	bool readable;
 	bool writable;
-	bool ended; /* the socket is at its end */
+	bool ending; /* an end was told of */
+	bool ended;  /* the socket is at its end */
 };
 
 TAILQ_HEAD(flat_peer_list, flat_peer);

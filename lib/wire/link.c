@@ -30,10 +30,10 @@ static struct flat_wire_link *make(struct flat_svids *svids, const struct flat_s
 	TAILQ_INIT(&l->streams);
 	TAILQ_INIT(&l->ready);
 	l->ssl = SSL_new(svid->ctx);
-	l->in = BIO_new(BIO_s_mem());
+	BIO *in = flat_inbox_open(&l->inbox);
 	l->out = flat_outbox_open(&l->outbox);
-	if (!l->ssl || !l->in || !l->out) {
-		BIO_free(l->in);
+	if (!l->ssl || !in || !l->out) {
+		BIO_free(in);
 		BIO_free(l->out);
 		SSL_free(l->ssl);
 		flat_svids_put(l->svids);
@@ -41,7 +41,7 @@ static struct flat_wire_link *make(struct flat_svids *svids, const struct flat_s
 		return NULL;
 	}
 	/* The session owns both from here. */
-	SSL_set_bio(l->ssl, l->in, l->out);
+	SSL_set_bio(l->ssl, in, l->out);
 	SSL_set_app_data(l->ssl, &l->peer);
 	return l;
 }
@@ -276,12 +276,8 @@ static int tls_error(struct flat_wire_link *l, int code, int result)
 	return flat_wire_link_over(l, l->greeted ? -ECONNRESET : -EACCES, text);
 }
 
-int flat_wire_link_input(struct flat_wire_link *l, const uint8_t *bytes, size_t len)
+static int read_in(struct flat_wire_link *l)
 {
-	if (l->failed)
-		return -ECONNRESET;
-	if (BIO_write(l->in, bytes, (int)len) != (int)len)
-		return flat_wire_link_over(l, -ENOMEM, "out of memory");
 	if (!l->shaken) {
 		int done = SSL_do_handshake(l->ssl);
 		int code = done == 1 ? 0 : SSL_get_error(l->ssl, done);
@@ -305,6 +301,17 @@ int flat_wire_link_input(struct flat_wire_link *l, const uint8_t *bytes, size_t 
 		if (err != 0)
 			return err;
 	}
+}
+
+int flat_wire_link_input(struct flat_wire_link *l, const uint8_t *bytes, size_t len)
+{
+	if (l->failed)
+		return -ECONNRESET;
+	l->inbox = (struct flat_inbox){bytes, len};
+	int err = read_in(l);
+	/* All of it was taken, or the link is over. */
+	l->inbox = (struct flat_inbox){0};
+	return err;
 }
 
 bool flat_wire_link_flush(struct flat_wire_link *l)

@@ -10,6 +10,7 @@
 
 #include "base/limits.h"
 #include "wire/frame.h"
+#include "wire/inbox.h"
 #include "wire/outbox.h"
 #include "wire/svid.h"
 
@@ -86,8 +87,8 @@ struct flat_wire_link {
 	int64_t own_expires_s;
 	struct flat_wire_peer peer;
 	SSL *ssl;
-	BIO *in;
-	BIO *out; /* writes into: */
+	struct flat_inbox inbox; /* empty outside of flat_wire_link_input() */
+	BIO *out;		 /* writes into: */
 	struct flat_outbox outbox;
 	bool server;
 	bool shaken;   /* the handshake is done */

@@ -15,6 +15,9 @@
 /* RFC 7301: what is spoken inside. */
 static const unsigned char alpn[] = {6, 'f', 'l', 'a', 't', '/', '1'};
 static const unsigned char alpn_h2[] = {2, 'h', '2'};
+/* Of TLS 1.3 (RFC 8446, B.4). The first is the fastest where processors have AES, and what Envoy takes there; OpenSSL's own order
+ * begins with the second. */
+#define CIPHERS "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 
 struct loading {
 	const char *folder;
@@ -135,7 +138,7 @@ static SSL_CTX *new_ctx(void)
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
 	if (!SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) ||
 	    !SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) ||
-	    !SSL_CTX_set_num_tickets(ctx, 0) ||
+	    !SSL_CTX_set_ciphersuites(ctx, CIPHERS) || !SSL_CTX_set_num_tickets(ctx, 0) ||
 	    SSL_CTX_set_alpn_protos(ctx, alpn, sizeof(alpn)) != 0) {
 		SSL_CTX_free(ctx);
 		return NULL;

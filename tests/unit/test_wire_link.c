@@ -60,6 +60,8 @@ Test(wire_link, a_stream_nobody_reads_is_bounded_and_stalls_no_other)
 	cr_assert_eq(pair.server.ends[1].n_in, 3000000);
 	cr_assert_eq(memcmp(pair.server.ends[1].in, fast->out, 3000000), 0);
 	cr_assert_leq(slow->sent, FLAT_WIRE_WINDOW + 1000);
+	/* No frame is cut short for the last of the credit. */
+	cr_assert_eq(slow->sent % FLAT_FRAME_BODY_MAX, 0);
 	cr_assert_leq(pair.server.ends[0].stream->kept, FLAT_WIRE_WINDOW);
 	pair.server.ends[0].room = SIZE_MAX;
 	cr_assert(flat_wire_room(pair.server.ends[0].stream));
