@@ -39,9 +39,9 @@ int flat_listen(int fd, int backlog)
 					: s->tcp_fd >= 0 ? FLAT_SYS2(SYS_listen, s->tcp_fd, backlog)
 							 : 0);
 	long err = FLAT_SYS2(SYS_listen, fd, backlog);
-	if (err < 0 || flat_fd_kind(fd) != FLAT_FD_CANDIDATE || !flat_session_directory())
+	if (err < 0 || flat_fd_kind(fd) != FLAT_FD_CANDIDATE)
 		return (int)flat_result(err);
-	/* What the offload half does not take stays a listener of the kernel's. */
+	/* What the offload half does not take, or nobody is there to take, stays a listener of the kernel's. */
 	if (ask_listen(fd, backlog, &anchor) != 0)
 		return 0;
 	s = flat_sock_new(FLAT_FD_LISTENER);

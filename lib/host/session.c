@@ -432,9 +432,15 @@ int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX
 	int err = -ECONNREFUSED;
 	pthread_once(&fork_once, register_fork);
 	pthread_mutex_lock(&lock);
-	/* Twice: the first may meet the socket of an offload half that has ended. */
+	/*
+	 * Twice: the first may meet the socket of an offload half that has ended. A listener is told of once in its life: no
+	 * try of a moment ago counts, and one that fails is made again.
+	 */
+	bool once = saved.type == FLAT_MSG_LISTEN;
 	for (int tries = 0; tries < 2; tries++) {
-		err = join(tries > 0);
+		err = join(once || tries > 0);
+		if (err != 0 && once)
+			continue;
 		if (err != 0)
 			break;
 		if (saved.type == FLAT_MSG_CONNECT)

@@ -35,9 +35,14 @@ one() {
 		serve "$name-native" "$where" setsid "${CMD[@]}"
 		NATIVE_PID[$name]=$PID
 	else
-		start "$name-flat" over setsid "${CMD[@]}"
+		start "$name-flat" over env FLAT_LOG=warn setsid "${CMD[@]}"
 		FLAT_PID[$name]=$PID
-		wait_for 20 registered "$where" || die "$name-registered" "$(tail -n 3 "$WORK/$name-flat.log")"
+		if ! wait_for 20 registered "$where"; then
+			flatctl --control "$CONTROL" ls 2>&1
+			flatctl --control "$CONTROL" top --once 2>&1 | head -n 5
+			ps -o pid=,ppid=,stat=,time=,args= -p "$FLATD" -p "$PID"
+			die "$name-registered" "$(head -n 5 "$WORK/$name-flat.log")"
+		fi
 		pass "$name-registered"
 	fi
 }
