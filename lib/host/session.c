@@ -23,6 +23,14 @@ static _Atomic int peer_pid; /* of the process at the other end */
 static uint32_t next_seq;
 static int64_t last_try_ms; /* of one that failed, or is under way; else 0 */
 
+/* Tickets that were asked for at control_fd, and have not come in. */
+static struct {
+	bool pending;
+	uint32_t seq;
+	uint64_t epoch; /* of the directory, before they were asked for */
+	struct flat_addr to;
+} coming;
+
 /*
  * Offload halves that this process has known, by turn, which its forked children inherit with the connections of theirs.
  * Whose place is taken has been followed by so many others: what is left of its connections is over.
@@ -76,15 +84,32 @@ static int connect_to(const char *path)
 	return flat_fd_private(fd);
 }
 
-static int exchange_at(int control, struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX],
-		       size_t *n)
+/* An answer that no call waits for: tickets, or what somebody gave up waiting for, which is not taken. */
+static void take_in(const struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], size_t n)
 {
-	uint32_t seq = ++next_seq;
-	msg->seq = seq;
+	if (coming.pending && msg->seq == coming.seq) {
+		coming.pending = false;
+		flat_tickets_put(&coming.to, coming.epoch, msg, fds);
+	}
+	flat_msg_close_fds(fds, n);
+}
+
+/* Sends one message, which gets the next number. */
+static int say(int control, struct flat_msg *msg, int send_fd)
+{
 	int err;
+	msg->seq = ++next_seq;
 	do
 		err = flat_msg_send(control, msg, &send_fd, send_fd >= 0 ? 1 : 0, 0);
 	while (err == -EINTR);
+	return err;
+}
+
+/* The answer to the message with this number. */
+static int hear(int control, uint32_t seq, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX],
+		size_t *n)
+{
+	int err = 0;
 	while (err == 0) {
 		/* An answer takes less time than to fall asleep and wake up. */
 		struct flat_wait w;
@@ -100,11 +125,17 @@ static int exchange_at(int control, struct flat_msg *msg, int send_fd, int fds[F
 		}
 		if (err == 0 && msg->seq == seq)
 			return 0;
-		/* An answer that somebody gave up waiting for: what it brought is not taken. */
 		if (err == 0)
-			flat_msg_close_fds(fds, *n);
+			take_in(msg, fds, *n);
 	}
 	return err;
+}
+
+static int exchange_at(int control, struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX],
+		       size_t *n)
+{
+	int err = say(control, msg, send_fd);
+	return err ? err : hear(control, msg->seq, msg, fds, n);
 }
 
 static int exchange(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX], size_t *n)
@@ -158,12 +189,19 @@ static int hello(void)
 	return err;
 }
 
+/* Those that are still to come will be nobody's. */
+static void forget_tickets(void)
+{
+	coming.pending = false;
+	flat_tickets_drop();
+}
+
 static void drop(void)
 {
 	if (control_pid == flat_sys_getpid())
 		flat_fd_close_private(control_fd);
 	control_fd = -1;
-	flat_tickets_drop();
+	forget_tickets();
 }
 
 /*
@@ -223,7 +261,7 @@ static void part(void)
 		return;
 	}
 	reign_hang_up(r);
-	flat_tickets_drop();
+	forget_tickets();
 	r->control_fd = control_fd;
 	r->control_pid = control_pid;
 	control_fd = -1;
@@ -239,7 +277,7 @@ static int join(bool patient)
 	if (control_fd >= 0)
 		flat_fd_close_private(control_fd);
 	control_fd = -1;
-	flat_tickets_drop();
+	forget_tickets();
 	int64_t now = now_ms();
 	if (!patient && last_try_ms != 0 && now - last_try_ms < RETRY_MS &&
 	    control_pid == flat_sys_getpid())
@@ -265,7 +303,7 @@ void flat_session_forked(void)
 	pthread_mutex_init(&lock, NULL);
 	flat_lanes_forked();
 	/* The parent's: it would not hang up where this process holds it too. */
-	flat_tickets_drop();
+	forget_tickets();
 }
 
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
@@ -352,7 +390,8 @@ static void drop_old_lane(void)
 	size_t n = 0;
 	uint64_t id;
 	bool ours;
-	if (!flat_lane_old(&id, &ours))
+	/* Tickets that are on their way may be of it. */
+	if (coming.pending || !flat_lane_old(&id, &ours))
 		return;
 	if (ours) {
 		flat_msg_init(&msg, FLAT_MSG_DROP, 0);
@@ -375,19 +414,30 @@ static struct reign *past_of(const struct flat_msg *msg)
 	return turn != 0 && r->control_fd > 0 && r->control_pid == flat_sys_getpid() ? r : NULL;
 }
 
-/* Under the lock. */
+/* Under the lock. Nobody waits for them as long as there are others. */
 static void ask_tickets(const struct flat_addr *to, uint64_t epoch)
+{
+	struct flat_msg msg;
+	drop_old_lane();
+	flat_msg_init(&msg, FLAT_MSG_TICKETS, 0);
+	msg.body.connect.to = *to;
+	if (say(control_fd, &msg, -1) != 0)
+		return;
+	coming.pending = true;
+	coming.seq = msg.seq;
+	coming.epoch = epoch;
+	coming.to = *to;
+}
+
+/* Under the lock: those that were asked for are needed. */
+static void await_tickets(void)
 {
 	struct flat_msg msg;
 	int fds[FLAT_MSG_FDS_MAX];
 	size_t n = 0;
-	drop_old_lane();
-	flat_msg_init(&msg, FLAT_MSG_TICKETS, 0);
-	msg.body.connect.to = *to;
-	if (exchange(&msg, -1, fds, &n) != 0)
-		return;
-	flat_tickets_put(to, epoch, &msg, fds);
-	flat_msg_close_fds(fds, n);
+	if (hear(control_fd, coming.seq, &msg, fds, &n) == 0)
+		take_in(&msg, fds, n);
+	coming.pending = false;
 }
 
 /* Under the lock: it begins. False: the offload half is gone. */
@@ -405,7 +455,7 @@ static bool use_ticket(struct flat_ticket *ticket)
 	flat_fd_close_private(ticket->anchor);
 	flat_fd_close_private(ticket->bell);
 	flat_lane_unuse(ticket->lane);
-	flat_tickets_drop();
+	forget_tickets();
 	return false;
 }
 
@@ -418,8 +468,11 @@ bool flat_session_ticket(const struct flat_addr *to, struct flat_ticket *ticket)
 	pthread_mutex_lock(&lock);
 	if (control_fd >= 0 && control_pid == flat_sys_getpid() && !is_past()) {
 		uint64_t epoch = flat_directory_epoch(dir);
-		if (flat_tickets_wanted(to))
+		if (flat_tickets_wanted(to) && !coming.pending)
 			ask_tickets(to, epoch);
+		if (coming.pending && flat_tickets_none() &&
+		    memcmp(&coming.to, to, sizeof(*to)) == 0)
+			await_tickets();
 		got = flat_tickets_take(to, epoch, ticket) && use_ticket(ticket);
 	}
 	pthread_mutex_unlock(&lock);

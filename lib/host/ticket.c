@@ -7,6 +7,7 @@
 
 struct spare {
 	struct flat_msg_ticket is;
+	struct flat_lane_use *lane; /* one use of it */
 	int anchor;
 	int bell;
 };
@@ -16,12 +17,11 @@ static struct {
 	struct flat_addr to;
 	struct flat_addr local;
 	uint64_t epoch; /* of the directory before they were made */
-	uint64_t lane_id;
-	struct flat_lane_geometry geo;
-	struct flat_lane_use *lane; /* used once by each */
 	uint32_t n;
-	struct spare v[FLAT_MSG_TICKETS_MAX];
+	struct spare v[FLAT_TICKETS_LOW + FLAT_MSG_TICKETS_MAX];
 } spare;
+_Static_assert(FLAT_TICKETS_LOW + FLAT_MSG_TICKETS_MAX <= FLAT_SESSION_TICKETS_MAX,
+	       "asked in vain");
 
 /* How this process connects. */
 static struct flat_addr last_to;
@@ -47,7 +47,7 @@ void flat_tickets_drop(void)
 		const struct spare *t = &spare.v[--spare.n];
 		flat_fd_close_private(t->anchor);
 		flat_fd_close_private(t->bell);
-		flat_lane_unuse(spare.lane);
+		flat_lane_unuse(t->lane);
 	}
 }
 
@@ -61,7 +61,12 @@ bool flat_tickets_wanted(const struct flat_addr *to)
 		refused_for--;
 		return false;
 	}
-	return in_a_row >= FLAT_TICKETS_AFTER && spare.n == 0;
+	return in_a_row >= FLAT_TICKETS_AFTER && spare.n <= FLAT_TICKETS_LOW;
+}
+
+bool flat_tickets_none(void)
+{
+	return spare.n == 0;
 }
 
 void flat_tickets_put(const struct flat_addr *to, uint64_t epoch, const struct flat_msg *msg,
@@ -70,26 +75,27 @@ void flat_tickets_put(const struct flat_addr *to, uint64_t epoch, const struct f
 	const struct flat_msg_tickets *m = &msg->body.tickets;
 	struct flat_msg_conn conn = {.lane_id = m->lane_id, .geo = m->geo};
 	int lane_fd = flat_msg_fd(msg, fds, FLAT_FD_LANE);
+	if (spare.epoch != epoch || !same(&spare.to, to))
+		flat_tickets_drop();
 	spare.to = *to;
-	spare.local = m->local;
 	spare.epoch = epoch;
-	spare.lane_id = m->lane_id;
-	spare.geo = m->geo;
-	for (uint32_t i = 0; (msg->fds & FLAT_FD_TICKETS) && i < m->n; i++) {
+	uint32_t n = msg->fds & FLAT_FD_TICKETS ? m->n : 0;
+	for (uint32_t i = 0; i < n && spare.n < FLAT_ARRAY_SIZE(spare.v); i++) {
 		struct spare *t = &spare.v[spare.n];
 		conn.slot = m->v[i].slot;
-		spare.lane = flat_lane_use(&conn, lane_fd);
-		if (!spare.lane)
+		t->lane = flat_lane_use(&conn, lane_fd);
+		if (!t->lane)
 			break;
 		flat_msg_ticket_fds(msg, fds, i, &t->anchor, &t->bell);
 		t->is = m->v[i];
 		t->anchor = flat_fd_private(t->anchor);
 		t->bell = flat_fd_private(t->bell);
+		spare.local = m->local;
 		spare.n++;
 	}
 	if (lane_fd >= 0)
 		flat_sys_close(lane_fd);
-	if (spare.n == 0)
+	if (n == 0)
 		refused_for = FLAT_TICKETS_RETRY;
 }
 
@@ -104,14 +110,14 @@ bool flat_tickets_take(const struct flat_addr *to, uint64_t epoch, struct flat_t
 	const struct spare *t = &spare.v[--spare.n];
 	*ticket = (struct flat_ticket){
 	    .conn = {.conn_id = t->is.conn_id,
-		     .lane_id = spare.lane_id,
-		     .geo = spare.geo,
+		     .lane_id = t->lane->id,
+		     .geo = t->lane->lane.geo,
 		     .slot = t->is.slot,
 		     .side = FLAT_SIDE_CLIENT,
 		     .path = FLAT_CONN_DIRECT,
 		     .local = spare.local,
 		     .peer = spare.to},
-	    .lane = spare.lane,
+	    .lane = t->lane,
 	    .anchor = t->anchor,
 	    .bell = t->bell,
 	};

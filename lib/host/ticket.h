@@ -15,10 +15,15 @@ struct flat_ticket {
 	int bell;		    /* private */
 };
 
-/** Notes a connect() to `to`. True: there have been so many that tickets are worth asking for, and there are none. */
+/** Notes a connect() to `to`. True: there have been so many that tickets are worth asking for, and few are left. */
 bool flat_tickets_wanted(const struct flat_addr *to);
+/** Whether none is left. */
+bool flat_tickets_none(void);
 
-/** Takes in an answer to TICKETS for `to` and its descriptors, asked for when the directory had this epoch. */
+/**
+ * Takes in an answer to TICKETS for `to`, and those of its descriptors that it has a use for, asked for when the directory
+ * had this epoch. What is left of others stays beside them if it is of the same address and epoch, else it goes.
+ */
 void flat_tickets_put(const struct flat_addr *to, uint64_t epoch, const struct flat_msg *msg,
 		      int fds[FLAT_MSG_FDS_MAX]);
 

@@ -39,11 +39,12 @@ def wait_for(what, seconds=10):
 class Server:
     """Echoes one message of each connection. A process of its own, so that it can be killed."""
 
-    def __init__(self):
+    def __init__(self, address=ADDRESS):
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(ADDRESS)
+        listener.bind(address)
         listener.listen(128)
+        self.address = listener.getsockname()
         self.pid = os.fork()
         if self.pid == 0:
             while True:
@@ -62,8 +63,8 @@ class Server:
         os.waitpid(self.pid, 0)
 
 
-def echo(text):
-    with socket.create_connection(ADDRESS, timeout=20) as c:
+def echo(text, address=ADDRESS):
+    with socket.create_connection(address, timeout=20) as c:
         c.sendall(text)
         return c.recv(100) == text
 
@@ -76,8 +77,8 @@ def error_of(call):
     return 0
 
 
-def many(count):
-    return sum(echo(b"%d" % i) for i in range(count))
+def many(count, address=ADDRESS):
+    return sum(echo(b"%d" % i, address) for i in range(count))
 
 
 def some_left():
@@ -104,6 +105,14 @@ def threads():
     for t in all_of:
         t.join()
     case("six-threads", good == [50] * 6, good)
+
+
+def two_servers():
+    """Tickets for the one are still on their way when the other is connected to."""
+    other = Server(("127.0.0.1", 0))
+    good = [(many(n, ADDRESS), many(7, other.address)) for n in range(1, 21)]
+    case("two-servers-in-turn", good == [(n, 7) for n in range(1, 21)], good)
+    other.kill()
 
 
 def nonblocking():
@@ -173,6 +182,7 @@ def server_goes(server):
 one = Server()
 counted()
 threads()
+two_servers()
 nonblocking()
 bound()
 forked()

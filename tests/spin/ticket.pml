@@ -1,8 +1,9 @@
 /*
  * Tickets (docs/design/core.md, section 3): connections made ahead, one slot. A client is given a ticket, uses it once, and
  * lets go; policies change at any moment; the listener may end, and the client may be killed, at any moment. The offload half
- * decides at USE. A client is hostile: it writes the slot's words whenever it holds the anchor, names tickets it has used or
- * given back, and keeps a used one's anchor as long as it likes.
+ * decides at USE. A client asks for more while it uses what it has, and takes the answer when it likes. It is hostile: it
+ * writes the slot's words whenever it holds the anchor, names tickets it has used or given back, and keeps a used one's
+ * anchor as long as it likes.
  *
  * Claims (assertions): no server gets a connection that the policies in force when the offload half sent it forbid; a slot
  * is given out only when nobody holds an end of what it was used for before. Found wrong with
@@ -132,15 +133,18 @@ active proctype client()
 {
 	byte answer;
 	byte t;
+	bool asked;
 end:
 	do
 	:: !client_alive -> break
-	:: atomic { client_alive && empty(asks) && empty(answers) -> asks!true };
-		atomic { answers?answer ->
-			if
-			:: answer != 0 -> t = answer - 1
-			:: else
-			fi }
+	:: atomic { client_alive && !asked -> asks!true; asked = true }
+	:: atomic { client_alive && asked && nempty(answers) ->
+		answers?answer;
+		asked = false;
+		if
+		:: answer != 0 -> t = answer - 1
+		:: else
+		fi }
 	/* Any ticket's number, held or not. */
 	:: atomic { client_alive && nfull(uses) -> uses!t }
 	:: atomic { client_alive && client_holds[t] -> client_holds[t] = false }
