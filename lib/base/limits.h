@@ -95,6 +95,10 @@
 #define FLAT_SVID_RETRY_MS 500
 #define FLAT_SVID_RETRY_MAX_MS 30000
 
+/* Who ends waits so long for a thread that may be asking a resolver, which cannot be called off: more than a thread that runs takes
+ * to end, ms. */
+#define FLAT_RESOLVER_END_MS 200
+
 /* One certificate from Istio's service, with connecting, ms. */
 #define FLAT_ISTIO_CA_MS 10000
 

@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/map.h"
 #include "base/thread.h"
@@ -42,6 +43,8 @@ struct flat_names {
 	uint32_t refresh_ms;
 	bool running;
 	bool ends;
+	bool over;    /* the thread is at its end */
+	bool left;    /* the thread frees it */
 	bool changed; /* and not told yet */
 };
 
@@ -172,6 +175,23 @@ static void look_up(struct flat_names *names, struct name *name)
 	note(names, name, &a);
 }
 
+static void free_all(struct flat_names *names)
+{
+	struct name *name, *next;
+
+	for (name = TAILQ_FIRST(&names->all); name; name = next) {
+		next = TAILQ_NEXT(name, link);
+		free(name->host);
+		free(name);
+	}
+	flat_map_fini(&names->by_host);
+	pthread_cond_destroy(&names->woken);
+	pthread_cond_destroy(&names->told);
+	pthread_mutex_destroy(&names->lock);
+	close(names->fd);
+	free(names);
+}
+
 static void *run(void *arg)
 {
 	struct flat_names *names = arg;
@@ -195,7 +215,12 @@ static void *run(void *arg)
 			pthread_cond_wait(&names->woken, &names->lock);
 		}
 	}
+	names->over = true;
+	pthread_cond_broadcast(&names->told);
+	bool mine = names->left;
 	pthread_mutex_unlock(&names->lock);
+	if (mine)
+		free_all(names);
 	return NULL;
 }
 
@@ -241,27 +266,26 @@ int flat_names_open(struct flat_names **out)
 
 void flat_names_close(struct flat_names *names)
 {
-	struct name *name, *next;
+	struct timespec until = at(now_ms() + FLAT_RESOLVER_END_MS);
 
 	if (!names)
 		return;
 	pthread_mutex_lock(&names->lock);
 	names->ends = true;
 	pthread_cond_signal(&names->woken);
+	while (names->running && !names->over &&
+	       pthread_cond_timedwait(&names->told, &names->lock, &until) == 0)
+		;
+	names->left = names->running && !names->over;
+	bool left = names->left;
+	if (left)
+		pthread_detach(names->thread);
 	pthread_mutex_unlock(&names->lock);
+	if (left)
+		return;
 	if (names->running)
 		pthread_join(names->thread, NULL);
-	for (name = TAILQ_FIRST(&names->all); name; name = next) {
-		next = TAILQ_NEXT(name, link);
-		free(name->host);
-		free(name);
-	}
-	flat_map_fini(&names->by_host);
-	pthread_cond_destroy(&names->woken);
-	pthread_cond_destroy(&names->told);
-	pthread_mutex_destroy(&names->lock);
-	close(names->fd);
-	free(names);
+	free_all(names);
 }
 
 int flat_names_fd(const struct flat_names *names)

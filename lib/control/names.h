@@ -22,7 +22,7 @@ struct flat_names;
 
 /** 0 or a negative errno. No thread yet: that begins with the first name. */
 FLAT_MUST_CHECK int flat_names_open(struct flat_names **out);
-/** Waits for the question that is under way. NULL is allowed. */
+/** Waits for the thread, but not for long where it asks the resolver: then it frees the rest by itself. NULL is allowed. */
 void flat_names_close(struct flat_names *names);
 
 /** Readable when flat_names_changed() has something to tell. */

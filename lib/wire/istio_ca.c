@@ -5,6 +5,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -453,10 +454,13 @@ int flat_istio_ca_ask(struct flat_istio_ca *ca, int stop_fd, struct flat_svids *
 	bool news = false;
 	int failed = 0;
 	*out = NULL;
+	struct pollfd stop = {.fd = stop_fd, .events = POLLIN};
 	for (uint32_t i = 0; i < ca->n; i++) {
 		struct one *one = &ca->v[i];
 		if (one->certs && now_s() < one->due_s)
 			continue;
+		if (poll(&stop, 1, 0) > 0)
+			return -ECANCELED;
 		int err = ask_one(ca, one, stop_fd, text, sizeof(text));
 		if (err == -ECANCELED)
 			return err;

@@ -9,6 +9,7 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -25,9 +26,11 @@ struct flat_svid_source {
 	pthread_t thread;
 	int news;
 	int stop;
-	pthread_mutex_t lock; /* of the next two */
+	pthread_mutex_t lock; /* of the next four */
 	struct flat_svids *newest;
 	char why[600];
+	bool over;	   /* the thread is at its end */
+	bool left;	   /* the thread frees it */
 	uint32_t pause_ms; /* the thread's: before the next call */
 };
 
@@ -110,9 +113,8 @@ static int ask_istio(struct flat_svid_source *s, int *wait_ms, char *why, size_t
 	return err;
 }
 
-static void *run(void *arg)
+static void ask_on(struct flat_svid_source *s)
 {
-	struct flat_svid_source *s = arg;
 	struct pollfd stop = {.fd = s->stop, .events = POLLIN};
 	char why[400];
 	char text[sizeof(s->why)];
@@ -121,10 +123,10 @@ static void *run(void *arg)
 		int err =
 		    s->istio ? ask_istio(s, &wait_ms, why, sizeof(why)) : ask(s, why, sizeof(why));
 		if (err == -ECANCELED)
-			return NULL;
+			return;
 		if (err == 0 && s->istio) {
 			if (poll(&stop, 1, wait_ms) > 0)
-				return NULL;
+				return;
 			continue;
 		}
 		snprintf(text, sizeof(text), "%.150s%s%.400s; it is asked again in %u ms",
@@ -132,21 +134,10 @@ static void *run(void *arg)
 			 s->pause_ms);
 		tell(s, NULL, text);
 		if (poll(&stop, 1, (int)s->pause_ms) > 0)
-			return NULL;
+			return;
 		s->pause_ms = s->pause_ms * 2 > FLAT_SVID_RETRY_MAX_MS ? FLAT_SVID_RETRY_MAX_MS
 								       : s->pause_ms * 2;
 	}
-}
-
-/* --- its owner --- */
-
-static int start(struct flat_svid_source *s)
-{
-	s->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	s->stop = eventfd(0, EFD_CLOEXEC);
-	if (s->news < 0 || s->stop < 0)
-		return errno ? -errno : -EMFILE;
-	return flat_thread_start(&s->thread, NULL, run, s);
 }
 
 static void free_source(struct flat_svid_source *s)
@@ -160,6 +151,30 @@ static void free_source(struct flat_svid_source *s)
 	pthread_mutex_destroy(&s->lock);
 	free(s->uri);
 	free(s);
+}
+
+static void *run(void *arg)
+{
+	struct flat_svid_source *s = arg;
+	ask_on(s);
+	pthread_mutex_lock(&s->lock);
+	s->over = true;
+	bool mine = s->left;
+	pthread_mutex_unlock(&s->lock);
+	if (mine)
+		free_source(s);
+	return NULL;
+}
+
+/* --- its owner --- */
+
+static int start(struct flat_svid_source *s)
+{
+	s->news = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	s->stop = eventfd(0, EFD_CLOEXEC);
+	if (s->news < 0 || s->stop < 0)
+		return errno ? -errno : -EMFILE;
+	return flat_thread_start(&s->thread, NULL, run, s);
 }
 
 static int find(struct flat_svid_source *s, char *why, size_t size)
@@ -220,6 +235,24 @@ void flat_svid_source_close(struct flat_svid_source *s)
 	if (!s)
 		return;
 	(void)flat_sys_write(s->stop, &one, sizeof(one));
-	pthread_join(s->thread, NULL);
+	pthread_t thread = s->thread;
+	struct timespec until;
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += (long)FLAT_RESOLVER_END_MS * 1000000;
+	until.tv_sec += until.tv_nsec / 1000000000;
+	until.tv_nsec %= 1000000000;
+	if (pthread_timedjoin_np(thread, NULL, &until) == 0) {
+		free_source(s);
+		return;
+	}
+	pthread_mutex_lock(&s->lock);
+	bool over = s->over;
+	s->left = !over;
+	pthread_mutex_unlock(&s->lock);
+	if (!over) {
+		pthread_detach(thread);
+		return;
+	}
+	pthread_join(thread, NULL);
 	free_source(s);
 }

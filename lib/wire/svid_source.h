@@ -25,7 +25,7 @@ int flat_svid_source_fd(const struct flat_svid_source *s);
  * is "".
  */
 struct flat_svids *flat_svid_source_take(struct flat_svid_source *s, char *why, size_t size);
-/** Ends it, and waits for its thread. NULL is allowed. */
+/** Ends it. Its thread is waited for, but not for long where it asks a resolver: then it frees the rest by itself. NULL is allowed. */
 void flat_svid_source_close(struct flat_svid_source *s);
 
 #endif
