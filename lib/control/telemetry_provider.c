@@ -433,7 +433,28 @@ static void parse_tracing_config(struct cfg *cfg, const struct yaml_node *node, 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
 }
 
-/* Of a ProxyConfig sampling alone means something here. */
+static void parse_trusted_proxies(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint64_t n;
+
+	(void)obj;
+	/* X-Forwarded-For of more would be longer than any head. */
+	if (cfg_uint(cfg, node, 0, FLAT_CONFIG_MATCHES_MAX, &n))
+		flat_mesh_set_trusted_proxies(cfg->mesh, (uint32_t)n);
+}
+
+static void parse_gateway_topology(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("numTrustedProxies", parse_trusted_proxies),
+	    CFG_UNHONOURED("forwardClientCertDetails", "X-Forwarded-Client-Cert never passes"),
+	    CFG_UNHONOURED("proxyProtocol", "it is not read"),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+/* Of a ProxyConfig sampling and the proxies before a gateway mean something here. */
 void cfg_default_config(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	const struct yaml_item *item;
@@ -443,6 +464,8 @@ void cfg_default_config(struct cfg *cfg, const struct yaml_node *node, void *obj
 	for (item = node->first; item; item = item->next) {
 		if (strcmp(item->key->text, "tracing") == 0)
 			parse_tracing_config(cfg, item->value, obj);
+		else if (strcmp(item->key->text, "gatewayTopology") == 0)
+			parse_gateway_topology(cfg, item->value, obj);
 		else
 			cfg_warn(cfg, &item->key->where, FLAT_DIAG_NOT_HONOURED, NULL,
 				 "defaultConfig.%.100s is not honoured: there is no Envoy here",

@@ -85,6 +85,32 @@ int flat_cidr_parse(const char *text, struct flat_cidr *cidr)
 	return 0;
 }
 
+int flat_ip_from_list(const char *text, size_t len, uint32_t nth, struct flat_ip *ip)
+{
+	char addr[FLAT_IP_TEXT_MAX];
+	size_t end = 0;
+	size_t at = len + 1; /* as if a comma stood at the end */
+
+	memset(ip, 0, sizeof(*ip));
+	for (; nth > 0; nth--) {
+		if (at == 0)
+			return -EINVAL;
+		end = at - 1;
+		for (at = end; at > 0 && text[at - 1] != ','; at--)
+			;
+	}
+	while (at < end && (text[at] == ' ' || text[at] == '\t'))
+		at++;
+	while (end > at && (text[end - 1] == ' ' || text[end - 1] == '\t'))
+		end--;
+	if (end - at >= sizeof(addr))
+		return -EINVAL;
+	memcpy(addr, text + at, end - at);
+	addr[end - at] = '\0';
+	/* A NUL within it ends no address. */
+	return strlen(addr) == end - at ? flat_ip_parse(addr, ip) : -EINVAL;
+}
+
 struct flat_ip flat_ip_from_v4(uint32_t host_order)
 {
 	struct flat_ip ip = {.family = AF_INET};

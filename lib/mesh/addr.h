@@ -30,6 +30,13 @@ FLAT_MUST_CHECK int flat_ip_parse(const char *text, struct flat_ip *ip);
 /** Parses `addr` or `addr/len`; host bits are cleared. 0 or -EINVAL. */
 FLAT_MUST_CHECK int flat_cidr_parse(const char *text, struct flat_cidr *cidr);
 
+/**
+ * The `nth` address, from 1, from the right end of a list with commas between, as X-Forwarded-For is. 0, or -EINVAL: there
+ * are not so many, or it is none.
+ */
+FLAT_MUST_CHECK int flat_ip_from_list(const char *text, size_t len, uint32_t nth,
+				      struct flat_ip *ip);
+
 /** An IPv4 address from its value in host order. */
 struct flat_ip flat_ip_from_v4(uint32_t host_order);
 

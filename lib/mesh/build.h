@@ -188,6 +188,8 @@ FLAT_MUST_CHECK int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_desti
 void flat_mesh_set_locality(struct flat_mesh *mesh, const struct flat_locality_lb *locality);
 /** Sets the root namespace; `name` comes from the pool. */
 void flat_mesh_set_root_namespace(struct flat_mesh *mesh, const char *name);
+/** How many proxies stand before a gateway, whose X-Forwarded-For is believed. */
+void flat_mesh_set_trusted_proxies(struct flat_mesh *mesh, uint32_t n);
 /** %2F and %5C in paths of requests are slashes. */
 void flat_mesh_set_decode_slashes(struct flat_mesh *mesh);
 /** Trust domains whose identities count as those of this mesh, and its as theirs; from the pool. */

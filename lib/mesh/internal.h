@@ -91,7 +91,8 @@ struct flat_mesh {
 	uint32_t n_destinations;
 	const char *const *trust_aliases; /* MeshConfig.trustDomainAliases */
 	uint32_t n_trust_aliases;
-	bool decode_slashes; /* MeshConfig.pathNormalization: DECODE_AND_MERGE_SLASHES */
+	uint32_t trusted_proxies; /* MeshConfig.defaultConfig.gatewayTopology.numTrustedProxies */
+	bool decode_slashes;	  /* MeshConfig.pathNormalization: DECODE_AND_MERGE_SLASHES */
 	const struct flat_egress_policy *mesh_egress;
 
 	/* Prefix lengths in use, longest first. */

@@ -224,6 +224,16 @@ void flat_mesh_set_trust_aliases(struct flat_mesh *mesh, const char *const *name
 	mesh->n_trust_aliases = n;
 }
 
+uint32_t flat_mesh_trusted_proxies(const struct flat_mesh *mesh)
+{
+	return mesh->trusted_proxies;
+}
+
+void flat_mesh_set_trusted_proxies(struct flat_mesh *mesh, uint32_t n)
+{
+	mesh->trusted_proxies = n;
+}
+
 bool flat_mesh_decodes_slashes(const struct flat_mesh *mesh)
 {
 	return mesh->decode_slashes;

@@ -175,6 +175,9 @@ void flat_mesh_put(struct flat_mesh *mesh);
 /** The namespace whose policies hold everywhere. */
 const char *flat_mesh_root_namespace(const struct flat_mesh *mesh);
 
+/** How many proxies before a gateway are trusted (MeshConfig gatewayTopology.numTrustedProxies). */
+uint32_t flat_mesh_trusted_proxies(const struct flat_mesh *mesh);
+
 /** Whether %2F and %5C in paths of requests are slashes (MeshConfig pathNormalization); else they are refused. */
 bool flat_mesh_decodes_slashes(const struct flat_mesh *mesh);
 

@@ -99,11 +99,13 @@ struct flat_l7_exchange {
 	struct flat_target target;	   /* of the attempt */
 	struct flat_l7_upstream *upstream; /* of the attempt */
 	const struct flat_workload *client; /* a gateway's, which asks for its clients; else NULL */
-	struct flat_traffic traffic;	    /* what the DestinationRule says of its server */
-	struct flat_cluster *cluster;	    /* that counts the attempt; NULL: none */
-	struct flat_cluster_host *host;	    /* of it */
-	struct flat_cluster *retrying;	    /* that counts it as a retry; NULL: it is none */
-	struct flat_waiter waiter;	    /* for PENDING */
+	struct flat_ip
+	    remote; /* its client's, as trusted proxies say; none: as the connection has it */
+	struct flat_traffic traffic;	/* what the DestinationRule says of its server */
+	struct flat_cluster *cluster;	/* that counts the attempt; NULL: none */
+	struct flat_cluster_host *host; /* of it */
+	struct flat_cluster *retrying;	/* that counts it as a retry; NULL: it is none */
+	struct flat_waiter waiter;	/* for PENDING */
 	/* Of external authorizers, the gateway's and the server's; owned; NULL: none. */
 	struct flat_l7_check *check[FLAT_L7_CHECKS];
 	const struct flat_ext_authz

@@ -6,6 +6,24 @@
 #include "offload/l7_check.h"
 #include "offload/l7_mandatory.h"
 
+/* What the proxies before the gateway say of the client (Envoy: use_remote_address, xff_num_trusted_hops). */
+static struct flat_ip remote_of(const struct flat_l7 *l7)
+{
+	uint32_t trusted = flat_mesh_trusted_proxies(l7->x.mesh);
+	struct flat_ip ip = {.family = 0};
+	char buf[2048];
+	bool overflow = false;
+	struct flat_span list = {NULL, 0};
+
+	if (trusted > 0)
+		list = flat_http_field_joined(&l7->x.request, flat_span_of("x-forwarded-for"), buf,
+					      sizeof(buf), &overflow);
+	/* Without as many entries it is the peer itself. */
+	if (!list.text || flat_ip_from_list(list.text, list.len, trusted, &ip) != 0)
+		ip.family = 0;
+	return ip;
+}
+
 static enum flat_l7_gate allowed(struct flat_l7 *l7, const struct flat_way *way,
 				 struct flat_l7_answer *a)
 {
@@ -15,6 +33,7 @@ static enum flat_l7_gate allowed(struct flat_l7 *l7, const struct flat_way *way,
 	struct flat_authz_input in = {
 	    .source_principal = principal[0] ? principal : NULL,
 	    .source_ip = flat_addr_ip(&c->from),
+	    .remote_ip = l7->x.remote,
 	    .destination_ip = flat_addr_ip(&c->target),
 	    .destination_port = c->target.port,
 	    .destination = way->workload,
@@ -56,6 +75,7 @@ enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *
 		return FLAT_L7_GATE_NOWHERE;
 	if (way.server->redirect)
 		return FLAT_L7_GATE_SECURE;
+	x->remote = remote_of(l7);
 	gate = allowed(l7, &way, a);
 	if (gate != FLAT_L7_GATE_OPEN)
 		return gate;
@@ -133,6 +153,10 @@ bool flat_l7_gate_fields(const struct flat_l7 *l7, struct flat_l7_gate_fields *f
 	f->set[0] = (struct flat_name_value){.name = "x-forwarded-for", f->forwarded};
 	f->set[1] =
 	    (struct flat_name_value){.name = "x-forwarded-proto", c->gate->tls ? "https" : "http"};
-	f->ops = (struct flat_header_ops){.set = f->set, .n_set = 2};
+	/* A trusted proxy's word stays. */
+	bool told = flat_mesh_trusted_proxies(l7->x.mesh) > 0 &&
+		    flat_http_field_get(&l7->x.request, flat_span_of("x-forwarded-proto"), 0).text;
+
+	f->ops = (struct flat_header_ops){.set = f->set, .n_set = told ? 1 : 2};
 	return true;
 }

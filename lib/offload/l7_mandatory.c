@@ -222,6 +222,7 @@ static enum flat_l7_verb ask_policies(struct flat_l7 *l7, struct flat_http_reque
 	struct flat_authz_input in = {
 	    .source_principal = l7->principal[0] ? l7->principal : NULL,
 	    .source_ip = flat_addr_ip(&l7->conn->from),
+	    .remote_ip = x->remote,
 	    .destination_ip = flat_addr_ip(&x->target.addr),
 	    .destination_port = l->addr.port,
 	    .destination = l->session->workload,

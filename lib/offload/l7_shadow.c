@@ -16,6 +16,7 @@ struct flat_l7_shadow {
 	const struct flat_http_match *match;
 	struct flat_route_destination destination;
 	const struct flat_workload *client;
+	struct flat_ip remote;
 	char host[FLAT_HTTP_HOST_MAX + 16];
 	size_t len;
 	uint8_t bytes[]; /* the request, until it starts */
@@ -49,6 +50,7 @@ static struct flat_l7_shadow *make(const struct flat_l7 *l7, const struct flat_h
 	if (x->destination)
 		s->destination.request = x->destination->request;
 	s->client = l7->conn->client ? l7->conn->client->workload : x->client;
+	s->remote = x->remote;
 	name_host(l7, s->host, sizeof(s->host));
 	s->len = l7->end.at;
 	memcpy(s->bytes, l7->end.in, s->len);
@@ -134,6 +136,7 @@ void flat_l7_shadow_decide(struct flat_l7 *l7)
 	x->match = s->match;
 	x->destination = &s->destination;
 	x->client = s->client;
+	x->remote = s->remote;
 	x->record.route = s->route->index + 1;
 	x->record.source = s->client ? s->client->index + 1 : 0;
 }

@@ -129,9 +129,10 @@ int flat_l7_target(struct flat_l7 *l7)
 	const struct flat_http_retries *retries = x->route ? x->route->retries : NULL;
 	const struct flat_destination_rule *rule;
 	const struct flat_lb *lb;
+	const struct flat_addr remote = flat_ip_addr(&x->remote, 0);
 	struct flat_resolve_how how = {
 	    .client = client,
-	    .source = &l7->conn->from,
+	    .source = x->remote.family ? &remote : &l7->conn->from,
 	    .dry = l7->dry || x->probing,
 	    .avoid = x->tried,
 	    .n_avoid = retries && retries->repeats ? 0 : x->n_tried,

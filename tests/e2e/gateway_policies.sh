@@ -131,3 +131,44 @@ END
 )
 same both-allow 200 "$(ask allow -o /dev/null -w '%{http_code}' $url/echo/both)"
 same both-were-asked 2 "$(grep -c 'GET /echo/both' "$WORK/ext.log")"
+
+# --- clients that proxies before the gateway tell of ---
+
+# trusting N: so many proxies; the gateway refuses clients of 10.1.0.0/16, the server takes those of 10.2.0.0/16 alone.
+trusting() {
+	printf -- '---\nkind: MeshConfig\ndefaultConfig: { gatewayTopology: { numTrustedProxies: %s } }\n' "$1"
+	cat <<END
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: not-from, namespace: edge }
+spec: { action: DENY, rules: [{ from: [{ source: { remoteIpBlocks: [10.1.0.0/16] } }] }] }
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: only-from, namespace: e2e }
+spec: { selector: { matchLabels: { app: origin } }, rules: [{ when: [{ key: remote.ip, values: [10.2.0.0/16] }], from: [{ source: { ipBlocks: [127.0.0.0/8] } }] }] }
+END
+}
+# from LIST...: the status for a request with these X-Forwarded-For.
+from() {
+	local list fields=()
+	for list; do fields+=(-H "X-Forwarded-For: $list"); done
+	code "${fields[@]}" $url/status/200
+}
+apply < <(base && trusting 2 && routes "[{ $V1 }]")
+same remote-second 200 "$(from '10.2.0.1, 10.9.9.9')"
+same remote-forged-before 200 "$(from '10.1.0.1, 10.2.0.1, 10.9.9.9')"
+same remote-denied-at-gate 403 "$(from '10.2.0.1, 10.1.0.1, 10.9.9.9')"
+same remote-denied-at-server 403 "$(from '10.2.0.1, 10.3.0.1, 10.9.9.9')"
+same remote-two-fields 200 "$(from '10.1.0.1, 10.2.0.1' 10.9.9.9)"
+same remote-too-few 403 "$(from 10.2.0.1)"
+same remote-none 403 "$(from)"
+same remote-no-address 403 "$(from 'unknown, 10.9.9.9')"
+same remote-h2 200 "$(code --http2-prior-knowledge -H 'X-Forwarded-For: 10.2.0.1, 10.9.9.9' $url/status/200)"
+same proto-stays "https 10.2.0.1, 10.9.9.9, 127.0.0.1" "$(out -H 'X-Forwarded-Proto: https' -H 'X-Forwarded-For: 10.2.0.1, 10.9.9.9' $url/echo | told "h['x-forwarded-proto'] + ' ' + h['x-forwarded-for']")"
+apply < <(base && trusting 0 && routes "[{ $V1 }]")
+same remote-untrusted 403 "$(from '10.2.0.1, 10.9.9.9')"
+same remote-untrusted-deny 403 "$(from '10.1.0.1, 10.9.9.9')"
+apply < <(base && routes "[{ $V1 }]")
+same proto-ours http "$(out -H 'X-Forwarded-Proto: https' $url/echo | told "h['x-forwarded-proto']")"

@@ -84,6 +84,12 @@ static const struct config_case cases[] = {
      "did you mean \"filter_enabled\"?"},
     {EF(LIMIT("SIDECAR_INBOUND", BUCKET ", descriptors: []")), 0,
      "field \"descriptors\" is not honoured"},
+    /* What is before a gateway. */
+    {"kind: MeshConfig\ndefaultConfig: {gatewayTopology: {numTrustedProxies: 2}}", 0, ""},
+    {"kind: MeshConfig\ndefaultConfig: {gatewayTopology: {numTrustedProxies: -1}}", -EINVAL,
+     "is not a whole number"},
+    {"kind: MeshConfig\ndefaultConfig: {gatewayTopology: {proxyProtocol: {}}}", 0,
+     "field \"proxyProtocol\" is not honoured"},
     /* Active health checks. */
     {EF(HEALTH("SIDECAR_OUTBOUND", OFTEN ", tcp_health_check: {}")), 0, ""},
     {EF(HEALTH("SIDECAR_INBOUND", OFTEN ", tcp_health_check: {}")), 0,

@@ -43,6 +43,41 @@ static const struct flat_service *at(const struct loaded *l, const char *addr, u
 
 /* --- addresses --- */
 
+Test(addr, lists_are_counted_from_their_right_end)
+{
+	static const struct {
+		const char *text;
+		uint32_t nth;
+		const char *ip; /* NULL: none */
+	} rows[] = {
+	    {"1.2.3.4", 1, "1.2.3.4"},
+	    {"1.2.3.4", 2, NULL},
+	    {"1.2.3.4, 5.6.7.8", 1, "5.6.7.8"},
+	    {"1.2.3.4, 5.6.7.8", 2, "1.2.3.4"},
+	    {"1.2.3.4, 5.6.7.8", 3, NULL},
+	    {"\t2001:db8::1 ,x", 2, "2001:db8::1"},
+	    {"1.2.3.4,", 1, NULL},
+	    {"1.2.3.4,", 2, "1.2.3.4"},
+	    {",", 2, NULL},
+	    {",", 3, NULL},
+	    {"", 1, NULL},
+	    {"1.2.3.4:80", 1, NULL},
+	    {"1.2.3.4 5.6.7.8", 1, NULL},
+	    {"unknown, 1.2.3.4", 2, NULL},
+	    {"1111111111111111111111111111111111111111111111111", 1, NULL},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(rows); i++) {
+		struct flat_ip ip, want = {.family = 0};
+		int err = flat_ip_from_list(rows[i].text, strlen(rows[i].text), rows[i].nth, &ip);
+
+		cr_expect_eq(err, rows[i].ip ? 0 : -EINVAL, "row %zu", i);
+		if (rows[i].ip)
+			cr_assert_eq(flat_ip_parse(rows[i].ip, &want), 0);
+		cr_expect(err != 0 || flat_ip_equal(&ip, &want), "row %zu", i);
+	}
+}
+
 Test(mesh_addr, blocks)
 {
 	struct flat_cidr c;
