@@ -172,6 +172,33 @@ int flat_http1_read(struct flat_http1 *p, const uint8_t *bytes, size_t len)
 	}
 }
 
+/* Only those fields that there are. */
+static void copy(struct flat_http1 *to, const struct flat_http1 *from)
+{
+	memcpy(to, from,
+	       offsetof(struct flat_http1, head.fields) +
+		   from->head.n_fields * sizeof(from->head.fields[0]));
+}
+
+int flat_http1_read_known(struct flat_http1 *p, struct flat_http1_known *known,
+			  const uint8_t *bytes, size_t len)
+{
+	int n;
+
+	if (known && known->len > 0 && p->scan == 0 && p->what == known->p.what &&
+	    len >= known->len && memcmp(bytes, known->text, known->len) == 0) {
+		copy(p, &known->p);
+		return (int)known->len;
+	}
+	n = flat_http1_read(p, bytes, len);
+	if (known && n > 0 && (size_t)n <= sizeof(known->text)) {
+		known->len = (uint32_t)n;
+		copy(&known->p, p);
+		memcpy(known->text, bytes, (size_t)n);
+	}
+	return n;
+}
+
 void flat_http1_record(const struct flat_http1 *p, struct flat_record *record)
 {
 	record->kind = p->what == FLAT_HTTP1_REQUEST	? FLAT_RECORD_REQUEST

@@ -63,6 +63,21 @@ void flat_http1_begin(struct flat_http1 *p, enum flat_http1_what what);
  */
 FLAT_MUST_CHECK int flat_http1_read(struct flat_http1 *p, const uint8_t *bytes, size_t len);
 
+/* The head read last, for a peer that says the same again: most do, apart from what a body holds. */
+#define FLAT_HTTP1_KNOWN_BYTES 1024U
+struct flat_http1_known {
+	uint32_t len; /* bytes of its text; 0: none */
+	struct flat_http1 p;
+	uint8_t text[FLAT_HTTP1_KNOWN_BYTES];
+};
+
+/**
+ * flat_http1_read(), which does nothing but compare where the bytes begin with those of the head in `known`, and remembers a
+ * head there that is another. NULL: it only reads.
+ */
+FLAT_MUST_CHECK int flat_http1_read_known(struct flat_http1 *p, struct flat_http1_known *known,
+					  const uint8_t *bytes, size_t len);
+
 /** Fills the codec's part of a record from a head that is whole. */
 void flat_http1_record(const struct flat_http1 *p, struct flat_record *record);
 

@@ -82,7 +82,10 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 	struct flat_http2 *h = arg;
 	int32_t id = frame->hd.stream_id;
 
-	flat_http2_block_begin(&h->block, id);
+	h->block = frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_HEADERS
+		       ? &h->trailers
+		       : &h->head;
+	flat_http2_block_begin(h->block, id);
 	if (h->side == FLAT_HTTP2_CLIENT || frame->headers.cat != NGHTTP2_HCAT_REQUEST)
 		return 0;
 	struct flat_http2_stream *s = flat_http2_stream_new(h, id);
@@ -104,16 +107,11 @@ static int refuse(struct flat_http2 *h, int32_t id)
 	return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
 }
 
-/* nghttp2 prescribes the parameters of this and the next. */
-/* NOLINTNEXTLINE(readability-function-size) */
-static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const uint8_t *name,
-		     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,
-		     void *arg)
+static int on_header(nghttp2_session *session, const nghttp2_frame *frame, nghttp2_rcbuf *name,
+		     nghttp2_rcbuf *value, uint8_t flags, void *arg)
 {
 	struct flat_http2 *h = arg;
-	struct flat_span n = {(const char *)name, name_len};
-	struct flat_span v = {(const char *)value, value_len};
-	int err = flat_http2_block_add(&h->block, n, v);
+	int err = flat_http2_block_add(h->block, name, value);
 
 	(void)session;
 	(void)flags;
@@ -126,7 +124,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 	return err ? refuse(h, frame->hd.stream_id) : 0;
 }
 
-/* A name or value that nghttp2 would leave out: what two parsers read in two ways is refused. */
+/* A name or value that nghttp2 would leave out: what two parsers read in two ways is refused. It prescribes the parameters. */
 /* NOLINTNEXTLINE(readability-function-size) */
 static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *frame,
 			     const uint8_t *name, size_t name_len, const uint8_t *value,
@@ -147,8 +145,8 @@ static int take_block(struct flat_http2 *h, struct flat_http2_stream *s, const n
 	int err;
 
 	s->rx_end = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
-	err = trailers ? flat_http2_block_trailers(&h->block, s)
-		       : flat_http2_block_head(&h->block, s);
+	err =
+	    trailers ? flat_http2_block_trailers(h->block, s) : flat_http2_block_head(h->block, s);
 	if (err == -ENOMEM)
 		return NGHTTP2_ERR_CALLBACK_FAILURE;
 	if (err != 0) {
@@ -171,7 +169,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 
 	switch (frame->hd.type) {
 	case NGHTTP2_HEADERS:
-		h->block.open = false;
+		if (flat_http2_block_end(h->block) != 0)
+			return NGHTTP2_ERR_CALLBACK_FAILURE;
 		if (s)
 			ret = take_block(h, s, frame);
 		break;
@@ -284,7 +283,7 @@ static nghttp2_session_callbacks *make_callbacks(void)
 		return NULL;
 	nghttp2_session_callbacks_set_on_begin_frame_callback(c, on_begin_frame);
 	nghttp2_session_callbacks_set_on_begin_headers_callback(c, on_begin_headers);
-	nghttp2_session_callbacks_set_on_header_callback(c, on_header);
+	nghttp2_session_callbacks_set_on_header_callback2(c, on_header);
 	nghttp2_session_callbacks_set_on_invalid_header_callback(c, on_invalid_header);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(c, on_frame);
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(c, on_data);
@@ -313,12 +312,13 @@ static int open_session(struct flat_http2 *h)
 {
 	nghttp2_session_callbacks *c = make_callbacks();
 	nghttp2_option *o = make_options();
+	nghttp2_mem memory = flat_http2_memory(&h->memory);
 	int ret = NGHTTP2_ERR_NOMEM;
 
 	if (c && o)
 		ret = h->side == FLAT_HTTP2_SERVER
-			  ? nghttp2_session_server_new2(&h->session, c, h, o)
-			  : nghttp2_session_client_new2(&h->session, c, h, o);
+			  ? nghttp2_session_server_new3(&h->session, c, h, o, &memory)
+			  : nghttp2_session_client_new3(&h->session, c, h, o, &memory);
 	if (c)
 		nghttp2_session_callbacks_del(c);
 	if (o)
@@ -353,6 +353,7 @@ int flat_http2_open(struct flat_http2 **out, enum flat_http2_side side, flat_htt
 	h->side = side;
 	h->wake = wake;
 	h->calm = FLAT_HTTP2_CALM_MAX;
+	h->block = &h->head;
 	TAILQ_INIT(&h->streams);
 	TAILQ_INIT(&h->ready);
 	TAILQ_INIT(&h->spare);
@@ -386,8 +387,10 @@ void flat_http2_close(struct flat_http2 *h)
 		s->h = NULL;
 	}
 	flat_http2_spare_fini(h);
-	flat_http2_block_fini(&h->block);
+	flat_http2_block_fini(&h->head);
+	flat_http2_block_fini(&h->trailers);
 	flat_http2_bytes_free(&h->lower);
+	flat_http2_memory_fini(&h->memory);
 	free(h);
 }
 
@@ -431,7 +434,7 @@ bool flat_http2_flooded(const struct flat_http2 *h)
 
 bool flat_http2_in_head(const struct flat_http2 *h)
 {
-	return h->block.open;
+	return h->block->open;
 }
 
 void flat_http2_shutdown(struct flat_http2 *h)

@@ -7,23 +7,49 @@
 
 #define HEAD_MAX ((size_t)FLAT_HTTP_HEAD_BYTES_MAX)
 
-void flat_http2_block_begin(struct flat_http2_block *b, int32_t stream)
+/* Nothing came yet. */
+static void reset(struct flat_http2_block *b)
 {
 	struct flat_http2_bytes text = b->text;
 	struct flat_http2_bytes cookie = b->cookie;
 	struct flat_http2_bytes host = b->host;
+	size_t from = offsetof(struct flat_http2_block, text);
 
-	memset(b, 0, sizeof(*b));
+	memset((char *)b + from, 0, sizeof(*b) - from);
 	b->text = text;
 	b->cookie = cookie;
 	b->host = host;
 	b->text.len = b->cookie.len = b->host.len = 0;
+	b->made.len = 0;
+}
+
+/* Fields that were seen, but for the first `n`. */
+static void forget(struct flat_http2_block *b, uint32_t n)
+{
+	while (b->n_seen > n) {
+		b->n_seen--;
+		nghttp2_rcbuf_decref(b->seen[b->n_seen].name);
+		nghttp2_rcbuf_decref(b->seen[b->n_seen].value);
+	}
+}
+
+void flat_http2_block_begin(struct flat_http2_block *b, int32_t stream)
+{
+	b->same = b->known;
+	b->known = false;
+	b->n_same = 0;
+	if (!b->same) {
+		forget(b, 0);
+		reset(b);
+	}
 	b->stream = stream;
 	b->open = true;
 }
 
 void flat_http2_block_fini(struct flat_http2_block *b)
 {
+	forget(b, 0);
+	flat_http2_bytes_free(&b->made);
 	flat_http2_bytes_free(&b->text);
 	flat_http2_bytes_free(&b->cookie);
 	flat_http2_bytes_free(&b->host);
@@ -119,7 +145,7 @@ static int add_field(struct flat_http2_block *b, struct flat_span name, struct f
 	}
 }
 
-int flat_http2_block_add(struct flat_http2_block *b, struct flat_span name, struct flat_span value)
+static int take(struct flat_http2_block *b, struct flat_span name, struct flat_span value)
 {
 	bool pseudo = name.len > 0 && name.text[0] == ':';
 	int err;
@@ -148,6 +174,63 @@ int flat_http2_block_add(struct flat_http2_block *b, struct flat_span name, stru
 		b->too_large = true;
 		return 0;
 	}
+	return err;
+}
+
+static struct flat_span span_of(nghttp2_rcbuf *buf)
+{
+	nghttp2_vec v = nghttp2_rcbuf_get_buf(buf);
+
+	return (struct flat_span){(const char *)v.base, v.len};
+}
+
+/* It is another block than the one before: what it began with is taken as it comes. */
+static int part(struct flat_http2_block *b)
+{
+	int32_t stream = b->stream;
+	int err = 0;
+
+	b->same = false;
+	forget(b, b->n_same);
+	reset(b);
+	b->stream = stream;
+	b->open = true;
+	for (uint32_t i = 0; i < b->n_seen && err == 0; i++)
+		err = take(b, span_of(b->seen[i].name), span_of(b->seen[i].value));
+	return err;
+}
+
+int flat_http2_block_add(struct flat_http2_block *b, nghttp2_rcbuf *name, nghttp2_rcbuf *value)
+{
+	int err = 0;
+
+	if (b->same && b->n_same < b->n_seen && b->seen[b->n_same].name == name &&
+	    b->seen[b->n_same].value == value) {
+		b->n_same++;
+		return 0;
+	}
+	if (b->same)
+		err = part(b);
+	if (err != 0)
+		return err;
+	if (b->n_seen < FLAT_HTTP2_SEEN_MAX) {
+		nghttp2_rcbuf_incref(name);
+		nghttp2_rcbuf_incref(value);
+		b->seen[b->n_seen].name = name;
+		b->seen[b->n_seen].value = value;
+		b->n_seen++;
+	}
+	return take(b, span_of(name), span_of(value));
+}
+
+int flat_http2_block_end(struct flat_http2_block *b)
+{
+	int err = b->same && b->n_same < b->n_seen ? part(b) : 0;
+
+	b->open = false;
+	/* As many as are remembered may not be all. */
+	b->known = err == 0 && b->n_seen < FLAT_HTTP2_SEEN_MAX && !b->too_large &&
+		   b->bytes <= FLAT_HTTP2_SEEN_BYTES;
 	return err;
 }
 
@@ -247,12 +330,45 @@ static void put_fields(struct text *t, const struct flat_http2_block *b)
 		put(t, b->text.v + b->fields, b->text.len - b->fields);
 }
 
+/* The text is that of the block before. False: it was not, or its stream was another. */
+static bool is_made(const struct flat_http2_block *b, const struct flat_http2_stream *s)
+{
+	return b->same && b->made.len > 0 && b->made_end == s->rx_end &&
+	       (b->status == 0 || b->made_method == s->method_id);
+}
+
+static int put_made(const struct flat_http2_block *b, struct flat_http2_stream *s)
+{
+	int err = flat_http2_bytes_add(&s->rx_text, b->made.v, b->made.len, 2 * HEAD_MAX);
+
+	s->too_large = false;
+	s->rx_head = true;
+	s->rx_kind = b->made_kind;
+	s->method_id = b->made_method;
+	return err == -EMSGSIZE ? -EBADMSG : err;
+}
+
+/* `len` bytes at the end of the stream's text are what the block says, should it come again. */
+static void keep_made(struct flat_http2_block *b, const struct flat_http2_stream *s, size_t len)
+{
+	b->made.at = b->made.len = 0;
+	if (!b->known || !s->rx_head ||
+	    flat_http2_bytes_add(&b->made, s->rx_text.v + s->rx_text.len - len, len, HEAD_MAX) != 0)
+		return;
+	b->made_end = s->rx_end;
+	b->made_kind = s->rx_kind;
+	b->made_method = s->method_id;
+}
+
 int flat_http2_block_head(struct flat_http2_block *b, struct flat_http2_stream *s)
 {
 	struct text t = {.s = s};
 	bool request = b->method_len > 0;
+	size_t before = s->rx_text.len - s->rx_text.at;
 	int err = 0;
 
+	if (is_made(b, s))
+		return put_made(b, s);
 	s->too_large = b->too_large;
 	if (!request && b->too_large)
 		return -EBADMSG;
@@ -274,6 +390,8 @@ int flat_http2_block_head(struct flat_http2_block *b, struct flat_http2_stream *
 			put_framing(&t, b);
 	}
 	puts_of(&t, "\r\n");
+	if (t.err == 0)
+		keep_made(b, s, s->rx_text.len - s->rx_text.at - before);
 	return t.err == -EMSGSIZE ? -EBADMSG : t.err;
 }
 

@@ -14,8 +14,26 @@ struct flat_http2_bytes {
 	size_t at, len, size;
 };
 
-/* The fields of one block, as they come. */
+/* Fields of a block that are remembered, and the bytes of a block of which any are. */
+#define FLAT_HTTP2_SEEN_MAX 24U
+#define FLAT_HTTP2_SEEN_BYTES 2048U
+
+/*
+ * The fields of one block, as they come. Most blocks say what the one before said, by the same entries of HPACK's tables, which nghttp2
+ * gives as the same buffers: such a field is known without a look at its bytes, and what was made of a block of them is used again.
+ */
 struct flat_http2_block {
+	struct {
+		nghttp2_rcbuf *name, *value; /* a reference each */
+	} seen[FLAT_HTTP2_SEEN_MAX];
+	uint32_t n_seen;
+	uint32_t n_same; /* of them that this block began with */
+	bool known;	 /* they are the whole of the block that all below tells of */
+	bool same;	 /* this block is that one, so far */
+	/* The head that it made, for a stream that has ended or not, and answers a method; empty: none. */
+	struct flat_http2_bytes made;
+	bool made_end;
+	uint8_t made_method, made_kind;
 	struct flat_http2_bytes text;	/* values of pseudo-fields, then lines of fields */
 	struct flat_http2_bytes cookie; /* crumbs, joined (RFC 9113, 8.2.3) */
 	struct flat_http2_bytes host;
@@ -71,6 +89,14 @@ struct flat_http2_stream {
 
 TAILQ_HEAD(flat_http2_streams, flat_http2_stream);
 
+/* Sizes of pieces of memory that are kept, multiples of 64 bytes: nghttp2's streams and frames have up to 400. */
+#define FLAT_HTTP2_SIZES 8U
+
+struct flat_http2_memory {
+	struct flat_http2_piece *kept[FLAT_HTTP2_SIZES];
+	size_t bytes; /* of those */
+};
+
 struct flat_http2 {
 	nghttp2_session *session;
 	enum flat_http2_side side;
@@ -83,13 +109,15 @@ struct flat_http2 {
 	bool used_up; /* no id is left */
 	bool flooded;
 	bool nomem;
-	int32_t last_id;	    /* the highest that a head came on (server's side) */
-	int32_t gap_first, gap_end; /* ids that were passed over last; equal: none */
-	int64_t now_us, calm_us;    /* calm_us: when calm was filled up last */
-	int32_t calm;		    /* what the peer may still do of what floods are made of */
-	struct flat_http2_block block;
-	struct flat_http2_bytes lower; /* names in lower case */
-	struct flat_http1 scratch;     /* for a head or trailers being written */
+	int32_t last_id;		 /* the highest that a head came on (server's side) */
+	int32_t gap_first, gap_end;	 /* ids that were passed over last; equal: none */
+	int64_t now_us, calm_us;	 /* calm_us: when calm was filled up last */
+	struct flat_http2_memory memory; /* nghttp2's */
+	int32_t calm;			 /* what the peer may still do of what floods are made of */
+	struct flat_http2_block head, trailers;
+	struct flat_http2_block *block; /* the one under way, or the last */
+	struct flat_http2_bytes lower;	/* names in lower case */
+	struct flat_http1 scratch;	/* for a head or trailers being written */
 };
 
 /* --- http2_stream.c --- */
@@ -108,13 +136,22 @@ void flat_http2_spare_fini(struct flat_http2 *h);
 void flat_http2_stream_closed(struct flat_http2_stream *s, uint32_t error);
 void flat_http2_stream_wake(struct flat_http2_stream *s);
 
+/* --- http2_memory.c --- */
+
+/** Memory for a session, which `m` outlives. */
+nghttp2_mem flat_http2_memory(struct flat_http2_memory *m);
+/** Frees what is kept; nothing of it may be in use. */
+void flat_http2_memory_fini(struct flat_http2_memory *m);
+
 /* --- http2_block.c --- */
 
 /** A block begins, on a stream. */
 void flat_http2_block_begin(struct flat_http2_block *b, int32_t stream);
 /** One field of it. 0, -EBADMSG (the stream is at fault), -EMSGSIZE (far too large: the peer is), -ENOMEM. */
-FLAT_MUST_CHECK int flat_http2_block_add(struct flat_http2_block *b, struct flat_span name,
-					 struct flat_span value);
+FLAT_MUST_CHECK int flat_http2_block_add(struct flat_http2_block *b, nghttp2_rcbuf *name,
+					 nghttp2_rcbuf *value);
+/** No field follows. As flat_http2_block_add(). */
+FLAT_MUST_CHECK int flat_http2_block_end(struct flat_http2_block *b);
 /** It is whole: the text of a request's or response's head is added to the stream's. 0, -EBADMSG, -ENOMEM. */
 FLAT_MUST_CHECK int flat_http2_block_head(struct flat_http2_block *b, struct flat_http2_stream *s);
 /** It is whole: trailers. 0, -EBADMSG or -ENOMEM. */

@@ -126,6 +126,37 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 		flat_service_health(service, port) || flat_resolve_needs_http(o, service, port));
 }
 
+/* --- heads --- */
+
+/* Without memory for it each head is read. */
+static struct flat_http1_known *known_of(struct flat_http1_known **known)
+{
+	if (!*known) {
+		*known = malloc(sizeof(**known));
+		if (*known)
+			(*known)->len = 0;
+	}
+	return *known;
+}
+
+int flat_l7_read_request(struct flat_l7 *l7)
+{
+	struct flat_l7 *root = l7->root;
+	const struct flat_l7_end *e = &l7->end;
+
+	return flat_http1_read_known(&l7->in, root->n_requests > 1 ? known_of(&root->known) : NULL,
+				     e->in, e->len);
+}
+
+int flat_l7_read_answer(struct flat_l7_upstream *up)
+{
+	struct flat_l7_upstream *c = up->is_stream ? up->carrier : up;
+	const struct flat_l7_end *e = &up->end;
+
+	return flat_http1_read_known(&up->in, c && c->used ? known_of(&c->known) : NULL,
+				     e->in + e->at, e->len - e->at);
+}
+
 /* --- who is looked at --- */
 
 static void each_end(struct flat_l7 *l7, void (*fn)(struct flat_l7_end *e))
@@ -436,6 +467,7 @@ static void upstream_gone(struct flat_conn *c)
 		user->x.upstream = NULL;
 		flat_l7_heat(user);
 	}
+	free(up->known);
 	free(up);
 }
 
@@ -456,6 +488,7 @@ void flat_l7_gone(struct flat_conn *c)
 	flat_l7_end_fini(&l7->end);
 	c->l7 = NULL;
 	flat_l7_shadow_free(l7);
+	free(l7->known);
 	free(l7);
 }
 

@@ -80,9 +80,10 @@ struct flat_l7_upstream {
 	struct flat_cluster *cluster; /* NULL: nobody */
 	struct flat_cluster_host *host;
 	TAILQ_ENTRY(flat_l7_upstream) idle_link;
-	bool idle;	       /* it is in the cluster's list */
-	uint32_t n_requests;   /* that went over it */
-	int64_t idle_until_us; /* it is closed then; 0: never */
+	bool idle;			/* it is in the cluster's list */
+	uint32_t n_requests;		/* that went over it */
+	int64_t idle_until_us;		/* it is closed then; 0: never */
+	struct flat_http1_known *known; /* of a connection's second answer and later; owned */
 	struct flat_http1 in;
 };
 
@@ -194,7 +195,8 @@ struct flat_l7 {
 	    *joined; /* of the last request, in the epoch and for the key below */
 	uint64_t joined_epoch;
 	const void *joined_key[3];
-	struct flat_tally *tally; /* of the last request's service and route; NULL: look */
+	struct flat_http1_known *known; /* of a root's second request and later; owned */
+	struct flat_tally *tally;	/* of the last request's service and route; NULL: look */
 	const struct flat_http_route *tally_route;
 	struct flat_http1 in;
 	struct flat_l7_exchange x;
@@ -267,6 +269,9 @@ struct flat_l7_node {
 
 /* --- l7.c --- */
 
+/** Reads on in a request's head, or in that of an answer of `up`. As flat_http1_read(). */
+FLAT_MUST_CHECK int flat_l7_read_request(struct flat_l7 *l7);
+FLAT_MUST_CHECK int flat_l7_read_answer(struct flat_l7_upstream *up);
 /** It is looked at from now on. */
 void flat_l7_heat(struct flat_l7 *l7);
 /** It is looked at, at the latest, at that time. */

@@ -441,7 +441,7 @@ static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
 {
 	struct flat_l7_exchange *x = &l7->x;
 	const struct flat_http_head *h = &up->in.head;
-	int n = flat_http1_read(&up->in, up->end.in + up->end.at, up->end.len - up->end.at);
+	int n = flat_l7_read_answer(up);
 
 	if (n < 0) {
 		bad_response(l7, flat_http1_fault_text((enum flat_http1_fault)up->in.fault));
@@ -657,7 +657,7 @@ static bool next_head(struct flat_l7 *l7)
 			flat_l7_end_abort(e);
 		return false;
 	}
-	n = h2 ? 0 : flat_http1_read(&l7->in, e->in, e->len);
+	n = h2 ? 0 : flat_l7_read_request(l7);
 	if (!h2 && flat_l7_is_no_preface(l7, n)) {
 		flat_l7_close_client(l7);
 		return true;

@@ -227,6 +227,99 @@ Test(http2, heads_that_were_read_arrive_as_their_text_would)
 	}
 }
 
+/* One exchange more on a connection. */
+static void once_more(struct duo *d, const struct round *r)
+{
+	struct flat_http2_stream *ask = flat_http2_stream_open(d->client, d);
+	struct flat_http2_stream *answer;
+
+	put(ask, r->response ? REQUEST "\r\n" : r->sent);
+	duo_run(d);
+	answer = flat_http2_accept(d->server, d);
+	cr_assert_not_null(answer, "%s", r->what);
+	const char *got = text_of(answer);
+	if (r->response) {
+		cr_expect_str_eq(got, REQUEST "\r\n", "%s:\n%s", r->what, got);
+		put(answer, r->sent);
+		duo_run(d);
+		got = text_of(ask);
+	}
+	cr_expect_str_eq(got, r->got, "%s:\n%s", r->what, got);
+	flat_http2_release(ask);
+	flat_http2_release(answer);
+	duo_run(d);
+}
+
+/* Blocks that repeat are known by the entries of HPACK's tables: each after each other, and after itself. */
+Test(http2, what_a_block_says_does_not_hang_on_those_before)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(rounds); i++) {
+		for (size_t k = 0; k < FLAT_ARRAY_SIZE(rounds); k++) {
+			struct duo d = duo_open();
+
+			for (unsigned turn = 0; turn < 3; turn++)
+				once_more(&d, &rounds[i]);
+			for (unsigned turn = 0; turn < 2; turn++)
+				once_more(&d, &rounds[k]);
+			once_more(&d, &rounds[i]);
+			duo_close(&d);
+		}
+	}
+}
+
+/* The first fields of a block alone, then all of them, with the last another, and more than are remembered. */
+Test(http2, blocks_that_begin_alike_are_told_apart)
+{
+	struct duo d = duo_open();
+	static const unsigned fields[] = {1, 3, 3, 2, 0, 30, 30, 29, 1, 23, 22, 21, 20, 19, 18, 18};
+	char sent[1024];
+	char got[1024];
+
+	for (size_t i = 0; i < 2 * FLAT_ARRAY_SIZE(fields); i++) {
+		struct round r = {.what = "fields", .sent = sent, .got = got};
+		int n = snprintf(sent, sizeof(sent), "GET / HTTP/1.1\r\nHost: h\r\n");
+		int m = snprintf(got, sizeof(got), REQUEST);
+
+		for (unsigned k = 0; k < fields[i / 2]; k++) {
+			n += snprintf(sent + n, sizeof(sent) - (size_t)n, "x-%u: %zu\r\n", k,
+				      k + 1 == fields[i / 2] ? i / 4 : 0);
+			m += snprintf(got + m, sizeof(got) - (size_t)m, "x-%u: %zu\r\n", k,
+				      k + 1 == fields[i / 2] ? i / 4 : 0);
+		}
+		memcpy(sent + n, "\r\n", 3);
+		memcpy(got + m, "\r\n", 3);
+		once_more(&d, &r);
+	}
+	duo_close(&d);
+}
+
+Test(http2, the_same_answer_to_HEAD_and_GET)
+{
+	struct duo d = duo_open();
+
+	for (unsigned i = 0; i < 6; i++) {
+		bool head = i % 3 == 1;
+		struct flat_http2_stream *ask = flat_http2_stream_open(d.client, &d);
+
+		put(ask, head ? "HEAD / HTTP/1.1\r\nHost: h\r\n\r\n" : REQUEST "\r\n");
+		duo_run(&d);
+		struct flat_http2_stream *answer = flat_http2_accept(d.server, &d);
+		cr_assert_not_null(answer);
+		(void)text_of(answer);
+		put(answer, OK "content-length: 2\r\n\r\n");
+		if (!head)
+			put(answer, "hi");
+		duo_run(&d);
+		cr_expect_str_eq(text_of(ask), head ? OK "content-length: 2\r\n\r\n"
+						    : OK "content-length: 2\r\n\r\nhi");
+		cr_expect(flat_http2_read_all(ask));
+		flat_http2_release(ask);
+		flat_http2_release(answer);
+		duo_run(&d);
+	}
+	duo_close(&d);
+}
+
 Test(http2, a_head_that_was_read_is_taken_once_and_without_te)
 {
 	struct duo d = duo_open();
