@@ -69,7 +69,7 @@ flatd_on() {
 	flatd --control /tmp/$1.sock --config /tmp/mesh.yaml --metrics 10.77.0.$((i + 1)):15020 --wire 10.77.0.$((i + 1)):15018 \
 		--svids /svids-$1 ${2:+--verbs $2} >>/tmp/flatd-$1.log 2>&1 &
 	eval "FLATD_$1=$!"
-	wait_for 10 flatctl --control /tmp/$1.sock ls || fail "flatd-$1-starts" "$(tail -n 5 /tmp/flatd-$1.log)"
+	wait_for 30 flatctl --control /tmp/$1.sock ls || fail "flatd-$1-starts" "$(tail -n 5 /tmp/flatd-$1.log)"
 }
 a() { flatctl --control /tmp/a.sock "$@"; }
 b() { flatctl --control /tmp/b.sock "$@"; }
