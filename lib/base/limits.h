@@ -42,6 +42,9 @@
 /* The same where the client has had its answer: as long as the kernel's connect() (tcp_syn_retries 6). */
 #define FLAT_CONNECTING_MS 127000
 
+/* How long a TLS client whose server its name decides may take to say it, ms: as Envoy's listener filters have it. */
+#define FLAT_HELLO_MS 15000
+
 /* A side that closed has told its peer, unless it was killed on the way: after so long the peer is told again, ms. Less
  * than the 100 in which a peer's death is to be seen, and far more than an honest peer takes to close too. */
 #define FLAT_REMIND_MS 20

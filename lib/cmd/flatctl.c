@@ -23,8 +23,9 @@ static const char usage[] =
     "  top --http [--once]\n"
     "                   HTTP requests a second, errors and durations by service and route\n"
     "  why PID FD       how this socket goes, and why\n"
-    "  why SRC DST      whether workload SRC (NAMESPACE/NAME, or plain: a client without libflat)\n"
-    "                   may reach DST (HOST:PORT), how, and by what rule\n"
+    "  why SRC DST [NAME]\n"
+    "                   whether workload SRC (NAMESPACE/NAME, or plain: a client without libflat)\n"
+    "                   may reach DST (HOST:PORT), asking for NAME in TLS, how, and by what rule\n"
     "  why 'METHOD URL' --from SRC [--header 'NAME: VALUE']...\n"
     "                   what is done with this request of workload SRC: route, server, policy\n"
     "  peers            links to and from other hosts: identities, streams, bytes, expiry\n"
@@ -92,14 +93,14 @@ static int ask(const struct ctl *ctl, const char *question)
 	return fflush(stdout) == 0 ? ret : CTL_FAILED;
 }
 
-static int why(const struct ctl *ctl, const char *a, const char *b)
+static int why(const struct ctl *ctl, const char *a, const char *b, const char *name)
 {
 	char question[900];
 	char *end;
 	long pid = strtol(a, &end, 10);
-	if (*a && !*end && pid > 0)
+	if (*a && !*end && pid > 0 && !*name)
 		return ctl_why_socket(ctl, pid, b);
-	snprintf(question, sizeof(question), "why %.400s %.400s", a, b);
+	snprintf(question, sizeof(question), "why %.300s %.300s %.255s", a, b, name);
 	return ask(ctl, question);
 }
 
@@ -146,8 +147,8 @@ static int run(const struct ctl *ctl, char **words, size_t n)
 		return ask(ctl, "trace");
 	if (n == 2 && strcmp(words[0], "why") == 0 && ctl->from)
 		return ctl_why_http(ctl, words[1]);
-	if (n == 3 && strcmp(words[0], "why") == 0)
-		return why(ctl, words[1], words[2]);
+	if ((n == 3 || n == 4) && strcmp(words[0], "why") == 0)
+		return why(ctl, words[1], words[2], n == 4 ? words[3] : "");
 	if (n >= 2 && strcmp(words[0], "check") == 0)
 		return check(ctl, words + 1, n - 1);
 	if (n == 1 && strcmp(words[0], "reload") == 0)

@@ -48,10 +48,10 @@ static enum value_form form_of(enum flat_attribute attribute)
 	case FLAT_ATTR_HTTP_METHOD:
 	case FLAT_ATTR_HTTP_HEADER:
 	case FLAT_ATTR_CLAIM:
+	case FLAT_ATTR_SNI:
 		return VALUE_TEXT;
 	case FLAT_ATTR_REQUEST_PRINCIPAL:
 		return VALUE_PAIR;
-	case FLAT_ATTR_ABSENT:
 	case FLAT_ATTR_UNKNOWN:
 		return VALUE_ANY;
 	default:
@@ -514,7 +514,7 @@ static const struct {
     {"destination.port", FLAT_ATTR_DESTINATION_PORT, false},
     {"source.serviceAccount", FLAT_ATTR_SOURCE_SERVICE_ACCOUNT, false},
     {"request.headers", FLAT_ATTR_HTTP_HEADER, true},
-    {"connection.sni", FLAT_ATTR_ABSENT, false},
+    {"connection.sni", FLAT_ATTR_SNI, false},
     {"request.auth.principal", FLAT_ATTR_REQUEST_PRINCIPAL, false},
     {"request.auth.audiences", FLAT_ATTR_CLAIM, false},
     {"request.auth.presenter", FLAT_ATTR_CLAIM, false},

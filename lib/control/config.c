@@ -33,6 +33,7 @@ static const struct kind kinds[] = {
     {"HTTPRoute", GATEWAY_API, {"v1", "v1beta1"}, cfg_http_route, false},
     {"GRPCRoute", GATEWAY_API, {"v1", "v1alpha2"}, cfg_grpc_route, false},
     {"TCPRoute", GATEWAY_API, {"v1", "v1alpha2"}, cfg_tcp_route, false},
+    {"TLSRoute", GATEWAY_API, {"v1", "v1alpha3", "v1alpha2"}, cfg_tls_route, false},
     {"ReferenceGrant", GATEWAY_API, {"v1beta1", "v1"}, cfg_reference_grant, false},
     {"EnvoyFilter", NETWORKING, {"v1alpha3"}, cfg_envoy_filter, false},
     {"DestinationRule", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_destination_rule, false},

@@ -22,7 +22,7 @@ struct reading {
 
 static const char *const modes[] = {"PASSTHROUGH",	"SIMPLE",	"MUTUAL",
 				    "AUTO_PASSTHROUGH", "ISTIO_MUTUAL", "OPTIONAL_MUTUAL"};
-enum { MODE_SIMPLE = 1, MODE_MUTUAL = 2, MODE_OPTIONAL_MUTUAL = 5 };
+enum { MODE_PASSTHROUGH = 0, MODE_SIMPLE = 1, MODE_MUTUAL = 2, MODE_OPTIONAL_MUTUAL = 5 };
 
 static void not_served(struct cfg *cfg, struct reading *r, const struct flat_where *where,
 		       const char *what, const char *why)
@@ -116,6 +116,8 @@ static void parse_mode(struct cfg *cfg, const struct yaml_node *node, void *obj)
 		r->server->tls = FLAT_GATEWAY_MUTUAL;
 	else if (r->mode == MODE_OPTIONAL_MUTUAL)
 		r->server->tls = FLAT_GATEWAY_OPTIONAL_MUTUAL;
+	else if (r->mode == MODE_PASSTHROUGH)
+		r->server->tls = FLAT_GATEWAY_PASSTHROUGH;
 	else if (r->mode >= 0)
 		not_served(cfg, r, &node->where, modes[r->mode], "TLS ends here or nowhere");
 }
@@ -305,6 +307,12 @@ static void check_credentials(struct cfg *cfg, const struct yaml_node *node,
 
 	if (s->tls == FLAT_GATEWAY_PLAIN)
 		return;
+	if (s->tls == FLAT_GATEWAY_PASSTHROUGH) {
+		if (files || s->credential)
+			cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "remove them",
+				  "with PASSTHROUGH the server behind has the certificate");
+		return;
+	}
 	if (files && s->credential)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
 			  "credentialName and files exclude each other");
@@ -326,19 +334,31 @@ static void settle(struct cfg *cfg, const struct yaml_node *node, struct reading
 		return;
 	if (!cfg_protocol(r->protocol, NULL, &protocol)) {
 		cfg_error(cfg, &r->protocol_where, FLAT_DIAG_BAD_VALUE,
-			  "write HTTP, HTTPS, HTTP2 or GRPC", "unknown protocol \"%.100s\"",
-			  r->protocol);
+			  "write HTTP, HTTPS, HTTP2, GRPC, TLS or TCP",
+			  "unknown protocol \"%.100s\"", r->protocol);
 	} else if (protocol == FLAT_PROTOCOL_HTTPS) {
 		if (r->mode < 0 && !s->redirect)
 			cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add tls.mode, e.g. SIMPLE",
 				  "a server of protocol HTTPS needs tls.mode");
+		s->opaque = s->tls == FLAT_GATEWAY_PASSTHROUGH;
+	} else if (protocol == FLAT_PROTOCOL_TLS) {
+		s->opaque = true;
+		if (r->mode < 0)
+			cfg_error(cfg, &node->where, FLAT_DIAG_MISSING,
+				  "add tls.mode, e.g. PASSTHROUGH",
+				  "a server of protocol TLS needs tls.mode");
+	} else if (protocol >= FLAT_PROTOCOL_MONGO || protocol == FLAT_PROTOCOL_TCP) {
+		s->opaque = true;
+		if (s->tls != FLAT_GATEWAY_PLAIN)
+			cfg_error(cfg, &r->protocol_where, FLAT_DIAG_BAD_VALUE, "write TLS",
+				  "a server with TLS has the protocol HTTPS or TLS");
 	} else if (protocol != FLAT_PROTOCOL_HTTP && protocol != FLAT_PROTOCOL_HTTP2 &&
 		   protocol != FLAT_PROTOCOL_GRPC) {
 		not_served(cfg, r, &r->protocol_where, flat_protocol_name(protocol),
-			   "gateways speak HTTP and HTTPS");
+			   "gateways speak HTTP, HTTPS, TLS and TCP");
 	} else if (s->tls != FLAT_GATEWAY_PLAIN) {
 		cfg_error(cfg, &r->protocol_where, FLAT_DIAG_BAD_VALUE, "write HTTPS",
-			  "a server with TLS has the protocol HTTPS");
+			  "a server with TLS has the protocol HTTPS or TLS");
 	}
 	check_credentials(cfg, node, s);
 }

@@ -1,6 +1,6 @@
 /*
  * Gateway API in the mesh: the HTTPRoutes and GRPCRoutes of a Service, in the order that the specification gives their matches, become
- * one VirtualService, its TCPRoutes another; ReferenceGrants say who may send to Services of other namespaces.
+ * one VirtualService, its TCPRoutes and TLSRoutes another; ReferenceGrants say who may send to Services of other namespaces.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -47,7 +47,11 @@ static void parse_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("namespace", parse_namespace),
 	};
 	static const char *const names[] = {
-	    [API_HTTP] = "HTTPRoute", [API_GRPC] = "GRPCRoute", [API_TCP] = "TCPRoute"};
+	    [API_HTTP] = "HTTPRoute",
+	    [API_GRPC] = "GRPCRoute",
+	    [API_TCP] = "TCPRoute",
+	    [API_TLS] = "TLSRoute",
+	};
 	struct granting *g = obj;
 
 	g->kind = g->grant.from = NULL;
@@ -140,7 +144,7 @@ static void check_rule(struct cfg *cfg, const struct api_route *route, struct ap
 			continue;
 		cfg_warn(cfg, &d->where, FLAT_DIAG_ADVICE, "write a ReferenceGrant there",
 			 "%s is of another namespace, which does not permit it: the rule %s",
-			 d->host, route->kind == API_TCP ? "refuses" : "answers 500");
+			 d->host, api_is_l4(route->kind) ? "refuses" : "answers 500");
 		rule->fails = true;
 	}
 	for (uint32_t i = 0; i < r->n_mirrors; i++) {
@@ -154,7 +158,7 @@ static void check_rule(struct cfg *cfg, const struct api_route *route, struct ap
 			 d->host);
 		r->mirrors[i].of_million = 0;
 	}
-	if (route->kind == API_TCP) {
+	if (api_is_l4(route->kind)) {
 		r->n_destinations = rule->fails ? 0 : r->n_destinations;
 		return;
 	}
@@ -173,15 +177,15 @@ static void check_rule(struct cfg *cfg, const struct api_route *route, struct ap
 struct entry {
 	struct flat_http_match match;
 	const struct flat_http_route *route;
+	const struct api_route *of;
 	uint32_t order; /* of the files */
-	bool grpc;
 };
 
 /* The routes of one host, for clients everywhere or of one namespace. */
 struct group {
 	const char *host;
 	const char *only; /* NULL: everywhere */
-	bool tcp;	  /* routes of connections; else of requests */
+	bool l4;	  /* routes of connections; else of requests */
 	struct entry *v;
 	uint32_t n;
 	bool oom;
@@ -193,7 +197,7 @@ static int rank(const struct entry *e)
 
 	/* An HTTPRoute without path is one of prefix "/", a GRPCRoute without method one of anything. */
 	if (!m->uri)
-		return e->grpc ? 0 : 2;
+		return e->of->kind == API_GRPC ? 0 : 2;
 	return m->uri->kind == FLAT_TEXT_EXACT ? 3 : m->uri->kind == FLAT_TEXT_REGEX ? 1 : 2;
 }
 
@@ -223,8 +227,8 @@ static int by_precedence(const void *p, const void *q)
 	return (int)d;
 }
 
-static void add_entry(struct group *g, const struct flat_http_match *match,
-		      const struct flat_http_route *route, uint16_t port, bool grpc)
+static void add_entry(struct group *g, const struct api_route *of, const struct api_rule *rule,
+		      const struct flat_http_match *match, uint16_t port)
 {
 	struct entry *v = realloc(g->v, ((size_t)g->n + 1) * sizeof(*v));
 
@@ -233,7 +237,7 @@ static void add_entry(struct group *g, const struct flat_http_match *match,
 		return;
 	}
 	g->v = v;
-	v[g->n] = (struct entry){.route = route, .order = g->n, .grpc = grpc};
+	v[g->n] = (struct entry){.route = &rule->route, .of = of, .order = g->n};
 	if (match)
 		v[g->n].match = *match;
 	v[g->n++].match.port = port;
@@ -242,15 +246,13 @@ static void add_entry(struct group *g, const struct flat_http_match *match,
 static bool belongs(const struct group *g, const struct api_route *route,
 		    const struct api_parent *parent)
 {
-	return g->tcp == (route->kind == API_TCP) && strcmp(g->host, parent->host) == 0 &&
+	return g->l4 == api_is_l4(route->kind) && strcmp(g->host, parent->host) == 0 &&
 	       (parent->own ? g->only && strcmp(g->only, route->namespace) == 0 : !g->only);
 }
 
 static void gather(struct cfg *cfg, struct group *g)
 {
 	for (struct api_route *route = cfg->api_routes; route; route = route->next) {
-		bool grpc = route->kind == API_GRPC;
-
 		for (uint32_t p = 0; p < route->n_parents; p++) {
 			const struct api_parent *parent = &route->parents[p];
 
@@ -258,10 +260,9 @@ static void gather(struct cfg *cfg, struct group *g)
 				struct api_rule *rule = &route->rules[i];
 
 				for (uint32_t m = 0; m < rule->n_matches; m++)
-					add_entry(g, &rule->matches[m], &rule->route, parent->port,
-						  grpc);
+					add_entry(g, route, rule, &rule->matches[m], parent->port);
 				if (rule->n_matches == 0)
-					add_entry(g, NULL, &rule->route, parent->port, grpc);
+					add_entry(g, route, rule, NULL, parent->port);
 			}
 		}
 	}
@@ -284,7 +285,32 @@ static void put_requests(struct cfg *cfg, const struct group *g, struct flat_vir
 	}
 }
 
-/* A TCPRoute has no condition but its parent's port. */
+/* A TCPRoute has no condition but its parent's port; a TLSRoute the names too. How many there are of a kind. */
+static uint32_t put_kind(const struct group *g, enum api_kind kind, struct flat_l4_route *routes,
+			 struct flat_l4_match *matches)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < g->n; i++) {
+		const struct flat_http_route *from = g->v[i].route;
+
+		if (g->v[i].of->kind != kind)
+			continue;
+		matches[n] = (struct flat_l4_match){.port = g->v[i].match.port,
+						    .sni = g->v[i].of->sni,
+						    .n_sni = g->v[i].of->n_sni,
+						    .where = from->where};
+		routes[n] = (struct flat_l4_route){.matches = &matches[n],
+						   .n_matches = 1,
+						   .destinations = from->destinations,
+						   .n_destinations = from->n_destinations,
+						   .weight = from->weight,
+						   .where = from->where};
+		n++;
+	}
+	return n;
+}
+
 static void put_connections(struct cfg *cfg, const struct group *g, struct flat_virtual_service *vs)
 {
 	struct flat_l4_route *routes = cfg_array(cfg, g->n, sizeof(*routes));
@@ -293,19 +319,9 @@ static void put_connections(struct cfg *cfg, const struct group *g, struct flat_
 	if (!routes || !matches)
 		return;
 	vs->tcp = routes;
-	vs->n_tcp = g->n;
-	for (uint32_t i = 0; i < g->n; i++) {
-		const struct flat_http_route *from = g->v[i].route;
-
-		matches[i].port = g->v[i].match.port;
-		matches[i].where = from->where;
-		routes[i] = (struct flat_l4_route){.matches = &matches[i],
-						   .n_matches = 1,
-						   .destinations = from->destinations,
-						   .n_destinations = from->n_destinations,
-						   .weight = from->weight,
-						   .where = from->where};
-	}
+	vs->n_tcp = put_kind(g, API_TCP, routes, matches);
+	vs->tls = routes + vs->n_tcp;
+	vs->n_tls = put_kind(g, API_TLS, vs->tls, matches + vs->n_tcp);
 }
 
 static void make_virtual(struct cfg *cfg, const struct group *g, const struct api_route *first)
@@ -323,7 +339,7 @@ static void make_virtual(struct cfg *cfg, const struct group *g, const struct ap
 					    .n_hosts = 1};
 	vs->export.all = g->only == NULL;
 	vs->export.own = g->only != NULL;
-	if (g->tcp)
+	if (g->l4)
 		put_connections(cfg, g, vs);
 	else
 		put_requests(cfg, g, vs);
@@ -341,7 +357,7 @@ void cfg_gateway_api_finish(struct cfg *cfg)
 		for (uint32_t p = 0; p < route->n_parents; p++) {
 			const struct api_parent *parent = &route->parents[p];
 			struct group g = {.host = parent->host,
-					  .tcp = route->kind == API_TCP,
+					  .l4 = api_is_l4(route->kind),
 					  .only = parent->own ? route->namespace : NULL};
 			bool first = true;
 

@@ -1,4 +1,4 @@
-/* HTTPRoute, GRPCRoute and TCPRoute (gateway.networking.k8s.io) for Services: what is written. What it means: gateway_api.c. */
+/* HTTPRoute, GRPCRoute, TCPRoute and TLSRoute (gateway.networking.k8s.io) for Services: what is written. What it means: gateway_api.c. */
 #include "control/http_route.h"
 
 #include <string.h>
@@ -683,7 +683,7 @@ static void parse_rule(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	r->rule->route.where = node->where;
 	if (r->route->kind == API_GRPC)
 		cfg_map(cfg, node, of_grpc, FLAT_ARRAY_SIZE(of_grpc), r);
-	else if (r->route->kind == API_TCP)
+	else if (api_is_l4(r->route->kind))
 		cfg_map(cfg, node, of_tcp, FLAT_ARRAY_SIZE(of_tcp), r);
 	else
 		cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
@@ -703,6 +703,26 @@ static void parse_rules(struct cfg *cfg, const struct yaml_node *node, void *obj
 		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_rule, r);
 }
 
+static void parse_sni_host(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct api_route *route = ((struct reading *)obj)->route;
+	const char *host = cfg_host(cfg, node, true);
+
+	if (host)
+		route->sni[route->n_sni++] = host;
+}
+
+static void parse_sni(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct api_route *route = ((struct reading *)obj)->route;
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return;
+	route->sni = cfg_array(cfg, node->n, sizeof(*route->sni));
+	if (route->sni)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_sni_host, obj);
+}
+
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -712,7 +732,17 @@ static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_UNHONOURED("useDefaultGateways", MESH_ONLY),
 	};
 
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	static const struct cfg_field of_tls[] = {
+	    CFG_FIELD("parentRefs", parse_parents),
+	    CFG_FIELD("rules", parse_rules),
+	    CFG_FIELD("hostnames", parse_sni),
+	    CFG_UNHONOURED("useDefaultGateways", MESH_ONLY),
+	};
+
+	if (((struct reading *)obj)->route->kind == API_TLS)
+		cfg_map(cfg, node, of_tls, FLAT_ARRAY_SIZE(of_tls), obj);
+	else
+		cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
 }
 
 static void read_route(struct cfg *cfg, const struct yaml_node *root, enum api_kind kind)
@@ -747,4 +777,9 @@ void cfg_grpc_route(struct cfg *cfg, const struct yaml_node *root)
 void cfg_tcp_route(struct cfg *cfg, const struct yaml_node *root)
 {
 	read_route(cfg, root, API_TCP);
+}
+
+void cfg_tls_route(struct cfg *cfg, const struct yaml_node *root)
+{
+	read_route(cfg, root, API_TLS);
 }

@@ -16,7 +16,14 @@ enum api_kind {
 	API_HTTP,
 	API_GRPC,
 	API_TCP, /* a VirtualService's tcp routes */
+	API_TLS, /* its tls routes */
 };
+
+/** Whether routes are of connections, else of requests. */
+static inline bool api_is_l4(enum api_kind kind)
+{
+	return kind == API_TCP || kind == API_TLS;
+}
 
 /* One rule; each of its matches becomes a route. */
 struct api_rule {
@@ -26,7 +33,7 @@ struct api_rule {
 	bool fails; /* it asks for what it may not have, or nobody knows: 500 */
 };
 
-/* One HTTPRoute, GRPCRoute or TCPRoute. */
+/* One HTTPRoute, GRPCRoute, TCPRoute or TLSRoute. */
 struct api_route {
 	enum api_kind kind;
 	struct api_route *next;
@@ -36,6 +43,8 @@ struct api_route {
 	uint32_t n_parents;
 	struct api_rule *rules;
 	uint32_t n_rules;
+	const char **sni; /* hostnames, of a TLSRoute */
+	uint32_t n_sni;	  /* 0: any */
 };
 
 /* One ReferenceGrant's permission: routes of a namespace may refer to a Service (NULL: any) of its own. */

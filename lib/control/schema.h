@@ -131,6 +131,7 @@ void cfg_virtual_service(struct cfg *cfg, const struct yaml_node *root);
 void cfg_http_route(struct cfg *cfg, const struct yaml_node *root);
 void cfg_grpc_route(struct cfg *cfg, const struct yaml_node *root);
 void cfg_tcp_route(struct cfg *cfg, const struct yaml_node *root);
+void cfg_tls_route(struct cfg *cfg, const struct yaml_node *root);
 void cfg_reference_grant(struct cfg *cfg, const struct yaml_node *root);
 void cfg_gateway(struct cfg *cfg, const struct yaml_node *root);
 void cfg_secret(struct cfg *cfg, const struct yaml_node *root);

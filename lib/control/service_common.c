@@ -57,7 +57,8 @@ const char *cfg_port_name(struct cfg *cfg, const struct yaml_node *node)
 
 void cfg_warn_opaque(struct cfg *cfg, const struct flat_where *where, enum flat_protocol protocol)
 {
-	if (protocol == FLAT_PROTOCOL_TCP || flat_protocol_is_http(protocol))
+	if (protocol == FLAT_PROTOCOL_TCP || flat_protocol_is_tls(protocol) ||
+	    flat_protocol_is_http(protocol))
 		return;
 	cfg_warn(cfg, where, FLAT_DIAG_NOT_HONOURED, NULL,
 		 "protocol %s is not honoured: its bytes are carried as TCP",

@@ -585,12 +585,13 @@ static void settle_resolution(struct cfg *cfg, struct reading *r)
 	if (s->n_addresses)
 		return;
 	for (i = 0; i < s->n_ports; i++)
-		any_http |= r->ports[i].protocol != FLAT_PROTOCOL_TCP;
+		any_http |= r->ports[i].protocol != FLAT_PROTOCOL_TCP &&
+			    !flat_protocol_is_tls(r->ports[i].protocol);
 	s->any_address = true;
 	if (any_http)
 		cfg_warn(cfg, &cfg->where, FLAT_DIAG_NOT_HONOURED, "add addresses",
-			 "without addresses and resolution, ports other than TCP are matched by "
-			 "nothing here: names in HTTP and TLS are not read");
+			 "without addresses and resolution, ports other than TCP and TLS are "
+			 "matched by nothing here: names in HTTP are not read");
 }
 
 /* Hosts that get an address of 240.240.0.0/16: as Istio, not with NONE, and no wildcards. */

@@ -30,6 +30,8 @@ void cfg_route_gateways(struct cfg *cfg, const struct yaml_node *node, struct cf
 
 /* `tcp` of a VirtualService; obj is it. */
 void cfg_virtual_tcp(struct cfg *cfg, const struct yaml_node *node, void *obj);
+/** `tls`, likewise. */
+void cfg_virtual_tls(struct cfg *cfg, const struct yaml_node *node, void *obj);
 /* Weights of several destinations add up to more than 0; one alone has all. Returns the sum. */
 uint64_t cfg_route_weights(struct cfg *cfg, const struct yaml_node *node,
 			   struct flat_route_destination *v, uint32_t n);

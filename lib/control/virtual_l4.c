@@ -1,4 +1,4 @@
-/* What VirtualService's kinds of routes share, and its routes of connections (`tcp`). */
+/* What VirtualService's kinds of routes share, and its routes of connections (`tcp`, `tls`). */
 #include <string.h>
 
 #include "control/virtual_action.h"
@@ -101,14 +101,16 @@ void cfg_route_gateways(struct cfg *cfg, const struct yaml_node *node, struct cf
 		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_gateway, out);
 }
 
-/* --- tcp --- */
+/* --- tcp and tls --- */
 
 struct reading {
 	struct flat_virtual_service *vs;
 	struct flat_l4_route *route;
 	struct flat_l4_match *matches, *match;
 	struct flat_cidr *subnets;
+	const char **sni;
 	struct flat_route_destination *destination;
+	bool tls; /* reads a tls route */
 };
 
 static void parse_subnet(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -153,9 +155,34 @@ static void parse_namespace(struct cfg *cfg, const struct yaml_node *node, void 
 static void parse_gateways(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	struct cfg_gateways gateways;
+	struct flat_l4_match *m = ((struct reading *)obj)->match;
 
 	cfg_route_gateways(cfg, node, &gateways);
-	((struct reading *)obj)->match->never = !gateways.mesh;
+	m->never = !gateways.mesh;
+	m->for_gateways = true;
+	m->gateways = gateways.v;
+	m->n_gateways = gateways.n;
+}
+
+static void parse_sni_host(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+	const char *host = cfg_host(cfg, node, true);
+
+	if (host)
+		r->sni[r->match->n_sni++] = host;
+}
+
+static void parse_sni(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return;
+	r->sni = cfg_array(cfg, node->n, sizeof(*r->sni));
+	r->match->sni = r->sni;
+	if (r->sni)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_sni_host, r);
 }
 
 static void parse_match(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -168,11 +195,26 @@ static void parse_match(struct cfg *cfg, const struct yaml_node *node, void *obj
 	    CFG_FIELD("gateways", parse_gateways),
 	    CFG_UNHONOURED("sourceSubnet", "name the client by its labels or its namespace"),
 	};
+	static const struct cfg_field of_tls[] = {
+	    CFG_FIELD("sniHosts", parse_sni),
+	    CFG_FIELD("destinationSubnets", parse_subnets),
+	    CFG_FIELD("port", parse_match_port),
+	    CFG_FIELD("sourceLabels", parse_labels),
+	    CFG_FIELD("sourceNamespace", parse_namespace),
+	    CFG_FIELD("gateways", parse_gateways),
+	};
 	struct reading *r = obj;
+	uint32_t errors = cfg->diags->n_errors;
 
 	r->match = &r->matches[r->route->n_matches++];
 	r->match->where = node->where;
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (r->tls)
+		cfg_map(cfg, node, of_tls, FLAT_ARRAY_SIZE(of_tls), r);
+	else
+		cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (r->tls && cfg->diags->n_errors == errors && r->match->n_sni == 0)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "\"*\" is every name",
+			  "a match of a tls route needs sniHosts");
 }
 
 static void parse_matches(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -236,12 +278,15 @@ static void parse_route(struct cfg *cfg, const struct yaml_node *node, void *obj
 	};
 	struct reading *r = obj;
 
-	r->route = &r->vs->tcp[r->vs->n_tcp++];
+	r->route = r->tls ? &r->vs->tls[r->vs->n_tls++] : &r->vs->tcp[r->vs->n_tcp++];
 	r->route->where = node->where;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 	if (node->kind == YAML_MAP && r->route->n_destinations == 0)
 		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "give it one",
-			  "a tcp route needs a destination");
+			  "a %s route needs a destination", r->tls ? "tls" : "tcp");
+	if (node->kind == YAML_MAP && r->tls && !yaml_get(node, "match"))
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it, with sniHosts",
+			  "a tls route needs match");
 }
 
 void cfg_virtual_tcp(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -252,5 +297,16 @@ void cfg_virtual_tcp(struct cfg *cfg, const struct yaml_node *node, void *obj)
 		return;
 	r.vs->tcp = cfg_array(cfg, node->n, sizeof(*r.vs->tcp));
 	if (r.vs->tcp)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_route, &r);
+}
+
+void cfg_virtual_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading r = {.vs = obj, .tls = true};
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return;
+	r.vs->tls = cfg_array(cfg, node->n, sizeof(*r.vs->tls));
+	if (r.vs->tls)
 		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_route, &r);
 }

@@ -403,15 +403,17 @@ static void parse_tcp(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	cfg_virtual_tcp(cfg, node, ((struct reading *)obj)->vs);
 }
 
+static void parse_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	cfg_virtual_tls(cfg, node, ((struct reading *)obj)->vs);
+}
+
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
-	    CFG_FIELD("hosts", parse_hosts),
-	    CFG_FIELD("gateways", parse_gateways),
-	    CFG_FIELD("http", parse_http),
-	    CFG_FIELD("exportTo", parse_export),
-	    CFG_UNHONOURED("tls", "TLS is not looked into"),
-	    CFG_FIELD("tcp", parse_tcp),
+	    CFG_FIELD("hosts", parse_hosts), CFG_FIELD("gateways", parse_gateways),
+	    CFG_FIELD("http", parse_http),   CFG_FIELD("exportTo", parse_export),
+	    CFG_FIELD("tls", parse_tls),     CFG_FIELD("tcp", parse_tcp),
 	};
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
@@ -432,13 +434,13 @@ void cfg_virtual_service(struct cfg *cfg, const struct yaml_node *root)
 	cfg_spec(cfg, root, parse_spec, &r);
 	if (cfg->oom || cfg->diags->n_errors != errors)
 		return;
-	if (r.vs->n_hosts == 0 && (r.vs->n_routes == 0 || r.vs->n_tcp > 0)) {
+	if (r.vs->n_hosts == 0 && (r.vs->n_routes == 0 || r.vs->n_tcp > 0 || r.vs->n_tls > 0)) {
 		cfg_error(cfg, &cfg->where, FLAT_DIAG_MISSING, "add spec.hosts",
 			  "a VirtualService needs a host");
 		return;
 	}
-	/* One without hosts is there for others to delegate to; one with tls routes alone says nothing. */
-	if ((r.vs->n_routes == 0 && r.vs->n_tcp == 0) || r.vs->n_hosts == 0)
+	/* One without hosts is there for others to delegate to. */
+	if ((r.vs->n_routes == 0 && r.vs->n_tcp == 0 && r.vs->n_tls == 0) || r.vs->n_hosts == 0)
 		r.vs->detached = true;
 	if (flat_mesh_add_virtual(cfg->mesh, r.vs))
 		cfg->oom = true;

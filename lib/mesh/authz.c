@@ -294,7 +294,9 @@ static bool value_match(const struct flat_condition *c, const struct flat_match 
 		return pair_match(match, subject);
 	case FLAT_ATTR_CLAIM:
 		return claim_match(c, match, subject);
-	case FLAT_ATTR_ABSENT:
+	case FLAT_ATTR_SNI:
+		return subject->input->sni &&
+		       text_match(match, span_of(flat_span_of(subject->input->sni)));
 	case FLAT_ATTR_UNKNOWN:
 	case FLAT_ATTRIBUTES:
 		return false;
@@ -334,6 +336,8 @@ static bool any_match(const struct flat_condition *c, bool negative, const struc
  */
 static bool askable(const struct flat_condition *c, const struct subject *subject)
 {
+	if (c->attribute == FLAT_ATTR_SNI)
+		return subject->input->sni || subject->input->http;
 	return c->attribute < FLAT_ATTR_HTTP_HOST ||
 	       (subject->input->http && c->attribute != FLAT_ATTR_UNKNOWN);
 }

@@ -42,6 +42,7 @@ struct flat_authz_input {
 	struct flat_ip remote_ip;      /* the original client's; none: source_ip */
 	struct flat_ip destination_ip; /* where the server listens; none: unknown */
 	uint16_t destination_port;     /* port the server listens on (target port), host order */
+	const char *sni; /* asked for in TLS, lower case; "": no name; NULL: not read */
 	/* NULL: the server is no workload; then only root namespace policies without selector
 	 * apply. */
 	const struct flat_workload *destination;

@@ -27,6 +27,7 @@ enum flat_attribute {
 	FLAT_ATTR_REMOTE_IP,
 	FLAT_ATTR_DESTINATION_IP,
 	FLAT_ATTR_DESTINATION_PORT,
+	FLAT_ATTR_SNI, /* the name that is asked for in TLS; not always read */
 	/* From here on: what requests have and connections do not. */
 	FLAT_ATTR_HTTP_HOST,
 	FLAT_ATTR_HTTP_METHOD,
@@ -34,7 +35,6 @@ enum flat_attribute {
 	FLAT_ATTR_HTTP_HEADER,
 	FLAT_ATTR_REQUEST_PRINCIPAL, /* issuer and subject of the token */
 	FLAT_ATTR_CLAIM,	     /* of the token */
-	FLAT_ATTR_ABSENT,	     /* what there is never here: TLS names */
 	FLAT_ATTR_UNKNOWN,	     /* what we can't tell: the rule is on the safe side */
 	FLAT_ATTRIBUTES,
 };

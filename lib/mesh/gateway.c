@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "mesh/internal.h"
+#include "mesh/l4_route.h"
 
 uint32_t flat_mesh_n_gateways(const struct flat_mesh *mesh)
 {
@@ -90,6 +91,50 @@ const struct flat_virtual_service *flat_gateway_virtual(const struct flat_gatewa
 	    mesh_virtual_walk(&gateway->hosts, host, itself, NULL);
 
 	return vs && shown(server, vs, host) ? vs : NULL;
+}
+
+/* Two hosts of which either may be a wildcard have a name in common. */
+static bool overlap(const char *a, const char *b)
+{
+	return fit(a, flat_span_of(b)) || fit(b, flat_span_of(a));
+}
+
+/* A VirtualService's namespace may use the server for one of its hosts. */
+static bool shows_any(const struct flat_gateway_server *server,
+		      const struct flat_virtual_service *vs)
+{
+	for (uint32_t i = 0; i < server->n_hosts; i++) {
+		const struct flat_gateway_host *h = &server->hosts[i];
+
+		for (uint32_t k = 0; k < vs->n_hosts; k++) {
+			if (overlap(h->host, vs->hosts[k]) &&
+			    (!h->namespace || strcmp(h->namespace, vs->namespace) == 0))
+				return true;
+		}
+	}
+	return false;
+}
+
+const struct flat_l4_route *flat_gateway_l4(const struct flat_mesh *mesh,
+					    const struct flat_gateway *gateway,
+					    const struct flat_gateway_server *server,
+					    const struct flat_l4_question *question)
+{
+	bool passes = server->tls == FLAT_GATEWAY_PASSTHROUGH;
+	const struct flat_l4_route *route = NULL;
+
+	for (uint32_t i = 0; !route && i < mesh->virtual.n; i++) {
+		const struct flat_virtual_service *vs = mesh->virtual.v[i];
+
+		if (!flat_gateway_named(gateway, vs->gateways, vs->n_gateways))
+			continue;
+		if (passes ? !shown(server, vs, flat_span_of(question->sni))
+			   : !shows_any(server, vs))
+			continue;
+		route = passes ? flat_l4_first(vs->tls, vs->n_tls, question)
+			       : flat_l4_first(vs->tcp, vs->n_tcp, question);
+	}
+	return route;
 }
 
 bool flat_gateway_named(const struct flat_gateway *gateway, const char *const *names, uint32_t n)

@@ -13,6 +13,7 @@ enum flat_gateway_tls {
 	FLAT_GATEWAY_SIMPLE,	      /* the server's certificate */
 	FLAT_GATEWAY_MUTUAL,	      /* and the client's, required */
 	FLAT_GATEWAY_OPTIONAL_MUTUAL, /* and the client's, if it has one */
+	FLAT_GATEWAY_PASSTHROUGH,     /* TLS goes on to the server; only the name is read */
 };
 
 /* "NAMESPACE/HOST" of spec.servers.hosts. */
@@ -21,12 +22,16 @@ struct flat_gateway_host {
 	const char *host;      /* lower case; "*.x", "*" */
 };
 
+struct flat_l4_question;
+struct flat_l4_route;
+
 struct flat_gateway_server {
 	const char *name; /* "" without */
 	uint16_t port;
 	bool has_bind; /* else all addresses */
 	struct flat_ip bind;
 	enum flat_gateway_tls tls;
+	bool opaque;   /* TCP, TLS: bytes go on as they are, by routes of connections */
 	bool redirect; /* httpsRedirect: each request is answered 301 */
 	bool served;   /* false: something of it is not honoured, and it is not opened */
 	const struct flat_gateway_host *hosts;
@@ -75,6 +80,15 @@ uint32_t flat_gateway_server_fit(const struct flat_gateway_server *server, struc
 const struct flat_virtual_service *flat_gateway_virtual(const struct flat_gateway *gateway,
 							const struct flat_gateway_server *server,
 							struct flat_span host);
+
+/**
+ * Where a connection that comes by an opaque server of a gateway goes: the first route that holds, of the VirtualServices that
+ * are bound to it and that the server shows: `tls` routes where TLS passes through, else `tcp` routes. NULL: none.
+ */
+const struct flat_l4_route *flat_gateway_l4(const struct flat_mesh *mesh,
+					    const struct flat_gateway *gateway,
+					    const struct flat_gateway_server *server,
+					    const struct flat_l4_question *question);
 
 /** Whether a VirtualService, or one match of it, is bound to a gateway: `names` as written there. */
 bool flat_gateway_named(const struct flat_gateway *gateway, const char *const *names, uint32_t n);

@@ -126,6 +126,18 @@ static int index_headless(struct flat_mesh *mesh, const struct flat_service *ser
 	return ret;
 }
 
+/* A port that many services may have. */
+static int index_name(struct flat_mesh *mesh, const struct flat_service *service,
+		      const struct flat_service_port *port)
+{
+	static const struct flat_ip nowhere;
+	struct mesh_addr_key key = mesh_addr_key(&nowhere, 0, port->number);
+
+	if (flat_map_get(&mesh->names_at, &key, sizeof(key)))
+		return 0;
+	return index_put(mesh, &mesh->names_at, &key, service, port);
+}
+
 static int index_addrs(struct flat_mesh *mesh, const struct flat_service *service,
 		       struct flat_diags *diags)
 {
@@ -146,6 +158,12 @@ static int index_addrs(struct flat_mesh *mesh, const struct flat_service *servic
 		static const struct flat_ip nowhere;
 		struct mesh_addr_key key = mesh_addr_key(&nowhere, 0, service->ports[j].number);
 
+		if (flat_protocol_is_tls(service->ports[j].protocol)) {
+			ret = index_name(mesh, service, &service->ports[j]);
+			if (ret)
+				return ret;
+			continue;
+		}
 		if (service->ports[j].protocol != FLAT_PROTOCOL_TCP ||
 		    flat_map_get(&mesh->addrs, &key, sizeof(key)))
 			continue;

@@ -101,6 +101,8 @@ struct flat_mesh {
 	uint8_t n_prefixes4;
 	uint8_t n_prefixes6;
 	uint32_t n_wildcards; /* wildcard hosts */
+	struct flat_map
+	    names_at; /* port, for TLS, of services without addresses -> struct mesh_port_ref */
 };
 
 /** Key of (block, port); `port` in host order, 0: any. */

@@ -1,7 +1,7 @@
 /*
- * Routes of connections that are not read as HTTP: VirtualService spec.tcp, and TCPRoute of the Gateway API. Of a host's
- * VirtualService the first route with a match that holds is taken; where none holds, the connection goes to the service
- * itself, as in Istio.
+ * Routes of connections that are not read as HTTP: VirtualService spec.tcp and spec.tls, TCPRoute and TLSRoute of the
+ * Gateway API. Of a host's VirtualService the first route with a match that holds is taken, those by the name that a TLS
+ * client asks for (SNI) first; where none holds, the connection goes to the service itself, as in Istio.
  */
 #ifndef FLAT_MESH_L4_ROUTE_H
 #define FLAT_MESH_L4_ROUTE_H
@@ -12,10 +12,16 @@
 struct flat_l4_match {
 	const struct flat_cidr *subnets; /* any of them holds the address that was asked for */
 	uint32_t n_subnets;		 /* 0: any address */
-	uint16_t port;			 /* of the service; 0: any */
+	/* Lower case; one of them is the name that is asked for in TLS: "a.b", "*.b", "*". */
+	const char *const *sni;
+	uint32_t n_sni; /* 0: any, also none */
+	uint16_t port;	/* of the service; 0: any */
 	struct flat_labels source_labels;
 	const char *source_namespace; /* NULL: any */
 	bool never;		      /* for gateways only */
+	bool for_gateways;	      /* it names gateways: it holds at those alone */
+	const char *const *gateways;  /* "NAMESPACE/NAME" */
+	uint32_t n_gateways;
 	struct flat_where where;
 };
 
@@ -33,18 +39,32 @@ struct flat_l4_question {
 	struct flat_ip to;		    /* as the client asked for it */
 	uint16_t port;			    /* of the service */
 	const struct flat_workload *source; /* NULL: none */
+	bool tls;	 /* tls routes count: the port's protocol is TLS or HTTPS */
+	const char *sni; /* that was asked for, lower case; "": none; NULL: not known yet */
+	const struct flat_gateway *gateway; /* by which it came; NULL: the mesh */
+};
+
+/* What a look at the routes comes to. */
+enum flat_l4_answer {
+	FLAT_L4_SERVICE, /* no route holds: the service itself */
+	FLAT_L4_ROUTE,
+	FLAT_L4_NAME, /* that depends on the name, which is not known yet */
 };
 
 /**
- * The route of a connection to a service (its VirtualService is found as flat_mesh_virtual_by_host() does), NULL: there
- * is none, or none holds. *vs is whose it is.
+ * The route of a connection to a service (its VirtualService is found as flat_mesh_virtual_by_host() does), in *route; where
+ * the name decides, the first that asks for it. Else *route is NULL.
  */
-const struct flat_l4_route *flat_l4_route_find(const struct flat_mesh *mesh,
-					       const struct flat_service *service,
-					       const struct flat_l4_question *question,
-					       const struct flat_virtual_service **vs);
+enum flat_l4_answer flat_l4_route_find(const struct flat_mesh *mesh,
+				       const struct flat_service *service,
+				       const struct flat_l4_question *question,
+				       const struct flat_l4_route **route);
 
-/** Whether one match holds. */
+/** The first of `n` routes that holds, NULL: none. */
+const struct flat_l4_route *flat_l4_first(const struct flat_l4_route *v, uint32_t n,
+					  const struct flat_l4_question *question);
+
+/** Whether one match holds; of a name that is not known yet: whether it may. */
 bool flat_l4_match(const struct flat_l4_match *match, const struct flat_l4_question *question);
 
 #endif

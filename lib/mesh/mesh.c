@@ -58,6 +58,7 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	flat_map_fini(&mesh->scopes);
 	flat_map_fini(&mesh->virtual_hosts);
 	flat_map_fini(&mesh->l4_hosts);
+	flat_map_fini(&mesh->names_at);
 	flat_map_fini(&mesh->rules_by_host);
 	flat_pool_fini(&mesh->pool);
 	free(mesh);

@@ -99,6 +99,12 @@ static inline bool flat_protocol_is_http(enum flat_protocol protocol)
 	return protocol >= FLAT_PROTOCOL_HTTP && protocol <= FLAT_PROTOCOL_GRPC_WEB;
 }
 
+/** Whether connections to a port of this protocol begin with TLS, which goes on to the server. */
+static inline bool flat_protocol_is_tls(enum flat_protocol protocol)
+{
+	return protocol == FLAT_PROTOCOL_HTTPS || protocol == FLAT_PROTOCOL_TLS;
+}
+
 enum flat_resolution {
 	FLAT_RESOLUTION_STATIC, /* connect to one of the endpoints */
 	FLAT_RESOLUTION_NONE,	/* connect to the address the application asked for */
@@ -149,8 +155,9 @@ struct flat_service {
 	const struct flat_cidr *addresses;
 	uint32_t n_addresses; /* 0: reached by endpoint address or not at all */
 	bool auto_address;    /* the one address was allocated from 240.240.0.0/16 */
-	bool any_address;     /* NONE without addresses: any address on its TCP ports */
-	bool headless;	      /* Kubernetes, clusterIP None: addresses are those of the endpoints */
+	bool any_address;  /* NONE without addresses: any address on its TCP ports, and on its TLS
+				 ports where it is asked for by name */
+	bool headless;	   /* Kubernetes, clusterIP None: addresses are those of the endpoints */
 	bool external;	   /* ServiceEntry location MESH_EXTERNAL: endpoints are outside the mesh */
 	bool has_selector; /* local workloads are endpoints too, by flat_service_selects() */
 	struct flat_labels selector;
@@ -195,6 +202,16 @@ const struct flat_service *flat_mesh_service(const struct flat_mesh *mesh, uint3
 const struct flat_service *flat_mesh_service_by_addr(const struct flat_mesh *mesh,
 						     const struct flat_ip *ip, uint16_t port,
 						     const struct flat_service_port **port_out);
+
+/**
+ * Whether services without addresses have `port` for TLS: which of them a connection is for, the name says that is asked for.
+ */
+bool flat_mesh_names_at(const struct flat_mesh *mesh, uint16_t port);
+
+/** The one of them that has this host name, exact ones before wildcards, and its port; NULL: none. */
+const struct flat_service *flat_mesh_service_by_sni(const struct flat_mesh *mesh, const char *sni,
+						    uint16_t port,
+						    const struct flat_service_port **port_out);
 
 /**
  * The service that owns `ip` on any port at all; NULL if none. With flat_mesh_service_by_addr()

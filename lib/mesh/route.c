@@ -323,6 +323,15 @@ static void settle_destination(struct flat_mesh *mesh, const struct flat_virtual
 		    d->host, d->subset_name);
 }
 
+static void settle_l4(struct flat_mesh *mesh, const struct flat_virtual_service *vs,
+		      const struct flat_l4_route *v, uint32_t n, struct flat_diags *diags)
+{
+	for (uint32_t r = 0; r < n; r++) {
+		for (uint32_t d = 0; d < v[r].n_destinations; d++)
+			settle_destination(mesh, vs, &v[r].destinations[d], diags);
+	}
+}
+
 static int add_host(struct flat_mesh *mesh, struct flat_map *map, struct flat_virtual_service *vs,
 		    const char *key, const char *written, struct flat_diags *diags)
 {
@@ -370,7 +379,7 @@ static int index_hosts(struct flat_mesh *mesh, struct flat_virtual_service *vs,
 			key = service->host;
 		if (vs->n_routes > 0)
 			ret = add_host(mesh, &mesh->virtual_hosts, vs, key, vs->hosts[i], diags);
-		if (ret == 0 && vs->n_tcp > 0)
+		if (ret == 0 && (vs->n_tcp > 0 || vs->n_tls > 0))
 			ret = add_host(mesh, &mesh->l4_hosts, vs, key, vs->hosts[i], diags);
 	}
 	return ret;
@@ -412,12 +421,8 @@ int mesh_index_routes(struct flat_mesh *mesh, struct flat_diags *diags)
 			for (uint32_t m = 0; m < route->n_mirrors; m++)
 				settle_destination(mesh, vs, &route->mirrors[m].to, diags);
 		}
-		for (uint32_t r = 0; r < vs->n_tcp; r++) {
-			struct flat_l4_route *route = &vs->tcp[r];
-
-			for (uint32_t d = 0; d < route->n_destinations; d++)
-				settle_destination(mesh, vs, &route->destinations[d], diags);
-		}
+		settle_l4(mesh, vs, vs->tls, vs->n_tls, diags);
+		settle_l4(mesh, vs, vs->tcp, vs->n_tcp, diags);
 		if (!vs->detached)
 			ret = index_hosts(mesh, vs, diags);
 	}

@@ -233,6 +233,8 @@ struct flat_virtual_service {
 	uint32_t n_routes;
 	struct flat_l4_route *tcp; /* mesh/l4_route.h */
 	uint32_t n_tcp;
+	struct flat_l4_route *tls; /* likewise, by the name that is asked for */
+	uint32_t n_tls;
 	bool detached;		     /* for gateways only */
 	const char *const *gateways; /* "NAMESPACE/NAME" */
 	uint32_t n_gateways;

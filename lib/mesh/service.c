@@ -129,6 +129,27 @@ const struct flat_service *flat_mesh_service_by_host(const struct flat_mesh *mes
 	return NULL;
 }
 
+bool flat_mesh_names_at(const struct flat_mesh *mesh, uint16_t port)
+{
+	static const struct flat_ip nowhere;
+	struct mesh_addr_key key = mesh_addr_key(&nowhere, 0, port);
+
+	return mesh->names_at.n > 0 && flat_map_get(&mesh->names_at, &key, sizeof(key));
+}
+
+const struct flat_service *flat_mesh_service_by_sni(const struct flat_mesh *mesh, const char *sni,
+						    uint16_t port,
+						    const struct flat_service_port **port_out)
+{
+	const struct flat_service *service = flat_mesh_service_by_host(mesh, sni, NULL);
+	const struct flat_service_port *p = service ? flat_service_port(service, port) : NULL;
+
+	if (!p || !service->any_address || !flat_protocol_is_tls(p->protocol))
+		return NULL;
+	*port_out = p;
+	return service;
+}
+
 const struct flat_service_port *flat_service_port(const struct flat_service *service,
 						  uint16_t number)
 {

@@ -41,8 +41,8 @@ static void answer(struct flat_strbuf *out, struct flat_offload *o, char *line)
 		flat_admin_ls(o, json, out);
 	else if (n == 1 && strcmp(words[0], "top") == 0)
 		flat_admin_top(o, json, out);
-	else if (n == 3 && strcmp(words[0], "why") == 0)
-		flat_admin_why(o, words[1], words[2], json, out);
+	else if ((n == 3 || n == 4) && strcmp(words[0], "why") == 0)
+		flat_admin_why(o, words[1], words[2], words[3], json, out);
 	else if (n == 1 && strcmp(words[0], "peers") == 0)
 		flat_admin_peers(o, json, out);
 	else if (n == 1 && strcmp(words[0], "routes") == 0)

@@ -10,8 +10,8 @@ void flat_admin_ls(struct flat_offload *o, bool json, struct flat_strbuf *out);
 /** `top`: connections and bytes by service and path since the start. */
 void flat_admin_top(struct flat_offload *o, bool json, struct flat_strbuf *out);
 /** `why SRC DST`: what would be decided. Changes nothing. */
-void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, bool json,
-		    struct flat_strbuf *out);
+void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, const char *sni,
+		    bool json, struct flat_strbuf *out);
 /**
  * `socket PID INODE`, for flatctl: a line "found PATH" and one that explains; or a line "unknown session" or "unknown
  * stranger", and the process's last refusal, if it had one.

@@ -123,6 +123,8 @@ static void put_l4_match(struct flat_strbuf *out, const struct flat_l4_match *m)
 	size_t before = out->len;
 	if (m->never)
 		flat_strbuf_puts(out, " never (gateways only)");
+	for (uint32_t i = 0; i < m->n_sni; i++)
+		flat_strbuf_printf(out, "%s %s", i ? "," : " SNI", m->sni[i]);
 	if (m->port)
 		flat_strbuf_printf(out, " port %u", m->port);
 	for (uint32_t i = 0; i < m->n_subnets; i++)
@@ -166,6 +168,37 @@ static void json_text(struct flat_json *j, const char *key,
 	flat_strbuf_fini(&text);
 }
 
+static void json_l4(struct flat_json *j, const char *key, const struct flat_l4_route *v, uint32_t n)
+{
+	flat_json_array(j, key);
+	for (uint32_t i = 0; i < n; i++) {
+		struct flat_strbuf match = {0};
+		struct flat_strbuf action = {0};
+		put_l4_condition(&match, &v[i]);
+		put_l4_action(&action, &v[i]);
+		flat_json_object(j, NULL);
+		json_where(j, &v[i].where);
+		flat_json_string(j, "match", flat_strbuf_str(&match) ? match.data + 1 : "");
+		flat_json_string(j, "action", flat_strbuf_str(&action) ? action.data + 1 : "");
+		flat_json_object_end(j);
+		flat_strbuf_fini(&match);
+		flat_strbuf_fini(&action);
+	}
+	flat_json_array_end(j);
+}
+
+static void put_l4(struct flat_strbuf *out, const char *kind, const struct flat_l4_route *v,
+		   uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		flat_strbuf_printf(out, "  %s %u (line %u):", kind, i, v[i].where.line);
+		put_l4_condition(out, &v[i]);
+		flat_strbuf_puts(out, " ->");
+		put_l4_action(out, &v[i]);
+		flat_strbuf_putc(out, '\n');
+	}
+}
+
 static void json_virtual(struct flat_json *j, const struct flat_virtual_service *vs)
 {
 	flat_json_object(j, NULL);
@@ -192,21 +225,8 @@ static void json_virtual(struct flat_json *j, const struct flat_virtual_service 
 		flat_json_object_end(j);
 	}
 	flat_json_array_end(j);
-	flat_json_array(j, "tcp");
-	for (uint32_t i = 0; i < vs->n_tcp; i++) {
-		struct flat_strbuf match = {0};
-		struct flat_strbuf action = {0};
-		put_l4_condition(&match, &vs->tcp[i]);
-		put_l4_action(&action, &vs->tcp[i]);
-		flat_json_object(j, NULL);
-		json_where(j, &vs->tcp[i].where);
-		flat_json_string(j, "match", flat_strbuf_str(&match) ? match.data + 1 : "");
-		flat_json_string(j, "action", flat_strbuf_str(&action) ? action.data + 1 : "");
-		flat_json_object_end(j);
-		flat_strbuf_fini(&match);
-		flat_strbuf_fini(&action);
-	}
-	flat_json_array_end(j);
+	json_l4(j, "tls", vs->tls, vs->n_tls);
+	json_l4(j, "tcp", vs->tcp, vs->n_tcp);
 	flat_json_object_end(j);
 }
 
@@ -287,13 +307,8 @@ void flat_admin_routes(struct flat_offload *o, bool json, struct flat_strbuf *ou
 			put_action(out, r);
 			flat_strbuf_putc(out, '\n');
 		}
-		for (uint32_t k = 0; k < vs->n_tcp; k++) {
-			flat_strbuf_printf(out, "  tcp %u (line %u):", k, vs->tcp[k].where.line);
-			put_l4_condition(out, &vs->tcp[k]);
-			flat_strbuf_puts(out, " ->");
-			put_l4_action(out, &vs->tcp[k]);
-			flat_strbuf_putc(out, '\n');
-		}
+		put_l4(out, "tls", vs->tls, vs->n_tls);
+		put_l4(out, "tcp", vs->tcp, vs->n_tcp);
 	}
 	if (!json && n == 0)
 		flat_strbuf_puts(out, "no VirtualService: each host is its service\n");

@@ -6,7 +6,9 @@
 #include "mesh/authn.h"
 #include "mesh/l4_route.h"
 #include "offload/audit.h"
+#include "offload/gateway.h"
 #include "offload/l7.h"
+#include "offload/sniff.h"
 
 const char *flat_refusal_name(enum flat_refusal_kind kind)
 {
@@ -63,9 +65,19 @@ static bool check_strict(struct flat_offload *o, const struct flat_listener *l,
 	return false;
 }
 
+static bool denied(struct flat_decision *d, const struct flat_authz_verdict *v)
+{
+	refuse(d, EACCES, FLAT_REFUSED_POLICY);
+	snprintf(d->reason, sizeof(d->reason), "policy %s/%s (%s:%u): %.300s",
+		 v->policy_namespace ? v->policy_namespace : "-",
+		 v->policy_name ? v->policy_name : "-", v->where.file ? v->where.file : "-",
+		 v->where.line, v->text);
+	return false;
+}
+
 /* Authorization and mutual identity of one connection to a mesh server. */
 static void authorize(struct flat_offload *o, const struct flat_session *s, const char *principal,
-		      const struct flat_addr *from, const struct flat_listener *l,
+		      const char *sni, const struct flat_addr *from, const struct flat_listener *l,
 		      struct flat_decision *d)
 {
 	struct flat_authz_verdict v;
@@ -78,16 +90,32 @@ static void authorize(struct flat_offload *o, const struct flat_session *s, cons
 	    .destination_ip = flat_addr_ip(&d->target),
 	    .destination_port = l->addr.port,
 	    .destination = dest,
+	    .sni = sni,
 	};
 	if (!s && !principal && !check_strict(o, l, d))
 		return;
 	flat_authz_check(o->mesh, &in, &v);
-	if (v.allowed)
-		return;
-	refuse(d, EACCES, FLAT_REFUSED_POLICY);
-	snprintf(d->reason, sizeof(d->reason), "policy %s/%s (%s:%u): %.300s",
-		 v.policy_namespace ? v.policy_namespace : "-", v.policy_name ? v.policy_name : "-",
-		 v.where.file ? v.where.file : "-", v.where.line, v.text);
+	if (!v.allowed)
+		(void)denied(d, &v);
+}
+
+/* What the gateway's own policies say of a client. False: refused. */
+static bool authorize_at_gate(struct flat_offload *o, const struct flat_gate *gate,
+			      const struct flat_addr *from, const char *sni,
+			      const struct flat_workload *w, struct flat_decision *d)
+{
+	const char *principal = gate->tls ? flat_tls_principal(gate->tls) : "";
+	struct flat_authz_verdict v;
+	struct flat_authz_input in = {
+	    .source_principal = principal[0] ? principal : NULL,
+	    .source_ip = flat_addr_ip(from),
+	    .destination_ip = flat_addr_ip(&d->to),
+	    .destination_port = d->to.port,
+	    .destination = w,
+	    .sni = sni,
+	};
+	flat_authz_check(o->mesh, &in, &v);
+	return v.allowed || denied(d, &v);
 }
 
 /* What may be asked of the service at once (connectionPool). False: refused. */
@@ -104,32 +132,44 @@ static bool bounded(struct flat_decision *d, bool dry)
 	return false;
 }
 
+/* To one of the route's destinations, for a connection that asked for `port`. False: there is none. */
+static bool take_route(struct flat_offload *o, const struct flat_question *q,
+		       struct flat_decision *d, uint16_t port)
+{
+	const struct flat_route_destination *to = flat_l7_pick(
+	    o, d->route->destinations, d->route->n_destinations, d->route->weight, q->dry);
+	d->destination = to;
+	d->service = to ? to->service : NULL;
+	d->port = d->service ? flat_route_port(d->service, to->port, port) : NULL;
+	if (d->port)
+		return true;
+	refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
+	snprintf(d->reason, sizeof(d->reason), "the route (%s:%u) leads to %.253s, which %s",
+		 d->route->where.file, d->route->where.line, to ? to->host : "nobody",
+		 d->service ? "has no such port" : "is no service");
+	return false;
+}
+
 /* Where a route of connections leads, if the service has one. False: nowhere. */
 static bool follow(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d,
 		   const struct flat_workload *client)
 {
-	const struct flat_virtual_service *vs;
 	const struct flat_l4_question question = {
-	    .to = flat_addr_ip(&q->to), .port = d->port->number, .source = client};
-	const struct flat_route_destination *to;
+	    .to = flat_addr_ip(&q->to),
+	    .port = d->port->number,
+	    .source = client,
+	    .tls = flat_protocol_is_tls(d->port->protocol),
+	    .sni = q->sni,
+	};
+	enum flat_l4_answer answer;
 
 	if (flat_protocol_is_http(d->port->protocol))
 		return true;
-	d->route = flat_l4_route_find(o->mesh, d->service, &question, &vs);
-	if (!d->route)
+	answer = flat_l4_route_find(o->mesh, d->service, &question, &d->route);
+	d->sniff = answer == FLAT_L4_NAME;
+	if (answer != FLAT_L4_ROUTE)
 		return true;
-	to = flat_l7_pick(o, d->route->destinations, d->route->n_destinations, d->route->weight,
-			  q->dry);
-	d->destination = to;
-	d->service = to ? to->service : NULL;
-	d->port = d->service ? flat_route_port(d->service, to->port, d->port->number) : NULL;
-	if (d->port)
-		return true;
-	refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
-	snprintf(d->reason, sizeof(d->reason), "the tcp route (%s:%u) leads to %.253s, which %s",
-		 d->route->where.file, d->route->where.line, to ? to->host : "nobody",
-		 d->service ? "has no such port" : "is no service");
-	return false;
+	return take_route(o, q, d, d->port->number);
 }
 
 /* The subset that the route names. False: there is none. */
@@ -143,7 +183,7 @@ static bool find_subset(struct flat_decision *d, const struct flat_destination_r
 		return true;
 	refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
 	snprintf(d->reason, sizeof(d->reason),
-		 "the tcp route (%s:%u) leads to %.253s, which has "
+		 "the route (%s:%u) leads to %.253s, which has "
 		 "no subset %.100s",
 		 d->route->where.file, d->route->where.line, d->destination->host, name);
 	return false;
@@ -162,12 +202,111 @@ static bool nameable(struct flat_decision *d)
 	return false;
 }
 
-/* Which service is meant, and where its connection goes. False: refused. */
-static bool resolve(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d)
+/* Of services without addresses that one is meant whose name is asked for, where others are not for this client. */
+static void find_by_name(struct flat_offload *o, const struct flat_question *q,
+			 struct flat_decision *d, const struct flat_workload *client)
+{
+	struct flat_ip ip = flat_addr_ip(&q->to);
+	if (!q->session || !flat_mesh_names_at(o->mesh, q->to.port) ||
+	    flat_mesh_service_by_endpoint(o->mesh, &ip, q->to.port, NULL) ||
+	    flat_mesh_egress(o->mesh, client, NULL) != FLAT_EGRESS_REGISTRY_ONLY)
+		return;
+	if (q->sni)
+		d->service = flat_mesh_service_by_sni(o->mesh, q->sni, q->to.port, &d->port);
+	else
+		d->sniff = true;
+}
+
+/* As whom it is made: the client's workload, or that of the gateway it came in by. */
+static const struct flat_workload *client_of(const struct flat_offload *o,
+					     const struct flat_question *q)
+{
+	struct flat_way way;
+	if (q->session)
+		return q->session->workload;
+	/* A server that shows the name is looked for later: the workload is there without. */
+	if (q->gate) {
+		(void)flat_gate_find(o, o->mesh, q->gate, flat_span_of(q->sni), &way);
+		return way.workload;
+	}
+	return NULL;
+}
+
+/* One of the service's endpoints. False: refused. */
+static bool pick_endpoint(struct flat_offload *o, const struct flat_question *q,
+			  struct flat_decision *d, const struct flat_workload *client)
+{
+	const struct flat_destination_rule *rule =
+	    flat_mesh_rule_for(o->mesh, d->service, client ? client->namespace : NULL);
+	const struct flat_subset *subset;
+	struct flat_target target = {0};
+	if (!find_subset(d, rule, &subset))
+		return false;
+	/* A connection has no more to be hashed than where it comes from. */
+	struct flat_resolve_how how = {
+	    .subset = subset,
+	    .traffic = flat_rule_traffic(rule, subset, d->port->number),
+	    .client = client,
+	    .source = &q->from,
+	    .dry = q->dry,
+	};
+	int err = flat_resolve(o, d->service, d->port, &how, &target);
+	if (err != 0) {
+		refuse(d, err == -ENOMEM ? ENOMEM : ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
+		snprintf(d->reason, sizeof(d->reason), "service %s has no endpoint for port %u",
+			 d->service->host, d->port->number);
+		return false;
+	}
+	d->origin = target.origin;
+	if (!nameable(d))
+		return false;
+	d->target = target.addr;
+	d->listener = target.listener;
+	d->wire = target.wire;
+	d->cluster = target.cluster;
+	d->host = target.host;
+	return bounded(d, q->dry);
+}
+
+/* Where the gateway's routes lead, if its own policies let the client in. False: refused. */
+static bool come_in(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d,
+		    const struct flat_workload *client)
+{
+	struct flat_way way;
+	if (!flat_gate_find(o, o->mesh, q->gate, flat_span_of(q->sni), &way)) {
+		refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
+		snprintf(d->reason, sizeof(d->reason),
+			 "no server of the gateway's port %u shows the name \"%s\"", q->to.port,
+			 q->sni);
+		return false;
+	}
+	if (!authorize_at_gate(o, q->gate, &q->from, q->sni, client, d))
+		return false;
+	const struct flat_l4_question question = {
+	    .to = flat_addr_ip(&q->to),
+	    .port = way.server->port,
+	    .source = NULL,
+	    .tls = true,
+	    .sni = q->sni,
+	    .gateway = way.gateway,
+	};
+	d->route = flat_gateway_l4(o->mesh, way.gateway, way.server, &question);
+	if (d->route)
+		return take_route(o, q, d, question.port);
+	refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
+	snprintf(d->reason, sizeof(d->reason),
+		 "Gateway %s/%s (%s:%u) has no route for port %u, name \"%s\"",
+		 way.gateway->namespace, way.gateway->name, way.server->where.file,
+		 way.server->where.line, question.port, q->sni);
+	return false;
+}
+
+/* Which service is meant, without a gateway between. False: refused. */
+static bool find_service(struct flat_offload *o, const struct flat_question *q,
+			 struct flat_decision *d, const struct flat_workload *client)
 {
 	const struct flat_service_port *port = NULL;
 	struct flat_ip ip = flat_addr_ip(&q->to);
-	const struct flat_workload *client = q->session ? q->session->workload : NULL;
 	d->service = flat_mesh_service_by_addr(o->mesh, &ip, q->to.port, &port);
 	const struct flat_service *owner =
 	    d->service ? NULL : flat_mesh_service_owning(o->mesh, &ip);
@@ -184,43 +323,31 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 			 owner->host, q->to.port, owner->where.file, owner->where.line);
 		return false;
 	}
-	if (d->service && d->port && !follow(o, q, d, client))
+	if (!d->service && !d->listener)
+		find_by_name(o, q, d, client);
+	return !d->service || !d->port || follow(o, q, d, client);
+}
+
+/* Which service is meant, and where its connection goes. False: refused. */
+static bool resolve(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d)
+{
+	const struct flat_workload *client = client_of(o, q);
+	if (!(q->gate ? come_in(o, q, d, client) : find_service(o, q, d, client)))
 		return false;
-	if (d->service && d->port && flat_service_has_endpoints(d->service)) {
-		const struct flat_destination_rule *rule =
-		    flat_mesh_rule_for(o->mesh, d->service, client ? client->namespace : NULL);
-		const struct flat_subset *subset;
-		struct flat_target target = {0};
-		if (!find_subset(d, rule, &subset))
-			return false;
-		/* A connection has no more to be hashed than where it comes from. */
-		struct flat_resolve_how how = {
-		    .subset = subset,
-		    .traffic = flat_rule_traffic(rule, subset, d->port->number),
-		    .client = client,
-		    .source = &q->from,
-		    .dry = q->dry,
-		};
-		int err = flat_resolve(o, d->service, d->port, &how, &target);
-		if (err != 0) {
-			refuse(d, err == -ENOMEM ? ENOMEM : ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
-			snprintf(d->reason, sizeof(d->reason),
-				 "service %s has no endpoint for port %u", d->service->host,
-				 d->port->number);
-			return false;
-		}
-		d->origin = target.origin;
-		if (!nameable(d))
-			return false;
-		d->target = target.addr;
-		d->listener = target.listener;
-		d->wire = target.wire;
-		d->cluster = target.cluster;
-		d->host = target.host;
-		return bounded(d, q->dry);
-	} else if (d->service) {
-		d->listener = flat_listener_find(o, &d->target);
+	if (d->l7 || d->sniff || !d->service)
+		return true;
+	if (d->port && flat_service_has_endpoints(d->service))
+		return pick_endpoint(o, q, d, client);
+	if (q->gate) {
+		refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
+		snprintf(
+		    d->reason, sizeof(d->reason),
+		    "service %s has no endpoints (resolution NONE), and who comes by a gateway "
+		    "asked for its address",
+		    d->service->host);
+		return false;
 	}
+	d->listener = flat_listener_find(o, &d->target);
 	return true;
 }
 
@@ -253,15 +380,16 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 	}
 	if (!q->pinned && !resolve(o, q, d))
 		return;
-	if (!d->service)
+	if (!d->service && !d->sniff)
 		d->service = service_behind(o, d->listener, &d->target, &d->port);
-	if (!d->l7 && d->listener && flat_l7_wanted(o, d->service, d->port, d->listener, NULL)) {
+	if (!d->l7 && !d->sniff && d->listener &&
+	    flat_l7_wanted(o, d->service, d->port, d->listener, NULL)) {
 		d->l7 = d->l7_pinned = true;
 		if (!q->session && !q->principal && !check_strict(o, d->listener, d))
 			return;
 	}
-	if (d->l7) {
-		/* Policies are asked request by request. */
+	if (d->l7 || d->sniff) {
+		/* Policies are asked request by request, or when it is known whose they are. */
 		d->path = FLAT_CONN_FORWARDED;
 		d->listener = NULL;
 		return;
@@ -269,7 +397,7 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 	bool asked = d->service && d->service->path == FLAT_PATH_FORWARDED;
 	if (d->listener) {
 		d->path = q->session && !asked ? FLAT_CONN_DIRECT : FLAT_CONN_FORWARDED;
-		authorize(o, q->session, q->principal, &q->from, d->listener, d);
+		authorize(o, q->session, q->principal, q->sni, &q->from, d->listener, d);
 		if (!q->dry && !q->pinned && d->status == 0)
 			flat_listener_rotate(d->listener);
 		return;
@@ -284,17 +412,32 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 	if (!d->service && q->session &&
 	    flat_mesh_egress(o->mesh, q->session->workload, &by) == FLAT_EGRESS_REGISTRY_ONLY) {
 		refuse(d, EACCES, FLAT_REFUSED_EGRESS);
-		snprintf(d->reason, sizeof(d->reason),
-			 "egress is REGISTRY_ONLY and no service has this address (%s:%u)",
-			 by.where.file ? by.where.file : "-", by.where.line);
+		if (q->sni)
+			snprintf(d->reason, sizeof(d->reason),
+				 "egress is REGISTRY_ONLY and no service has this address, nor the "
+				 "name \"%s\" on port %u (%s:%u)",
+				 q->sni, q->to.port, by.where.file ? by.where.file : "-",
+				 by.where.line);
+		else
+			snprintf(d->reason, sizeof(d->reason),
+				 "egress is REGISTRY_ONLY and no service has this address (%s:%u)",
+				 by.where.file ? by.where.file : "-", by.where.line);
 	}
 }
 
 bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char *reason,
 			size_t size)
 {
-	struct flat_decision d = {.target = c->target};
+	struct flat_decision d = {.to = c->to, .target = c->target};
 	const struct flat_service_port *port = NULL;
+	const char *name = c->sniff ? flat_sniff_name(c->sniff) : NULL;
+	if (c->gate && c->sniff && !flat_sniff_waits(c->sniff)) {
+		const struct flat_question q = {.gate = c->gate, .sni = name};
+		if (!authorize_at_gate(o, c->gate, &c->from, name, client_of(o, &q), &d)) {
+			snprintf(reason, size, "%s", d.reason);
+			return false;
+		}
+	}
 	if (!c->listener || c->l7_upstream || c->own)
 		return true;
 	/* Made before tokens were asked for, by a way on which nobody looks at them. */
@@ -307,7 +450,7 @@ bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char 
 			return false;
 		}
 	}
-	authorize(o, c->client, c->principal, &c->from, c->listener, &d);
+	authorize(o, c->client, c->principal, name, &c->from, c->listener, &d);
 	snprintf(reason, size, "%s", d.reason);
 	return d.status == 0;
 }

@@ -14,6 +14,7 @@
 #include "offload/l7.h"
 #include "offload/origin.h"
 #include "offload/peers.h"
+#include "offload/sniff.h"
 
 uint64_t flat_inode(int fd)
 {
@@ -95,15 +96,20 @@ static void count_closed(struct flat_conn *c)
 
 /* --- begin and end --- */
 
+static void enter_cluster(struct flat_conn *c, const struct flat_decision *d)
+{
+	if (!d->cluster)
+		return;
+	c->cluster = d->cluster;
+	c->host = d->host;
+	c->connect_ms = d->cluster->breaker.connect_ms;
+	flat_cluster_enter(c->cluster, c->host);
+}
+
 void flat_conn_begin(struct flat_conn *c, const struct flat_decision *d)
 {
 	struct flat_offload *o = c->offload;
-	if (d->cluster) {
-		c->cluster = d->cluster;
-		c->host = d->host;
-		c->connect_ms = d->cluster->breaker.connect_ms;
-		flat_cluster_enter(c->cluster, c->host);
-	}
+	enter_cluster(c, d);
 	c->half_open = true;
 	c->since_ms = flat_now_us() / 1000;
 	if (c->client) {
@@ -115,6 +121,24 @@ void flat_conn_begin(struct flat_conn *c, const struct flat_decision *d)
 	o->n_conns++;
 }
 
+/* Who serves it. */
+static int lead(struct flat_conn *c, const struct flat_decision *d)
+{
+	c->listener = d->listener;
+	c->target = d->target;
+	c->wire = d->wire;
+	if (d->service)
+		memcpy(c->service, d->service->host,
+		       flat_min_size(strlen(d->service->host) + 1, sizeof(c->service) - 1));
+	if (d->listener)
+		flat_session_name(d->listener->session, c->server_name);
+	c->series = find_series(c, d->service);
+	if (!d->origin || !d->service)
+		return 0;
+	c->origin = flat_origin_new(d->origin, flat_span_of(d->service->host), FLAT_TLS_INSIDE_ANY);
+	return c->origin ? 0 : -ENOMEM;
+}
+
 struct flat_conn *flat_conn_make(struct flat_offload *o, struct flat_session *s,
 				 const struct flat_decision *d)
 {
@@ -124,33 +148,29 @@ struct flat_conn *flat_conn_make(struct flat_offload *o, struct flat_session *s,
 	c->offload = o;
 	c->id = ++o->next_id;
 	c->client = s;
-	c->listener = d->listener;
 	c->path = d->path;
 	c->to = d->to;
-	c->target = d->target;
-	c->wire = d->wire;
 	c->end[0].anchor.fd = c->end[1].anchor.fd = -1;
 	c->client_near = c->server_near = -1;
 	c->end[0].conn = c->end[1].conn = c;
-	if (d->service)
-		memcpy(c->service, d->service->host,
-		       flat_min_size(strlen(d->service->host), sizeof(c->service) - 1));
 	if (s)
 		flat_session_name(s, c->client_name);
 	else
 		snprintf(c->client_name, sizeof(c->client_name), "plain client");
-	if (d->listener)
-		flat_session_name(d->listener->session, c->server_name);
-	c->series = find_series(c, d->service);
-	if (d->origin && d->service) {
-		c->origin =
-		    flat_origin_new(d->origin, flat_span_of(d->service->host), FLAT_TLS_INSIDE_ANY);
-		if (!c->origin) {
-			free(c);
-			return NULL;
-		}
+	if (lead(c, d) != 0) {
+		free(c);
+		return NULL;
 	}
 	return c;
+}
+
+int flat_conn_lead(struct flat_conn *c, const struct flat_decision *d)
+{
+	int err = lead(c, d);
+	if (err == 0)
+		enter_cluster(c, d);
+	c->since_ms = flat_now_us() / 1000;
+	return err;
 }
 
 struct flat_conn *flat_conn_new(struct flat_offload *o, struct flat_session *s,
@@ -244,6 +264,7 @@ void flat_conn_destroy(struct flat_conn *c)
 	}
 	flat_gate_free(c->gate);
 	flat_origin_free(c->origin);
+	flat_sniff_free(c->sniff);
 	if (c->cluster)
 		flat_cluster_leave(c->cluster, c->host);
 	free(c->principal);
@@ -345,7 +366,7 @@ static void reply_opened(struct flat_conn *c)
 	m->geo = e->lane->lane.geo;
 	m->slot = e->slot;
 	m->side = FLAT_SIDE_CLIENT;
-	m->flags = c->half_open ? FLAT_CONN_CONNECTING : 0;
+	m->flags = c->half_open && !c->sniff ? FLAT_CONN_CONNECTING : 0;
 	fds[n++] = c->client_near;
 	reply.fds = FLAT_FD_ANCHOR;
 	if (c->path == FLAT_CONN_DIRECT) {
@@ -362,6 +383,13 @@ static void reply_opened(struct flat_conn *c)
 	c->client_near = -1;
 }
 
+void flat_conn_tell(struct flat_conn *c)
+{
+	c->told = true;
+	if (c->reply_due)
+		reply_opened(c);
+}
+
 void flat_conn_wait(struct flat_conn *c)
 {
 	struct flat_end *e = &c->end[FLAT_SIDE_CLIENT];
@@ -370,7 +398,7 @@ void flat_conn_wait(struct flat_conn *c)
 		c->connecting = true;
 	}
 	/* A client that waits for its answer goes away with its session; others hang up. */
-	if (((e->is_tcp && !e->tube) || c->connecting) &&
+	if (((e->is_tcp && !e->tube) || c->connecting || c->told) &&
 	    flat_loop_poll(&c->offload->loop, &e->anchor, e->anchor.fd, POLLHUP, on_half_open) != 0)
 		flat_conn_destroy(c);
 }
@@ -423,6 +451,12 @@ void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, c
 			      client->anchor.fd);
 		/* The client may hold its end for long: nobody else gets the slot. */
 		c->cut = true;
+	} else if (c->told && client->lane) {
+		remember_cut(c, err, reason);
+		flat_lane_slot_cut(&client->lane->lane, client->slot);
+		flat_sys_shutdown(client->anchor.fd, SHUT_RDWR);
+		flat_directory_revoked(c->offload->directory);
+		c->cut = true;
 	}
 	if (c->bridge)
 		flat_bridge_failed(c->bridge, err, reason);
@@ -435,8 +469,15 @@ void flat_conns_expire(struct flat_offload *o)
 	struct flat_conn *next;
 	int64_t now_ms = flat_now_us() / 1000;
 	for (c = TAILQ_FIRST(&o->half_open); c; c = next) {
-		int64_t most = c->connecting ? FLAT_CONNECTING_MS : FLAT_HALF_OPEN_MS;
+		int64_t most = c->connecting || c->told ? FLAT_CONNECTING_MS : FLAT_HALF_OPEN_MS;
 		next = TAILQ_NEXT(c, half_link);
+		if (flat_sniff_waits(c->sniff)) {
+			if (now_ms - c->since_ms > FLAT_HELLO_MS)
+				flat_conn_fail(
+				    c, ETIMEDOUT, FLAT_REFUSED_LIMIT,
+				    "the client has not said in time which server it wants");
+			continue;
+		}
 		if (c->connect_ms && c->connect_ms < most)
 			most = c->connect_ms;
 		if (now_ms - c->since_ms > most)
@@ -453,6 +494,9 @@ static void start_pipe(struct flat_conn *c)
 	struct flat_pipe *p = c->pipe;
 	for (int i = 0; i < 2; i++) {
 		const struct flat_end *e = &c->end[i];
+		/* Read from already. */
+		if (p->end[i].pipe)
+			continue;
 		if (e->tube)
 			flat_pipe_tube(p, i, e->tube);
 		else if (e->is_tcp)

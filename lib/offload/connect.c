@@ -15,6 +15,7 @@
 #include "offload/l7.h"
 #include "offload/origin.h"
 #include "offload/peers.h"
+#include "offload/sniff.h"
 
 #define EPHEMERAL_FIRST 32768
 
@@ -116,15 +117,10 @@ static int connect_upstream(struct flat_conn *c, char *reason, size_t size)
 				 (const struct sockaddr *)&c->upstream, len, on_upstream);
 }
 
-/* Goes for the server's end. The connection may be open when it returns, or gone. */
-static void proceed(struct flat_conn *c)
+/* Goes for the server's end, `err`: what there is of memory for it. The connection may be open when it returns, or gone. */
+static void reach(struct flat_conn *c, int err)
 {
 	char reason[400] = "";
-	int err = bind_memory(c);
-	if (err == 0 && c->l7) {
-		flat_conn_open(c);
-		return;
-	}
 	if (err == 0 && !c->listener)
 		err = connect_upstream(c, reason, sizeof(reason));
 	else if (err == 0)
@@ -150,6 +146,27 @@ static void proceed(struct flat_conn *c)
 	} else {
 		flat_conn_wait(c);
 	}
+}
+
+static void proceed(struct flat_conn *c)
+{
+	int err = bind_memory(c);
+	if (err == 0 && c->l7)
+		flat_conn_open(c);
+	else if (err == 0 && c->sniff)
+		flat_sniff_begin(c);
+	else
+		reach(c, err);
+}
+
+void flat_conn_onward(struct flat_conn *c)
+{
+	if (c->listener && c->listener->n_pending >= FLAT_SESSION_HALF_OPEN_MAX) {
+		flat_conn_fail(c, ECONNRESET, FLAT_REFUSED_LIMIT,
+			       "rule 15: too many wait for this listener");
+		return;
+	}
+	reach(c, c->listener ? take_slot(c, FLAT_SIDE_SERVER, NULL, c->listener) : 0);
 }
 
 /* --- for requests of HTTP clients --- */
@@ -258,7 +275,12 @@ static void begin(struct flat_session *s, const struct flat_msg *msg, struct fla
 	struct flat_pair pair;
 	struct flat_conn *c = flat_conn_new(s->offload, s, d);
 	d->status = c ? flat_pairs_take(&s->offload->pairs, &pair) : -ENOMEM;
-	if (d->status == 0 && d->l7 && (d->status = flat_l7_attach(c, d)) != 0) {
+	bool taken = d->status == 0;
+	if (d->status == 0 && d->l7)
+		d->status = flat_l7_attach(c, d);
+	else if (d->status == 0 && d->sniff)
+		d->status = flat_sniff_attach(c);
+	if (d->status != 0 && taken) {
 		close(pair.near);
 		close(pair.far);
 	}
@@ -360,7 +382,8 @@ void flat_conn_gate(struct flat_offload *o, struct flat_gate *gate, const char *
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
-	struct flat_decision d = {.path = FLAT_CONN_FORWARDED, .l7 = true};
+	bool opaque = flat_gate_is_opaque(flat_gate_kind(gate));
+	struct flat_decision d = {.path = FLAT_CONN_FORWARDED, .l7 = !opaque, .sniff = opaque};
 	memset(&ss, 0, sizeof(ss));
 	d.to = d.target = *flat_gate_addr(gate);
 	struct flat_conn *c = flat_conn_new(o, NULL, &d);
@@ -381,7 +404,7 @@ void flat_conn_gate(struct flat_offload *o, struct flat_gate *gate, const char *
 	flat_addr_unmap(&c->target);
 	snprintf(c->client_name, sizeof(c->client_name), "client of the gateway");
 	c->principal = strdup(principal);
-	if (!c->principal || flat_l7_attach(c, &d) != 0) {
+	if (!c->principal || (opaque ? flat_sniff_attach(c) : flat_l7_attach(c, &d)) != 0) {
 		flat_conn_destroy(c);
 		return;
 	}

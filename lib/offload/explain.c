@@ -1,4 +1,5 @@
 /* Why a connection goes as it goes: `flatctl why`. */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,6 +93,7 @@ static void add_rule(struct flat_offload *o, const struct flat_question *q,
 	    .destination_ip = flat_addr_ip(&d->target),
 	    .destination_port = d->listener->addr.port,
 	    .destination = d->listener->session->workload,
+	    .sni = q->sni,
 	};
 	flat_authz_check(o->mesh, &in, &v);
 	snprintf(reason + len, size - len, "; %s", v.text);
@@ -104,7 +106,8 @@ static void add_route(const struct flat_decision *d, char *reason, size_t size)
 	size_t len = strlen(reason);
 	if (!to || len >= size)
 		return;
-	snprintf(reason + len, size - len, "; by a tcp route (%s:%u) to %s%s%s, weight %u of %llu",
+	snprintf(reason + len, size - len, "; by a %s route (%s:%u) to %s%s%s, weight %u of %llu",
+		 d->route->n_matches && d->route->matches[0].n_sni ? "tls" : "tcp",
 		 d->route->where.file, d->route->where.line, to->host,
 		 to->subset_name ? " subset " : "", to->subset_name ? to->subset_name : "",
 		 to->weight, (unsigned long long)d->route->weight);
@@ -147,6 +150,9 @@ static const char *how(const struct flat_decision *d, bool plain)
 	if (d->wire.port)
 		return "through flatd, which reaches the server's host over the wire with mutual "
 		       "TLS; that host decides too";
+	if (d->sniff)
+		return "through flatd, once it has read the name that the client asks for in TLS: "
+		       "give it too, to see where";
 	if (d->origin)
 		return "through flatd, which begins TLS with a server outside the mesh";
 	if (!d->listener)
@@ -157,16 +163,25 @@ static const char *how(const struct flat_decision *d, bool plain)
 		     : "through flatd: the service asks for it";
 }
 
-void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, bool json,
-		    struct flat_strbuf *out)
+void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, const char *sni,
+		    bool json, struct flat_strbuf *out)
 {
 	struct flat_session as = {.offload = o};
 	struct flat_question q = {.from = {.family = AF_INET, .ip = {127, 0, 0, 1}}, .dry = true};
 	struct flat_decision d;
 	char reason[1400];
+	char name[256];
 	bool plain = strcmp(src, "plain") == 0;
 	as.workload = plain ? NULL : flat_admin_workload(o, src);
 	q.session = plain ? NULL : &as;
+	for (size_t i = 0; sni && i < sizeof(name); i++) {
+		name[i] = (char)tolower((unsigned char)sni[i]);
+		if (!sni[i] || i == sizeof(name) - 1) {
+			name[i] = 0;
+			q.sni = name;
+			break;
+		}
+	}
 	if (!plain && !as.workload) {
 		put_answer(out, json, false, "", NULL,
 			   "there is no such workload; give NAMESPACE/NAME as in the "

@@ -29,7 +29,7 @@ struct flat_gateway_port {
 	struct flat_gateways *all;
 	struct flat_source tcp; /* fd -1: closed */
 	struct flat_addr addr;
-	bool secure;
+	enum flat_gate_kind kind;
 	bool wanted;
 	uint32_t refs;
 	SSL_CTX *front;
@@ -58,6 +58,33 @@ static struct flat_addr server_addr(const struct flat_gateway_server *s)
 {
 	static const struct flat_ip any = {.family = AF_INET6};
 	return flat_ip_addr(s->has_bind ? &s->bind : &any, s->port);
+}
+
+static enum flat_gate_kind kind_of(const struct flat_gateway_server *s)
+{
+	if (!s->opaque)
+		return s->tls == FLAT_GATEWAY_PLAIN ? FLAT_GATE_HTTP : FLAT_GATE_HTTPS;
+	return s->tls == FLAT_GATEWAY_PLAIN	    ? FLAT_GATE_TCP
+	       : s->tls == FLAT_GATEWAY_PASSTHROUGH ? FLAT_GATE_PASSTHROUGH
+						    : FLAT_GATE_TLS;
+}
+
+/* TLS ends here. */
+static bool is_secure(enum flat_gate_kind kind)
+{
+	return kind == FLAT_GATE_HTTPS || kind == FLAT_GATE_TLS;
+}
+
+const char *flat_gate_kind_name(enum flat_gate_kind kind)
+{
+	static const char *const names[] = {
+	    [FLAT_GATE_HTTP] = "HTTP",
+	    [FLAT_GATE_HTTPS] = "HTTPS",
+	    [FLAT_GATE_TCP] = "TCP",
+	    [FLAT_GATE_TLS] = "TLS",
+	    [FLAT_GATE_PASSTHROUGH] = "TLS passed through",
+	};
+	return names[kind];
 }
 
 /* What is done with each server of ours; false ends the walk. */
@@ -91,10 +118,11 @@ static bool better(void *arg, const struct flat_gateway *g,
 {
 	struct search *s = arg;
 	struct flat_addr addr = server_addr(server);
-	if (!flat_addr_equal(&addr, &s->port->addr) ||
-	    (server->tls != FLAT_GATEWAY_PLAIN) != s->port->secure)
+	if (!flat_addr_equal(&addr, &s->port->addr) || kind_of(server) != s->port->kind)
 		return true;
-	uint32_t fit = flat_gateway_server_fit(server, s->host);
+	/* Who speaks TCP names nobody. */
+	uint32_t fit =
+	    s->port->kind == FLAT_GATE_TCP ? 1 : flat_gateway_server_fit(server, s->host);
 	if (fit > s->fit) {
 		s->fit = fit;
 		s->gateway = g;
@@ -123,6 +151,11 @@ bool flat_gate_find(const struct flat_offload *o, const struct flat_mesh *mesh,
 	/* The server whose certificates were asked for, not another one behind the same port. */
 	s = find_server(gate->port, mesh, flat_span_of(flat_tls_host(gate->tls)));
 	return s.server == way->server;
+}
+
+enum flat_gate_kind flat_gate_kind(const struct flat_gate *gate)
+{
+	return gate->port->kind;
 }
 
 const struct flat_addr *flat_gate_addr(const struct flat_gate *gate)
@@ -168,6 +201,7 @@ static int options_of(const struct flat_gateways *all, const struct flat_gateway
 	    .ciphers = s->ciphers,
 	    .names = s->names,
 	    .n_names = s->n_names,
+	    .opaque = s->opaque,
 	};
 	if (!s->credential)
 		return 0;
@@ -221,7 +255,7 @@ static bool read_credential(void *arg, const struct flat_gateway *g,
 	struct flat_tls_options options;
 	struct credential c = {.server = server};
 	char why[400];
-	if (server->tls == FLAT_GATEWAY_PLAIN || !flat_addr_equal(&addr, &port->addr))
+	if (!is_secure(kind_of(server)) || !flat_addr_equal(&addr, &port->addr))
 		return true;
 	struct credential *v = realloc(r->v, (r->n + 1) * sizeof(*v));
 	if (v)
@@ -292,7 +326,7 @@ static void on_files(struct flat_source *source, int events)
 	flat_info("certificates of gateways are read again");
 	TAILQ_FOREACH(port, &all->ports, link)
 	{
-		if (port->secure)
+		if (is_secure(port->kind))
 			take_credentials(port);
 	}
 }
@@ -364,7 +398,7 @@ static void on_client(struct flat_source *source, int fd)
 	gate->since_us = flat_now_us();
 	port->refs++;
 	all->n_clients++;
-	if (port->secure && !(gate->tls = flat_tls_accept(port->front, fd))) {
+	if (is_secure(port->kind) && !(gate->tls = flat_tls_accept(port->front, fd))) {
 		flat_gate_free(gate);
 		close(fd);
 		return;
@@ -382,17 +416,19 @@ void flat_gate_free(struct flat_gate *gate)
 	free(gate);
 }
 
-static int port_open(struct flat_gateways *all, const struct flat_addr *addr, bool secure)
+static int port_open(struct flat_gateways *all, const struct flat_addr *addr,
+		     enum flat_gate_kind kind)
 {
+	bool secure = is_secure(kind);
 	struct flat_gateway_port *port = calloc(1, sizeof(*port));
 	if (!port)
 		return -ENOMEM;
 	port->all = all;
 	port->addr = *addr;
-	port->secure = secure;
+	port->kind = kind;
 	port->refs = 1;
 	port->wanted = true;
-	port->front = secure ? flat_tls_front(pick, port) : NULL;
+	port->front = secure ? flat_tls_front(pick, port, kind == FLAT_GATE_HTTPS) : NULL;
 	int fd =
 	    secure && !port->front ? -ENOMEM : flat_port_listen(all->offload, addr, true, BACKLOG);
 	int err = fd < 0 ? fd : flat_loop_accept(&all->offload->loop, &port->tcp, fd, on_client);
@@ -412,30 +448,32 @@ static bool want(void *arg, const struct flat_gateway *g, const struct flat_gate
 	struct flat_addr addr = server_addr(server);
 	struct flat_gateway_port *port;
 	char text[FLAT_ADDR_STRLEN];
-	bool secure = server->tls != FLAT_GATEWAY_PLAIN;
+	enum flat_gate_kind kind = kind_of(server);
 	TAILQ_FOREACH(port, &all->ports, link)
 	{
 		if (!flat_addr_equal(&port->addr, &addr))
 			continue;
-		if (port->wanted && port->secure != secure)
-			flat_error("%s:%u: Gateway %s/%s: port %u is another server's, %s TLS: "
-				   "this one is not opened",
+		if (port->wanted && port->kind != kind)
+			flat_error("%s:%u: Gateway %s/%s: port %u is another server's, for %s: "
+				   "this one, for %s, is not opened",
 				   server->where.file, server->where.line, g->namespace, g->name,
-				   server->port, secure ? "without" : "with");
-		if (!port->wanted && port->secure != secure) {
+				   server->port, flat_gate_kind_name(port->kind),
+				   flat_gate_kind_name(kind));
+		if (!port->wanted && port->kind != kind) {
 			port_close(port);
 			break;
 		}
 		port->wanted = true;
 		return true;
 	}
-	int err = port_open(all, &addr, secure);
+	int err = port_open(all, &addr, kind);
 	if (err != 0)
 		flat_error("%s:%u: Gateway %s/%s: port %s cannot be opened: %s", server->where.file,
 			   server->where.line, g->namespace, g->name, flat_addr_str(&addr, text),
 			   strerror(-err));
 	else
-		flat_info("gateway port %s%s", flat_addr_str(&addr, text), secure ? ", TLS" : "");
+		flat_info("gateway port %s, %s", flat_addr_str(&addr, text),
+			  flat_gate_kind_name(kind));
 	return true;
 }
 
@@ -455,10 +493,11 @@ int flat_gateway_socket(const struct flat_offload *o, uint32_t i)
 	return port ? port->tcp.fd : -1;
 }
 
-const struct flat_addr *flat_gateway_port(const struct flat_offload *o, uint32_t i, bool *secure)
+const struct flat_addr *flat_gateway_port(const struct flat_offload *o, uint32_t i,
+					  enum flat_gate_kind *kind)
 {
 	const struct flat_gateway_port *port = port_at(o, i);
-	*secure = port && port->secure;
+	*kind = port ? port->kind : FLAT_GATE_HTTP;
 	return port ? &port->addr : NULL;
 }
 
@@ -480,7 +519,7 @@ void flat_gateways_reload(struct flat_offload *o)
 		next = TAILQ_NEXT(port, link);
 		if (!port->wanted)
 			port_close(port);
-		else if (port->secure)
+		else if (is_secure(port->kind))
 			take_credentials(port);
 	}
 	watch_files(all);

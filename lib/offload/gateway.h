@@ -11,6 +11,24 @@
 
 struct flat_gateway_port;
 
+/* What is spoken at a port. */
+enum flat_gate_kind {
+	FLAT_GATE_HTTP,
+	FLAT_GATE_HTTPS,
+	FLAT_GATE_TCP,
+	FLAT_GATE_TLS,	       /* it ends here; inside are bytes */
+	FLAT_GATE_PASSTHROUGH, /* TLS that ends at the server */
+};
+
+/** "HTTP", "TLS passed through", ... */
+const char *flat_gate_kind_name(enum flat_gate_kind kind);
+
+/** Whether connections go on as they are; else their requests are read. */
+static inline bool flat_gate_is_opaque(enum flat_gate_kind kind)
+{
+	return kind >= FLAT_GATE_TCP;
+}
+
 /* How one client came in. Owner: its connection. */
 struct flat_gate {
 	struct flat_gateway_port *port; /* a reference; it may be closed since */
@@ -40,12 +58,15 @@ void flat_gateways_close(struct flat_offload *o);
 /** The server that a request for `host` came by; false: none shows that host. */
 bool flat_gate_find(const struct flat_offload *o, const struct flat_mesh *mesh,
 		    const struct flat_gate *gate, struct flat_span host, struct flat_way *way);
+/** What is spoken at its port. */
+enum flat_gate_kind flat_gate_kind(const struct flat_gate *gate);
 /** The address of its port. */
 const struct flat_addr *flat_gate_addr(const struct flat_gate *gate);
 /** NULL is allowed. */
 void flat_gate_free(struct flat_gate *gate);
 
-/** The open port `i`, and whether it speaks TLS; NULL: there are no more. */
-const struct flat_addr *flat_gateway_port(const struct flat_offload *o, uint32_t i, bool *secure);
+/** The open port `i`, and what is spoken there; NULL: there are no more. */
+const struct flat_addr *flat_gateway_port(const struct flat_offload *o, uint32_t i,
+					  enum flat_gate_kind *kind);
 
 #endif

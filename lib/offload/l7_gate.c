@@ -37,6 +37,7 @@ static enum flat_l7_gate allowed(struct flat_l7 *l7, const struct flat_way *way,
 	    .destination_ip = flat_addr_ip(&c->target),
 	    .destination_port = c->target.port,
 	    .destination = way->workload,
+	    .sni = c->gate->tls ? flat_tls_host(c->gate->tls) : NULL,
 	    .http = &l7->x.request,
 	    .brief = true,
 	};

@@ -38,6 +38,8 @@ struct flat_bridge;
 struct flat_peers;
 struct flat_audit_log;
 struct flat_health;
+struct flat_gate;
+struct flat_sniff;
 
 /**
  * One process that said HELLO. What the kernel says of it, not what it says. After its end it stays, closed, for
@@ -168,6 +170,10 @@ struct flat_conn {
 	bool cut;
 	bool remind; /* one side closed, the other may not know: in flat_offload.reminders */
 	uint32_t reply_seq;
+	struct flat_sniff
+	    *sniff; /* its server is found by the name that the client asks for; owned:
+				     sniff.h. NULL: not so */
+	bool told;  /* the client has its answer: it is open, whatever comes */
 	struct flat_origin *origin; /* TLS towards its server; NULL: none. Owned */
 	struct flat_gate *gate;	    /* how it came in, by a gateway; NULL: not so. Owned */
 	int client_near;	    /* the client's end of its anchor until it was sent; else -1 */
@@ -463,7 +469,8 @@ struct flat_decision {
 	const struct flat_l4_route *route;    /* that led to `service`; NULL: none */
 	const struct flat_route_destination *destination; /* of it */
 	const struct flat_tls_origin *origin; /* TLS is begun with the server; NULL: it is not */
-	bool l7;	/* forwarded as HTTP: its requests are decided one by one */
+	bool sniff; /* where it goes, the name says that the client asks for: it is read first */
+	bool l7;    /* forwarded as HTTP: its requests are decided one by one */
 	bool l7_pinned; /* and all go to `target` */
 	char reason[512];
 };
@@ -475,7 +482,9 @@ struct flat_question {
 	struct flat_listener *pinned; /* a plain client's: no balancing */
 	const char *principal; /* of a client on another host, by its certificate; NULL: none */
 	bool own;	       /* a health check of ours: policies are not asked */
-	bool dry;	       /* asks only */
+	const char *sni;       /* asked for in TLS, lower case; "": no name; NULL: not read yet */
+	const struct flat_gate *gate; /* a client of a gateway's opaque port; NULL: not so */
+	bool dry;		      /* asks only */
 };
 
 /** Resolves and authorizes. */
@@ -506,6 +515,8 @@ void flat_conn_gate(struct flat_offload *o, struct flat_gate *gate, const char *
 /** A connection of ours to a server, for an HTTP client's requests. NULL without memory. c->l7_upstream is the caller's. */
 FLAT_MUST_CHECK struct flat_conn *flat_conn_upstream(struct flat_conn *client,
 						     const struct flat_target *target, bool h2);
+/** What the client asks for is known, and was decided on: goes for the server. The connection may be gone with it. */
+void flat_conn_onward(struct flat_conn *c);
 /** Goes for its server. 0: open, or on its way; a negative errno: it is gone. */
 FLAT_MUST_CHECK int flat_conn_upstream_open(struct flat_conn *c);
 
@@ -520,6 +531,10 @@ void flat_conn_open(struct flat_conn *c);
 void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, const char *reason);
 /** Has it looked at while it is half open: its client may go away, and it may not wait for ever. */
 void flat_conn_wait(struct flat_conn *c);
+/** Tells the client that it is open, while its server is yet to be found. */
+void flat_conn_tell(struct flat_conn *c);
+/** Where it goes was decided anew: who serves it, and who counts it. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_conn_lead(struct flat_conn *c, const struct flat_decision *d);
 /** Without being half open yet, and in no list: for flat_conn_begin(). */
 struct flat_conn *flat_conn_make(struct flat_offload *o, struct flat_session *s,
 				 const struct flat_decision *d);

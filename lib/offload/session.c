@@ -425,7 +425,8 @@ void flat_session_close(struct flat_session *s, const char *why)
 	s->closed = true;
 	for (c = TAILQ_FIRST(&o->half_open); c; c = next) {
 		next = TAILQ_NEXT(c, half_link);
-		if (c->client == s)
+		/* One whose client was told that it is open lives as long as its anchor. */
+		if (c->client == s && !c->told)
 			flat_conn_destroy(c);
 	}
 	flat_tickets_end(o, s, NULL);

@@ -62,12 +62,13 @@ static void put_listeners(struct flat_json *j, const struct flat_offload *o)
 static void put_gateways(struct flat_json *j, const struct flat_offload *o)
 {
 	const struct flat_addr *addr;
-	bool secure;
+	enum flat_gate_kind kind;
 	flat_json_array(j, "gateway_ports");
-	for (uint32_t i = 0; (addr = flat_gateway_port(o, i, &secure)) != NULL; i++) {
+	for (uint32_t i = 0; (addr = flat_gateway_port(o, i, &kind)) != NULL; i++) {
 		flat_json_object(j, NULL);
 		put_addr(j, "address", addr);
-		flat_json_bool(j, "tls", secure);
+		flat_json_bool(j, "tls", kind == FLAT_GATE_HTTPS || kind == FLAT_GATE_TLS);
+		flat_json_string(j, "speaks", flat_gate_kind_name(kind));
 		flat_json_object_end(j);
 	}
 	flat_json_array_end(j);
@@ -202,7 +203,7 @@ static void text_rest(const struct flat_offload *o, struct flat_strbuf *out)
 	const struct flat_listener *l;
 	const struct flat_conn *c;
 	const struct flat_addr *port;
-	bool secure;
+	enum flat_gate_kind kind;
 	char name[96];
 	char a[FLAT_ADDR_STRLEN];
 	char b[FLAT_ADDR_STRLEN];
@@ -219,9 +220,10 @@ static void text_rest(const struct flat_offload *o, struct flat_strbuf *out)
 				   service ? ", an endpoint of " : "",
 				   service ? service->host : "");
 	}
-	for (uint32_t i = 0; (port = flat_gateway_port(o, i, &secure)) != NULL; i++)
-		flat_strbuf_printf(out, "  %-24s flatd        gateway %s%s\n",
-				   flat_addr_str(port, a), o->gateway_name, secure ? ", TLS" : "");
+	for (uint32_t i = 0; (port = flat_gateway_port(o, i, &kind)) != NULL; i++)
+		flat_strbuf_printf(out, "  %-24s flatd        gateway %s, %s\n",
+				   flat_addr_str(port, a), o->gateway_name,
+				   flat_gate_kind_name(kind));
 	flat_strbuf_puts(out, "CONNECTIONS\n");
 	TAILQ_FOREACH(c, &o->conns, link)
 	flat_strbuf_printf(out, "  %-24s -> %-24s %-10s %s -> %s%s\n", flat_addr_str(&c->from, a),

@@ -247,7 +247,8 @@ static int set_rules(SSL_CTX *ctx, const struct flat_tls_options *o, char *why, 
 	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION |
 				     SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
+	if (!o->opaque)
+		SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
 	SSL_CTX_set_verify_depth(ctx, CHAIN_MAX);
 	SSL_CTX_set_verify(ctx,
 			   o->clients == FLAT_TLS_ANY ? SSL_VERIFY_NONE
@@ -399,7 +400,7 @@ static int on_hello(SSL *ssl, int *alert, void *arg)
 	return SSL_CLIENT_HELLO_SUCCESS;
 }
 
-SSL_CTX *flat_tls_front(flat_tls_pick_fn *pick, void *arg)
+SSL_CTX *flat_tls_front(flat_tls_pick_fn *pick, void *arg, bool http)
 {
 	struct front *f = malloc(sizeof(*f));
 	SSL_CTX *ctx = f && indexes() == 0 ? SSL_CTX_new(TLS_server_method()) : NULL;
@@ -414,7 +415,8 @@ SSL_CTX *flat_tls_front(flat_tls_pick_fn *pick, void *arg)
 	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_COMPRESSION |
 				     SSL_OP_NO_RENEGOTIATION | SSL_OP_CIPHER_SERVER_PREFERENCE);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
+	if (http)
+		SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
 				  SSL_MODE_RELEASE_BUFFERS);
 	(void)SSL_CTX_set_num_tickets(ctx, 0);

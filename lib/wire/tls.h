@@ -34,11 +34,12 @@ struct flat_tls_options {
 	const char *const
 	    *names;	  /* one of these the peer's certificate bears, as DNS name or URI */
 	uint32_t n_names; /* 0: any */
+	bool opaque;	  /* of a server: what is inside is nobody's business, no ALPN */
 };
 
 /**
  * A context for servers. No renegotiation, no compression, no early data, no tickets (a session would outlive a rotation);
- * ALPN h2 and http/1.1. 0, or a negative errno with a sentence in `why`: -EINVAL (what of the files is wrong), -ENOMEM.
+ * ALPN h2 and http/1.1, unless opaque. 0, or a negative errno with a sentence in `why`: -EINVAL (what of the files is wrong), -ENOMEM.
  */
 FLAT_MUST_CHECK int flat_tls_context(const struct flat_tls_options *options, SSL_CTX **out,
 				     char *why, size_t size);
@@ -46,8 +47,11 @@ FLAT_MUST_CHECK int flat_tls_context(const struct flat_tls_options *options, SSL
 /** Which context serves a host; NULL: none does. `host` is "" where the client names none. */
 typedef SSL_CTX *flat_tls_pick_fn(void *arg, const char *host);
 
-/** A context that lends each session the one of the host that its client names. `arg` outlives it. NULL without memory. */
-SSL_CTX *flat_tls_front(flat_tls_pick_fn *pick, void *arg);
+/**
+ * A context that lends each session the one of the host that its client names; `http`: with ALPN. `arg` outlives it. NULL
+ * without memory.
+ */
+SSL_CTX *flat_tls_front(flat_tls_pick_fn *pick, void *arg, bool http);
 
 /* What is spoken inside, as a client says it by ALPN. */
 enum flat_tls_inside {

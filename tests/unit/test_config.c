@@ -192,6 +192,7 @@ static const struct config_case cases[] = {
     {SE "spec: {hosts: [a.b], ports: [{number: 1, name: t, protocol: MONGO}]}", 0,
      "t.yaml:4:61: warning: ServiceEntry default/x: protocol MONGO is not honoured: its bytes are "
      "carried as TCP"},
+    {SE "spec: {hosts: [a.b], ports: [{number: 1, name: http}]}", 0, "names in HTTP are not read"},
     {SE GOOD_SE ", addresses: [10.0.0.256]}", -EINVAL, "is no IP address or block"},
     {SE GOOD_SE ", addresses: [10.0.0.0/33]}", -EINVAL, "is no IP address or block"},
     {SE GOOD_SE ", endpoints: [{}]}", -EINVAL, "field \"address\" is missing"},

@@ -25,10 +25,22 @@ static const struct config_case cases[] = {
     {GW "spec: {servers: [{hosts: ['*']}]}", -EINVAL,
      "a server needs port.number and port.protocol"},
     {GW "spec: {servers: [{port: {number: 80, protocol: HTTQ}, hosts: ['*']}]}", -EINVAL,
-     "t.yaml:4:48: Gateway edge/g: unknown protocol \"HTTQ\", write HTTP, HTTPS, HTTP2 or GRPC"},
-    {GW "spec: {servers: [{port: {number: 80, protocol: TCP}, hosts: ['*']}]}", 0,
-     "warning: Gateway edge/g: TCP is not honoured: gateways speak HTTP and HTTPS; this server is "
-     "not opened"},
+     "t.yaml:4:48: Gateway edge/g: unknown protocol \"HTTQ\", write HTTP, HTTPS, HTTP2, GRPC, TLS "
+     "or "
+     "TCP"},
+    {GW "spec: {servers: [{port: {number: 80, protocol: TCP}, hosts: ['*']}]}", 0, ""},
+    {GW "spec: {servers: [{port: {number: 80, protocol: TCP}, hosts: ['*'], tls: {mode: "
+	"PASSTHROUGH}}]}",
+     -EINVAL, "a server with TLS has the protocol HTTPS or TLS, write TLS"},
+    {GW "spec: {servers: [{port: {number: 80, protocol: TLS}, hosts: ['*']}]}", -EINVAL,
+     "a server of protocol TLS needs tls.mode"},
+    {GW "spec: {servers: [{port: {number: 80, protocol: TLS}, hosts: ['*'], tls: {mode: SIMPLE, "
+	"credentialName: c}}]}",
+     0, ""},
+    {GW "spec: {servers: [{" HTTPS ", hosts: ['*'], tls: {mode: PASSTHROUGH, credentialName: c}}]}",
+     -EINVAL, "with PASSTHROUGH the server behind has the certificate"},
+    {GW "spec: {servers: [{port: {number: 80, protocol: GRPC-WEB}, hosts: ['*']}]}", 0,
+     "this server is not opened"},
     {GW "spec: {servers: [{" HTTPS ", hosts: ['*']}]}", -EINVAL, "needs tls.mode"},
     {GW "spec: {servers: [{" HTTPS ", hosts: ['*'], tls: {mode: SIMPLE}}]}", -EINVAL,
      "TLS needs a certificate and its key"},
@@ -42,8 +54,9 @@ static const struct config_case cases[] = {
      -EINVAL, "clients' certificates need something to be verified by"},
     {GW "spec: {servers: [{" HTTP ", hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}}]}",
      -EINVAL, "a server with TLS has the protocol HTTPS"},
-    {GW "spec: {servers: [{" HTTPS ", hosts: ['*'], tls: {mode: PASSTHROUGH}}]}", 0,
-     "PASSTHROUGH is not honoured"},
+    {GW "spec: {servers: [{" HTTPS ", hosts: ['*'], tls: {mode: PASSTHROUGH}}]}", 0, ""},
+    {GW "spec: {servers: [{" HTTPS ", hosts: ['*'], tls: {mode: AUTO_PASSTHROUGH}}]}", 0,
+     "AUTO_PASSTHROUGH is not honoured"},
     {GW "spec: {servers: [{" HTTPS
 	", hosts: ['*'], tls: {mode: SIMPLE, credentialName: c, minProtocolVersion: TLSV1_0}}]}",
      -EINVAL, "TLSV1_0 is broken"},

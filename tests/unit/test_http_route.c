@@ -274,13 +274,38 @@ Test(http_route, what_is_wrong_with_grpc_is_said)
 static const char *led_to(const struct loaded *l, uint16_t port, const char *ip)
 {
 	struct flat_l4_question q = {.port = port};
-	const struct flat_virtual_service *vs;
 	const struct flat_l4_route *r;
 
 	cr_assert_eq(flat_ip_parse(ip, &q.to), 0);
-	r = flat_l4_route_find(l->mesh, flat_mesh_service_by_host(l->mesh, "web.foo", NULL), &q,
-			       &vs);
+	(void)flat_l4_route_find(l->mesh, flat_mesh_service_by_host(l->mesh, "web.foo", NULL), &q,
+				 &r);
 	return !r ? "-" : r->n_destinations ? r->destinations[0].host : "nobody";
+}
+
+Test(http_route, tls_routes_of_a_service_are_by_name_beside_its_tcp_routes)
+{
+	struct loaded l = load_good(
+	    BASE "---\napiVersion: gateway.networking.k8s.io/v1\nkind: TLSRoute\nmetadata: "
+		 "{name: t, namespace: foo}\nspec: {parentRefs: [{group: '', kind: Service, name: "
+		 "web, port: 80}], hostnames: [a.example, '*.b.example'], rules: [{backendRefs: "
+		 "[{name: web, port: 80}]}]}\n"
+		 "---\napiVersion: gateway.networking.k8s.io/v1alpha2\nkind: TCPRoute\nmetadata: "
+		 "{name: u, namespace: foo}\nspec: {parentRefs: [{group: '', kind: Service, name: "
+		 "web, port: 80}], rules: [{backendRefs: [{name: far, namespace: bar, port: "
+		 "80}]}]}\n");
+	const struct flat_service *web = flat_mesh_service_by_host(l.mesh, "web.foo", NULL);
+	struct flat_l4_question q = {.port = 80, .tls = true};
+	const struct flat_l4_route *r;
+
+	cr_assert_eq(flat_l4_route_find(l.mesh, web, &q, &r), FLAT_L4_NAME);
+	q.sni = "x.b.example";
+	cr_assert_eq(flat_l4_route_find(l.mesh, web, &q, &r), FLAT_L4_ROUTE);
+	cr_expect_str_eq(r->destinations[0].host, "web.foo.svc.cluster.local");
+	q.sni = "c.example";
+	cr_assert_eq(flat_l4_route_find(l.mesh, web, &q, &r), FLAT_L4_ROUTE);
+	cr_expect_eq(r->n_destinations, 0);
+	cr_expect(!strstr(loaded_text(&l), "already"), "%s", loaded_text(&l));
+	loaded_fini(&l);
 }
 
 Test(http_route, tcp_routes_of_a_service_are_by_port)

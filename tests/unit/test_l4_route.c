@@ -24,15 +24,14 @@ static const char *connection_to(const char *tcp, const char *ip, uint16_t port,
 	char yaml[4096];
 	struct loaded l;
 	struct flat_l4_question q = {.port = port};
-	const struct flat_virtual_service *vs;
 	const struct flat_l4_route *r;
 
 	snprintf(yaml, sizeof(yaml), VS("{hosts: [web.example], tcp: %s}"), tcp);
 	l = load_good(yaml);
 	cr_assert_eq(flat_ip_parse(ip, &q.to), 0);
 	q.source = shop ? flat_mesh_workload_by_name(l.mesh, "foo", "shop") : NULL;
-	r = flat_l4_route_find(l.mesh, flat_mesh_service_by_host(l.mesh, "web.example", NULL), &q,
-			       &vs);
+	(void)flat_l4_route_find(l.mesh, flat_mesh_service_by_host(l.mesh, "web.example", NULL), &q,
+				 &r);
 	snprintf(host, sizeof(host), "%s", r ? r->destinations[0].host : "-");
 	loaded_fini(&l);
 	return host;
@@ -75,6 +74,63 @@ Test(l4_route, tcp_and_http_routes_of_a_host_may_stand_apart)
 	loaded_fini(&l);
 }
 
+/* The same of a TLS port, with the name that is asked for; "?": it has to be known first. */
+static const char *asked_for(const char *spec, const char *sni, bool tls)
+{
+	static char host[64];
+	char yaml[4096];
+	struct loaded l;
+	struct flat_l4_question q = {.port = 443, .tls = tls, .sni = sni};
+	const struct flat_l4_route *r;
+	enum flat_l4_answer answer;
+
+	snprintf(yaml, sizeof(yaml), VS("{hosts: [web.example], %s}"), spec);
+	l = load_good(yaml);
+	cr_assert_eq(flat_ip_parse("10.0.0.1", &q.to), 0);
+	answer = flat_l4_route_find(l.mesh, flat_mesh_service_by_host(l.mesh, "web.example", NULL),
+				    &q, &r);
+	cr_expect_eq(r == NULL, answer == FLAT_L4_SERVICE);
+	snprintf(host, sizeof(host), "%s",
+		 answer == FLAT_L4_NAME ? "?"
+		 : r			? r->destinations[0].host
+					: "-");
+	loaded_fini(&l);
+	return host;
+}
+
+#define TO(host) "route: [{destination: {host: " host "}}]"
+
+Test(l4_route, tls_routes_are_by_name)
+{
+	static const char spec[] = "tls: [{match: [{sniHosts: [a.example, '*.b.example']}], " TO(
+	    "one.example") "}, {match: [{port: 444, sniHosts: ['*']}, {sniHosts: "
+			   "[c.example]}], " TO("two.example") "}], tcp: "
+							       "[{" TO("tcp.example") "}]";
+
+	cr_expect_str_eq(asked_for(spec, NULL, true), "?");
+	cr_expect_str_eq(asked_for(spec, "a.example", true), "one.example");
+	cr_expect_str_eq(asked_for(spec, "x.b.example", true), "one.example");
+	cr_expect_str_eq(asked_for(spec, "x.y.b.example", true), "one.example");
+	cr_expect_str_eq(asked_for(spec, "b.example", true), "tcp.example");
+	cr_expect_str_eq(asked_for(spec, ".b.example", true), "tcp.example");
+	cr_expect_str_eq(asked_for(spec, "xb.example", true), "tcp.example");
+	cr_expect_str_eq(asked_for(spec, "c.example", true), "two.example");
+	cr_expect_str_eq(asked_for(spec, "d.example", true), "tcp.example");
+	cr_expect_str_eq(asked_for(spec, "", true), "tcp.example");
+	cr_expect_str_eq(asked_for(spec, NULL, false), "tcp.example");
+	/* Where no name can matter, none is waited for. */
+	cr_expect_str_eq(
+	    asked_for("tls: [{match: [{port: 444, sniHosts: ['*']}], " TO("one.example") "}]", NULL,
+		      true),
+	    "-");
+	/* "*" is every name, and no name is none. */
+	cr_expect_str_eq(
+	    asked_for("tls: [{match: [{sniHosts: ['*']}], " TO("one.example") "}]", "any", true),
+	    "one.example");
+	cr_expect_str_eq(
+	    asked_for("tls: [{match: [{sniHosts: ['*']}], " TO("one.example") "}]", "", true), "-");
+}
+
 Test(l4_route, what_is_wrong_with_tcp_routes_is_said)
 {
 	static const char *const wrong[][2] = {
@@ -87,6 +143,15 @@ Test(l4_route, what_is_wrong_with_tcp_routes_is_said)
 	     "add up to 0"},
 	    {VS("{hosts: [a.b], tcp: [{route: [{weight: 1}]}]}"), "\"destination\" is missing"},
 	    {VS("{tcp: [{route: [{destination: {host: a}}]}]}"), "needs a host"},
+	    {VS("{hosts: [a.b], tls: [{match: [{port: 1}], route: [{destination: {host: a}}]}]}"),
+	     "a match of a tls route needs sniHosts"},
+	    {VS("{hosts: [a.b], tls: [{route: [{destination: {host: a}}]}]}"),
+	     "a tls route needs match"},
+	    {VS("{hosts: [a.b], tls: [{match: [{sniHosts: [a.b]}]}]}"),
+	     "a tls route needs a destination"},
+	    {VS("{hosts: [a.b], tls: [{match: [{sniHosts: ['a b']}], route: [{destination: {host: "
+		"a}}]}]}"),
+	     "a b"},
 	};
 
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(wrong); i++) {

@@ -543,8 +543,8 @@ static const struct bad_case warned[] = {
 	"9}}}]}]}"),
      "has no port 9"},
     {VS("{hosts: [web.example], tls: [{match: [{sniHosts: [a]}], route: [{destination: {host: "
-	"web.example}}]}]}"),
-     "field \"tls\" is not honoured"},
+	"nobody}}]}]}"),
+     "no service has the host \"nobody\""},
     {VS("{hosts: [web.example, web.example], http: [{directResponse: {status: 200}}]}"),
      "has a VirtualService already"},
     {TRAFFIC("{loadBalancer: {simple: PASSTHROUGH}}"),
