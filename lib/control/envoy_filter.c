@@ -35,7 +35,7 @@ static void parse_tokens(struct cfg *cfg, const struct yaml_node *node, void *ob
 	uint64_t n;
 
 	if (cfg_uint(cfg, node, 1, UINT32_MAX, &n))
-		((struct flat_local_limit *)obj)->max_tokens = (uint32_t)n;
+		((struct flat_token_rate *)obj)->max_tokens = (uint32_t)n;
 }
 
 static void parse_per_fill(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -43,20 +43,20 @@ static void parse_per_fill(struct cfg *cfg, const struct yaml_node *node, void *
 	uint64_t n;
 
 	if (cfg_uint(cfg, node, 1, UINT32_MAX, &n))
-		((struct flat_local_limit *)obj)->per_fill = (uint32_t)n;
+		((struct flat_token_rate *)obj)->per_fill = (uint32_t)n;
 }
 
 static void parse_interval(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	struct flat_local_limit *limit = obj;
+	struct flat_token_rate *rate = obj;
 
 	/* Envoy's bound. */
-	if (cfg_duration_ms(cfg, node, &limit->interval_ms) && limit->interval_ms < 50)
+	if (cfg_duration_ms(cfg, node, &rate->interval_ms) && rate->interval_ms < 50)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "use 50ms or more",
 			  "a fill_interval of less than 50 ms");
 }
 
-static void parse_bucket(struct cfg *cfg, const struct yaml_node *node, void *obj)
+void cfg_token_rate(struct cfg *cfg, const struct yaml_node *node, struct flat_token_rate *out)
 {
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("max_tokens", parse_tokens),
@@ -64,7 +64,39 @@ static void parse_bucket(struct cfg *cfg, const struct yaml_node *node, void *ob
 	    CFG_FIELD("fill_interval", parse_interval),
 	};
 
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), ((struct reading *)obj)->limit);
+	out->per_fill = 1; /* Envoy's default */
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), out);
+	if (!out->max_tokens || !out->interval_ms)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "give max_tokens and fill_interval",
+			  "a token_bucket that does not say how many, or how often");
+}
+
+static void parse_bucket(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	cfg_token_rate(cfg, node, &((struct reading *)obj)->limit->rate);
+}
+
+static void parse_descriptors(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	cfg_limit_descriptors(cfg, node, ((struct reading *)obj)->limit);
+}
+
+static void parse_rate_limits(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	cfg_limit_rules(cfg, node, ((struct reading *)obj)->limit);
+}
+
+static void parse_max_dynamic(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint64_t n;
+
+	if (cfg_uint(cfg, node, 1, FLAT_LIMIT_DYNAMIC_MAX, &n))
+		((struct reading *)obj)->limit->max_dynamic = (uint32_t)n;
+}
+
+static void parse_always(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->limit->spares = !cfg_bool(cfg, node);
 }
 
 struct fraction {
@@ -209,7 +241,7 @@ static void parse_tells(struct cfg *cfg, const struct yaml_node *node, void *obj
 
 static void read_limit(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
 {
-	static const char no_keys[] = "there is one bucket for all requests of a workload";
+	static const char no_keys[] = "buckets are of a workload, for all its connections";
 	static const struct cfg_field fields[] = {
 	    CFG_SKIP("stat_prefix"),
 	    CFG_SKIP("@type"),
@@ -219,9 +251,13 @@ static void read_limit(struct cfg *cfg, const struct yaml_node *node, struct rea
 	    CFG_FIELD("response_headers_to_add", parse_headers),
 	    CFG_FIELD("status", parse_status),
 	    CFG_FIELD("enable_x_ratelimit_headers", parse_tells),
-	    CFG_UNHONOURED("descriptors", no_keys),
-	    CFG_UNHONOURED("stage", no_keys),
-	    CFG_UNHONOURED("rate_limits", no_keys),
+	    CFG_FIELD("descriptors", parse_descriptors),
+	    CFG_FIELD("rate_limits", parse_rate_limits),
+	    CFG_FIELD("max_dynamic_descriptors", parse_max_dynamic),
+	    CFG_FIELD("always_consume_default_token_bucket", parse_always),
+	    CFG_UNHONOURED("stage", "rate_limits of the filter itself count"),
+	    CFG_UNHONOURED("vh_rate_limits", "rate_limits of the filter itself count"),
+	    CFG_UNHONOURED("local_cluster_rate_limit", "each host counts for itself"),
 	    CFG_UNHONOURED("local_rate_limit_per_downstream_connection", no_keys),
 	    CFG_UNHONOURED("request_headers_to_add_when_not_enforced", "servers are not told"),
 	    CFG_UNHONOURED("rate_limited_as_resource_exhausted", "gRPC calls see UNAVAILABLE"),
@@ -235,15 +271,14 @@ static void read_limit(struct cfg *cfg, const struct yaml_node *node, struct rea
 	limit->namespace = cfg->namespace;
 	limit->selector = r->selector;
 	limit->where = node->where;
-	limit->per_fill = 1; /* Envoy's defaults */
-	limit->status = 429;
+	limit->status = 429; /* Envoy's defaults */
+	limit->max_dynamic = FLAT_LIMIT_DYNAMIC_DEFAULT;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	if (!limit->max_tokens || !limit->interval_ms) {
-		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING,
-			  "give token_bucket with max_tokens and fill_interval",
-			  "a local rate limit without a bucket");
-		return;
-	}
+	if (limit->n_rules == 0 && limit->n_descriptors > 0)
+		cfg_warn(
+		    cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "give rate_limits",
+		    "no request has any of the descriptors: rate_limits, which say what they are "
+		    "made of, are not there");
 	if (!limit->enabled_of_million || !limit->enforced_of_million)
 		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED,
 			 "set default_value of filter_enabled and filter_enforced",

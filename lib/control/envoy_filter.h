@@ -8,6 +8,13 @@
 struct flat_name_value *cfg_header_options(struct cfg *cfg, const struct yaml_node *node,
 					   uint32_t *n);
 
+/** `token_bucket`. */
+void cfg_token_rate(struct cfg *cfg, const struct yaml_node *node, struct flat_token_rate *out);
+/** `rate_limits` and `descriptors` of a LocalRateLimit, into `limit`. */
+void cfg_limit_rules(struct cfg *cfg, const struct yaml_node *node, struct flat_local_limit *limit);
+void cfg_limit_descriptors(struct cfg *cfg, const struct yaml_node *node,
+			   struct flat_local_limit *limit);
+
 /** Whether a patch (`applyTo: CLUSTER`) merges active health checks into clusters. */
 bool cfg_is_health_patch(const struct yaml_node *patch);
 /** Reads it into the mesh. `selected`: the EnvoyFilter has a workloadSelector. */

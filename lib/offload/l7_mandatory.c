@@ -276,7 +276,7 @@ enum flat_l7_verb flat_l7_mandatory(struct flat_l7 *l7, struct flat_http_request
 	if (flat_mesh_n_limits(mesh) > 0 && !l7->x.probing &&
 	    (l7->dry || l7->x.limited_attempt != l7->x.record.attempt + 1)) {
 		l7->x.limited_attempt = l7->x.record.attempt + 1;
-		if (flat_l7_limit(l7, a))
+		if (flat_l7_limit(l7, request, a))
 			return FLAT_L7_ANSWER;
 	}
 	verb = flat_l7_authenticate(l7, l->session->workload, request, len, &claims, a);

@@ -97,10 +97,54 @@ same not-enforced "200 200 200 " "$(codes 3)"
 apply < <(base && limit 1 3600s 100 other)
 same others "200 200 200 " "$(codes 3)"
 
+# --- by key ---
+
+by_key() {
+	limit "$1" 3600s 100 origin "always_consume_default_token_bucket: ${2:-true}
+            enable_x_ratelimit_headers: DRAFT_VERSION_03
+            max_dynamic_descriptors: 2
+            rate_limits:
+            - actions: [{ request_headers: { header_name: X-User, descriptor_key: user } }]
+            - actions: [{ request_headers: { header_name: ':path', descriptor_key: path } }, { remote_address: {} }]
+            - actions: [{ header_value_match: { descriptor_value: slow, headers: [{ name: x-slow, string_match: { safe_regex: { regex: 'y.*' } } }] } }]
+            - actions: [{ query_parameters: { query_parameter_name: team, descriptor_key: team } }, { generic_key: { descriptor_value: q } }]
+            descriptors:
+            - { entries: [{ key: user, value: gold }], token_bucket: { max_tokens: 3, fill_interval: 3600s } }
+            - { entries: [{ key: user }], token_bucket: { max_tokens: 2, fill_interval: 3600s } }
+            - { entries: [{ key: path, value: /status/204?x }, { key: remote_address, value: 127.0.0.1 }], token_bucket: { max_tokens: 1, fill_interval: 3600s } }
+            - { entries: [{ key: header_match, value: slow }], token_bucket: { max_tokens: 1, fill_interval: 3600s } }
+            - { entries: [{ key: team, value: a }, { key: generic_key, value: q }], token_bucket: { max_tokens: 1, fill_interval: 3600s } }" | sed "s/filter-local-ratelimit-svc/by-key-$1/"
+}
+# as HEADER URL N: the statuses of N requests.
+as() { ask -o /dev/null -w '%{http_code} ' -H "$1" "$2?[1-$3]"; }
+plain=$url/status/200
+apply < <(base && by_key 1000)
+same key-of-a-value "200 200 429 " "$(as 'x-user: me' $plain 3)"
+same key-of-another-value "200 200 429 " "$(as 'x-user: you' $plain 3)"
+# Two are kept; a third one's place is that of the one used least.
+same key-third "200 " "$(as 'x-user: they' $plain 1)"
+same key-still-empty "429 " "$(as 'x-user: you' $plain 1)"
+same key-made-anew "200 " "$(as 'x-user: me' $plain 1)"
+same key-more-than-one "200 200 429 " "$(as 'x-user: gold' $plain 3)"
+same key-none "200 200 200 200 " "$(codes 4)"
+same key-path "204 429" "$(ask -o /dev/null -w '%{http_code}' "$url/status/204?x") $(ask -o /dev/null -w '%{http_code}' "$url/status/204?x")"
+same key-other-path 204 "$(ask -o /dev/null -w '%{http_code}' "$url/status/204?y")"
+same key-match "200 429 " "$(as 'x-slow: yes' $plain 2)"
+same key-no-match "200 200 " "$(as 'x-slow: no' $plain 2)"
+same key-query "200 429" "$(ask -o /dev/null -w '%{http_code}' "$plain?team=a") $(ask -o /dev/null -w '%{http_code}' "$plain?team=a&x=1")"
+OUT=$(ask -i -H 'x-user: told' $plain)
+same key-told "2 1" "$(header x-ratelimit-limit <<<"$OUT") $(header x-ratelimit-remaining <<<"$OUT")"
+OUT=$(flatctl --control "$CONTROL" why "GET $url/status/204?x" --from e2e/origin 2>&1)
+holds key-why grep -q 'as descriptor 3 (path, ...): 1 requests, and 1 each 3600000 ms' <<<"$OUT"
+# What meets a descriptor leaves the bucket of all alone, where it says so.
+apply < <(base && by_key 1 false)
+same key-spares "200 200 429 " "$(as 'x-user: spares' $plain 3)"
+same key-spared "200 429 " "$(codes 2)"
+
 # --- check ---
 
-{ base && limit 1 1s 0 origin 'descriptors: []' && limit 1 1s 100 | sed 's/HTTP_FILTER/LISTENER/; s/ratelimit-svc/other/'; } >"$WORK/check.yaml"
+{ base && limit 1 1s 0 origin 'rate_limits: [{ actions: [{ source_cluster: {} }] }]' && limit 1 1s 100 | sed 's/HTTP_FILTER/LISTENER/; s/ratelimit-svc/other/'; } >"$WORK/check.yaml"
 OUT=$(flatctl check "$WORK/check.yaml" 2>&1)
 holds check-nothing grep -q 'the limit refuses nothing' <<<"$OUT"
-holds check-descriptors grep -q 'field "descriptors" is not honoured' <<<"$OUT"
+holds check-action grep -q 'the action "source_cluster" is not honoured, and so not these rate_limits' <<<"$OUT"
 holds check-patch grep -q 'the patch is not honoured: of EnvoyFilters only' <<<"$OUT"
