@@ -51,7 +51,9 @@ struct flat_member {
 	bool fresh;    /* report whatever is there */
 	bool gone; /* EPOLL_CTL_DEL: its anchor stays in S until it closes, as it may come back */
 	bool active;
-	uint32_t told; /* `inner`: the wait, by flat_epoll.waits, that reported it last */
+	uint32_t taken; /* the ready bits, by flat_epoll.takes, that made it active */
+	uint64_t woken; /* since when its bit was up */
+	uint32_t told;	/* `inner`: the wait, by flat_epoll.waits, that reported it last */
 };
 
 TAILQ_HEAD(flat_member_list, flat_member);
@@ -74,6 +76,7 @@ struct flat_epoll {
 	uint32_t n_active;
 	uint32_t looks;
 	bool kernel_first; /* the last wait was full before the kernel's members were asked */
+	uint32_t takes;	   /* of ready bits, free-running */
 	uint32_t waits;	   /* looks at members and the kernel together, see flat_member.told */
 	struct flat_member **v;
 	struct flat_member *free;

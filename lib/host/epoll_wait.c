@@ -143,13 +143,41 @@ static bool rest(struct flat_member *m, int depth)
 	return peek(m, depth) == 0;
 }
 
+/* As many are looked at for the place of one: beyond it the order is the slots'. */
+#define ORDERED_MAX 64
+
+/* Behind those of the same ready bits that became ready before it, as the kernel's list has them. */
+static void activate_in_order(struct flat_epoll *e, struct flat_member *m)
+{
+	if (m->active || !m->sock) {
+		flat_epoll_activate(m);
+		return;
+	}
+	flat_epoll_activate(m);
+	m->taken = e->takes;
+	m->woken = flat_ring_woken(&m->sock->vq.rx);
+	struct flat_member *before = TAILQ_PREV(m, flat_member_list, link);
+	struct flat_member *later = NULL;
+	for (int i = 0;
+	     i < ORDERED_MAX && before && before->taken == e->takes && before->woken > m->woken;
+	     i++) {
+		later = before;
+		before = TAILQ_PREV(before, flat_member_list, link);
+	}
+	if (!later)
+		return;
+	TAILQ_REMOVE(&e->active, m, link);
+	TAILQ_INSERT_BEFORE(later, m, link);
+}
+
 static void take_ready(struct flat_epoll *e)
 {
+	e->takes++;
 	for (uint32_t i = 0; i < e->n_lanes; i++) {
 		struct flat_ep_lane *l = e->lanes[i];
 		uint64_t bits = l->mask ? flat_lane_take_ready(l->mine, l->mask) : 0;
 		for (; bits; bits &= bits - 1)
-			flat_epoll_activate(l->by_slot[__builtin_ctzll(bits)]);
+			activate_in_order(e, l->by_slot[__builtin_ctzll(bits)]);
 	}
 }
 

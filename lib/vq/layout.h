@@ -80,7 +80,9 @@ struct flat_ring_prod {
 	_Atomic uint32_t bells;	 /* producer: bells rung at the consumer, free-running, a hint */
 	_Atomic uint64_t total;	 /* producer: bytes published since the slot was new */
 	_Atomic uint64_t turned; /* producer: what `total` was at the last turn, before `turn` */
-	uint8_t pad[24];
+	_Atomic uint64_t
+	    woken; /* producer: when it last took an arm, ns: the order of ready bits */
+	uint8_t pad[16];
 };
 
 /** Consumer's words of one direction. */
@@ -142,6 +144,7 @@ _Static_assert(offsetof(struct flat_ring_prod, turn) == 8, "turn");
 _Static_assert(offsetof(struct flat_ring_prod, space) == 16, "space");
 _Static_assert(offsetof(struct flat_ring_prod, total) == 24, "total");
 _Static_assert(offsetof(struct flat_ring_prod, turned) == 32, "turned");
+_Static_assert(offsetof(struct flat_ring_prod, woken) == 40, "woken");
 _Static_assert(sizeof(struct flat_ring_cons) == 64, "one line");
 _Static_assert(sizeof(struct flat_ring_arm) == 64, "one line");
 _Static_assert(sizeof(struct flat_ring_ctl) == 192, "three lines");

@@ -143,6 +143,12 @@ static inline uint32_t flat_ring_tail_hint(const struct flat_ring_rx *rx)
 	return atomic_load_explicit(&rx->ctl->prod.tail, memory_order_relaxed);
 }
 
+/** When the producer last took an arm, as it says: to put those in order whose ready bits are taken together. */
+static inline uint64_t flat_ring_woken(const struct flat_ring_rx *rx)
+{
+	return atomic_load_explicit(&rx->ctl->prod.woken, memory_order_relaxed);
+}
+
 /** Likewise: the consumer has taken something since the producer last looked. */
 static inline int flat_ring_drained(const struct flat_ring_tx *tx)
 {

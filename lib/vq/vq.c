@@ -1,5 +1,7 @@
 #include "vq/vq.h"
 
+#include <time.h>
+
 #include "base/sys.h"
 
 void flat_vq_init(struct flat_vq *vq, const struct flat_vq_ops *ops, const struct flat_lane *lane,
@@ -34,6 +36,16 @@ static void ring_napping(struct flat_vq *vq, _Atomic uint32_t *nap, uint32_t bef
 							      memory_order_relaxed);
 }
 
+/* Of slots whose bits are seen together the kernel's epoll would tell in the order in which they became ready. */
+static void stamp(struct flat_vq *vq)
+{
+	struct timespec ts;
+	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
+	atomic_store_explicit(&vq->tx.ctl->prod.woken,
+			      (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec,
+			      memory_order_relaxed);
+}
+
 void flat_vq_notify_slow(struct flat_vq *vq, _Atomic uint32_t *arm)
 {
 	uint32_t nap = FLAT_ARM_NAP(atomic_load_explicit(arm, memory_order_relaxed));
@@ -44,6 +56,7 @@ void flat_vq_notify_slow(struct flat_vq *vq, _Atomic uint32_t *arm)
 	uint32_t how = atomic_exchange_explicit(arm, FLAT_ARM_NONE, memory_order_acq_rel);
 	if (how == FLAT_ARM_NONE)
 		return;
+	stamp(vq);
 	/* seq_cst: pairs with the waiter's sleepers increment; the bit before the load of sleepers */
 	atomic_fetch_or_explicit(&vq->peer->ready, vq->bit, memory_order_seq_cst);
 	if (how == FLAT_ARM_READY_NAP(nap) && nap - 1 < FLAT_NAPS_MAX)
