@@ -222,16 +222,18 @@ static int disconnect(int fd, struct flat_sock *s)
 	return 0;
 }
 
-/* The address of a socket that was bound to a port alone is the own host's, once it connects; unbound: nothing. */
+/*
+ * The address of a socket that was bound to a port alone is the own host's, once it connects; unbound: nothing. One that was
+ * bound to an address alone (IP_BIND_ADDRESS_NO_PORT) gets its port from the offload half.
+ */
 static void complete_source(struct flat_addr *from, const struct flat_addr *to)
 {
 	static const uint8_t none[16];
-	if (from->port == 0)
-		from->family = 0;
-	else if (memcmp(from->ip, none, from->family == AF_INET ? 4 : 16) == 0) {
-		from->family = to->family;
+	if (memcmp(from->ip, none, from->family == AF_INET ? 4 : 16) != 0)
+		return;
+	from->family = from->port ? to->family : 0;
+	if (from->port)
 		unspecified(from);
-	}
 }
 
 /* Asks the offload half. 1: the descriptor is a stream; 0: the kernel is to connect it, to the answer's peer; or why not. */

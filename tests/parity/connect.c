@@ -323,6 +323,32 @@ BEHAVIOUR(connect_bound)
 	say_addr("client", (struct sockaddr *)&ss, len);
 }
 
+BEHAVIOUR(connect_bound_to_address_alone)
+{
+	/* Without a port, and with one that bind() chose. */
+	for (int late = 1; late >= 0; late--) {
+		int l = listener(0), c = tcp(0);
+		struct sockaddr_in a = where(0);
+		struct sockaddr_storage ss;
+		socklen_t len = sizeof(ss);
+		a.sin_addr.s_addr = htonl(0x7f000002);
+		a.sin_port = 0;
+		setsockopt(c, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &late, sizeof(late));
+		DO(bind(c, (struct sockaddr *)&a, sizeof(a)));
+		DO(getsockname(c, (struct sockaddr *)&ss, &len));
+		say_addr("bound", (struct sockaddr *)&ss, len);
+		DO(go(c, 0));
+		len = sizeof(ss);
+		DO(getsockname(c, (struct sockaddr *)&ss, &len));
+		say_addr("connected", (struct sockaddr *)&ss, len);
+		len = sizeof(ss);
+		DO(accept(l, (struct sockaddr *)&ss, &len));
+		say_addr("client", (struct sockaddr *)&ss, len);
+		close(c);
+		close(l);
+	}
+}
+
 BEHAVIOUR(connect_bound_to_port_alone)
 {
 	for (int i = 0; i < 2; i++) {
