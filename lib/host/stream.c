@@ -349,6 +349,38 @@ static ssize_t peek_vector(int fd, struct flat_sock *s, const struct iovec *iov,
 	return got;
 }
 
+/*
+ * A short vector is seen whole by whoever waits for it, as a segment of TCP's is: sent piece by piece the first one would wake
+ * the reader. What cannot be read ends it, as in the kernel.
+ */
+#define GATHER_MAX ((size_t)16384)
+
+static bool gathers(const struct iovec *iov, size_t n)
+{
+	size_t len = 0;
+	for (size_t i = 0; i < n && len <= GATHER_MAX; i++)
+		len += iov[i].iov_len;
+	return n > 1 && len <= GATHER_MAX;
+}
+
+static ssize_t send_gathered(int fd, struct flat_sock *s, const struct iovec *iov, size_t n,
+			     int flags)
+{
+	char buf[GATHER_MAX];
+	size_t len = 0;
+	for (size_t i = 0; i < n; i++) {
+		if (iov[i].iov_len > 0 && !flat_user_possible(iov[i].iov_base, 1)) {
+			if (len == 0)
+				return -EFAULT;
+			break;
+		}
+		if (iov[i].iov_len > 0)
+			memcpy(buf + len, iov[i].iov_base, iov[i].iov_len);
+		len += iov[i].iov_len;
+	}
+	return len > 0 ? stream_send(s, fd, buf, len, flags) : 0;
+}
+
 static ssize_t vector(int fd, struct flat_sock *s, const struct iovec *iov, size_t n, int flags,
 		      bool out)
 {
@@ -363,6 +395,10 @@ static ssize_t vector(int fd, struct flat_sock *s, const struct iovec *iov, size
 		flags &= ~MSG_ZEROCOPY;
 	if (flat_unlikely(!out && (flags & MSG_PEEK) && n > 1 && done == 0))
 		return peek_vector(fd, s, iov, n, flags);
+	if (out && done == 0 && gathers(iov, n)) {
+		done = send_gathered(fd, s, iov, n, flags);
+		n = 0;
+	}
 	for (size_t i = 0; i < n && done >= 0; i++) {
 		if (iov[i].iov_len == 0)
 			continue;

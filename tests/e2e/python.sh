@@ -59,8 +59,36 @@ if None in out:
 print(hashlib.sha256("".join(out).encode()).hexdigest())
 END
 
+cat >"$WORK/order.py" <<'END'
+"""Which of five connections epoll tells of first, second, ...: as bytes came, not as they were made. `order.py LISTEN HOST PORT`."""
+import select
+import socket
+import sys
+
+with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
+    ends = []
+    for _ in range(5):
+        client = socket.create_connection(sys.argv[2:4])
+        ends.append((client, listener.accept()[0]))
+epoll = select.epoll()
+number = {}
+for i, (_, server) in enumerate(ends):
+    epoll.register(server, select.EPOLLIN)
+    number[server.fileno()] = i
+told = []
+for _ in range(20):
+    # Nothing is there: it sleeps, and all of them are at rest, unless it was still looking for them when its time was over.
+    assert epoll.poll(0.02) == []
+    for i in (2, 0, 3, 1, 4):
+        ends[i][0].send(b"x")
+    told.append([number[fd] for fd, _ in epoll.poll(5)])
+    for _, server in ends:
+        server.recv(1)
+print("as bytes came" if [2, 0, 3, 1, 4] in told else told)
+END
+
 declare -A NATIVE FLAT
-for what in http threads processes; do
+for what in http threads processes order; do
 	port && NATIVE[$what]=$PORT
 	port && FLAT[$what]=$PORT
 done
@@ -70,6 +98,7 @@ done
 	service threads 240.9.4.3 7 "${FLAT[threads]}"
 	service threads-forwarded 240.9.4.4 7 "${FLAT[threads]}" forwarded
 	service processes 240.9.4.5 7 "${FLAT[processes]}"
+	service order 240.9.4.7 7 "${FLAT[order]}"
 	service processes-forwarded 240.9.4.6 7 "${FLAT[processes]}" forwarded
 } >"$CONFIG"
 start_flatd
@@ -103,3 +132,7 @@ for kind in threads processes; do
 		same "$kind-$way" "$WANTED" "$OUT"
 	done
 done
+
+order_over() { over "$PYTHON" -B "$WORK/order.py" "${FLAT[order]}" "$@"; }
+went order-path direct order_over order.e2e.example 7
+same order "as bytes came" "$OUT"

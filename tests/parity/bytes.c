@@ -346,3 +346,37 @@ BEHAVIOUR(bytes_fortified)
 	}
 	reap(pid);
 }
+
+#define VECTORS 1000
+
+static void *answer_vectors(void *arg)
+{
+	int fd = *(int *)arg;
+	char got[100];
+	long cut = 0;
+	for (int i = 0; i < VECTORS; i++) {
+		ssize_t n = recv(fd, got, sizeof(got), 0);
+		cut += n != 60;
+		for (; n > 0 && n < 60; n += recv(fd, got, (size_t)(60 - n), MSG_WAITALL))
+			;
+		send(fd, "", 1, MSG_NOSIGNAL);
+	}
+	return (void *)cut;
+}
+
+BEHAVIOUR(bytes_short_vector_comes_whole)
+{
+	char part[3][20] = {{0}}, answer;
+	struct iovec iov[3] = {{part[0], 20}, {part[1], 20}, {part[2], 20}};
+	pthread_t t;
+	void *cut;
+	int c, s;
+	pair(&c, &s);
+	pthread_create(&t, NULL, answer_vectors, &s);
+	for (int i = 0; i < VECTORS; i++) {
+		if (writev(c, iov, 3) != 60 || recv(c, &answer, 1, 0) != 1)
+			say("failed");
+	}
+	pthread_join(t, &cut);
+	say("cut: %ld", (long)cut);
+}

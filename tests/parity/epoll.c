@@ -603,36 +603,6 @@ BEHAVIOUR(epoll_exclusive_stream)
 	wait_for(e, 20);
 }
 
-BEHAVIOUR(epoll_tells_in_order)
-{
-	/* Each told once, in the order in which bytes came, whatever the order in which they were made and watched. */
-	static const int order[] = {2, 0, 3, 1, 4};
-	int c[5], s[5], told = 0, e = epoll_create1(0);
-	struct epoll_event ev[8];
-	for (int i = 0; i < 5; i++) {
-		pair(&c[i], &s[i]);
-		ctl(e, EPOLL_CTL_ADD, s[i], EPOLLIN);
-	}
-	for (int round = 0; round < 3; round++, told = 0) {
-		/* Nothing is there: it sleeps. */
-		DO(epoll_wait(e, ev, 8, 5));
-		for (int i = 0; i < 5; i++)
-			send_all(c[order[i]], "x", 1);
-		while (told < 5) {
-			int n = epoll_wait(e, ev, 8, 1000);
-			if (n <= 0)
-				return;
-			for (int i = 0; i < n; i++, told++) {
-				for (int k = 0; k < 5; k++) {
-					if (ev[i].data.fd == s[k])
-						say("%d", k);
-				}
-				recv(ev[i].data.fd, buf, 1, 0);
-			}
-		}
-	}
-}
-
 BEHAVIOUR(epoll_wait_timeout)
 {
 	int c, s, e = epoll_create1(0);
