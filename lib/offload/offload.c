@@ -364,10 +364,16 @@ static int by_time(struct flat_offload *o)
 /* How long the control thread looks on after something happened, microseconds. */
 #define LINGER_US 50
 
+/* Retired, and of no more use to anybody. */
+static bool is_over(struct flat_offload *o)
+{
+	return o->retired && o->n_conns == 0 && o->loop.n_ending == 0 && flat_sessions_leave(o);
+}
+
 void flat_offload_run(struct flat_offload *o)
 {
 	int64_t lately_us = 0;
-	while (!o->stop && !(o->retired && o->n_conns == 0 && o->loop.n_ending == 0)) {
+	while (!o->stop && !is_over(o)) {
 		if (o->reload) {
 			o->reload = false;
 			flat_reload_begin(o);

@@ -309,6 +309,7 @@ struct flat_offload {
 	bool
 	    giving; /* a successor has been told everything: nothing new is decided until it answers */
 	bool retired;	    /* a successor serves: what there is goes on until it ends */
+	bool leaving;	    /* and nobody can ask for anything any more */
 	bool metrics_asked; /* it is an error if that address is taken */
 	bool doomed;	    /* some session has `doom` set */
 	atomic_bool stop;   /* set by a signal */
@@ -347,6 +348,8 @@ void flat_sessions_reap(struct flat_offload *o);
 void flat_session_identify(struct flat_session *s);
 /** Reads on where messages were left, each session in its turn. True: there are more. */
 bool flat_sessions_turn(struct flat_offload *o);
+/** Takes no more messages; what was sent before is done. True: that was all, and no connection came of it. */
+bool flat_sessions_leave(struct flat_offload *o);
 /** After a turn of the loop: answers those who asked that whatever had ended be let go. */
 void flat_sessions_settle(struct flat_offload *o);
 /** A connection or listener of its is gone. Frees a closed session with its last one. */

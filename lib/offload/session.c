@@ -348,6 +348,29 @@ bool flat_sessions_turn(struct flat_offload *o)
 	return now;
 }
 
+/*
+ * Of a retired offload half without connections. A client that looked just before it retired may have begun one (USE) since,
+ * for which it waits for no answer: who sends from now on is told by the call, and what came before is read.
+ */
+bool flat_sessions_leave(struct flat_offload *o)
+{
+	struct flat_session *s;
+	bool more = false;
+	if (!o->leaving) {
+		o->leaving = true;
+		TAILQ_FOREACH(s, &o->sessions, link)
+		(void)flat_sys_shutdown(s->control.fd, SHUT_RD);
+	}
+	TAILQ_FOREACH(s, &o->sessions, link)
+	{
+		if (s->doom || !serve(s))
+			continue;
+		set_ready(s, true);
+		more = true;
+	}
+	return !more && o->n_conns == 0;
+}
+
 int flat_sessions_wait_ms(const struct flat_offload *o)
 {
 	const struct flat_session *s;
