@@ -353,7 +353,7 @@ static ssize_t peek_vector(int fd, struct flat_sock *s, const struct iovec *iov,
  * A short vector is seen whole by whoever waits for it, as a segment of TCP's is: sent piece by piece the first one would wake
  * the reader. What cannot be read ends it, as in the kernel.
  */
-#define GATHER_MAX ((size_t)16384)
+#define GATHER_MAX ((size_t)4096) /* on the stack, which may be the least that a thread can have */
 
 static bool gathers(const struct iovec *iov, size_t n)
 {

@@ -448,8 +448,8 @@ void flat_session_close(struct flat_session *s, const char *why)
 	s->closed = true;
 	for (c = TAILQ_FIRST(&o->half_open); c; c = next) {
 		next = TAILQ_NEXT(c, half_link);
-		/* One whose client was told that it is open lives as long as its anchor. */
-		if (c->client == s && !c->told)
+		/* One whose client was told that it is open lives as long as its anchor; so do all if it was we who hung up. */
+		if (c->client == s && !c->told && !o->leaving)
 			flat_conn_destroy(c);
 	}
 	flat_tickets_end(o, s, NULL);
