@@ -229,15 +229,21 @@ static ssize_t put_socket(struct flat_pipe_end *dst, const uint8_t *bytes, size_
 	return sent == -EAGAIN || sent == -EINTR ? 0 : sent;
 }
 
-static size_t lane_to_tcp(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
+/* Whether a look into the ring, which found `n` bytes, found none: then what that means is noted. Flags before bytes. */
+static bool is_empty(struct flat_pipe_end *src, ssize_t n, uint32_t flags)
 {
-	uint32_t flags = flat_vq_peer_prod_flags(&src->vq);
-	ssize_t n = flat_ring_read(&src->vq.rx, scratch, FLAT_PIPE_CHUNK, 0);
 	if (n < 0)
 		breach(src);
 	if (n == 0)
 		look_at_end(src, flags);
-	if (n <= 0)
+	return n <= 0;
+}
+
+static size_t lane_to_tcp(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
+{
+	uint32_t flags = flat_vq_peer_prod_flags(&src->vq);
+	ssize_t n = flat_ring_read(&src->vq.rx, scratch, FLAT_PIPE_CHUNK, 0);
+	if (is_empty(src, n, flags))
 		return 0;
 	if (takes_nothing(dst)) {
 		broken(src);
@@ -285,11 +291,7 @@ static size_t lane_to_tube(struct flat_pipe_end *src, struct flat_pipe_end *dst)
 	int n_iov = 0;
 	uint32_t flags = flat_vq_peer_prod_flags(&src->vq);
 	ssize_t n = flat_ring_pending(&src->vq.rx);
-	if (n < 0)
-		breach(src);
-	if (n == 0)
-		look_at_end(src, flags);
-	if (n <= 0)
+	if (is_empty(src, n, flags))
 		return 0;
 	ssize_t room =
 	    flat_tube_reserve(dst->tube, FLAT_TUBE_NEAR, of_frames((size_t)n), iov, &n_iov);

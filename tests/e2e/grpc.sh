@@ -15,26 +15,6 @@ port && OUTSIDE=$PORT
 port && DEAD=$PORT
 port && METRICS=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/server-python"
-# entry NAME ADDRESS PORT_NAME ENDPOINT_PORT...: a ServiceEntry.
-entry() {
-	cat <<CFG
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: $1, namespace: e2e }
-spec:
-  hosts: [$1.e2e.example]
-  addresses: [$2]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{ number: 80, name: $3 }]
-  endpoints:
-CFG
-	local i
-	for i in "${@:4}"; do
-		echo "  - { address: 127.0.0.1, ports: { $3: $i }, labels: { port: p$i } }"
-	done
-}
 # plain NAME: a VirtualService that only has its requests read.
 plain() {
 	cat <<CFG

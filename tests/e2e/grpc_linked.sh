@@ -7,22 +7,6 @@ ECHO=$FLAT_BUILD/examples/linked-echo
 export FLAT_CONTROL=$CONTROL
 port && ONE=$PORT
 port && TWO=$PORT
-# entry NAME ADDRESS PORT_NAME ENDPOINT_PORT
-entry() {
-	cat <<END
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: $1, namespace: e2e }
-spec:
-  hosts: [$1.e2e.example]
-  addresses: [$2]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{ number: 80, name: $3 }]
-  endpoints: [{ address: 127.0.0.1, ports: { $3: $4 } }]
-END
-}
 {
 	entry direct 240.9.10.1 tcp "$ONE"
 	entry decided 240.9.10.2 grpc "$ONE"

@@ -12,22 +12,6 @@ port && RAW=$PORT
 port && METRICS=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/mesh-python"
 
-# http NAME NUMBER ENDPOINTS [PROTOCOL]
-entry() {
-	cat <<END
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: $1, namespace: e2e }
-spec:
-  hosts: [$1.e2e.example]
-  addresses: [240.9.25.$2]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{ number: 80, name: main, protocol: ${4:-HTTP} }]
-  endpoints: [$3]
-END
-}
 base() {
 	cat <<END
 apiVersion: mesh.libflat.io/v1
@@ -50,10 +34,10 @@ kind: DestinationRule
 metadata: { name: web, namespace: e2e }
 spec: { host: web.e2e.example, trafficPolicy: { loadBalancer: { simple: ROUND_ROBIN } } }
 END
-	entry web 1 "{ address: 127.0.0.1, ports: { main: $A } }, { address: 127.0.0.1, ports: { main: $B } }"
-	entry mesh 2 "{ address: 127.0.0.1, ports: { main: $MESH } }"
-	entry rpc 3 "{ address: 127.0.0.1, ports: { main: $RPC } }" GRPC
-	entry raw 4 "{ address: 127.0.0.1, ports: { main: $RAW } }" TCP
+	entry web 240.9.25.1 http "$A" "$B"
+	entry mesh 240.9.25.2 http "$MESH"
+	entry rpc 240.9.25.3 grpc "$RPC"
+	entry raw 240.9.25.4 tcp "$RAW"
 }
 # check HOST CHECK [MORE]: an EnvoyFilter
 check() {

@@ -202,6 +202,28 @@ spec:
 END
 }
 
+# entry NAME ADDRESS PORT_NAME ENDPOINT_PORT...: likewise, at port 80, its protocol by the port's name; an endpoint has the label
+# port: pENDPOINT_PORT.
+entry() {
+	local i
+	cat <<END
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: $1, namespace: e2e }
+spec:
+  hosts: [$1.e2e.example]
+  addresses: [$2]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{ number: 80, name: $3 }]
+  endpoints:
+END
+	for i in "${@:4}"; do
+		echo "  - { address: 127.0.0.1, ports: { $3: $i }, labels: { port: p$i } }"
+	done
+}
+
 # authority NAME; issue CA NAME SUBJECT-ALT-NAME: certificates of our own.
 authority() {
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj "/CN=$1" \

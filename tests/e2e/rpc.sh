@@ -12,22 +12,7 @@ port && OURS=$PORT
 port && THEIRS=$PORT
 port && PLAIN=$PORT
 port && DEAD=$PORT
-# entry NAME ADDRESS PORT_NAME ENDPOINT_PORT; routes NAME: what makes flatd read its calls.
-entry() {
-	cat <<END
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: $1, namespace: e2e }
-spec:
-  hosts: [$1.e2e.example]
-  addresses: [$2]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{ number: 80, name: $3 }]
-  endpoints: [{ address: 127.0.0.1, ports: { $3: $4 } }]
-END
-}
+# routes NAME: what makes flatd read its calls.
 routes() {
 	cat <<END
 ---

@@ -305,13 +305,11 @@ BEHAVIOUR(connect_long_address)
 	DO(accept(l, NULL, NULL));
 }
 
-BEHAVIOUR(connect_bound)
+/* A bound socket connects: its address before, after, and as the server sees it. */
+static void go_bound(int l, int c)
 {
-	int l = listener(0), c = tcp(0);
-	struct sockaddr_in a = where(1);
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
-	DO(bind(c, (struct sockaddr *)&a, sizeof(a)));
 	DO(getsockname(c, (struct sockaddr *)&ss, &len));
 	say_addr("bound", (struct sockaddr *)&ss, len);
 	DO(go(c, 0));
@@ -323,27 +321,25 @@ BEHAVIOUR(connect_bound)
 	say_addr("client", (struct sockaddr *)&ss, len);
 }
 
+BEHAVIOUR(connect_bound)
+{
+	int l = listener(0), c = tcp(0);
+	struct sockaddr_in a = where(1);
+	DO(bind(c, (struct sockaddr *)&a, sizeof(a)));
+	go_bound(l, c);
+}
+
 BEHAVIOUR(connect_bound_to_address_alone)
 {
 	/* Without a port, and with one that bind() chose. */
 	for (int late = 1; late >= 0; late--) {
 		int l = listener(0), c = tcp(0);
 		struct sockaddr_in a = where(0);
-		struct sockaddr_storage ss;
-		socklen_t len = sizeof(ss);
 		a.sin_addr.s_addr = htonl(0x7f000002);
 		a.sin_port = 0;
 		setsockopt(c, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &late, sizeof(late));
 		DO(bind(c, (struct sockaddr *)&a, sizeof(a)));
-		DO(getsockname(c, (struct sockaddr *)&ss, &len));
-		say_addr("bound", (struct sockaddr *)&ss, len);
-		DO(go(c, 0));
-		len = sizeof(ss);
-		DO(getsockname(c, (struct sockaddr *)&ss, &len));
-		say_addr("connected", (struct sockaddr *)&ss, len);
-		len = sizeof(ss);
-		DO(accept(l, (struct sockaddr *)&ss, &len));
-		say_addr("client", (struct sockaddr *)&ss, len);
+		go_bound(l, c);
 		close(c);
 		close(l);
 	}

@@ -41,9 +41,8 @@ static void now_it_answers(void)
 	sem_wait(&answered);
 }
 
-TestSuite(resolver_end, .init = setup, .timeout = 60);
-
-Test(resolver_end, of_endpoints_by_name)
+/* Whose thread is in the resolver. */
+static struct flat_names *asking(void)
 {
 	struct flat_names *names = NULL;
 	struct flat_ip v[FLAT_NAME_ADDRS_MAX];
@@ -52,6 +51,14 @@ Test(resolver_end, of_endpoints_by_name)
 	(void)!flat_names_get(names, "nobody.example", v);
 	flat_names_settle(names, 0);
 	sem_wait(&asked);
+	return names;
+}
+
+TestSuite(resolver_end, .init = setup, .timeout = 60);
+
+Test(resolver_end, of_endpoints_by_name)
+{
+	struct flat_names *names = asking();
 	/* Comes back, or the test's time is over. */
 	flat_names_close(names);
 	now_it_answers();
@@ -88,13 +95,7 @@ Test(resolver_end, of_istios_certificate_service)
 
 Test(resolver_end, a_thread_that_asks_nobody_is_waited_for)
 {
-	struct flat_names *names = NULL;
-	struct flat_ip v[FLAT_NAME_ADDRS_MAX];
-	cr_assert_eq(flat_names_open(&names), 0);
-	flat_names_begin(names);
-	(void)!flat_names_get(names, "nobody.example", v);
-	flat_names_settle(names, 0);
-	sem_wait(&asked);
+	struct flat_names *names = asking();
 	now_it_answers();
 	flat_names_close(names);
 }
