@@ -11,6 +11,9 @@ AS=()
 if [ "$(id -u)" -eq 0 ]; then
 	AS=(setpriv --reuid postgres --regid postgres --clear-groups)
 	chown postgres "$WORK"
+	# The build may lie in a folder that only root may enter: the user needs an installed one.
+	(umask 022 && cmake --install "$FLAT_BUILD" --prefix "$WORK/usr") >"$WORK/install.log" || die install
+	PATH=$WORK/usr/bin:$PATH
 fi
 "${AS[@]}" env -C / initdb -D "$WORK/data" -A trust -U test --no-sync >"$WORK/initdb.log" 2>&1 || die initdb
 pg_server() {
