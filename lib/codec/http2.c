@@ -13,15 +13,19 @@ static void fill(struct flat_http2 *h, int32_t n)
 	h->calm = h->calm + n > FLAT_HTTP2_CALM_MAX ? FLAT_HTTP2_CALM_MAX : h->calm + n;
 }
 
+static void end_flood(struct flat_http2 *h)
+{
+	h->flooded = true;
+	if (nghttp2_session_terminate_session(h->session, FLAT_HTTP2_CALM) != 0)
+		h->nomem = true;
+}
+
 /* One more of what floods are made of. */
 static void disturbed(struct flat_http2 *h, int32_t cost)
 {
 	h->calm -= cost;
-	if (h->calm >= 0 || h->flooded)
-		return;
-	h->flooded = true;
-	if (nghttp2_session_terminate_session(h->session, FLAT_HTTP2_CALM) != 0)
-		h->nomem = true;
+	if (h->calm < 0 && !h->flooded)
+		end_flood(h);
 }
 
 static void pass_time(struct flat_http2 *h, int64_t now_us)
@@ -401,9 +405,14 @@ int flat_http2_feed(struct flat_http2 *h, const uint8_t *bytes, size_t len, int6
 	ssize_t n;
 
 	pass_time(h, now_us);
-	if (len == 0)
+	/* What a flood goes on with is nothing that anybody waits for. */
+	if (len == 0 || h->flooded)
 		return h->nomem ? -ENOMEM : 0;
 	n = nghttp2_session_mem_recv(h->session, bytes, len);
+	if (n == NGHTTP2_ERR_TOO_MANY_CONTINUATIONS) {
+		end_flood(h);
+		return h->nomem ? -ENOMEM : 0;
+	}
 	if (n == NGHTTP2_ERR_NOMEM || n == NGHTTP2_ERR_CALLBACK_FAILURE || h->nomem)
 		return -ENOMEM;
 	return n < 0 ? -EPROTO : 0;

@@ -1,0 +1,355 @@
+"""
+Frames that no honest client sends (RFC 9113; the CVEs of HTTP/2's floods), each on a connection of its own:
+`http2_raw.py HOST PORT`. A line for each row: PASS or FAIL, its name, what came. Fields are literals of HPACK
+unless a row says otherwise. The server is one of HTTP/1 that tells what it was asked (http_origin.py).
+"""
+import json
+import socket
+import struct
+import sys
+
+HOST, PORT = sys.argv[1], int(sys.argv[2])
+DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
+END_STREAM, END_HEADERS, PADDED = 1, 4, 8
+ALL = END_STREAM | END_HEADERS
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+CODES = ("NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED",
+         "FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "CALM")
+
+
+def frame(kind, flags=0, stream=0, payload=b""):
+    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
+
+
+def number(n, bits, first=0):
+    top = (1 << bits) - 1
+    if n < top:
+        return bytes([first | n])
+    out, n = [first | top], n - top
+    while n >= 128:
+        out.append(n % 128 + 128)
+        n //= 128
+    return bytes(out + [n])
+
+
+def field(name, value, index=0):
+    """RFC 7541, 6.2: a literal, by default not kept; 0x40: kept."""
+    name, value = (v if isinstance(v, bytes) else v.encode() for v in (name, value))
+    return bytes([index]) + number(len(name), 7) + name + number(len(value), 7) + value
+
+
+def block(*fields):
+    return b"".join(field(*f) for f in fields)
+
+
+def request(method="GET", path="/echo", *fields, authority=HOST, scheme="http"):
+    return block((":method", method), (":scheme", scheme), (":path", path), (":authority", authority), *fields)
+
+
+def head(stream, flags, *args, **kw):
+    return frame(HEADERS, flags, stream, request(*args, **kw))
+
+
+def get(*fields, **kw):
+    return frame(HEADERS, ALL, 1, request("GET", "/echo", *fields, **kw))
+
+
+def post(*fields, body=b"hello", end=END_STREAM):
+    return head(1, END_HEADERS, "POST", "/echo", *fields) + frame(DATA, end, 1, body)
+
+
+def blocked(*fields):
+    """A request of these fields alone."""
+    return frame(HEADERS, ALL, 1, block(*fields))
+
+
+M, S, P, A = (":method", "GET"), (":scheme", "http"), (":path", "/echo"), (":authority", HOST)
+SETTING = frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 65535))
+GOOD = "200"
+REFUSED = "RST PROTOCOL_ERROR"
+BROKEN = "GOAWAY PROTOCOL_ERROR"
+CALM = "GOAWAY CALM"
+MADE = 400  # what the codec hands to HTTP/1's reader
+# Name, bytes, what comes of them: a status, RST or GOAWAY with its code.
+HEADS = [
+    ("good", get(), 200),
+    ("method-missing", blocked(S, P, A), REFUSED),
+    ("path-missing", blocked(M, S, A), REFUSED),
+    ("scheme-missing", blocked(M, P, A), REFUSED),
+    ("method-twice", blocked(M, M, S, P, A), REFUSED),
+    ("path-twice", blocked(M, S, P, (":path", "/other"), A), REFUSED),
+    ("scheme-twice", blocked(M, S, S, P, A), REFUSED),
+    ("authority-twice", blocked(M, S, P, A, A), REFUSED),
+    ("authority-missing", blocked(M, S, P), (REFUSED, MADE)),
+    ("pseudo-after-field", blocked(M, S, P, ("x", "y"), A), REFUSED),
+    ("pseudo-unknown", blocked(M, S, P, A, (":proto", "x")), REFUSED),
+    ("pseudo-of-answer", blocked(M, S, P, A, (":status", "200")), REFUSED),
+    ("pseudo-protocol", blocked((":method", "CONNECT"), S, P, A, (":protocol", "websocket")), REFUSED),
+    ("name-capital", get(("X-Y", "z")), REFUSED),
+    ("name-empty", get(("", "z")), REFUSED),
+    ("name-blank", get(("x y", "z")), REFUSED),
+    ("name-colon", get(("x:y", "z")), REFUSED),
+    ("name-crlf", get(("x\r\ny", "z")), REFUSED),
+    ("name-nul", get(("x\0", "z")), REFUSED),
+    ("name-high", get((b"x\xe9", "z")), REFUSED),
+    ("value-cr", get(("x", "a\rb")), REFUSED),
+    ("value-lf", get(("x", "a\nb")), REFUSED),
+    ("value-crlf", get(("x", "a\r\nhost: other")), REFUSED),
+    ("value-nul", get(("x", "a\0b")), REFUSED),
+    ("value-bell", get(("x", "a\x07b")), REFUSED),
+    ("value-del", get(("x", "a\x7fb")), REFUSED),
+    ("connection", get(("connection", "close")), REFUSED),
+    ("keep-alive", get(("keep-alive", "5")), REFUSED),
+    ("proxy-connection", get(("proxy-connection", "close")), REFUSED),
+    ("upgrade", get(("upgrade", "websocket")), REFUSED),
+    ("transfer-encoding", post(("transfer-encoding", "chunked"), body=b"0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n"), REFUSED),
+    ("te-gzip", get(("te", "gzip")), REFUSED),
+    ("te-trailers", get(("te", "trailers")), 200),
+    ("host-other", get(("host", "other")), REFUSED),
+    ("host-same", get(("host", HOST)), 200),
+    ("host-twice", get(("host", HOST), ("host", HOST)), REFUSED),
+    ("host-alone", blocked(M, S, P, ("host", HOST)), 200),
+    ("authority-user", get(authority="u@" + HOST), (REFUSED, MADE)),
+    ("authority-blank", get(authority=HOST + " x"), (REFUSED, MADE)),
+    ("authority-path", get(authority=HOST + "/x"), (REFUSED, MADE)),
+    ("authority-comma", get(authority=HOST + ",other"), (REFUSED, MADE)),
+    ("authority-crlf", get(authority=HOST + "\r\nx: y"), REFUSED),
+    ("authority-empty", get(authority=""), (REFUSED, MADE)),
+    ("authority-port", get(authority=HOST + ":99999"), (REFUSED, MADE)),
+    ("method-blank", head(1, ALL, "GET /x HTTP/1.1"), (REFUSED, MADE)),
+    ("method-crlf", head(1, ALL, "GET\r\nX"), REFUSED),
+    ("method-empty", head(1, ALL, ""), (REFUSED, MADE)),
+    ("method-lower-is-another", head(1, ALL, "get", "/echo"), 501),
+    ("connect", blocked((":method", "CONNECT"), (":authority", HOST + ":80")), 405),
+    ("scheme-odd", get(scheme="ht tp"), (REFUSED, MADE)),
+    ("path-empty", head(1, ALL, "GET", ""), (REFUSED, MADE)),
+    ("path-relative", head(1, ALL, "GET", "echo"), (REFUSED, MADE)),
+    ("path-star", head(1, ALL, "GET", "*"), (REFUSED, MADE)),
+    ("path-absolute", head(1, ALL, "GET", "http://other/echo"), (REFUSED, MADE)),
+    ("path-blank", head(1, ALL, "GET", "/echo /x"), (REFUSED, MADE)),
+    ("path-start-line", head(1, ALL, "GET", "/echo HTTP/1.1\r\nx: y"), (REFUSED, MADE)),
+    ("path-version", head(1, ALL, "GET", "/echo HTTP/1.1"), (REFUSED, MADE)),
+    ("path-tab", head(1, ALL, "GET", "/echo\tx"), (REFUSED, MADE)),
+    ("path-nul", head(1, ALL, "GET", "/echo\0x"), (REFUSED, MADE)),
+    ("path-del", head(1, ALL, "GET", "/echo\x7f"), (REFUSED, MADE)),
+    ("path-high", head(1, ALL, "GET", b"/echo\xff"), (REFUSED, MADE)),
+    ("path-fragment", head(1, ALL, "GET", "/echo#x"), (REFUSED, MADE)),
+    ("path-backslash", head(1, ALL, "GET", "/a\\..\\echo"), (REFUSED, MADE)),
+    ("path-encoded-slash", head(1, ALL, "GET", "/a%2f..%2fecho"), (REFUSED, MADE)),
+    ("path-above-root", head(1, ALL, "GET", "/../echo"), (REFUSED, MADE)),
+    ("path-overlong", head(1, ALL, "GET", "/%c0%ae%c0%ae/echo"), (REFUSED, MADE)),
+    ("cookie-crumbs", get(("cookie", "a=1"), ("cookie", "b=2")), 200),
+    ("fields-120", get(*[("x", "y")] * 120), 431),
+    ("padding-of-all", frame(HEADERS, ALL | PADDED, 1, b"\xff" + request()), BROKEN),
+]
+BODIES = [
+    ("length-right", post(("content-length", "5")), 200),
+    ("length-short", post(("content-length", "4")), REFUSED),
+    ("length-long", post(("content-length", "6")), REFUSED),
+    ("length-none-of-it", head(1, ALL, "POST", "/echo", ("content-length", "5")), REFUSED),
+    ("length-zero", post(("content-length", "0")), REFUSED),
+    ("length-twice", post(("content-length", "5"), ("content-length", "5")), REFUSED),
+    ("length-two", post(("content-length", "5"), ("content-length", "6")), REFUSED),
+    ("length-list", post(("content-length", "5, 5")), REFUSED),
+    ("length-signed", post(("content-length", "+5")), REFUSED),
+    ("length-hex", post(("content-length", "0x5")), REFUSED),
+    ("length-empty", post(("content-length", "")), REFUSED),
+    ("length-vast", post(("content-length", "99999999999999999999")), REFUSED),
+    ("length-blank", post(("content-length", "5 ")), (REFUSED, 200)),
+    ("hidden-request", post(body=b"GET /echo/smuggled HTTP/1.1\r\nHost: x\r\n\r\n"), 200),
+    ("trailer", post(end=0) + frame(HEADERS, ALL, 1, block(("x-sum", "1"))), 200),
+    ("trailer-pseudo", post(end=0) + frame(HEADERS, ALL, 1, block((":path", "/other"))), REFUSED),
+    ("trailer-no-end", post(end=0) + frame(HEADERS, END_HEADERS, 1, block(("x-sum", "1"))), (REFUSED, BROKEN)),
+    ("trailer-encoding", post(end=0) + frame(HEADERS, ALL, 1, block(("transfer-encoding", "chunked"))), REFUSED),
+    ("trailer-credentials", post(end=0) + frame(HEADERS, ALL, 1, block(("authorization", "x"))), (400, REFUSED)),
+    ("data-after-end", get() + frame(DATA, END_STREAM, 1, b"x"), ("GOAWAY STREAM_CLOSED", "RST STREAM_CLOSED")),
+    ("padding-of-all-data", post(end=0) + frame(DATA, PADDED, 1, b"\x05abc"), BROKEN),
+]
+FRAMES = [
+    ("data-on-0", frame(DATA, 0, 0, b"x"), BROKEN),
+    ("data-idle", frame(DATA, 0, 1, b"x"), BROKEN),
+    ("headers-on-0", frame(HEADERS, ALL, 0, request()), BROKEN),
+    ("headers-even", frame(HEADERS, ALL, 2, request()), BROKEN),
+    ("headers-backwards", frame(HEADERS, ALL, 5, request()) + frame(HEADERS, ALL, 3, request()), BROKEN),
+    ("push", frame(PUSH, END_HEADERS, 1, b"\0\0\0\2" + request()), BROKEN),
+    ("settings-cut", frame(SETTINGS, 0, 0, b"\0\4\0"), "GOAWAY FRAME_SIZE_ERROR"),
+    ("settings-on-1", frame(SETTINGS, 0, 1), BROKEN),
+    ("settings-ack-filled", frame(SETTINGS, 1, 0, b"\0\4\0\0\0\1"), "GOAWAY FRAME_SIZE_ERROR"),
+    ("settings-window-vast", frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 1 << 31)), "GOAWAY FLOW_CONTROL_ERROR"),
+    ("settings-frame-tiny", frame(SETTINGS, 0, 0, struct.pack(">HI", 5, 1)), BROKEN),
+    ("settings-push-2", frame(SETTINGS, 0, 0, struct.pack(">HI", 2, 2)), BROKEN),
+    ("window-by-nothing", frame(WINDOW, 0, 0, b"\0\0\0\0"), BROKEN),
+    ("window-too-far", frame(WINDOW, 0, 0, b"\x7f\xff\xff\xff") * 2, "GOAWAY FLOW_CONTROL_ERROR"),
+    ("ping-short", frame(PING, 0, 0, b"1234"), "GOAWAY FRAME_SIZE_ERROR"),
+    ("ping-on-1", frame(PING, 0, 1, b"12345678"), BROKEN),
+    ("reset-idle", frame(RST, 0, 1, b"\0\0\0\x08"), BROKEN),
+    ("continuation-alone", frame(CONTINUATION, END_HEADERS, 1, request()), BROKEN),
+    ("frame-too-long", frame(DATA, 0, 1, b"x" * 16385), "GOAWAY FRAME_SIZE_ERROR"),
+    ("other-between", frame(HEADERS, END_STREAM, 1, request()[:10]) + frame(PING, 0, 0, b"12345678"), BROKEN),
+    ("hpack-index-of-none", frame(HEADERS, ALL, 1, request() + b"\xff\xff\xff\xff\x07"), "GOAWAY COMPRESSION_ERROR"),
+    ("hpack-index-0", frame(HEADERS, ALL, 1, request() + b"\x80"), "GOAWAY COMPRESSION_ERROR"),
+    ("hpack-number-vast", frame(HEADERS, ALL, 1, request() + b"\xff" * 12 + b"\x01"), "GOAWAY COMPRESSION_ERROR"),
+    ("hpack-text-cut", frame(HEADERS, ALL, 1, request() + b"\0\x7f\xf0\xff\x03abc"), "GOAWAY COMPRESSION_ERROR"),
+    ("hpack-huffman-end", frame(HEADERS, ALL, 1, request() + b"\0\x81\xff\x81\xff"), "GOAWAY COMPRESSION_ERROR"),
+    ("hpack-table-too-large", frame(HEADERS, ALL, 1, number(1 << 20, 5, 0x20) + request()), "GOAWAY COMPRESSION_ERROR"),
+    ("unknown-frame", frame(0x2A, 0xFF, 0, b"x" * 100) + get(), 200),
+]
+
+
+def ids(n):
+    return range(1, 2 * n, 2)
+
+
+def bomb():
+    """4 KiB in the table, said again a thousand times each: 4 MiB of a KiB."""
+    return frame(HEADERS, ALL, 1, request() + field("x", "a" * 4000, 0x40) + b"\xbe" * 1000)
+
+
+FLOODS = [
+    ("rapid-reset", b"".join(head(i, ALL) + frame(RST, 0, i, b"\0\0\0\x08") for i in ids(2000)), CALM),
+    ("made-you-reset", b"".join(head(i, ALL) + frame(WINDOW, 0, i, b"\0\0\0\0") for i in ids(2000)), (CALM, BROKEN)),
+    ("continuations", frame(HEADERS, END_STREAM, 1, request()) + frame(CONTINUATION, 0, 1, field("x", "y")) * 2000,
+     CALM),
+    ("empty-continuations", frame(HEADERS, END_STREAM, 1, request()) + frame(CONTINUATION, 0, 1) * 2000,
+     CALM),
+    ("hpack-bomb", bomb(), CALM),
+    ("head-300-kib", frame(HEADERS, END_STREAM, 1, request()) +
+     b"".join(frame(CONTINUATION, 0, 1, field("x%d" % i, "a" * 16000)) for i in range(20)),
+     CALM),
+    ("settings", SETTING * 2000, CALM),
+    ("pings", frame(PING, 0, 0, b"12345678") * 20000, CALM),
+    ("priorities", frame(PRIORITY, 0, 1, b"\0\0\0\3\1") * 20000, CALM),
+    ("windows", frame(WINDOW, 0, 0, b"\0\0\0\1") * 20000, CALM),
+    ("empty-data", head(1, END_HEADERS, "POST", "/echo") + frame(DATA, 0, 1) * 20000, CALM),
+    ("padding-alone", head(1, END_HEADERS, "POST", "/echo") + frame(DATA, PADDED, 1, b"\x03\0\0\0") * 20000, CALM),
+    ("bad-heads", b"".join(frame(HEADERS, ALL, i, block(M, S, P, A, ("X", "y"))) for i in ids(2000)), CALM),
+    ("data-for-the-gone", get() + frame(RST, 0, 1, b"\0\0\0\x08") + frame(DATA, 0, 1, b"x") * 20000,
+     (CALM, "GOAWAY STREAM_CLOSED")),
+]
+
+
+class Client:
+    def __init__(self, settings=b""):
+        self.s = socket.create_connection((HOST, PORT))
+        self.s.settimeout(15)
+        self.f = self.s.makefile("rb")
+        self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
+
+    def send(self, data):
+        try:
+            self.s.sendall(data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+
+    def frames(self):
+        try:
+            while len(h := self.f.read(9)) == 9:
+                size, stream = int.from_bytes(h[:3], "big"), int.from_bytes(h[5:9], "big")
+                yield h[3], h[4], stream, self.f.read(size)
+        except ConnectionResetError:
+            pass
+        yield None, 0, 0, b""
+
+
+def status_of(payload):
+    """nghttp2 writes :status by the static table (200, 204, 206, 304, 400, 404, 500) or as a literal by its name's index."""
+    known = {0x88: 200, 0x89: 204, 0x8A: 206, 0x8B: 304, 0x8C: 400, 0x8D: 404, 0x8E: 500}
+    while payload[0] & 0xE0 == 0x20:  # the table's size
+        payload = payload[1:]
+    if payload[0] in known:
+        return known[payload[0]]
+    n = payload[1] & 0x7F
+    text = payload[2:2 + n]
+    return int(text) if not payload[1] & 0x80 else int("".join(digits(text)))
+
+
+def digits(text):
+    """Huffman of digits (RFC 7541, B): 0, 1, 2 have five bits, the others six."""
+    bits = "".join(f"{b:08b}" for b in text)
+    while len(bits) >= 5 and (int(bits, 2) + 1 != 1 << len(bits) or len(bits) > 7):
+        if bits[:5] in ("00000", "00001", "00010"):
+            yield str(int(bits[:5], 2))
+            bits = bits[5:]
+        elif 0x19 <= int(bits[:6], 2) <= 0x1F:
+            yield str(int(bits[:6], 2) - 0x16)
+            bits = bits[6:]
+        else:
+            return
+
+
+def outcome(data):
+    """The first that is said of stream 1 or of the connection; and what of the bodies that came."""
+    c = Client()
+    c.send(data)
+    for kind, flags, stream, payload in c.frames():
+        if kind is None:
+            return "end"
+        if kind == HEADERS:
+            return status_of(payload)
+        if kind == RST:
+            return "RST " + CODES[payload[3]]
+        if kind == GOAWAY:
+            return "GOAWAY " + CODES[payload[7]]
+
+
+def told(n=1):
+    """A good request on a new connection: the server answers, and has seen nothing that it should not."""
+    c = Client()
+    c.send(get())
+    body = b""
+    for kind, flags, _, payload in c.frames():
+        if kind == DATA:
+            body += payload
+        if kind is None or (kind in (DATA, HEADERS) and flags & END_STREAM):
+            break
+    return json.loads(body)["path"] == "/echo"
+
+
+def row(name, got, *wanted):
+    good = got in wanted
+    print(("PASS " if good else "FAIL ") + "http2/" + name + ("" if good else f": wanted {wanted}, got {got!r}"))
+    return good
+
+
+def ended(data):
+    """Floods: what is said first that ends the connection, and that it ends."""
+    c = Client()
+    c.send(data)
+    said = "nothing"
+    for kind, _, _, payload in c.frames():
+        if kind == GOAWAY and said == "nothing":
+            said = "GOAWAY " + CODES[payload[7]]
+        if kind is None:
+            return said
+
+
+def closed_window():
+    """128 answers that nobody lets come: others are served, and more are refused, not kept."""
+    c = Client(struct.pack(">HI", 4, 0))
+    c.send(b"".join(head(i, ALL, "GET", "/stream/200") for i in ids(140)))
+    refused = 0
+    for kind, _, stream, payload in c.frames():
+        if kind == RST and payload[3] == 7:
+            refused += 1
+        if refused == 12 or kind is None:
+            break
+    good = told()
+    # The window opens: the first answer comes whole.
+    c.send(frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 1 << 20)) + frame(WINDOW, 0, 0, struct.pack(">I", 1 << 30)))
+    size = 0
+    for kind, flags, stream, payload in c.frames():
+        size += len(payload) if kind == DATA and stream == 1 else 0
+        if kind is None or (stream == 1 and flags & END_STREAM and kind in (DATA, HEADERS)):
+            break
+    return refused, good, size
+
+
+ok = True
+for table in (HEADS, BODIES, FRAMES):
+    for name, data, wanted in table:
+        ok &= row(name, outcome(data), *(wanted if isinstance(wanted, tuple) else (wanted,)))
+for name, data, wanted in FLOODS:
+    ok &= row("flood-" + name, ended(data), *(wanted if isinstance(wanted, tuple) else (wanted,)))
+    ok &= row("flood-" + name + "-others-are-served", told(), True)
+ok &= row("closed-window", closed_window(), (12, True, 200000))
+sys.exit(not ok)
