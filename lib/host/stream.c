@@ -137,6 +137,9 @@ static ssize_t send_state(struct flat_sock *s, int fd, int flags)
 	return broken_pipe(flags);
 }
 
+/* Of bytes nobody will read: tcp_sendmsg_locked() looks at a reset that came meanwhile after 16 buffers of 32 KiB. */
+#define LOST_MAX ((size_t)16 * 32768)
+
 static bool no_wait(const struct flat_sock *s, int flags)
 {
 	return (flags & MSG_DONTWAIT) || atomic_load_explicit(&s->nonblock, memory_order_relaxed);
@@ -155,7 +158,7 @@ static ssize_t send_all(struct call *c, const void *buf, size_t len, int flags)
 			return (ssize_t)done;
 		ssize_t n = send_state(s, fd, flags);
 		if (n == 1)
-			return (ssize_t)len;
+			return (ssize_t)flat_min_size(len, LOST_MAX);
 		if (n == 0 && len > 0 && flat_unlikely(!flat_user_possible(buf, 1)))
 			n = -EFAULT;
 		if (n == 0 && len > 0 && !flat_stream_connecting(s)) {

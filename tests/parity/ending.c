@@ -170,6 +170,33 @@ BEHAVIOUR(ending_send_after_close)
 	DO(send(c, "x", 1, MSG_NOSIGNAL));
 }
 
+/* More than the kernel takes before it looks: a program that writes until all is written learns of it. */
+static void much_after_close(int flags)
+{
+	int c, s;
+	size_t len = (size_t)10 << 20;
+	char *much = calloc(1, len);
+	pair(&c, &s);
+	DO(close(s));
+	await(c, POLLRDHUP);
+	say("all: %d", send(c, much, len, MSG_NOSIGNAL | flags) == (ssize_t)len);
+	await(c, POLLERR);
+	say_mask("after first", c);
+	DO(send(c, much, len, MSG_NOSIGNAL | flags));
+	DO(recv(c, buf, 1, 0));
+	free(much);
+}
+
+BEHAVIOUR(ending_send_much_after_close)
+{
+	much_after_close(0);
+}
+
+BEHAVIOUR(ending_send_much_after_close_nonblocking)
+{
+	much_after_close(MSG_DONTWAIT);
+}
+
 BEHAVIOUR(ending_send_after_close_then_recv)
 {
 	int c, s;
