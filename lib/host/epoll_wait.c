@@ -9,7 +9,10 @@
 #define IDLE_LOOKS 256
 /* With more active members than this an idle one rests at once: ready bits find it cheaper. */
 #define ACTIVE_MAX 64
-/* The kernel's members are looked at in each wait that found nothing, and in every eighth that did. */
+/*
+ * The kernel's members are looked at in each wait that found nothing, and in every eighth that did; in each as long as
+ * they have something: who accepts one connection a turn, as libuv, shall not be kept from the next one.
+ */
 #define KERNEL_EVERY 8
 
 #define ASKABLE ((uint32_t)EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLRDNORM | EPOLLWRNORM)
@@ -438,7 +441,9 @@ static int without_own(struct flat_epoll *e, struct epoll_event *out, int n)
 /* One look at the kernel's members. Count, or negative errno. */
 static int kernel_look(struct flat_epoll *e, int epfd, struct epoll_event *out, int max)
 {
-	return without_own(e, out, flat_sys_epoll_pwait(epfd, out, max, 0, NULL));
+	int n = without_own(e, out, flat_sys_epoll_pwait(epfd, out, max, 0, NULL));
+	e->kernel_had = n > 0;
+	return n;
 }
 
 static void end_sleep(void *raised)
@@ -458,6 +463,7 @@ static int kernel_sleep(struct flat_epoll *e, int epfd, struct epoll_event *out,
 	pthread_setcanceltype(type, NULL);
 	pthread_cleanup_pop(0);
 	n = without_own(e, out, n);
+	e->kernel_had = n > 0;
 	flat_epoll_end_sleep(raised);
 	return n;
 }
@@ -479,7 +485,7 @@ static int look(struct flat_epoll *e, int epfd, struct epoll_event *out, int max
 	if (n < max)
 		n += collect(e, out + n, max - n);
 	e->kernel_first = n == max && !e->kernel_first;
-	if (n < max && (n == 0 ? kernel : e->looks++ % KERNEL_EVERY == 0)) {
+	if (n < max && (n == 0 ? kernel : e->kernel_had || e->looks++ % KERNEL_EVERY == 0)) {
 		int k = kernel_look(e, epfd, out + n, max - n);
 		n += k > 0 ? k : 0;
 	}

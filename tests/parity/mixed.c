@@ -130,6 +130,29 @@ BEHAVIOUR(mixed_epoll_kinds)
 	say("one at a time %#x", which);
 }
 
+/* Both always have something: neither is told less often for the other. */
+BEHAVIOUR(mixed_epoll_tells_kernel_member_each_time)
+{
+	int c, s, e = epoll_create1(0), v = eventfd(5, EFD_SEMAPHORE);
+	struct epoll_event ev = {.events = EPOLLIN, .data.u32 = 0}, got[8];
+	uint64_t one;
+	int waits = 0, reads = 0;
+	pair(&c, &s);
+	DO(epoll_ctl(e, EPOLL_CTL_ADD, s, &ev));
+	ev.data.u32 = 1;
+	DO(epoll_ctl(e, EPOLL_CTL_ADD, v, &ev));
+	send_all(c, "x", 1);
+	await(s, POLLIN);
+	while (reads < 5 && waits < 100) {
+		int n = epoll_wait(e, got, 8, 5000);
+		for (int i = 0; i < n; i++)
+			reads += got[i].data.u32 == 1 && read(v, &one, sizeof(one)) > 0;
+		/* Counted from the first one on. */
+		waits += reads > 0;
+	}
+	say("%d reads in %d waits", reads, waits);
+}
+
 BEHAVIOUR(mixed_signalfd)
 {
 	int c, s, e = epoll_create1(0);
