@@ -13,13 +13,21 @@
  */
 #define NO_SUCH_WAY (-1)
 
+/* Of the smallest pages: one answer holds for a whole page. */
+#define PAGE 4096
+
+static bool one_page(uintptr_t first, uintptr_t last)
+{
+	return first / PAGE == last / PAGE;
+}
+
 static bool readable(const void *at, size_t len)
 {
 	/* An aligned word does not cross a page: what is looked at beside the range is on its pages. */
 	uintptr_t first = (uintptr_t)at & ~(uintptr_t)7;
 	uintptr_t last = ((uintptr_t)at + len - 1) & ~(uintptr_t)7;
 	return FLAT_SYS4(SYS_rt_sigprocmask, NO_SUCH_WAY, first, NULL, 8) != -EFAULT &&
-	       (first == last ||
+	       (one_page(first, last) ||
 		FLAT_SYS4(SYS_rt_sigprocmask, NO_SUCH_WAY, last, NULL, 8) != -EFAULT);
 }
 
@@ -27,7 +35,8 @@ static bool writable(void *at, size_t len)
 {
 	char *last = (char *)at + len - 4;
 	return FLAT_SYS3(SYS_getcpu, at, NULL, NULL) != -EFAULT &&
-	       (at == last || FLAT_SYS3(SYS_getcpu, last, NULL, NULL) != -EFAULT);
+	       (one_page((uintptr_t)at, (uintptr_t)at + len - 1) ||
+		FLAT_SYS3(SYS_getcpu, last, NULL, NULL) != -EFAULT);
 }
 
 /* Of any length. */
@@ -50,7 +59,7 @@ static int copy(long nr, void *mine, const void *theirs, size_t len)
 }
 
 /* Bytes that lie on two pages at the most. */
-#define FEW 4096
+#define FEW PAGE
 
 int flat_user_put(void *to, const void *from, size_t len)
 {
