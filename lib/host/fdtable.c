@@ -442,24 +442,65 @@ void flat_fd_unbind(int fd)
 		sock_put(s);
 }
 
-int flat_fd_private(int fd)
+/* A duplicate out of the way, or a negative errno. */
+static int raise_number(int fd)
 {
 	static const int bases[] = {900000, 60000, 15000, 3500, 900, 200};
 	static _Atomic size_t
 	    fits; /* the first one below the process's limit, when it was last asked */
 	int high = -EINVAL;
-	if (fd < 0 || flat_fd_kind(fd) == FLAT_FD_PRIVATE)
-		return fd;
 	for (size_t i = atomic_load(&fits); i < FLAT_ARRAY_SIZE(bases) && high < 0; i++) {
 		high = flat_sys_fcntl(fd, F_DUPFD_CLOEXEC, bases[i]);
 		if (high >= 0)
 			atomic_store(&fits, i);
 	}
-	if (high >= 0) {
-		flat_sys_close(fd);
-		fd = high;
+	return high;
+}
+
+/* Numbers that follow one another, to be closed. */
+struct run {
+	int first;
+	int n;
+};
+
+static void close_run(struct run *r)
+{
+	bool at_once =
+	    r->n > 1 && FLAT_SYS3(SYS_close_range, r->first, r->first + r->n - 1, 0) == 0;
+	for (int i = 0; i < r->n && !at_once; i++)
+		flat_sys_close(r->first + i);
+	r->n = 0;
+}
+
+static void close_soon(struct run *r, int fd)
+{
+	if (fd != r->first + r->n)
+		close_run(r);
+	if (r->n++ == 0)
+		r->first = fd;
+}
+
+void flat_fds_private(int *fds, size_t n, int done)
+{
+	struct run left = {0};
+	for (size_t i = 0; i < n; i++) {
+		if (fds[i] < 0 || flat_fd_kind(fds[i]) == FLAT_FD_PRIVATE)
+			continue;
+		int high = raise_number(fds[i]);
+		if (high >= 0) {
+			close_soon(&left, fds[i]);
+			fds[i] = high;
+		}
+		flat_fd_set_kind(fds[i], FLAT_FD_PRIVATE);
 	}
-	flat_fd_set_kind(fd, FLAT_FD_PRIVATE);
+	if (done >= 0)
+		close_soon(&left, done);
+	close_run(&left);
+}
+
+int flat_fd_private(int fd)
+{
+	flat_fds_private(&fd, 1, -1);
 	return fd;
 }
 

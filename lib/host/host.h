@@ -107,6 +107,11 @@ void flat_fd_unbind(int fd);
 void flat_fd_set_kind(int fd, enum flat_fd_kind kind);
 /** Moves a descriptor out of the application's way: a private one, CLOEXEC. -1 stays -1. */
 int flat_fd_private(int fd);
+/**
+ * The same of `n` that came with one message, in place. What they leave, and `done` (-1: none), which came with them and is
+ * of no more use, is closed in as few calls as their numbers allow, which mostly follow one another.
+ */
+void flat_fds_private(int *fds, size_t n, int done);
 /** A private descriptor, closed. */
 void flat_fd_close_private(int fd);
 /** What happened to a candidate: FLAT_MARK_*; ends with the descriptor. */

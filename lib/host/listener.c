@@ -180,15 +180,13 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 	int lane_fd = flat_msg_fd(&msg, fds, FLAT_FD_LANE);
 	struct flat_lane_use *lane = flat_lane_use(&msg.body.conn, lane_fd);
 	flat_msg_close_fds(fds, n);
-	if (lane_fd >= 0)
-		flat_sys_close(lane_fd);
+	flat_fds_private(&bell, 1, lane_fd);
 	flat_fd_unbind(anchor);
 	struct flat_sock *s = lane ? flat_stream_new(&msg.body.conn, lane, bell) : NULL;
 	if (!s) {
 		if (lane)
 			flat_lane_unuse(lane);
-		if (bell >= 0)
-			flat_sys_close(bell);
+		flat_fd_close_private(bell);
 		flat_sys_close(anchor);
 		return -ECONNABORTED;
 	}

@@ -80,21 +80,24 @@ void flat_tickets_put(const struct flat_addr *to, uint64_t epoch, const struct f
 	spare.to = *to;
 	spare.epoch = epoch;
 	uint32_t n = msg->fds & FLAT_FD_TICKETS ? m->n : 0;
-	for (uint32_t i = 0; i < n && spare.n < FLAT_ARRAY_SIZE(spare.v); i++) {
-		struct spare *t = &spare.v[spare.n];
-		conn.slot = m->v[i].slot;
+	size_t taken = 0;
+	int ours[2 * FLAT_MSG_TICKETS_MAX];
+	for (; taken < n && spare.n + taken < FLAT_ARRAY_SIZE(spare.v); taken++) {
+		struct spare *t = &spare.v[spare.n + taken];
+		conn.slot = m->v[taken].slot;
 		t->lane = flat_lane_use(&conn, lane_fd);
 		if (!t->lane)
 			break;
-		flat_msg_ticket_fds(msg, fds, i, &t->anchor, &t->bell);
-		t->is = m->v[i];
-		t->anchor = flat_fd_private(t->anchor);
-		t->bell = flat_fd_private(t->bell);
+		flat_msg_ticket_fds(msg, fds, (uint32_t)taken, &ours[2 * taken],
+				    &ours[2 * taken + 1]);
+		t->is = m->v[taken];
 		spare.local = m->local;
-		spare.n++;
 	}
-	if (lane_fd >= 0)
-		flat_sys_close(lane_fd);
+	flat_fds_private(ours, 2 * taken, lane_fd);
+	for (size_t i = 0; i < taken; i++) {
+		spare.v[spare.n].anchor = ours[2 * i];
+		spare.v[spare.n++].bell = ours[2 * i + 1];
+	}
 	if (n == 0)
 		refused_for = FLAT_TICKETS_RETRY;
 }

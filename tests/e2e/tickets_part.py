@@ -141,6 +141,35 @@ def bound():
         case("a-bound-socket-keeps-its-name", c.getsockname() == name, c.getsockname())
 
 
+def low_numbers(last):
+    """Those that are open, up to `last`; the library's own are far above."""
+    return {int(fd) for fd in os.listdir("/proc/self/fd") if int(fd) <= last}
+
+
+def numbers():
+    """Descriptors of its own lie between the numbers under which those of a message arrive."""
+    many(10)
+    own = [os.memfd_create("own") for _ in range(90)]
+    for i, fd in enumerate(own):
+        if i % 7 in (0, 2, 3, 4):
+            os.close(fd)
+    kept = {fd: os.fstat(fd).st_ino for i, fd in enumerate(own) if i % 7 not in (0, 2, 3, 4)}
+    before = low_numbers(own[-1])
+    got = set()
+    for _ in range(40):
+        with socket.create_connection(ADDRESS, timeout=20) as c:
+            got.add(c.fileno())
+            c.sendall(b"x")
+            c.recv(1)
+    case("each-socket-has-the-lowest-number", got == {own[0]}, (got, own[0]))
+    now = {fd: os.fstat(fd).st_ino for fd in kept if os.path.exists(f"/proc/self/fd/{fd}")}
+    case("what-lies-between-stays-open", now == kept, (now, kept))
+    after = low_numbers(own[-1])
+    case("and-nothing-more-is", after == before, after ^ before)
+    for fd in kept:
+        os.close(fd)
+
+
 def forked():
     many(10)
     pid = os.fork()
@@ -185,6 +214,7 @@ threads()
 two_servers()
 nonblocking()
 bound()
+numbers()
 forked()
 denied()
 one = server_goes(one)
