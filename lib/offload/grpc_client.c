@@ -1,34 +1,63 @@
 #include "offload/grpc_client.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/queue.h>
 
 #include "base/strbuf.h"
 #include "base/sys.h"
 #include "codec/grpc.h"
 #include "codec/http1.h"
 #include "codec/http2.h"
+#include "offload/worker.h"
 
 /* A message of gRPC: compressed or not, and its length, big endian. */
 #define PREFIX_BYTES ((size_t)5)
+/* Bytes of frames that are gathered before they are sent. */
+#define WIRE_BYTES ((size_t)32 * 1024)
 
-struct flat_call {
+/* A connection. Owner: its channel, and its calls; the last of them frees it. */
+struct link {
 	struct flat_loop *loop;
 	struct flat_source source;
+	struct sockaddr_storage addr;
+	socklen_t addr_len;
+	struct flat_call_channel *channel; /* that gives it further calls; NULL: none comes */
+	TAILQ_HEAD(, flat_call) calls;
+	TAILQ_HEAD(, flat_call) woken; /* those that are to be looked at */
+	uint32_t n_calls;
+	bool busy; /* being looked at: it stays */
+	bool used; /* a call was answered on it */
+	bool eof;
+	struct flat_http2 *h2;	 /* NULL: HTTP/1.1, of one call */
+	struct flat_strbuf wire; /* frames that the socket did not take yet */
+	size_t wire_at;
+};
+
+struct flat_call_channel {
+	struct flat_loop *loop;
+	struct link *link; /* NULL: none, or it takes no calls any more */
+	uint32_t n_calls;
+};
+
+struct flat_call {
+	TAILQ_ENTRY(flat_call) entry, woken_entry;
+	struct link *link;
+	struct flat_call_channel *channel; /* NULL: its connection is its own */
 	flat_call_fn *fn;
 	void *arg;
 	int64_t deadline_us;
 	bool grpc;
 	bool status_only;
-	struct flat_http2 *h2; /* NULL: HTTP/1.1 */
-	struct flat_http2_stream *stream;
-	struct flat_strbuf out; /* the request in the form of HTTP/1.1 */
+	bool woken;
+	bool again;			  /* it was asked before */
+	struct flat_http2_stream *stream; /* NULL: HTTP/1.1 */
+	struct flat_strbuf out;		  /* the request in the form of HTTP/1.1 */
 	size_t out_at;
-	struct flat_strbuf wire; /* gRPC: frames that the socket did not take yet */
-	size_t wire_at;
 	struct flat_strbuf in; /* the answer, likewise */
 	size_t in_at;
 	bool head; /* is read */
@@ -37,17 +66,68 @@ struct flat_call {
 	struct flat_strbuf message;
 	unsigned status;
 	int grpc_status; /* -1: none was seen */
-	bool eof;
 };
+
+/* --- connections --- */
+
+/* Frees it where nobody has it any more. */
+static void link_put(struct link *k)
+{
+	if (k->busy || k->channel || k->n_calls > 0)
+		return;
+	flat_loop_close(k->loop, &k->source);
+	flat_http2_close(k->h2);
+	flat_strbuf_fini(&k->wire);
+	free(k);
+}
+
+/* It gets no further calls. */
+static void link_retire(struct link *k)
+{
+	if (k->channel)
+		k->channel->link = NULL;
+	k->channel = NULL;
+}
+
+static void leave(struct flat_call *c)
+{
+	struct link *k = c->link;
+
+	if (c->woken)
+		TAILQ_REMOVE(&k->woken, c, woken_entry);
+	c->woken = false;
+	TAILQ_REMOVE(&k->calls, c, entry);
+	k->n_calls--;
+	c->link = NULL;
+	if (c->stream)
+		flat_http2_release(c->stream);
+	c->stream = NULL;
+}
+
+static int join(struct flat_call *c, struct link *k)
+{
+	if (k->h2) {
+		c->stream = flat_http2_stream_open(k->h2, c);
+		if (!c->stream)
+			return -ENOMEM;
+	}
+	c->link = k;
+	TAILQ_INSERT_TAIL(&k->calls, c, entry);
+	k->n_calls++;
+	return 0;
+}
 
 static void call_free(struct flat_call *c)
 {
-	flat_loop_close(c->loop, &c->source);
-	if (c->stream)
-		flat_http2_release(c->stream);
-	flat_http2_close(c->h2);
+	struct link *k = c->link;
+
+	if (k) {
+		leave(c);
+		link_put(k);
+	}
+	if (c->channel)
+		c->channel->n_calls--;
 	flat_strbuf_fini(&c->out);
-	flat_strbuf_fini(&c->wire);
 	flat_strbuf_fini(&c->in);
 	flat_strbuf_fini(&c->message);
 	free(c);
@@ -105,10 +185,10 @@ static void put_question(struct flat_call *c, const struct flat_call_question *q
 }
 
 /* 0, or a negative errno; what the socket does not take now waits. */
-static int send_text(struct flat_call *c, struct flat_strbuf *from, size_t *at)
+static int send_text(struct link *k, struct flat_strbuf *from, size_t *at)
 {
 	while (*at < from->len) {
-		ssize_t n = flat_sys_send(c->source.fd, from->data + *at, from->len - *at,
+		ssize_t n = flat_sys_send(k->source.fd, from->data + *at, from->len - *at,
 					  MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n == -EAGAIN)
@@ -120,59 +200,98 @@ static int send_text(struct flat_call *c, struct flat_strbuf *from, size_t *at)
 	return 0;
 }
 
-static int send_frames(struct flat_call *c)
+/* As much of the question as its stream takes. */
+static int put_more(struct flat_call *c)
+{
+	ssize_t n = 1;
+
+	while (c->out_at < c->out.len && n > 0) {
+		n = flat_http2_write(c->stream, (const uint8_t *)c->out.data + c->out_at,
+				     c->out.len - c->out_at);
+		if (n < 0)
+			return (int)n;
+		c->out_at += (size_t)n;
+	}
+	return 0;
+}
+
+static int send_frames(struct link *k)
 {
 	const uint8_t *bytes;
 	ssize_t n = 1;
+
+	for (;;) {
+		int err = send_text(k, &k->wire, &k->wire_at);
+
+		if (err != 0 || k->wire_at < k->wire.len || n == 0)
+			return err;
+		flat_strbuf_reset(&k->wire);
+		k->wire_at = 0;
+		/* A question's frames go with one system call. */
+		while (k->wire.len < WIRE_BYTES && (n = flat_http2_drain(k->h2, &bytes)) > 0)
+			flat_strbuf_add(&k->wire, bytes, (size_t)n);
+		if (n < 0 || k->wire.failed)
+			return n < 0 ? (int)n : -ENOMEM;
+	}
+}
+
+static int send_more(struct link *k)
+{
+	struct flat_call *c = TAILQ_FIRST(&k->calls);
+	bool more = true;
 	int err = 0;
 
-	while (n > 0 && err == 0) {
-		if (c->out_at < c->out.len) {
-			n = flat_http2_write(c->stream, (const uint8_t *)c->out.data + c->out_at,
-					     c->out.len - c->out_at);
-			if (n < 0)
-				return (int)n;
-			c->out_at += (size_t)n;
+	if (!k->h2)
+		return c ? send_text(k, &c->out, &c->out_at) : 0;
+	/* What went makes room for more of a question that did not fit its stream. */
+	while (more && err == 0) {
+		err = send_frames(k);
+		more = false;
+		TAILQ_FOREACH(c, &k->woken, woken_entry)
+		{
+			size_t before = c->out_at;
+
+			if (put_more(c) == 0)
+				more |= c->out_at > before;
 		}
-		err = send_text(c, &c->wire, &c->wire_at);
-		if (err != 0 || c->wire_at < c->wire.len)
-			return err;
-		flat_strbuf_reset(&c->wire);
-		c->wire_at = 0;
-		n = flat_http2_drain(c->h2, &bytes);
-		if (n < 0)
-			return (int)n;
-		flat_strbuf_add(&c->wire, bytes, (size_t)n);
-		if (c->wire.failed)
-			return -ENOMEM;
 	}
 	return err;
 }
 
 /* --- back --- */
 
+/* What the socket has: to the codec, or to the one call. */
+static int receive(struct link *k)
+{
+	struct flat_call *c = TAILQ_FIRST(&k->calls);
+	uint8_t bytes[16384];
+
+	for (;;) {
+		ssize_t got = flat_sys_recv(k->source.fd, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+		if (got == -EAGAIN)
+			return 0;
+		if (got < 0)
+			return (int)got;
+		k->eof = got == 0;
+		if (k->eof)
+			return 0;
+		if (k->h2 && flat_http2_feed(k->h2, bytes, (size_t)got, flat_now_us()) != 0)
+			return -EPROTO;
+		if (k->h2)
+			continue;
+		if (!c || c->in.len > FLAT_CALL_ANSWER_MAX)
+			return -EMSGSIZE;
+		flat_strbuf_add(&c->in, bytes, (size_t)got);
+	}
+}
+
+/* What its stream has. */
 static int take(struct flat_call *c)
 {
 	uint8_t bytes[16384];
 	size_t n;
 
-	for (;;) {
-		ssize_t got = flat_sys_recv(c->source.fd, bytes, sizeof(bytes), MSG_DONTWAIT);
-
-		if (got == -EAGAIN)
-			break;
-		if (got < 0)
-			return (int)got;
-		c->eof = got == 0;
-		if (c->eof)
-			break;
-		if (!c->h2)
-			flat_strbuf_add(&c->in, bytes, (size_t)got);
-		else if (flat_http2_feed(c->h2, bytes, (size_t)got, 0) != 0)
-			return -EPROTO;
-		if (c->in.len > FLAT_CALL_ANSWER_MAX)
-			return -EMSGSIZE;
-	}
 	while (c->stream && (n = flat_http2_read(c->stream, bytes, sizeof(bytes))) > 0) {
 		flat_strbuf_add(&c->in, bytes, n);
 		if (c->in.len > FLAT_CALL_ANSWER_MAX)
@@ -235,86 +354,214 @@ static int read_answer(struct flat_call *c)
 			break;
 	}
 	if (c->body.kind == FLAT_BODY_OPAQUE &&
-	    (c->eof || (c->stream && flat_http2_read_all(c->stream))))
+	    (c->link->eof || (c->stream && flat_http2_read_all(c->stream))))
 		return 1;
 	return 0;
 }
 
-static void on_ready(struct flat_source *source, int events)
-{
-	struct flat_call *c = FLAT_CONTAINER_OF(source, struct flat_call, source);
-	int err = c->h2 ? send_frames(c) : send_text(c, &c->out, &c->out_at);
-	int ret;
+static int ask_again(struct flat_call *c);
 
-	(void)events;
-	if (err == 0)
-		err = take(c);
-	/* What was taken may have to be answered: windows, settings. */
-	if (err == 0 && c->h2)
-		err = send_frames(c);
-	ret = read_answer(c);
+/* The connection, or the stream, is over without an answer. */
+static void broke(struct flat_call *c, const char *why)
+{
+	bool stale = c->channel && !c->again && c->in.len == 0 &&
+		     (c->link->used || (c->stream && flat_http2_is_refused(c->stream)));
+
+	if (!stale || ask_again(c) != 0)
+		finish(c, why);
+}
+
+/* `err` is of the connection: no more comes. */
+static void look(struct flat_call *c, int err)
+{
+	struct link *k = c->link;
+	int own = take(c);
+	int ret = read_answer(c);
 	/* What is more than fits is not read. */
-	if (ret > 0 || (err == -EMSGSIZE && c->status_only && c->head))
+	bool enough = c->status_only && c->head && (own == -EMSGSIZE || err == -EMSGSIZE);
+
+	if (ret == 0 && own == 0 && c->stream && put_more(c) != 0)
+		own = -EBADMSG;
+	k->used |= ret > 0;
+	if (ret > 0 || enough)
 		finish(c, NULL);
 	else if (ret < 0)
 		finish(c, "its answer is malformed");
+	else if (own != 0)
+		finish(c, strerror(-own));
 	else if (err != 0)
-		finish(c, strerror(-err));
-	else if (c->eof || (c->stream && flat_http2_is_reset(c->stream)))
-		finish(c, "the connection ended before its answer");
+		broke(c, strerror(-err));
+	else if (k->eof || (c->stream && flat_http2_is_reset(c->stream)))
+		broke(c, "the connection ended before its answer");
+}
+
+static void on_ready(struct flat_source *source, int events)
+{
+	struct link *k = FLAT_CONTAINER_OF(source, struct link, source);
+	struct flat_call *c;
+	int err = send_more(k);
+	bool over;
+
+	(void)events;
+	if (err == 0)
+		err = receive(k);
+	over = err != 0 || k->eof;
+	if (over || (k->h2 && !flat_http2_usable(k->h2)))
+		link_retire(k);
+	k->busy = true;
+	while (!over && k->h2 && (c = TAILQ_FIRST(&k->woken)) != NULL) {
+		TAILQ_REMOVE(&k->woken, c, woken_entry);
+		c->woken = false;
+		look(c, 0);
+	}
+	/* Of HTTP/1.1 the one there is; where it is over, all of them: none stays. */
+	while ((over || !k->h2) && (c = TAILQ_FIRST(&k->calls)) != NULL) {
+		/* Whoever is freed has left the list. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
+		look(c, err);
+		if (!over)
+			break;
+	}
+	k->busy = false;
+	/* What was read may have to be answered: windows, settings. What is wrong with the socket is told there, soon. */
+	if (!over && k->h2)
+		(void)send_more(k);
+	link_put(k);
 }
 
 /* --- the call --- */
 
 static void wake(void *user)
 {
-	/* The call looks after each feed. */
-	(void)user;
+	struct flat_call *c = user;
+
+	if (c->woken || !c->link)
+		return;
+	c->woken = true;
+	TAILQ_INSERT_TAIL(&c->link->woken, c, woken_entry);
 }
 
-static int begin(struct flat_call *c, const struct flat_call_question *q)
+/* A new connection, on its way. 0, or a negative errno. */
+static int link_new(struct link **out, struct flat_loop *loop, const struct sockaddr_storage *addr,
+		    socklen_t len, bool h2)
 {
+	struct link *k = calloc(1, sizeof(*k));
+	int one = 1;
+	int err;
+
+	if (!k)
+		return -ENOMEM;
+	k->loop = loop;
+	k->addr = *addr;
+	k->addr_len = len;
+	TAILQ_INIT(&k->calls);
+	TAILQ_INIT(&k->woken);
+	k->source.fd =
+	    flat_sys_socket(addr->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	err = k->source.fd < 0 ? k->source.fd : 0;
+	if (err == 0)
+		(void)flat_sys_setsockopt(k->source.fd, IPPROTO_TCP, TCP_NODELAY, &one,
+					  sizeof(one));
+	if (err == 0 && h2)
+		err = flat_http2_open(&k->h2, FLAT_HTTP2_CLIENT, wake);
+	/* Until it is open a send says EAGAIN, and then why it is not. */
+	if (err == 0)
+		err = flat_sys_connect(k->source.fd, (const struct sockaddr *)addr, len);
+	if (err == 0 || err == -EINPROGRESS)
+		err = flat_loop_poll(loop, &k->source, k->source.fd, POLLIN | POLLOUT | POLLRDHUP,
+				     on_ready);
+	if (err == 0) {
+		*out = k;
+		return 0;
+	}
+	if (k->source.fd >= 0)
+		flat_loop_close(loop, &k->source);
+	flat_http2_close(k->h2);
+	free(k);
+	return err;
+}
+
+/* The channel's connection to an address, or a new one. NULL: there is none to be had. */
+static struct link *link_of(struct flat_call_channel *channel, const struct sockaddr_storage *addr,
+			    socklen_t len)
+{
+	struct link *k = channel->link;
+
+	if (k && (k->addr_len != len || memcmp(&k->addr, addr, len) != 0)) {
+		link_retire(k);
+		link_put(k);
+		k = NULL;
+	}
+	if (!k && link_new(&k, channel->loop, addr, len, true) != 0)
+		return NULL;
+	channel->link = k;
+	k->channel = channel;
+	return k;
+}
+
+static int ask_again(struct flat_call *c)
+{
+	struct link *old = c->link;
+	struct sockaddr_storage addr = old->addr;
+	socklen_t len = old->addr_len;
+	struct link *k;
+
+	c->again = true;
+	/* The new one is not the old one: that took no call any more, or is told so now. */
+	link_retire(old);
+	k = link_of(c->channel, &addr, len);
+	if (!k)
+		return -ENOMEM;
+	leave(c);
+	c->out_at = 0;
+	return join(c, k) == 0 && put_more(c) == 0 ? 0 : -ENOMEM;
+}
+
+static int begin(struct flat_call *c, const struct flat_call_question *q, struct flat_loop *loop)
+{
+	struct link *k = NULL;
 	int err = 0;
 
 	put_question(c, q);
 	flat_http1_begin(&c->reader, FLAT_HTTP1_RESPONSE);
-	if (q->grpc || q->http2)
-		err = flat_http2_open(&c->h2, FLAT_HTTP2_CLIENT, wake);
-	if (err == 0 && c->h2) {
-		c->stream = flat_http2_stream_open(c->h2, c);
-		err = c->stream ? 0 : -ENOMEM;
-	}
-	if (err != 0 || c->out.failed)
+	if (c->out.failed)
 		return -ENOMEM;
-	/* Until it is open a send says EAGAIN, and then why it is not. */
-	err = flat_sys_connect(c->source.fd, (const struct sockaddr *)q->addr, q->addr_len);
-	if (err != 0 && err != -EINPROGRESS)
-		return err;
-	return flat_loop_poll(c->loop, &c->source, c->source.fd, POLLIN | POLLOUT | POLLRDHUP,
-			      on_ready);
+	if (c->channel)
+		k = link_of(c->channel, q->addr, q->addr_len);
+	else
+		err = link_new(&k, loop, q->addr, q->addr_len, q->grpc || q->http2);
+	if (!k)
+		return err ? err : -ENOMEM;
+	err = join(c, k);
+	if (err == 0 && c->stream)
+		err = put_more(c);
+	/* What is wrong with the socket is told by the loop: not before this has returned. */
+	if (err == 0 && k->h2)
+		(void)send_more(k);
+	if (err != 0 && !c->link)
+		link_put(k);
+	return err;
 }
 
 struct flat_call *flat_call_start(struct flat_loop *loop, const struct flat_call_question *q,
 				  flat_call_fn *fn, void *arg)
 {
-	struct flat_call *c = calloc(1, sizeof(*c));
+	struct flat_call *c;
 
+	if (q->channel && q->channel->n_calls >= FLAT_CALLS_MAX)
+		return NULL;
+	c = calloc(1, sizeof(*c));
 	if (!c)
 		return NULL;
-	c->loop = loop;
 	c->fn = fn;
 	c->arg = arg;
 	c->grpc = q->grpc;
 	c->status_only = q->status_only;
 	c->grpc_status = -1;
 	c->deadline_us = q->deadline_us;
-	c->source.fd =
-	    flat_sys_socket(q->addr->ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (c->source.fd < 0) {
-		free(c);
-		return NULL;
-	}
-	if (begin(c, q) == 0)
+	c->channel = q->channel;
+	if (c->channel)
+		c->channel->n_calls++;
+	if (begin(c, q, loop) == 0)
 		return c;
 	call_free(c);
 	return NULL;
@@ -322,19 +569,55 @@ struct flat_call *flat_call_start(struct flat_loop *loop, const struct flat_call
 
 int flat_call_fd(const struct flat_call *c)
 {
-	return c->source.fd;
+	return c->link->source.fd;
+}
+
+/* A stream that is dropped is reset, which its server should hear. */
+static void hush(struct link *k)
+{
+	if (k && !k->busy)
+		(void)send_more(k);
 }
 
 void flat_call_cancel(struct flat_call *c)
 {
-	if (c)
-		call_free(c);
+	struct link *k = c && c->channel ? c->channel->link : NULL;
+
+	if (!c)
+		return;
+	call_free(c);
+	hush(k);
 }
 
 int flat_call_expire(struct flat_call *c, int64_t now_us)
 {
+	struct flat_call_channel *channel = c->channel;
+
 	if (now_us < c->deadline_us)
 		return (int)((c->deadline_us - now_us + 999) / 1000);
 	finish(c, "no answer in time");
+	hush(channel ? channel->link : NULL);
 	return -1;
+}
+
+/* --- channels --- */
+
+struct flat_call_channel *flat_call_channel_open(struct flat_loop *loop)
+{
+	struct flat_call_channel *channel = calloc(1, sizeof(*channel));
+
+	if (channel)
+		channel->loop = loop;
+	return channel;
+}
+
+void flat_call_channel_close(struct flat_call_channel *channel)
+{
+	struct link *k = channel ? channel->link : NULL;
+
+	if (k) {
+		link_retire(k);
+		link_put(k);
+	}
+	free(channel);
 }
