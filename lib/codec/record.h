@@ -41,7 +41,9 @@ enum flat_record_verdict {
 	FLAT_VERDICT_ANSWERED,	/* direct response, redirect, preflight: no flag */
 	FLAT_VERDICT_EXTERNAL,	/* UAEX: by an external authorizer */
 	FLAT_VERDICT_OVERFLOW,	/* UO: its servers have as much to do as they may */
-	FLAT_VERDICT_LIMITED,	/* RL: by a rate limit */
+	FLAT_VERDICT_LIMITED,	/* RL: by a local rate limit */
+	FLAT_VERDICT_RATED,	/* RL: by a rate limit service */
+	FLAT_VERDICT_LIMITER,	/* RLSE: it did not answer */
 	FLAT_VERDICTS,
 };
 

@@ -1,6 +1,6 @@
 /*
- * EnvoyFilter: the forms of it that mean something here. Local rate limits of HTTP -> struct flat_local_limit; health checks
- * are in envoy_health.c.
+ * EnvoyFilter: the forms of it that mean something here. Local rate limits of HTTP -> struct flat_local_limit; those that a
+ * service decides, and rate_limits of routes, are in envoy_rate.c, health checks in envoy_health.c.
  */
 #include "control/envoy_filter.h"
 
@@ -11,7 +11,7 @@
 
 /* What is being read: a resource, and one limit of it. */
 struct reading {
-	struct flat_labels selector;
+	struct flat_limit_for by;
 	struct flat_local_limit *limit;
 	bool selected; /* there is a selector */
 };
@@ -83,7 +83,9 @@ static void parse_descriptors(struct cfg *cfg, const struct yaml_node *node, voi
 
 static void parse_rate_limits(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	cfg_limit_rules(cfg, node, ((struct reading *)obj)->limit);
+	struct flat_local_limit *limit = ((struct reading *)obj)->limit;
+
+	limit->rules = cfg_limit_rules(cfg, node, &limit->n_rules);
 }
 
 static void parse_max_dynamic(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -130,7 +132,7 @@ static void parse_fraction(struct cfg *cfg, const struct yaml_node *node, void *
 }
 
 /* There is no runtime: its key is a name only. */
-static uint32_t read_runtime_fraction(struct cfg *cfg, const struct yaml_node *node)
+uint32_t cfg_runtime_fraction(struct cfg *cfg, const struct yaml_node *node)
 {
 	static const struct cfg_field fields[] = {
 	    CFG_SKIP("runtime_key"),
@@ -146,12 +148,12 @@ static uint32_t read_runtime_fraction(struct cfg *cfg, const struct yaml_node *n
 
 static void parse_enabled(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->limit->enabled_of_million = read_runtime_fraction(cfg, node);
+	((struct reading *)obj)->limit->enabled_of_million = cfg_runtime_fraction(cfg, node);
 }
 
 static void parse_enforced(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->limit->enforced_of_million = read_runtime_fraction(cfg, node);
+	((struct reading *)obj)->limit->enforced_of_million = cfg_runtime_fraction(cfg, node);
 }
 
 struct header_options {
@@ -219,16 +221,51 @@ static void parse_code(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	uint64_t code;
 
-	/* Envoy takes a lower one for 429. */
 	if (cfg_uint(cfg, node, 100, 599, &code))
-		((struct flat_local_limit *)obj)->status = code < 400 ? 429 : (uint16_t)code;
+		*(uint16_t *)obj = (uint16_t)code;
+}
+
+uint16_t cfg_limit_status(struct cfg *cfg, const struct yaml_node *node)
+{
+	static const struct cfg_field fields[] = {CFG_FIELD("code", parse_code)};
+	uint16_t code = 0;
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &code);
+	return code;
+}
+
+uint8_t cfg_limit_stage(struct cfg *cfg, const struct yaml_node *node)
+{
+	uint64_t n = 0;
+
+	return cfg_uint(cfg, node, 0, FLAT_LIMIT_STAGE_MAX, &n) ? (uint8_t)n : 0;
 }
 
 static void parse_status(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	static const struct cfg_field fields[] = {CFG_FIELD("code", parse_code)};
+	uint16_t code = cfg_limit_status(cfg, node);
 
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), ((struct reading *)obj)->limit);
+	/* Envoy takes a lower one for 429. */
+	((struct reading *)obj)->limit->status = code < 400 ? 429 : code;
+}
+
+static void parse_stage(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->limit->stage = cfg_limit_stage(cfg, node);
+}
+
+static void parse_virtual(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"OVERRIDE", "INCLUDE", "IGNORE"};
+	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
+
+	if (i >= 0)
+		((struct reading *)obj)->limit->virtual = (enum flat_limit_virtual)i;
+}
+
+static void parse_exhausted(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->limit->exhausted = cfg_bool(cfg, node);
 }
 
 static void parse_tells(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -255,30 +292,23 @@ static void read_limit(struct cfg *cfg, const struct yaml_node *node, struct rea
 	    CFG_FIELD("rate_limits", parse_rate_limits),
 	    CFG_FIELD("max_dynamic_descriptors", parse_max_dynamic),
 	    CFG_FIELD("always_consume_default_token_bucket", parse_always),
-	    CFG_UNHONOURED("stage", "rate_limits of the filter itself count"),
-	    CFG_UNHONOURED("vh_rate_limits", "rate_limits of the filter itself count"),
+	    CFG_FIELD("stage", parse_stage),
+	    CFG_FIELD("vh_rate_limits", parse_virtual),
 	    CFG_UNHONOURED("local_cluster_rate_limit", "each host counts for itself"),
 	    CFG_UNHONOURED("local_rate_limit_per_downstream_connection", no_keys),
 	    CFG_UNHONOURED("request_headers_to_add_when_not_enforced", "servers are not told"),
-	    CFG_UNHONOURED("rate_limited_as_resource_exhausted", "gRPC calls see UNAVAILABLE"),
+	    CFG_FIELD("rate_limited_as_resource_exhausted", parse_exhausted),
 	};
 	struct flat_local_limit *limit = cfg_array(cfg, 1, sizeof(*limit));
 
 	if (!limit)
 		return;
 	r->limit = limit;
-	limit->name = cfg->name;
-	limit->namespace = cfg->namespace;
-	limit->selector = r->selector;
-	limit->where = node->where;
+	limit->by = r->by;
+	limit->by.where = node->where;
 	limit->status = 429; /* Envoy's defaults */
 	limit->max_dynamic = FLAT_LIMIT_DYNAMIC_DEFAULT;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	if (limit->n_rules == 0 && limit->n_descriptors > 0)
-		cfg_warn(
-		    cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "give rate_limits",
-		    "no request has any of the descriptors: rate_limits, which say what they are "
-		    "made of, are not there");
 	if (!limit->enabled_of_million || !limit->enforced_of_million)
 		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED,
 			 "set default_value of filter_enabled and filter_enforced",
@@ -293,42 +323,53 @@ static void read_limit(struct cfg *cfg, const struct yaml_node *node, struct rea
 
 /* --- the patch around it --- */
 
-/* The configuration of a patch that inserts the filter at servers; NULL: it does something else. */
-static const struct yaml_node *limit_of(const struct yaml_node *patch)
+const struct yaml_node *cfg_filter_of(const struct yaml_node *patch, const char *name,
+				      const char *type, const char *has)
 {
 	const struct yaml_node *config =
 	    cfg_at(patch, (const char *const[]){"patch", "value", "typed_config", NULL});
-	const struct yaml_node *name =
-	    cfg_at(patch, (const char *const[]){"patch", "value", "name", NULL});
+
+	if (!config || config->kind != YAML_MAP ||
+	    !cfg_is_text(yaml_get(patch, "applyTo"), "HTTP_FILTER") ||
+	    !cfg_is_text(cfg_at(patch, (const char *const[]){"patch", "value", "name", NULL}),
+			 name))
+		return NULL;
+	if (cfg_is_text(yaml_get(config, "@type"), type))
+		return yaml_get(config, has) ? config : NULL;
+	if (!cfg_is_text(yaml_get(config, "type_url"), type))
+		return NULL;
+	config = yaml_get(config, "value");
+	return config && config->kind == YAML_MAP && yaml_get(config, has) ? config : NULL;
+}
+
+/* The configuration of a patch that inserts the filter at servers; NULL: it does something else. */
+static const struct yaml_node *limit_of(const struct yaml_node *patch)
+{
 	const struct yaml_node *context =
 	    cfg_at(patch, (const char *const[]){"match", "context", NULL});
 
-	if (!config || config->kind != YAML_MAP ||
-	    !cfg_is_text(yaml_get(patch, "applyTo"), "HTTP_FILTER") || !cfg_is_text(name, FILTER) ||
-	    !(cfg_is_text(context, "SIDECAR_INBOUND") || cfg_is_text(context, "ANY")))
-		return NULL;
-	if (cfg_is_text(yaml_get(config, "@type"), TYPE))
-		return yaml_get(config, "token_bucket") ? config : NULL;
-	if (!cfg_is_text(yaml_get(config, "type_url"), TYPE))
-		return NULL;
-	config = yaml_get(config, "value");
-	return config && config->kind == YAML_MAP && yaml_get(config, "token_bucket") ? config
-										      : NULL;
+	return cfg_is_text(context, "SIDECAR_INBOUND") || cfg_is_text(context, "ANY")
+		   ? cfg_filter_of(patch, FILTER, TYPE, "token_bucket")
+		   : NULL;
 }
 
 static void parse_patch(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	const struct yaml_node *limit = cfg_expect(cfg, node, YAML_MAP) ? limit_of(node) : NULL;
+	struct reading *r = obj;
 
 	if (limit)
-		read_limit(cfg, limit, obj);
+		read_limit(cfg, limit, r);
 	else if (node->kind == YAML_MAP && cfg_is_health_patch(node))
-		cfg_health_patch(cfg, node, ((struct reading *)obj)->selected);
-	else
+		cfg_health_patch(cfg, node, r->selected);
+	else if (node->kind != YAML_MAP ||
+		 (!cfg_rate_filter(cfg, node, &r->by) && !cfg_rate_patch(cfg, node, &r->by)))
 		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
 			 "the patch is not honoured: of EnvoyFilters only the HTTP_FILTER " FILTER
-			 " with a token_bucket, in the context SIDECAR_INBOUND, and the "
-			 "health_checks of a CLUSTER are");
+			 " with a token_bucket, in the context SIDECAR_INBOUND, the HTTP_FILTER "
+			 "envoy.filters.http.ratelimit with a domain, rate_limits of a "
+			 "VIRTUAL_HOST or HTTP_ROUTE, both there or in the context GATEWAY, and "
+			 "the health_checks of a CLUSTER are");
 }
 
 static void parse_patches(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -340,7 +381,7 @@ static void parse_selector_labels(struct cfg *cfg, const struct yaml_node *node,
 {
 	struct reading *r = obj;
 
-	r->selector = cfg_labels(cfg, node);
+	r->by.selector = cfg_labels(cfg, node);
 	r->selected = true;
 }
 
@@ -374,7 +415,7 @@ static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 
 void cfg_envoy_filter(struct cfg *cfg, const struct yaml_node *root)
 {
-	struct reading r = {.limit = NULL};
+	struct reading r = {.by = {.name = cfg->name, .namespace = cfg->namespace}};
 
 	cfg_spec(cfg, root, parse_spec, &r);
 }

@@ -10,10 +10,27 @@ struct flat_name_value *cfg_header_options(struct cfg *cfg, const struct yaml_no
 
 /** `token_bucket`. */
 void cfg_token_rate(struct cfg *cfg, const struct yaml_node *node, struct flat_token_rate *out);
-/** `rate_limits` and `descriptors` of a LocalRateLimit, into `limit`. */
-void cfg_limit_rules(struct cfg *cfg, const struct yaml_node *node, struct flat_local_limit *limit);
+/** `rate_limits`; `n` of them. Those with something that is not honoured are left out, with a warning. */
+struct flat_limit_rule *cfg_limit_rules(struct cfg *cfg, const struct yaml_node *node, uint32_t *n);
+/** RuntimeFractionalPercent, in millionths. */
+uint32_t cfg_runtime_fraction(struct cfg *cfg, const struct yaml_node *node);
+/** `{code: 503}` of a refusal; 0 with an error. */
+uint16_t cfg_limit_status(struct cfg *cfg, const struct yaml_node *node);
+/** `stage`; 0 with an error. */
+uint8_t cfg_limit_stage(struct cfg *cfg, const struct yaml_node *node);
+/** Whether a patch inserts Envoy's filter of a name and type; then its configuration, or NULL. `has`: a field it needs. */
+const struct yaml_node *cfg_filter_of(const struct yaml_node *patch, const char *name,
+				      const char *type, const char *has);
+/** `descriptors` of a LocalRateLimit, into `limit`. */
 void cfg_limit_descriptors(struct cfg *cfg, const struct yaml_node *node,
 			   struct flat_local_limit *limit);
+
+/** Whether a patch inserts the filter of limits that a service decides; if so reads it into the mesh. `by`: for whom. */
+bool cfg_rate_filter(struct cfg *cfg, const struct yaml_node *patch,
+		     const struct flat_limit_for *by);
+/** Whether a patch gives virtual hosts or routes rate_limits; likewise. */
+bool cfg_rate_patch(struct cfg *cfg, const struct yaml_node *patch,
+		    const struct flat_limit_for *by);
 
 /** Whether a patch (`applyTo: CLUSTER`) merges active health checks into clusters. */
 bool cfg_is_health_patch(const struct yaml_node *patch);

@@ -1,4 +1,4 @@
-/* Local rate limits by key: what of a request makes a descriptor, and which descriptors have buckets. */
+/* Rate limits by key: what of a request makes a descriptor, and which descriptors have buckets. */
 #include <ctype.h>
 #include <string.h>
 
@@ -13,7 +13,13 @@ struct rule {
 struct headers {
 	struct flat_limit_header *v;
 	uint32_t n;
+	bool params; /* of the query */
 	bool left_out;
+};
+
+struct rules {
+	struct flat_limit_rule *v;
+	uint32_t n;
 };
 
 static struct flat_limit_action *action_of(void *obj)
@@ -118,6 +124,11 @@ static bool is_understood(const struct yaml_node *node)
 	       (!match || only(match, ways, FLAT_ARRAY_SIZE(ways)));
 }
 
+static void parse_param_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct flat_limit_header *)obj)->name = cfg_string(cfg, node);
+}
+
 static void parse_matcher(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -125,6 +136,11 @@ static void parse_matcher(struct cfg *cfg, const struct yaml_node *node, void *o
 	    CFG_FIELD("string_match", parse_string_match),
 	    CFG_FIELD("present_match", parse_present),
 	    CFG_FIELD("invert_match", parse_invert),
+	};
+	static const struct cfg_field params[] = {
+	    CFG_FIELD("name", parse_param_name),
+	    CFG_FIELD("string_match", parse_string_match),
+	    CFG_FIELD("present_match", parse_present),
 	};
 	struct headers *h = obj;
 	struct flat_limit_header *one = &h->v[h->n];
@@ -138,14 +154,17 @@ static void parse_matcher(struct cfg *cfg, const struct yaml_node *node, void *o
 		h->left_out = true;
 		return;
 	}
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), one);
+	if (h->params)
+		cfg_map(cfg, node, params, FLAT_ARRAY_SIZE(params), one);
+	else
+		cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), one);
 	h->n += one->name != NULL;
 }
 
 static void parse_matchers(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	struct flat_limit_action *a = obj;
-	struct headers h = {.n = 0};
+	struct headers h = {.params = a->kind == FLAT_LIMIT_QUERY_MATCH};
 
 	if (cfg_expect(cfg, node, YAML_LIST) && node->n)
 		h.v = cfg_array(cfg, node->n, sizeof(*h.v));
@@ -216,10 +235,71 @@ static void read_match(struct cfg *cfg, const struct yaml_node *node, struct fla
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), a);
 }
 
+static void read_query_match(struct cfg *cfg, const struct yaml_node *node,
+			     struct flat_limit_action *a)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("descriptor_key", parse_key),
+	    CFG_FIELD("descriptor_value", parse_value),
+	    CFG_FIELD("expect_match", parse_expect),
+	    CFG_FIELD("query_parameters", parse_matchers),
+	};
+
+	a->kind = FLAT_LIMIT_QUERY_MATCH;
+	a->key = "query_match";
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), a);
+}
+
+static void parse_prefix4(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint64_t n;
+
+	if (cfg_uint(cfg, node, 0, 32, &n))
+		action_of(obj)->prefix4 = (uint8_t)n;
+}
+
+static void parse_prefix6(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint64_t n;
+
+	if (cfg_uint(cfg, node, 0, 128, &n))
+		action_of(obj)->prefix6 = (uint8_t)n;
+}
+
+static void read_masked(struct cfg *cfg, const struct yaml_node *node, struct flat_limit_action *a)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("v4_prefix_mask_len", parse_prefix4),
+	    CFG_FIELD("v6_prefix_mask_len", parse_prefix6),
+	};
+
+	a->kind = FLAT_LIMIT_MASKED;
+	a->key = "masked_remote_address";
+	a->prefix4 = 32; /* Envoy's defaults */
+	a->prefix6 = 128;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), a);
+}
+
+static void read_source(struct cfg *cfg, const struct yaml_node *node, struct flat_limit_action *a)
+{
+	a->kind = FLAT_LIMIT_SOURCE;
+	a->key = "source_cluster";
+	cfg_map(cfg, node, NULL, 0, a);
+}
+
+static void read_destination(struct cfg *cfg, const struct yaml_node *node,
+			     struct flat_limit_action *a)
+{
+	a->kind = FLAT_LIMIT_DESTINATION;
+	a->key = "destination_cluster";
+	cfg_map(cfg, node, NULL, 0, a);
+}
+
 static bool is_whole(const struct flat_limit_action *a)
 {
 	bool named = a->kind == FLAT_LIMIT_HEADER || a->kind == FLAT_LIMIT_QUERY;
-	bool valued = a->kind == FLAT_LIMIT_GENERIC || a->kind == FLAT_LIMIT_HEADER_MATCH;
+	bool valued = a->kind == FLAT_LIMIT_GENERIC || a->kind == FLAT_LIMIT_HEADER_MATCH ||
+		      a->kind == FLAT_LIMIT_QUERY_MATCH;
 
 	return a->key && (!named || a->name) && (!valued || a->value);
 }
@@ -231,9 +311,15 @@ static void parse_action(struct cfg *cfg, const struct yaml_node *node, void *ob
 		void (*read)(struct cfg *cfg, const struct yaml_node *node,
 			     struct flat_limit_action *a);
 	} kinds[] = {
-	    {"request_headers", read_headers},	{"query_parameters", read_query},
-	    {"remote_address", read_remote},	{"generic_key", read_generic},
+	    {"request_headers", read_headers},
+	    {"query_parameters", read_query},
+	    {"remote_address", read_remote},
+	    {"generic_key", read_generic},
 	    {"header_value_match", read_match},
+	    {"query_parameter_value_match", read_query_match},
+	    {"masked_remote_address", read_masked},
+	    {"source_cluster", read_source},
+	    {"destination_cluster", read_destination},
 	};
 	struct rule *r = obj;
 	struct flat_limit_action *a = &r->rule->actions[r->rule->n];
@@ -247,11 +333,13 @@ static void parse_action(struct cfg *cfg, const struct yaml_node *node, void *ob
 	while (i < FLAT_ARRAY_SIZE(kinds) && strcmp(kinds[i].name, name) != 0)
 		i++;
 	if (i == FLAT_ARRAY_SIZE(kinds)) {
-		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
-			 "the action \"%.100s\" is not honoured, and so not these rate_limits: use "
-			 "request_headers, query_parameters, remote_address, generic_key, "
-			 "header_value_match",
-			 name);
+		cfg_warn(
+		    cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
+		    "the action \"%.100s\" is not honoured, and so not these rate_limits: use "
+		    "request_headers, query_parameters, remote_address, masked_remote_address, "
+		    "generic_key, header_value_match, query_parameter_value_match, "
+		    "source_cluster, destination_cluster",
+		    name);
 		r->left_out = true;
 		return;
 	}
@@ -275,32 +363,105 @@ static void parse_actions(struct cfg *cfg, const struct yaml_node *node, void *o
 		(void)cfg_list(cfg, node, FLAT_LIMIT_ENTRIES_MAX, parse_action, r);
 }
 
+static void parse_stage(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint64_t n;
+
+	if (cfg_uint(cfg, node, 0, FLAT_LIMIT_STAGE_MAX, &n))
+		((struct rule *)obj)->rule->stage = (uint8_t)n;
+}
+
+static void parse_hits_number(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_limit_rule *rule = ((struct rule *)obj)->rule;
+	uint64_t n;
+
+	if (!cfg_uint(cfg, node, 0, FLAT_LIMIT_HITS_MAX, &n))
+		return;
+	rule->has_hits = true;
+	rule->hits = (uint32_t)n;
+}
+
+/* "%REQ(NAME)%": of Envoy's formats the one that a limit needs. */
+static void parse_hits_format(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct rule *r = obj;
+	const char *text = cfg_string(cfg, node);
+	size_t len = text ? strlen(text) : 0;
+	char *name;
+
+	if (!text)
+		return;
+	if (len < 8 || strncmp(text, "%REQ(", 5) != 0 || strcmp(text + len - 2, ")%") != 0 ||
+	    strcspn(text + 5, "?:)%") != len - 7) {
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "use number, or %REQ(NAME)%",
+			 "the format is not honoured, and so not these rate_limits");
+		r->left_out = true;
+		return;
+	}
+	name = flat_pool_strdup(cfg->pool, text + 5);
+	if (!name) {
+		cfg->oom = true;
+		return;
+	}
+	name[len - 7] = 0;
+	for (char *p = name; *p; p++)
+		*p = (char)tolower((unsigned char)*p);
+	r->rule->hits_header = name;
+}
+
+static void parse_hits(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("number", parse_hits_number),
+	    CFG_FIELD("format", parse_hits_format),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+/* It would count requests that it does not mean: when they come, instead of by what they were. */
+static void parse_on_done(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	if (!cfg_bool(cfg, node))
+		return;
+	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
+		 "apply_on_stream_done is not honoured, and so not these rate_limits: requests are "
+		 "counted when they come");
+	((struct rule *)obj)->left_out = true;
+}
+
 static void parse_rule(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("actions", parse_actions),
-	    CFG_SKIP("stage"),
+	    CFG_FIELD("stage", parse_stage),
 	    CFG_UNHONOURED("disable_key", "there is no runtime"),
-	    CFG_UNHONOURED("limit", "buckets are those of the descriptors"),
-	    CFG_UNHONOURED("hits_addend", "each request is one"),
-	    CFG_UNHONOURED("apply_on_stream_done", "requests are counted when they come"),
+	    CFG_UNHONOURED("limit", "how many is what the bucket or the service says"),
+	    CFG_FIELD("hits_addend", parse_hits),
+	    CFG_FIELD("apply_on_stream_done", parse_on_done),
 	};
-	struct flat_local_limit *limit = obj;
-	struct rule r = {.rule = &limit->rules[limit->n_rules]};
+	struct rules *rules = obj;
+	struct rule r = {.rule = &rules->v[rules->n]};
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &r);
 	if (r.left_out)
 		*r.rule = (struct flat_limit_rule){.n = 0};
-	limit->n_rules += r.rule->n > 0;
+	rules->n += r.rule->n > 0;
 }
 
-void cfg_limit_rules(struct cfg *cfg, const struct yaml_node *node, struct flat_local_limit *limit)
+struct flat_limit_rule *cfg_limit_rules(struct cfg *cfg, const struct yaml_node *node, uint32_t *n)
 {
+	struct rules rules = {.n = 0};
+
+	*n = 0;
 	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
-		return;
-	limit->rules = cfg_array(cfg, node->n, sizeof(*limit->rules));
-	if (limit->rules)
-		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_rule, limit);
+		return NULL;
+	rules.v = cfg_array(cfg, node->n, sizeof(*rules.v));
+	if (rules.v)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_rule, &rules);
+	*n = rules.n;
+	return rules.v;
 }
 
 /* --- descriptors --- */

@@ -54,22 +54,24 @@ struct flat_mesh {
 	atomic_uint refs;
 	struct flat_pool pool;
 	const char *root_namespace;
-	struct mesh_vec services;  /* struct flat_service */
-	struct mesh_vec workloads; /* struct flat_workload */
-	struct mesh_vec authz;	   /* struct flat_authz_policy */
-	struct mesh_vec ext_authz; /* struct flat_ext_authz */
-	uint32_t n_notes;	   /* policies that decide nothing: AUDIT, and under dry run */
-	struct mesh_vec authn;	   /* struct flat_request_authn */
-	struct mesh_vec jwt_rules; /* struct flat_jwt_rule, of all of them */
-	struct mesh_vec peer;	   /* struct flat_peer_policy */
-	struct mesh_vec egress;	   /* struct flat_egress_policy */
-	struct mesh_vec virtual;   /* struct flat_virtual_service */
-	struct mesh_vec rules;	   /* struct flat_destination_rule */
-	struct mesh_vec gateways;  /* struct flat_gateway */
-	struct mesh_vec secrets;   /* struct flat_secret */
-	struct mesh_vec limits;	   /* struct flat_local_limit */
-	struct mesh_vec health;	   /* struct flat_health_check */
-	struct mesh_vec telemetry; /* struct flat_telemetry */
+	struct mesh_vec services;      /* struct flat_service */
+	struct mesh_vec workloads;     /* struct flat_workload */
+	struct mesh_vec authz;	       /* struct flat_authz_policy */
+	struct mesh_vec ext_authz;     /* struct flat_ext_authz */
+	uint32_t n_notes;	       /* policies that decide nothing: AUDIT, and under dry run */
+	struct mesh_vec authn;	       /* struct flat_request_authn */
+	struct mesh_vec jwt_rules;     /* struct flat_jwt_rule, of all of them */
+	struct mesh_vec peer;	       /* struct flat_peer_policy */
+	struct mesh_vec egress;	       /* struct flat_egress_policy */
+	struct mesh_vec virtual;       /* struct flat_virtual_service */
+	struct mesh_vec rules;	       /* struct flat_destination_rule */
+	struct mesh_vec gateways;      /* struct flat_gateway */
+	struct mesh_vec secrets;       /* struct flat_secret */
+	struct mesh_vec limits;	       /* struct flat_local_limit */
+	struct mesh_vec rates;	       /* struct flat_rate_limit */
+	struct mesh_vec limit_patches; /* struct flat_limit_patch */
+	struct mesh_vec health;	       /* struct flat_health_check */
+	struct mesh_vec telemetry;     /* struct flat_telemetry */
 	struct mesh_vec telemetry_providers;
 	struct flat_telemetry_defaults telemetry_defaults;
 	struct flat_observation *observations; /* two of each workload, and of none */
@@ -147,6 +149,9 @@ FLAT_MUST_CHECK int mesh_index_telemetry(struct flat_mesh *mesh, struct flat_dia
 
 /** Finds the services of external authorizers, and the authorizers of policies (ext_authz.c). */
 FLAT_MUST_CHECK int mesh_index_ext_authz(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** Finds the services that rate limits ask (limit.c). */
+FLAT_MUST_CHECK int mesh_index_rates(struct flat_mesh *mesh, struct flat_diags *diags);
 
 /* One VirtualService of a host. */
 struct mesh_virtual {

@@ -48,6 +48,8 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	free(mesh->gateways.v);
 	free(mesh->secrets.v);
 	free(mesh->limits.v);
+	free(mesh->rates.v);
+	free(mesh->limit_patches.v);
 	free(mesh->health.v);
 	free(mesh->telemetry.v);
 	free(mesh->telemetry_providers.v);
@@ -158,6 +160,17 @@ int flat_mesh_add_limit(struct flat_mesh *mesh, struct flat_local_limit *limit)
 	return vec_add(&mesh->limits, limit);
 }
 
+int flat_mesh_add_rate(struct flat_mesh *mesh, struct flat_rate_limit *limit)
+{
+	limit->index = mesh->rates.n;
+	return vec_add(&mesh->rates, limit);
+}
+
+int flat_mesh_add_limit_patch(struct flat_mesh *mesh, struct flat_limit_patch *patch)
+{
+	return vec_add(&mesh->limit_patches, patch);
+}
+
 int flat_mesh_add_health(struct flat_mesh *mesh, struct flat_health_check *check)
 {
 	return vec_add(&mesh->health, check);
@@ -205,6 +218,9 @@ int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
 		return ret;
 	mesh_index_targets(mesh, diags);
 	ret = mesh_index_ext_authz(mesh, diags);
+	if (ret)
+		return ret;
+	ret = mesh_index_rates(mesh, diags);
 	if (ret)
 		return ret;
 	ret = mesh_index_telemetry(mesh, diags);

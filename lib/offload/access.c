@@ -459,6 +459,8 @@ const char *flat_access_details(unsigned verdict, unsigned status)
 	    [FLAT_VERDICT_ANSWERED] = "direct_response",
 	    [FLAT_VERDICT_EXTERNAL] = "ext_authz_denied",
 	    [FLAT_VERDICT_LIMITED] = "local_rate_limited",
+	    [FLAT_VERDICT_RATED] = "request_rate_limited",
+	    [FLAT_VERDICT_LIMITER] = "rate_limiter_error",
 	    [FLAT_VERDICT_OVERFLOW] = "upstream_reset_before_response_started{overflow}",
 	};
 

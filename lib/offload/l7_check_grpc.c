@@ -205,8 +205,9 @@ static struct flat_span span_of(const struct flat_protobuf_field *f)
 	return (struct flat_span){(const char *)f->bytes, f->len};
 }
 
-/* core.v3.HeaderValue: key 1, value 2, raw_value 3. */
-static int read_value(const struct flat_protobuf_field *from, struct header *h)
+/* key 1, value 2, raw_value 3. */
+int flat_l7_header_value(const struct flat_protobuf_field *from, struct flat_span *name,
+			 struct flat_span *value)
 {
 	struct flat_protobuf_field f;
 	size_t at = 0;
@@ -214,9 +215,9 @@ static int read_value(const struct flat_protobuf_field *from, struct header *h)
 
 	while ((ret = flat_protobuf_next(from->bytes, from->len, &at, &f)) > 0) {
 		if (f.is_bytes && f.number == 1)
-			h->name = span_of(&f);
+			*name = span_of(&f);
 		else if (f.is_bytes && (f.number == 2 || f.number == 3) && f.len > 0)
-			h->value = span_of(&f);
+			*value = span_of(&f);
 	}
 	return ret;
 }
@@ -242,7 +243,8 @@ static int read_header(const struct flat_protobuf_field *from, struct header *h)
 
 	*h = (struct header){.value = {"", 0}};
 	while ((ret = flat_protobuf_next(from->bytes, from->len, &at, &f)) > 0) {
-		if (f.is_bytes && f.number == 1 && read_value(&f, h) < 0)
+		if (f.is_bytes && f.number == 1 &&
+		    flat_l7_header_value(&f, &h->name, &h->value) < 0)
 			return -EBADMSG;
 		if (f.is_bytes && f.number == 2 && read_bool(&f))
 			h->how = HEADER_APPEND;
@@ -261,8 +263,7 @@ static bool is_token(struct flat_span name)
 	return name.len > 0;
 }
 
-/* Fields that frame or route a message are not an authorizer's to say; nor are characters that no field has. */
-static bool may_say(const struct header *h)
+bool flat_l7_may_say(struct flat_span name, struct flat_span value)
 {
 	static const char *const no[] = {"host",
 					 "content-length",
@@ -276,17 +277,17 @@ static bool may_say(const struct header *h)
 					 "expect",
 					 "x-forwarded-client-cert"};
 
-	for (size_t i = 0; i < h->value.len; i++) {
-		unsigned char c = (unsigned char)h->value.text[i];
+	for (size_t i = 0; i < value.len; i++) {
+		unsigned char c = (unsigned char)value.text[i];
 
 		if ((c < ' ' && c != '\t') || c == 0x7f)
 			return false;
 	}
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(no); i++) {
-		if (flat_span_equal(h->name, flat_span_of(no[i]), true))
+		if (flat_span_equal(name, flat_span_of(no[i]), true))
 			return false;
 	}
-	return is_token(h->name);
+	return is_token(name);
 }
 
 static int take_header(const struct flat_protobuf_field *f, struct flat_strbuf *set,
@@ -297,7 +298,7 @@ static int take_header(const struct flat_protobuf_field *f, struct flat_strbuf *
 
 	if (read_header(f, &h) < 0)
 		return -EBADMSG;
-	if (!may_say(&h))
+	if (!flat_l7_may_say(h.name, h.value))
 		return 0;
 	out = h.how == HEADER_APPEND ? append : set;
 	flat_strbuf_add(out, h.name.text, h.name.len);
@@ -322,7 +323,7 @@ static int read_ok(const struct flat_protobuf_field *from, struct flat_l7_check_
 		if ((f.number == 2 && take_header(&f, &a->upstream, &a->append) < 0) ||
 		    (f.number == 6 && take_header(&f, &a->client, &a->client) < 0))
 			return -EBADMSG;
-		if (f.number == 5 && may_say(&gone)) {
+		if (f.number == 5 && flat_l7_may_say(gone.name, gone.value)) {
 			flat_strbuf_add(&a->remove, f.bytes, f.len);
 			flat_strbuf_putc(&a->remove, 0);
 		}

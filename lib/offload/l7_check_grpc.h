@@ -5,6 +5,7 @@
 #ifndef FLAT_OFFLOAD_L7_CHECK_GRPC_H
 #define FLAT_OFFLOAD_L7_CHECK_GRPC_H
 
+#include "codec/protobuf.h"
 #include "mesh/ext_authz.h"
 #include "offload/l7_mandatory.h"
 
@@ -44,5 +45,11 @@ void flat_l7_check_grpc_write(struct flat_strbuf *out, const struct flat_l7 *l7,
 /** Reads the answer's one message with its prefix of 5 bytes. 0 or -EBADMSG. The answer's texts are empty before. */
 FLAT_MUST_CHECK int flat_l7_check_grpc_read(const void *bytes, size_t len,
 					    struct flat_l7_check_answer *answer);
+
+/** core.v3.HeaderValue, with `value` as it was where it says none. 0 or -EBADMSG. */
+FLAT_MUST_CHECK int flat_l7_header_value(const struct flat_protobuf_field *from,
+					 struct flat_span *name, struct flat_span *value);
+/** Whether a service that is asked may set that field: none that frames or routes a message, no characters that none has. */
+bool flat_l7_may_say(struct flat_span name, struct flat_span value);
 
 #endif

@@ -9,6 +9,7 @@
 #include "offload/l7_check.h"
 #include "offload/l7_limit.h"
 #include "offload/l7_observe.h"
+#include "offload/l7_rate.h"
 
 static enum flat_l7_verb answer_text(struct flat_l7_answer *a, unsigned status,
 				     enum flat_record_verdict verdict, const char *text)
@@ -346,6 +347,7 @@ static enum flat_l7_verb decide(struct flat_l7 *l7, struct flat_l7_answer *a, ui
 		enum flat_l7_verb verb = enter_gate(l7, a, &question, &vs);
 		if (verb != FLAT_L7_GO)
 			return verb;
+		x->virtual = vs;
 	} else {
 		vs = find_virtual(l7);
 	}
@@ -552,7 +554,8 @@ static bool is_plain(const struct flat_l7 *l7, const struct flat_http_head *h)
 	const struct flat_l7_exchange *x = &l7->x;
 	struct flat_l7_ops ops = flat_l7_ops_of(x, true);
 
-	if (h->status < 200 || flat_l7_ops_any(&ops) || x->observed || x->limit.max || x->cookie[0])
+	if (h->status < 200 || flat_l7_ops_any(&ops) || x->observed || x->limit.max ||
+	    x->cookie[0] || x->rates)
 		return false;
 	for (size_t i = 0; i < FLAT_L7_CHECKS; i++) {
 		if (x->check[i])
@@ -600,6 +603,8 @@ static bool write_response(struct flat_l7 *l7, const struct flat_http_head *h, c
 		flat_l7_put_cookie(x, out);
 	if (!interim && x->limit.max)
 		flat_l7_limit_put(x, out);
+	if (!interim && x->rates)
+		flat_l7_rate_put(x->rates, out);
 	if (h->status == 101)
 		flat_http1_puts(out, "Connection: Upgrade\r\nUpgrade: websocket\r\n");
 	else if (!connection && x->close)

@@ -110,8 +110,11 @@ struct flat_l7_exchange {
 	/* Of external authorizers, the gateway's and the server's; owned; NULL: none. */
 	struct flat_l7_check *check[FLAT_L7_CHECKS];
 	const struct flat_ext_authz
-	    *gate_ext;	      /* that the gateway's policies ask; of `mesh`; NULL: none */
-	struct flat_jwt *jwt; /* that the gateway was shown; a reference; NULL: none */
+	    *gate_ext;		    /* that the gateway's policies ask; of `mesh`; NULL: none */
+	struct flat_jwt *jwt;	    /* that the gateway was shown; a reference; NULL: none */
+	struct flat_l7_rate *rates; /* what rate limit services were asked; owned; NULL: nothing */
+	const struct flat_virtual_service
+	    *virtual; /* that the gateway found; of `mesh`; NULL: none, or no gateway */
 	struct flat_l7_observed *observed; /* what Telemetry asks for; owned; NULL: nothing */
 	bool probing;			   /* the attempt is only to see whether one is asked */
 	bool settled;			   /* that is over */
@@ -215,6 +218,8 @@ struct flat_l7_observed;
 struct flat_l7_observer;
 struct flat_l7_traces;
 struct flat_l7_limits;
+struct flat_l7_rate;
+struct flat_call_channel;
 struct flat_tally;
 struct flat_tallies;
 struct flat_log_file;
@@ -234,12 +239,13 @@ struct flat_l7_node {
 	uint32_t n_spare, n_spare_up;
 	bool rules; /* the mesh has a VirtualService, or a policy with HTTP fields, or Telemetry */
 	bool observes;			   /* it has Telemetry that speaks of somebody */
+	bool limited;			   /* it has rate limits, of either kind */
 	struct flat_authz_verdict verdict; /* of the last request asked about */
 	struct flat_strbuf notes;	   /* steps of it, for `flatctl why` */
 	struct flat_authn *authn;
 	struct flat_source keys;       /* key sets that were fetched */
 	struct flat_l7_checks *checks; /* connections to external authorizers */
-	bool asks;		       /* some policy has one */
+	bool asks;		       /* some policy has one, or a limit a service */
 	uint64_t dry_run[2][2];	       /* by action (ALLOW, DENY) and result (allowed, denied) */
 	uint32_t n_shadows;	       /* copies on their way */
 	uint64_t mirrored, unmirrored; /* copies made, and not made for want of room */
@@ -258,8 +264,10 @@ struct flat_l7_node {
 	struct flat_map series_map;
 	struct flat_l7_series **series;
 	struct flat_l7_limits *limits; /* buckets; made with the first request that has one */
-	struct flat_tallies *tallies;  /* made with the first request */
-	uint32_t n_series;
+	struct flat_call_channel **rate_channels; /* to the services of limits, by their index */
+	uint64_t rated[4];			  /* answers, by what they were (l7_rate.c) */
+	struct flat_tallies *tallies;		  /* made with the first request */
+	uint32_t n_series, n_rate_channels;
 	struct flat_http1 trailers;	 /* of a body that an authorizer is to see */
 	struct flat_http1 scratch;	 /* for a head that was changed: read again */
 	uint8_t head[FLAT_L7_OUT_BYTES]; /* a head being made */

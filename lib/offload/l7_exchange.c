@@ -7,6 +7,7 @@
 #include "codec/grpc.h"
 #include "offload/l7_check.h"
 #include "offload/l7_observe.h"
+#include "offload/l7_rate.h"
 
 /* Bytes taken from one end in one turn (rule 11), and steps. */
 #define QUANTUM_BYTES ((size_t)64 * 1024)
@@ -30,6 +31,8 @@ static void release(struct flat_l7 *l7)
 	flat_l7_retry_end(l7);
 	for (size_t i = 0; i < FLAT_L7_CHECKS; i++)
 		flat_l7_check_free(l7->x.check[i]);
+	if (l7->x.rates)
+		flat_l7_rate_free(l7->x.rates);
 	flat_jwt_put(l7->x.jwt);
 	flat_l7_observed_free(l7->x.observed);
 	free(l7->x.path);

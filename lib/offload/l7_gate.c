@@ -5,6 +5,7 @@
 #include "offload/gateway.h"
 #include "offload/l7_check.h"
 #include "offload/l7_mandatory.h"
+#include "offload/l7_rate.h"
 
 /* What the proxies before the gateway say of the client (Envoy: use_remote_address, xff_num_trusted_hops). */
 static struct flat_ip remote_of(const struct flat_l7 *l7)
@@ -93,10 +94,14 @@ enum flat_l7_verb flat_l7_gate_pass(struct flat_l7 *l7, struct flat_http_request
 {
 	struct flat_l7_exchange *x = &l7->x;
 	struct flat_l7_claims claims = {NULL, NULL};
-	enum flat_l7_verb verb = flat_l7_authenticate(l7, x->client, request, len, &claims, a);
-
 	const struct flat_ext_authz *ext = x->gate_ext;
+	enum flat_l7_verb verb = FLAT_L7_GO;
 
+	if (l7->node->limited)
+		verb = flat_l7_rate(l7, true, request, len, a);
+	if (verb != FLAT_L7_GO)
+		return verb;
+	verb = flat_l7_authenticate(l7, x->client, request, len, &claims, a);
 	flat_jwt_put(claims.jwt);
 	/* Authorizers are asked as the newest configuration has them. */
 	if (ext && x->mesh != l7->node->offload->mesh)

@@ -78,8 +78,8 @@ static struct bucket *find(struct flat_l7_node *node, const struct flat_local_li
 		return NULL;
 	if (all->seed == 0 && getrandom(&all->seed, sizeof(all->seed), GRND_NONBLOCK) < 0)
 		all->seed = (uint64_t)flat_now_us();
-	snprintf(key, sizeof(key), "%s/%s:%u %s/%s", limit->namespace, limit->name,
-		 limit->where.line, workload ? workload->namespace : "",
+	snprintf(key, sizeof(key), "%s/%s:%u %s/%s", limit->by.namespace, limit->by.name,
+		 limit->by.where.line, workload ? workload->namespace : "",
 		 workload ? workload->name : "");
 	b = flat_map_get_str(&all->map, key);
 	if (b || all->n == BUCKETS_MAX)
@@ -156,7 +156,7 @@ static void note(struct flat_l7 *l7, const struct flat_http_request *request,
 	flat_l7_note(
 	    l7->node,
 	    "  local rate limit %s/%s (%s:%u): %u requests, and %u each %u ms; %u are left\n",
-	    limit->namespace, limit->name, limit->where.file, limit->where.line,
+	    limit->by.namespace, limit->by.name, limit->by.where.file, limit->by.where.line,
 	    limit->rate.max_tokens, limit->rate.per_fill, limit->rate.interval_ms, b->tokens.left);
 	for (uint32_t i = 0; i < n; i++) {
 		const struct flat_limit_descriptor *d = &limit->descriptors[keys[i].descriptor];
@@ -173,21 +173,27 @@ static bool applies(struct flat_l7 *l7, uint32_t of_million)
 	return of_million == FLAT_MILLION || flat_l7_random(l7->node, FLAT_MILLION) < of_million;
 }
 
-static void refuse(const struct flat_local_limit *limit, struct flat_l7_answer *a)
+void flat_l7_limit_headers(struct flat_l7_answer *a, const struct flat_name_value *v, uint32_t n)
 {
-	size_t len = 0;
+	size_t len = strlen(a->fields);
 
-	flat_l7_text(a, limit->status, FLAT_VERDICT_LIMITED, "local_rate_limited");
-	for (uint32_t i = 0; i < limit->n_headers; i++) {
-		int n = snprintf(a->fields + len, sizeof(a->fields) - len, "%s: %s\r\n",
-				 limit->headers[i].name, limit->headers[i].value);
+	for (uint32_t i = 0; i < n; i++) {
+		int put = snprintf(a->fields + len, sizeof(a->fields) - len, "%s: %s\r\n",
+				   v[i].name, v[i].value);
 
 		/* Whole or not at all. */
-		if (n < 0 || (size_t)n >= sizeof(a->fields) - len)
+		if (put < 0 || (size_t)put >= sizeof(a->fields) - len)
 			break;
-		len += (size_t)n;
+		len += (size_t)put;
 	}
 	a->fields[len] = 0;
+}
+
+static void refuse(const struct flat_local_limit *limit, struct flat_l7_answer *a)
+{
+	flat_l7_text(a, limit->status, FLAT_VERDICT_LIMITED, "local_rate_limited");
+	a->grpc = limit->exhausted ? FLAT_L7_GRPC_EXHAUSTED + 1 : 0;
+	flat_l7_limit_headers(a, limit->headers, limit->n_headers);
 }
 
 /* What the client is told: of the bucket that decided. */
@@ -201,12 +207,12 @@ static void tell(struct flat_l7_exchange *x, const struct tokens *t,
 	x->limit.reset_s = (uint32_t)((left_us + 999999) / 1000000);
 }
 
-static bool take(struct tokens *t, const struct flat_token_rate *rate, int64_t now)
+static bool take(struct tokens *t, const struct flat_token_rate *rate, uint32_t n, int64_t now)
 {
 	fill(t, rate, now);
-	if (t->left == 0)
+	if (t->left < n)
 		return false;
-	t->left--;
+	t->left -= n;
 	return true;
 }
 
@@ -216,7 +222,7 @@ static bool take_all(struct flat_l7 *l7, const struct flat_http_request *request
 {
 	struct flat_l7_limit_key keys[FLAT_L7_LIMIT_KEYS_MAX];
 	struct flat_l7_exchange *x = &l7->x;
-	uint32_t n = limit->n_rules
+	uint32_t n = limit->n_descriptors
 			 ? flat_l7_limit_keys(l7, request, limit, l7->node->limits->seed, keys)
 			 : 0;
 	const struct tokens *decided = NULL;
@@ -229,14 +235,14 @@ static bool take_all(struct flat_l7 *l7, const struct flat_http_request *request
 
 		if (!c)
 			continue;
-		good = take(&c->tokens, own, now);
+		good = take(&c->tokens, own, keys[i].hits, now);
 		if (!decided || !good) {
 			decided = &c->tokens;
 			rate = own;
 		}
 	}
 	if (good && (n == 0 || !limit->spares)) {
-		good = take(&b->tokens, &limit->rate, now);
+		good = take(&b->tokens, &limit->rate, 1, now);
 		if (!decided || !good) {
 			decided = &b->tokens;
 			rate = &limit->rate;
@@ -258,7 +264,7 @@ bool flat_l7_limit(struct flat_l7 *l7, const struct flat_http_request *request,
 		int64_t now = flat_now_us();
 		struct bucket *b;
 
-		if (!flat_limit_selects(mesh, limit, workload))
+		if (!flat_limit_selects(mesh, &limit->by, workload))
 			continue;
 		b = find(l7->node, limit, workload);
 		if (!b)

@@ -11,6 +11,11 @@
  */
 bool flat_l7_limit(struct flat_l7 *l7, const struct flat_http_request *request,
 		   struct flat_l7_answer *a);
+/* What a gRPC call sees of a refusal that says so. */
+#define FLAT_L7_GRPC_EXHAUSTED 8U
+
+/** Adds fields to a refusal, as many as fit. */
+void flat_l7_limit_headers(struct flat_l7_answer *a, const struct flat_name_value *v, uint32_t n);
 /** Writes what the client is told; x.limit.max is not 0. */
 void flat_l7_limit_put(const struct flat_l7_exchange *x, struct flat_http1_out *out);
 /** Counters, in Prometheus's text form. */
@@ -24,6 +29,7 @@ void flat_l7_limits_fini(struct flat_l7_node *node);
 
 struct flat_l7_limit_key {
 	uint32_t descriptor; /* which of the limit's */
+	uint32_t hits;	     /* tokens that the request takes */
 	bool dynamic;	     /* `hash` is that of its values; else 0 */
 	uint64_t hash;
 };
@@ -32,5 +38,33 @@ struct flat_l7_limit_key {
 uint32_t flat_l7_limit_keys(const struct flat_l7 *l7, const struct flat_http_request *request,
 			    const struct flat_local_limit *limit, uint64_t seed,
 			    struct flat_l7_limit_key keys[FLAT_L7_LIMIT_KEYS_MAX]);
+
+/* Bytes of values that are not in the request as they are. One more is "". */
+#define FLAT_L7_LIMIT_SCRATCH 4096U
+
+/* What descriptors are made of. */
+struct flat_l7_limit_making {
+	const struct flat_l7 *l7;
+	const struct flat_http_request *request;
+	const struct flat_limit_place *place;
+	size_t
+	    used; /* 0 before each descriptor, or as the one before left it: then its texts stay */
+	char scratch[FLAT_L7_LIMIT_SCRATCH];
+};
+
+/* A request's descriptor. Its texts are the request's, the configuration's, or in `scratch`. */
+struct flat_l7_descriptor {
+	const char *key[FLAT_LIMIT_ENTRIES_MAX];
+	struct flat_span value[FLAT_LIMIT_ENTRIES_MAX];
+	uint32_t n;
+	bool has_hits;
+	uint32_t hits;
+};
+
+/** Where a request is: of the gateway that it came by, or of x.target's listener. */
+void flat_l7_limit_place(const struct flat_l7 *l7, bool gateway, struct flat_limit_place *out);
+/** False: by this rule the request has none. */
+bool flat_l7_descriptor_make(struct flat_l7_limit_making *m, const struct flat_limit_rule *rule,
+			     struct flat_l7_descriptor *out);
 
 #endif

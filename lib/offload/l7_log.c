@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "offload/l7_limit.h"
 #include "offload/l7_observe.h"
+#include "offload/l7_rate.h"
 #include "offload/tally.h"
 
 /* Series of requests: who talks to whom, times the few statuses that they see. */
@@ -350,6 +351,7 @@ void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 		flat_l7_mandatory_metrics(node, out);
 		flat_l7_observe_metrics(node, out);
 		flat_l7_limits_metrics(node, out);
+		flat_l7_rates_metrics(node, out);
 	}
 	for (int which = -1; which < HISTOGRAMS; which++)
 		put_family(node, which, out);

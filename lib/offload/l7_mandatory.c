@@ -11,6 +11,7 @@
 #include "offload/audit.h"
 #include "offload/l7_check.h"
 #include "offload/l7_limit.h"
+#include "offload/l7_rate.h"
 
 void flat_l7_note(struct flat_l7_node *node, const char *fmt, ...)
 {
@@ -76,6 +77,7 @@ int flat_l7_mandatory_init(struct flat_l7_node *node)
 void flat_l7_mandatory_fini(struct flat_l7_node *node)
 {
 	flat_l7_check_fini(node);
+	flat_l7_rates_fini(node);
 	flat_loop_del(&node->offload->loop, &node->keys);
 	flat_authn_free(node->authn);
 	flat_strbuf_fini(&node->notes);
@@ -85,7 +87,11 @@ void flat_l7_mandatory_reloaded(struct flat_l7_node *node)
 {
 	if (flat_authn_reload(node->authn, node->offload->mesh) != 0)
 		flat_error("no memory for key sets: requests with tokens are refused");
-	node->asks = flat_mesh_has_custom(node->offload->mesh);
+	node->asks =
+	    flat_mesh_has_custom(node->offload->mesh) || flat_mesh_n_rates(node->offload->mesh) > 0;
+	node->limited = flat_mesh_n_limits(node->offload->mesh) > 0 ||
+			flat_mesh_n_rates(node->offload->mesh) > 0;
+	flat_l7_rates_reloaded(node);
 }
 
 /* --- policies --- */
@@ -260,6 +266,20 @@ static enum flat_l7_verb ask_policies(struct flat_l7 *l7, struct flat_http_reque
 	return FLAT_L7_ANSWER;
 }
 
+/* Local ones once for each attempt; a service once for each attempt that has another number or server. */
+static enum flat_l7_verb ask_limits(struct flat_l7 *l7, struct flat_http_request *request,
+				    size_t *len, struct flat_l7_answer *a)
+{
+	struct flat_l7_exchange *x = &l7->x;
+
+	if (!x->probing && (l7->dry || x->limited_attempt != x->record.attempt + 1)) {
+		x->limited_attempt = x->record.attempt + 1;
+		if (flat_l7_limit(l7, request, a))
+			return FLAT_L7_ANSWER;
+	}
+	return flat_l7_rate(l7, false, request, len, a);
+}
+
 enum flat_l7_verb flat_l7_mandatory(struct flat_l7 *l7, struct flat_http_request *request,
 				    size_t *len, struct flat_l7_answer *a)
 {
@@ -273,11 +293,10 @@ enum flat_l7_verb flat_l7_mandatory(struct flat_l7 *l7, struct flat_http_request
 	if (!l7->conn->client && !l7->conn->principal &&
 	    flat_mesh_mtls(mesh, l->session->workload, l->addr.port, &by) == FLAT_MTLS_STRICT)
 		goto out_strict;
-	if (flat_mesh_n_limits(mesh) > 0 && !l7->x.probing &&
-	    (l7->dry || l7->x.limited_attempt != l7->x.record.attempt + 1)) {
-		l7->x.limited_attempt = l7->x.record.attempt + 1;
-		if (flat_l7_limit(l7, request, a))
-			return FLAT_L7_ANSWER;
+	if (l7->node->limited) {
+		verb = ask_limits(l7, request, len, a);
+		if (verb != FLAT_L7_GO)
+			return verb;
 	}
 	verb = flat_l7_authenticate(l7, l->session->workload, request, len, &claims, a);
 	if (verb == FLAT_L7_ANSWER)

@@ -1,65 +1,18 @@
 """
 An external authorizer over gRPC (envoy.service.auth.v3.Authorization/Check), as Istio's sample: `ext_authz_grpc.py PORT`.
 "x-ext-authz: allow" is allowed, "error" is an error, "login" is sent elsewhere with 302, "teapot" denied with 418 and a body;
-anything else is denied without a word. What it was asked goes back in x-ext-authz-asked. Messages are read and written
-field by field: no generated code is needed.
+anything else is denied without a word. What it was asked goes back in x-ext-authz-asked.
 """
 
 import sys
 from concurrent import futures
 
 import grpc
-
-
-def varint(n):
-    out = b""
-    while n > 0x7F:
-        out += bytes([n & 0x7F | 0x80])
-        n >>= 7
-    return out + bytes([n])
-
-
-def put(number, value):
-    if isinstance(value, int):
-        return varint(number << 3) + varint(value)
-    data = value.encode() if isinstance(value, str) else value
-    return varint(number << 3 | 2) + varint(len(data)) + data
-
-
-def fields(data):
-    """The fields of a message, as lists by number."""
-    out, at = {}, 0
-
-    def number():
-        nonlocal at
-        n = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            n |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return n
-
-    while at < len(data):
-        tag = number()
-        if tag & 7 == 0:
-            value = number()
-        else:
-            assert tag & 7 == 2, tag
-            size = number()
-            value = data[at : at + size]
-            at += size
-        out.setdefault(tag >> 3, []).append(value)
-    return out
+from protobuf_fields import fields, one, put
 
 
 def header(name, value, append=False):
     return put(1, put(1, name) + put(2, value)) + (put(2, put(1, 1)) if append else b"")
-
-
-def one(message, number, default=b""):
-    return message.get(number, [default])[0]
 
 
 def peer(message):

@@ -143,8 +143,8 @@ same key-spared "200 429 " "$(codes 2)"
 
 # --- check ---
 
-{ base && limit 1 1s 0 origin 'rate_limits: [{ actions: [{ source_cluster: {} }] }]' && limit 1 1s 100 | sed 's/HTTP_FILTER/LISTENER/; s/ratelimit-svc/other/'; } >"$WORK/check.yaml"
+{ base && limit 1 1s 0 origin 'rate_limits: [{ actions: [{ metadata: {} }] }]' && limit 1 1s 100 | sed 's/HTTP_FILTER/LISTENER/; s/ratelimit-svc/other/'; } >"$WORK/check.yaml"
 OUT=$(flatctl check "$WORK/check.yaml" 2>&1)
 holds check-nothing grep -q 'the limit refuses nothing' <<<"$OUT"
-holds check-action grep -q 'the action "source_cluster" is not honoured, and so not these rate_limits' <<<"$OUT"
+holds check-action grep -q 'the action "metadata" is not honoured, and so not these rate_limits' <<<"$OUT"
 holds check-patch grep -q 'the patch is not honoured: of EnvoyFilters only' <<<"$OUT"

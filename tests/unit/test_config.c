@@ -30,6 +30,21 @@
 #define ALL                                                                                        \
 	"filter_enabled: {default_value: {numerator: 100}}, filter_enforced: {default_value: "     \
 	"{numerator: 5, denominator: TEN_THOUSAND}}"
+#define RATE(context, config)                                                                      \
+	"{applyTo: HTTP_FILTER, match: {context: " context "}, patch: {operation: INSERT_BEFORE, " \
+	"value: {name: envoy.filters.http.ratelimit, typed_config: {'@type': "                     \
+	"type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit, domain: "       \
+	"a, " config "}}}}"
+#define CLUSTER(name)                                                                              \
+	"rate_limit_service: {grpc_service: {envoy_grpc: {cluster_name: '" name                    \
+	"'}}, transport_api_version: V3}"
+#define SERVICE CLUSTER("outbound|1||l.b")
+#define LIMITER                                                                                    \
+	SE "spec: {hosts: [l.b], ports: [{number: 1, name: grpc}], resolution: STATIC, "           \
+	   "endpoints: [{address: 10.1.1.1}]}\n---\n"
+#define RULES(kind, match, rules)                                                                  \
+	"{applyTo: " kind ", match: {context: ANY, routeConfiguration: {" match "}}, patch: "      \
+	"{operation: MERGE, value: {rate_limits: [" rules "]}}}"
 #define HEALTH(context, check)                                                                     \
 	"{applyTo: CLUSTER, match: {context: " context "}, patch: {operation: MERGE, value: "      \
 	"{health_checks: [{" check "}]}}}"
@@ -90,13 +105,53 @@ static const struct config_case cases[] = {
     {EF(LIMIT("ANY",
 	      BUCKET ", " ALL ", rate_limits: [{actions: [{request_headers: {header_name: x}}]}]")),
      -EINVAL, "the action request_headers does not say all"},
-    {EF(LIMIT("ANY", BUCKET ", " ALL ", rate_limits: [{actions: [{source_cluster: {}}]}]")), 0,
-     "the action \"source_cluster\" is not honoured, and so not these rate_limits"},
+    {EF(LIMIT("ANY", BUCKET ", " ALL ", rate_limits: [{actions: [{metadata: {}}]}]")), 0,
+     "the action \"metadata\" is not honoured, and so not these rate_limits"},
     {EF(LIMIT("ANY", BUCKET
 	      ", " ALL
 	      ", rate_limits: [{actions: [{header_value_match: {descriptor_value: a, headers: "
 	      "[{name: b, range_match: {}}]}}]}]")),
      0, "the header matcher is not honoured"},
+    {EF(LIMIT("ANY", BUCKET ", " ALL ", stage: 11")), -EINVAL, "from 0 to 10"},
+    /* Limits by a service. */
+    {LIMITER EF(RATE("SIDECAR_INBOUND", SERVICE)), 0, ""},
+    {EF(RATE("ANY", SERVICE)), 0, "the rate limit's service l.b with port 1 is not there"},
+    {LIMITER EF(RATE("GATEWAY", "timeout: 1s")), 0, "the filter names no service"},
+    {EF(RATE("SIDECAR_OUTBOUND", SERVICE)), 0, "the patch is not honoured"},
+    {EF(RATE("ANY", SERVICE ", rate_limited_status: {code: 1}")), -EINVAL, "from 100 to 599"},
+    {EF(RATE("ANY", "rate_limit_service: {grpc_service: {google_grpc: {target_uri: a}}}")), 0,
+     "google_grpc is not honoured: the service cannot be asked"},
+    {EF(RATE("ANY", CLUSTER("outbound|1|v1|l.b"))), 0, "a cluster of a subset, or malformed"},
+    {EF(RATE("ANY", CLUSTER("outbound|0||l.b"))), 0, "a cluster of a subset, or malformed"},
+    {EF(RATE("ANY", CLUSTER("outbound|1||"))), 0, "a cluster of a subset, or malformed"},
+    {EF(RATE("ANY", SERVICE ", filter_enforced: {default_value: {numerator: 0}}")), 0,
+     "the limit refuses nothing"},
+    {EF(RULES("VIRTUAL_HOST", "",
+	      "{actions: [{source_cluster: {}}, {destination_cluster: {}}, "
+	      "{masked_remote_address: {v4_prefix_mask_len: 24}}]}")),
+     0, ""},
+    {EF(RULES("VIRTUAL_HOST", "",
+	      "{actions: [{masked_remote_address: {v4_prefix_mask_len: 33}}]}")),
+     -EINVAL, "from 0 to 32"},
+    {EF(RULES("VIRTUAL_HOST", "",
+	      "{actions: [{remote_address: {}}], hits_addend: {number: 1000000001}}")),
+     -EINVAL, "from 0 to 1000000000"},
+    {EF(RULES("VIRTUAL_HOST", "",
+	      "{actions: [{remote_address: {}}], hits_addend: {format: '%REQ(a?b)%'}}")),
+     0, "the format is not honoured"},
+    {EF(RULES("VIRTUAL_HOST", "",
+	      "{actions: [{remote_address: {}}], hits_addend: {format: '%REQ()%'}}")),
+     0, "the format is not honoured"},
+    {EF(RULES("VIRTUAL_HOST", "", "{actions: [{remote_address: {}}], stage: 11}")), -EINVAL,
+     "from 0 to 10"},
+    {EF(RULES("VIRTUAL_HOST", "vhost: {name: 'a.b:80'}", "{actions: [{remote_address: {}}]}")), 0,
+     ""},
+    {EF(RULES("VIRTUAL_HOST", "vhost: {name: a.b}", "{actions: [{remote_address: {}}]}")), 0,
+     "where the rate_limits hold is not understood"},
+    {EF(RULES("VIRTUAL_HOST", "gateway: a/b", "{actions: [{remote_address: {}}]}")), 0,
+     "where the rate_limits hold is not understood"},
+    {EF(RULES("VIRTUAL_HOST", "portNumber: 0", "{actions: [{remote_address: {}}]}")), 0,
+     "where the rate_limits hold is not understood"},
     /* What is before a gateway. */
     {"kind: MeshConfig\ndefaultConfig: {gatewayTopology: {numTrustedProxies: 2}}", 0, ""},
     {"kind: MeshConfig\ndefaultConfig: {gatewayTopology: {numTrustedProxies: -1}}", -EINVAL,
