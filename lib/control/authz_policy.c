@@ -513,6 +513,11 @@ static const struct {
     {"destination.ip", FLAT_ATTR_DESTINATION_IP, false},
     {"destination.port", FLAT_ATTR_DESTINATION_PORT, false},
     {"source.serviceAccount", FLAT_ATTR_SOURCE_SERVICE_ACCOUNT, false},
+    /* HTTP/2's fields in the place of a start line: of these a request of HTTP/1 has three as well. */
+    {"request.headers[:method]", FLAT_ATTR_HTTP_HEADER, false},
+    {"request.headers[:path]", FLAT_ATTR_HTTP_HEADER, false},
+    {"request.headers[:authority]", FLAT_ATTR_HTTP_HEADER, false},
+    {"request.headers[:", FLAT_ATTR_UNKNOWN, true},
     {"request.headers", FLAT_ATTR_HTTP_HEADER, true},
     {"connection.sni", FLAT_ATTR_SNI, false},
     {"request.auth.principal", FLAT_ATTR_REQUEST_PRINCIPAL, false},
@@ -533,7 +538,7 @@ static int when_index(const char *key)
 		if (!when_keys[i].named && strcmp(key, when_keys[i].key) == 0)
 			return (int)i;
 		if (when_keys[i].named && strncmp(key, when_keys[i].key, len) == 0 &&
-		    (key[len] == '[' || key[len - 1] == '.'))
+		    (key[len] == '[' || key[len - 1] == '.' || key[len - 1] == ':'))
 			return (int)i;
 	}
 	return -1;

@@ -189,6 +189,23 @@ static bool header_value(const struct flat_match *match, struct flat_span value)
 						 : text_match(match, span_of(value));
 }
 
+/* What Envoy calls ":path": with the query. */
+static bool target_match(const struct flat_match *match, const struct flat_http_request *http,
+			 bool denies)
+{
+	char target[8192];
+	size_t len = http->path.len;
+
+	if (!http->query.text)
+		return text_match(match, span_of(http->path));
+	if (len + 1 + http->query.len > sizeof(target))
+		return denies;
+	memcpy(target, http->path.text, len);
+	target[len++] = '?';
+	memcpy(target + len, http->query.text, http->query.len);
+	return text_match(match, (struct span){target, len + http->query.len});
+}
+
 /*
  * A header that stands several times is one value, joined by commas (as Envoy since CVE-2020-25017). Where a match
  * denies, each of its values counts as well: a second one cannot hide the first.
@@ -201,6 +218,12 @@ static bool header_match(const struct flat_condition *c, const struct flat_match
 	char joined[8192];
 	bool overflow = false;
 
+	if (strcmp(c->name, ":path") == 0)
+		return target_match(match, http, denies);
+	if (strcmp(c->name, ":method") == 0)
+		return text_match(match, span_of(http->method));
+	if (strcmp(c->name, ":authority") == 0)
+		return text_match(match, span_of(http->authority));
 	if (!value.text || !flat_http_field_get(http, name, 1).text)
 		return header_value(match, value);
 	for (uint32_t n = 0; denies && value.text; value = flat_http_field_get(http, name, ++n)) {
