@@ -520,6 +520,11 @@ static void parse_mirror(struct cfg *cfg, const struct yaml_node *node, void *ob
 		cfg_api_mirror(cfg, node, &route->mirrors[route->n_mirrors++]);
 }
 
+static void parse_cors(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	cfg_api_cors(cfg, node, ((struct reading *)obj)->rule);
+}
+
 static void parse_filter(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -530,7 +535,7 @@ static void parse_filter(struct cfg *cfg, const struct yaml_node *node, void *ob
 	    CFG_FIELD("urlRewrite", parse_rewrite),
 	    CFG_FIELD("extensionRef", parse_unknown_filter),
 	    CFG_FIELD("requestMirror", parse_mirror),
-	    CFG_UNHONOURED("cors", "use a VirtualService"),
+	    CFG_FIELD("cors", parse_cors),
 	};
 	static const struct cfg_field of_backend[] = {
 	    CFG_FIELD("type", parse_type),
@@ -540,7 +545,7 @@ static void parse_filter(struct cfg *cfg, const struct yaml_node *node, void *ob
 	    CFG_FIELD("urlRewrite", parse_unknown_filter),
 	    CFG_FIELD("extensionRef", parse_unknown_filter),
 	    CFG_FIELD("requestMirror", parse_mirror),
-	    CFG_UNHONOURED("cors", "use a VirtualService"),
+	    CFG_FIELD("cors", parse_unknown_filter),
 	};
 	static const struct cfg_field of_grpc[] = {
 	    CFG_FIELD("type", parse_type),
@@ -625,15 +630,12 @@ static void parse_request_timeout(struct cfg *cfg, const struct yaml_node *node,
 
 static void parse_backend_timeout(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	struct flat_http_retries *retries = cfg_array(cfg, 1, sizeof(*retries));
+	cfg_api_backend_timeout(cfg, node, ((struct reading *)obj)->rule);
+}
 
-	if (!retries)
-		return;
-	/* As where nothing is said of retries, but for the time that each may take. */
-	retries->attempts = 2;
-	retries->on = FLAT_RETRY_DEFAULT;
-	(void)cfg_duration_ms(cfg, node, &retries->per_try_ms);
-	((struct reading *)obj)->rule->route.retries = retries;
+static void parse_retry(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	cfg_api_retry(cfg, node, ((struct reading *)obj)->rule);
 }
 
 static void parse_timeouts(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -662,7 +664,7 @@ static void parse_rule(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("filters", parse_filters),
 	    CFG_FIELD("backendRefs", parse_backends),
 	    CFG_FIELD("timeouts", parse_timeouts),
-	    CFG_UNHONOURED("retry", "use a VirtualService"),
+	    CFG_FIELD("retry", parse_retry),
 	    CFG_UNHONOURED("sessionPersistence", "use a DestinationRule"),
 	};
 	static const struct cfg_field of_grpc[] = {

@@ -30,6 +30,7 @@ struct api_rule {
 	struct flat_http_match *matches;
 	uint32_t n_matches;
 	struct flat_http_route route;
+	struct flat_http_retries *retries; /* the route's */
 	bool fails; /* it asks for what it may not have, or nobody knows: 500 */
 };
 
@@ -64,6 +65,13 @@ const char *cfg_api_host(struct cfg *cfg, const struct api_reference *to);
 
 /** A filter's `requestMirror`, into *m. */
 void cfg_api_mirror(struct cfg *cfg, const struct yaml_node *node, struct flat_http_mirror *m);
+
+/** A rule's `timeouts.backendRequest` and `retry`: both say how often and how long the route tries. */
+void cfg_api_backend_timeout(struct cfg *cfg, const struct yaml_node *node, struct api_rule *rule);
+void cfg_api_retry(struct cfg *cfg, const struct yaml_node *node, struct api_rule *rule);
+
+/** A rule's filter `cors`. */
+void cfg_api_cors(struct cfg *cfg, const struct yaml_node *node, struct api_rule *rule);
 
 /**
  * `method` of a GRPCRoute's match, `{type, service, method}`, as a match of the path; NULL with an error, or where it

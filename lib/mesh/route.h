@@ -193,6 +193,7 @@ struct flat_http_cors {
 	const char *methods, *headers, *expose; /* joined by commas; NULL: none */
 	const char *max_age;			/* seconds, as text; NULL: none */
 	bool credentials;
+	bool echo;   /* where methods or headers are "*" a preflight is told what it asked for */
 	bool ignore; /* preflights of other origins are answered without permission */
 };
 

@@ -140,6 +140,24 @@ static void add_line(struct flat_l7_answer *a, const char *name, const char *val
 		a->fields[len] = 0;
 }
 
+/* What is allowed of `name`; a star may stand for what the preflight asks for. */
+static void add_allowed(const struct flat_l7_exchange *x, struct flat_l7_answer *a,
+			const char *name, const char *value, const char *asked)
+{
+	struct flat_span wanted;
+	char text[512];
+
+	if (value && x->route->cors->echo && flat_http_list_has(flat_span_of(value), "*")) {
+		wanted = flat_http_field_get(&x->request, flat_span_of(asked), 0);
+		if (wanted.len >= sizeof(text))
+			return;
+		snprintf(text, sizeof(text), "%.*s", (int)wanted.len,
+			 wanted.text ? wanted.text : "");
+		value = wanted.text ? text : NULL;
+	}
+	add_line(a, name, value);
+}
+
 static void put_preflight(const struct flat_l7_exchange *x, struct flat_l7_answer *a)
 {
 	const struct flat_http_cors *cors = x->route->cors;
@@ -152,8 +170,11 @@ static void put_preflight(const struct flat_l7_exchange *x, struct flat_l7_answe
 	snprintf(text, sizeof(text), "%.*s", (int)flat_min_size(origin.len, 511), origin.text);
 	add_line(a, "access-control-allow-origin", text);
 	add_line(a, "access-control-allow-credentials", cors->credentials ? "true" : NULL);
-	add_line(a, "access-control-allow-methods", cors->methods);
-	add_line(a, "access-control-allow-headers", cors->headers);
+	add_allowed(x, a, "access-control-allow-methods", cors->methods,
+		    "access-control-request-method");
+	add_allowed(x, a, "access-control-allow-headers", cors->headers,
+		    "access-control-request-headers");
+	add_line(a, "access-control-expose-headers", cors->expose);
 	add_line(a, "access-control-max-age", cors->max_age);
 }
 

@@ -61,6 +61,16 @@ spec:
     filters:
     - type: RequestRedirect
       requestRedirect: { scheme: https, hostname: secure.example, path: { type: ReplacePrefixMatch, replacePrefixMatch: / }, statusCode: 301 }
+  - name: again
+    matches: [{ path: { value: /flaky } }]
+    retry: { attempts: 3, backoff: 10ms, codes: [503] }
+    backendRefs: [{ group: networking.istio.io, kind: Hostname, name: two.e2e.example }]
+  - name: origins
+    matches: [{ path: { value: /status } }]
+    filters:
+    - type: CORS
+      cors: { allowOrigins: ["https://*.a.example"], allowMethods: ["*"], allowHeaders: ["*"], exposeHeaders: [x-name], allowCredentials: true, maxAge: 60 }
+    backendRefs: [{ group: networking.istio.io, kind: Hostname, name: two.e2e.example }]
   - name: not-permitted
     matches: [{ path: { value: /far } }]
     backendRefs: [{ name: far, namespace: other, port: 80 }]
@@ -88,6 +98,16 @@ same rewrite-headers 'new more new.example False' \
 same whole-segments 404 "$(get -o /dev/null -w '%{http_code}' "$url/older")"
 same redirect '301 https://secure.example/x' "$(get -o /dev/null -w '%{http_code} %{redirect_url}' "$url/moved/x")"
 same redirect-root '301 https://secure.example/' "$(get -o /dev/null -w '%{http_code} %{redirect_url}' "$url/moved")"
+same retried 200 "$(get -o /dev/null -w '%{http_code}' "$url/flaky/a/3")"
+same retried-enough 503 "$(get -o /dev/null -w '%{http_code}' "$url/flaky/b/4")"
+preflight() {
+	get -X OPTIONS -i -H "Origin: $1" -H 'Access-Control-Request-Method: PUT' -H 'Access-Control-Request-Headers: x-a, x-b' "$url/status/201" |
+		tr -d '\r' | sed -n '1s/ [A-Z].*//p; s/^access-control-//ip' | sort | paste -sd'|'
+}
+same preflight 'HTTP/1.1 200|allow-credentials: true|allow-headers: x-a, x-b|allow-methods: PUT|allow-origin: https://x.y.a.example|expose-headers: x-name|max-age: 60' \
+	"$(preflight https://x.y.a.example)"
+same preflight-of-another 'HTTP/1.1 200' "$(preflight https://a.example.other)"
+same shared-answer 'https://b.a.example' "$(get -i -H 'Origin: https://b.a.example' "$url/status/200" | tr -d '\r' | sed -n 's/^access-control-allow-origin: //ip')"
 same not-permitted 500 "$(get -o /dev/null -w '%{http_code}' "$url/far")"
 same no-rule 404 "$(get -o /dev/null -w '%{http_code}' "$url/nothing")"
 holds routes-say-it grep -qE '^  [0-9]+ rewrite \(line [0-9]+\): uri below /old -> two.e2e.example; rewrite //new.example/echo/new' <(flatctl --control "$CONTROL" routes)

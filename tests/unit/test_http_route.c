@@ -125,6 +125,37 @@ Test(http_route, filters_are_read)
 	loaded_fini(&l);
 }
 
+Test(http_route, retries_and_CORS_are_read)
+{
+	struct loaded l = load_good(BASE ROUTE(
+	    "r", "foo",
+	    "{" WEB ", rules: [{retry: {attempts: 4, backoff: 100ms, codes: [500, 503]}, timeouts: "
+	    "{backendRequest: 1s}, filters: [{type: CORS, cors: {allowOrigins: "
+	    "['https://*.a.example', "
+	    "'http://b.example'], allowMethods: [GET, PUT], allowHeaders: ['*'], exposeHeaders: "
+	    "[x], "
+	    "allowCredentials: true}}], backendRefs: [{name: web}]}]}"));
+	const struct flat_http_route *r = route_of(&l, "/", "GET", 80, "foo");
+
+	cr_assert(r && r->retries && r->cors);
+	cr_expect_eq(r->retries->attempts, 4);
+	cr_expect_eq(r->retries->backoff_ms, 100);
+	cr_expect_eq(r->retries->per_try_ms, 1000);
+	cr_expect_eq(r->retries->on, FLAT_RETRY_DEFAULT | FLAT_RETRY_STATUS);
+	cr_expect_eq(r->retries->n_statuses, 2);
+	cr_expect(flat_text_matches(&r->cors->origins[0], flat_span_of("https://x.y.a.example")));
+	cr_expect_not(flat_text_matches(&r->cors->origins[0], flat_span_of("https://a.example")));
+	cr_expect_not(flat_text_matches(&r->cors->origins[0], flat_span_of("https://x.aaexample")));
+	cr_expect_not(
+	    flat_text_matches(&r->cors->origins[0], flat_span_of("https://b/.a.example")));
+	cr_expect(flat_text_matches(&r->cors->origins[1], flat_span_of("http://b.example")));
+	cr_expect_str_eq(r->cors->methods, "GET,PUT");
+	cr_expect_str_eq(r->cors->headers, "*");
+	cr_expect(r->cors->credentials && r->cors->echo);
+	cr_expect_str_eq(r->cors->max_age, "5");
+	loaded_fini(&l);
+}
+
 static unsigned far_status(const char *grant)
 {
 	char yaml[2000];
