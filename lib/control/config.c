@@ -30,6 +30,7 @@ static const struct kind kinds[] = {
     {"Sidecar", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_sidecar, false},
     {"VirtualService", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_virtual_service, false},
     {"Gateway", NETWORKING, {"v1", "v1beta1", "v1alpha3"}, cfg_gateway, false},
+    {"Gateway", GATEWAY_API, {"v1", "v1beta1"}, cfg_api_gateway, false},
     {"HTTPRoute", GATEWAY_API, {"v1", "v1beta1"}, cfg_http_route, false},
     {"GRPCRoute", GATEWAY_API, {"v1", "v1alpha2"}, cfg_grpc_route, false},
     {"TCPRoute", GATEWAY_API, {"v1", "v1alpha2"}, cfg_tcp_route, false},
@@ -44,6 +45,7 @@ static const struct kind kinds[] = {
     {"Service", "", {"v1"}, cfg_k8s_service, false},
     {"EndpointSlice", "discovery.k8s.io", {"v1"}, cfg_endpoint_slice, false},
     {"Secret", "", {"v1"}, cfg_secret, false},
+    {"Namespace", "", {"v1"}, cfg_namespace, false},
     {"ConfigMap", "", {"v1"}, cfg_config_map, false},
     {"Workload", "mesh.libflat.io", {"v1"}, cfg_workload, false},
     {"MeshConfig", NULL, {NULL}, cfg_mesh_config, true},
@@ -51,15 +53,12 @@ static const struct kind kinds[] = {
 
 /* Kinds that often stand in the same files and mean nothing to us. */
 static const char *const foreign_kinds[] = {
-    "Gateway",
     "WorkloadEntry",
     "WorkloadGroup",
     "ProxyConfig",
     "WasmPlugin",
     "IstioOperator",
-    "TLSRoute",
     "GatewayClass",
-    "Namespace",
     "ServiceAccount",
     "Pod",
     "Deployment",
@@ -84,13 +83,16 @@ static const char *const foreign_kinds[] = {
     "ReplicationController",
 };
 
-static const struct kind *find_kind(const char *name)
+/* Gateway API's Gateway is another kind than Istio's. */
+static const struct kind *find_kind(const char *name, bool gateway_api)
 {
-	size_t i;
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(kinds); i++) {
+		const char *group = kinds[i].group;
 
-	for (i = 0; i < FLAT_ARRAY_SIZE(kinds); i++)
-		if (strcmp(kinds[i].name, name) == 0)
+		if (strcmp(kinds[i].name, name) == 0 &&
+		    (group && strcmp(group, GATEWAY_API) == 0) == gateway_api)
 			return &kinds[i];
+	}
 	return NULL;
 }
 
@@ -212,7 +214,8 @@ static void parse_metadata(struct cfg *cfg, const struct yaml_node *node)
 static bool check_unique(struct cfg *cfg, const struct kind *kind)
 {
 	struct flat_where *where = flat_pool_alloc(&cfg->tmp, sizeof(*where)), *other;
-	char *id = flat_pool_printf(&cfg->tmp, "%s/%s/%s", kind->name, cfg->namespace, cfg->name);
+	char *id = flat_pool_printf(&cfg->tmp, "%s/%s/%s/%s", kind->group ? kind->group : "",
+				    kind->name, cfg->namespace, cfg->name);
 	int ret;
 
 	if (!where || !id) {
@@ -306,7 +309,6 @@ static void read_known(struct cfg *cfg, const struct yaml_node *root, const stru
 		kind->read(cfg, root);
 }
 
-/* Its Gateway is another kind than Istio's. */
 static bool of_gateway_api(const struct yaml_node *root)
 {
 	const struct yaml_node *version = yaml_get(root, "apiVersion");
@@ -333,9 +335,7 @@ static void read_resource(struct cfg *cfg, const struct yaml_node *root, unsigne
 		read_list(cfg, root, depth);
 		return;
 	}
-	kind = find_kind(node->text);
-	if (kind && of_gateway_api(root) != (kind->group && strcmp(kind->group, GATEWAY_API) == 0))
-		kind = NULL;
+	kind = find_kind(node->text, of_gateway_api(root));
 	if (kind)
 		read_known(cfg, root, kind);
 	else

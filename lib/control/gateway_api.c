@@ -2,10 +2,11 @@
  * Gateway API in the mesh: the HTTPRoutes and GRPCRoutes of a Service, in the order that the specification gives their matches, become
  * one VirtualService, its TCPRoutes and TLSRoutes another; ReferenceGrants say who may send to Services of other namespaces.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "control/http_route.h"
+#include "control/api_gateway.h"
 #include "mesh/l4_route.h"
 
 /* --- ReferenceGrant --- */
@@ -28,9 +29,9 @@ static void parse_namespace(struct cfg *cfg, const struct yaml_node *node, void 
 	((struct granting *)obj)->grant.from = cfg_string(cfg, node);
 }
 
-static void parse_service(struct cfg *cfg, const struct yaml_node *node, void *obj)
+static void parse_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct granting *)obj)->grant.service = cfg_string(cfg, node);
+	((struct granting *)obj)->grant.name = cfg_string(cfg, node);
 }
 
 static void parse_nothing(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -47,10 +48,8 @@ static void parse_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("namespace", parse_namespace),
 	};
 	static const char *const names[] = {
-	    [API_HTTP] = "HTTPRoute",
-	    [API_GRPC] = "GRPCRoute",
-	    [API_TCP] = "TCPRoute",
-	    [API_TLS] = "TLSRoute",
+	    [API_HTTP] = "HTTPRoute", [API_GRPC] = "GRPCRoute",	 [API_TCP] = "TCPRoute",
+	    [API_TLS] = "TLSRoute",   [API_GATEWAY] = "Gateway",
 	};
 	struct granting *g = obj;
 
@@ -76,19 +75,23 @@ static void parse_to(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("group", parse_nothing),
 	    CFG_FIELD("kind", parse_kind),
-	    CFG_FIELD("name", parse_service),
+	    CFG_FIELD("name", parse_name),
 	};
 	struct granting *g = obj;
 
-	g->kind = g->grant.service = NULL;
+	g->kind = g->grant.name = NULL;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), g);
-	for (uint32_t i = 0; g->kind && strcmp(g->kind, "Service") == 0 && i < g->n_from; i++) {
-		struct api_grant *grant = cfg_array(cfg, 1, sizeof(*grant));
+	for (uint32_t i = 0; g->kind && i < g->n_from; i++) {
+		bool secret = g->kinds[i] == API_GATEWAY;
+		struct api_grant *grant;
 
+		if (strcmp(g->kind, secret ? "Secret" : "Service") != 0)
+			continue;
+		grant = cfg_array(cfg, 1, sizeof(*grant));
 		if (!grant)
 			return;
 		*grant = (struct api_grant){cfg->api_grants, g->kinds[i], g->from[i],
-					    cfg->namespace, g->grant.service};
+					    cfg->namespace, g->grant.name};
 		cfg->api_grants = grant;
 	}
 }
@@ -116,26 +119,35 @@ void cfg_reference_grant(struct cfg *cfg, const struct yaml_node *root)
 	cfg_spec(cfg, root, parse_grant, &g);
 }
 
-static bool is_granted(const struct cfg *cfg, const struct api_route *route,
-		       const struct flat_route_destination *d)
+bool cfg_api_granted(const struct cfg *cfg, enum api_kind kind, const char *from,
+		     const char *namespace, const char *name)
 {
 	for (const struct api_grant *g = cfg->api_grants; g; g = g->next) {
-		size_t len = g->service ? strlen(g->service) : 0;
-
-		if (g->kind == route->kind && strcmp(g->from, route->namespace) == 0 &&
-		    strcmp(g->namespace, d->granted_by) == 0 &&
-		    (!g->service ||
-		     (strncmp(d->host, g->service, len) == 0 && d->host[len] == '.')))
+		if (g->kind == kind && strcmp(g->from, from) == 0 &&
+		    strcmp(g->namespace, namespace) == 0 &&
+		    (!g->name || strcmp(g->name, name) == 0))
 			return true;
 	}
 	return false;
 }
 
+static bool is_granted(const struct cfg *cfg, const struct api_route *route,
+		       const struct flat_route_destination *d)
+{
+	char name[FLAT_CONFIG_NAME_MAX + 1];
+
+	/* Its first label is the Service's name. */
+	snprintf(name, sizeof(name), "%.*s", (int)strcspn(d->host, "."), d->host);
+	return cfg_api_granted(cfg, route->kind, route->namespace, d->granted_by, name);
+}
+
 /* Backends that may not be reached answer for nobody; a rule without any answers 500. */
 static void check_rule(struct cfg *cfg, const struct api_route *route, struct api_rule *rule)
 {
-	static const struct flat_http_direct failure = {.status = 500};
+	/* Of a gRPC call 503 is UNAVAILABLE. */
+	static const struct flat_http_direct failures[] = {{.status = 500}, {.status = 503}};
 	struct flat_http_route *r = &rule->route;
+	uint64_t weight = r->weight;
 
 	for (uint32_t i = 0; i < r->n_destinations; i++) {
 		struct flat_route_destination *d = &r->destinations[i];
@@ -143,10 +155,16 @@ static void check_rule(struct cfg *cfg, const struct api_route *route, struct ap
 		if (!d->granted_by || is_granted(cfg, route, d))
 			continue;
 		cfg_warn(cfg, &d->where, FLAT_DIAG_ADVICE, "write a ReferenceGrant there",
-			 "%s is of another namespace, which does not permit it: the rule %s",
-			 d->host, api_is_l4(route->kind) ? "refuses" : "answers 500");
-		rule->fails = true;
+			 "%s is of another namespace, which does not permit it: %s", d->host,
+			 api_is_l4(route->kind) ? "the rule refuses" : "what is for it fails");
+		/* Nobody looks for its service. */
+		d->settled = true;
+		weight -= d->weight;
 	}
+	if (r->n_destinations > 0 && weight == 0)
+		rule->fails = true;
+	if (api_is_l4(route->kind) && weight < r->weight)
+		rule->fails = true;
 	for (uint32_t i = 0; i < r->n_mirrors; i++) {
 		struct flat_route_destination *d = &r->mirrors[i].to;
 
@@ -167,7 +185,7 @@ static void check_rule(struct cfg *cfg, const struct api_route *route, struct ap
 	} else if (rule->fails || r->weight == 0) {
 		r->redirect = NULL;
 		r->n_destinations = 0;
-		r->direct = &failure;
+		r->direct = &failures[route->kind == API_GRPC];
 	}
 }
 
@@ -184,8 +202,9 @@ struct entry {
 /* The routes of one host, for clients everywhere or of one namespace. */
 struct group {
 	const char *host;
-	const char *only; /* NULL: everywhere */
-	bool l4;	  /* routes of connections; else of requests */
+	const char *only;    /* NULL: everywhere */
+	const char *gateway; /* at this listener; NULL: in the mesh */
+	bool l4;	     /* routes of connections; else of requests */
 	struct entry *v;
 	uint32_t n;
 	bool oom;
@@ -246,6 +265,9 @@ static void add_entry(struct group *g, const struct api_route *of, const struct 
 static bool belongs(const struct group *g, const struct api_route *route,
 		    const struct api_parent *parent)
 {
+	if ((g->gateway != NULL) != (parent->gateway != NULL) ||
+	    (g->gateway && strcmp(g->gateway, parent->gateway) != 0))
+		return false;
 	return g->l4 == api_is_l4(route->kind) && strcmp(g->host, parent->host) == 0 &&
 	       (parent->own ? g->only && strcmp(g->only, route->namespace) == 0 : !g->only);
 }
@@ -297,8 +319,8 @@ static uint32_t put_kind(const struct group *g, enum api_kind kind, struct flat_
 		if (g->v[i].of->kind != kind)
 			continue;
 		matches[n] = (struct flat_l4_match){.port = g->v[i].match.port,
-						    .sni = g->v[i].of->sni,
-						    .n_sni = g->v[i].of->n_sni,
+						    .sni = g->v[i].of->hosts,
+						    .n_sni = g->v[i].of->n_hosts,
 						    .where = from->where};
 		routes[n] = (struct flat_l4_route){.matches = &matches[n],
 						   .n_matches = 1,
@@ -327,16 +349,20 @@ static void put_connections(struct cfg *cfg, const struct group *g, struct flat_
 static void make_virtual(struct cfg *cfg, const struct group *g, const struct api_route *first)
 {
 	struct flat_virtual_service *vs = cfg_array(cfg, 1, sizeof(*vs));
-	const char **hosts = cfg_array(cfg, 1, sizeof(*hosts));
+	const char **hosts = cfg_array(cfg, 2, sizeof(*hosts));
 
 	if (!vs || !hosts)
 		return;
 	hosts[0] = g->host;
+	hosts[1] = g->gateway;
 	*vs = (struct flat_virtual_service){.name = first->name,
 					    .namespace = first->namespace,
 					    .where = first->where,
 					    .hosts = hosts,
 					    .n_hosts = 1};
+	vs->detached = g->gateway != NULL;
+	vs->gateways = &hosts[1];
+	vs->n_gateways = g->gateway != NULL;
 	vs->export.all = g->only == NULL;
 	vs->export.own = g->only != NULL;
 	if (g->l4)
@@ -349,7 +375,9 @@ static void make_virtual(struct cfg *cfg, const struct group *g, const struct ap
 
 void cfg_gateway_api_finish(struct cfg *cfg)
 {
+	cfg_api_check_secrets(cfg);
 	for (struct api_route *route = cfg->api_routes; route; route = route->next) {
+		cfg_api_attach(cfg, route);
 		for (uint32_t i = 0; i < route->n_rules; i++)
 			check_rule(cfg, route, &route->rules[i]);
 	}
@@ -358,6 +386,7 @@ void cfg_gateway_api_finish(struct cfg *cfg)
 			const struct api_parent *parent = &route->parents[p];
 			struct group g = {.host = parent->host,
 					  .l4 = api_is_l4(route->kind),
+					  .gateway = parent->gateway,
 					  .only = parent->own ? route->namespace : NULL};
 			bool first = true;
 

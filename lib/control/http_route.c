@@ -3,12 +3,9 @@
 
 #include <string.h>
 
-#define MESH_ONLY "routes are for the mesh: attach them to a Service"
-
 struct reading {
 	struct api_route *route;
 	struct api_rule *rule;
-	struct api_parent *parent;
 	struct flat_http_match *match;
 	struct flat_named_match *named; /* being read, of a list */
 	struct flat_text_match *text;	/* likewise */
@@ -59,49 +56,6 @@ static void begin_reference(struct reading *r, const char *group, const char *ki
 static const char *referred(struct cfg *cfg, const struct reading *r)
 {
 	return cfg_api_host(cfg, &(struct api_reference){r->group, r->kind, r->name, r->namespace});
-}
-
-/* --- parents --- */
-
-static void parse_parent_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	((struct reading *)obj)->parent->port = cfg_port(cfg, node);
-}
-
-static void parse_parent(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	static const struct cfg_field fields[] = {
-	    CFG_FIELD("group", parse_group),
-	    CFG_FIELD("kind", parse_kind),
-	    CFG_FIELD("name", parse_name),
-	    CFG_FIELD("namespace", parse_namespace),
-	    CFG_FIELD("port", parse_parent_port),
-	    CFG_UNHONOURED("sectionName", "name a port by its number"),
-	};
-	struct reading *r = obj;
-
-	r->parent = &r->route->parents[r->route->n_parents];
-	begin_reference(r, "gateway.networking.k8s.io", "Gateway");
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	r->parent->host = referred(cfg, r);
-	r->parent->own = r->namespace && strcmp(r->namespace, cfg->namespace) != 0;
-	if (r->parent->host)
-		r->route->n_parents++;
-	else
-		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, MESH_ONLY,
-			 "parent %s \"%.200s\" is not honoured", r->kind ? r->kind : "",
-			 r->name ? r->name : "");
-}
-
-static void parse_parents(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	struct reading *r = obj;
-
-	if (!cfg_expect(cfg, node, YAML_LIST))
-		return;
-	r->route->parents = cfg_array(cfg, node->n, sizeof(*r->route->parents));
-	if (r->route->parents)
-		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_parent, r);
 }
 
 /* --- matches --- */
@@ -595,6 +549,7 @@ static void parse_backend(struct cfg *cfg, const struct yaml_node *node, void *o
 	d = r->destination = &r->rule->route.destinations[r->rule->route.n_destinations++];
 	d->where = node->where;
 	d->weight = 1;
+	d->fails = r->route->kind == API_HTTP;
 	begin_reference(r, "", "Service");
 	r->backend = true;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
@@ -705,24 +660,14 @@ static void parse_rules(struct cfg *cfg, const struct yaml_node *node, void *obj
 		(void)cfg_list(cfg, node, FLAT_CONFIG_LIST_MAX, parse_rule, r);
 }
 
-static void parse_sni_host(struct cfg *cfg, const struct yaml_node *node, void *obj)
+static void parse_parents(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	struct api_route *route = ((struct reading *)obj)->route;
-	const char *host = cfg_host(cfg, node, true);
-
-	if (host)
-		route->sni[route->n_sni++] = host;
+	cfg_api_parents(cfg, node, ((struct reading *)obj)->route);
 }
 
-static void parse_sni(struct cfg *cfg, const struct yaml_node *node, void *obj)
+static void parse_hosts(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	struct api_route *route = ((struct reading *)obj)->route;
-
-	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
-		return;
-	route->sni = cfg_array(cfg, node->n, sizeof(*route->sni));
-	if (route->sni)
-		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_sni_host, obj);
+	cfg_api_hosts(cfg, node, ((struct reading *)obj)->route);
 }
 
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -730,21 +675,17 @@ static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("parentRefs", parse_parents),
 	    CFG_FIELD("rules", parse_rules),
-	    CFG_UNHONOURED("hostnames", "a route of a Service holds for all of its names"),
-	    CFG_UNHONOURED("useDefaultGateways", MESH_ONLY),
+	    CFG_FIELD("hostnames", parse_hosts),
+	    CFG_UNHONOURED("useDefaultGateways", "name Gateways"),
 	};
+	const struct api_route *route = ((struct reading *)obj)->route;
+	const struct yaml_node *hosts = yaml_get(node, "hostnames");
 
-	static const struct cfg_field of_tls[] = {
-	    CFG_FIELD("parentRefs", parse_parents),
-	    CFG_FIELD("rules", parse_rules),
-	    CFG_FIELD("hostnames", parse_sni),
-	    CFG_UNHONOURED("useDefaultGateways", MESH_ONLY),
-	};
-
-	if (((struct reading *)obj)->route->kind == API_TLS)
-		cfg_map(cfg, node, of_tls, FLAT_ARRAY_SIZE(of_tls), obj);
-	else
-		cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	if (hosts && route->n_parents > 0 && route->n_hosts > 0 && route->kind != API_TLS)
+		cfg_warn(cfg, &hosts->where, FLAT_DIAG_NOT_HONOURED,
+			 "a route of a Service holds for all of its names",
+			 "field \"hostnames\" is not honoured for Services");
 }
 
 static void read_route(struct cfg *cfg, const struct yaml_node *root, enum api_kind kind)

@@ -9,14 +9,25 @@ struct api_parent {
 	const char *host;
 	uint16_t port; /* 0: all */
 	bool own;      /* of another namespace: for the route's own clients alone */
+	const char
+	    *gateway; /* the host at a listener, "NAMESPACE/GATEWAY/LISTENER"; NULL: in the mesh */
+};
+
+/* A Gateway, or one of its listeners, that routes are for. */
+struct api_gateway_parent {
+	const char *name, *namespace;
+	const char *section; /* a listener's name; NULL: any */
+	uint16_t port;	     /* a listener's; 0: any */
+	struct flat_where where;
 };
 
 /* Which kind of route: what of a resource is read, and what is made of it. */
 enum api_kind {
 	API_HTTP,
 	API_GRPC,
-	API_TCP, /* a VirtualService's tcp routes */
-	API_TLS, /* its tls routes */
+	API_TCP,     /* a VirtualService's tcp routes */
+	API_TLS,     /* its tls routes */
+	API_GATEWAY, /* no route: of grants alone */
 };
 
 /** Whether routes are of connections, else of requests. */
@@ -42,18 +53,27 @@ struct api_route {
 	struct flat_where where;
 	struct api_parent *parents;
 	uint32_t n_parents;
+	struct api_gateway_parent *gateways; /* until listeners are found */
+	uint32_t n_gateways;
 	struct api_rule *rules;
 	uint32_t n_rules;
-	const char **sni; /* hostnames, of a TLSRoute */
-	uint32_t n_sni;	  /* 0: any */
+	const char *
+	    *hosts; /* hostnames: what a TLSRoute's clients ask for, and of which a Gateway's */
+	uint32_t n_hosts; /* 0: any */
 };
 
-/* One ReferenceGrant's permission: routes of a namespace may refer to a Service (NULL: any) of its own. */
+/*
+ * One ReferenceGrant's permission: routes of a namespace may refer to a Service, Gateways to a Secret (name NULL: any), of its own.
+ */
 struct api_grant {
 	struct api_grant *next;
 	enum api_kind kind;
-	const char *from, *namespace, *service;
+	const char *from, *namespace, *name;
 };
+
+/** Whether resources of a kind and of namespace `from` may refer to one of another namespace by its name. */
+bool cfg_api_granted(const struct cfg *cfg, enum api_kind kind, const char *from,
+		     const char *namespace, const char *name);
 
 /* Of a parent or a backend; NULL where it is not said. */
 struct api_reference {
@@ -62,6 +82,10 @@ struct api_reference {
 
 /** The host of a reference to a Service, or to a host by its name; NULL: to something else. */
 const char *cfg_api_host(struct cfg *cfg, const struct api_reference *to);
+
+/** A route's `parentRefs` and `hostnames`. */
+void cfg_api_parents(struct cfg *cfg, const struct yaml_node *node, struct api_route *route);
+void cfg_api_hosts(struct cfg *cfg, const struct yaml_node *node, struct api_route *route);
 
 /** A filter's `requestMirror`, into *m. */
 void cfg_api_mirror(struct cfg *cfg, const struct yaml_node *node, struct flat_http_mirror *m);

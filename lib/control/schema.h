@@ -14,6 +14,8 @@
 struct k8s_service;
 struct api_route;
 struct api_grant;
+struct api_gateway;
+struct api_namespace;
 
 /* One load in progress. */
 struct cfg {
@@ -30,6 +32,8 @@ struct cfg {
 	/* Gateway API: routes in order, and where the next goes; grants. */
 	struct api_route *api_routes, **api_last;
 	struct api_grant *api_grants;
+	struct api_gateway *api_gateways;
+	struct api_namespace *api_namespaces;
 	/* Endpoints by name: NULL where nobody resolves them; and how often, 0: not said. */
 	struct flat_names *names;
 	uint32_t dns_refresh_ms;
@@ -134,6 +138,8 @@ void cfg_tcp_route(struct cfg *cfg, const struct yaml_node *root);
 void cfg_tls_route(struct cfg *cfg, const struct yaml_node *root);
 void cfg_reference_grant(struct cfg *cfg, const struct yaml_node *root);
 void cfg_gateway(struct cfg *cfg, const struct yaml_node *root);
+void cfg_api_gateway(struct cfg *cfg, const struct yaml_node *root);
+void cfg_namespace(struct cfg *cfg, const struct yaml_node *root);
 void cfg_secret(struct cfg *cfg, const struct yaml_node *root);
 void cfg_destination_rule(struct cfg *cfg, const struct yaml_node *root);
 void cfg_authorization_policy(struct cfg *cfg, const struct yaml_node *root);

@@ -93,10 +93,11 @@ const struct flat_virtual_service *flat_gateway_virtual(const struct flat_gatewa
 	return vs && shown(server, vs, host) ? vs : NULL;
 }
 
-/* Two hosts of which either may be a wildcard have a name in common. */
-static bool overlap(const char *a, const char *b)
+const char *flat_gateway_host_common(const char *a, const char *b)
 {
-	return fit(a, flat_span_of(b)) || fit(b, flat_span_of(a));
+	if (fit(a, (struct flat_span){b, strlen(b)}))
+		return b;
+	return fit(b, (struct flat_span){a, strlen(a)}) ? a : NULL;
 }
 
 /* A VirtualService's namespace may use the server for one of its hosts. */
@@ -107,7 +108,7 @@ static bool shows_any(const struct flat_gateway_server *server,
 		const struct flat_gateway_host *h = &server->hosts[i];
 
 		for (uint32_t k = 0; k < vs->n_hosts; k++) {
-			if (overlap(h->host, vs->hosts[k]) &&
+			if (flat_gateway_host_common(h->host, vs->hosts[k]) &&
 			    (!h->namespace || strcmp(h->namespace, vs->namespace) == 0))
 				return true;
 		}

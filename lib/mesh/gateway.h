@@ -39,6 +39,7 @@ struct flat_gateway_server {
 	/* Files, or `credential`, the name of a Secret; NULL: none. */
 	const char *cert, *key, *ca;
 	const char *credential;
+	const char *credential_namespace; /* NULL: the workload's */
 	uint8_t min_version, max_version; /* 12, 13; 0: the default */
 	const char *ciphers;		  /* joined by colons; NULL: the default */
 	const char *const *names;	  /* one of these the client's certificate must bear */
@@ -49,6 +50,7 @@ struct flat_gateway_server {
 struct flat_gateway {
 	const char *name, *namespace;
 	struct flat_labels selector; /* empty: every gateway's */
+	bool own_namespace;	     /* of workloads of its namespace alone */
 	const struct flat_gateway_server *servers;
 	uint32_t n_servers;
 	struct flat_map
@@ -89,6 +91,9 @@ const struct flat_l4_route *flat_gateway_l4(const struct flat_mesh *mesh,
 					    const struct flat_gateway *gateway,
 					    const struct flat_gateway_server *server,
 					    const struct flat_l4_question *question);
+
+/** What two hosts, of which either may be a wildcard or "*", have in common: the narrower of them; NULL: nothing. */
+const char *flat_gateway_host_common(const char *a, const char *b);
 
 /** Whether a VirtualService, or one match of it, is bound to a gateway: `names` as written there. */
 bool flat_gateway_named(const struct flat_gateway *gateway, const char *const *names, uint32_t n);

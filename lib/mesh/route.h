@@ -111,6 +111,7 @@ struct flat_route_destination {
 	uint16_t port;			  /* 0: the one asked for, or the only one */
 	uint32_t weight;
 	const char *granted_by; /* namespace that has to permit it (Gateway API); NULL: none */
+	bool fails;		/* Gateway API: without a service it answers 500 */
 	bool settled;		/* found already: routes of one rule share it */
 	struct flat_header_ops request, response;
 	uint32_t index; /* among all destinations of the mesh */

@@ -96,7 +96,8 @@ static void each_server(const struct flat_mesh *mesh, const struct flat_workload
 {
 	for (uint32_t i = 0; w && i < flat_mesh_n_gateways(mesh); i++) {
 		const struct flat_gateway *g = flat_mesh_gateway(mesh, i);
-		if (!flat_labels_match(&g->selector, &w->labels))
+		if (!flat_labels_match(&g->selector, &w->labels) ||
+		    (g->own_namespace && strcmp(g->namespace, w->namespace) != 0))
 			continue;
 		for (uint32_t k = 0; k < g->n_servers; k++) {
 			if (g->servers[k].served && !fn(arg, g, &g->servers[k]))
@@ -188,6 +189,7 @@ static int options_of(const struct flat_gateways *all, const struct flat_gateway
 	const struct flat_mesh *mesh = all->offload->mesh;
 	const struct flat_secret *secret = NULL;
 	const struct flat_secret *ca = NULL;
+	const char *namespace = all->namespace;
 	char name[512];
 	*o = (struct flat_tls_options){
 	    .cert.file = s->cert,
@@ -205,9 +207,11 @@ static int options_of(const struct flat_gateways *all, const struct flat_gateway
 	};
 	if (!s->credential)
 		return 0;
-	secret = flat_mesh_secret(mesh, all->namespace, s->credential);
+	if (s->credential_namespace)
+	namespace = s->credential_namespace;
+	secret = flat_mesh_secret(mesh, namespace, s->credential);
 	snprintf(name, sizeof(name), "%s-cacert", s->credential);
-	ca = flat_mesh_secret(mesh, all->namespace, name);
+	ca = flat_mesh_secret(mesh, namespace, name);
 	o->cert.text = secret ? secret->cert : NULL;
 	o->key.text = secret ? secret->key : NULL;
 	if (o->clients != FLAT_TLS_ANY)
@@ -216,7 +220,7 @@ static int options_of(const struct flat_gateways *all, const struct flat_gateway
 			      : o->clients != FLAT_TLS_ANY && !o->ca.text ? "with ca.crt"
 									  : NULL;
 	if (missing)
-		snprintf(why, size, "there is no Secret %s/%s %s", all->namespace, s->credential,
+		snprintf(why, size, "there is no Secret %s/%s %s", namespace, s->credential,
 			 missing);
 	return missing ? -ENOENT : 0;
 }

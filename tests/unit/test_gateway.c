@@ -18,6 +18,8 @@ struct config_case {
 	const char *said;
 };
 
+#define API "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: c}\n"
+
 static const struct config_case cases[] = {
     {GW "spec: {servers: [{" HTTP ", hosts: ['*']}]}", 0, ""},
     {GW "spec: {servers: []}", -EINVAL, "a Gateway needs a server, add spec.servers"},
@@ -72,8 +74,27 @@ static const struct config_case cases[] = {
      "this is no text in base64"},
     {"apiVersion: v1\nkind: Secret\nmetadata: {name: c}\nstringData: {tls.crt: abc, other: x}", 0,
      ""},
-    {"apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: c}", 0,
-     "kind Gateway is not honoured"},
+    {"apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: c}", -EINVAL,
+     "a Gateway needs a listener"},
+    {API "spec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP}]}", 0, ""},
+    {API "spec: {listeners: [{name: a, port: 80}]}", -EINVAL,
+     "a listener needs name, port and protocol"},
+    {API "spec: {listeners: [{name: a, port: 80, protocol: UDP}]}", 0,
+     "this protocol is not honoured: this listener is not opened"},
+    {API "spec: {listeners: [{name: a, port: 80, protocol: HTTPS}]}", 0,
+     "TLS without certificateRefs is not honoured"},
+    {API
+     "spec: {listeners: [{name: a, port: 80, protocol: HTTPS, tls: {certificateRefs: [{name: c}], "
+     "frontendValidation: {}}}]}",
+     0, "this listener is not opened"},
+    {API
+     "spec: {listeners: [{name: a, port: 80, protocol: HTTPS, tls: {certificateRefs: [{name: c, "
+     "namespace: far}]}}]}",
+     0, "Secret far/c is of another namespace, which does not permit it"},
+    {API "spec: {listeners: [{name: a, port: 80, protocol: HTTP}], tls: {frontend: {}}}", 0,
+     "no listener is opened"},
+    {API "spec: {listeners: [{name: a, port: 80, protocol: HTTP, hostname: 'a b'}]}", -EINVAL,
+     "a b"},
     {"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\n"
      "spec: {hosts: [a.example], gateways: [none], http: [{directResponse: {status: 200}}]}",
      0, "there is no Gateway \"default/none\""},

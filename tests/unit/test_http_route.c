@@ -224,7 +224,7 @@ static const struct {
 	bool error;
 } said[] = {
     {BASE ROUTE("r", "foo", "{parentRefs: [{name: gw}], rules: [{}]}"),
-     "parent Gateway \"gw\" is not honoured", false},
+     "there is no Gateway \"gw\" for this route", false},
     {BASE ROUTE("r", "foo", "{" WEB ", hostnames: [a.b], rules: [{}]}"),
      "field \"hostnames\" is not honoured", false},
     {BASE ROUTE("r", "foo", "{" WEB ", rules: [{matches: [{path: {type: Prefix, value: /}}]}]}"),

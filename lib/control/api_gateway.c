@@ -1,0 +1,396 @@
+/* Gateway (gateway.networking.k8s.io) and Namespace: what is written. Which routes come to a listener: api_attach.c. */
+#include "control/api_gateway.h"
+
+#include <string.h>
+
+/* Istio's and everybody's: the workload that is deployed for a Gateway bears its name in this label. */
+#define LABEL_GATEWAY "gateway.networking.k8s.io/gateway-name"
+#define KIND_BIT(kind) (1U << (kind))
+
+struct reading {
+	struct api_gateway *gateway;
+	struct api_listener *listener; /* being read */
+	const char *group, *kind, *name, *namespace;
+	int protocol, mode;
+	uint32_t n_secrets;
+	bool has_kinds;
+	bool
+	    closed; /* something of the whole Gateway is not honoured that narrows who may come in */
+};
+
+enum { PROTOCOL_HTTP, PROTOCOL_HTTPS, PROTOCOL_TLS, PROTOCOL_TCP };
+enum { MODE_TERMINATE, MODE_PASSTHROUGH };
+
+static void not_served(struct cfg *cfg, struct reading *r, const struct flat_where *where,
+		       const char *what)
+{
+	r->listener->server->served = false;
+	cfg_warn(cfg, where, FLAT_DIAG_NOT_HONOURED, NULL,
+		 "%s is not honoured: this listener is not opened", what);
+}
+
+#define TEXT(fn, member)                                                                           \
+	static void fn(struct cfg *cfg, const struct yaml_node *node, void *obj)                   \
+	{                                                                                          \
+		((struct reading *)obj)->member = cfg_string(cfg, node);                           \
+	}
+TEXT(parse_kind, kind)
+TEXT(parse_ref_name, name)
+TEXT(parse_ref_namespace, namespace)
+
+/* "" is the core's group. */
+static void parse_group(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	if (cfg_expect(cfg, node, YAML_SCALAR))
+		((struct reading *)obj)->group = *node->text ? cfg_string(cfg, node) : "";
+}
+
+/* --- TLS --- */
+
+static void parse_mode(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"Terminate", "Passthrough"};
+
+	((struct reading *)obj)->mode = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
+}
+
+static void parse_certificate(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("group", parse_group),
+	    CFG_FIELD("kind", parse_kind),
+	    CFG_FIELD("name", parse_ref_name),
+	    CFG_FIELD("namespace", parse_ref_namespace),
+	};
+	struct reading *r = obj;
+
+	r->group = "";
+	r->kind = "Secret";
+	r->name = r->namespace = NULL;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (r->n_secrets++ > 0) {
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "use a listener for each",
+			 "a second certificate of a listener is not honoured");
+		return;
+	}
+	if (!r->name || !r->group || *r->group || !r->kind || strcmp(r->kind, "Secret") != 0) {
+		not_served(cfg, r, &node->where, "a certificate that is no Secret");
+		return;
+	}
+	r->listener->server->credential = r->name;
+	if (r->namespace && strcmp(r->namespace, cfg->namespace) != 0) {
+		r->listener->server->credential_namespace = r->namespace;
+		r->listener->grant = r->namespace;
+	}
+}
+
+static void parse_certificates(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	if (cfg_expect(cfg, node, YAML_LIST))
+		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_certificate, obj);
+}
+
+/* What says which clients may come in is never left out with a warning alone. */
+static void parse_narrower(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	not_served(cfg, obj, &node->where, "this field");
+}
+
+static void parse_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("mode", parse_mode),
+	    CFG_FIELD("certificateRefs", parse_certificates),
+	    CFG_FIELD("frontendValidation", parse_narrower),
+	    CFG_FIELD("options", parse_narrower),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+/* --- allowedRoutes --- */
+
+static void parse_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"Same", "All", "Selector", "None"};
+	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
+
+	if (i >= 0)
+		((struct reading *)obj)->listener->from = (enum api_from)i;
+}
+
+static void parse_selector(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->listener->selector = cfg_match_labels(cfg, node);
+}
+
+static void parse_namespaces(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("from", parse_from),
+	    CFG_FIELD("selector", parse_selector),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+static void parse_route_kind(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {
+	    [API_HTTP] = "HTTPRoute",
+	    [API_GRPC] = "GRPCRoute",
+	    [API_TCP] = "TCPRoute",
+	    [API_TLS] = "TLSRoute",
+	};
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("group", parse_group),
+	    CFG_FIELD("kind", parse_kind),
+	};
+	struct reading *r = obj;
+
+	r->kind = NULL;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	for (size_t i = 0; r->kind && i < FLAT_ARRAY_SIZE(names); i++) {
+		if (strcmp(r->kind, names[i]) == 0)
+			r->listener->kinds |= KIND_BIT(i);
+	}
+}
+
+static void parse_kinds(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return;
+	r->has_kinds = true;
+	(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_route_kind, r);
+}
+
+static void parse_allowed(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("namespaces", parse_namespaces),
+	    CFG_FIELD("kinds", parse_kinds),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+/* --- listeners --- */
+
+static void parse_listener_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	const char *name = cfg_string(cfg, node);
+
+	if (name)
+		((struct reading *)obj)->listener->name = name;
+}
+
+static void parse_hostname(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	const char *host =
+	    cfg_expect(cfg, node, YAML_SCALAR) && *node->text ? cfg_host(cfg, node, true) : NULL;
+
+	if (host)
+		((struct reading *)obj)->listener->host = host;
+}
+
+static void parse_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->listener->server->port = cfg_port(cfg, node);
+}
+
+static void parse_protocol(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {
+	    [PROTOCOL_HTTP] = "HTTP",
+	    [PROTOCOL_HTTPS] = "HTTPS",
+	    [PROTOCOL_TLS] = "TLS",
+	    [PROTOCOL_TCP] = "TCP",
+	};
+	struct reading *r = obj;
+	const char *name = cfg_string(cfg, node);
+
+	for (size_t i = 0; name && i < FLAT_ARRAY_SIZE(names); i++) {
+		if (strcmp(name, names[i]) == 0)
+			r->protocol = (int)i;
+	}
+	if (name && r->protocol < 0)
+		not_served(cfg, r, &node->where, "this protocol");
+}
+
+/* The server of the mesh that a listener is. */
+static void settle(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
+{
+	static const unsigned kinds[] = {
+	    [PROTOCOL_HTTP] = KIND_BIT(API_HTTP) | KIND_BIT(API_GRPC),
+	    [PROTOCOL_HTTPS] = KIND_BIT(API_HTTP) | KIND_BIT(API_GRPC),
+	    [PROTOCOL_TLS] = KIND_BIT(API_TCP),
+	    [PROTOCOL_TCP] = KIND_BIT(API_TCP),
+	};
+	struct flat_gateway_server *s = r->listener->server;
+	bool passes = r->protocol == PROTOCOL_TLS && r->mode == MODE_PASSTHROUGH;
+	bool ends = !passes && (r->protocol == PROTOCOL_HTTPS || r->protocol == PROTOCOL_TLS);
+	unsigned can;
+
+	if (!r->listener->name || s->port == 0 || (r->protocol < 0 && s->served)) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
+			  "a listener needs name, port and protocol");
+		return;
+	}
+	if (r->protocol < 0)
+		return;
+	s->opaque = r->protocol == PROTOCOL_TLS || r->protocol == PROTOCOL_TCP;
+	s->tls = passes ? FLAT_GATEWAY_PASSTHROUGH
+		 : ends ? FLAT_GATEWAY_SIMPLE
+			: FLAT_GATEWAY_PLAIN;
+	can = passes ? KIND_BIT(API_TLS) : kinds[r->protocol];
+	r->listener->kinds = r->has_kinds ? r->listener->kinds & can : can;
+	if (r->protocol == PROTOCOL_HTTPS && r->mode == MODE_PASSTHROUGH)
+		not_served(cfg, r, &node->where, "HTTPS with Passthrough");
+	else if (ends && s->served && !s->credential)
+		not_served(cfg, r, &node->where, "TLS without certificateRefs");
+	if (!ends)
+		s->credential = NULL;
+}
+
+static void make_gateway(struct cfg *cfg, struct reading *r)
+{
+	struct flat_gateway *g = r->listener->gateway;
+	struct flat_gateway_host *host = cfg_array(cfg, 1, sizeof(*host));
+	struct flat_label *label = cfg_array(cfg, 1, sizeof(*label));
+
+	if (!host || !label)
+		return;
+	host->host = r->listener->host;
+	r->listener->server->hosts = host;
+	r->listener->server->n_hosts = 1;
+	*label = (struct flat_label){LABEL_GATEWAY, cfg->name};
+	g->name = flat_pool_printf(cfg->pool, "%s/%s", cfg->name, r->listener->name);
+	g->namespace = cfg->namespace;
+	g->own_namespace = true;
+	g->selector = (struct flat_labels){label, 1};
+	g->servers = r->listener->server;
+	g->n_servers = 1;
+	g->where = r->listener->server->where;
+	if (!g->name || flat_mesh_add_gateway(cfg->mesh, g))
+		cfg->oom = true;
+}
+
+static void parse_listener(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("name", parse_listener_name),
+	    CFG_FIELD("hostname", parse_hostname),
+	    CFG_FIELD("port", parse_port),
+	    CFG_FIELD("protocol", parse_protocol),
+	    CFG_FIELD("tls", parse_tls),
+	    CFG_FIELD("allowedRoutes", parse_allowed),
+	};
+	struct reading *r = obj;
+	struct api_listener *l = r->listener = &r->gateway->listeners[r->gateway->n_listeners];
+	uint32_t errors = cfg->diags->n_errors;
+
+	l->gateway = cfg_array(cfg, 1, sizeof(*l->gateway));
+	l->server = cfg_array(cfg, 1, sizeof(*l->server));
+	if (!l->gateway || !l->server)
+		return;
+	l->host = "*";
+	l->server->name = "";
+	l->server->served = true;
+	l->server->where = node->where;
+	r->protocol = -1;
+	r->mode = MODE_TERMINATE;
+	r->n_secrets = 0;
+	r->has_kinds = false;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (cfg->diags->n_errors == errors)
+		settle(cfg, node, r);
+	if (cfg->diags->n_errors != errors)
+		return;
+	make_gateway(cfg, r);
+	r->gateway->n_listeners++;
+}
+
+static void parse_listeners(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	r->gateway->listeners = cfg_array(cfg, node->n, sizeof(*r->gateway->listeners));
+	if (r->gateway->listeners)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_PORTS_MAX, parse_listener, r);
+}
+
+static void parse_class(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)obj;
+	(void)cfg_string(cfg, node);
+}
+
+static void parse_frontend(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->closed = true;
+	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "use Istio's Gateway for it",
+		 "clients' certificates are not asked for: no listener is opened");
+}
+
+static void parse_gateway_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("frontend", parse_frontend),
+	    CFG_UNHONOURED("backend", "use a DestinationRule"),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("gatewayClassName", parse_class),
+	    CFG_FIELD("listeners", parse_listeners),
+	    CFG_FIELD("tls", parse_gateway_tls),
+	    CFG_UNHONOURED("addresses", "ports are opened on all addresses"),
+	    CFG_UNHONOURED("infrastructure", "nothing is deployed"),
+	    CFG_UNHONOURED("allowedListeners", "list them in the Gateway"),
+	    CFG_UNHONOURED("defaultScope", "routes name their Gateways"),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+void cfg_api_gateway(struct cfg *cfg, const struct yaml_node *root)
+{
+	struct reading r = {.gateway = cfg_array(cfg, 1, sizeof(*r.gateway))};
+	uint32_t errors = cfg->diags->n_errors;
+
+	if (!r.gateway)
+		return;
+	r.gateway->name = cfg->name;
+	r.gateway->namespace = cfg->namespace;
+	cfg_check_annotations(cfg, NULL, 0);
+	cfg_spec(cfg, root, parse_spec, &r);
+	for (uint32_t i = 0; r.closed && i < r.gateway->n_listeners; i++)
+		r.gateway->listeners[i].server->served = false;
+	if (cfg->oom || cfg->diags->n_errors != errors)
+		return;
+	if (r.gateway->n_listeners == 0)
+		cfg_error(cfg, &cfg->where, FLAT_DIAG_MISSING, "add spec.listeners",
+			  "a Gateway needs a listener");
+	r.gateway->next = cfg->api_gateways;
+	cfg->api_gateways = r.gateway;
+}
+
+void cfg_namespace(struct cfg *cfg, const struct yaml_node *root)
+{
+	static const struct cfg_field fields[] = {CFG_TOP_FIELDS, CFG_SKIP("spec")};
+	struct api_namespace *ns = cfg_array(cfg, 1, sizeof(*ns));
+
+	cfg_map(cfg, root, fields, FLAT_ARRAY_SIZE(fields), NULL);
+	if (!ns)
+		return;
+	*ns = (struct api_namespace){cfg->api_namespaces, cfg->name, cfg->labels};
+	cfg->api_namespaces = ns;
+}

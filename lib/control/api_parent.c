@@ -1,0 +1,115 @@
+/* Gateway API: what a route is for: parentRefs and hostnames, which all kinds of routes have. */
+#include <string.h>
+
+#include "control/http_route.h"
+
+struct reading {
+	struct api_route *route;
+	struct api_reference to;
+	const char *section;
+	uint16_t port;
+};
+
+/* "" is the core's group. */
+static void parse_group(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	if (cfg_expect(cfg, node, YAML_SCALAR))
+		((struct reading *)obj)->to.group = *node->text ? cfg_string(cfg, node) : "";
+}
+
+static void parse_kind(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->to.kind = cfg_string(cfg, node);
+}
+
+static void parse_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->to.name = cfg_string(cfg, node);
+}
+
+static void parse_namespace(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->to.namespace = cfg_string(cfg, node);
+}
+
+static void parse_section(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->section = cfg_string(cfg, node);
+}
+
+static void parse_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->port = cfg_port(cfg, node);
+}
+
+static bool is_gateway(const struct api_reference *to)
+{
+	return to->name && to->kind && to->group && strcmp(to->kind, "Gateway") == 0 &&
+	       strcmp(to->group, "gateway.networking.k8s.io") == 0;
+}
+
+static void parse_parent(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("group", parse_group), CFG_FIELD("kind", parse_kind),
+	    CFG_FIELD("name", parse_name),   CFG_FIELD("namespace", parse_namespace),
+	    CFG_FIELD("port", parse_port),   CFG_FIELD("sectionName", parse_section),
+	};
+	struct reading r = {
+	    .route = obj,
+	    .to = {.group = "gateway.networking.k8s.io", .kind = "Gateway"},
+	};
+	const struct api_reference *to = &r.to;
+	const char *host;
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &r);
+	if (is_gateway(to)) {
+		r.route->gateways[r.route->n_gateways++] = (struct api_gateway_parent){
+		    to->name, to->namespace ? to->namespace : cfg->namespace, r.section, r.port,
+		    node->where};
+		return;
+	}
+	host = cfg_api_host(cfg, to);
+	if (!host) {
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "name Services and Gateways",
+			 "parent %s \"%.200s\" is not honoured", to->kind ? to->kind : "",
+			 to->name ? to->name : "");
+		return;
+	}
+	if (r.section)
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "name a port by its number",
+			 "field \"sectionName\" of a Service is not honoured");
+	r.route->parents[r.route->n_parents++] = (struct api_parent){
+	    .host = host,
+	    .port = r.port,
+	    .own = to->namespace && strcmp(to->namespace, cfg->namespace) != 0,
+	};
+}
+
+void cfg_api_parents(struct cfg *cfg, const struct yaml_node *node, struct api_route *route)
+{
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	route->parents = cfg_array(cfg, node->n, sizeof(*route->parents));
+	route->gateways = cfg_array(cfg, node->n, sizeof(*route->gateways));
+	if (route->parents && route->gateways)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_parent, route);
+}
+
+static void parse_host(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct api_route *route = obj;
+	const char *host = cfg_host(cfg, node, true);
+
+	if (host)
+		route->hosts[route->n_hosts++] = host;
+}
+
+void cfg_api_hosts(struct cfg *cfg, const struct yaml_node *node, struct api_route *route)
+{
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return;
+	route->hosts = cfg_array(cfg, node->n, sizeof(*route->hosts));
+	if (route->hosts)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_host, route);
+}

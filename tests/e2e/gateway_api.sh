@@ -1,0 +1,168 @@
+#!/bin/bash
+# Gateway API's Gateways: listeners by port and hostname, TLS, which namespaces' routes they take, and the hosts that routes and listeners
+# have in common. A table of requests from outside the mesh, each with the route that is to answer.
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+needs curl openssl
+
+port && A=$PORT
+port && TCP_ORIGIN=$PORT
+port && HTTP=$PORT
+port && OTHER=$PORT
+port && HTTPS=$PORT
+port && TCP=$PORT
+port && CLOSED=$PORT
+port && ELSEWHERE=$PORT
+cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
+authority ca
+issue ca one 'DNS:one.example'
+issue ca far 'DNS:far.example'
+
+secret() {
+	cat <<END
+---
+apiVersion: v1
+kind: Secret
+metadata: { name: $2, namespace: $1 }
+type: kubernetes.io/tls
+data: { tls.crt: $(base64 -w 0 "$WORK/$2.crt"), tls.key: $(base64 -w 0 "$WORK/$2.key") }
+END
+}
+# route NAME NAMESPACE PARENT HOSTNAMES [RULES]: an HTTPRoute whose answer says its name.
+route() {
+	cat <<END
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: { name: $1, namespace: $2 }
+spec:
+  parentRefs: [{ name: web, namespace: edge$3 }]
+  hostnames: [$4]
+  rules: ${5:-"[{ filters: [{ type: ResponseHeaderModifier, responseHeaderModifier: { set: [{ name: x-route, value: $1 }] } }], backendRefs: [$ORIGIN] }]"}
+END
+}
+ORIGIN='{ group: networking.istio.io, kind: Hostname, name: origin.e2e.example, port: 80 }'
+{
+	cat <<END
+apiVersion: mesh.libflat.io/v1
+kind: Workload
+metadata: { name: ingress, namespace: edge, labels: { gateway.networking.k8s.io/gateway-name: web } }
+spec: { serviceAccount: ingress, selectors: [{ executable: /nobody }] }
+---
+apiVersion: mesh.libflat.io/v1
+kind: Workload
+metadata: { name: origin, namespace: e2e }
+spec: { selectors: [{ executable: $WORK/origin-python }] }
+---
+apiVersion: v1
+kind: Namespace
+metadata: { name: shop, labels: { tier: front } }
+---
+apiVersion: v1
+kind: Namespace
+metadata: { name: back, labels: { tier: rear } }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: web, namespace: edge }
+spec:
+  gatewayClassName: any
+  listeners:
+  - { name: all, port: $HTTP, protocol: HTTP, allowedRoutes: { namespaces: { from: All } } }
+  - { name: exact, port: $HTTP, protocol: HTTP, hostname: one.wild.example }
+  - name: wild
+    port: $HTTP
+    protocol: HTTP
+    hostname: "*.wild.example"
+    allowedRoutes: { namespaces: { from: Selector, selector: { matchLabels: { tier: front } } } }
+  - { name: other, port: $OTHER, protocol: HTTP, allowedRoutes: { namespaces: { from: All }, kinds: [{ kind: HTTPRoute }] } }
+  - { name: secure, port: $HTTPS, protocol: HTTPS, hostname: one.example, tls: { certificateRefs: [{ name: one }] }, allowedRoutes: { namespaces: { from: All } } }
+  - { name: granted, port: $HTTPS, protocol: HTTPS, hostname: far.example, tls: { certificateRefs: [{ name: far, namespace: keys }] }, allowedRoutes: { namespaces: { from: All } } }
+  - { name: closed, port: $CLOSED, protocol: HTTPS, tls: { certificateRefs: [{ name: one, namespace: keys }] }, allowedRoutes: { namespaces: { from: All } } }
+  - { name: bytes, port: $TCP, protocol: TCP }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: web, namespace: elsewhere }
+spec: { gatewayClassName: any, listeners: [{ name: http, port: $ELSEWHERE, protocol: HTTP }] }
+---
+apiVersion: gateway.networking.k8s.io/v1beta1
+kind: ReferenceGrant
+metadata: { name: far, namespace: keys }
+spec: { from: [{ group: gateway.networking.k8s.io, kind: Gateway, namespace: edge }], to: [{ group: "", kind: Secret, name: far }] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: { name: bytes, namespace: edge }
+spec: { parentRefs: [{ name: web, sectionName: bytes }], rules: [{ backendRefs: [{ group: networking.istio.io, kind: Hostname, name: bytes.e2e.example, port: 80 }] }] }
+END
+	entry origin 240.9.11.1 http "$A"
+	entry bytes 240.9.11.2 tcp "$TCP_ORIGIN"
+	secret edge one
+	secret keys far
+	secret keys one
+	route any edge ', sectionName: all' '"*.example"'
+	route named edge ', sectionName: all' 'a.example, b.example'
+	route named-more shop ', sectionName: all' a.example '[{ matches: [{ path: { value: /more } }], filters: [{ type: ResponseHeaderModifier, responseHeaderModifier: { set: [{ name: x-route, value: more }] } }], backendRefs: ['"$ORIGIN"'] }]'
+	route exact edge ', sectionName: exact' '"*.wild.example"'
+	route front shop ', sectionName: wild' '"*.wild.example", "*.other.example"'
+	route rear back ', sectionName: wild' '"*.x.wild.example"'
+	route by-port edge ", port: $OTHER" ''
+	route secure edge ', sectionName: secure' ''
+	route granted edge ', sectionName: granted' ''
+	route closed edge ', sectionName: closed' ''
+	route nowhere edge ', sectionName: none' nowhere.example
+	route rules edge ', sectionName: all' rules.example "[
+    { matches: [{ path: { value: /part } }], backendRefs: [$ORIGIN, { name: none, port: 80 }] },
+    { matches: [{ path: { value: /denied } }], backendRefs: [$ORIGIN, { name: origin, namespace: e2e, port: 80 }] },
+    { matches: [{ path: { value: /port } }], filters: [{ type: RequestRedirect, requestRedirect: { hostname: x.example } }] },
+    { matches: [{ path: { value: /scheme } }], filters: [{ type: RequestRedirect, requestRedirect: { scheme: https } }] }]"
+} >"$CONFIG"
+start flatd flatd --control "$CONTROL" --config "$CONFIG" --metrics off --gateway edge/ingress
+wait_for 10 flatctl --control "$CONTROL" ls || die flatd-starts "$(tail -n 5 "$WORK/flatd.log")"
+serve origin "$A" over "$WORK/origin-python" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$A" a
+serve bytes "$TCP_ORIGIN" "$PYTHON" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$TCP_ORIGIN" bytes
+wait_for 10 listening "$HTTPS" || die gateway-opens "$(tail -n 5 "$WORK/flatd.log")"
+listens() { [ "$(state "len(s['listeners'])")" -ge 1 ]; }
+wait_for 10 listens || die origin "$(tail -n 3 "$WORK/origin.log")"
+
+# asked PORT HOST PATH: the status, and the route that answered.
+asked() { curl -sS -m 20 -o "$WORK/got" -w '%{http_code} %header{x-route}' -H "Host: $2" "http://127.0.0.1:$1$3"; }
+while read -r name at host path wanted; do
+	same "$name" "$wanted" "$(asked "${!at}" "$host" "$path" | sed 's/ $//')"
+done <<'END'
+any                HTTP   z.example              /status/200     200 any
+any-deeper         HTTP   y.z.example            /status/200     200 any
+any-not-itself     HTTP   example                /status/200     404
+any-in-capitals    HTTP   Z.EXAMPLE              /status/200     200 any
+any-with-port      HTTP   z.example:80           /status/200     200 any
+named              HTTP   a.example              /status/200     200 named
+named-second       HTTP   b.example              /status/200     200 named
+routes-are-one     HTTP   a.example              /more           200 more
+host-of-neither    HTTP   b.example              /more           200 named
+no-listener        HTTP   other                  /status/200     404
+listener-exact     HTTP   one.wild.example       /status/200     200 exact
+listener-wild      HTTP   two.wild.example       /status/200     200 front
+listener-wild-deep HTTP   a.two.wild.example     /status/200     200 front
+isolated           HTTP   wild.example           /status/200     200 any
+host-not-in-common HTTP   a.other.example        /status/200     200 any
+not-selected       HTTP   y.x.wild.example       /status/200     200 front
+section-is-wrong   HTTP   nowhere.example        /status/200     200 any
+port               OTHER  whatever               /status/200     200 by-port
+END
+half() { for i in 1 2 3 4 5 6; do asked "$HTTP" rules.example "$1"; echo; done | sort | uniq -c | awk '{ print $1, $2 }' | paste -sd' '; }
+same half-is-no-service '3 200 3 500' "$(half /part)"
+same half-is-not-permitted '3 200 3 500' "$(half /denied)"
+where() { curl -sS -m 20 -o "$WORK/got" -w '%{http_code} %{redirect_url}' -H 'Host: rules.example' "http://127.0.0.1:$HTTP$1"; }
+same redirect-keeps-the-port "302 http://x.example:$HTTP/port" "$(where /port)"
+same redirect-by-scheme '302 https://rules.example/scheme' "$(where /scheme)"
+tls() { curl -sS -m 20 -o "$WORK/got" -w '%{http_code} %header{x-route}' --cacert "$WORK/ca.crt" --resolve "$1:$HTTPS:127.0.0.1" "https://$1:$HTTPS/status/200"; }
+same tls '200 secure' "$(tls one.example)"
+same tls-by-another-name '200 granted' "$(tls far.example)"
+holds tls-no-such-name test "$(tls two.example 2>/dev/null)" = '000 '
+holds secret-not-granted test "$(curl -sk -m 5 -o "$WORK/got" -w '%{http_code}' "https://127.0.0.1:$CLOSED/")" = 000
+holds gateway-of-another-namespace test "$(curl -s -m 5 -o "$WORK/got" -w '%{http_code}' "http://127.0.0.1:$ELSEWHERE/")" = 000
+same bytes '200 ' "$(asked "$TCP" any /status/200)"
+said() { grep -qF "$1" "$WORK/flatd.log"; }
+holds says-listener said 'no listener of Gateway "web" takes this route'
+holds says-hosts-not said 'Secret keys/one is of another namespace'
+holds routes-say-it grep -q 'secure' <(flatctl --control "$CONTROL" routes)
