@@ -98,6 +98,7 @@ void flat_exec_failed(struct flat_handover *h)
 {
 	while (h->n > 0) {
 		h->n--;
+		flat_carry_give_back(h->fd[h->n]);
 		(void)flat_sys_dup3(h->saved[h->n], h->fd[h->n], 0);
 		flat_sys_close(h->saved[h->n]);
 	}

@@ -45,4 +45,7 @@ bool flat_is_anchor(int fd);
  */
 FLAT_MUST_CHECK int flat_carry(struct flat_sock *s, int anchor);
 
+/** Before that descriptor is closed since no program came to use it: the connection goes on for those who have it. */
+void flat_carry_give_back(int plain);
+
 #endif
