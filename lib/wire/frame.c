@@ -5,6 +5,7 @@
 
 #define ADDR_BYTES ((size_t)19)
 #define PING_BYTES ((size_t)8)
+_Static_assert(2 * ADDR_BYTES == FLAT_FRAME_FIXED_MAX, "OPEN");
 
 static uint32_t get32(const uint8_t *p)
 {

@@ -16,6 +16,8 @@
 /* With its header a frame fits one TLS record (RFC 8446, 5.1). */
 #define FLAT_FRAME_BODY_MAX ((size_t)16384 - FLAT_FRAME_HEADER)
 #define FLAT_FRAME_TEXT_MAX ((size_t)400)
+/* Of a body, what comes before `data`: OPEN's addresses are the longest. */
+#define FLAT_FRAME_FIXED_MAX ((size_t)38)
 
 enum flat_frame_type {
 	FLAT_FRAME_HELLO = 1,  /* stream 0; the first of each side: version, window */

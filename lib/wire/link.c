@@ -99,9 +99,14 @@ void flat_wire_link_free(struct flat_wire_link *l, int err)
 
 int flat_wire_link_over(struct flat_wire_link *l, int err, const char *why)
 {
-	if (!l->failed)
+	if (!l->failed) {
 		snprintf(l->why, sizeof(l->why), "%s", why);
-	l->failed = true;
+		l->failed = true;
+		/* What was said before is still sent. */
+		if (l->n_frame > 0)
+			(void)SSL_write(l->ssl, l->frame, (int)l->n_frame);
+		l->n_frame = 0;
+	}
 	ERR_clear_error();
 	return err;
 }
@@ -124,14 +129,45 @@ void flat_wire_link_encrypt(struct flat_wire_link *l, const uint8_t *bytes, size
 	}
 }
 
+static void seal(struct flat_wire_link *l)
+{
+	size_t n = l->n_frame;
+	l->n_frame = 0;
+	if (n > 0)
+		flat_wire_link_encrypt(l, l->frame, n);
+}
+
+uint8_t *flat_wire_link_place(struct flat_wire_link *l, size_t len, size_t *room)
+{
+	if (sizeof(l->frame) - l->n_frame < FLAT_FRAME_HEADER + len)
+		seal(l);
+	*room = sizeof(l->frame) - l->n_frame - FLAT_FRAME_HEADER;
+	return l->frame + l->n_frame + FLAT_FRAME_HEADER;
+}
+
 void flat_wire_link_put(struct flat_wire_link *l, const struct flat_frame *f)
 {
-	size_t n = flat_frame_write(f, l->frame);
-	flat_wire_link_encrypt(l, l->frame, n);
+	size_t room;
+	if (l->failed || !l->shaken)
+		return;
+	(void)flat_wire_link_place(l, f->len + FLAT_FRAME_FIXED_MAX, &room);
+	l->n_frame += flat_frame_write(f, l->frame + l->n_frame);
+}
+
+void flat_wire_link_put_data(struct flat_wire_link *l, uint32_t stream, size_t len)
+{
+	const struct flat_frame f = {.type = FLAT_FRAME_DATA,
+				     .stream = stream,
+				     .data = l->frame + l->n_frame + FLAT_FRAME_HEADER,
+				     .len = len};
+	l->n_frame += flat_frame_write(&f, l->frame + l->n_frame);
+	if (l->n_frame == sizeof(l->frame))
+		seal(l);
 }
 
 size_t flat_wire_link_output(struct flat_wire_link *l, const uint8_t **bytes)
 {
+	seal(l);
 	return flat_outbox_bytes(&l->outbox, bytes);
 }
 

@@ -107,6 +107,7 @@ struct flat_wire_link {
 	char why[320]; /* why it failed */
 	size_t n_plain;
 	uint8_t plain[FLAT_FRAME_HEADER + FLAT_FRAME_BODY_MAX];
+	size_t n_frame; /* bytes in `frame`: frames of flat/1 for the next record */
 	uint8_t frame[FLAT_FRAME_HEADER + FLAT_FRAME_BODY_MAX];
 };
 

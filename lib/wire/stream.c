@@ -8,6 +8,8 @@
 
 /* Credit is given back in pieces of this size at least: few frames, and never a stall. */
 #define CREDIT_STEP (FLAT_WIRE_WINDOW / 4)
+/* DATA begins in a record that has room for so much at least: small frames of several streams fill one, large ones are seldom cut. */
+#define PIECE_MIN ((size_t)4096)
 
 static struct flat_wire_bucket *bucket(struct flat_wire_link *l, uint32_t id)
 {
@@ -342,14 +344,14 @@ void flat_wire_flat_ready(struct flat_wire_stream *s)
 void flat_wire_stream_send(struct flat_wire_stream *s)
 {
 	struct flat_wire_link *l = s->link;
-	uint8_t *body = l->frame + FLAT_FRAME_HEADER;
-	struct flat_frame f = {.type = FLAT_FRAME_DATA, .stream = s->id, .data = body};
+	size_t room;
 	unready(s);
 	/* Credit makes it ready again. A peer that has taken all owes less than a quarter of a window: so it comes, and no
 	 * frame is cut short for what is left of it. */
 	if (s->credit < flat_min_size(FLAT_FRAME_BODY_MAX, l->first_credit / 4 + 1))
 		return;
-	ssize_t n = l->ops->give(s, body, flat_min_size(s->credit, FLAT_FRAME_BODY_MAX));
+	uint8_t *body = flat_wire_link_place(l, PIECE_MIN, &room);
+	ssize_t n = l->ops->give(s, body, flat_min_size(s->credit, room));
 	if (n == -EAGAIN)
 		return;
 	if (n < 0) {
@@ -362,10 +364,9 @@ void flat_wire_stream_send(struct flat_wire_stream *s)
 		(void)flat_wire_stream_ends(s);
 		return;
 	}
-	f.len = (size_t)n;
 	s->credit -= (uint32_t)n;
 	s->bytes[0] += (uint64_t)n;
 	l->stats.bytes[0] += (uint64_t)n;
-	flat_wire_link_put(l, &f);
+	flat_wire_link_put_data(l, s->id, (size_t)n);
 	flat_wire_ready(s);
 }

@@ -40,8 +40,12 @@ extern const struct flat_wire_protocol flat_wire_hbone;
 
 /** Encrypts bytes to be sent, unless the link has failed; which it does where too much waits. */
 void flat_wire_link_encrypt(struct flat_wire_link *l, const uint8_t *bytes, size_t n);
-/** Sends a frame of flat/1, unless the link has failed. */
+/** Sends a frame of flat/1, unless the link has failed; in one record with others, until flat_wire_link_output(). */
 void flat_wire_link_put(struct flat_wire_link *l, const struct flat_frame *f);
+/** Where the body of a frame of flat/1 that comes next lies; *room bytes, at least `len`. Until anything else is sent. */
+uint8_t *flat_wire_link_place(struct flat_wire_link *l, size_t len, size_t *room);
+/** Sends `len` bytes, 1 to *room, that lie there as DATA. */
+void flat_wire_link_put_data(struct flat_wire_link *l, uint32_t stream, size_t len);
 /** The link is over; the first reason stays. Returns err. */
 int flat_wire_link_over(struct flat_wire_link *l, int err, const char *why);
 

@@ -236,3 +236,36 @@ Test(wire_link, many_streams_share_the_link_in_turn)
 	for (int i = 0; i < PAIR_STREAMS; i++)
 		cr_assert_eq(pair.server.ends[i].n_in, 200000);
 }
+
+Test(wire_link, small_frames_of_one_turn_share_a_record)
+{
+	const uint8_t *bytes;
+	const size_t record = 5 + 1 + 16; /* RFC 8446, 5.2: header, content type, tag */
+	pair_run(SIZE_MAX);
+	for (int i = 0; i < 8; i++)
+		(void)pair_stream();
+	pair_run(SIZE_MAX);
+	for (int i = 0; i < 8; i++)
+		pair_send(&pair.client.ends[i], 100, false);
+	cr_assert(!flat_wire_link_flush(pair.client.link));
+	size_t n = flat_wire_link_output(pair.client.link, &bytes);
+	cr_assert_eq(n, record + 8 * (FLAT_FRAME_HEADER + 100));
+	pair_run(SIZE_MAX);
+	for (int i = 0; i < 8; i++)
+		cr_assert_eq(pair.server.ends[i].n_in, 100);
+}
+
+Test(wire_link, what_was_said_before_the_peer_broke_a_rule_arrives)
+{
+	const struct flat_frame lie = {.type = FLAT_FRAME_FIN, .stream = 9};
+	pair_run(SIZE_MAX);
+	(void)pair_stream();
+	pair_run(SIZE_MAX);
+	flat_wire_reset(pair.server.ends[0].stream, ETIMEDOUT);
+	flat_wire_link_put(pair.client.link, &lie);
+	(void)pair_carry(&pair.client, &pair.server, SIZE_MAX);
+	cr_assert_eq(pair.server.err, -EPROTO);
+	(void)pair_carry(&pair.server, &pair.client, SIZE_MAX);
+	cr_assert(pair.client.ends[0].over);
+	cr_assert_eq(pair.client.ends[0].err, ETIMEDOUT);
+}
