@@ -195,7 +195,7 @@ holds no-stream-left wait_for 5 idle
 start fill "${MESH_A[@]}" "$WORK/bin/shop-python" -B "$PART" fill sink.e2e.example 9 20000000
 stuck() { grep -q accepted "$WORK/sink.log" && [ "$(of a peers "sum(p['streams'] for p in s['peers'])")" = 1 ]; }
 wait_for 10 stuck || die slow-receiver-begins "$(tail -n 2 "$WORK/fill.log" "$WORK/sink.log")"
-same others-go-on ok "$(shop talk echo.e2e.example 7 20 50 10000)"
+same 99-others-go-on ok "$(shop talk echo.e2e.example 7 99 10 10000)"
 holds sender-waits test -z "$(grep sum "$WORK/fill.log")"
 touch "$WORK/gate"
 read_all() { grep -q sum "$WORK/fill.log" && grep -q sum "$WORK/sink.log"; }
