@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/gateway.h"
 #include "offload/peers.h"
 
 /* hard: what the connection reads last is a reset. */
@@ -169,10 +170,18 @@ static void expected(const struct flat_conn *c, const struct flat_svid *svid,
 		 c->wire.account ? c->wire.account : "default");
 }
 
+/* As whom it is made; never as a client on another host, whose identity is its own flatd's to show. */
+static const struct flat_workload *speaker(const struct flat_conn *c)
+{
+	if (c->gate || c->gated)
+		return flat_gateway_workload(c->offload);
+	return c->client ? c->client->workload : NULL;
+}
+
 int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 {
 	struct flat_peers *all = c->offload->peers;
-	const struct flat_workload *w = c->client ? c->client->workload : NULL;
+	const struct flat_workload *w = speaker(c);
 	const struct flat_svid *svid = all && w ? flat_svids_find(all->svids, w->principal) : NULL;
 	struct flat_addr addr = c->target;
 	char expect[FLAT_SPIFFE_ID_MAX];

@@ -192,6 +192,7 @@ struct flat_conn *flat_conn_upstream(struct flat_conn *client, const struct flat
 			return NULL;
 		}
 	}
+	c->gated = client->gate != NULL;
 	c->from = client->from;
 	snprintf(c->service, sizeof(c->service), "%s", client->service);
 	/* The client's connection is the one that is counted. */

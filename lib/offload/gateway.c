@@ -54,6 +54,11 @@ static const struct flat_workload *workload_of(const struct flat_gateways *all,
 	return flat_mesh_workload_by_name(mesh, all->namespace, all->name);
 }
 
+const struct flat_workload *flat_gateway_workload(const struct flat_offload *o)
+{
+	return o->gateways ? workload_of(o->gateways, o->mesh) : NULL;
+}
+
 static struct flat_addr server_addr(const struct flat_gateway_server *s)
 {
 	static const struct flat_ip any = {.family = AF_INET6};

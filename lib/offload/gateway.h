@@ -55,6 +55,9 @@ void flat_gateways_retire(struct flat_offload *o);
 int flat_gateway_socket(const struct flat_offload *o, uint32_t i);
 void flat_gateways_close(struct flat_offload *o);
 
+/** Whose gateway this flatd is, by the configuration in force; NULL: nobody's. */
+const struct flat_workload *flat_gateway_workload(const struct flat_offload *o);
+
 /** The server that a request for `host` came by; false: none shows that host. */
 bool flat_gate_find(const struct flat_offload *o, const struct flat_mesh *mesh,
 		    const struct flat_gate *gate, struct flat_span host, struct flat_way *way);

@@ -176,6 +176,7 @@ struct flat_conn {
 	bool told;  /* the client has its answer: it is open, whatever comes */
 	struct flat_origin *origin; /* TLS towards its server; NULL: none. Owned */
 	struct flat_gate *gate;	    /* how it came in, by a gateway; NULL: not so. Owned */
+	bool gated;		    /* of ours, for requests that came in by a gateway */
 	int client_near;	    /* the client's end of its anchor until it was sent; else -1 */
 	int server_near;	    /* likewise the server's */
 	int64_t since_ms;

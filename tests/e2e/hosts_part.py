@@ -2,6 +2,7 @@
 import hashlib
 import os
 import socket
+import ssl
 import sys
 import threading
 import time
@@ -129,6 +130,17 @@ def talk(host, port, conns, count, size):
     return 1 if wrong else 0
 
 
+def secure(host, port, count, size):
+    """As talk(), one connection, in TLS that asks for "one.example"."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    with socket.create_connection((host, port), timeout=30) as plain:
+        with context.wrap_socket(plain, server_hostname="one.example") as s:
+            exchange(s, count, size)
+    say("ok")
+
+
 def hold(host, port, stop):
     """One connection that talks until the file `stop` is there, and says how many times, or how it ended."""
     with socket.create_connection((host, port)) as s:
@@ -178,9 +190,12 @@ def abort(host, port):
 
 def told(host, port, word):
     """Says a word: how the connection ends."""
-    with socket.create_connection((host, port)) as s:
-        s.sendall(word.encode())
-        say(how_it_ends(s))
+    try:
+        with socket.create_connection((host, port)) as s:
+            s.sendall(word.encode())
+            say(how_it_ends(s))
+    except OSError as e:
+        say(type(e).__name__)
     return 0
 
 
@@ -210,6 +225,6 @@ def crowd(host, port, conns):
     return 0
 
 
-MODES = {f.__name__: f for f in (crowd, told, half, echo, sink, fill, talk, hold, wait, connect, abort)}
+MODES = {f.__name__: f for f in (crowd, told, half, echo, sink, fill, talk, secure, hold, wait, connect, abort)}
 if __name__ == "__main__":
     sys.exit(MODES[sys.argv[1]](*(int(a) if a.isdigit() else a for a in sys.argv[2:])))

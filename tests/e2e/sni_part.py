@@ -14,13 +14,13 @@ def context():
     return c
 
 
-def serve(name, port, cert, key):
+def serve(name, port, cert, key, address="127.0.0.1"):
     """Tells its name and the one that it was asked for, then gives back what comes."""
     c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     c.load_cert_chain(cert, key)
     asked = {}
     c.sni_callback = lambda s, host, _: asked.update({s: host})
-    listener = socket.create_server(("127.0.0.1", int(port)))
+    listener = socket.create_server((address, int(port)))
     while True:
         try:
             with c.wrap_socket(listener.accept()[0], server_side=True) as s:
