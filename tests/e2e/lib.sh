@@ -1,6 +1,6 @@
 # Shared by the scripts of this folder, which source it first. It makes a work folder with a flatd of its
 # own, starts and ends programs, waits for conditions, counts what went over which path, and ends the
-# script with status 1 after any FAIL. FLAT_BUILD: the build folder.
+# script with status 1 after any FAIL. FLAT_BUILD: the build folder; FLAT_SANITIZED: a folder with another flatd.
 set -u
 E2E_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 : "${FLAT_BUILD:=$E2E_ROOT/build}"
@@ -10,7 +10,7 @@ chmod 755 "$WORK"
 CONTROL=$WORK/control.sock
 CONFIG=$WORK/mesh.yaml
 PYTHON=/usr/bin/python3
-PATH=$FLAT_BUILD:$PATH:/usr/sbin:/sbin
+PATH=${FLAT_SANITIZED:+$FLAT_SANITIZED:}$FLAT_BUILD:$PATH:/usr/sbin:/sbin
 E2E_PIDS=()
 E2E_FAILED=0
 : "${FLAT_PORT_BASE:=26000}"
