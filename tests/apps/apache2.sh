@@ -51,14 +51,15 @@ programs() { run curl -sS -H 'Expect:' --data-binary "@$WORK/www/big" "http://$1
 load() { run ab -q -c 10 -n 600 "${@:3}" "http://$1:$2/small" 2>&1 | grep -E '^(Complete|Failed|Non-2xx|apr)'; }
 both_loads() { load "$@" -r; load "$@" -k; }
 restarts() {
-	local pid=${FLAT_PID[$3]} children
+	local pid=${FLAT_PID[$3]} children load
 	[ "$WAY" != native ] || pid=${NATIVE_PID[$3]}
 	children=$(pgrep -P "$pid" | sort | head -n 1)
 	load "$1" "$2" -r &
+	load=$!
 	kill -USR1 "$pid"
 	wait_for 10 ended "$children" || echo "child $children stays"
 	kill -USR1 "$pid"
-	wait $!
+	wait "$load"
 }
 # apache wakes its children by connecting to itself.
 ALSO_OTHERS=1

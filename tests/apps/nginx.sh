@@ -37,11 +37,12 @@ each load web loads
 
 # Requests come while the function $1 is called with native or flat.
 during() {
-	local before=$1 flavour=flat way
+	local before=$1 flavour=flat pid
 	[ "$WAY" != native ] || flavour=native
 	load "$2" "$3" - -r &
+	pid=$!
 	"$before" $flavour >&2
-	wait $!
+	wait "$pid"
 }
 workers_of() { pgrep -P "$(master_of "$1")" | sort | tr '\n' ' '; }
 reloads() {

@@ -77,13 +77,14 @@ each pages web pages
 from_plain() { WAY=plain pages 127.0.0.1 "${FLAT[web]}"; }
 same pages-plain "$OUT" "$(timeout_of 60 from_plain)"
 reloads() {
-	local pid=${FLAT_PID[fpm]} child
+	local pid=${FLAT_PID[fpm]} child load
 	[ "$WAY" != native ] || pid=${NATIVE_PID[fpm]}
 	child=$(pgrep -P "$pid" | head -n 1)
 	run ab -q -c 4 -n 600 -r "http://$1:$2/page.php" 2>&1 | grep -E '^(Complete|apr)' &
+	load=$!
 	kill -USR2 "$pid"
 	wait_for 10 ended "$child" || echo "child $child stays"
-	wait $!
+	wait "$load"
 	run curl -sS "http://$1:$2/page.php" | hash_of
 }
 each reload web reloads

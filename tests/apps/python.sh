@@ -224,13 +224,14 @@ for name in uvicorn gunicorn gthread; do
 	each $name $name pages
 done
 reloads() {
-	local master=${FLAT_PID[gunicorn]} before
+	local master=${FLAT_PID[gunicorn]} before load
 	[ "$WAY" != native ] || master=${NATIVE_PID[gunicorn]}
 	before=$(pgrep -P "$master" | head -n 1)
 	run ab -q -c 4 -n 1500 -r "http://$1:$2/" 2>&1 | grep -E '^(Complete|Failed|Non-2xx|apr)' &
+	load=$!
 	kill -HUP "$master"
 	wait_for 10 ended "$before" || echo "worker $before stays"
-	wait $!
+	wait "$load"
 }
 each reload gunicorn reloads
 ends
