@@ -8,9 +8,9 @@
 #define KIND_BIT(kind) (1U << (kind))
 
 struct reading {
+	struct api_reference to;
 	struct api_gateway *gateway;
 	struct api_listener *listener; /* being read */
-	const char *group, *kind, *name, *namespace;
 	int protocol, mode;
 	uint32_t n_secrets;
 	bool has_kinds;
@@ -29,22 +29,6 @@ static void not_served(struct cfg *cfg, struct reading *r, const struct flat_whe
 		 "%s is not honoured: this listener is not opened", what);
 }
 
-#define TEXT(fn, member)                                                                           \
-	static void fn(struct cfg *cfg, const struct yaml_node *node, void *obj)                   \
-	{                                                                                          \
-		((struct reading *)obj)->member = cfg_string(cfg, node);                           \
-	}
-TEXT(parse_kind, kind)
-TEXT(parse_ref_name, name)
-TEXT(parse_ref_namespace, namespace)
-
-/* "" is the core's group. */
-static void parse_group(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	if (cfg_expect(cfg, node, YAML_SCALAR))
-		((struct reading *)obj)->group = *node->text ? cfg_string(cfg, node) : "";
-}
-
 /* --- TLS --- */
 
 static void parse_mode(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -57,30 +41,26 @@ static void parse_mode(struct cfg *cfg, const struct yaml_node *node, void *obj)
 static void parse_certificate(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
-	    CFG_FIELD("group", parse_group),
-	    CFG_FIELD("kind", parse_kind),
-	    CFG_FIELD("name", parse_ref_name),
-	    CFG_FIELD("namespace", parse_ref_namespace),
+	    CFG_API_REFERENCE,
 	};
 	struct reading *r = obj;
+	const struct api_reference *to = &r->to;
 
-	r->group = "";
-	r->kind = "Secret";
-	r->name = r->namespace = NULL;
+	r->to = (struct api_reference){.group = "", .kind = "Secret"};
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 	if (r->n_secrets++ > 0) {
 		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "use a listener for each",
 			 "a second certificate of a listener is not honoured");
 		return;
 	}
-	if (!r->name || !r->group || *r->group || !r->kind || strcmp(r->kind, "Secret") != 0) {
+	if (!to->name || !to->group || *to->group || !to->kind || strcmp(to->kind, "Secret") != 0) {
 		not_served(cfg, r, &node->where, "a certificate that is no Secret");
 		return;
 	}
-	r->listener->server->credential = r->name;
-	if (r->namespace && strcmp(r->namespace, cfg->namespace) != 0) {
-		r->listener->server->credential_namespace = r->namespace;
-		r->listener->grant = r->namespace;
+	r->listener->server->credential = to->name;
+	if (to->namespace && strcmp(to->namespace, cfg->namespace) != 0) {
+		r->listener->server->credential_namespace = to->namespace;
+		r->listener->grant = to->namespace;
 	}
 }
 
@@ -143,15 +123,15 @@ static void parse_route_kind(struct cfg *cfg, const struct yaml_node *node, void
 	    [API_TLS] = "TLSRoute",
 	};
 	static const struct cfg_field fields[] = {
-	    CFG_FIELD("group", parse_group),
-	    CFG_FIELD("kind", parse_kind),
+	    CFG_FIELD("group", cfg_api_group),
+	    CFG_FIELD("kind", cfg_api_kind),
 	};
 	struct reading *r = obj;
 
-	r->kind = NULL;
+	r->to.kind = NULL;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	for (size_t i = 0; r->kind && i < FLAT_ARRAY_SIZE(names); i++) {
-		if (strcmp(r->kind, names[i]) == 0)
+	for (size_t i = 0; r->to.kind && i < FLAT_ARRAY_SIZE(names); i++) {
+		if (strcmp(r->to.kind, names[i]) == 0)
 			r->listener->kinds |= KIND_BIT(i);
 	}
 }

@@ -22,32 +22,10 @@ const char *cfg_api_host(struct cfg *cfg, const struct api_reference *to)
 }
 
 struct reading {
-	struct flat_http_mirror *mirror;
 	struct api_reference to;
+	struct flat_http_mirror *mirror;
 	uint64_t numerator, denominator;
 };
-
-/* "" is the core's group. */
-static void parse_group(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	if (cfg_expect(cfg, node, YAML_SCALAR))
-		((struct reading *)obj)->to.group = *node->text ? cfg_string(cfg, node) : "";
-}
-
-static void parse_kind(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	((struct reading *)obj)->to.kind = cfg_string(cfg, node);
-}
-
-static void parse_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	((struct reading *)obj)->to.name = cfg_string(cfg, node);
-}
-
-static void parse_namespace(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	((struct reading *)obj)->to.namespace = cfg_string(cfg, node);
-}
 
 static void parse_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
@@ -57,8 +35,7 @@ static void parse_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
 static void parse_backend(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
-	    CFG_FIELD("group", parse_group), CFG_FIELD("kind", parse_kind),
-	    CFG_FIELD("name", parse_name),   CFG_FIELD("namespace", parse_namespace),
+	    CFG_API_REFERENCE,
 	    CFG_FIELD("port", parse_port),
 	};
 	struct reading *r = obj;

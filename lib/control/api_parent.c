@@ -1,35 +1,35 @@
-/* Gateway API: what a route is for: parentRefs and hostnames, which all kinds of routes have. */
+/* Gateway API: what a route is for: parentRefs and hostnames, which all kinds of routes have. And references. */
 #include <string.h>
 
 #include "control/http_route.h"
 
 struct reading {
-	struct api_route *route;
 	struct api_reference to;
+	struct api_route *route;
 	const char *section;
 	uint16_t port;
 };
 
 /* "" is the core's group. */
-static void parse_group(struct cfg *cfg, const struct yaml_node *node, void *obj)
+void cfg_api_group(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	if (cfg_expect(cfg, node, YAML_SCALAR))
-		((struct reading *)obj)->to.group = *node->text ? cfg_string(cfg, node) : "";
+		((struct api_reference *)obj)->group = *node->text ? cfg_string(cfg, node) : "";
 }
 
-static void parse_kind(struct cfg *cfg, const struct yaml_node *node, void *obj)
+void cfg_api_kind(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->to.kind = cfg_string(cfg, node);
+	((struct api_reference *)obj)->kind = cfg_string(cfg, node);
 }
 
-static void parse_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
+void cfg_api_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->to.name = cfg_string(cfg, node);
+	((struct api_reference *)obj)->name = cfg_string(cfg, node);
 }
 
-static void parse_namespace(struct cfg *cfg, const struct yaml_node *node, void *obj)
+void cfg_api_namespace(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->to.namespace = cfg_string(cfg, node);
+	((struct api_reference *)obj)->namespace = cfg_string(cfg, node);
 }
 
 static void parse_section(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -51,9 +51,9 @@ static bool is_gateway(const struct api_reference *to)
 static void parse_parent(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
-	    CFG_FIELD("group", parse_group), CFG_FIELD("kind", parse_kind),
-	    CFG_FIELD("name", parse_name),   CFG_FIELD("namespace", parse_namespace),
-	    CFG_FIELD("port", parse_port),   CFG_FIELD("sectionName", parse_section),
+	    CFG_API_REFERENCE,
+	    CFG_FIELD("port", parse_port),
+	    CFG_FIELD("sectionName", parse_section),
 	};
 	struct reading r = {
 	    .route = obj,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 struct reading {
+	struct api_reference to;
 	struct api_route *route;
 	struct api_rule *rule;
 	struct flat_http_match *match;
@@ -14,27 +15,15 @@ struct reading {
 	struct flat_route_destination *destination;
 	struct flat_http_redirect *redirect;
 	struct flat_http_rewrite *rewrite;
-	const char *group, *kind, *name, *namespace, *type, *value;
+	const char *type, *value;
 	const char *full, *prefix; /* of a path modifier */
 	const struct yaml_node *value_node;
 	bool backend; /* a backendRef's filters are being read */
 };
 
-#define TEXT(fn, member)                                                                           \
-	static void fn(struct cfg *cfg, const struct yaml_node *node, void *obj)                   \
-	{                                                                                          \
-		((struct reading *)obj)->member = cfg_string(cfg, node);                           \
-	}
-TEXT(parse_kind, kind)
-TEXT(parse_name, name)
-TEXT(parse_namespace, namespace)
-TEXT(parse_type, type)
-
-/* "" is the core's group. */
-static void parse_group(struct cfg *cfg, const struct yaml_node *node, void *obj)
+static void parse_type(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	if (cfg_expect(cfg, node, YAML_SCALAR))
-		((struct reading *)obj)->group = *node->text ? cfg_string(cfg, node) : "";
+	((struct reading *)obj)->type = cfg_string(cfg, node);
 }
 
 static void parse_value(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -44,18 +33,6 @@ static void parse_value(struct cfg *cfg, const struct yaml_node *node, void *obj
 	r->value_node = node;
 	if (cfg_expect(cfg, node, YAML_SCALAR))
 		r->value = *node->text ? cfg_string(cfg, node) : "";
-}
-
-static void begin_reference(struct reading *r, const char *group, const char *kind)
-{
-	r->group = group;
-	r->kind = kind;
-	r->name = r->namespace = NULL;
-}
-
-static const char *referred(struct cfg *cfg, const struct reading *r)
-{
-	return cfg_api_host(cfg, &(struct api_reference){r->group, r->kind, r->name, r->namespace});
 }
 
 /* --- matches --- */
@@ -137,7 +114,7 @@ static void parse_method(struct cfg *cfg, const struct yaml_node *node, void *ob
 
 static void parse_header_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->name = cfg_header_name(cfg, node, false);
+	((struct reading *)obj)->to.name = cfg_header_name(cfg, node, false);
 }
 
 static void read_named(struct cfg *cfg, const struct yaml_node *node, struct reading *r,
@@ -150,11 +127,11 @@ static void read_named(struct cfg *cfg, const struct yaml_node *node, struct rea
 	    CFG_FIELD("value", parse_value),
 	};
 
-	r->type = r->name = NULL;
+	r->type = r->to.name = NULL;
 	r->value = "";
 	r->value_node = NULL;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	r->named->name = r->name ? r->name : "";
+	r->named->name = r->to.name ? r->to.name : "";
 	set_text(cfg, node, r, types, FLAT_ARRAY_SIZE(types), &r->named->match);
 	r->named++;
 }
@@ -166,7 +143,7 @@ static void parse_header(struct cfg *cfg, const struct yaml_node *node, void *ob
 
 static void parse_query(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	read_named(cfg, node, obj, parse_name);
+	read_named(cfg, node, obj, cfg_api_name);
 }
 
 static const struct flat_named_match *read_list(struct cfg *cfg, const struct yaml_node *node,
@@ -538,29 +515,30 @@ static void parse_weight(struct cfg *cfg, const struct yaml_node *node, void *ob
 static void parse_backend(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
-	    CFG_FIELD("group", parse_group),	   CFG_FIELD("kind", parse_kind),
-	    CFG_FIELD("name", parse_name),	   CFG_FIELD("namespace", parse_namespace),
-	    CFG_FIELD("port", parse_backend_port), CFG_FIELD("weight", parse_weight),
+	    CFG_API_REFERENCE,
+	    CFG_FIELD("port", parse_backend_port),
+	    CFG_FIELD("weight", parse_weight),
 	    CFG_FIELD("filters", parse_filters),
 	};
 	struct reading *r = obj;
+	const struct api_reference *to = &r->to;
 	struct flat_route_destination *d;
 
 	d = r->destination = &r->rule->route.destinations[r->rule->route.n_destinations++];
 	d->where = node->where;
 	d->weight = 1;
 	d->fails = r->route->kind == API_HTTP;
-	begin_reference(r, "", "Service");
+	r->to = (struct api_reference){.group = "", .kind = "Service"};
 	r->backend = true;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 	r->backend = false;
-	d->host = referred(cfg, r);
-	if (d->host && strcmp(r->kind, "Service") == 0 && r->namespace &&
-	    strcmp(r->namespace, cfg->namespace) != 0)
-		d->granted_by = r->namespace;
+	d->host = cfg_api_host(cfg, to);
+	if (d->host && strcmp(to->kind, "Service") == 0 && to->namespace &&
+	    strcmp(to->namespace, cfg->namespace) != 0)
+		d->granted_by = to->namespace;
 	if (!d->host)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "name a Service",
-			  "backend \"%.200s\" is none", r->name ? r->name : "");
+			  "backend \"%.200s\" is none", to->name ? to->name : "");
 	r->rule->route.weight += d->weight;
 }
 

@@ -75,10 +75,19 @@ struct api_grant {
 bool cfg_api_granted(const struct cfg *cfg, enum api_kind kind, const char *from,
 		     const char *namespace, const char *name);
 
-/* Of a parent or a backend; NULL where it is not said. */
+/* Of a parent, a backend or a Secret; NULL where it is not said. */
 struct api_reference {
 	const char *group, *kind, *name, *namespace;
 };
+
+/** Its fields. `obj` begins with a struct api_reference. */
+void cfg_api_group(struct cfg *cfg, const struct yaml_node *node, void *obj);
+void cfg_api_kind(struct cfg *cfg, const struct yaml_node *node, void *obj);
+void cfg_api_name(struct cfg *cfg, const struct yaml_node *node, void *obj);
+void cfg_api_namespace(struct cfg *cfg, const struct yaml_node *node, void *obj);
+#define CFG_API_REFERENCE                                                                          \
+	CFG_FIELD("group", cfg_api_group), CFG_FIELD("kind", cfg_api_kind),                        \
+	    CFG_FIELD("name", cfg_api_name), CFG_FIELD("namespace", cfg_api_namespace)
 
 /** The host of a reference to a Service, or to a host by its name; NULL: to something else. */
 const char *cfg_api_host(struct cfg *cfg, const struct api_reference *to);
