@@ -112,6 +112,12 @@ static bool take_status(struct flat_rpc_call *call, const struct flat_http_head 
 
 	if (status < 0)
 		return false;
+	/* The server's clock ran out as well, and its word came before ours was looked at. */
+	if (status == FLAT_RPC_CANCELLED && call->client && call->due_us != 0 &&
+	    flat_rpc_now_us() >= call->due_us) {
+		flat_rpc_call_end(call, FLAT_RPC_DEADLINE_EXCEEDED, "deadline exceeded");
+		return true;
+	}
 	decode(message, words, sizeof(words));
 	flat_rpc_call_end(call, (enum flat_rpc_status)status, words);
 	return true;
