@@ -12,11 +12,8 @@ port && METRICS=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 
 base() {
+	workload origin "$WORK/origin-python"
 	cat <<END
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: origin, namespace: e2e, labels: { app: origin } }
-spec: { serviceAccount: origin, selectors: [{ executable: $WORK/origin-python }] }
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry

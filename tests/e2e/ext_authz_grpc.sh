@@ -12,27 +12,14 @@ port && DEAD=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 
 base() {
+	workload origin "$WORK/origin-python"
+	entry origin 240.9.11.1 http "$A"
 	cat <<END
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: origin, namespace: e2e, labels: { app: origin } }
-spec: { serviceAccount: origin, selectors: [{ executable: $WORK/origin-python }] }
 ---
 apiVersion: mesh.libflat.io/v1
 kind: Workload
 metadata: { name: shop, namespace: e2e, labels: { app: shop } }
 spec: { serviceAccount: shop, selectors: [{ executable: $(readlink -f "$(command -v curl)") }] }
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: origin, namespace: e2e }
-spec:
-  hosts: [origin.e2e.example]
-  addresses: [240.9.11.1]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{ number: 80, name: http, protocol: HTTP }]
-  endpoints: [{ address: 127.0.0.1, ports: { http: $A } }]
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry

@@ -20,16 +20,13 @@ issue ca guest URI:spiffe://cluster.local/ns/out/sa/guest
 issue other stranger URI:spiffe://cluster.local/ns/out/sa/client
 
 base() {
+	workload origin "$WORK/origin-python"
 	cat <<END
+---
 apiVersion: mesh.libflat.io/v1
 kind: Workload
 metadata: { name: ingress, namespace: edge, labels: { istio: ingressgateway } }
 spec: { serviceAccount: ingress, selectors: [{ executable: /nobody }] }
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: origin, namespace: e2e, labels: { app: origin } }
-spec: { serviceAccount: origin, selectors: [{ executable: $WORK/origin-python }] }
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry

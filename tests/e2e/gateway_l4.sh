@@ -28,17 +28,13 @@ END
 }
 base() {
 	entry a "$A" && entry b "$B" && entry inside "$INSIDE" MESH_INTERNAL && entry names "$NAMES"
+	workload inside "$WORK/inside-python"
 	cat <<END
 ---
 apiVersion: mesh.libflat.io/v1
 kind: Workload
 metadata: { name: gw, namespace: edge, labels: { istio: ingress } }
 spec: { serviceAccount: gw, selectors: [{ executable: $WORK/nobody }] }
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: inside, namespace: e2e, labels: { app: inside } }
-spec: { serviceAccount: inside, selectors: [{ executable: $WORK/inside-python }] }
 ---
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication

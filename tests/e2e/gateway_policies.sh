@@ -16,16 +16,13 @@ ONE=$(jwt jwks one)
 token() { jwt token one "{\"iss\": \"test@example\", \"sub\": \"me\", \"exp\": $(($(date +%s) + 600))$1}"; }
 
 base() {
+	workload origin "$WORK/origin-python"
 	cat <<END
+---
 apiVersion: mesh.libflat.io/v1
 kind: Workload
 metadata: { name: ingress, namespace: edge, labels: { istio: ingressgateway } }
 spec: { serviceAccount: ingress, selectors: [{ executable: /nobody }] }
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: origin, namespace: e2e, labels: { app: origin } }
-spec: { serviceAccount: origin, selectors: [{ executable: $WORK/origin-python }] }
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry

@@ -17,12 +17,8 @@ base() {
 	service direct 240.9.7.1 7 "$ECHO"
 	service forwarded 240.9.7.2 7 "$ECHO" forwarded
 	service other 240.9.7.3 7 "$OTHER"
+	workload server "$WORK/server-python"
 	cat <<END
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: server, namespace: e2e, labels: { app: server } }
-spec: { serviceAccount: server, selectors: [{ executable: $WORK/server-python }] }
 ---
 apiVersion: mesh.libflat.io/v1
 kind: Workload

@@ -13,11 +13,8 @@ port && METRICS=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/mesh-python"
 
 base() {
+	workload mesh "$WORK/mesh-python"
 	cat <<END
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: mesh, namespace: e2e, labels: { app: mesh } }
-spec: { serviceAccount: mesh, selectors: [{ executable: $WORK/mesh-python }] }
 ---
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication

@@ -224,6 +224,17 @@ END
 	done
 }
 
+# workload NAME EXECUTABLE [NAMESPACE]: the Workload of a program, its label app and its service account NAME.
+workload() {
+	cat <<END
+---
+apiVersion: mesh.libflat.io/v1
+kind: Workload
+metadata: { name: $1, namespace: ${3:-e2e}, labels: { app: $1 } }
+spec: { serviceAccount: $1, selectors: [{ executable: $2 }] }
+END
+}
+
 # authority NAME; issue CA NAME SUBJECT-ALT-NAME: certificates of our own.
 authority() {
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj "/CN=$1" \

@@ -12,18 +12,9 @@ cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 cp "$(readlink -f "$PYTHON")" "$WORK/copy-python"
 cp "$(command -v curl)" "$WORK/shop-curl"
 
-workload() {
-	printf -- '---\napiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: { name: %s, namespace: e2e, labels: { app: %s } }\n' "$1" "$1"
-	printf 'spec: { serviceAccount: %s, selectors: [{ executable: %s }] }\n' "$1" "$2"
-}
-entry() {
-	printf -- '---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\nmetadata: { name: %s, namespace: e2e }\n' "$1"
-	printf 'spec: { hosts: [%s.e2e.example], addresses: [%s], location: MESH_INTERNAL, resolution: STATIC,\n' "$1" "$2"
-	printf '  ports: [{ number: 80, name: http, protocol: HTTP }], endpoints: [{ address: 127.0.0.1, ports: { http: %s } }] }\n' "$3"
-}
 base() {
 	workload origin "$WORK/origin-python" && workload copy "$WORK/copy-python" && workload shop "$WORK/shop-curl"
-	entry origin 240.9.9.1 "$A" && entry copy 240.9.9.2 "$B" && entry more 240.9.9.3 "$C" && entry dead 240.9.9.4 "$DEAD"
+	entry origin 240.9.9.1 http "$A" && entry copy 240.9.9.2 http "$B" && entry more 240.9.9.3 http "$C" && entry dead 240.9.9.4 http "$DEAD"
 }
 # routes SPEC: a VirtualService of the origin whose one http route has this beside its destination.
 routes() {

@@ -13,27 +13,14 @@ port && METRICS=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 
 base() {
+	workload origin "$WORK/origin-python"
+	entry origin 240.9.16.1 http "$A"
 	cat <<END
+---
 apiVersion: mesh.libflat.io/v1
 kind: Workload
 metadata: { name: ingress, namespace: edge, labels: { istio: ingressgateway } }
 spec: { serviceAccount: ingress, selectors: [{ executable: /nobody }] }
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: origin, namespace: e2e, labels: { app: origin } }
-spec: { serviceAccount: origin, selectors: [{ executable: $WORK/origin-python }] }
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: origin, namespace: e2e }
-spec:
-  hosts: [origin.e2e.example]
-  addresses: [240.9.16.1]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{ number: 80, name: http, protocol: HTTP }]
-  endpoints: [{ address: 127.0.0.1, ports: { http: $A } }]
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry

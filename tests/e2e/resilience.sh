@@ -11,27 +11,14 @@ cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 cp "$(command -v curl)" "$WORK/near-curl"
 
 base() {
+	workload origin "$WORK/origin-python"
+	entry one 240.9.9.1 http "$A"
 	cat <<END
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: origin, namespace: e2e, labels: { app: origin } }
-spec: { serviceAccount: origin, selectors: [{ executable: $WORK/origin-python }] }
 ---
 apiVersion: mesh.libflat.io/v1
 kind: Workload
 metadata: { name: near, namespace: e2e }
 spec: { locality: us/a/1, selectors: [{ executable: $WORK/near-curl }] }
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: one, namespace: e2e }
-spec:
-  hosts: [one.e2e.example]
-  addresses: [240.9.9.1]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{ number: 80, name: http, protocol: HTTP }]
-  endpoints: [{ address: 127.0.0.1, ports: { http: $A } }]
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry

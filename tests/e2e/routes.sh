@@ -13,21 +13,10 @@ cp "$(command -v curl)" "$WORK/shop-curl"
 cp "$(command -v curl)" "$WORK/guest-curl"
 
 base() {
+	workload origin "$WORK/origin-python"
+	workload shop "$WORK/shop-curl"
+	workload guest "$WORK/guest-curl"
 	cat <<END
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: origin, namespace: e2e, labels: { app: origin } }
-spec: { serviceAccount: origin, selectors: [{ executable: $WORK/origin-python }] }
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: shop, namespace: e2e, labels: { app: shop } }
-spec: { serviceAccount: shop, selectors: [{ executable: $WORK/shop-curl }] }
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: guest, namespace: e2e, labels: { app: guest } }
-spec: { serviceAccount: guest, selectors: [{ executable: $WORK/guest-curl }] }
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry

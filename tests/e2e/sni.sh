@@ -19,12 +19,8 @@ serve a "$A" "$PYTHON" -B "$PART" serve a "$A" "$WORK/host.crt" "$WORK/host.key"
 serve b "$B" "$PYTHON" -B "$PART" serve b "$B" "$WORK/host.crt" "$WORK/host.key"
 serve d "$D" "$PYTHON" -B "$PART" serve d "$D" "$WORK/host.crt" "$WORK/host.key"
 
-workload() {
-	printf -- '---\napiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: { name: %s, namespace: e2e, labels: { app: %s } }\n' "$1" "$1"
-	printf 'spec: { serviceAccount: %s, selectors: [{ executable: %s/%s-python }] }\n' "$1" "$WORK" "$1"
-}
 base() {
-	workload shop && workload shut && workload inside
+	workload shop "$WORK/shop-python" && workload shut "$WORK/shut-python" && workload inside "$WORK/inside-python"
 	cat <<END
 ---
 apiVersion: networking.istio.io/v1

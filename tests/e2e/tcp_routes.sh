@@ -9,12 +9,8 @@ cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 cp "$(readlink -f "$PYTHON")" "$WORK/shop-python"
 cp "$(readlink -f "$PYTHON")" "$WORK/guest-python"
 
-workload() {
-	printf -- '---\napiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: { name: %s, namespace: %s, labels: { app: %s } }\n' "$1" "$2" "$1"
-	printf 'spec: { serviceAccount: %s, selectors: [{ executable: %s/%s-python }] }\n' "$1" "$WORK" "$1"
-}
 base() {
-	workload origin e2e && workload shop e2e && workload guest other
+	workload origin "$WORK/origin-python" && workload shop "$WORK/shop-python" && workload guest "$WORK/guest-python" other
 	cat <<END
 ---
 apiVersion: networking.istio.io/v1

@@ -23,18 +23,8 @@ spec: { serviceAccount: ${w%:*}, selectors: [{ executable: $WORK/${w%:*}-${w#*:}
 END
 	done
 	service raw 240.9.13.2 80 "$RAW"
+	entry origin 240.9.13.1 http "$A"
 	cat <<END
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: origin, namespace: e2e }
-spec:
-  hosts: [origin.e2e.example]
-  addresses: [240.9.13.1]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{ number: 80, name: http, protocol: HTTP }]
-  endpoints: [{ address: 127.0.0.1, ports: { http: $A } }]
 ---
 kind: MeshConfig
 extensionProviders:

@@ -29,18 +29,8 @@ END
 	service collector 240.9.14.2 4318 "$HTTP"
 	service collector-grpc 240.9.14.3 4317 "$GRPC"
 	service away 240.9.14.4 4317 "$NOBODY"
+	entry origin 240.9.14.1 http "$A"
 	cat <<END
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: origin, namespace: e2e }
-spec:
-  hosts: [origin.e2e.example]
-  addresses: [240.9.14.1]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{ number: 80, name: http, protocol: HTTP }]
-  endpoints: [{ address: 127.0.0.1, ports: { http: $A } }]
 ---
 kind: MeshConfig
 extensionProviders:
