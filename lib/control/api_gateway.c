@@ -116,24 +116,19 @@ static void parse_namespaces(struct cfg *cfg, const struct yaml_node *node, void
 
 static void parse_route_kind(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	static const char *const names[] = {
-	    [API_HTTP] = "HTTPRoute",
-	    [API_GRPC] = "GRPCRoute",
-	    [API_TCP] = "TCPRoute",
-	    [API_TLS] = "TLSRoute",
-	};
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("group", cfg_api_group),
 	    CFG_FIELD("kind", cfg_api_kind),
 	};
 	struct reading *r = obj;
+	int kind;
 
 	r->to.kind = NULL;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	for (size_t i = 0; r->to.kind && i < FLAT_ARRAY_SIZE(names); i++) {
-		if (strcmp(r->to.kind, names[i]) == 0)
-			r->listener->kinds |= KIND_BIT(i);
-	}
+	kind = cfg_api_kind_of(r->to.kind);
+	/* What a listener of its protocol cannot take is left out afterwards. */
+	if (kind >= 0)
+		r->listener->kinds |= KIND_BIT(kind);
 }
 
 static void parse_kinds(struct cfg *cfg, const struct yaml_node *node, void *obj)

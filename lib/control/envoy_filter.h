@@ -21,6 +21,8 @@ uint8_t cfg_limit_stage(struct cfg *cfg, const struct yaml_node *node);
 /** Whether a patch inserts Envoy's filter of a name and type; then its configuration, or NULL. `has`: a field it needs. */
 const struct yaml_node *cfg_filter_of(const struct yaml_node *patch, const char *name,
 				      const char *type, const char *has);
+/** Whether `node` is a map that has no other keys than these. */
+bool cfg_has_only(const struct yaml_node *node, const char *const *names, size_t n);
 /** `descriptors` of a LocalRateLimit, into `limit`. */
 void cfg_limit_descriptors(struct cfg *cfg, const struct yaml_node *node,
 			   struct flat_local_limit *limit);

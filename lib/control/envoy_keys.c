@@ -96,7 +96,7 @@ static void parse_invert(struct cfg *cfg, const struct yaml_node *node, void *ob
 	((struct flat_limit_header *)obj)->invert ^= cfg_bool(cfg, node);
 }
 
-static bool only(const struct yaml_node *node, const char *const *names, size_t n)
+bool cfg_has_only(const struct yaml_node *node, const char *const *names, size_t n)
 {
 	const struct yaml_item *item;
 
@@ -120,8 +120,8 @@ static bool is_understood(const struct yaml_node *node)
 	const struct yaml_node *match =
 	    node->kind == YAML_MAP ? yaml_get(node, "string_match") : NULL;
 
-	return only(node, fields, FLAT_ARRAY_SIZE(fields)) &&
-	       (!match || only(match, ways, FLAT_ARRAY_SIZE(ways)));
+	return cfg_has_only(node, fields, FLAT_ARRAY_SIZE(fields)) &&
+	       (!match || cfg_has_only(match, ways, FLAT_ARRAY_SIZE(ways)));
 }
 
 static void parse_param_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -365,10 +365,7 @@ static void parse_actions(struct cfg *cfg, const struct yaml_node *node, void *o
 
 static void parse_stage(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	uint64_t n;
-
-	if (cfg_uint(cfg, node, 0, FLAT_LIMIT_STAGE_MAX, &n))
-		((struct rule *)obj)->rule->stage = (uint8_t)n;
+	((struct rule *)obj)->rule->stage = cfg_limit_stage(cfg, node);
 }
 
 static void parse_hits_number(struct cfg *cfg, const struct yaml_node *node, void *obj)

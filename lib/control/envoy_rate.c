@@ -18,6 +18,18 @@ static struct flat_rate_limit *rate_of(void *obj)
 	return obj;
 }
 
+/* A port's number, and what follows it; NULL: none is there. */
+static const char *port_of(const char *text, uint16_t *port)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (end == text || n == 0 || n > 65535)
+		return NULL;
+	*port = (uint16_t)n;
+	return end;
+}
+
 /* --- the service --- */
 
 static void cannot(struct cfg *cfg, const struct yaml_node *node, struct flat_rate_limit *rate,
@@ -34,8 +46,8 @@ static void parse_cluster(struct cfg *cfg, const struct yaml_node *node, void *o
 {
 	struct flat_rate_limit *rate = obj;
 	const char *text = cfg_string(cfg, node);
-	unsigned long port;
-	char *end;
+	const char *end;
+	uint16_t port;
 
 	if (!text)
 		return;
@@ -43,12 +55,12 @@ static void parse_cluster(struct cfg *cfg, const struct yaml_node *node, void *o
 		cannot(cfg, node, rate, "a cluster that istiod does not make");
 		return;
 	}
-	port = strtoul(text + 9, &end, 10);
-	if (end == text + 9 || strncmp(end, "||", 2) != 0 || !end[2] || port == 0 || port > 65535) {
+	end = port_of(text + 9, &port);
+	if (!end || strncmp(end, "||", 2) != 0 || !end[2]) {
 		cannot(cfg, node, rate, "a cluster of a subset, or malformed");
 		return;
 	}
-	rate->port = (uint16_t)port;
+	rate->port = port;
 	rate->host = end + 2;
 }
 
@@ -286,16 +298,15 @@ static bool read_virtual_name(struct cfg *cfg, const char *name, struct flat_lim
 {
 	bool inbound = strncmp(name, "inbound|http|", 13) == 0;
 	const char *digits = inbound ? name + 13 : strrchr(name, ':');
-	unsigned long port;
-	char *host, *end;
+	const char *end;
+	char *host;
 
 	if (!digits)
 		return false;
 	digits += !inbound;
-	port = strtoul(digits, &end, 10);
-	if (end == digits || *end || port == 0 || port > 65535)
+	end = port_of(digits, &p->port);
+	if (!end || *end)
 		return false;
-	p->port = (uint16_t)port;
 	if (inbound) {
 		p->gateway = false;
 		return p->server;
@@ -311,40 +322,25 @@ static bool read_virtual_name(struct cfg *cfg, const char *name, struct flat_lim
 	return p->gateway;
 }
 
-static bool is_one_of(const char *name, const char *const *names, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		if (strcmp(names[i], name) == 0)
-			return true;
-	}
-	return false;
-}
-
 /* Whether all that a match names is understood: a patch that is narrower than we think would count too much. */
 static bool understands(const struct yaml_node *node, const char *const *names, size_t n)
 {
-	const struct yaml_item *item;
-
-	for (item = node && node->kind == YAML_MAP ? node->first : NULL; item; item = item->next) {
-		if (!is_one_of(item->key->text, names, n))
-			return false;
-	}
-	return !node || node->kind == YAML_MAP;
+	return !node || cfg_has_only(node, names, n);
 }
 
 static bool read_port(const struct yaml_node *node, struct flat_limit_patch *p)
 {
-	unsigned long port;
-	char *end;
+	const char *end;
+	uint16_t port;
 
 	if (!node)
 		return true;
 	if (node->kind != YAML_SCALAR)
 		return false;
-	port = strtoul(node->text, &end, 10);
-	if (end == node->text || *end || port == 0 || port > 65535 || (p->port && p->port != port))
+	end = port_of(node->text, &port);
+	if (!end || *end || (p->port && p->port != port))
 		return false;
-	p->port = (uint16_t)port;
+	p->port = port;
 	return true;
 }
 

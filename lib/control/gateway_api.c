@@ -40,6 +40,20 @@ static void parse_nothing(struct cfg *cfg, const struct yaml_node *node, void *o
 	(void)obj;
 }
 
+int cfg_api_kind_of(const char *name)
+{
+	static const char *const names[] = {
+	    [API_HTTP] = "HTTPRoute", [API_GRPC] = "GRPCRoute",	 [API_TCP] = "TCPRoute",
+	    [API_TLS] = "TLSRoute",   [API_GATEWAY] = "Gateway",
+	};
+
+	for (size_t i = 0; name && i < FLAT_ARRAY_SIZE(names); i++) {
+		if (strcmp(name, names[i]) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
 static void parse_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -47,20 +61,16 @@ static void parse_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("kind", parse_kind),
 	    CFG_FIELD("namespace", parse_namespace),
 	};
-	static const char *const names[] = {
-	    [API_HTTP] = "HTTPRoute", [API_GRPC] = "GRPCRoute",	 [API_TCP] = "TCPRoute",
-	    [API_TLS] = "TLSRoute",   [API_GATEWAY] = "Gateway",
-	};
 	struct granting *g = obj;
+	int kind;
 
 	g->kind = g->grant.from = NULL;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), g);
-	for (size_t i = 0; g->kind && g->grant.from && i < FLAT_ARRAY_SIZE(names); i++) {
-		if (strcmp(g->kind, names[i]) != 0)
-			continue;
-		g->kinds[g->n_from] = (enum api_kind)i;
-		g->from[g->n_from++] = g->grant.from;
-	}
+	kind = cfg_api_kind_of(g->kind);
+	if (kind < 0 || !g->grant.from)
+		return;
+	g->kinds[g->n_from] = (enum api_kind)kind;
+	g->from[g->n_from++] = g->grant.from;
 }
 
 static void parse_froms(struct cfg *cfg, const struct yaml_node *node, void *obj)

@@ -71,6 +71,9 @@ struct api_grant {
 	const char *from, *namespace, *name;
 };
 
+/** The kind (enum api_kind) of that name; -1: none, or no name. */
+int cfg_api_kind_of(const char *name);
+
 /** Whether resources of a kind and of namespace `from` may refer to one of another namespace by its name. */
 bool cfg_api_granted(const struct cfg *cfg, enum api_kind kind, const char *from,
 		     const char *namespace, const char *name);

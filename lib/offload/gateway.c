@@ -194,7 +194,7 @@ static int options_of(const struct flat_gateways *all, const struct flat_gateway
 	const struct flat_mesh *mesh = all->offload->mesh;
 	const struct flat_secret *secret = NULL;
 	const struct flat_secret *ca = NULL;
-	const char *namespace = all->namespace;
+	const char *namespace = s->credential_namespace ? s->credential_namespace : all->namespace;
 	char name[512];
 	*o = (struct flat_tls_options){
 	    .cert.file = s->cert,
@@ -212,8 +212,6 @@ static int options_of(const struct flat_gateways *all, const struct flat_gateway
 	};
 	if (!s->credential)
 		return 0;
-	if (s->credential_namespace)
-	namespace = s->credential_namespace;
 	secret = flat_mesh_secret(mesh, namespace, s->credential);
 	snprintf(name, sizeof(name), "%s-cacert", s->credential);
 	ca = flat_mesh_secret(mesh, namespace, name);

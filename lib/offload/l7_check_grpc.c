@@ -263,7 +263,8 @@ static bool is_token(struct flat_span name)
 	return name.len > 0;
 }
 
-bool flat_l7_may_say(struct flat_span name, struct flat_span value)
+/* Fields that frame or route a message are not a service's to say; nor are characters that no field has. */
+static bool may_say(struct flat_span name, struct flat_span value)
 {
 	static const char *const no[] = {"host",
 					 "content-length",
@@ -290,21 +291,24 @@ bool flat_l7_may_say(struct flat_span name, struct flat_span value)
 	return is_token(name);
 }
 
+void flat_l7_said_put(struct flat_strbuf *out, struct flat_span name, struct flat_span value)
+{
+	if (!may_say(name, value))
+		return;
+	flat_strbuf_add(out, name.text, name.len);
+	flat_strbuf_puts(out, ": ");
+	flat_strbuf_add(out, value.text, value.len);
+	flat_strbuf_puts(out, "\r\n");
+}
+
 static int take_header(const struct flat_protobuf_field *f, struct flat_strbuf *set,
 		       struct flat_strbuf *append)
 {
 	struct header h;
-	struct flat_strbuf *out;
 
 	if (read_header(f, &h) < 0)
 		return -EBADMSG;
-	if (!flat_l7_may_say(h.name, h.value))
-		return 0;
-	out = h.how == HEADER_APPEND ? append : set;
-	flat_strbuf_add(out, h.name.text, h.name.len);
-	flat_strbuf_puts(out, ": ");
-	flat_strbuf_add(out, h.value.text, h.value.len);
-	flat_strbuf_puts(out, "\r\n");
+	flat_l7_said_put(h.how == HEADER_APPEND ? append : set, h.name, h.value);
 	return 0;
 }
 
@@ -323,7 +327,7 @@ static int read_ok(const struct flat_protobuf_field *from, struct flat_l7_check_
 		if ((f.number == 2 && take_header(&f, &a->upstream, &a->append) < 0) ||
 		    (f.number == 6 && take_header(&f, &a->client, &a->client) < 0))
 			return -EBADMSG;
-		if (f.number == 5 && flat_l7_may_say(gone.name, gone.value)) {
+		if (f.number == 5 && may_say(gone.name, gone.value)) {
 			flat_strbuf_add(&a->remove, f.bytes, f.len);
 			flat_strbuf_putc(&a->remove, 0);
 		}

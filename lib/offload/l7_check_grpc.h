@@ -49,7 +49,7 @@ FLAT_MUST_CHECK int flat_l7_check_grpc_read(const void *bytes, size_t len,
 /** core.v3.HeaderValue, with `value` as it was where it says none. 0 or -EBADMSG. */
 FLAT_MUST_CHECK int flat_l7_header_value(const struct flat_protobuf_field *from,
 					 struct flat_span *name, struct flat_span *value);
-/** Whether a service that is asked may set that field: none that frames or routes a message, no characters that none has. */
-bool flat_l7_may_say(struct flat_span name, struct flat_span value);
+/** Adds a field's line as a service said it; nothing where it frames or routes a message, or has characters that none has. */
+void flat_l7_said_put(struct flat_strbuf *out, struct flat_span name, struct flat_span value);
 
 #endif

@@ -151,12 +151,7 @@ static int take_header(const struct flat_protobuf_field *from, struct flat_strbu
 
 	if (flat_l7_header_value(from, &name, &value) < 0)
 		return -EBADMSG;
-	if (!flat_l7_may_say(name, value))
-		return 0;
-	flat_strbuf_add(out, name.text, name.len);
-	flat_strbuf_puts(out, ": ");
-	flat_strbuf_add(out, value.text, value.len);
-	flat_strbuf_puts(out, "\r\n");
+	flat_l7_said_put(out, name, value);
 	return 0;
 }
 
