@@ -34,8 +34,8 @@ benched() {
 each ab web benched
 worked() {
 	# wrk says "Socket errors" or "Non-2xx" if there were any.
-	run wrk -t 2 -c 100 -d 1s "http://$1:$2/small" 2>&1 | grep -E 'Socket errors|Non-2xx|connections$'
-	run wrk -t 2 -c 20 -d 1s -H 'Connection: close' "http://$1:$2/small" 2>&1 | grep -E 'Socket errors|Non-2xx|connections$'
+	run wrk --timeout 30s -t 2 -c 100 -d 1s "http://$1:$2/small" 2>&1 | grep -E 'Socket errors|Non-2xx|connections$'
+	run wrk --timeout 30s -t 2 -c 20 -d 1s -H 'Connection: close' "http://$1:$2/small" 2>&1 | grep -E 'Socket errors|Non-2xx|connections$'
 }
 each wrk web worked
 transfers() { run iperf -c "$1" -p "$2" -n 64M -P 3 -f M 2>&1 | awk '/SUM/ { print $4, $5 }'; }

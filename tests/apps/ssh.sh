@@ -60,8 +60,8 @@ each shared ssh shared
 # The client listens and the server connects, then the other way round.
 tunnels() {
 	local web=127.0.0.1:${NATIVE[web]} local_port remote_port socket
-	port && local_port=$((PORT + 50 + RANDOM % 100))
-	remote_port=$((local_port + 100))
+	port && local_port=$PORT
+	port && remote_port=$PORT
 	socket=$(mktemp -u "$WORK/tunnel.XXXXXX")
 	on "$@" -M -S "$socket" -fN -o ExitOnForwardFailure=yes -L "127.0.0.1:$local_port:$web" -R "127.0.0.1:$remote_port:$web" </dev/null >/dev/null
 	curl -sS "http://127.0.0.1:$local_port/big" | hash_of

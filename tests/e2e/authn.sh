@@ -157,7 +157,7 @@ same keys-by-https-of-another-name 'Jwks remote fetch is failed 401' "$(with "$G
 apply < <(base && authn "[{ issuer: $ISS, jwksUri: 'http://127.0.0.1:$NOBODY/keys' }]")
 same keys-of-nobody 'Jwks remote fetch is failed 401' "$(with "$GOOD" -w ' %{http_code}' $url/echo)"
 same keys-of-nobody-no-token 200 "$(code ask)"
-holds keys-of-nobody-logged grep -q "key set http://127.0.0.1:$NOBODY/keys: Connection refused" "$WORK/flatd.log"
+holds keys-of-nobody-logged wait_for 10 grep -q "key set http://127.0.0.1:$NOBODY/keys: Connection refused" "$WORK/flatd.log"
 echo '{"jwks_uri":"http://127.0.0.1:'"$KEYS"'/keys"}' >"$WORK/openid"
 port && OPENID=$PORT
 serve openid "$OPENID" "$PYTHON" -B "$E2E_ROOT/tests/e2e/jwt.py" "$WORK" serve "$OPENID" "$WORK/openid"

@@ -86,8 +86,8 @@ same custom-too-long 403 "$(code as long $url/echo)"
 same custom-keeps-the-connection 1 "$(as allow -o /dev/null -o /dev/null -o /dev/null -w '%{num_connects}\n' $url/echo $url/echo $url/echo | awk '{ n += $1 } END { print n }')"
 same custom-takes-turns 'a b' "$(as allow $url/echo -o "$WORK/1" $url/echo -o "$WORK/2" && for i in 1 2; do told "t['name']" <"$WORK/$i"; done | sort | paste -sd' ')"
 holds custom-one-connection-to-it test "$(grep -oE '^[0-9]+ ' "$WORK/ext.log" | sort -u | wc -l)" -le 3
-holds custom-flag wait_for 5 grep -q '" 403 UAEX ' "$WORK/access.log"
-holds custom-audited grep -q '"event":"denied".*"status":403,.*"policy":"ext","rule":0' "$WORK/audit.log"
+holds custom-flag wait_for 10 grep -q '" 403 UAEX ' "$WORK/access.log"
+holds custom-audited wait_for 10 grep -q '"event":"denied".*"status":403,.*"policy":"ext","rule":0' "$WORK/audit.log"
 holds custom-why grep -qE 'CUSTOM policy e2e/ext .* asks its external authorizer \(ext, service ext.e2e.example\)' \
 	<(flatctl --control "$CONTROL" why "GET $url/echo" --from e2e/origin)
 
@@ -120,12 +120,12 @@ same allowed-then-denied 'RBAC: access denied' "$(as allow -X PUT $url/echo)"
 
 apply < <(base && policy look "action: AUDIT, rules: [{ to: [{ operation: { paths: [/echo] } }] }]")
 same audit-decides-nothing 200 "$(code ask $url/echo)"
-holds audit-written grep -qE '"event":"audit","client":.*"method":"GET",.*"path":"/echo","policy_namespace":"e2e","policy":"look","rule":0' "$WORK/audit.log"
+holds audit-written wait_for 10 grep -qE '"event":"audit","client":.*"method":"GET",.*"path":"/echo","policy_namespace":"e2e","policy":"look","rule":0' "$WORK/audit.log"
 metric() { curl -sS -m 10 "http://127.0.0.1:$METRICS/metrics" | grep "^$1" | sed 's/.* //'; }
 same audit-counted 1 "$(metric flat_authz_audit_total)"
 apply < <(base && policy no "action: DENY, rules: [{ to: [{ operation: { paths: [/echo] } }] }]" "$DRY" && policy yes "rules: [{ to: [{ operation: { methods: [PUT] } }] }]" "$DRY")
 same dry-run-decides-nothing 200 "$(code ask $url/echo)"
-holds dry-run-deny grep -qE '"event":"dry-run","action":"DENY","result":"denied".*"policy":"no"' "$WORK/audit.log"
-holds dry-run-allow grep -qE '"event":"dry-run","action":"ALLOW","result":"denied"' "$WORK/audit.log"
+holds dry-run-deny wait_for 10 grep -qE '"event":"dry-run","action":"DENY","result":"denied".*"policy":"no"' "$WORK/audit.log"
+holds dry-run-allow wait_for 10 grep -qE '"event":"dry-run","action":"ALLOW","result":"denied"' "$WORK/audit.log"
 same dry-run-counted '1 1' "$(metric 'flat_authz_dry_run_total{authz_dry_run_action="deny",authz_dry_run_result="denied"}') $(metric 'flat_authz_dry_run_total{authz_dry_run_action="allow",authz_dry_run_result="denied"}')"
 holds dry-run-why grep -q 'dry-run of DENY: e2e/no' <(flatctl --control "$CONTROL" why "GET $url/echo" --from e2e/origin)

@@ -9,6 +9,7 @@ port && B=$PORT
 port && HTTP=$PORT
 port && HTTPS=$PORT
 port && MTLS=$PORT
+port && MOVED=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 
 authority ca
@@ -204,7 +205,8 @@ same rotation-refused-serves 200 "$(code "$sec/status/200")"
 
 # --- ports come and go ---
 
-apply < <(rules | sed "s/number: $MTLS,/number: $((MTLS + 1)),/")
-holds port-opened listening $((MTLS + 1))
-holds port-closed bash -c "! ss -ltnH 'sport = :$MTLS' | grep -q ."
+apply < <(rules | sed "s/number: $MTLS,/number: $MOVED,/")
+holds port-opened wait_for 10 listening "$MOVED"
+closed() { ! listening "$MTLS"; }
+holds port-closed wait_for 10 closed
 kill -0 "$PID" && pass alive

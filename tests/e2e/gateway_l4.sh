@@ -114,11 +114,11 @@ same a-name-that-nobody-shows cut "$(client ask 127.0.0.1 "$GW_PASS" three.examp
 same of-another-namespace cut "$(client ask 127.0.0.1 "$GW_PASS" four.example)"
 same no-name cut "$(client ask 127.0.0.1 "$GW_PASS" '')"
 same no-tls cut "$(client raw 127.0.0.1 "$GW_PASS" 474554202f)"
-holds says-why grep -q 'no server of the gateway.s port .* shows the name "three.example"' "$WORK/flatd.log"
+holds says-why wait_for 10 grep -q 'no server of the gateway.s port .* shows the name "three.example"' "$WORK/flatd.log"
 # TLS ends at the gateway; the server hears bytes.
 same ends-here names "$(client ask 127.0.0.1 "$GW_TLS" one.example)"
 same ports-are-told yes "$(flatctl --control "$CONTROL" ls | grep -q "127.0.0.1:$GW_PASS .*TLS passed through" && echo yes)"
-holds kinds-do-not-mix grep -q "port $GW_MIXED is another server's, for TCP: this one, for TLS passed through, is not opened" "$WORK/flatd.log"
+holds kinds-do-not-mix wait_for 10 grep -q "port $GW_MIXED is another server's, for TCP: this one, for TLS passed through, is not opened" "$WORK/flatd.log"
 
 # Names in the gateway's policies; the server's see the gateway.
 apply < <(base && deny gw)

@@ -160,8 +160,8 @@ holds metrics-denied test "$(metric 'request_protocol="grpc".*response_code="200
 holds metrics-ok test "$(metric 'request_protocol="grpc".*response_code="200",grpc_response_status="0"')" -ge 1
 holds metrics-server test "$(metric 'request_protocol="grpc".*response_code="200",grpc_response_status="5"')" -ge 1
 holds metrics-http test "$(metric 'request_protocol="http".*response_code="200"}')" -ge 1
-holds log wait_for 5 grep -q '"POST /test.Echo/Chat HTTP/2" 200' "$WORK/access"
-holds log-fault wait_for 5 grep -q '"POST /test.Echo/Unary HTTP/2" 200 FI ' "$WORK/access"
+holds log wait_for 10 grep -q '"POST /test.Echo/Chat HTTP/2" 200' "$WORK/access"
+holds log-fault wait_for 10 grep -q '"POST /test.Echo/Unary HTTP/2" 200 FI ' "$WORK/access"
 
 # --- servers and clients that go ---
 

@@ -134,7 +134,7 @@ wait_for 15 all_there || die servers-listen "$(tail -n 3 "$WORK"/*.log)"
 
 same many-connections ok "$(shop talk echo.e2e.example 7007 50 20 3000)"
 same large-messages ok "$(shop talk echo.e2e.example 7007 4 5 1000000)"
-holds server-sees-the-host grep -q 'from 10.78.0.1' "$WORK/echo.log"
+holds server-sees-the-host wait_for 10 grep -q 'from 10.78.0.1' "$WORK/echo.log"
 same no-kernel-path 0 "$(of a ls "s['opened_kernel']")"
 same protocol "{('hbone', 'TLSv1.3')}" "$(of a peers "{(p['protocol'], p['tls']) for p in s['peers']}")"
 same one-connection-for-all 1 "$(of a peers "len(s['peers'])")"
@@ -145,7 +145,7 @@ holds metrics-links grep -q '^flat_wire_hbone_links 1$' <(on_a curl -sS http://1
 holds why-says-hbone grep -q 'by HBONE.*10.78.0.2:15008.*ns/e2e/sa/server' \
 	<(flatctl --control "$WORK/a.sock" why e2e/shop echo.e2e.example:7007 | tr '\n' ' ')
 same refused-by-identity 'PermissionError 13' "$(intruder connect echo.e2e.example 7007)"
-holds refused-reason-at-the-server grep -q 'refused cluster.local/ns/e2e/sa/intruder.*only-shop.*b.yaml' "$WORK/flatd-b.log"
+holds refused-reason-at-the-server wait_for 10 grep -q 'refused cluster.local/ns/e2e/sa/intruder.*only-shop.*b.yaml' "$WORK/flatd-b.log"
 same nobody-listens 'ConnectionRefusedError 111' "$(shop connect nobody.e2e.example 7999)"
 same other-account-refused 'PermissionError 13' "$(shop connect mistaken.e2e.example 7007)"
 holds other-account-reason grep -q 'it is spiffe://cluster.local/ns/e2e/sa/server, not spiffe://cluster.local/ns/e2e/sa/somebody-else' \
@@ -154,9 +154,9 @@ same no-account-is-default 'PermissionError 13' "$(shop connect unnamed.e2e.exam
 resets=$(grep -c 'server-saw ConnectionResetError' "$WORK/echo.log")
 shop abort echo.e2e.example 7007
 saw_reset() { [ "$(grep -c 'server-saw ConnectionResetError' "$WORK/echo.log")" -gt "$resets" ]; }
-holds reset-crosses wait_for 5 saw_reset
+holds reset-crosses wait_for 10 saw_reset
 idle() { [ "$(of a peers "sum(p['streams'] for p in s['peers'])")$(of b peers "sum(p['streams'] for p in s['peers'])")" = 00 ]; }
-holds no-stream-left wait_for 5 idle
+holds no-stream-left wait_for 10 idle
 
 # A receiver that does not read.
 start fill "${MESH_A[@]}" "$WORK/bin/shop-python" -B "$PART" fill sink.e2e.example 7009 20000000
@@ -174,7 +174,7 @@ same slow-receiver-hash "$(grep sum "$WORK/fill.log")" "$(grep sum "$WORK/sink.l
 same out-many-streams ok "$(shop crowd ambient.e2e.example 9000 120)"
 same out-second-connection 2 "$(of a peers "sum(p['address'] == '10.78.0.3:15008' for p in s['peers'])")"
 same out-large-messages ok "$(shop talk ambient.e2e.example 9000 2 3 1000000)"
-holds out-asked grep -q 'asked CONNECT 10.78.0.3:9000 spiffe://cluster.local/ns/e2e/sa/shop for="' "$WORK/peer.log"
+holds out-asked wait_for 10 grep -q 'asked CONNECT 10.78.0.3:9000 spiffe://cluster.local/ns/e2e/sa/shop for="' "$WORK/peer.log"
 same out-forbidden 'PermissionError 13' "$(shop connect forbidden.e2e.example 403)"
 same out-reset-by-peer ConnectionResetError "$(shop told ambient.e2e.example 9000 RESET)"
 same out-half-close 'end 70000' "$(shop half ambient.e2e.example 9000 70000)"
@@ -189,10 +189,10 @@ same in-streams "200,end,whole 200,end,whole 200,end,whole $of_server" \
 same in-refused "403 $of_server" "$(ask e2e.intruder svids-peer 10 10.78.0.2:7007)"
 same in-wrong "503 400 400 200,end,whole $of_server" \
 	"$(ask e2e.shop svids-peer 10 10.78.0.2:7998 10.78.0.3:7007 localhost:7007 10.78.0.2:7007)"
-holds in-forwarded-port grep -q 'from 10.78.0.1' "$WORK/echo.log"
+holds in-forwarded-port wait_for 10 grep -q 'from 10.78.0.1' "$WORK/echo.log"
 same in-other-authority ConnectionResetError "$(ask e2e.shop svids-other 10 10.78.0.2:7007 | sed 's/SSLError/ConnectionResetError/')"
 same in-no-certificate ConnectionResetError "$(ask - svids-peer 10 10.78.0.2:7007 | sed 's/SSLError/ConnectionResetError/')"
-holds in-no-certificate-reason grep -q 'peer did not return a certificate' "$WORK/flatd-b.log"
+holds in-no-certificate-reason wait_for 10 grep -q 'peer did not return a certificate' "$WORK/flatd-b.log"
 # Two workloads at one address: nobody is shown as the other, the node answers for both.
 start redis "${MESH_B[@]}" "$WORK/bin/redis-server" --port 6379 --bind 10.78.0.2 --protected-mode no --save '' --appendonly no --dir "$WORK"
 two_workloads() { [ "$(of b ls "len(s['listeners'])")" = 3 ]; }
@@ -207,7 +207,7 @@ stop_hard() { kill -9 "$1" && wait "$1" 2>/dev/null; }
 for pid in "${E2E_PIDS[@]}"; do
 	grep -qz "$PEER" "/proc/$pid/cmdline" 2>/dev/null && stop_hard "$pid"
 done
-holds killed-peer-client-sees wait_for 5 grep -q 'ended ConnectionResetError' "$WORK/wait-b.log"
+holds killed-peer-client-sees wait_for 10 grep -q 'ended ConnectionResetError' "$WORK/wait-b.log"
 same killed-peer-refused 'ConnectionRefusedError 111' "$(shop connect ambient.e2e.example 9000)"
 
 # --- Envoy ---

@@ -105,7 +105,7 @@ OUT=$(flatctl --control "$CONTROL" why "GET http://web.e2e.example/" --from e2e/
 holds why grep -qE 'health check by HTTP each 50 ms \(.*mesh.yaml:[0-9]+\): 1 of 2 fail' <<<"$OUT"
 OUT=$(flatctl --control "$CONTROL" clusters)
 holds shown grep -q "127.0.0.1:$A: .*health check: failing" <<<"$OUT"
-holds told grep -q "health check of web.e2e.example:80 .*127.0.0.1:$A is failing: status 503" "$WORK/flatd.log"
+holds told wait_for 10 grep -q "health check of web.e2e.example:80 .*127.0.0.1:$A is failing: status 503" "$WORK/flatd.log"
 say b 503
 becomes b-fails web "$B" failing
 same nobody "no healthy upstream" "$(ask)"
@@ -125,7 +125,7 @@ becomes a-third web "$A" passing
 becomes b-again web "$B" passing
 stop "$A_PID"
 becomes gone web "$A" failing
-holds gone-why grep -q "127.0.0.1:$A is failing: Connection refused" "$WORK/flatd.log"
+holds gone-why wait_for 10 grep -q "127.0.0.1:$A is failing: Connection refused" "$WORK/flatd.log"
 same gone-b "b " "$(who)"
 serve a2 "$A" "$PYTHON" -B "$SERVER" "$A" a "$WORK/a.word" http
 becomes back web "$A" passing
@@ -149,12 +149,12 @@ say rpc 1
 becomes grpc-again rpc "$RPC" passing
 say rpc fail
 becomes grpc-status rpc "$RPC" failing
-holds grpc-why grep -q "127.0.0.1:$RPC is failing: grpc-status 7" "$WORK/flatd.log"
+holds grpc-why wait_for 10 grep -q "127.0.0.1:$RPC is failing: grpc-status 7" "$WORK/flatd.log"
 becomes tcp raw "$RAW" passing
 apply < <(base && checks | sed 's/timeout: 5s/timeout: 0.1s/')
 say raw -ERR
 becomes tcp-wrong raw "$RAW" failing
-holds tcp-why grep -q "127.0.0.1:$RAW is failing: no answer in time" "$WORK/flatd.log"
+holds tcp-why wait_for 10 grep -q "127.0.0.1:$RAW is failing: no answer in time" "$WORK/flatd.log"
 holds tcp-refused test "$(over curl -sS -m 10 http://raw.e2e.example/ 2>&1 | grep -c 'refused\|connect')" -ge 1
 
 # --- metrics, check ---

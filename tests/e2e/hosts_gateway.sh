@@ -126,7 +126,7 @@ wait_for 10 newer || die config-applied "$(tail -n 3 "$WORK/flatd-b.log")"
 # At which call a reset is seen is chance.
 is_cut() { plain told 10.81.0.1 7100 hello | grep -qxE 'ConnectionResetError|BrokenPipeError'; }
 holds refused-there is_cut
-holds refused-there-says-why grep -q 'refused cluster.local/ns/edge/sa/gw' "$WORK/flatd-b.log"
+holds refused-there-says-why wait_for 10 grep -q 'refused cluster.local/ns/edge/sa/gw' "$WORK/flatd-b.log"
 same http-refused-there 503 "$(on_a curl -sS --max-time 60 -o /dev/null -w '%{http_code}' http://10.81.0.1:8100/big)"
 
 # The gateway has no identity to show.
@@ -134,4 +134,4 @@ rm "$WORK/svids-a/edge.gw.crt"
 no_svid() { [ "$(of a peers "len(s['identities'])")" = 1 ]; }
 holds svid-taken-away wait_for 10 no_svid
 holds no-svid is_cut
-holds no-svid-says-why grep -q 'has no SVID for cluster.local/ns/edge/sa/gw' "$WORK/flatd-a.log"
+holds no-svid-says-why wait_for 10 grep -q 'has no SVID for cluster.local/ns/edge/sa/gw' "$WORK/flatd-a.log"

@@ -206,20 +206,20 @@ same still-there 200 "$(flat_curl -o /dev/null -w '%{http_code}' $origin/echo)"
 
 seconds=3
 [ -z "${FLAT_QUICK:-}" ] || seconds=1
-OUT=$(over wrk -t 2 -c 40 -d ${seconds}s $web/small 2>&1)
+OUT=$(over wrk --timeout 30s -t 2 -c 40 -d ${seconds}s $web/small 2>&1)
 if grep -qE 'Requests/sec: +[1-9]' <<<"$OUT" && ! grep -qE 'Socket errors|Non-2xx' <<<"$OUT"; then
 	pass "wrk ($(awk '/Requests.sec/ { print $2 }' <<<"$OUT") requests/s)"
 else
 	fail wrk "$(tr '\n' ' ' <<<"$OUT")"
 fi
 epoch() { state "s['epoch']"; }
-start load over wrk -t 1 -c 16 -d 4s $web/small
+start load over wrk --timeout 30s -t 1 -c 16 -d 4s $web/small
 LOAD=$PID
 for i in 1 2 3 4 5 6 7 8; do
 	before=$(epoch)
 	echo "# change $i" >>"$CONFIG"
 	newer() { [ "$(epoch)" -gt "$before" ]; }
-	wait_for 5 newer || break
+	wait_for 10 newer || break
 done
 wait_for 20 gone "$LOAD" || fail reload-ends "wrk goes on"
 same reload-changes 8 "$i"

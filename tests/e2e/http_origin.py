@@ -4,6 +4,7 @@ A server for the HTTP scripts: what it got is what it tells. Arguments: port, na
   /status/N      answers N
   /flaky/KEY/N   503 for the first N requests of KEY, then 200
   /slow/MS       answers after MS milliseconds
+  /until/NAME    answers once there is a file NAME in the folder $ORIGIN_WAITS
   /close         ends the connection without an answer
   /half          half an answer, then ends the connection
   /stream/N      N chunks of 1000 bytes and a trailer
@@ -15,6 +16,7 @@ A server for the HTTP scripts: what it got is what it tells. Arguments: port, na
 """
 import hashlib
 import json
+import os
 import socketserver
 import sys
 import threading
@@ -96,6 +98,10 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "slow":
             time.sleep(int(parts[2]) / 1000)
             self.answer(200, b"slow\n")
+        elif kind == "until":
+            while not os.path.exists(os.path.join(os.environ["ORIGIN_WAITS"], parts[2])):
+                time.sleep(0.01)
+            self.answer(200, b"now\n")
         elif kind == "close":
             self.close_connection = True
         elif kind == "half":

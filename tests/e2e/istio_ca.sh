@@ -74,7 +74,7 @@ holds identities-come wait_for 20 ready
 same impersonated "['spiffe://cluster.local/ns/e2e/sa/shop', 'spiffe://cluster.local/ns/e2e/sa/spare']" \
 	"$(of a peers "sorted(i['id'] for i in s['identities'])")"
 same the-tokens-own spiffe://cluster.local/ns/e2e/sa/server "$(of b peers "s['identities'][0]['id']")"
-holds what-is-asked grep -q 'signs spiffe://cluster.local/ns/e2e/sa/server for server east 86400' "$WORK/service.log"
+holds what-is-asked wait_for 10 grep -q 'signs spiffe://cluster.local/ns/e2e/sa/server for server east 86400' "$WORK/service.log"
 shop() { "${ON_A[@]}" flat-run --control "$WORK/a.sock" "$WORK/bin/shop-python" -B "$PART" "$@"; }
 same talks ok "$(shop talk echo.e2e.example 7007 10 10 3000)"
 

@@ -73,7 +73,7 @@ same second-of-many 1 "$(noted more 1 'len(t)')"
 same routes-shows-them yes "$(flatctl --control "$CONTROL" routes | grep -q 'mirror 100 % to copy.e2e.example; mirror 100 % to more.e2e.example port 80' && echo yes)"
 fresh
 
-# Of 200 requests a quarter: between 20 and 80 but once in 10^7 runs.
+# Of 200 requests a quarter: seven standard deviations are 43.
 apply < <(base && routes "mirror: { host: copy.e2e.example }, mirrorPercentage: { value: 25 }")
 same a-quarter 200 "$(shop "$url/echo?[1-200]" | grep -o '"name": "a"' | wc -l)"
 apply < <(base && routes "mirror: { host: copy.e2e.example }, mirrorPercentage: { value: 0 }")
@@ -82,8 +82,8 @@ apply < <(base && routes "mirror: { host: copy.e2e.example }")
 same the-last a "$(shop "$url/echo?last" | sed 's/.*"name": "\([a-z]*\)".*/\1/')"
 last() { grep -q 'echo?last' "$WORK/copy.json"; }
 wait_for 10 last || fail last-copied
-same quarter-copied True "$(noted copy 20 "20 <= len([x for x in t if '?none' not in x['path'] and 'last' not in x['path']]) <= 80")"
-same none-copied 0 "$(noted copy 20 "len([x for x in t if '?none' in x['path']])")"
+same quarter-copied True "$(noted copy 8 "7 <= len([x for x in t if '?none' not in x['path'] and 'last' not in x['path']]) <= 93")"
+same none-copied 0 "$(noted copy 8 "len([x for x in t if '?none' in x['path']])")"
 fresh
 
 # The mirror's own policies are asked, about what it gets.

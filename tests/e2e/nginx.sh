@@ -82,7 +82,7 @@ load() {
 	local seconds=3
 	[ -z "${FLAT_QUICK:-}" ] || seconds=1
 	# With the port: wrk asks for the service "http", which a bare machine cannot name.
-	over wrk -t 2 -c 40 -d ${seconds}s "$1:80/small" 2>&1
+	over wrk --timeout 30s -t 2 -c 40 -d ${seconds}s "$1:80/small" 2>&1
 }
 for way in direct forwarded; do
 	went "wrk-$way-path" $way load "${!way}"

@@ -66,7 +66,7 @@ same refused-header true "$(header x-local-rate-limit <<<"$OUT")"
 same refused-told "4 0" "$(header x-ratelimit-limit <<<"$OUT") $(header x-ratelimit-remaining <<<"$OUT")"
 same refused-text local_rate_limited "$(tail -1 <<<"$OUT")"
 same plain-client 429 "$(curl -sS -m 20 -o /dev/null -w '%{http_code}' "http://127.0.0.1:$A/status/200")"
-holds flag wait_for 5 grep -q '" 429 RL ' "$WORK/access.log"
+holds flag wait_for 10 grep -q '" 429 RL ' "$WORK/access.log"
 metrics() { curl -sS -m 10 -o "$WORK/metrics" "http://127.0.0.1:$METRICS/metrics" && cat "$WORK/metrics"; }
 same counted "4 4" "$(metrics | sed -nE 's/^flat_local_rate_limit_total\{result="(ok|limited)"\} //p' | tr '\n' ' ' | sed 's/ $//')"
 

@@ -73,9 +73,11 @@ filter() {
             transport_api_version: V3
 END
 }
-# patch KIND CONTEXT VHOST RULES [ROUTE-NAME [FIELDS]]
+# patch KIND CONTEXT VHOST RULES [ROUTE-NAME [FIELDS]]: a filter of its own, by a name that no other has.
+PATCHES=0
 patch() {
-	envoyfilter "filter-ratelimit-svc-$RANDOM$RANDOM"
+	PATCHES=$((PATCHES + 1))
+	envoyfilter "filter-ratelimit-svc-$PATCHES"
 	cat <<END
   - applyTo: $1
     match: { context: $2, routeConfiguration: { vhost: { name: "$3", route: { action: ANY${5:+, name: $5} } } } }
@@ -115,7 +117,7 @@ OUT=$(ask -i $url/status/200)
 same no-descriptor "200 x" "$(head -1 <<<"$OUT" | cut -d' ' -f2) x$(header x-limiter <<<"$OUT")"
 same plain-client "200 200 200 429 " "$(curl -sS -m 20 -H 'x-user: plain' -o /dev/null -w '%{http_code} ' "http://127.0.0.1:$A/status/200?[1-4]")"
 same over-http2 "200 200 200 429 " "$(for _ in 1 2 3 4; do codes as two --http2-prior-knowledge $url/status/200; done)"
-holds flag wait_for 5 grep -q '" 429 RL ' "$WORK/access.log"
+holds flag wait_for 10 grep -q '" 429 RL ' "$WORK/access.log"
 call() { ask --http2-prior-knowledge -X POST -H 'content-type: application/grpc' -H 'te: trailers' -i "$@"; }
 OUT=$(call -H 'x-user: first' $url/status/200)
 same grpc-call 14 "$(header grpc-status <<<"$OUT")"
@@ -131,7 +133,7 @@ holds why-about grep -q 'about user=me' <<<"$OUT"
 # --- when it does not answer ---
 
 same errors-refuse "500 500 " "$(codes as error $url/status/200)$(codes as garbage $url/status/200)"
-holds error-flag wait_for 5 grep -q '" 500 RLSE ' "$WORK/access.log"
+holds error-flag wait_for 10 grep -q '" 500 RLSE ' "$WORK/access.log"
 stop "$SERVICE"
 limiter
 same service-came-again "200 200 " "$(codes as again "$url/status/200?[1-2]")"

@@ -85,7 +85,7 @@ registered() { [ "$(state "len(set(l['address'] for l in s['listeners']))")" = 4
 ask_all first
 for round in 1 2; do
 	kill -9 "$FLATD"
-	wait_for 5 gone "$FLATD"
+	wait_for 10 gone "$FLATD"
 	before=$(used)
 	read -rt 1 <> <(:) || :
 	after=$(used)

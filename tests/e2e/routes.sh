@@ -175,7 +175,7 @@ same preflight-matched 1 "$(preflight http://a.example | grep -ci '^access-contr
 apply < <(base && routes "[{ match: [{ uri: { prefix: /abort } }], fault: { abort: { httpStatus: 555, percentage: { value: 100 } } }, $V1 },
   { match: [{ uri: { prefix: /delay } }], fault: { delay: { fixedDelay: 300ms, percentage: { value: 100 } } }, rewrite: { uri: /echo }, $V1 },
   { match: [{ uri: { prefix: /some } }], fault: { abort: { httpStatus: 555, percentage: { value: 50 } } }, rewrite: { uri: /echo }, $V1 },
-  { match: [{ uri: { prefix: /slow } }], timeout: 200ms, $V1 },
+  { match: [{ uri: { exact: /slow/10 } }], timeout: 15s, $V1 }, { match: [{ uri: { prefix: /slow } }], timeout: 200ms, $V1 },
   { match: [{ uri: { prefix: /flaky } }], retries: { attempts: 3, retryOn: gateway-error }, $V1 },
   { match: [{ uri: { prefix: /close } }], retries: { attempts: 2, retryOn: reset }, $V1 },
   { match: [{ uri: { prefix: /dead } }], route: [{ destination: { host: mixed.e2e.example } }] },
@@ -184,8 +184,8 @@ same fault-abort 'fault filter abort 555' "$(shop -w ' %{http_code}' $url/abort)
 slow() { shop -o /dev/null -w '%{http_code} %{time_total}' "$1" | awk '{ print $1, ($2 >= '"$2"') }'; }
 same fault-delay '200 1' "$(slow $url/delay 0.3)"
 COUNT=$(shop -o /dev/null -w '%{http_code}\n' "$url/some?n=[1-200]" | grep -c 555)
-# Five standard deviations of 200 draws at a half are 35.
-holds "fault-percentage ($COUNT of 200)" test "$COUNT" -ge 65 -a "$COUNT" -le 135
+# Seven standard deviations of 200 draws at a half are 49.
+holds "fault-percentage ($COUNT of 200)" test "$COUNT" -ge 51 -a "$COUNT" -le 149
 same timeout '504 1' "$(slow $url/slow/5000 0.2)"
 same timeout-not-met 200 "$(code shop $url/slow/10)"
 same retries 200 "$(code shop $url/flaky/one/2)"
@@ -235,8 +235,8 @@ same routes-listed 2 "$(flatctl --control "$CONTROL" --json routes | told "len(t
 
 # --- what is told of it ---
 
-holds access-log wait_for 5 grep -qE '^\[[0-9TZ:.-]+\] "GET /admin HTTP/1.1" 403 - 0 19 [0-9]+ - "-" "curl/[0-9.]+" "-" "origin.e2e.example" "127.0.0.1:[0-9]+"$' "$WORK/access.log"
-holds access-log-flags wait_for 5 grep -qE '"GET /slow/5000 HTTP/1.1" 504 UT ' "$WORK/access.log"
+holds access-log wait_for 10 grep -qE '^\[[0-9TZ:.-]+\] "GET /admin HTTP/1.1" 403 - 0 19 [0-9]+ - "-" "curl/[0-9.]+" "-" "origin.e2e.example" "127.0.0.1:[0-9]+"$' "$WORK/access.log"
+holds access-log-flags wait_for 10 grep -qE '"GET /slow/5000 HTTP/1.1" 504 UT ' "$WORK/access.log"
 metric() { curl -sS -m 10 "http://127.0.0.1:$METRICS/metrics" | grep "^$1" | grep -c "$2"; }
 holds metrics-requests test "$(metric istio_requests_total 'reporter="source",source_workload="shop".*destination_workload="origin".*response_code="403"')" -ge 1
 holds metrics-sizes test "$(metric istio_request_bytes_count 'reporter="destination",source_workload="guest"')" = "$(metric istio_requests_total 'reporter="destination",source_workload="guest"')"

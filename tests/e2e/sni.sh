@@ -108,7 +108,7 @@ same no-route 'a;b;' "$(letters "$(shop ask web.e2e.example 443 other.example 0 
 same the-wildcard-s-own-name yes "$(says 'through flatd, which connects\|the kernel carries it' "$(why e2e/shop web.e2e.example:443 two.example)")"
 same no-name yes "$(says '^[ab] None$' "$(shop ask web.e2e.example 443 '')")"
 shop raw web.e2e.example 443 474554202f >/dev/null
-holds no-tls wait_for 5 grep -q HTTP_REQUEST "$WORK/a.log" "$WORK/b.log"
+holds no-tls wait_for 10 grep -q HTTP_REQUEST "$WORK/a.log" "$WORK/b.log"
 same half-a-message cut "$(shop raw web.e2e.example 443 1603010040010000)"
 same silence open "$(shop silent web.e2e.example 443)"
 # A port that is not declared as TLS is not looked into.
@@ -116,9 +116,9 @@ went tcp-port none shop ask web.e2e.example 9443 one.example
 
 # A first message that is too long: nobody knows what name would have come.
 same too-long cut "$(shop raw web.e2e.example 443 16030140000100ff00 "$(head -c 17000 /dev/zero | od -An -v -tx1 | tr -d ' \n')")"
-holds too-long-says-why grep -q 'rule 11: the client.s first message of TLS is too long' "$WORK/flatd.log"
+holds too-long-says-why wait_for 10 grep -q 'rule 11: the client.s first message of TLS is too long' "$WORK/flatd.log"
 same to-nobody cut "$(shop ask web.e2e.example 443 nobody.example)"
-holds to-nobody-says-why grep -q 'leads to nobody.e2e.example, which is no service' "$WORK/flatd.log"
+holds to-nobody-says-why wait_for 10 grep -q 'leads to nobody.e2e.example, which is no service' "$WORK/flatd.log"
 
 same why-before yes "$(says 'forwarded.*once it has read the name' "$(why e2e/shop web.e2e.example:443)")"
 same why yes "$(says 'by a tls route .*subset b' "$(why e2e/shop web.e2e.example:443 One.example)")"

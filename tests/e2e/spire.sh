@@ -89,7 +89,7 @@ wait_for 15 listens || die server-listens "$(tail -n 3 "$WORK/echo.log")"
 MESH_A=("${ON_A[@]}" flat-run --control "$WORK/a.sock")
 shop() { "${MESH_A[@]}" "$WORK/bin/shop-python" -B "$PART" "$@"; }
 same none-before-the-api 'PermissionError 13' "$(shop connect echo.e2e.example 7007)"
-holds none-is-said grep -q "identities: unix:.*api-a.sock: No such file" "$WORK/flatd-a.log"
+holds none-is-said wait_for 10 grep -q "identities: unix:.*api-a.sock: No such file" "$WORK/flatd-a.log"
 api_on a
 api_on b
 holds identities-come wait_for 20 on_both
@@ -105,13 +105,13 @@ before=$(of a peers "s['rotations']")
 issue api-a flatd e2e/shop
 echo 2 >"$WORK/api-a/generation"
 rotated() { [ "$(of a peers "s['rotations']")" = $((before + 1)) ]; }
-holds rotation-comes wait_for 5 rotated
+holds rotation-comes wait_for 10 rotated
 works() { shop connect echo.e2e.example 7007 | grep -q ok; }
 holds works-after-rotation works
 same second-link "['draining', 'open']" "$(of a peers "sorted(p['state'] for p in s['peers'] if p['protocol'] == 'flat/1')")"
 cp "$WORK/api-a/flat-system.flatd.key" "$WORK/api-a/e2e.shop.wrong"
 echo 3 >"$WORK/api-a/generation"
-holds wrong-key-is-said wait_for 5 grep -q "sa/shop: its key is another certificate's; those before stay in force" "$WORK/flatd-a.log"
+holds wrong-key-is-said wait_for 10 grep -q "sa/shop: its key is another certificate's; those before stay in force" "$WORK/flatd-a.log"
 holds works-with-those-before works
 rm "$WORK/api-a/e2e.shop.wrong"
 
@@ -131,4 +131,4 @@ touch "$WORK/stop"
 wait_for 10 grep -qE 'whole|ended' "$WORK/hold.log"
 holds nothing-ended grep -q whole "$WORK/hold.log"
 kill "$FLATD_a"
-holds ends-at-once wait_for 5 gone "$FLATD_a"
+holds ends-at-once wait_for 10 gone "$FLATD_a"

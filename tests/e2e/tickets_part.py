@@ -180,20 +180,25 @@ def forked():
     case("parent-and-child", good == 40 and status == 0, (good, status))
 
 
+def configure(text):
+    """The file is another one at once: nobody reads half of it."""
+    with open(CONFIG + ".new", "w") as f:
+        f.write(text)
+    os.replace(CONFIG + ".new", CONFIG)
+
+
 def denied():
     case("tickets-before-the-policy", some_left())
     with open(CONFIG) as f:
         before = f.read()
     with open(DENY) as f:
         deny = f.read()
-    with open(CONFIG, "w") as f:
-        f.write(before + deny)
+    configure(before + deny)
     case("a-new-policy-refuses-in-connect",
          wait_for(lambda: error_of(lambda: echo(b"x")) == errno.EACCES))
     again = [error_of(lambda: echo(b"x")) for _ in range(20)]
     case("and-each-one-after", again == [errno.EACCES] * 20, again)
-    with open(CONFIG, "w") as f:
-        f.write(before)
+    configure(before)
     case("allowed-again", wait_for(lambda: error_of(lambda: echo(b"x")) == 0))
 
 

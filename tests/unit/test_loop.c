@@ -114,7 +114,7 @@ Test(loop, close_is_seen_at_the_far_end)
 	cr_assert_eq(s.fd, -1);
 	flat_loop_turn(&loop, 20);
 	far.fd = fds[1];
-	cr_assert_eq(poll(&far, 1, 2000), 1);
+	cr_assert_eq(poll(&far, 1, 10000), 1);
 	cr_assert(far.revents & POLLHUP);
 }
 
@@ -129,7 +129,7 @@ static int connected_to(const struct sockaddr_in *sa)
 static bool is_closed(int fd)
 {
 	struct pollfd p = {.fd = fd, .events = POLLIN | POLLRDHUP};
-	return poll(&p, 1, 2000) == 1 && (p.revents & (POLLRDHUP | POLLHUP));
+	return poll(&p, 1, 10000) == 1 && (p.revents & (POLLRDHUP | POLLHUP));
 }
 
 Test(loop, what_was_accepted_for_nobody_is_closed)
