@@ -8,6 +8,7 @@
 
 #include "authn/fetch.h"
 #include "authn/jwks.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/map.h"
 
@@ -73,13 +74,10 @@ struct flat_authn {
 	struct flat_authn_stats stats;
 };
 
-static int64_t now_ms(void)
+/* Not 0, which is never. */
+static int64_t moment_ms(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	/* Not 0, which is never. */
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000 + 1;
+	return flat_now_ms() + 1;
 }
 
 struct flat_authn *flat_authn_new(flat_authn_resolve_fn *resolve, void *arg)
@@ -152,7 +150,7 @@ static enum flat_jwt_status source_take(struct flat_authn *a, struct source *s, 
 
 static void source_failed(struct flat_authn *a, struct source *s, const char *why)
 {
-	s->failed_ms = now_ms();
+	s->failed_ms = moment_ms();
 	a->stats.fetch_failed++;
 	/* Each reason once, not once a minute. */
 	if (strcmp(s->error, why) != 0)
@@ -184,7 +182,7 @@ static void source_fetch(struct flat_authn *a, struct source *s)
 			flight = &a->flights[i];
 	}
 	/* All are taken: whoever asks next comes again. */
-	if (s->fetching || !flight || (s->failed_ms && now_ms() - s->failed_ms < pause_ms(s)))
+	if (s->fetching || !flight || (s->failed_ms && moment_ms() - s->failed_ms < pause_ms(s)))
 		return;
 	snprintf(uri, sizeof(uri), "%s%s", s->at,
 		 !s->discover			   ? ""
@@ -228,7 +226,7 @@ void flat_authn_turn(struct flat_authn *a)
 			} else if (source_take(a, s, f->body, f->len) != FLAT_JWT_OK) {
 				source_failed(a, s, "no key in it that can be used");
 			} else {
-				s->fetched_ms = now_ms();
+				s->fetched_ms = moment_ms();
 				s->failed_ms = 0;
 				s->failures = 0;
 				s->error[0] = 0;
@@ -247,7 +245,7 @@ static enum flat_jwt_status source_ready(struct flat_authn *a, struct source *s)
 
 	if (!s->at)
 		return s->jwks ? FLAT_JWT_OK : FLAT_JWT_NO_KEYS;
-	now = now_ms();
+	now = moment_ms();
 	age = s->fetched_ms ? now - s->fetched_ms : DEAD_MS + 1;
 	file = strncmp(s->at, "file://", 7) == 0;
 	if (age > (file ? FRESH_FILE_MS : FRESH_MS))
@@ -417,7 +415,7 @@ static enum flat_jwt_status verify(struct flat_authn *a, struct source *s, struc
 	a->stats.verified++;
 	status = flat_jwks_verify(s->jwks, jwt);
 	/* Its key may be newer than our set. */
-	if (status == FLAT_JWT_NO_KEY && s->at && now_ms() - s->fetched_ms > UNKNOWN_KEY_MS)
+	if (status == FLAT_JWT_NO_KEY && s->at && moment_ms() - s->fetched_ms > UNKNOWN_KEY_MS)
 		source_fetch(a, s);
 	return status == FLAT_JWT_NO_KEY && s->fetching ? FLAT_JWT_WAIT : status;
 }

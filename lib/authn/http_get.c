@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "authn/jwks.h"
+#include "base/clock.h"
 #include "base/sys.h"
 #include "codec/http1.h"
 
@@ -28,14 +29,6 @@ struct link {
 	SSL *ssl;
 };
 
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 static bool failed(struct link *l, const char *why)
 {
 	if (!l->f->error[0])
@@ -46,7 +39,7 @@ static bool failed(struct link *l, const char *why)
 static bool wait_for(struct link *l, short events)
 {
 	struct pollfd p = {.fd = l->fd, .events = events};
-	int64_t left = l->end_ms - now_ms();
+	int64_t left = l->end_ms - flat_now_ms();
 
 	if (left <= 0 || poll(&p, 1, (int)left) <= 0)
 		return failed(l, "no answer in time");
@@ -294,7 +287,7 @@ static bool ask(struct link *l, const char *host, uint16_t port)
 
 void flat_http_get(struct flat_fetch *f)
 {
-	struct link l = {.f = f, .fd = -1, .end_ms = now_ms() + f->timeout_ms};
+	struct link l = {.f = f, .fd = -1, .end_ms = flat_now_ms() + f->timeout_ms};
 	struct answer *a = calloc(1, sizeof(*a));
 	char host[256];
 	uint16_t port;

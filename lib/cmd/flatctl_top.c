@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/pool.h"
 #include "cmd/flatctl.h"
 #include "control/yaml.h"
@@ -38,9 +39,7 @@ static atomic_bool ended;
 
 double ctl_now_s(void)
 {
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+	return (double)flat_now_ns() / 1e9;
 }
 
 static void on_signal(int sig)

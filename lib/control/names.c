@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/map.h"
@@ -43,24 +44,9 @@ struct flat_names {
 	uint32_t refresh_ms;
 	bool running;
 	bool ends;
-	bool over;    /* the thread is at its end */
-	bool left;    /* the thread frees it */
+	struct flat_thread_end end;
 	bool changed; /* and not told yet */
 };
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-static struct timespec at(int64_t ms)
-{
-	return (struct timespec){.tv_sec = (time_t)(ms / 1000),
-				 .tv_nsec = (long)(ms % 1000) * 1000000};
-}
 
 /* --- one question --- */
 
@@ -161,7 +147,7 @@ static void note(struct flat_names *names, struct name *name, const struct answe
 	}
 	name->asked = true;
 	if (name->due_ms != IDLE)
-		name->due_ms = now_ms() + (int64_t)wait;
+		name->due_ms = flat_now_ms() + (int64_t)wait;
 }
 
 /* Asks for one name, without the lock. */
@@ -202,24 +188,21 @@ static void *run(void *arg)
 
 		if (next && next->due_ms == IDLE)
 			next = NULL;
-		if (next && next->due_ms <= now_ms()) {
+		if (next && next->due_ms <= flat_now_ms()) {
 			look_up(names, next);
 			continue;
 		}
 		/* Many that change together are one change. */
 		tell(names);
 		if (next) {
-			struct timespec until = at(next->due_ms);
+			struct timespec until = flat_timespec_of_ms(next->due_ms);
 			pthread_cond_timedwait(&names->woken, &names->lock, &until);
 		} else {
 			pthread_cond_wait(&names->woken, &names->lock);
 		}
 	}
-	names->over = true;
-	pthread_cond_broadcast(&names->told);
-	bool mine = names->left;
 	pthread_mutex_unlock(&names->lock);
-	if (mine)
+	if (flat_thread_over(&names->lock, &names->end))
 		free_all(names);
 	return NULL;
 }
@@ -266,26 +249,15 @@ int flat_names_open(struct flat_names **out)
 
 void flat_names_close(struct flat_names *names)
 {
-	struct timespec until = at(now_ms() + FLAT_RESOLVER_END_MS);
-
 	if (!names)
 		return;
 	pthread_mutex_lock(&names->lock);
 	names->ends = true;
 	pthread_cond_signal(&names->woken);
-	while (names->running && !names->over &&
-	       pthread_cond_timedwait(&names->told, &names->lock, &until) == 0)
-		;
-	names->left = names->running && !names->over;
-	bool left = names->left;
-	if (left)
-		pthread_detach(names->thread);
 	pthread_mutex_unlock(&names->lock);
-	if (left)
-		return;
-	if (names->running)
-		pthread_join(names->thread, NULL);
-	free_all(names);
+	if (!names->running ||
+	    flat_thread_leave(names->thread, &names->lock, &names->end, FLAT_RESOLVER_END_MS))
+		free_all(names);
 }
 
 int flat_names_fd(const struct flat_names *names)
@@ -326,7 +298,7 @@ int flat_names_get(struct flat_names *names, const char *host, struct flat_ip *v
 	if (!name)
 		name = add(names, host);
 	if (name && (name->due_ms == IDLE || !name->asked)) {
-		name->due_ms = now_ms();
+		name->due_ms = flat_now_ms();
 		/* Without a thread it is nowhere resolved, and the next load tries again. */
 		if (start(names) != 0)
 			flat_warn("names of services are not resolved: no thread is to be had");
@@ -375,7 +347,7 @@ static bool all_asked(const struct flat_names *names)
 
 void flat_names_wait(struct flat_names *names, uint32_t ms)
 {
-	struct timespec until = at(now_ms() + ms);
+	struct timespec until = flat_timespec_of_ms(flat_now_ms() + ms);
 	int err = 0;
 
 	pthread_mutex_lock(&names->lock);

@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "control/files.h"
 
 /* In a folder: names that come, go or were written. Of a path itself: content, or another file there. */
@@ -36,14 +37,6 @@ struct flat_watch {
 	size_t n;
 	struct watched v[];
 };
-
-static uint64_t now_ms(void)
-{
-	struct timespec ts;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 /* Splits `path` into folder and name; a final slash does not count. */
 static int split(struct watched *w, const char *path)
@@ -236,7 +229,7 @@ static bool drain(struct flat_watch *watch)
 /* The timer goes off when it has been quiet, or when it has not been for too long. */
 static void arm(struct flat_watch *watch)
 {
-	uint64_t now = now_ms(), at = now + FLAT_WATCH_QUIET_MS;
+	uint64_t now = (uint64_t)flat_now_ms(), at = now + FLAT_WATCH_QUIET_MS;
 	struct itimerspec spec = {0};
 
 	if (!watch->first_ms)

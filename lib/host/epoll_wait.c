@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "base/clock.h"
 #include "host/epoll.h"
 #include "host/user.h"
 
@@ -468,13 +469,6 @@ static int kernel_sleep(struct flat_epoll *e, int epfd, struct epoll_event *out,
 	return n;
 }
 
-static int64_t now_us(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
 static int look(struct flat_epoll *e, int epfd, struct epoll_event *out, int max, bool kernel)
 {
 	int n = 0;
@@ -506,11 +500,11 @@ static int spin(struct flat_epoll *e, int epfd, struct epoll_event *out, int max
 static int wait_events(struct flat_epoll *e, int epfd, struct epoll_event *out, int max,
 		       int64_t timeout_us, const sigset_t *mask)
 {
-	int64_t end = timeout_us > 0 ? now_us() + timeout_us : 0;
+	int64_t end = timeout_us > 0 ? flat_now_us() + timeout_us : 0;
 	int n = timeout_us != 0 && !mask ? spin(e, epfd, out, max) : look(e, epfd, out, max, false);
 	while (n == 0) {
 		struct flat_ep_raised raised = {.n = 0};
-		int64_t left = timeout_us > 0 ? end - now_us() : timeout_us;
+		int64_t left = timeout_us > 0 ? end - flat_now_us() : timeout_us;
 		int wait_ms = timeout_us < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999) / 1000);
 		bool asleep = wait_ms != 0 && flat_epoll_begin_sleep(e, &raised);
 		if (wait_ms == 0 || asleep) {
@@ -552,7 +546,7 @@ static int told(int epfd, struct epoll_event *events, int n, int max, int64_t ti
 	n = without_own(e, events, n);
 	if (n > 0)
 		return n;
-	int64_t left = timeout_us > 0 ? timeout_us - (now_us() - begin_us) : timeout_us;
+	int64_t left = timeout_us > 0 ? timeout_us - (flat_now_us() - begin_us) : timeout_us;
 	return wait_on(epfd, events, max, timeout_us > 0 && left < 0 ? 0 : left, mask);
 }
 
@@ -562,7 +556,7 @@ int flat_epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout_
 	int64_t us = timeout_ms < 0 ? -1 : (int64_t)timeout_ms * 1000;
 	if (flat_epoll_find(epfd))
 		return (int)flat_result(wait_on(epfd, events, max, us, mask));
-	int64_t begin = us > 0 ? now_us() : 0;
+	int64_t begin = us > 0 ? flat_now_us() : 0;
 	int n = flat_sys_epoll_pwait(epfd, events, max, timeout_ms, mask);
 	return (int)flat_result(told(epfd, events, n, max, us, begin, mask));
 }
@@ -578,7 +572,7 @@ int flat_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struc
 	int64_t us =
 	    timeout ? (int64_t)timeout->tv_sec * 1000000 + (timeout->tv_nsec + 999) / 1000 : -1;
 	if (!flat_epoll_find(epfd)) {
-		int64_t begin = us > 0 ? now_us() : 0;
+		int64_t begin = us > 0 ? flat_now_us() : 0;
 		int n = (int)FLAT_SYS6(SYS_epoll_pwait2, epfd, events, max, timeout, mask, 8);
 		return (int)flat_result(told(epfd, events, n, max, us, begin, mask));
 	}

@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "host/epoll.h"
 #include "host/lanes.h"
@@ -269,22 +270,15 @@ struct flat_sock *flat_sock_new(enum flat_fd_kind kind)
 	return s;
 }
 
-static uint64_t coarse_ms(void)
-{
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
-
 static void note_closed(uint16_t port)
 {
 	uint32_t i = atomic_fetch_add(&pool->n_closed, 1) % CLOSED_KEPT;
-	atomic_store(&pool->closed[i], coarse_ms() << 16 | port);
+	atomic_store(&pool->closed[i], (uint64_t)flat_now_coarse_ms() << 16 | port);
 }
 
 bool flat_listener_just_closed(uint16_t port)
 {
-	uint64_t now = coarse_ms();
+	uint64_t now = (uint64_t)flat_now_coarse_ms();
 	for (uint32_t i = 0; pool && i < CLOSED_KEPT; i++) {
 		uint64_t entry = atomic_load(&pool->closed[i]);
 		if ((uint16_t)entry == port && entry != 0 && now - (entry >> 16) < CLOSED_MS)

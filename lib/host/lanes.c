@@ -11,6 +11,8 @@
 #include <sys/queue.h>
 #include <time.h>
 
+#include "base/clock.h"
+
 /* Buckets of the table: servers of many short-lived clients have hundreds of lanes. */
 #define BUCKETS 256
 /* Unused lanes are kept so long, ms; and from the second number on only as long as the third. A thread that still
@@ -25,13 +27,6 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct bucket buckets[BUCKETS];
 static TAILQ_HEAD(, flat_lane_use) idle = TAILQ_HEAD_INITIALIZER(idle); /* oldest first */
 static uint32_t n_idle;
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
 
 static struct bucket *bucket_of(uint64_t id)
 {
@@ -55,7 +50,7 @@ static void set_idle(struct flat_lane_use *u, bool on)
 		return;
 	u->idle = on;
 	if (on) {
-		u->since_ms = now_ms();
+		u->since_ms = flat_now_coarse_ms();
 		TAILQ_INSERT_TAIL(&idle, u, idle_link);
 		n_idle++;
 	} else {
@@ -128,7 +123,7 @@ uint32_t flat_lane_nap(struct flat_lane_use *u, struct flat_lane_side *mine, con
 
 static bool is_old(const struct flat_lane_use *u)
 {
-	return now_ms() - u->since_ms > (n_idle > IDLE_MANY ? IDLE_MANY_MS : IDLE_MS);
+	return flat_now_coarse_ms() - u->since_ms > (n_idle > IDLE_MANY ? IDLE_MANY_MS : IDLE_MS);
 }
 
 static void unmap(struct flat_lane_use *u)

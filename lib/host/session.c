@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "host/lanes.h"
@@ -48,13 +49,6 @@ static _Atomic uint32_t last_turn; /* 0: none was there yet */
 static struct reign *reign_of(uint32_t turn)
 {
 	return &reigns[turn % REIGNS];
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-	FLAT_SYS2(SYS_clock_gettime, CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
 static int connect_to(const char *path)
@@ -278,7 +272,7 @@ static int join(bool patient)
 		flat_fd_close_private(control_fd);
 	control_fd = -1;
 	forget_tickets();
-	int64_t now = now_ms();
+	int64_t now = flat_now_ms();
 	if (!patient && last_try_ms != 0 && now - last_try_ms < RETRY_MS &&
 	    control_pid == flat_sys_getpid())
 		return -ECONNREFUSED;

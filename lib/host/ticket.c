@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 
 struct spare {
@@ -29,13 +30,6 @@ static uint32_t in_a_row;
 static int64_t last_ms;
 static uint32_t refused_for; /* connects */
 
-static int64_t now_ms(void)
-{
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_MONOTONIC_COARSE, &ts);
-	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
 static bool same(const struct flat_addr *a, const struct flat_addr *b)
 {
 	return memcmp(a, b, sizeof(*a)) == 0;
@@ -53,7 +47,7 @@ void flat_tickets_drop(void)
 
 bool flat_tickets_wanted(const struct flat_addr *to)
 {
-	int64_t now = now_ms();
+	int64_t now = flat_now_coarse_ms();
 	in_a_row = same(to, &last_to) && now - last_ms <= FLAT_TICKETS_GAP_MS ? in_a_row + 1 : 0;
 	last_to = *to;
 	last_ms = now;

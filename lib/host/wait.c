@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "host/host.h"
 
@@ -40,13 +41,6 @@ static __thread int64_t sleeps_until_ns; /* 0: yielding is tried */
 static _Alignas(FLAT_CACHELINE) _Atomic uint32_t all_waits;
 static __thread uint32_t own_waits;
 
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
-
 void flat_wait_begin(struct flat_wait *w)
 {
 	w->looks = 0;
@@ -56,7 +50,7 @@ void flat_wait_begin(struct flat_wait *w)
 	w->limit_ns = budget_ns;
 	if (sleeps_until_ns == 0)
 		return;
-	if (now_ns() < sleeps_until_ns)
+	if (flat_now_ns() < sleeps_until_ns)
 		w->limit_ns = 0;
 	else
 		sleeps_until_ns = 0;
@@ -140,7 +134,7 @@ static bool was_late(const struct flat_wait *w, int64_t now)
 
 static bool yield(struct flat_wait *w)
 {
-	int64_t now = now_ns();
+	int64_t now = flat_now_ns();
 	if (w->begun_ns == 0)
 		w->begun_ns = now;
 	else
@@ -170,7 +164,7 @@ bool flat_wait_again(struct flat_wait *w)
 
 static void learn(const struct flat_wait *w, bool paid)
 {
-	if (w->late || (paid && was_late(w, now_ns())))
+	if (w->late || (paid && was_late(w, flat_now_ns())))
 		return;
 	if (paid)
 		budget_ns = budget_ns * 2 + LEAST_NS < MOST_NS ? budget_ns * 2 + LEAST_NS : MOST_NS;

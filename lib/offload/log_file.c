@@ -12,6 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "base/thread.h"
@@ -52,18 +53,13 @@ struct flat_log_files {
 	atomic_uint n; /* release by the control thread when v[n - 1] is whole; acquire by ours */
 };
 
-static int64_t now_ms(void)
-{
-	return flat_now_us() / 1000;
-}
-
 /* --- the thread --- */
 
 static void note_identity(struct flat_log_file *f)
 {
 	struct stat st;
 
-	f->looked_ms = now_ms();
+	f->looked_ms = flat_now_ms();
 	if (fstat(f->fd, &st) != 0)
 		return;
 	f->dev = st.st_dev;
@@ -81,9 +77,9 @@ static void look(struct flat_log_file *f, bool again)
 	struct stat st;
 	int fd;
 
-	if (!f->own_fd || (!again && now_ms() - f->looked_ms < LOOK_MS))
+	if (!f->own_fd || (!again && flat_now_ms() - f->looked_ms < LOOK_MS))
 		return;
-	f->looked_ms = now_ms();
+	f->looked_ms = flat_now_ms();
 	if (!again && f->fd >= 0 && stat(f->path, &st) == 0 && st.st_dev == f->dev &&
 	    st.st_ino == f->ino)
 		return;
@@ -122,7 +118,7 @@ static bool stopping(struct flat_log_files *files)
 static void write_all(struct flat_log_file *f, bool last)
 {
 	size_t at = 0;
-	int64_t end_ms = now_ms() + LOOK_MS;
+	int64_t end_ms = flat_now_ms() + LOOK_MS;
 
 	while (f->fd >= 0 && at < f->going.len) {
 		struct pollfd p = {.fd = f->fd, .events = POLLOUT};
@@ -140,12 +136,12 @@ static void write_all(struct flat_log_file *f, bool last)
 		}
 		if (n == -EINTR)
 			continue;
-		if (n != -EAGAIN || (last && now_ms() > end_ms))
+		if (n != -EAGAIN || (last && flat_now_ms() > end_ms))
 			break;
 		(void)poll(&p, 1, LOOK_MS / 10);
 		if (!last && stopping(f->files)) {
 			last = true;
-			end_ms = now_ms() + LOOK_MS;
+			end_ms = flat_now_ms() + LOOK_MS;
 		}
 	}
 	atomic_fetch_add_explicit(&f->files->dropped,

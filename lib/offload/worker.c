@@ -25,13 +25,6 @@ static inline void flat_pause(void)
 #endif
 }
 
-int64_t flat_now_us(void)
-{
-	struct timespec ts;
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
 /* --- queues between threads --- */
 
 /* Returns true if it was empty: then somebody must be woken. */

@@ -8,6 +8,7 @@
 
 #include <pthread.h>
 
+#include "base/clock.h"
 #include "offload/pipe.h"
 
 /* More threads than any machine has use for in moving bytes. */
@@ -82,7 +83,5 @@ uint64_t flat_workers_bytes(const struct flat_workers *w);
 bool flat_worker_turn(struct flat_worker *w);
 /** Between two turns of a busy worker. Learns from it whether the processor is wanted by others. */
 void flat_worker_yield(struct flat_worker *w);
-
-int64_t flat_now_us(void);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/sys.h"
 
 void flat_vq_init(struct flat_vq *vq, const struct flat_vq_ops *ops, const struct flat_lane *lane,
@@ -39,10 +40,7 @@ static void ring_napping(struct flat_vq *vq, _Atomic uint32_t *nap, uint32_t bef
 /* Of slots whose bits are seen together the kernel's epoll would tell in the order in which they became ready. */
 static void stamp(struct flat_vq *vq)
 {
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	atomic_store_explicit(&vq->tx.ctl->prod.woken,
-			      (uint64_t)ts.tv_sec * 1000000000U + (uint64_t)ts.tv_nsec,
+	atomic_store_explicit(&vq->tx.ctl->prod.woken, (uint64_t)flat_now_ns(),
 			      memory_order_relaxed);
 }
 

@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/sys.h"
 
@@ -33,13 +34,6 @@ struct call {
 	int64_t end_us; /* 0: none */
 	bool over;
 };
-
-static int64_t now_us(void)
-{
-	struct timespec ts;
-	(void)clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
 
 static int fail(struct call *c, int err, const char *why)
 {
@@ -203,7 +197,7 @@ static int wait_for(struct call *c, short events)
 			      {.fd = c->how->stop_fd, .events = POLLIN}};
 	int n;
 	do {
-		int64_t left_ms = c->end_us ? (c->end_us - now_us()) / 1000 : -1;
+		int64_t left_ms = c->end_us ? (c->end_us - flat_now_us()) / 1000 : -1;
 		n = poll(p, 2, c->end_us && left_ms < 0 ? 0 : (int)left_ms);
 	} while (n < 0);
 	if (n == 0)
@@ -298,7 +292,7 @@ int flat_grpc_stream(const struct flat_grpc_call *how)
 	struct call c = {.how = how, .status = -1};
 	char text[240];
 	if (how->timeout_ms)
-		c.end_us = now_us() + (int64_t)how->timeout_ms * 1000;
+		c.end_us = flat_now_us() + (int64_t)how->timeout_ms * 1000;
 	if (how->ssl && SSL_set_fd(how->ssl, how->fd) != 1)
 		(void)fail(&c, -ENOMEM, "out of memory");
 	if (open_session(&c) != 0 || ask(&c) != 0)

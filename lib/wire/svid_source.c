@@ -26,11 +26,10 @@ struct flat_svid_source {
 	pthread_t thread;
 	int news;
 	int stop;
-	pthread_mutex_t lock; /* of the next four */
+	pthread_mutex_t lock; /* of the next three */
 	struct flat_svids *newest;
 	char why[600];
-	bool over;	   /* the thread is at its end */
-	bool left;	   /* the thread frees it */
+	struct flat_thread_end end;
 	uint32_t pause_ms; /* the thread's: before the next call */
 };
 
@@ -157,11 +156,7 @@ static void *run(void *arg)
 {
 	struct flat_svid_source *s = arg;
 	ask_on(s);
-	pthread_mutex_lock(&s->lock);
-	s->over = true;
-	bool mine = s->left;
-	pthread_mutex_unlock(&s->lock);
-	if (mine)
+	if (flat_thread_over(&s->lock, &s->end))
 		free_source(s);
 	return NULL;
 }
@@ -235,24 +230,6 @@ void flat_svid_source_close(struct flat_svid_source *s)
 	if (!s)
 		return;
 	(void)flat_sys_write(s->stop, &one, sizeof(one));
-	pthread_t thread = s->thread;
-	struct timespec until;
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_nsec += (long)FLAT_RESOLVER_END_MS * 1000000;
-	until.tv_sec += until.tv_nsec / 1000000000;
-	until.tv_nsec %= 1000000000;
-	if (pthread_timedjoin_np(thread, NULL, &until) == 0) {
+	if (flat_thread_leave(s->thread, &s->lock, &s->end, FLAT_RESOLVER_END_MS))
 		free_source(s);
-		return;
-	}
-	pthread_mutex_lock(&s->lock);
-	bool over = s->over;
-	s->left = !over;
-	pthread_mutex_unlock(&s->lock);
-	if (!over) {
-		pthread_detach(thread);
-		return;
-	}
-	pthread_join(thread, NULL);
-	free_source(s);
 }
