@@ -86,10 +86,26 @@ void flat_rpc_call_free(struct flat_rpc_call *call)
 	rpc->n_spare++;
 }
 
+static bool is_past_due(const struct flat_rpc_call *call)
+{
+	return call->due_us != 0 && flat_now_us() >= call->due_us;
+}
+
+void flat_rpc_call_cut(struct flat_rpc_call *call, enum flat_rpc_status status, const char *text)
+{
+	/* Which flat_rpc_call_end() then makes of it. */
+	flat_rpc_call_end(call, is_past_due(call) ? FLAT_RPC_CANCELLED : status, text);
+}
+
 void flat_rpc_call_end(struct flat_rpc_call *call, enum flat_rpc_status status, const char *text)
 {
 	if (call->ended)
 		return;
+	/* Whoever's clock was looked at first: once the deadline is past, it is what has cut the call off. */
+	if (status == FLAT_RPC_CANCELLED && call->client && is_past_due(call)) {
+		status = FLAT_RPC_DEADLINE_EXCEEDED;
+		text = "deadline exceeded";
+	}
 	call->ended = true;
 	call->closed = true;
 	call->due_us = 0;
@@ -100,7 +116,7 @@ void flat_rpc_call_end(struct flat_rpc_call *call, enum flat_rpc_status status, 
 
 void flat_rpc_call_due(struct flat_rpc_call *call, int64_t timeout_us)
 {
-	int64_t now = flat_rpc_now_us();
+	int64_t now = flat_now_us();
 
 	call->due_us = timeout_us < INT64_MAX - now ? now + timeout_us : INT64_MAX;
 	if (call->rpc->due_us == 0 || call->due_us < call->rpc->due_us)

@@ -70,7 +70,7 @@ void flat_rpc_conn_end(struct flat_rpc_conn *conn, const char *why)
 		TAILQ_REMOVE(&conn->calls, call, link);
 		call->conn = NULL;
 		if (why && call->client)
-			flat_rpc_call_end(call, FLAT_RPC_UNAVAILABLE, why);
+			flat_rpc_call_cut(call, FLAT_RPC_UNAVAILABLE, why);
 		flat_rpc_wake(call);
 	}
 	if (conn->channel)
@@ -89,7 +89,7 @@ void flat_rpc_conn_end(struct flat_rpc_conn *conn, const char *why)
 /* False: it is over. */
 static bool take_bytes(struct flat_rpc_conn *conn, const uint8_t *bytes, size_t len)
 {
-	if (flat_http2_feed(conn->h2, bytes, len, flat_rpc_now_us()) != 0)
+	if (flat_http2_feed(conn->h2, bytes, len, flat_now_us()) != 0)
 		return false;
 	while (flat_http2_waits(conn->h2)) {
 		struct flat_rpc_call *call = flat_rpc_call_new(conn, conn->rpc, false);

@@ -14,14 +14,6 @@
 #define BACKLOG 128
 #define ACCEPTS 16
 
-int64_t flat_rpc_now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
-}
-
 void flat_rpc_wake(struct flat_rpc_call *call)
 {
 	if (call->ready)
@@ -311,7 +303,7 @@ static bool next_ready(struct flat_rpc *rpc, struct flat_rpc_event *event)
 static void expire(struct flat_rpc *rpc)
 {
 	struct flat_rpc_call *call;
-	int64_t now = flat_rpc_now_us();
+	int64_t now = flat_now_us();
 
 	if (now < rpc->due_us)
 		return;
@@ -343,7 +335,7 @@ static int wait_ms(const struct flat_rpc *rpc, int64_t end_us)
 
 	if (until < 0)
 		return -1;
-	left = until == 0 ? 0 : until - flat_rpc_now_us();
+	left = until == 0 ? 0 : until - flat_now_us();
 	return left <= 0 ? 0 : (int)flat_min_size((size_t)(left + 999) / 1000, INT32_MAX);
 }
 
@@ -369,7 +361,7 @@ int flat_rpc_next(struct flat_rpc *rpc, struct flat_rpc_event *event, int timeou
 {
 	int64_t end_us = timeout_ms < 0	   ? -1
 			 : timeout_ms == 0 ? 0
-					   : flat_rpc_now_us() + (int64_t)timeout_ms * 1000;
+					   : flat_now_us() + (int64_t)timeout_ms * 1000;
 	bool late = false;
 
 	for (;;) {
@@ -388,6 +380,6 @@ int flat_rpc_next(struct flat_rpc *rpc, struct flat_rpc_event *event, int timeou
 		n = wait_and_move(rpc, wait_ms(rpc, end_us));
 		if (n < 0)
 			return n;
-		late = n == 0 && end_us >= 0 && (end_us == 0 || flat_rpc_now_us() >= end_us);
+		late = n == 0 && end_us >= 0 && (end_us == 0 || flat_now_us() >= end_us);
 	}
 }

@@ -112,12 +112,6 @@ static bool take_status(struct flat_rpc_call *call, const struct flat_http_head 
 
 	if (status < 0)
 		return false;
-	/* The server's clock ran out as well, and its word came before ours was looked at. */
-	if (status == FLAT_RPC_CANCELLED && call->client && call->due_us != 0 &&
-	    flat_rpc_now_us() >= call->due_us) {
-		flat_rpc_call_end(call, FLAT_RPC_DEADLINE_EXCEEDED, "deadline exceeded");
-		return true;
-	}
 	decode(message, words, sizeof(words));
 	flat_rpc_call_end(call, (enum flat_rpc_status)status, words);
 	return true;
@@ -147,7 +141,7 @@ static void broke_off(struct flat_rpc_call *call)
 
 	call->stage = FLAT_RPC_OVER;
 	if (call->client)
-		flat_rpc_call_end(call, lost ? FLAT_RPC_UNAVAILABLE : FLAT_RPC_INTERNAL,
+		flat_rpc_call_cut(call, lost ? FLAT_RPC_UNAVAILABLE : FLAT_RPC_INTERNAL,
 				  lost ? "connection lost" : "the stream was reset");
 	else
 		flat_rpc_call_end(call, FLAT_RPC_CANCELLED, "the client is gone");

@@ -8,6 +8,7 @@
 #include <flat/rpc.h>
 
 #include "base/base.h"
+#include "base/clock.h"
 #include "codec/http1.h"
 #include "codec/http2.h"
 
@@ -138,7 +139,6 @@ static inline size_t flat_rpc_bytes_left(const struct flat_rpc_bytes *b)
 
 /* --- engine.c --- */
 
-int64_t flat_rpc_now_us(void);
 /** It may have something to tell. */
 void flat_rpc_wake(struct flat_rpc_call *call);
 /** It may have something to say. NULL is allowed. */
@@ -166,8 +166,13 @@ struct flat_rpc_call *flat_rpc_call_new(struct flat_rpc_conn *conn, struct flat_
 void flat_rpc_call_destroy(struct flat_rpc_call *call);
 /** Off its connection, and kept for the next. */
 void flat_rpc_call_free(struct flat_rpc_call *call);
-/** It is over; the first status counts. `text` NULL: none. */
+/**
+ * It is over; the first status counts. `text` NULL: none. A client's call that ends CANCELLED once its deadline is past ends
+ * DEADLINE_EXCEEDED, as with gRPC's own clients: the server's clock ran out as well, and its word came before ours was looked at.
+ */
 void flat_rpc_call_end(struct flat_rpc_call *call, enum flat_rpc_status status, const char *text);
+/** A client's call is over and its server has said no status: by the deadline where that is past, else `status`. */
+void flat_rpc_call_cut(struct flat_rpc_call *call, enum flat_rpc_status status, const char *text);
 /** Gives the codec what waits. */
 void flat_rpc_call_push(struct flat_rpc_call *call);
 /** Its deadline, from now. */

@@ -9,6 +9,7 @@
 #include <flat/rpc.h>
 
 #include "http2_frames.h"
+#include "rpc/rpc.h"
 
 #define SOON_MS 10000
 
@@ -193,6 +194,43 @@ Test(rpc, a_deadline_ends_both_sides)
 		seen++;
 	}
 	flat_rpc_close(d.rpc);
+}
+
+/* A call that its server cuts off in one turn with the answer to another one, which is told first; past its deadline, or without one. */
+static void cut_call(bool reset, bool late, enum flat_rpc_status status, const char *text)
+{
+	struct duo d = duo_open();
+	struct flat_rpc_call *first;
+	struct flat_rpc_call *second;
+	struct flat_rpc_call *c;
+
+	(void)call(&d, "/s/First", NULL, 0, 0);
+	c = call(&d, "/s/Second", NULL, 0, 0);
+	first = called(&d, "/s/First");
+	second = called(&d, "/s/Second");
+	cr_assert_eq(flat_rpc_reply(first, NULL, 0), 0);
+	if (reset)
+		flat_rpc_release(second);
+	else
+		cr_assert_eq(flat_rpc_finish(second, FLAT_RPC_CANCELLED, "too late", NULL, 0), 0);
+	(void)next(&d, FLAT_RPC_METADATA);
+	/* By now the end of the second is here and nobody has looked at it: as if time had passed, which no test can rely on. */
+	if (late)
+		c->due_us = 1;
+	ended(&d, status, text);
+	flat_rpc_close(d.rpc);
+}
+
+Test(rpc, what_is_cut_off_past_its_deadline_has_met_it)
+{
+	cut_call(true, true, FLAT_RPC_DEADLINE_EXCEEDED, "deadline exceeded");
+	cut_call(false, true, FLAT_RPC_DEADLINE_EXCEEDED, "deadline exceeded");
+}
+
+Test(rpc, what_is_cut_off_without_a_deadline_is_told_as_it_was)
+{
+	cut_call(true, false, FLAT_RPC_INTERNAL, "the stream was reset");
+	cut_call(false, false, FLAT_RPC_CANCELLED, "too late");
 }
 
 Test(rpc, who_gives_a_call_back_cancels_it_and_no_other)
