@@ -124,9 +124,14 @@ static void set_text(struct cfg *cfg, const struct yaml_node *node, struct flat_
 	match->len = strlen(text);
 }
 
+/* "" is the value of `?a=`, and of a header that is there without one. */
 static void parse_exact(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	set_text(cfg, node, obj, FLAT_TEXT_EXACT);
+	if (node->kind == YAML_SCALAR && !*node->text)
+		*(struct flat_text_match *)obj =
+		    (struct flat_text_match){.kind = FLAT_TEXT_EXACT, .text = ""};
+	else
+		set_text(cfg, node, obj, FLAT_TEXT_EXACT);
 }
 
 static void parse_prefix(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -153,6 +158,11 @@ static void parse_regex(struct cfg *cfg, const struct yaml_node *node, void *obj
 			  "the regular expression \"%.200s\" is not taken: %s", match->text, error);
 }
 
+static bool is_star(const struct yaml_node *node)
+{
+	return node && node->kind == YAML_SCALAR && strcmp(node->text, "*") == 0;
+}
+
 void cfg_text_match(struct cfg *cfg, const struct yaml_node *node, bool presence,
 		    struct flat_text_match *out)
 {
@@ -171,6 +181,9 @@ void cfg_text_match(struct cfg *cfg, const struct yaml_node *node, bool presence
 			  node->n ? "more than one way to match" : "an empty match");
 		return;
 	}
+	/* No regular expression, but Istio's word for presence. */
+	if (presence && is_star(yaml_get(node, "regex")))
+		return;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), out);
 }
 
