@@ -187,6 +187,13 @@ static void parse_annotations(struct cfg *cfg, const struct yaml_node *node, voi
 		cfg->annotations = node;
 }
 
+static void parse_created(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)obj;
+	if (node->kind == YAML_SCALAR)
+		cfg->created = node;
+}
+
 static void parse_metadata(struct cfg *cfg, const struct yaml_node *node)
 {
 	static const struct cfg_field fields[] = {
@@ -198,7 +205,7 @@ static void parse_metadata(struct cfg *cfg, const struct yaml_node *node)
 	    CFG_SKIP("uid"),
 	    CFG_SKIP("resourceVersion"),
 	    CFG_SKIP("generation"),
-	    CFG_SKIP("creationTimestamp"),
+	    CFG_FIELD("creationTimestamp", parse_created),
 	    CFG_SKIP("deletionTimestamp"),
 	    CFG_SKIP("deletionGracePeriodSeconds"),
 	    CFG_SKIP("ownerReferences"),
@@ -242,6 +249,7 @@ static void resource_reset(struct cfg *cfg, const struct yaml_node *root)
 	cfg->namespace = FLAT_NAMESPACE_DEFAULT;
 	cfg->labels = (struct flat_labels){NULL, 0};
 	cfg->annotations = NULL;
+	cfg->created = NULL;
 	cfg->where = root->where;
 }
 

@@ -162,11 +162,13 @@ static void check_rule(struct cfg *cfg, const struct api_route *route, struct ap
 	for (uint32_t i = 0; i < r->n_destinations; i++) {
 		struct flat_route_destination *d = &r->destinations[i];
 
-		if (!d->granted_by || is_granted(cfg, route, d))
+		if (!d->settled && (!d->granted_by || is_granted(cfg, route, d)))
 			continue;
-		cfg_warn(cfg, &d->where, FLAT_DIAG_ADVICE, "write a ReferenceGrant there",
-			 "%s is of another namespace, which does not permit it: %s", d->host,
-			 api_is_l4(route->kind) ? "the rule refuses" : "what is for it fails");
+		if (!d->settled)
+			cfg_warn(
+			    cfg, &d->where, FLAT_DIAG_ADVICE, "write a ReferenceGrant there",
+			    "%s is of another namespace, which does not permit it: %s", d->host,
+			    api_is_l4(route->kind) ? "the rule refuses" : "what is for it fails");
 		/* Nobody looks for its service. */
 		d->settled = true;
 		weight -= d->weight;
@@ -235,6 +237,16 @@ static long difference(uint64_t a, uint64_t b)
 	return a < b ? -1 : a > b;
 }
 
+/* The older route, then the first by its name. Of one that does not say when it was made nobody knows that it is older. */
+static long by_age(const struct api_route *a, const struct api_route *b)
+{
+	int d = (b->created != NULL) - (a->created != NULL);
+
+	if (d == 0 && a->created)
+		d = strcmp(a->created, b->created);
+	return d ? d : strcmp(a->full_name, b->full_name);
+}
+
 /* Gateway API, HTTPRouteRule.matches: the more specific first, then the older; between kinds of paths as Istio. */
 static int by_precedence(const void *p, const void *q)
 {
@@ -251,6 +263,8 @@ static int by_precedence(const void *p, const void *q)
 		d = difference(b->match.n_headers, a->match.n_headers);
 	if (d == 0)
 		d = difference(b->match.n_query, a->match.n_query);
+	if (d == 0)
+		d = by_age(a->of, b->of);
 	if (d == 0)
 		d = difference(a->order, b->order);
 	return (int)d;

@@ -2,14 +2,15 @@
 #include "control/http_route.h"
 
 #include <string.h>
+#include <strings.h>
 
 struct reading {
 	struct api_reference to;
 	struct api_route *route;
 	struct api_rule *rule;
 	struct flat_http_match *match;
-	struct flat_named_match *named; /* being read, of a list */
-	struct flat_text_match *text;	/* likewise */
+	struct flat_named_match *first, *named; /* of a list, and the one being read */
+	struct flat_text_match *text;		/* likewise */
 	struct flat_header_ops *ops;
 	struct flat_name_value *pair;
 	struct flat_route_destination *destination;
@@ -133,17 +134,28 @@ static void read_named(struct cfg *cfg, const struct yaml_node *node, struct rea
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 	r->named->name = r->to.name ? r->to.name : "";
 	set_text(cfg, node, r, types, FLAT_ARRAY_SIZE(types), &r->named->match);
+}
+
+/* Of several of one name the first alone counts (Gateway API, HTTPHeaderMatch and HTTPQueryParamMatch). */
+static void keep_first(struct reading *r, int (*compare)(const char *, const char *))
+{
+	for (const struct flat_named_match *m = r->first; m < r->named; m++) {
+		if (compare(m->name, r->named->name) == 0)
+			return;
+	}
 	r->named++;
 }
 
 static void parse_header(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	read_named(cfg, node, obj, parse_header_name);
+	keep_first(obj, strcasecmp);
 }
 
 static void parse_query(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	read_named(cfg, node, obj, cfg_api_name);
+	keep_first(obj, strcmp);
 }
 
 static const struct flat_named_match *read_list(struct cfg *cfg, const struct yaml_node *node,
@@ -153,8 +165,10 @@ static const struct flat_named_match *read_list(struct cfg *cfg, const struct ya
 
 	if (!cfg_expect(cfg, node, YAML_LIST) || node->n > FLAT_CONFIG_MATCHES_MAX)
 		return NULL;
-	v = r->named = cfg_array(cfg, node->n, sizeof(*v));
-	*n = v ? cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, one, r) : 0;
+	v = r->first = r->named = cfg_array(cfg, node->n, sizeof(*v));
+	if (v)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, one, r);
+	*n = (uint32_t)(r->named - r->first);
 	return v;
 }
 
@@ -512,6 +526,23 @@ static void parse_weight(struct cfg *cfg, const struct yaml_node *node, void *ob
 		((struct reading *)obj)->destination->weight = (uint32_t)weight;
 }
 
+/* The route holds; what is for this backend fails. */
+static void no_service(struct cfg *cfg, const struct yaml_node *node,
+		       const struct api_reference *to, struct flat_route_destination *d)
+{
+	if (!to->name) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "name a Service",
+			  "a backend needs a \"name\"");
+		return;
+	}
+	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "name a Service",
+		 "a backend of kind \"%.100s\" is not honoured: what is for \"%.200s\" fails",
+		 to->kind ? to->kind : "", to->name);
+	d->host = to->name;
+	/* Nobody looks for its service. */
+	d->settled = true;
+}
+
 static void parse_backend(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -537,8 +568,7 @@ static void parse_backend(struct cfg *cfg, const struct yaml_node *node, void *o
 	    strcmp(to->namespace, cfg->namespace) != 0)
 		d->granted_by = to->namespace;
 	if (!d->host)
-		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "name a Service",
-			  "backend \"%.200s\" is none", to->name ? to->name : "");
+		no_service(cfg, node, to, d);
 	r->rule->route.weight += d->weight;
 }
 
@@ -666,6 +696,19 @@ static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 			 "field \"hostnames\" is not honoured for Services");
 }
 
+/* "2026-01-02T03:04:05Z", the one form of Kubernetes' API server. */
+static bool is_time(const char *text)
+{
+	static const char form[] = "dddd-dd-ddTdd:dd:ddZ";
+	size_t i = 0;
+
+	for (; form[i] && text[i]; i++) {
+		if (form[i] == 'd' ? text[i] < '0' || text[i] > '9' : text[i] != form[i])
+			return false;
+	}
+	return !form[i] && !text[i];
+}
+
 static void read_route(struct cfg *cfg, const struct yaml_node *root, enum api_kind kind)
 {
 	struct reading r = {.route = cfg_array(cfg, 1, sizeof(*r.route))};
@@ -676,6 +719,10 @@ static void read_route(struct cfg *cfg, const struct yaml_node *root, enum api_k
 	r.route->kind = kind;
 	r.route->name = cfg->name;
 	r.route->namespace = cfg->namespace;
+	r.route->full_name = flat_pool_printf(cfg->pool, "%s/%s", cfg->namespace, cfg->name);
+	cfg->oom |= !r.route->full_name;
+	if (cfg->created && is_time(cfg->created->text))
+		r.route->created = cfg_string(cfg, cfg->created);
 	r.route->where = cfg->where;
 	cfg_check_annotations(cfg, NULL, 0);
 	cfg_spec(cfg, root, parse_spec, &r);

@@ -50,6 +50,9 @@ struct api_route {
 	enum api_kind kind;
 	struct api_route *next;
 	const char *name, *namespace;
+	const char *full_name; /* "NAMESPACE/NAME" */
+	const char
+	    *created; /* as the API server writes times, which sort as text; NULL: not said */
 	struct flat_where where;
 	struct api_parent *parents;
 	uint32_t n_parents;

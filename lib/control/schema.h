@@ -45,6 +45,7 @@ struct cfg {
 	const char *name, *namespace; /* from the mesh's pool */
 	struct flat_labels labels;
 	const struct yaml_node *annotations; /* MAP or NULL */
+	const struct yaml_node *created;     /* as it is written; NULL: not said */
 	struct flat_where where;
 };
 

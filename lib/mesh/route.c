@@ -302,15 +302,15 @@ static void settle_destination(struct flat_mesh *mesh, const struct flat_virtual
 	if (!d->service) {
 		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &d->where, resource,
 			       "declare it with a ServiceEntry or Service",
-			       "no service has the host \"%.253s\": its requests are answered 503",
-			       d->host);
+			       "no service has the host \"%.253s\": its requests are answered %d",
+			       d->host, d->fails ? 500 : 503);
 		return;
 	}
 	if (d->port && !flat_service_port(d->service, d->port))
 		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &d->where, resource,
 			       "use one of its ports",
-			       "service %s has no port %u: its requests are answered 503",
-			       d->service->host, d->port);
+			       "service %s has no port %u: its requests are answered %d",
+			       d->service->host, d->port, d->fails ? 500 : 503);
 	if (!d->subset_name)
 		return;
 	rule = flat_mesh_rule_for(mesh, d->service, vs->namespace);

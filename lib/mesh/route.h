@@ -111,8 +111,8 @@ struct flat_route_destination {
 	uint16_t port;			  /* 0: the one asked for, or the only one */
 	uint32_t weight;
 	const char *granted_by; /* namespace that has to permit it (Gateway API); NULL: none */
-	bool fails;		/* Gateway API: without a service it answers 500 */
-	bool settled;		/* found already: routes of one rule share it */
+	bool fails;   /* Gateway API: without a service, or that port of it, it answers 500 */
+	bool settled; /* found already: routes of one rule share it */
 	struct flat_header_ops request, response;
 	uint32_t index; /* among all destinations of the mesh */
 	struct flat_where where;

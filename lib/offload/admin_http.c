@@ -443,8 +443,8 @@ static void explain_attempt(struct stand_in *in, const struct flat_route_destina
 				   (unsigned long long)x->route->weight);
 	if (verb == FLAT_L7_ANSWER && answer.verdict == FLAT_VERDICT_NO_HOST) {
 		flat_put_health(&s->text, x->target.cluster ? x->target.cluster->group : NULL);
-		flat_strbuf_puts(&s->text, ": it has no endpoint, answered 503\n");
-		s->status = 503;
+		flat_strbuf_printf(&s->text, ": it has no endpoint, answered %u\n", answer.status);
+		s->status = answer.status;
 		return;
 	}
 	flat_put_lb(&s->text, x->traffic.lb);

@@ -491,7 +491,8 @@ static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, 
 	struct flat_l7_gate_fields fields;
 	int err = flat_l7_target(l7);
 
-	if (err != 0 && x->destination && x->destination->fails && !x->destination->service)
+	if (err != 0 && x->destination && x->destination->fails &&
+	    (!x->destination->service || !x->port))
 		return answer_text(a, 500, FLAT_VERDICT_NO_HOST, NULL);
 	if (err != 0)
 		return answer_text(a, 503, FLAT_VERDICT_NO_HOST, "no healthy upstream");

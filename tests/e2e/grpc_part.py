@@ -153,6 +153,21 @@ def survive():
     return f"lost {lost} of the others" if dead else "it was never killed"
 
 
+def table():
+    """Of each line of standard input, NAME PATH METADATA: the call's status, and what x-route of its answer says."""
+    for line in sys.stdin:
+        name, path, meta = line.split()
+        pairs = tuple(tuple(m.split("=")) for m in meta.split(",") if m != "-")
+        done = channel.unary_unary(path).with_call
+        try:
+            _, it = done(b"x", timeout=T, metadata=pairs)
+        except grpc.RpcError as e:
+            it = e
+        told = dict(it.initial_metadata() or ()) | dict(it.trailing_metadata() or ())
+        print(name, it.code().name, told.get("x-route", "-"))
+    return "done"
+
+
 def run(what):
     words = what.split()
     if len(words) > 1 or what == "status":

@@ -84,6 +84,44 @@ Test(http_route, several_routes_of_a_service_are_one)
 	loaded_fini(&l);
 }
 
+/* Of equal matches the older route's wins, then the first by NAMESPACE/NAME, within a route the first; not the first of the files. */
+static const struct {
+	const char *first, *second; /* metadata of two routes, in the order of the files */
+	const char *want;
+} ages[] = {
+    {"name: b", "name: a", "a"},
+    {"name: a", "name: b", "a"},
+    {"name: a, creationTimestamp: '2026-01-02T00:00:00Z'",
+     "name: b, creationTimestamp: '2026-01-01T23:59:59Z'", "b"},
+    {"name: b, creationTimestamp: 2026-01-02T00:00:00Z",
+     "name: a, creationTimestamp: 2026-01-02T00:00:00Z", "a"},
+    {"name: a", "name: b, creationTimestamp: '2026-01-02T00:00:00Z'", "b"},
+    {"name: a, creationTimestamp: yesterday", "name: b, creationTimestamp: '2026-01-02T00:00:00Z'",
+     "b"},
+    {"name: b, creationTimestamp: null", "name: a", "a"},
+};
+
+Test(http_route, of_equal_matches_the_older_route_wins_then_its_name)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(ages); i++) {
+		char yaml[2000];
+		struct loaded l;
+
+		snprintf(yaml, sizeof(yaml),
+			 BASE "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"
+			      "metadata: {%s, namespace: foo}\nspec: {" WEB
+			      ", rules: [{backendRefs: [{name: web}]}]}\n"
+			      "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"
+			      "metadata: {%s, namespace: foo}\nspec: {" WEB
+			      ", rules: [{backendRefs: [{name: web}]}]}\n",
+			 ages[i].first, ages[i].second);
+		l = load_good(yaml);
+		cr_expect_str_eq(name_of(&l, "/", "GET"), ages[i].want, "%s, %s", ages[i].first,
+				 ages[i].second);
+		loaded_fini(&l);
+	}
+}
+
 /* A route for another namespace's Service is for its own clients. */
 Test(http_route, a_consumer_has_its_own)
 {
@@ -217,6 +255,8 @@ Test(http_route, what_cannot_be_done_is_no_silence)
 			       "backendRefs: [{name: web}]}"),
 		     500);
 	cr_expect_eq(status_of("{backendRefs: [{name: web}]}"), 200);
+	cr_expect_eq(status_of("{backendRefs: [{kind: Pod, name: web}]}"), 500);
+	cr_expect_eq(status_of("{backendRefs: [{kind: Pod, name: web}, {name: web}]}"), 200);
 }
 
 static const struct {
@@ -232,7 +272,9 @@ static const struct {
     {BASE ROUTE("r", "foo", "{" WEB ", rules: [{matches: [{path: {value: a}}]}]}"),
      "\"a\" is no path", true},
     {BASE ROUTE("r", "foo", "{" WEB ", rules: [{backendRefs: [{kind: Pod, name: a}]}]}"),
-     "backend \"a\" is none", true},
+     "a backend of kind \"Pod\" is not honoured: what is for \"a\" fails", false},
+    {BASE ROUTE("r", "foo", "{" WEB ", rules: [{backendRefs: [{port: 80}]}]}"),
+     "a backend needs a \"name\"", true},
 };
 
 Test(http_route, what_is_wrong_is_said)
