@@ -22,12 +22,9 @@ issue other stranger URI:spiffe://cluster.local/ns/out/sa/client
 
 base() {
 	workload origin "$WORK/origin-python"
+	ingress ingress edge 'istio: ingressgateway'
+	secret edge two
 	cat <<END
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: ingress, namespace: edge, labels: { istio: ingressgateway } }
-spec: { serviceAccount: ingress, selectors: [{ executable: /nobody }] }
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -52,14 +49,6 @@ apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: { name: all, namespace: e2e }
 spec: { mtls: { mode: STRICT } }
----
-apiVersion: v1
-kind: Secret
-metadata: { name: two, namespace: edge }
-type: kubernetes.io/tls
-data:
-  tls.crt: $(base64 -w 0 "$WORK/two.crt")
-  tls.key: $(base64 -w 0 "$WORK/two.key")
 ---
 apiVersion: networking.istio.io/v1
 kind: Gateway

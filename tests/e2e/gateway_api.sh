@@ -17,16 +17,6 @@ authority ca
 issue ca one 'DNS:one.example'
 issue ca far 'DNS:far.example'
 
-secret() {
-	cat <<END
----
-apiVersion: v1
-kind: Secret
-metadata: { name: $2, namespace: $1 }
-type: kubernetes.io/tls
-data: { tls.crt: $(base64 -w 0 "$WORK/$2.crt"), tls.key: $(base64 -w 0 "$WORK/$2.key") }
-END
-}
 # route NAME NAMESPACE PARENT HOSTNAMES [RULES]: an HTTPRoute whose answer says its name.
 route() {
 	cat <<END
@@ -42,16 +32,9 @@ END
 }
 ORIGIN='{ group: networking.istio.io, kind: Hostname, name: origin.e2e.example, port: 80 }'
 {
+	ingress ingress edge 'gateway.networking.k8s.io/gateway-name: web'
+	workload origin "$WORK/origin-python"
 	cat <<END
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: ingress, namespace: edge, labels: { gateway.networking.k8s.io/gateway-name: web } }
-spec: { serviceAccount: ingress, selectors: [{ executable: /nobody }] }
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: origin, namespace: e2e }
-spec: { selectors: [{ executable: $WORK/origin-python }] }
 ---
 apiVersion: v1
 kind: Namespace

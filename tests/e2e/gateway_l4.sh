@@ -29,22 +29,14 @@ END
 base() {
 	entry a "$A" && entry b "$B" && entry inside "$INSIDE" MESH_INTERNAL && entry names "$NAMES"
 	workload inside "$WORK/inside-python"
+	ingress gw edge 'istio: ingress'
+	secret edge host
 	cat <<END
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: gw, namespace: edge, labels: { istio: ingress } }
-spec: { serviceAccount: gw, selectors: [{ executable: $WORK/nobody }] }
 ---
 apiVersion: security.istio.io/v1
 kind: PeerAuthentication
 metadata: { name: strict, namespace: e2e }
 spec: { mtls: { mode: STRICT } }
----
-apiVersion: v1
-kind: Secret
-metadata: { name: host, namespace: edge }
-data: { tls.crt: $(base64 -w 0 "$WORK/host.crt"), tls.key: $(base64 -w 0 "$WORK/host.key") }
 ---
 apiVersion: networking.istio.io/v1
 kind: Gateway

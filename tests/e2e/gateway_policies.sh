@@ -17,12 +17,8 @@ token() { jwt token one "{\"iss\": \"test@example\", \"sub\": \"me\", \"exp\": $
 
 base() {
 	workload origin "$WORK/origin-python"
+	ingress ingress edge 'istio: ingressgateway'
 	cat <<END
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: ingress, namespace: edge, labels: { istio: ingressgateway } }
-spec: { serviceAccount: ingress, selectors: [{ executable: /nobody }] }
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry

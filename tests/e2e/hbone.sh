@@ -36,21 +36,6 @@ issue svids-peer e2e/ambient e2e/shop e2e/intruder
 flatctl ca issue "$WORK/other-ca" "$WORK/svids-other" e2e/shop || die ca-issue
 cp "$WORK/svids-peer/cluster.local.bundle" "$WORK/svids-other/"
 
-workload() {
-	cat <<END
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: $1, namespace: e2e, labels: { app: $1 } }
-spec:
-  serviceAccount: $1
-  selectors:
-END
-	local exe
-	for exe in "${@:2}"; do
-		echo "  - { executable: $WORK/bin/$exe, executableOwner: $(id -u) }"
-	done
-}
 # remote NAME ADDRESS PORT HOST [ACCOUNT]
 remote() {
 	cat <<END
@@ -71,8 +56,8 @@ spec:
 END
 }
 {
-	workload shop shop-python
-	workload intruder intruder-python
+	own_workload shop shop-python
+	own_workload intruder intruder-python
 	remote echo 240.9.7.1 7007 10.78.0.2 server
 	remote sink 240.9.7.2 7009 10.78.0.2 server
 	remote nobody 240.9.7.3 7999 10.78.0.2 server
@@ -83,8 +68,8 @@ END
 	remote envoy 240.9.7.9 7007 10.78.0.4 ambient
 } >"$WORK/a.yaml"
 {
-	workload server server-python
-	workload redis redis-server
+	own_workload server server-python
+	own_workload redis redis-server
 	cat <<END
 ---
 apiVersion: security.istio.io/v1

@@ -33,21 +33,6 @@ flatctl ca issue "$WORK/ca" "$WORK/svids-b" flatd || die ca-issue
 flatctl ca init "$WORK/ca" 2>/dev/null && fail ca-is-not-overwritten || pass ca-is-not-overwritten
 same key-is-private 600 "$(stat -c %a "$WORK/svids-a/e2e.shop.key")"
 
-workload() {
-	cat <<END
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: $1, namespace: e2e, labels: { app: $1 } }
-spec:
-  serviceAccount: $1
-  selectors:
-END
-	local exe
-	for exe in "${@:2}"; do
-		echo "  - { executable: $WORK/bin/$exe, executableOwner: $(id -u) }"
-	done
-}
 # remote NAME ADDRESS PORT TARGET [PROTOCOL [ACCOUNT]]
 remote() {
 	cat <<END
@@ -69,11 +54,11 @@ spec:
 END
 }
 base() {
-	workload shop shop-curl shop-redis-cli shop-python
-	workload intruder intruder-curl intruder-redis-cli intruder-python
-	workload web nginx
-	workload redis redis-server
-	workload server server-python
+	own_workload shop shop-curl shop-redis-cli shop-python
+	own_workload intruder intruder-curl intruder-redis-cli intruder-python
+	own_workload web nginx
+	own_workload redis redis-server
+	own_workload server server-python
 	remote web 240.9.8.1 80 8080
 	remote redis 240.9.8.2 6379 6379 TCP redis
 	remote echo 240.9.8.3 7 7007 TCP server

@@ -33,27 +33,13 @@ END
 }
 base() {
 	remote echo 7007 TCP && remote tls 7443 TLS && remote web 8080 HTTP
-	cat <<END
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: server, namespace: e2e }
-spec: { serviceAccount: server, selectors: [{ executable: $WORK/server-python, executableOwner: $(id -u) }] }
-END
+	workload server "$WORK/server-python"
 }
 {
 	base
+	ingress gw edge 'istio: ingress'
+	secret edge host
 	cat <<END
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: gw, namespace: edge, labels: { istio: ingress } }
-spec: { serviceAccount: gw, selectors: [{ executable: $WORK/nobody }] }
----
-apiVersion: v1
-kind: Secret
-metadata: { name: host, namespace: edge }
-data: { tls.crt: $(base64 -w 0 "$WORK/host.crt"), tls.key: $(base64 -w 0 "$WORK/host.key") }
 ---
 apiVersion: networking.istio.io/v1
 kind: Gateway

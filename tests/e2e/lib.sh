@@ -235,6 +235,44 @@ spec: { serviceAccount: $1, selectors: [{ executable: $2 }] }
 END
 }
 
+# own_workload NAME PROGRAM...: likewise, of programs in $WORK/bin whose owner is who runs this.
+own_workload() {
+	local program list=
+	for program in "${@:2}"; do
+		list="$list${list:+, }{ executable: $WORK/bin/$program, executableOwner: $(id -u) }"
+	done
+	cat <<END
+---
+apiVersion: mesh.libflat.io/v1
+kind: Workload
+metadata: { name: $1, namespace: e2e, labels: { app: $1 } }
+spec: { serviceAccount: $1, selectors: [$list] }
+END
+}
+
+# ingress NAME NAMESPACE LABELS: the Workload that a flatd is as a gateway; no program is it.
+ingress() {
+	cat <<END
+---
+apiVersion: mesh.libflat.io/v1
+kind: Workload
+metadata: { name: $1, namespace: $2, labels: { $3 } }
+spec: { serviceAccount: $1, selectors: [{ executable: $WORK/nobody }] }
+END
+}
+
+# secret NAMESPACE NAME: the Secret of $WORK/NAME.crt and its key.
+secret() {
+	cat <<END
+---
+apiVersion: v1
+kind: Secret
+metadata: { name: $2, namespace: $1 }
+type: kubernetes.io/tls
+data: { tls.crt: $(base64 -w 0 "$WORK/$2.crt"), tls.key: $(base64 -w 0 "$WORK/$2.key") }
+END
+}
+
 # authority NAME; issue CA NAME SUBJECT-ALT-NAME: certificates of our own.
 authority() {
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj "/CN=$1" \

@@ -13,21 +13,10 @@ cp "$(readlink -f "$PYTHON")" "$WORK/bin/echo-python"
 cp "$(readlink -f "$PYTHON")" "$WORK/bin/client-python"
 cp "$(readlink -f "$PYTHON")" "$WORK/bin/stranger-python"
 
-workload() {
-	cat <<END2
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: $1, namespace: e2e, labels: { app: $1, version: v1 } }
-spec:
-  serviceAccount: $1
-  selectors: [{ executable: $WORK/bin/$1-python, executableOwner: $(id -u) }]
-END2
-}
 {
-	workload echo
-	workload client
-	workload stranger
+	for name in echo client stranger; do
+		own_workload $name $name-python | sed "s/app: $name/&, version: v1/"
+	done
 	service direct 240.9.8.1 80 "$ECHO"
 	service forwarded 240.9.8.2 80 "$ECHO" forwarded
 	service outside 240.9.8.3 80 "$PLAIN" forwarded

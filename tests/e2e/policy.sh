@@ -14,26 +14,11 @@ port && A=$PORT
 port && B=$PORT
 port && OUTSIDE=$PORT
 
-workload() {
-	cat <<END
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: $1, namespace: e2e, labels: { app: $1 } }
-spec:
-  serviceAccount: $1
-  selectors:
-END
-	local exe
-	for exe in "${@:2}"; do
-		echo "  - { executable: $WORK/bin/$exe, executableOwner: $(id -u) }"
-	done
-}
 
 base() {
-	workload shop shop-cli shop-python
-	workload intruder intruder-cli
-	workload redis redis-server
+	own_workload shop shop-cli shop-python
+	own_workload intruder intruder-cli
+	own_workload redis redis-server
 	cat <<END
 ---
 apiVersion: networking.istio.io/v1

@@ -15,12 +15,8 @@ cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 base() {
 	workload origin "$WORK/origin-python"
 	entry origin 240.9.16.1 http "$A"
+	ingress ingress edge 'istio: ingressgateway'
 	cat <<END
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: ingress, namespace: edge, labels: { istio: ingressgateway } }
-spec: { serviceAccount: ingress, selectors: [{ executable: /nobody }] }
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry

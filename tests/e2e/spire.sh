@@ -25,17 +25,6 @@ issue() {
 issue api-a flatd e2e/shop
 issue api-b flatd e2e/server
 
-workload() {
-	cat <<END
----
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: $1, namespace: e2e }
-spec:
-  serviceAccount: $1
-  selectors: [{ executable: $WORK/bin/$1-python, executableOwner: $(id -u) }]
-END
-}
 # remote NAME ADDRESS LABEL
 remote() {
 	cat <<END
@@ -53,9 +42,9 @@ spec:
 END
 }
 {
-	workload shop
-	workload intruder
-	workload server
+	own_workload shop shop-python
+	own_workload intruder intruder-python
+	own_workload server server-python
 	remote echo 240.9.6.1 'security.istio.io/tlsMode: istio'
 	remote tunnel 240.9.6.2 'networking.istio.io/tunnel: http'
 } >"$WORK/mesh.yaml"
