@@ -2,6 +2,7 @@
  * EnvoyFilter: limits that a rate limit service decides (envoy.filters.http.ratelimit) -> struct flat_rate_limit, and rate_limits
  * of virtual hosts and routes -> struct flat_limit_patch.
  */
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,8 @@ static const char *port_of(const char *text, uint16_t *port)
 	char *end;
 	unsigned long n = strtoul(text, &end, 10);
 
-	if (end == text || n == 0 || n > 65535)
+	/* strtoul() takes blanks and signs. */
+	if (!isdigit((unsigned char)text[0]) || n == 0 || n > 65535)
 		return NULL;
 	*port = (uint16_t)n;
 	return end;
@@ -66,14 +68,10 @@ static void parse_cluster(struct cfg *cfg, const struct yaml_node *node, void *o
 
 static void parse_authority(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	const char *text = cfg_string(cfg, node);
+	const char *text = cfg_url_text(cfg, node);
 
-	if (text && text[strcspn(text, "\r\n \t")]) {
-		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "write a host name",
-			  "an authority with blanks");
-		return;
-	}
-	rate_of(obj)->authority = text;
+	/* As in Envoy an empty one is none. */
+	rate_of(obj)->authority = text && *text ? text : NULL;
 }
 
 static void parse_envoy_grpc(struct cfg *cfg, const struct yaml_node *node, void *obj)

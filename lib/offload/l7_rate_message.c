@@ -42,7 +42,8 @@ void flat_l7_rate_put_descriptor(struct flat_strbuf *out, const struct flat_l7_d
 /* One descriptor's status. */
 struct status {
 	bool has_limit;
-	uint64_t limit, unit, left, reset_s;
+	uint32_t limit, left;
+	uint64_t unit, reset_s;
 	struct flat_span name;
 };
 
@@ -64,7 +65,7 @@ static int read_limit(const struct flat_protobuf_field *from, struct status *s)
 	s->has_limit = true;
 	while ((ret = flat_protobuf_next(from->bytes, from->len, &at, &f)) > 0) {
 		if (!f.is_bytes && f.number == 1)
-			s->limit = f.value;
+			s->limit = (uint32_t)f.value;
 		else if (!f.is_bytes && f.number == 2)
 			s->unit = f.value;
 		else if (f.is_bytes && f.number == 3)
@@ -100,7 +101,7 @@ static int read_status(const struct flat_protobuf_field *from, struct status *s)
 		    (f.is_bytes && f.number == 4 && read_reset(&f, s) < 0))
 			return -EBADMSG;
 		if (!f.is_bytes && f.number == 3)
-			s->left = f.value;
+			s->left = (uint32_t)f.value;
 	}
 	return ret;
 }
@@ -123,7 +124,7 @@ static void put_policy(struct flat_strbuf *out, const struct status *s)
 
 	if (window == 0)
 		return;
-	flat_strbuf_printf(out, ", %" PRIu32 ";w=%u", (uint32_t)s->limit, window);
+	flat_strbuf_printf(out, ", %" PRIu32 ";w=%u", s->limit, window);
 	if (is_quotable(s->name))
 		flat_strbuf_printf(out, ";name=\"%.*s\"", (int)s->name.len, s->name.text);
 }
@@ -139,8 +140,7 @@ static void put_told(struct flat_strbuf *out, const struct status *least,
 	flat_strbuf_printf(out,
 			   "x-ratelimit-limit: %" PRIu32 "%s\r\nx-ratelimit-remaining: %" PRIu32
 			   "\r\nx-ratelimit-reset: %" PRIu64 "\r\n",
-			   (uint32_t)least->limit, text ? text : "", (uint32_t)least->left,
-			   least->reset_s);
+			   least->limit, text ? text : "", least->left, least->reset_s);
 }
 
 /* A field that cannot be one is left out. */
@@ -185,6 +185,9 @@ int flat_l7_rate_read(const uint8_t *message, size_t len, struct flat_l7_rate_an
 				least = s;
 			put_policy(&policies, &s);
 		}
+		/* Of a field that is not repeated the last one counts. */
+		if (f.number == 5)
+			flat_strbuf_reset(&a->body);
 		if (f.number == 5)
 			flat_strbuf_add(&a->body, f.bytes, f.len);
 	}

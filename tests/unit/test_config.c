@@ -123,6 +123,11 @@ static const struct config_case cases[] = {
      "google_grpc is not honoured: the service cannot be asked"},
     {EF(RATE("ANY", CLUSTER("outbound|1|v1|l.b"))), 0, "a cluster of a subset, or malformed"},
     {EF(RATE("ANY", CLUSTER("outbound|0||l.b"))), 0, "a cluster of a subset, or malformed"},
+    {EF(RATE("ANY", CLUSTER("outbound| 1||l.b"))), 0, "a cluster of a subset, or malformed"},
+    {EF(RATE("ANY", CLUSTER("outbound|+1||l.b"))), 0, "a cluster of a subset, or malformed"},
+    {EF(RATE("ANY", "rate_limit_service: {grpc_service: {envoy_grpc: {cluster_name: "
+		    "outbound|1||l.b, authority: \"a\\x01b\"}}}")),
+     -EINVAL, "is no piece of a URL"},
     {EF(RATE("ANY", CLUSTER("outbound|1||"))), 0, "a cluster of a subset, or malformed"},
     {EF(RATE("ANY", SERVICE ", filter_enforced: {default_value: {numerator: 0}}")), 0,
      "the limit refuses nothing"},

@@ -101,6 +101,24 @@ Test(rate_limit, a_name_that_ends_a_quoted_string_is_left_out)
 	flat_strbuf_fini(&in);
 }
 
+/* As protobuf has it for numbers of 32 bits and for fields that are not repeated. */
+Test(rate_limit, numbers_have_32_bits_and_the_last_body_counts)
+{
+	struct flat_strbuf in = {0};
+	struct flat_l7_rate_answer a = {.over = false};
+
+	put_status(&in, 9, 0, "", 3, 1);
+	put_status(&in, 0x100000005, 0, "", 0x100000002, 4);
+	flat_protobuf_put_text(&in, 5, "first");
+	flat_protobuf_put_text(&in, 5, "last");
+	cr_assert_eq(flat_l7_rate_read((const uint8_t *)in.data, in.len, &a), 0);
+	cr_expect_str_eq(text_of(&a.told), "x-ratelimit-limit: 5\r\nx-ratelimit-remaining: 2\r\n"
+					   "x-ratelimit-reset: 4\r\n");
+	cr_expect_str_eq(text_of(&a.body), "last");
+	fini(&a);
+	flat_strbuf_fini(&in);
+}
+
 Test(rate_limit, nothing_said_lets_pass)
 {
 	struct flat_l7_rate_answer a = {.over = true};
