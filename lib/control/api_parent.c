@@ -1,4 +1,4 @@
-/* Gateway API: what a route is for: parentRefs and hostnames, which all kinds of routes have. And references. */
+/* Gateway API: what a route is for: parentRefs and hostnames, which all kinds of routes have. And references, and ages. */
 #include <string.h>
 
 #include "control/http_route.h"
@@ -9,6 +9,24 @@ struct reading {
 	const char *section;
 	uint16_t port;
 };
+
+/* "2026-01-02T03:04:05Z", the one form of Kubernetes' API server. */
+static bool is_time(const char *text)
+{
+	static const char form[] = "dddd-dd-ddTdd:dd:ddZ";
+	size_t i = 0;
+
+	for (; form[i] && text[i]; i++) {
+		if (form[i] == 'd' ? text[i] < '0' || text[i] > '9' : text[i] != form[i])
+			return false;
+	}
+	return !form[i] && !text[i];
+}
+
+const char *cfg_api_created(struct cfg *cfg)
+{
+	return cfg->created && is_time(cfg->created->text) ? cfg_string(cfg, cfg->created) : NULL;
+}
 
 /* "" is the core's group. */
 void cfg_api_group(struct cfg *cfg, const struct yaml_node *node, void *obj)

@@ -696,19 +696,6 @@ static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 			 "field \"hostnames\" is not honoured for Services");
 }
 
-/* "2026-01-02T03:04:05Z", the one form of Kubernetes' API server. */
-static bool is_time(const char *text)
-{
-	static const char form[] = "dddd-dd-ddTdd:dd:ddZ";
-	size_t i = 0;
-
-	for (; form[i] && text[i]; i++) {
-		if (form[i] == 'd' ? text[i] < '0' || text[i] > '9' : text[i] != form[i])
-			return false;
-	}
-	return !form[i] && !text[i];
-}
-
 static void read_route(struct cfg *cfg, const struct yaml_node *root, enum api_kind kind)
 {
 	struct reading r = {.route = cfg_array(cfg, 1, sizeof(*r.route))};
@@ -721,8 +708,7 @@ static void read_route(struct cfg *cfg, const struct yaml_node *root, enum api_k
 	r.route->namespace = cfg->namespace;
 	r.route->full_name = flat_pool_printf(cfg->pool, "%s/%s", cfg->namespace, cfg->name);
 	cfg->oom |= !r.route->full_name;
-	if (cfg->created && is_time(cfg->created->text))
-		r.route->created = cfg_string(cfg, cfg->created);
+	r.route->created = cfg_api_created(cfg);
 	r.route->where = cfg->where;
 	cfg_check_annotations(cfg, NULL, 0);
 	cfg_spec(cfg, root, parse_spec, &r);

@@ -95,6 +95,9 @@ void cfg_api_namespace(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	CFG_FIELD("group", cfg_api_group), CFG_FIELD("kind", cfg_api_kind),                        \
 	    CFG_FIELD("name", cfg_api_name), CFG_FIELD("namespace", cfg_api_namespace)
 
+/** When the resource was made, as the API server writes times, which sort as text; NULL: not said so. */
+const char *cfg_api_created(struct cfg *cfg);
+
 /** The host of a reference to a Service, or to a host by its name; NULL: to something else. */
 const char *cfg_api_host(struct cfg *cfg, const struct api_reference *to);
 

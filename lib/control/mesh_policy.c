@@ -408,8 +408,7 @@ void cfg_config_map(struct cfg *cfg, const struct yaml_node *root)
 	};
 
 	if (strcmp(cfg->name, "istio") != 0) {
-		cfg_warn(cfg, &cfg->where, FLAT_DIAG_NOT_HONOURED, NULL,
-			 "a ConfigMap of this name is not honoured: only \"istio\" is read");
+		cfg_authorities(cfg, root);
 		return;
 	}
 	cfg_map(cfg, root, fields, FLAT_ARRAY_SIZE(fields), NULL);

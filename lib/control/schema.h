@@ -142,6 +142,9 @@ void cfg_gateway(struct cfg *cfg, const struct yaml_node *root);
 void cfg_api_gateway(struct cfg *cfg, const struct yaml_node *root);
 void cfg_namespace(struct cfg *cfg, const struct yaml_node *root);
 void cfg_secret(struct cfg *cfg, const struct yaml_node *root);
+void cfg_backend_tls(struct cfg *cfg, const struct yaml_node *root);
+/** A ConfigMap with `ca.crt`. */
+void cfg_authorities(struct cfg *cfg, const struct yaml_node *root);
 void cfg_destination_rule(struct cfg *cfg, const struct yaml_node *root);
 void cfg_authorization_policy(struct cfg *cfg, const struct yaml_node *root);
 void cfg_request_authentication(struct cfg *cfg, const struct yaml_node *root);

@@ -161,6 +161,36 @@ struct flat_egress_policy {
 	struct flat_where where;
 };
 
+/* A ConfigMap's `ca.crt`: authorities, PEM. */
+struct flat_config_map {
+	const char *name, *namespace, *pem;
+};
+
+/* What a BackendTLSPolicy is for. */
+struct flat_backend_target {
+	const char *host;    /* of the Service */
+	const char *section; /* the name of one port; NULL: all */
+	struct flat_where where;
+};
+
+/* Whose certificates it believes: one of both, of its namespace; none: what is named is not known. */
+struct flat_backend_authority {
+	const char *config_map, *secret;
+	struct flat_where where;
+};
+
+/* BackendTLSPolicy: how the ports of its targets are spoken to, where no DestinationRule says it. */
+struct flat_backend_tls {
+	const char *name, *namespace;
+	const char
+	    *created; /* as the API server writes times, which sort as text; NULL: not said */
+	const struct flat_backend_target *targets;
+	uint32_t n_targets;
+	const struct flat_backend_authority *authorities;
+	uint32_t n_authorities; /* 0: those of the system */
+	struct flat_tls_origin origin;
+};
+
 /* --- building --- */
 
 /** A new empty mesh with one reference, or NULL without memory. */
@@ -179,6 +209,9 @@ FLAT_MUST_CHECK int flat_mesh_add_virtual(struct flat_mesh *mesh,
 					  struct flat_virtual_service *virtual);
 FLAT_MUST_CHECK int flat_mesh_add_gateway(struct flat_mesh *mesh, struct flat_gateway *gateway);
 FLAT_MUST_CHECK int flat_mesh_add_secret(struct flat_mesh *mesh, struct flat_secret *secret);
+FLAT_MUST_CHECK int flat_mesh_add_config_map(struct flat_mesh *mesh, struct flat_config_map *map);
+FLAT_MUST_CHECK int flat_mesh_add_backend_tls(struct flat_mesh *mesh,
+					      struct flat_backend_tls *policy);
 FLAT_MUST_CHECK int flat_mesh_add_ext_authz(struct flat_mesh *mesh,
 					    struct flat_ext_authz *provider);
 FLAT_MUST_CHECK int flat_mesh_add_authn(struct flat_mesh *mesh, struct flat_request_authn *policy);

@@ -67,6 +67,8 @@ struct flat_mesh {
 	struct mesh_vec rules;	       /* struct flat_destination_rule */
 	struct mesh_vec gateways;      /* struct flat_gateway */
 	struct mesh_vec secrets;       /* struct flat_secret */
+	struct mesh_vec config_maps;   /* struct flat_config_map */
+	struct mesh_vec backend_tls;   /* struct flat_backend_tls */
 	struct mesh_vec limits;	       /* struct flat_local_limit */
 	struct mesh_vec rates;	       /* struct flat_rate_limit */
 	struct mesh_vec limit_patches; /* struct flat_limit_patch */
@@ -143,6 +145,9 @@ FLAT_MUST_CHECK int mesh_index_rules(struct flat_mesh *mesh, struct flat_diags *
 
 /** Finds the active health check of each port of a service (health.c). */
 FLAT_MUST_CHECK int mesh_index_health(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** Finds the BackendTLSPolicy of each port of a service (backend_tls.c). */
+FLAT_MUST_CHECK int mesh_index_backend_tls(struct flat_mesh *mesh, struct flat_diags *diags);
 
 /** Finds what is told of each workload (telemetry.c). */
 FLAT_MUST_CHECK int mesh_index_telemetry(struct flat_mesh *mesh, struct flat_diags *diags);

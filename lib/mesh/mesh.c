@@ -47,6 +47,8 @@ void flat_mesh_put(struct flat_mesh *mesh)
 		flat_map_fini(&((struct flat_gateway *)mesh->gateways.v[i])->hosts);
 	free(mesh->gateways.v);
 	free(mesh->secrets.v);
+	free(mesh->config_maps.v);
+	free(mesh->backend_tls.v);
 	free(mesh->limits.v);
 	free(mesh->rates.v);
 	free(mesh->limit_patches.v);
@@ -149,6 +151,16 @@ int flat_mesh_add_secret(struct flat_mesh *mesh, struct flat_secret *secret)
 	return vec_add(&mesh->secrets, secret);
 }
 
+int flat_mesh_add_config_map(struct flat_mesh *mesh, struct flat_config_map *map)
+{
+	return vec_add(&mesh->config_maps, map);
+}
+
+int flat_mesh_add_backend_tls(struct flat_mesh *mesh, struct flat_backend_tls *policy)
+{
+	return vec_add(&mesh->backend_tls, policy);
+}
+
 int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule)
 {
 	return vec_add(&mesh->rules, rule);
@@ -211,6 +223,9 @@ int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
 	if (ret)
 		return ret;
 	ret = mesh_index_health(mesh, diags);
+	if (ret)
+		return ret;
+	ret = mesh_index_backend_tls(mesh, diags);
 	if (ret)
 		return ret;
 	ret = mesh_index_policies(mesh, diags);

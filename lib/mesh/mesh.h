@@ -144,6 +144,7 @@ struct flat_service_port {
 };
 
 struct flat_health_check;
+struct flat_tls_origin;
 
 /* One host name of one ServiceEntry, or one Kubernetes Service. */
 struct flat_service {
@@ -167,6 +168,8 @@ struct flat_service {
 	uint32_t n_ports;
 	/* Of each port, found when the mesh is finished (mesh/health.h); NULL: none of any. */
 	const struct flat_health_check **health;
+	/* Of each port, how it is spoken to where no DestinationRule says it (BackendTLSPolicy); NULL: none of any. */
+	const struct flat_tls_origin **tls;
 	struct flat_where where;
 	uint32_t index; /* position in the mesh's services */
 };

@@ -107,15 +107,20 @@ static void settle(struct flat_traffic *t, const struct flat_traffic_policy *pol
 }
 
 struct flat_traffic flat_rule_traffic(const struct flat_destination_rule *rule,
-				      const struct flat_subset *subset, uint16_t port)
+				      const struct flat_subset *subset,
+				      const struct flat_service *service,
+				      const struct flat_service_port *port)
 {
 	struct flat_traffic t = {.lb = NULL};
 
-	if (!rule)
-		return t;
-	settle(&t, &rule->policy, port);
-	if (subset)
-		settle(&t, &subset->policy, port);
+	if (rule)
+		settle(&t, &rule->policy, port->number);
+	if (rule && subset)
+		settle(&t, &subset->policy, port->number);
+	if (t.tls == FLAT_TLS_UNSET && service->tls && service->tls[port - service->ports]) {
+		t.tls = FLAT_TLS_SIMPLE;
+		t.origin = service->tls[port - service->ports];
+	}
 	return t;
 }
 
@@ -137,7 +142,7 @@ bool flat_mesh_has_traffic(const struct flat_mesh *mesh, const struct flat_servi
 			   const char *namespace)
 {
 	const struct flat_destination_rule *rule = flat_mesh_rule_for(mesh, service, namespace);
-	bool any = rule && policy_says(&rule->policy);
+	bool any = service->tls || (rule && policy_says(&rule->policy));
 
 	for (uint32_t i = 0; rule && i < rule->n_subsets; i++)
 		any |= policy_says(&rule->subsets[i].policy);

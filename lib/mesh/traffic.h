@@ -93,12 +93,15 @@ enum flat_tls_mode {
 /* TLS that flatd begins, and how it knows the server. NULL: not said. */
 struct flat_tls_origin {
 	bool mutual;
-	bool unverified;	/* whoever answers is believed */
-	const char *cert, *key; /* files */
-	const char *ca;		/* file of authorities; else those of the system */
-	const char *credential; /* a Secret, in the place of the files; of `namespace` */
-	const char *namespace;	/* the rule's */
-	const char *sni;	/* else the host that is asked for */
+	bool unverified; /* whoever answers is believed */
+	bool of_service; /* a BackendTLSPolicy's: not for clients that begin TLS themselves */
+	const char *cert, *key;	 /* files */
+	const char *ca;		 /* file of authorities; else those of the system */
+	const char *authorities; /* in the place of the file: PEM */
+	const char *broken;	 /* why it cannot be begun at all; NULL: it can */
+	const char *credential;	 /* a Secret, in the place of the files; of `namespace` */
+	const char *namespace;	 /* the rule's */
+	const char *sni;	 /* else the host that is asked for */
 	const char *const
 	    *names; /* one of them the certificate bears; none: the host that is asked for */
 	uint32_t n_names;
@@ -128,6 +131,11 @@ struct flat_traffic_policy {
 
 struct flat_subset;
 struct flat_destination_rule;
+struct flat_backend_tls;
+
+/** Number of BackendTLSPolicies, and one of them (mesh/build.h). */
+uint32_t flat_mesh_n_backend_tls(const struct flat_mesh *mesh);
+const struct flat_backend_tls *flat_mesh_backend_tls(const struct flat_mesh *mesh, uint32_t i);
 
 /**
  * The DestinationRule that holds for clients of a namespace (NULL: of none): of the client's namespace, else of the
@@ -137,9 +145,14 @@ const struct flat_destination_rule *flat_mesh_rule_for(const struct flat_mesh *m
 						       const struct flat_service *service,
 						       const char *namespace);
 
-/** What holds for a port of a service, or of a subset of it (NULL: the whole); all NULL without a rule (NULL). */
+/**
+ * What holds for a port of a service, or of a subset of it (NULL: the whole), by a rule (NULL: none); of TLS, where the rule
+ * says nothing of it, what the service's BackendTLSPolicy says.
+ */
 struct flat_traffic flat_rule_traffic(const struct flat_destination_rule *rule,
-				      const struct flat_subset *subset, uint16_t port);
+				      const struct flat_subset *subset,
+				      const struct flat_service *service,
+				      const struct flat_service_port *port);
 
 /** A subset by name, or NULL. A rule of NULL has none. */
 const struct flat_subset *flat_rule_subset(const struct flat_destination_rule *rule,

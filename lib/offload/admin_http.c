@@ -273,6 +273,46 @@ static void json_rule(struct flat_json *j, const struct flat_destination_rule *r
 	flat_json_object_end(j);
 }
 
+static void put_backend_tls(struct flat_strbuf *out, const struct flat_backend_tls *p)
+{
+	flat_strbuf_printf(out, "BackendTLSPolicy %s/%s (%s:%u):", p->namespace, p->name,
+			   p->origin.where.file, p->origin.where.line);
+	for (uint32_t i = 0; i < p->n_targets; i++)
+		flat_strbuf_printf(out, "%s %s%s%s", i ? "," : "", p->targets[i].host,
+				   p->targets[i].section ? " port " : "",
+				   p->targets[i].section ? p->targets[i].section : "");
+	flat_strbuf_printf(out, ", TLS SIMPLE as %s", p->origin.sni);
+	for (uint32_t i = 0; i < p->origin.n_names; i++)
+		flat_strbuf_printf(out, "%s %s", i ? "," : ", named", p->origin.names[i]);
+	flat_strbuf_printf(out, "%s%s\n", p->origin.broken ? ": fails, " : "",
+			   p->origin.broken ? p->origin.broken : "");
+}
+
+static void json_backend_tls(struct flat_json *j, const struct flat_backend_tls *p)
+{
+	flat_json_object(j, NULL);
+	flat_json_string(j, "namespace", p->namespace);
+	flat_json_string(j, "name", p->name);
+	json_where(j, &p->origin.where);
+	flat_json_array(j, "targets");
+	for (uint32_t i = 0; i < p->n_targets; i++) {
+		flat_json_object(j, NULL);
+		flat_json_string(j, "host", p->targets[i].host);
+		if (p->targets[i].section)
+			flat_json_string(j, "port", p->targets[i].section);
+		flat_json_object_end(j);
+	}
+	flat_json_array_end(j);
+	flat_json_string(j, "sni", p->origin.sni);
+	flat_json_array(j, "names");
+	for (uint32_t i = 0; i < p->origin.n_names; i++)
+		flat_json_string(j, NULL, p->origin.names[i]);
+	flat_json_array_end(j);
+	if (p->origin.broken)
+		flat_json_string(j, "fails", p->origin.broken);
+	flat_json_object_end(j);
+}
+
 void flat_admin_routes(struct flat_offload *o, bool json, struct flat_strbuf *out)
 {
 	uint32_t n = flat_mesh_n_virtual(o->mesh);
@@ -321,6 +361,16 @@ void flat_admin_routes(struct flat_offload *o, bool json, struct flat_strbuf *ou
 			json_rule(&j, flat_mesh_rule(o->mesh, i));
 		else
 			put_rule(out, flat_mesh_rule(o->mesh, i));
+	}
+	if (json) {
+		flat_json_array_end(&j);
+		flat_json_array(&j, "backend_tls_policies");
+	}
+	for (uint32_t i = 0; i < flat_mesh_n_backend_tls(o->mesh); i++) {
+		if (json)
+			json_backend_tls(&j, flat_mesh_backend_tls(o->mesh, i));
+		else
+			put_backend_tls(out, flat_mesh_backend_tls(o->mesh, i));
 	}
 	if (json) {
 		flat_json_array_end(&j);

@@ -232,6 +232,13 @@ static const struct flat_workload *client_of(const struct flat_offload *o,
 	return NULL;
 }
 
+/* Whether the client's bytes are TLS already: its port says so, or it passes through a gateway. */
+static bool begins_tls(const struct flat_question *q, const struct flat_decision *d)
+{
+	return q->gate ? flat_gate_kind(q->gate) == FLAT_GATE_PASSTHROUGH
+		       : flat_protocol_is_tls(d->port->protocol);
+}
+
 /* One of the service's endpoints. False: refused. */
 static bool pick_endpoint(struct flat_offload *o, const struct flat_question *q,
 			  struct flat_decision *d, const struct flat_workload *client)
@@ -245,11 +252,15 @@ static bool pick_endpoint(struct flat_offload *o, const struct flat_question *q,
 	/* A connection has no more to be hashed than where it comes from. */
 	struct flat_resolve_how how = {
 	    .subset = subset,
-	    .traffic = flat_rule_traffic(rule, subset, d->port->number),
+	    .traffic = flat_rule_traffic(rule, subset, d->service, d->port),
 	    .client = client,
 	    .source = &q->from,
 	    .dry = q->dry,
 	};
+	if (how.traffic.origin && how.traffic.origin->of_service && begins_tls(q, d)) {
+		how.traffic.tls = FLAT_TLS_UNSET;
+		how.traffic.origin = NULL;
+	}
 	int err = flat_resolve(o, d->service, d->port, &how, &target);
 	if (err != 0) {
 		refuse(d, err == -ENOMEM ? ENOMEM : ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);

@@ -57,7 +57,8 @@ void flat_l7_fini(struct flat_offload *o)
 
 static bool has_rules(const struct flat_mesh *mesh)
 {
-	if (flat_mesh_n_virtual(mesh) > 0 || flat_mesh_n_rules(mesh) > 0)
+	if (flat_mesh_n_virtual(mesh) > 0 || flat_mesh_n_rules(mesh) > 0 ||
+	    flat_mesh_n_backend_tls(mesh) > 0)
 		return true;
 	for (uint32_t i = 0; i < flat_mesh_n_workloads(mesh); i++) {
 		if (flat_authz_needs_http(mesh, flat_mesh_workload_at(mesh, i)))

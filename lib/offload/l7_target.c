@@ -160,7 +160,7 @@ int flat_l7_target(struct flat_l7 *l7)
 	how.subset = d && d->subset_name ? flat_rule_subset(rule, d->subset_name) : NULL;
 	if (d && d->subset_name && !how.subset)
 		return -ECONNREFUSED;
-	x->traffic = flat_rule_traffic(rule, how.subset, x->port->number);
+	x->traffic = flat_rule_traffic(rule, how.subset, x->service, x->port);
 	lb = x->traffic.lb;
 	if (lb && lb->kind >= FLAT_LB_RING_HASH)
 		hash_request(l7, lb, &how);

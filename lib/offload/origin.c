@@ -84,9 +84,14 @@ static int make(struct flat_offload *o, const struct flat_tls_origin *rule,
 	    .cert.file = rule->cert,
 	    .key.file = rule->key,
 	    .ca.file = rule->ca,
+	    .ca.text = rule->authorities,
 	    .names = rule->names,
 	    .n_names = rule->n_names,
 	};
+	if (rule->broken) {
+		snprintf(why, size, "%s", rule->broken);
+		return -ENOENT;
+	}
 	int err = rule->credential ? from_secret(o->mesh, rule, &options, why, size) : 0;
 
 	return err != 0

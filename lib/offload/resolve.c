@@ -319,7 +319,7 @@ int flat_resolve_all(struct flat_offload *o, const struct flat_service *service,
 	const struct flat_destination_rule *rule =
 	    flat_mesh_rule_for(o->mesh, service, service->namespace);
 	const struct flat_resolve_how how = {.traffic =
-						 flat_rule_traffic(rule, NULL, port->number)};
+						 flat_rule_traffic(rule, NULL, service, port)};
 	struct flat_candidates *c = calloc(1, sizeof(*c));
 	int err = c ? find_candidates(o, service, port, &how, c) : -ENOMEM;
 	struct flat_reach *all;

@@ -397,7 +397,7 @@ static const struct config_case cases[] = {
     {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: istio}\ndata:\n  mesh: |\n    a: 1\n",
      -EINVAL, "t.yaml:6: ConfigMap default/istio: unknown field \"a\""},
     {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: other}\ndata: {a: b}", 0,
-     "only \"istio\" is read"},
+     "read are \"istio\", and those with ca.crt"},
     /* Kubernetes. */
     {SVC "spec: {ports: [{port: 80, targetPort: 8080}]}", 0, ""},
     {SVC "spec: {}", -EINVAL, "a Service needs a port"},

@@ -511,7 +511,7 @@ static const char *balanced(const struct loaded *l, const char *subset, uint16_t
 	while (subset && strcmp(rule->subsets[i].name, subset) != 0)
 		i++;
 	t = flat_rule_traffic(flat_mesh_rule_for(l->mesh, s, NULL),
-			      subset ? &rule->subsets[i] : NULL, port);
+			      subset ? &rule->subsets[i] : NULL, s, flat_service_port(s, port));
 	return t.lb ? flat_lb_name(t.lb->kind) : "-";
 }
 
