@@ -505,6 +505,11 @@ static void start_pipe(struct flat_conn *c)
 		else
 			flat_pipe_lane(p, i, &e->lane->lane, e->slot, e->anchor.fd);
 	}
+	for (int i = 0; i < 2; i++) {
+		if (c->end[i].lane)
+			flat_pipe_rest(
+			    p, i, flat_lane_rest(c->offload, c->end[i].lane, p->end[i].vq.mine));
+	}
 	const struct flat_session *s = c->client;
 	p->conn = c;
 	p->conn_id = c->id;

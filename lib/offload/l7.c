@@ -27,7 +27,6 @@ int flat_l7_init(struct flat_offload *o, const char *access_log)
 	node->offload = o;
 	node->random = (uint64_t)flat_now_us() | 1;
 	TAILQ_INIT(&node->hot);
-	flat_rests_init(&node->rests);
 	TAILQ_INIT(&node->timers);
 	TAILQ_INIT(&node->spare);
 	TAILQ_INIT(&node->spare_up);
@@ -313,16 +312,16 @@ int flat_l7_wait_ms(struct flat_offload *o)
 	return spans >= 0 && spans < wait ? spans : wait;
 }
 
-bool flat_l7_turn(struct flat_offload *o)
+bool flat_l7_turn(struct flat_offload *o, bool news)
 {
 	struct flat_l7_node *node = o->l7;
 	struct flat_l7 *l7;
 	struct flat_l7 *next;
 	int64_t now;
-	if (TAILQ_EMPTY(&node->hot) && TAILQ_EMPTY(&node->rests.list) && node->next_us == 0)
+	if (TAILQ_EMPTY(&node->hot) && TAILQ_EMPTY(&o->rests.list) && node->next_us == 0)
 		return false;
 	now = node->now_us = flat_now_us();
-	if (flat_rests_look(&node->rests, now))
+	if (news)
 		node->moved_us = now;
 	expire(node, now);
 	for (l7 = TAILQ_FIRST(&node->hot); l7; l7 = next) {
@@ -340,20 +339,6 @@ bool flat_l7_turn(struct flat_offload *o)
 	flat_l7_ends_tell();
 	return !TAILQ_EMPTY(&node->hot) ||
 	       (!o->workers.v[0].crowded_us && now - node->moved_us < AWAKE_US);
-}
-
-bool flat_l7_sleep(struct flat_offload *o)
-{
-	if (!o->l7)
-		return true;
-	flat_l7_ends_tell();
-	return flat_rests_sleep(&o->l7->rests);
-}
-
-void flat_l7_awake(struct flat_offload *o)
-{
-	if (o->l7)
-		flat_rests_wake(&o->l7->rests);
 }
 
 /* --- clients --- */
@@ -402,10 +387,7 @@ static void start_lane(struct flat_offload *o, const struct flat_end *from, int 
 {
 	struct flat_lane_link *lane = from->lane;
 	flat_l7_end_lane(e, &lane->lane, from->slot, (enum flat_side)i, from->anchor.fd);
-	/* Without memory for it bells do. */
-	if (!lane->rest)
-		lane->rest = flat_rest_new(&o->l7->rests, e->vq.mine);
-	e->rest = lane->rest;
+	e->rest = flat_lane_rest(o, lane, e->vq.mine);
 }
 
 static int start_end(struct flat_conn *c, int i, struct flat_l7_end *e, flat_source_fn *fn)

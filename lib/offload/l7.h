@@ -60,11 +60,8 @@ uint64_t flat_l7_bytes(const struct flat_conn *c, int i);
 /** A connection ends: Telemetry may have a line written of it, where it was not read as HTTP. */
 void flat_observe_conn(struct flat_conn *c);
 
-/** One look at what moves. True while anything does: the caller yields and comes back. */
-bool flat_l7_turn(struct flat_offload *o);
-/** Before the loop sleeps. False: somebody has something. Either way flat_l7_awake() follows. */
-bool flat_l7_sleep(struct flat_offload *o);
-void flat_l7_awake(struct flat_offload *o);
+/** One look at what moves; `news`: of what rested somebody had something. True while anything does: the caller yields and comes back. */
+bool flat_l7_turn(struct flat_offload *o, bool news);
 /** How long the loop may sleep for the sake of time-outs and delays, ms; -1: for ever. */
 int flat_l7_wait_ms(struct flat_offload *o);
 

@@ -118,10 +118,8 @@ void flat_l7_end_fini(struct flat_l7_end *e)
 	spare_put(&spare_in, e->in);
 	spare_put(&spare_out, e->out);
 	e->in = e->out = NULL;
-	if (e->rest) {
-		flat_rest_end(e->rest, e);
-		flat_vq_leave(&e->vq);
-	}
+	if (e->rest)
+		flat_rest_leave(e->rest, &e->vq);
 	e->rest = NULL;
 	if (e->stream)
 		flat_http2_release(e->stream);
@@ -430,7 +428,9 @@ void flat_l7_end_arm(struct flat_l7_end *e)
 	if (!e->open || !is_lane(e))
 		return;
 	if (e->rest) {
-		flat_rest_begin(e->rest, e);
+		const struct flat_resting resting = {&e->source, &e->vq, !e->eof && !e->reset,
+						     e->full};
+		flat_rest_begin(e->rest, &resting);
 		return;
 	}
 	flat_vq_arm_rx(&e->vq, FLAT_ARM_BELL);
@@ -443,6 +443,6 @@ void flat_l7_end_disarm(struct flat_l7_end *e)
 	if (!e->open || !is_lane(e))
 		return;
 	if (e->rest)
-		flat_rest_end(e->rest, e);
+		flat_rest_end(e->rest, &e->vq);
 	flat_vq_disarm_rx(&e->vq);
 }

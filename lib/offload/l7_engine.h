@@ -227,9 +227,8 @@ struct flat_log_file;
 struct flat_l7_node {
 	struct flat_offload *offload;
 	struct flat_l7_list hot;
-	struct flat_rests rests; /* who is not */
-	int64_t now_us;		 /* when this turn began */
-	int64_t moved_us;	 /* when something moved last */
+	int64_t now_us;	  /* when this turn began */
+	int64_t moved_us; /* when something moved last */
 	struct flat_l7_list timers;
 	int64_t next_us; /* no timer is due before; 0: there is none */
 	uint64_t random;

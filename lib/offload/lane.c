@@ -159,6 +159,15 @@ bool flat_lane_client_maps(struct flat_lane_link *lane)
 	return lane->client_maps;
 }
 
+struct flat_rest *flat_lane_rest(struct flat_offload *o, struct flat_lane_link *lane,
+				 struct flat_lane_side *mine)
+{
+	/* Without memory for it bells do. */
+	if (!lane->rest)
+		lane->rest = flat_rest_new(&o->rests, mine);
+	return lane->rest;
+}
+
 void flat_slot_take(struct flat_end *e, struct flat_lane_link *lane)
 {
 	e->lane = lane;

@@ -18,6 +18,7 @@
 #include "offload/handover.h"
 #include "offload/health.h"
 #include "offload/l7.h"
+#include "offload/l7_end.h"
 #include "offload/origin.h"
 #include "offload/peers.h"
 #include "offload/tube.h"
@@ -284,6 +285,7 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	TAILQ_INIT(&o->half_open);
 	TAILQ_INIT(&o->reminders);
 	TAILQ_INIT(&o->lanes);
+	flat_rests_init(&o->rests);
 	/* Lane ids are remembered by applications: a successor must not repeat them. */
 	o->next_id = (uint64_t)flat_now_us() << 8;
 	o->paths = paths;
@@ -370,6 +372,13 @@ static bool is_over(struct flat_offload *o)
 	return o->retired && o->n_conns == 0 && o->loop.n_ending == 0 && flat_sessions_leave(o);
 }
 
+/* False: somebody has something. Either way flat_rests_wake() follows. */
+static bool may_sleep(struct flat_offload *o)
+{
+	flat_l7_ends_tell();
+	return flat_rests_sleep(&o->rests);
+}
+
 void flat_offload_run(struct flat_offload *o)
 {
 	int64_t lately_us = 0;
@@ -383,12 +392,14 @@ void flat_offload_run(struct flat_offload *o)
 			flat_l7_reopen(o);
 		}
 		/* Busy for long: what goes by time has its turn all the same. */
-		int64_t now_ms = flat_now_us() / 1000;
+		int64_t now_us = flat_now_us();
+		int64_t now_ms = now_us / 1000;
 		if (now_ms - o->tick_ms > TICK_MS)
 			(void)by_time(o);
 		flat_conns_remind(o, now_ms);
+		bool news = flat_rests_look(&o->rests, now_us);
 		bool busy = flat_worker_turn(&o->workers.v[0]);
-		busy |= flat_l7_turn(o);
+		busy |= flat_l7_turn(o, news);
 		busy |= flat_sessions_turn(o);
 		busy |= flat_peers_turn(o) || o->n_settling > 0;
 		reap(o);
@@ -399,11 +410,11 @@ void flat_offload_run(struct flat_offload *o)
 		busy |= !o->workers.v[0].crowded_us && flat_now_us() - lately_us < LINGER_US;
 		if (busy)
 			flat_worker_yield(&o->workers.v[0]);
-		if (flat_loop_turn(&o->loop, busy || !flat_l7_sleep(o) ? 0 : by_time(o)) > 0)
+		if (flat_loop_turn(&o->loop, busy || !may_sleep(o) ? 0 : by_time(o)) > 0)
 			lately_us = flat_now_us();
 		flat_sessions_settle(o);
 		if (!busy)
-			flat_l7_awake(o);
+			flat_rests_wake(&o->rests);
 	}
 }
 

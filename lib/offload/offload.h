@@ -24,6 +24,7 @@
 #include "offload/loop.h"
 #include "offload/pairs.h"
 #include "offload/reload.h"
+#include "offload/rest.h"
 #include "offload/series.h"
 #include "offload/worker.h"
 #include "vq/attach.h"
@@ -91,7 +92,7 @@ struct flat_lane_link {
 	bool sealed;	  /* FUTURE_WRITE: no process maps it any more */
 	bool orphan;	  /* a party is gone: free with the last slot */
 	struct flat_rest
-	    *rest; /* owned: ends of HTTP connections in it; NULL: there never was one */
+	    *rest; /* owned: ends in it that the control thread moves; NULL: there never was one */
 };
 
 struct flat_listener {
@@ -255,6 +256,7 @@ struct flat_offload {
 	const char *const *paths;
 	size_t n_paths;
 	struct flat_workers workers;
+	struct flat_rests rests; /* ends that none of it looks at */
 	struct flat_pairs pairs;
 	const char *metrics_addr; /* "ADDR:PORT"; NULL: none */
 	const char *verbs;	  /* RDMA device for links to other hosts; NULL: none */
@@ -597,6 +599,9 @@ void flat_lane_dropped(struct flat_offload *o, const struct flat_session *s, uin
 bool flat_lane_client_maps(struct flat_lane_link *lane);
 /** Whether no slot of it is free. */
 bool flat_lane_full(const struct flat_lane_link *lane);
+/** What rests at `mine`, flatd's side of it; made where there is none yet. NULL: no memory. */
+struct flat_rest *flat_lane_rest(struct flat_offload *o, struct flat_lane_link *lane,
+				 struct flat_lane_side *mine);
 /** Takes a free slot of `lane` for `e`; there is one. */
 void flat_slot_take(struct flat_end *e, struct flat_lane_link *lane);
 /**

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/rest.h"
 #include "wire/frame.h"
 #include "wire/tls.h"
 
@@ -24,6 +25,11 @@ void flat_pipe_lane(struct flat_pipe *p, int i, const struct flat_lane *lane, ui
 	e->side = (enum flat_side)i;
 	/* The client's peer in its lane is the server side: us; and the other way round. */
 	flat_vq_init(&e->vq, &flat_vq_shm, lane, slot, (enum flat_side)(i ^ 1), fd, fd);
+}
+
+void flat_pipe_rest(struct flat_pipe *p, int i, struct flat_rest *rest)
+{
+	p->end[i].rest = rest;
 }
 
 void flat_pipe_tcp(struct flat_pipe *p, int i, int fd, struct flat_tls *tls)
@@ -69,8 +75,12 @@ void flat_pipe_free(struct flat_pipe *p)
 {
 	if (!p)
 		return;
-	let_go(&p->end[0]);
-	let_go(&p->end[1]);
+	for (int i = 0; i < 2; i++) {
+		struct flat_pipe_end *e = &p->end[i];
+		let_go(e);
+		if (e->rest)
+			flat_rest_leave(e->rest, &e->vq);
+	}
 	free(p);
 }
 
@@ -528,6 +538,12 @@ void flat_pipe_arm(struct flat_pipe *p)
 		struct flat_pipe_end *e = &p->end[i];
 		if (e->is_tcp)
 			continue;
+		if (e->rest) {
+			const struct flat_resting resting = {&e->source, &e->vq,
+							     !e->eof && !e->reset, e->full};
+			flat_rest_begin(e->rest, &resting);
+			continue;
+		}
 		flat_vq_arm_rx(&e->vq, FLAT_ARM_BELL);
 		if (e->full)
 			flat_vq_arm_tx(&e->vq, FLAT_ARM_BELL);
@@ -537,8 +553,12 @@ void flat_pipe_arm(struct flat_pipe *p)
 void flat_pipe_disarm(struct flat_pipe *p)
 {
 	for (int i = 0; i < 2; i++) {
-		if (!p->end[i].is_tcp)
-			flat_vq_disarm_rx(&p->end[i].vq);
+		struct flat_pipe_end *e = &p->end[i];
+		if (e->is_tcp)
+			continue;
+		if (e->rest)
+			flat_rest_end(e->rest, &e->vq);
+		flat_vq_disarm_rx(&e->vq);
 	}
 }
 

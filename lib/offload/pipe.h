@@ -28,8 +28,9 @@ struct flat_pipe_end {
 	struct flat_source
 	    source; /* our end of the anchor, or the TCP socket; its fd is the connection's */
 	struct flat_pipe *pipe;
-	struct flat_lane lane; /* copy of the mapping's geometry; not TCP */
-	struct flat_vq vq;     /* not TCP: the application's peer */
+	struct flat_lane lane;	/* copy of the mapping's geometry; not TCP */
+	struct flat_vq vq;	/* not TCP: the application's peer */
+	struct flat_rest *rest; /* of its lane; NULL: it is woken by its bell alone */
 	uint32_t slot;
 	enum flat_side side;	/* of the application */
 	bool is_tcp;		/* or a tube */
@@ -70,6 +71,8 @@ struct flat_pipe {
 /** Makes end `i` an application's slot, at whose other side we are. `fd`: our end of its anchor, borrowed. */
 void flat_pipe_lane(struct flat_pipe *p, int i, const struct flat_lane *lane, uint32_t slot,
 		    int fd);
+/** Lets it rest with others of its lane (rest.h), where the control thread is its worker; NULL: it rings. */
+void flat_pipe_rest(struct flat_pipe *p, int i, struct flat_rest *rest);
 /** Makes end `i` a kernel TCP socket, borrowed; `tls`: the session over it, borrowed too, its handshake done; NULL: none. */
 void flat_pipe_tcp(struct flat_pipe *p, int i, int fd, struct flat_tls *tls);
 /** Makes end `i` the near side of a tube, borrowed: the pipe's worker is the control thread. */

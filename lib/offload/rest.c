@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 
-#include "offload/l7_end.h"
-
 /* Of flatd's side of a lane, which has no other waiter. */
 #define NAP 1U
 
@@ -39,37 +37,47 @@ void flat_rest_free(struct flat_rest *r)
 	free(r);
 }
 
-void flat_rest_begin(struct flat_rest *r, struct flat_l7_end *e)
+static void arm(const struct flat_resting *e, uint32_t how)
+{
+	flat_vq_arm_rx(e->vq, how);
+	if (e->full)
+		flat_vq_arm_tx(e->vq, how);
+}
+
+void flat_rest_begin(struct flat_rest *r, const struct flat_resting *e)
 {
 	if (!r->listed) {
 		TAILQ_INSERT_TAIL(&r->all->list, r, link);
 		r->listed = true;
 		r->last_us = r->all->now_us;
 	}
-	r->by_slot[e->slot] = e;
-	r->mask |= e->vq.bit;
-	flat_vq_arm_rx(&e->vq, FLAT_ARM_READY_NAP(NAP));
-	if (e->full)
-		flat_vq_arm_tx(&e->vq, FLAT_ARM_READY_NAP(NAP));
+	r->by_slot[__builtin_ctzll(e->vq->bit)] = *e;
+	r->mask |= e->vq->bit;
+	arm(e, FLAT_ARM_READY_NAP(NAP));
 }
 
-void flat_rest_end(struct flat_rest *r, const struct flat_l7_end *e)
+void flat_rest_end(struct flat_rest *r, const struct flat_vq *vq)
 {
-	r->mask &= ~e->vq.bit;
+	r->mask &= ~vq->bit;
 }
 
-static void wake(struct flat_l7_end *e)
+void flat_rest_leave(struct flat_rest *r, struct flat_vq *vq)
 {
-	e->source.fn(&e->source, 0);
+	flat_rest_end(r, vq);
+	flat_vq_leave(vq);
+}
+
+static void wake(const struct flat_resting *e)
+{
+	e->source->fn(e->source, 0);
 }
 
 /* Whether something came before the bell was asked for. */
-static bool has_news(struct flat_l7_end *e)
+static bool has_news(const struct flat_resting *e)
 {
-	if (!e->eof && !e->reset &&
-	    (flat_ring_moved(&e->vq.rx) || flat_vq_peer_prod_flags(&e->vq) != 0))
+	if (e->reads && (flat_ring_moved(&e->vq->rx) || flat_vq_peer_prod_flags(e->vq) != 0))
 		return true;
-	return e->full && (flat_ring_space(&e->vq.tx) != 0 || flat_vq_peer_cons_flags(&e->vq) != 0);
+	return e->full && (flat_ring_space(&e->vq->tx) != 0 || flat_vq_peer_cons_flags(e->vq) != 0);
 }
 
 /* Its ends are found by bells from now on. */
@@ -79,10 +87,8 @@ static void retire(struct flat_rest *r)
 	unlist(r);
 	r->mask = 0;
 	for (; mask; mask &= mask - 1) {
-		struct flat_l7_end *e = r->by_slot[__builtin_ctzll(mask)];
-		flat_vq_arm_rx(&e->vq, FLAT_ARM_BELL);
-		if (e->full)
-			flat_vq_arm_tx(&e->vq, FLAT_ARM_BELL);
+		const struct flat_resting *e = &r->by_slot[__builtin_ctzll(mask)];
+		arm(e, FLAT_ARM_BELL);
 		if (has_news(e))
 			wake(e);
 	}
@@ -105,7 +111,7 @@ bool flat_rests_look(struct flat_rests *all, int64_t now_us)
 		}
 		/* An end that one before it woke as well rests no more. */
 		for (bits &= r->mask; bits; bits &= (bits - 1) & r->mask)
-			wake(r->by_slot[__builtin_ctzll(bits)]);
+			wake(&r->by_slot[__builtin_ctzll(bits)]);
 	}
 	return some;
 }

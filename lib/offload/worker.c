@@ -405,6 +405,9 @@ void flat_worker_start(struct flat_workers *w, struct flat_pipe *p)
 	}
 	p->worker = best;
 	p->local = best == w->v;
+	/* They are the control thread's alone. */
+	for (int i = 0; i < 2 && !p->local; i++)
+		flat_pipe_rest(p, i, NULL);
 	best->n_pipes++;
 	if (best == w->v)
 		begin(best, p);

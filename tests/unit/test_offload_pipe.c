@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "offload/rest.h"
 #include "offload/worker.h"
 
 /* An application's side: its queue, and both ends of its anchor. */
@@ -420,6 +421,60 @@ Test(pipe, a_thread_moves_bytes_and_gives_the_pipe_back)
 	cr_assert_eq(flat_workers_bytes(&w), sizeof(sent));
 	flat_workers_close(&w);
 	flat_loop_fini(&loop);
+}
+
+/* Whether the client rang since the last time. */
+static bool rung(void)
+{
+	uint8_t bells[8];
+	return recv(client.far, bells, sizeof(bells), MSG_DONTWAIT) > 0;
+}
+
+/* Until it rests: what it was looked at for is done. */
+static void settle(struct flat_workers *w)
+{
+	while (flat_worker_turn(&w->v[0]))
+		;
+}
+
+Test(pipe, one_that_rests_is_found_without_a_bell_while_its_thread_is_awake)
+{
+	struct flat_tube *tube = server_is_a_tube();
+	struct flat_rests rests;
+	struct flat_loop loop;
+	struct flat_workers w;
+	flat_rests_init(&rests);
+	struct flat_rest *rest = flat_rest_new(&rests, pipe_->end[0].vq.mine);
+	cr_assert_not_null(rest);
+	flat_pipe_rest(pipe_, 0, rest);
+	cr_assert_eq(flat_loop_init(&loop), 0);
+	cr_assert_eq(flat_workers_open(&w, 1, &loop), 0);
+	flat_worker_start(&w, pipe_);
+	settle(&w);
+	/* Awake: no bell. */
+	(void)app_send(&client, sent, 1000);
+	cr_assert_not(rung());
+	cr_assert(flat_rests_look(&rests, 1));
+	settle(&w);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_FAR, got, sizeof(got)), 1000);
+	/* Asleep: one. */
+	cr_assert(flat_rests_sleep(&rests));
+	(void)app_send(&client, sent, 1000);
+	cr_assert(rung());
+	flat_rests_wake(&rests);
+	cr_assert(flat_rests_look(&rests, 2));
+	settle(&w);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_FAR, got, sizeof(got)), 1000);
+	/* Quiet for long: a bell, whether it sleeps or not. */
+	cr_assert_not(flat_rests_look(&rests, 3 + FLAT_REST_QUIET_US));
+	(void)app_send(&client, sent, 1000);
+	cr_assert(rung());
+	flat_workers_close(&w);
+	flat_pipe_free(pipe_);
+	cr_assert(TAILQ_EMPTY(&rests.list));
+	flat_rest_free(rest);
+	flat_loop_fini(&loop);
+	tube_close(tube);
 }
 
 Test(pipe, one_with_a_tube_is_the_control_threads)
