@@ -133,7 +133,7 @@ static enum flat_jwt_status source_take(struct flat_authn *a, struct source *s, 
 					size_t len)
 {
 	struct flat_jwks *jwks;
-	uint64_t digest = flat_hash(text, len);
+	uint64_t digest = flat_hash_quick(text, len);
 	enum flat_jwt_status status;
 
 	if (s->jwks && s->digest == digest)
@@ -424,7 +424,7 @@ enum flat_jwt_status flat_authn_check(struct flat_authn *a, const struct flat_jw
 				      struct flat_span token, int64_t now_s, struct flat_jwt **out)
 {
 	struct source *s = rule->index < a->n_rules ? a->by_rule[rule->index] : NULL;
-	uint64_t hash = flat_hash(token.text, token.len);
+	uint64_t hash = flat_hash_quick(token.text, token.len);
 	enum flat_jwt_status status;
 	struct flat_jwt *jwt;
 

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #define MAP_CAP_MIN ((size_t)16)
+/* Odd, its bits without a pattern: 2^64 divided by the golden ratio. */
+#define QUICK UINT64_C(0x9e3779b97f4a7c15)
 
 /* FNV-1a constants: Fowler, Noll, Vo (draft-eastlake-fnv); the mix is the finaliser of MurmurHash3.
  */
@@ -24,6 +26,31 @@ uint64_t flat_hash(const void *key, size_t len)
 	h *= UINT64_C(0xc4ceb9fe1a85ec53);
 	h ^= h >> 33;
 	return h;
+}
+
+uint64_t flat_hash_quick(const void *key, size_t len)
+{
+	const unsigned char *p = key;
+	uint64_t h = len * QUICK;
+	uint64_t word = 0;
+	size_t left = len;
+
+	for (; left > 8; left -= 8, p += 8) {
+		memcpy(&word, p, 8);
+		h = (h ^ word) * QUICK;
+		h ^= h >> 32;
+	}
+	if (len >= 8) {
+		/* The last eight, some of them once more. */
+		memcpy(&word, p + left - 8, 8);
+	} else {
+		while (left > 0)
+			word = word << 8 | p[--left];
+	}
+	h = (h ^ word) * QUICK;
+	h ^= h >> 29;
+	h *= QUICK;
+	return h ^ h >> 32;
 }
 
 void flat_map_fini(struct flat_map *map)
@@ -75,7 +102,7 @@ int flat_map_reserve(struct flat_map *map, size_t n)
 
 int flat_map_put(struct flat_map *map, const void *key, size_t len, void *value)
 {
-	uint64_t hash = flat_hash(key, len);
+	uint64_t hash = flat_hash_quick(key, len);
 	struct flat_map_entry *e;
 	int ret = flat_map_reserve(map, map->n + 1);
 
@@ -93,7 +120,7 @@ void *flat_map_get(const struct flat_map *map, const void *key, size_t len)
 {
 	if (map->n == 0)
 		return NULL;
-	return map_find(map, key, len, flat_hash(key, len))->value;
+	return map_find(map, key, len, flat_hash_quick(key, len))->value;
 }
 
 int flat_map_put_str(struct flat_map *map, const char *key, void *value)

@@ -43,7 +43,16 @@ FLAT_MUST_CHECK int flat_map_put_str(struct flat_map *map, const char *key, void
 /** flat_map_get() with a NUL-terminated key. */
 void *flat_map_get_str(const struct flat_map *map, const char *key);
 
-/** The hash that the map uses: FNV-1a of 64 bits with a final mix, so that low bits are usable. */
+/**
+ * FNV-1a of 64 bits with a final mix, so that low bits are usable. The same in every version and on every machine: addresses
+ * of services are made of it.
+ */
 uint64_t flat_hash(const void *key, size_t len);
+
+/**
+ * The hash that the map uses, eight bytes at a time. For one process: another version may have another. `key` may be NULL where
+ * `len` is 0.
+ */
+uint64_t flat_hash_quick(const void *key, size_t len);
 
 #endif

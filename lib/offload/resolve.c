@@ -227,7 +227,7 @@ static uint64_t stamp_of(const struct flat_offload *o, const struct flat_service
 	    (uintptr_t)how->traffic.breaker,
 	    (uint64_t)how->traffic.tls << 1 | (o->peers != NULL),
 	};
-	return flat_hash(of, sizeof(of)) | 1;
+	return flat_hash_quick(of, sizeof(of)) | 1;
 }
 
 /* The cluster's candidates, as they are now. */

@@ -200,6 +200,38 @@ Test(map, finds_what_was_put)
 	flat_map_fini(&map);
 }
 
+Test(hash, each_bit_and_the_length_count)
+{
+	uint8_t key[41] = {0};
+
+	cr_expect_eq(flat_hash_quick(NULL, 0), flat_hash_quick(key, 0));
+	for (size_t len = 0; len < sizeof(key); len++) {
+		uint64_t none = flat_hash_quick(key, len);
+
+		if (len > 0)
+			cr_expect_neq(none, flat_hash_quick(key, len - 1), "%zu", len);
+		for (size_t bit = 0; bit < len * 8; bit++) {
+			key[bit / 8] ^= (uint8_t)(1U << (bit % 8));
+			cr_expect_neq(flat_hash_quick(key, len), none, "bit %zu of %zu", bit, len);
+			key[bit / 8] = 0;
+		}
+	}
+}
+
+Test(hash, low_bits_are_usable)
+{
+	uint32_t used[256] = {0};
+
+	for (uint64_t i = 0; i < 25600; i++) {
+		/* Pointers and counts differ in few bits. */
+		uint64_t key[2] = {i * 64, i << 40};
+
+		used[flat_hash_quick(key, sizeof(key)) & 255]++;
+	}
+	for (size_t i = 0; i < 256; i++)
+		cr_expect(used[i] > 40 && used[i] < 180, "%zu: %u", i, used[i]);
+}
+
 Test(map, keys_are_bytes)
 {
 	struct flat_map map = {0};
