@@ -590,8 +590,7 @@ static struct flat_l7_upstream *upstream_new(struct flat_l7 *l7, const struct fl
 	return up;
 }
 
-/* Whether the attempt's server is spoken to in HTTP/2. */
-static bool wants_h2(const struct flat_l7 *l7)
+bool flat_l7_wants_h2(const struct flat_l7 *l7)
 {
 	const struct flat_l7_exchange *x = &l7->x;
 	int protocol = x->port ? (int)x->port->protocol : l7->protocol;
@@ -603,13 +602,13 @@ static bool wants_h2(const struct flat_l7 *l7)
 
 bool flat_l7_upstream_ready(const struct flat_l7 *l7)
 {
-	return find_free(l7->root, &l7->x.target, wants_h2(l7)) != NULL;
+	return find_free(l7->root, &l7->x.target, flat_l7_wants_h2(l7)) != NULL;
 }
 
 struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err)
 {
 	const struct flat_target *target = &l7->x.target;
-	bool h2 = wants_h2(l7);
+	bool h2 = flat_l7_wants_h2(l7);
 	struct flat_l7_upstream *up = find_free(l7->root, target, h2);
 	struct flat_l7_upstream *stream = NULL;
 	bool made = !up;

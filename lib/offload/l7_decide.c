@@ -483,6 +483,26 @@ static void note_sent(struct flat_l7_exchange *x, const struct flat_http_request
 		x->sent = request->head;
 }
 
+/* The head goes to a stream, from what was read of it: nobody is to read its text, unless a policy changes it. */
+static bool goes_as_it_came(const struct flat_l7 *l7, const struct flat_l7_ops *ops)
+{
+	const struct flat_l7_exchange *x = &l7->x;
+
+	return l7->in.head.form == FLAT_FORM_ORIGIN && !x->path && !x->websocket && !l7->shadow &&
+	       !l7->dry && !l7->conn->gate && !(x->route && x->route->rewrite) &&
+	       !flat_l7_ops_any(ops) && flat_l7_wants_h2(l7);
+}
+
+int flat_l7_head_text(struct flat_l7 *l7, size_t *len)
+{
+	struct flat_l7_ops none = {{NULL, NULL, NULL, NULL}};
+
+	if (!l7->x.unwritten)
+		return 0;
+	l7->x.unwritten = false;
+	return write_head(l7, &none, len);
+}
+
 static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, size_t *len)
 {
 	struct flat_l7_exchange *x = &l7->x;
@@ -504,7 +524,10 @@ static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, 
 		return answer_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
 	if (x->observed)
 		ops.v[3] = &x->observed->ops;
-	err = write_head(l7, &ops, len);
+	*len = x->head_len;
+	x->unwritten = goes_as_it_came(l7, &ops);
+	if (!x->unwritten)
+		err = write_head(l7, &ops, len);
 	if (err == 0 && (l7->shadow || (x->route && x->route->rewrite) || flat_l7_ops_any(&ops)))
 		err = flat_l7_read_again(l7, *len, &request);
 	if (err != 0)

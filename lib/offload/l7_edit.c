@@ -195,7 +195,8 @@ int flat_l7_edit_head(struct flat_l7 *l7, const struct flat_l7_edit *edit,
 	if (edit->failed || !lines)
 		return -ENOMEM;
 	/* The head as it is to be sent, not as it came. */
-	if (request->text != node->head && flat_l7_read_again(l7, *len, request) != 0)
+	if (request->text != node->head &&
+	    (flat_l7_head_text(l7, len) != 0 || flat_l7_read_again(l7, *len, request) != 0))
 		return -EBADMSG;
 	h = request->head;
 	flat_http1_put(&out, request->method.text, request->method.len);

@@ -128,8 +128,8 @@ struct flat_l7_exchange {
 	/* The head as it is sent, read, of an attempt that is just being made; NULL: it has to be read from its text. */
 	const struct flat_http_head *sent;
 	const void *sent_text;
-	size_t head_len;  /* bytes of the head at the front of the client's buffer */
-	size_t sent_head; /* bytes of the head as it was sent */
+	bool unwritten;	 /* its text is not made: flat_l7_head_text() */
+	size_t head_len; /* bytes of the head at the front of the client's buffer */
 	struct flat_http1_body up, down;
 	struct flat_http1 trailers;
 	bool continued;	     /* its client was told 100 by us */
@@ -251,10 +251,11 @@ struct flat_l7_node {
 	uint64_t audited;	       /* marked by AUDIT policies */
 	int64_t *shares; /* per destination of the mesh: its turns among its route's */
 	uint32_t n_shares;
-	struct flat_log_file *log; /* of all requests; NULL: none */
-	struct flat_strbuf line;   /* of it, being made */
-	int64_t stamp_s;	   /* when the next holds, seconds */
-	char stamp[24];		   /* the beginning of a line; "": none yet */
+	struct flat_log_file *log;  /* of all requests; NULL: none */
+	int64_t stamp_s;	    /* when the next holds, seconds */
+	char stamp[24];		    /* the beginning of a line; "": none yet */
+	struct flat_addr line_addr; /* of the last line's server, and its text */
+	char line_host[FLAT_ADDR_STRLEN];
 	struct flat_l7_observer *observer;
 	struct flat_l7_traces *traces;
 	int64_t
@@ -283,6 +284,8 @@ FLAT_MUST_CHECK int flat_l7_read_answer(struct flat_l7_upstream *up);
 void flat_l7_heat(struct flat_l7 *l7);
 /** It is looked at, at the latest, at that time. */
 void flat_l7_wake_at(struct flat_l7 *l7, int64_t us);
+/** Whether the attempt's server is spoken to in HTTP/2. */
+bool flat_l7_wants_h2(const struct flat_l7 *l7);
 /** The exchange's upstream, open or on its way, for x.target. NULL: x failed, *err says how (negative errno). */
 struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err);
 /** Its request is answered: it waits for the next one of its client. */
@@ -416,6 +419,11 @@ enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *answ
 enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *answer, size_t *len);
 /** Reads the head in node->head again, so that policies see what the server will. 0 or -EBADMSG. */
 FLAT_MUST_CHECK int flat_l7_read_again(struct flat_l7 *l7, size_t len, struct flat_http_request *r);
+/**
+ * The text of the head of the attempt being made is in node->head from here on: made now where that was put off, since a stream takes
+ * what was read. `*len` bytes. 0, or -EMSGSIZE, -EBADMSG.
+ */
+FLAT_MUST_CHECK int flat_l7_head_text(struct flat_l7 *l7, size_t *len);
 /** Whether a head asks for, or agrees to, WebSocket and nothing else (RFC 6455, 4). */
 bool flat_l7_is_websocket(const struct flat_http_head *head, const void *text);
 /** Puts a response's head of `n` bytes, read by `up`, for the client: route's changes, our Connection. false: it does not fit. */

@@ -307,11 +307,15 @@ static void attempt(struct flat_l7 *l7)
 	x->upstream = up;
 	flat_l7_connecting(l7, !up->open);
 	x->out_before = up->end.bytes_out;
-	x->sent_head = len;
 	up->end.at = up->end.len = 0;
 	/* Queued where it is not open yet. */
-	if (!x->sent || !flat_l7_end_head(&up->end, x->sent, x->sent_text, len))
+	if (!x->sent || !flat_l7_end_head(&up->end, x->sent, x->sent_text, len)) {
+		if (flat_l7_head_text(l7, &len) != 0) {
+			flat_l7_reply_status(l7, 431, FLAT_VERDICT_MALFORMED, NULL);
+			return;
+		}
 		flat_l7_end_put(&up->end, node->head, len);
+	}
 	if (x->up_done)
 		flat_l7_mirror(l7, true);
 	x->try_us = 0;

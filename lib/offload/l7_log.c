@@ -17,6 +17,8 @@
 #define LINES_PER_S 20U
 /* Bytes of one field in a line of the log. */
 #define QUOTED_MAX ((size_t)2048)
+/* Of a line: six such fields (method, target, four headers), each byte escaped, and what is between them. */
+#define LINE_BYTES ((size_t)6 * 2 * QUOTED_MAX + 512)
 
 /* Upper bounds of the duration's buckets, ms: Envoy's. */
 static const double buckets[] = {0.5,	1,	5,	10,	 25,	 50,	100,
@@ -127,29 +129,53 @@ void flat_l7_join(struct flat_l7 *l7)
 		flat_l7_observe_target(l7);
 }
 
+/* --- a line: written in one pass, its room is known to be enough --- */
+
+static char *put(char *to, const char *text, size_t len)
+{
+	memcpy(to, text, len);
+	return to + len;
+}
+
+static inline char *puts_to(char *to, const char *text)
+{
+	return put(to, text, strlen(text));
+}
+
+static char *put_number(char *to, uint64_t n)
+{
+	char digits[20];
+	size_t at = sizeof(digits);
+
+	do {
+		digits[--at] = (char)('0' + n % 10);
+		n /= 10;
+	} while (n);
+	return put(to, digits + at, sizeof(digits) - at);
+}
+
 /* Envoy escapes nothing; a quote in a header would forge a field. */
-static void put_escaped(struct flat_strbuf *out, struct flat_span s)
+static char *put_escaped(char *to, struct flat_span s)
 {
 	size_t len = s.text ? flat_min_size(s.len, QUOTED_MAX) : 0;
-	size_t from = 0;
 
+	if (len == 0)
+		return to;
+	if (!memchr(s.text, '"', len) && !memchr(s.text, '\\', len))
+		return put(to, s.text, len);
 	for (size_t i = 0; i < len; i++) {
-		if (s.text[i] != '"' && s.text[i] != '\\')
-			continue;
-		flat_strbuf_add(out, s.text + from, i - from);
-		flat_strbuf_putc(out, '\\');
-		from = i;
+		if (s.text[i] == '"' || s.text[i] == '\\')
+			*to++ = '\\';
+		*to++ = s.text[i];
 	}
-	if (len > from)
-		flat_strbuf_add(out, s.text + from, len - from);
+	return to;
 }
 
 /* With the blank that parts it from what follows. */
-static void put_quoted(struct flat_strbuf *out, struct flat_span s)
+static char *put_quoted(char *to, struct flat_span s)
 {
-	flat_strbuf_puts(out, s.text ? "\"" : "\"-");
-	put_escaped(out, s);
-	flat_strbuf_puts(out, "\" ");
+	to = put_escaped(puts_to(to, s.text ? "\"" : "\"-"), s);
+	return puts_to(to, "\" ");
 }
 
 static struct flat_span field(const struct flat_l7 *l7, const char *name)
@@ -160,7 +186,7 @@ static struct flat_span field(const struct flat_l7 *l7, const char *name)
 }
 
 /* Of this second: a line each 20 us has mostly the one of the line before. */
-static void put_time(struct flat_l7_node *node, struct flat_strbuf *out)
+static char *put_time(struct flat_l7_node *node, char *to)
 {
 	struct timespec ts;
 	struct tm tm;
@@ -177,55 +203,70 @@ static void put_time(struct flat_l7_node *node, struct flat_strbuf *out)
 		       'Z',
 		       ']',
 		       ' '};
-	flat_strbuf_puts(out, node->stamp);
-	flat_strbuf_add(out, rest, sizeof(rest));
+	return put(puts_to(to, node->stamp), rest, sizeof(rest));
 }
 
-static void put_start(const struct flat_l7 *l7, struct flat_strbuf *out)
+static char *put_start(const struct flat_l7 *l7, char *to)
 {
 	const struct flat_http_head *h = &l7->in.head;
 	const uint8_t *text = l7->end.in;
 
-	if (l7->x.head_len == 0) {
-		flat_strbuf_puts(out, "\"- - -\" ");
-		return;
-	}
-	flat_strbuf_putc(out, '"');
-	put_escaped(out, flat_head_span(text, h->start, h->method_len));
-	flat_strbuf_putc(out, ' ');
-	put_escaped(out, flat_head_span(text, h->target, h->target_len));
+	if (l7->x.head_len == 0)
+		return puts_to(to, "\"- - -\" ");
+	*to++ = '"';
+	to = put_escaped(to, flat_head_span(text, h->start, h->method_len));
+	*to++ = ' ';
+	to = put_escaped(to, flat_head_span(text, h->target, h->target_len));
 	if (l7 != l7->root)
-		flat_strbuf_puts(out, " HTTP/2\" ");
-	else
-		flat_strbuf_puts(out, h->minor ? " HTTP/1.1\" " : " HTTP/1.0\" ");
+		return puts_to(to, " HTTP/2\" ");
+	return puts_to(to, h->minor ? " HTTP/1.1\" " : " HTTP/1.0\" ");
 }
 
-static void put_line(const struct flat_l7 *l7, uint64_t ms, struct flat_strbuf *out)
+/* The server's address; mostly that of the line before. */
+static char *put_target(struct flat_l7_node *node, const struct flat_addr *a, char *to)
+{
+	if (!a->family)
+		return puts_to(to, "\"-\"");
+	if (a->family != node->line_addr.family || a->port != node->line_addr.port ||
+	    memcmp(a->ip, node->line_addr.ip, sizeof(a->ip)) != 0) {
+		node->line_addr = *a;
+		(void)flat_addr_str(a, node->line_host);
+	}
+	*to++ = '"';
+	to = puts_to(to, node->line_host);
+	*to++ = '"';
+	return to;
+}
+
+static size_t make_line(const struct flat_l7 *l7, uint64_t ms, char line[LINE_BYTES])
 {
 	const struct flat_l7_exchange *x = &l7->x;
-	char host[FLAT_ADDR_STRLEN];
+	char *to = put_start(l7, put_time(l7->node, line));
 
-	put_time(l7->node, out);
-	put_start(l7, out);
-	flat_strbuf_put_u64(out, x->record.status);
-	flat_strbuf_putc(out, ' ');
-	flat_strbuf_puts(out, flat_verdict_flags((enum flat_record_verdict)x->record.verdict));
-	flat_strbuf_putc(out, ' ');
-	flat_strbuf_put_u64(out, x->up_bytes);
-	flat_strbuf_putc(out, ' ');
-	flat_strbuf_put_u64(out, x->down_bytes);
-	flat_strbuf_putc(out, ' ');
-	flat_strbuf_put_u64(out, ms);
-	flat_strbuf_puts(out, " - ");
-	put_quoted(out, field(l7, "x-forwarded-for"));
-	put_quoted(out, field(l7, "user-agent"));
-	put_quoted(out, field(l7, "x-request-id"));
-	put_quoted(out, x->request.authority);
-	put_quoted(
-	    out, flat_span_of(x->target.addr.family ? flat_addr_str(&x->target.addr, host) : NULL));
-	/* The blank at the end is the line's. */
-	if (out->len > 0)
-		out->data[out->len - 1] = '\n';
+	to = put_number(to, x->record.status);
+	*to++ = ' ';
+	to = puts_to(to, flat_verdict_flags((enum flat_record_verdict)x->record.verdict));
+	*to++ = ' ';
+	to = put_number(to, x->up_bytes);
+	*to++ = ' ';
+	to = put_number(to, x->down_bytes);
+	*to++ = ' ';
+	to = put_number(to, ms);
+	to = puts_to(to, " - ");
+	to = put_quoted(to, field(l7, "x-forwarded-for"));
+	to = put_quoted(to, field(l7, "user-agent"));
+	to = put_quoted(to, field(l7, "x-request-id"));
+	to = put_quoted(to, x->request.authority);
+	to = put_target(l7->node, &x->target.addr, to);
+	*to++ = '\n';
+	return (size_t)(to - line);
+}
+
+static void log_line(struct flat_l7 *l7, uint64_t ms)
+{
+	char line[LINE_BYTES];
+
+	flat_log_file_put(l7->node->log, line, make_line(l7, ms, line));
 }
 
 void flat_l7_count(struct flat_l7 *l7)
@@ -255,12 +296,8 @@ void flat_l7_count(struct flat_l7 *l7)
 		add(&s->histogram[HISTOGRAM_RESPONSE], (double)(x->down_head + x->down_bytes));
 	}
 	flat_tally_count(l7, x->start_us ? now - x->start_us : 0);
-	if (node->log) {
-		flat_strbuf_reset(&node->line);
-		put_line(l7, ms > 0 ? (uint64_t)ms : 0, &node->line);
-		if (flat_strbuf_str(&node->line))
-			flat_log_file_put(node->log, node->line.data, node->line.len);
-	}
+	if (node->log)
+		log_line(l7, ms > 0 ? (uint64_t)ms : 0);
 	if (node->observes || x->observed)
 		flat_l7_observe_end(l7);
 }
@@ -367,5 +404,4 @@ void flat_l7_log_fini(struct flat_l7_node *node)
 		free(node->series[i]);
 	free(node->series);
 	flat_map_fini(&node->series_map);
-	flat_strbuf_fini(&node->line);
 }
