@@ -64,16 +64,24 @@ void flat_strbuf_putc(struct flat_strbuf *sb, char c)
 	flat_strbuf_add(sb, &c, 1);
 }
 
-void flat_strbuf_put_u64(struct flat_strbuf *sb, uint64_t n)
+char *flat_put_decimal(char *to, uint64_t n)
 {
-	char digits[20];
+	char digits[FLAT_DECIMAL_MAX];
 	size_t at = sizeof(digits);
 
 	do {
 		digits[--at] = (char)('0' + n % 10);
 		n /= 10;
 	} while (n);
-	flat_strbuf_add(sb, digits + at, sizeof(digits) - at);
+	memcpy(to, digits + at, sizeof(digits) - at);
+	return to + (sizeof(digits) - at);
+}
+
+void flat_strbuf_put_u64(struct flat_strbuf *sb, uint64_t n)
+{
+	char digits[FLAT_DECIMAL_MAX];
+
+	flat_strbuf_add(sb, digits, (size_t)(flat_put_decimal(digits, n) - digits));
 }
 
 void flat_strbuf_printf(struct flat_strbuf *sb, const char *fmt, ...)

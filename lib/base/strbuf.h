@@ -10,6 +10,9 @@
 
 #include "base/base.h"
 
+/* Digits of the longest number. */
+#define FLAT_DECIMAL_MAX 20
+
 /* Owner: whoever holds it; not thread-safe. All-zero is the empty string and needs no init. */
 struct flat_strbuf {
 	char *data;  /* NUL-terminated when cap > 0, else NULL */
@@ -32,6 +35,9 @@ void flat_strbuf_puts(struct flat_strbuf *sb, const char *text);
 
 /** Appends one byte. */
 void flat_strbuf_putc(struct flat_strbuf *sb, char c);
+
+/** Writes a number in decimal, without a NUL, FLAT_DECIMAL_MAX bytes at most. Returns where it ends. */
+char *flat_put_decimal(char *to, uint64_t n);
 
 /** Appends a number in decimal: lines that are written often want no printf. */
 void flat_strbuf_put_u64(struct flat_strbuf *sb, uint64_t n);

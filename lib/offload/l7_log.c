@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "base/strbuf.h"
 #include "offload/l7_limit.h"
 #include "offload/l7_observe.h"
 #include "offload/l7_rate.h"
@@ -142,18 +143,6 @@ static inline char *puts_to(char *to, const char *text)
 	return put(to, text, strlen(text));
 }
 
-static char *put_number(char *to, uint64_t n)
-{
-	char digits[20];
-	size_t at = sizeof(digits);
-
-	do {
-		digits[--at] = (char)('0' + n % 10);
-		n /= 10;
-	} while (n);
-	return put(to, digits + at, sizeof(digits) - at);
-}
-
 /* Envoy escapes nothing; a quote in a header would forge a field. */
 static char *put_escaped(char *to, struct flat_span s)
 {
@@ -243,15 +232,15 @@ static size_t make_line(const struct flat_l7 *l7, uint64_t ms, char line[LINE_BY
 	const struct flat_l7_exchange *x = &l7->x;
 	char *to = put_start(l7, put_time(l7->node, line));
 
-	to = put_number(to, x->record.status);
+	to = flat_put_decimal(to, x->record.status);
 	*to++ = ' ';
 	to = puts_to(to, flat_verdict_flags((enum flat_record_verdict)x->record.verdict));
 	*to++ = ' ';
-	to = put_number(to, x->up_bytes);
+	to = flat_put_decimal(to, x->up_bytes);
 	*to++ = ' ';
-	to = put_number(to, x->down_bytes);
+	to = flat_put_decimal(to, x->down_bytes);
 	*to++ = ' ';
-	to = put_number(to, ms);
+	to = flat_put_decimal(to, ms);
 	to = puts_to(to, " - ");
 	to = put_quoted(to, field(l7, "x-forwarded-for"));
 	to = put_quoted(to, field(l7, "user-agent"));

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/strbuf.h"
 #include "base/sys.h"
 
 void flat_msg_init(struct flat_msg *msg, enum flat_msg_type type, uint32_t seq)
@@ -205,20 +206,6 @@ int flat_addr_equal(const struct flat_addr *a, const struct flat_addr *b)
 	return x.family == y.family && x.port == y.port && memcmp(x.ip, y.ip, sizeof(x.ip)) == 0;
 }
 
-/* Returns where it ends. */
-static char *put_decimal(char *to, unsigned n)
-{
-	char digits[10];
-	size_t len = 0;
-	do {
-		digits[len++] = (char)('0' + n % 10);
-		n /= 10;
-	} while (n);
-	while (len)
-		*to++ = digits[--len];
-	return to;
-}
-
 const char *flat_addr_str(const struct flat_addr *addr, char buf[FLAT_ADDR_STRLEN])
 {
 	char ip[INET6_ADDRSTRLEN] = "-";
@@ -229,10 +216,10 @@ const char *flat_addr_str(const struct flat_addr *addr, char buf[FLAT_ADDR_STRLE
 		/* Access logs have one in each line: inet_ntop() and printf cost more than the rest of it. */
 		char *at = buf;
 		for (size_t i = 0; i < 4; i++) {
-			at = put_decimal(at, addr->ip[i]);
+			at = flat_put_decimal(at, addr->ip[i]);
 			*at++ = i < 3 ? '.' : ':';
 		}
-		*put_decimal(at, addr->port) = '\0';
+		*flat_put_decimal(at, addr->port) = '\0';
 	} else {
 		snprintf(buf, FLAT_ADDR_STRLEN, "-");
 	}
