@@ -237,13 +237,11 @@ static long difference(uint64_t a, uint64_t b)
 	return a < b ? -1 : a > b;
 }
 
-/* The older route, then the first by its name. Of one that does not say when it was made nobody knows that it is older. */
+/* The older route, then the first by its name. */
 static long by_age(const struct api_route *a, const struct api_route *b)
 {
-	int d = (b->created != NULL) - (a->created != NULL);
+	int d = flat_created_order(a->created, b->created);
 
-	if (d == 0 && a->created)
-		d = strcmp(a->created, b->created);
 	return d ? d : strcmp(a->full_name, b->full_name);
 }
 

@@ -76,10 +76,8 @@ static int by_age(const void *x, const void *y)
 {
 	const struct flat_backend_tls *a = *(void *const *)x;
 	const struct flat_backend_tls *b = *(void *const *)y;
-	int d = (b->created != NULL) - (a->created != NULL);
+	int d = flat_created_order(a->created, b->created);
 
-	if (d == 0 && a->created)
-		d = strcmp(a->created, b->created);
 	if (d == 0)
 		d = strcmp(a->namespace, b->namespace);
 	return d != 0 ? d : strcmp(a->name, b->name);

@@ -5,6 +5,8 @@
 #ifndef FLAT_MESH_BUILD_H
 #define FLAT_MESH_BUILD_H
 
+#include <string.h>
+
 #include "base/pool.h"
 #include "mesh/authn.h"
 #include "mesh/authz.h"
@@ -165,6 +167,17 @@ struct flat_egress_policy {
 struct flat_config_map {
 	const char *name, *namespace, *pem;
 };
+
+/**
+ * Of two times as the API server writes them, which sort as text, the older first (negative); what does not say when it was made
+ * (NULL) is not known to be older.
+ */
+static inline int flat_created_order(const char *a, const char *b)
+{
+	int d = (b != NULL) - (a != NULL);
+
+	return d == 0 && a ? strcmp(a, b) : d;
+}
 
 /* What a BackendTLSPolicy is for. */
 struct flat_backend_target {
