@@ -64,11 +64,9 @@ END
 CA='caCertificateRefs: [{ group: "", kind: ConfigMap, name: ca }]'
 AS='hostname: host.e2e.example'
 mesh() {
+	ingress ingress shop 'gateway.networking.k8s.io/gateway-name: web'
+	secret shop host
 	cat <<END
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: ingress, namespace: shop, labels: { gateway.networking.k8s.io/gateway-name: web } }
-spec: { serviceAccount: ingress, selectors: [{ executable: /nobody }] }
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -81,12 +79,6 @@ apiVersion: v1
 kind: Secret
 metadata: { name: other, namespace: shop }
 data: { ca.crt: $(base64 -w 0 "$WORK/other.crt") }
----
-apiVersion: v1
-kind: Secret
-metadata: { name: host, namespace: shop }
-type: kubernetes.io/tls
-data: { tls.crt: $(base64 -w 0 "$WORK/host.crt"), tls.key: $(base64 -w 0 "$WORK/host.key") }
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway

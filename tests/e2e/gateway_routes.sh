@@ -46,11 +46,8 @@ redirect() { echo "{ type: RequestRedirect, requestRedirect: { $1 } }"; }
 rewrite() { echo "{ type: URLRewrite, urlRewrite: { $1 } }"; }
 headers() { echo "{ type: $1HeaderModifier, $2HeaderModifier: { $3 } }"; }
 {
+	ingress ingress edge 'gateway.networking.k8s.io/gateway-name: web'
 	cat <<END
-apiVersion: mesh.libflat.io/v1
-kind: Workload
-metadata: { name: ingress, namespace: edge, labels: { gateway.networking.k8s.io/gateway-name: web } }
-spec: { selectors: [{ executable: $WORK/nobody }] }
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
