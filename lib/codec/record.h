@@ -44,6 +44,7 @@ enum flat_record_verdict {
 	FLAT_VERDICT_LIMITED,	/* RL: by a local rate limit */
 	FLAT_VERDICT_RATED,	/* RL: by a rate limit service */
 	FLAT_VERDICT_LIMITER,	/* RLSE: it did not answer */
+	FLAT_VERDICT_ADMISSION, /* by admission control: no flag, as in Envoy */
 	FLAT_VERDICTS,
 };
 

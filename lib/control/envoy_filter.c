@@ -335,11 +335,46 @@ const struct yaml_node *cfg_filter_of(const struct yaml_node *patch, const char 
 			 name))
 		return NULL;
 	if (cfg_is_text(yaml_get(config, "@type"), type))
-		return yaml_get(config, has) ? config : NULL;
+		return !has || yaml_get(config, has) ? config : NULL;
 	if (!cfg_is_text(yaml_get(config, "type_url"), type))
 		return NULL;
 	config = yaml_get(config, "value");
-	return config && config->kind == YAML_MAP && yaml_get(config, has) ? config : NULL;
+	return config && config->kind == YAML_MAP && (!has || yaml_get(config, has)) ? config
+										     : NULL;
+}
+
+uint8_t cfg_filter_places(const struct yaml_node *patch)
+{
+	static const char *const names[] = {"SIDECAR_OUTBOUND", "GATEWAY", "SIDECAR_INBOUND"};
+	const struct yaml_node *context =
+	    cfg_at(patch, (const char *const[]){"match", "context", NULL});
+	uint8_t at = 0;
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(names); i++) {
+		if (!context || cfg_is_text(context, "ANY") || cfg_is_text(context, names[i]))
+			at |= (uint8_t)(1U << i);
+	}
+	return at;
+}
+_Static_assert(FLAT_FILTER_CLIENT == 1 && FLAT_FILTER_GATEWAY == 2 && FLAT_FILTER_SERVER == 4,
+	       "bits by the order of names");
+
+bool cfg_filter_where(struct cfg *cfg, const struct yaml_node *patch, const struct yaml_node *node,
+		      const struct flat_limit_for *by, struct flat_filter *out)
+{
+	const struct yaml_node *port =
+	    cfg_at(patch, (const char *const[]){"match", "listener", "portNumber", NULL});
+
+	out->by = *by;
+	out->by.where = node->where;
+	out->at = cfg_filter_places(patch);
+	if (port)
+		out->port = cfg_port(cfg, port);
+	if (out->at == 0)
+		cfg_warn(cfg, &patch->where, FLAT_DIAG_NOT_HONOURED,
+			 "use SIDECAR_OUTBOUND, SIDECAR_INBOUND, GATEWAY or ANY",
+			 "match.context is none of those: the patch is not honoured");
+	return out->at != 0;
 }
 
 /* The configuration of a patch that inserts the filter at servers; NULL: it does something else. */
@@ -363,13 +398,15 @@ static void parse_patch(struct cfg *cfg, const struct yaml_node *node, void *obj
 	else if (node->kind == YAML_MAP && cfg_is_health_patch(node))
 		cfg_health_patch(cfg, node, r->selected);
 	else if (node->kind != YAML_MAP ||
-		 (!cfg_rate_filter(cfg, node, &r->by) && !cfg_rate_patch(cfg, node, &r->by)))
+		 (!cfg_rate_filter(cfg, node, &r->by) && !cfg_rate_patch(cfg, node, &r->by) &&
+		  !cfg_admission_filter(cfg, node, &r->by)))
 		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
 			 "the patch is not honoured: of EnvoyFilters only the HTTP_FILTER " FILTER
 			 " with a token_bucket, in the context SIDECAR_INBOUND, the HTTP_FILTER "
 			 "envoy.filters.http.ratelimit with a domain, rate_limits of a "
-			 "VIRTUAL_HOST or HTTP_ROUTE, both there or in the context GATEWAY, and "
-			 "the health_checks of a CLUSTER are");
+			 "VIRTUAL_HOST or HTTP_ROUTE, both there or in the context GATEWAY, the "
+			 "HTTP_FILTER envoy.filters.http.admission_control, and the "
+			 "health_checks of a CLUSTER are");
 }
 
 static void parse_patches(struct cfg *cfg, const struct yaml_node *node, void *obj)

@@ -3,6 +3,7 @@
 #define FLAT_CONTROL_ENVOY_FILTER_H
 
 #include "control/http_common.h"
+#include "mesh/filter.h"
 
 /** A list of Envoy's HeaderValueOption; `n` of them. What is wrong is reported and left out. */
 struct flat_name_value *cfg_header_options(struct cfg *cfg, const struct yaml_node *node,
@@ -14,13 +15,20 @@ void cfg_token_rate(struct cfg *cfg, const struct yaml_node *node, struct flat_t
 struct flat_limit_rule *cfg_limit_rules(struct cfg *cfg, const struct yaml_node *node, uint32_t *n);
 /** RuntimeFractionalPercent, in millionths. */
 uint32_t cfg_runtime_fraction(struct cfg *cfg, const struct yaml_node *node);
+/** A list of ranges of statuses, `{start: 200, end: 300}`; what is wrong is reported and left out. */
+struct flat_status_ranges cfg_status_ranges(struct cfg *cfg, const struct yaml_node *node);
 /** `{code: 503}` of a refusal; 0 with an error. */
 uint16_t cfg_limit_status(struct cfg *cfg, const struct yaml_node *node);
 /** `stage`; 0 with an error. */
 uint8_t cfg_limit_stage(struct cfg *cfg, const struct yaml_node *node);
-/** Whether a patch inserts Envoy's filter of a name and type; then its configuration, or NULL. `has`: a field it needs. */
+/** Whether a patch inserts Envoy's filter of a name and type; then its configuration, or NULL. `has`: a field it needs; NULL: none. */
 const struct yaml_node *cfg_filter_of(const struct yaml_node *patch, const char *name,
 				      const char *type, const char *has);
+/** Where a patch's match.context is, as bits of enum flat_filter_place; 0: nowhere that is known. */
+uint8_t cfg_filter_places(const struct yaml_node *patch);
+/** Fills in where a filter stands; `node`: its configuration. False: it cannot be said, which was warned of. */
+bool cfg_filter_where(struct cfg *cfg, const struct yaml_node *patch, const struct yaml_node *node,
+		      const struct flat_limit_for *by, struct flat_filter *out);
 /** Whether `node` is a map that has no other keys than these. */
 bool cfg_has_only(const struct yaml_node *node, const char *const *names, size_t n);
 /** `descriptors` of a LocalRateLimit, into `limit`. */
@@ -33,6 +41,10 @@ bool cfg_rate_filter(struct cfg *cfg, const struct yaml_node *patch,
 /** Whether a patch gives virtual hosts or routes rate_limits; likewise. */
 bool cfg_rate_patch(struct cfg *cfg, const struct yaml_node *patch,
 		    const struct flat_limit_for *by);
+
+/** Whether a patch inserts admission control; if so reads it into the mesh. `by`: for whom. */
+bool cfg_admission_filter(struct cfg *cfg, const struct yaml_node *patch,
+			  const struct flat_limit_for *by);
 
 /** Whether a patch (`applyTo: CLUSTER`) merges active health checks into clusters. */
 bool cfg_is_health_patch(const struct yaml_node *patch);

@@ -152,7 +152,7 @@ static void parse_range(struct cfg *cfg, const struct yaml_node *node, void *obj
 			  "a range of statuses without any");
 }
 
-static struct flat_status_ranges read_ranges(struct cfg *cfg, const struct yaml_node *node)
+struct flat_status_ranges cfg_status_ranges(struct cfg *cfg, const struct yaml_node *node)
 {
 	struct ranges r = {.n = 0};
 
@@ -165,12 +165,12 @@ static struct flat_status_ranges read_ranges(struct cfg *cfg, const struct yaml_
 
 static void parse_expected(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	check_of(obj)->expected = read_ranges(cfg, node);
+	check_of(obj)->expected = cfg_status_ranges(cfg, node);
 }
 
 static void parse_retriable(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	check_of(obj)->retriable = read_ranges(cfg, node);
+	check_of(obj)->retriable = cfg_status_ranges(cfg, node);
 }
 
 static void parse_headers(struct cfg *cfg, const struct yaml_node *node, void *obj)

@@ -233,12 +233,10 @@ static void settle(struct cfg *cfg, const struct yaml_node *node, struct flat_ra
 
 static bool read_context(const struct yaml_node *patch, bool *gateway, bool *server)
 {
-	const struct yaml_node *context =
-	    cfg_at(patch, (const char *const[]){"match", "context", NULL});
-	bool any = !context || cfg_is_text(context, "ANY");
+	uint8_t at = cfg_filter_places(patch);
 
-	*gateway = any || cfg_is_text(context, "GATEWAY");
-	*server = any || cfg_is_text(context, "SIDECAR_INBOUND");
+	*gateway = at & FLAT_FILTER_GATEWAY;
+	*server = at & FLAT_FILTER_SERVER;
 	return *gateway || *server;
 }
 

@@ -79,6 +79,22 @@ bool cfg_duration_ms(struct cfg *cfg, const struct yaml_node *node, uint32_t *ou
 	return true;
 }
 
+bool cfg_thousandths(struct cfg *cfg, const struct yaml_node *node, uint32_t *out)
+{
+	uint64_t value;
+	const char *end;
+
+	if (!cfg_expect(cfg, node, YAML_SCALAR))
+		return false;
+	if (!read_decimal(node->text, 3, &value, &end) || *end || value > UINT32_MAX) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "write a number such as 1.5",
+			  "\"%.100s\" is no number", node->text);
+		return false;
+	}
+	*out = (uint32_t)value;
+	return true;
+}
+
 uint32_t cfg_millionths(struct cfg *cfg, const struct yaml_node *node)
 {
 	uint64_t value;

@@ -7,6 +7,9 @@
 /** A duration such as 1.5s, 100ms, 1h: whole milliseconds, at least 1 where it is more than 0. false: an error. */
 bool cfg_duration_ms(struct cfg *cfg, const struct yaml_node *node, uint32_t *out);
 
+/** A decimal number with up to three places, in thousandths; false with an error. */
+bool cfg_thousandths(struct cfg *cfg, const struct yaml_node *node, uint32_t *out);
+
 /** A percentage from 0 to 100 with up to four decimals, in millionths; 0 with an error. */
 uint32_t cfg_millionths(struct cfg *cfg, const struct yaml_node *node);
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "mesh/filter.h"
 #include "mesh/internal.h"
 
 struct flat_mesh *flat_mesh_new(void)
@@ -52,6 +53,7 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	free(mesh->limits.v);
 	free(mesh->rates.v);
 	free(mesh->limit_patches.v);
+	free(mesh->admissions.v);
 	free(mesh->health.v);
 	free(mesh->telemetry.v);
 	free(mesh->telemetry_providers.v);
@@ -181,6 +183,11 @@ int flat_mesh_add_rate(struct flat_mesh *mesh, struct flat_rate_limit *limit)
 int flat_mesh_add_limit_patch(struct flat_mesh *mesh, struct flat_limit_patch *patch)
 {
 	return vec_add(&mesh->limit_patches, patch);
+}
+
+int flat_mesh_add_admission(struct flat_mesh *mesh, struct flat_admission *admission)
+{
+	return vec_add(&mesh->admissions, admission);
 }
 
 int flat_mesh_add_health(struct flat_mesh *mesh, struct flat_health_check *check)

@@ -461,6 +461,7 @@ const char *flat_access_details(unsigned verdict, unsigned status)
 	    [FLAT_VERDICT_LIMITED] = "local_rate_limited",
 	    [FLAT_VERDICT_RATED] = "request_rate_limited",
 	    [FLAT_VERDICT_LIMITER] = "rate_limiter_error",
+	    [FLAT_VERDICT_ADMISSION] = "denied_by_admission_control",
 	    [FLAT_VERDICT_OVERFLOW] = "upstream_reset_before_response_started{overflow}",
 	};
 

@@ -7,6 +7,7 @@
 #include "mesh/build.h"
 #include "mesh/l4_route.h"
 #include "offload/admin.h"
+#include "offload/l7_admission.h"
 #include "offload/l7_observe.h"
 
 /* --- routes --- */
@@ -463,6 +464,8 @@ static void explain_telemetry(struct stand_in *in, struct steps *s)
 	const char *notes;
 
 	flat_strbuf_reset(&l7->node->notes);
+	if (l7->node->admits)
+		flat_l7_admission_note(l7, in->session.workload);
 	flat_l7_observe_note(l7, in->session.workload, l ? l->session->workload : NULL);
 	notes = flat_strbuf_str(&l7->node->notes);
 	if (notes)

@@ -91,7 +91,7 @@ void flat_l7_reloaded(struct flat_offload *o)
 	flat_l7_observe_reloaded(node);
 	node->rules = node->observes || flat_mesh_n_limits(o->mesh) > 0 ||
 		      flat_mesh_n_rates(o->mesh) > 0 || flat_mesh_n_health(o->mesh) > 0 ||
-		      has_rules(o->mesh);
+		      flat_mesh_n_admissions(o->mesh) > 0 || has_rules(o->mesh);
 	flat_l7_mandatory_reloaded(node);
 	free(node->shares);
 	node->shares = calloc((size_t)n + 1, sizeof(*node->shares));

@@ -6,6 +6,7 @@
 #ifndef FLAT_OFFLOAD_L7_H
 #define FLAT_OFFLOAD_L7_H
 
+#include "mesh/filter.h"
 #include "mesh/health.h"
 #include "mesh/limit.h"
 #include "mesh/telemetry.h"
@@ -35,7 +36,7 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 		    const struct flat_service_port *port, const struct flat_listener *pinned,
 		    const struct flat_workload *client);
 
-/** Whether Telemetry or a rate limit wants a workload's requests read, as a client's (not NULL) or a server's. */
+/** Whether Telemetry, a filter or a rate limit wants a workload's requests read, as a client's (not NULL) or a server's. */
 static inline bool flat_l7_observed_http(const struct flat_mesh *mesh,
 					 const struct flat_workload *workload,
 					 enum flat_side_mode mode)
@@ -43,7 +44,10 @@ static inline bool flat_l7_observed_http(const struct flat_mesh *mesh,
 	const struct flat_observation *o = flat_mesh_observation(mesh, workload, mode);
 
 	return o->n_logs > 0 || o->trace ||
-	       (mode == FLAT_MODE_SERVER && flat_mesh_limited(mesh, workload));
+	       (mode == FLAT_MODE_SERVER && flat_mesh_limited(mesh, workload)) ||
+	       flat_mesh_filtered(mesh, workload,
+				  mode == FLAT_MODE_SERVER ? FLAT_FILTER_SERVER
+							   : FLAT_FILTER_CLIENT);
 }
 
 /** Makes c->l7 for a client's connection. 0 or -ENOMEM. */

@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "offload/l7_engine.h"
+#include "offload/l7_admission.h"
 
 /* --- connections --- */
 
@@ -160,6 +160,9 @@ void flat_l7_target_leave(struct flat_l7 *l7)
 {
 	struct flat_l7_exchange *x = &l7->x;
 
+	if (x->admission[1])
+		flat_l7_admitted_attempt(l7);
+	x->try_status = 0;
 	flat_l7_connecting(l7, false);
 	if (x->cluster)
 		flat_cluster_leave(x->cluster, x->host);
@@ -182,6 +185,8 @@ void flat_l7_outcome(struct flat_l7 *l7, enum flat_outcome outcome, unsigned sta
 {
 	struct flat_l7_exchange *x = &l7->x;
 
+	/* One that was given up in time says nothing. */
+	x->try_status = outcome == FLAT_OUTCOME_FAILED ? 503 : (uint16_t)status;
 	if (x->cluster)
 		flat_outlier_note(x->cluster, x->host, outcome, status, flat_now_us());
 }

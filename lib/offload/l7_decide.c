@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "offload/gateway.h"
+#include "offload/l7_admission.h"
 #include "offload/l7_check.h"
 #include "offload/l7_limit.h"
 #include "offload/l7_observe.h"
@@ -388,6 +389,8 @@ enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, u
 
 	if (l7->node->observes && !l7->dry && !l7->x.observed)
 		flat_l7_observe_begin(l7);
+	if (verb == FLAT_L7_GO && l7->node->admits && !l7->dry && !flat_l7_admit_client(l7, a))
+		return FLAT_L7_ANSWER;
 	return verb;
 }
 

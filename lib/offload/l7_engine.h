@@ -45,6 +45,13 @@ enum flat_l7_asker {
 	FLAT_L7_CHECKS,
 };
 
+/* How requests that met admission control ended. */
+enum flat_l7_admitted {
+	FLAT_L7_SUCCESS,
+	FLAT_L7_FAILURE,
+	FLAT_L7_REJECTED,
+};
+
 enum flat_l7_phase {
 	FLAT_L7_HEAD,	 /* a request's head is awaited */
 	FLAT_L7_DELAY,	 /* a fault's delay */
@@ -85,6 +92,15 @@ struct flat_l7_upstream {
 	int64_t idle_until_us;		/* it is closed then; 0: never */
 	struct flat_http1_known *known; /* of a connection's second answer and later; owned */
 	struct flat_http1 in;
+};
+
+/* What a connection's last request was told of admission control, and what for. */
+struct flat_l7_gate_known {
+	struct flat_l7_admission *admission; /* NULL: there is none */
+	uint64_t epoch;
+	const struct flat_workload *workload;
+	const struct flat_service *service;
+	uint16_t port;
 };
 
 /* One request and its response. */
@@ -148,6 +164,9 @@ struct flat_l7_exchange {
 	struct {
 		uint32_t max, left, reset_s;
 	} limit;
+	/* That of the client or gateway, and of the attempt's server, which are told how it ends; NULL: none. */
+	struct flat_l7_admission *admission[2];
+	uint16_t try_status;	  /* that the attempt came to, 503 where it failed; 0: nothing */
 	uint32_t limited_attempt; /* the last that limits were asked about, + 1 */
 	uint32_t down_head;	  /* bytes of the response's head as it was sent */
 	uint32_t interim;
@@ -198,8 +217,9 @@ struct flat_l7 {
 	    *joined; /* of the last request, in the epoch and for the key below */
 	uint64_t joined_epoch;
 	const void *joined_key[3];
-	struct flat_http1_known *known; /* of a root's second request and later; owned */
-	struct flat_tally *tally;	/* of the last request's service and route; NULL: look */
+	struct flat_http1_known *known;		/* of a root's second request and later; owned */
+	struct flat_l7_gate_known admission[2]; /* as a client, and at the server; of a root */
+	struct flat_tally *tally; /* of the last request's service and route; NULL: look */
 	const struct flat_http_route *tally_route;
 	struct flat_http1 in;
 	struct flat_l7_exchange x;
@@ -218,6 +238,8 @@ struct flat_l7_observed;
 struct flat_l7_observer;
 struct flat_l7_traces;
 struct flat_l7_limits;
+struct flat_l7_admission;
+struct flat_l7_admissions;
 struct flat_l7_rate;
 struct flat_call_channel;
 struct flat_tally;
@@ -239,6 +261,7 @@ struct flat_l7_node {
 	bool rules; /* the mesh has a VirtualService, or a policy with HTTP fields, or Telemetry */
 	bool observes;			   /* it has Telemetry that speaks of somebody */
 	bool limited;			   /* it has rate limits, of either kind */
+	bool admits;			   /* it has admission control */
 	struct flat_authz_verdict verdict; /* of the last request asked about */
 	struct flat_strbuf notes;	   /* steps of it, for `flatctl why` */
 	struct flat_authn *authn;
@@ -264,9 +287,11 @@ struct flat_l7_node {
 	struct flat_map series_map;
 	struct flat_l7_series **series;
 	struct flat_l7_limits *limits; /* buckets; made with the first request that has one */
-	struct flat_call_channel **rate_channels; /* to the services of limits, by their index */
-	uint64_t rated[4];			  /* answers, by what they were (l7_rate.c) */
-	struct flat_tallies *tallies;		  /* made with the first request */
+	struct flat_l7_admissions *admissions;	    /* made with the first request that meets one */
+	uint64_t admission_n[FLAT_L7_REJECTED + 1]; /* by enum flat_l7_admitted */
+	struct flat_call_channel **rate_channels;   /* to the services of limits, by their index */
+	uint64_t rated[4];			    /* answers, by what they were (l7_rate.c) */
+	struct flat_tallies *tallies;		    /* made with the first request */
 	uint32_t n_series, n_rate_channels;
 	struct flat_http1 trailers;	 /* of a body that an authorizer is to see */
 	struct flat_http1 scratch;	 /* for a head that was changed: read again */

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "codec/grpc.h"
+#include "offload/l7_admission.h"
 #include "offload/l7_check.h"
 #include "offload/l7_observe.h"
 #include "offload/l7_rate.h"
@@ -28,6 +29,8 @@ static void clear(struct flat_l7_exchange *x)
 static void release(struct flat_l7 *l7)
 {
 	flat_l7_target_leave(l7);
+	if (l7->x.admission[0])
+		flat_l7_admitted_request(l7);
 	flat_l7_retry_end(l7);
 	for (size_t i = 0; i < FLAT_L7_CHECKS; i++)
 		flat_l7_check_free(l7->x.check[i]);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "mesh/build.h"
 #include "offload/audit.h"
+#include "offload/l7_admission.h"
 #include "offload/l7_check.h"
 #include "offload/l7_limit.h"
 #include "offload/l7_rate.h"
@@ -91,6 +92,7 @@ void flat_l7_mandatory_reloaded(struct flat_l7_node *node)
 	    flat_mesh_has_custom(node->offload->mesh) || flat_mesh_n_rates(node->offload->mesh) > 0;
 	node->limited = flat_mesh_n_limits(node->offload->mesh) > 0 ||
 			flat_mesh_n_rates(node->offload->mesh) > 0;
+	node->admits = flat_mesh_n_admissions(node->offload->mesh) > 0;
 	flat_l7_rates_reloaded(node);
 }
 
@@ -303,6 +305,9 @@ enum flat_l7_verb flat_l7_mandatory(struct flat_l7 *l7, struct flat_http_request
 		flat_l7_refused(l7, l->session->workload, request, a, NULL);
 	if (verb == FLAT_L7_GO)
 		verb = ask_policies(l7, request, len, &claims, a);
+	/* Last: what is refused for another reason says nothing of the server. */
+	if (verb == FLAT_L7_GO && l7->node->admits && !flat_l7_admit_server(l7, a))
+		verb = FLAT_L7_ANSWER;
 	flat_jwt_put(claims.jwt);
 	return verb;
 out_strict:

@@ -1,0 +1,57 @@
+#include "mesh/filter.h"
+
+#include "mesh/internal.h"
+
+static bool stands(const struct flat_mesh *mesh, const struct flat_filter *f,
+		   const struct flat_filter_whose *whose)
+{
+	if (!(f->at & whose->at) ||
+	    (f->port && f->port != whose->port && f->port != whose->other_port))
+		return false;
+	return flat_limit_selects(mesh, &f->by, whose->workload);
+}
+
+/* The vectors' items begin with their filter. */
+static const struct flat_filter *find(const struct flat_mesh *mesh, const struct mesh_vec *vec,
+				      const struct flat_filter_whose *whose)
+{
+	for (uint32_t i = 0; i < vec->n; i++) {
+		const struct flat_filter *f = vec->v[i];
+
+		if (stands(mesh, f, whose))
+			return f;
+	}
+	return NULL;
+}
+_Static_assert(offsetof(struct flat_admission, filter) == 0, "find()");
+
+const struct flat_admission *flat_mesh_admission(const struct flat_mesh *mesh,
+						 const struct flat_filter_whose *whose)
+{
+	return (const struct flat_admission *)find(mesh, &mesh->admissions, whose);
+}
+
+uint32_t flat_mesh_n_admissions(const struct flat_mesh *mesh)
+{
+	return mesh->admissions.n;
+}
+
+static bool any(const struct flat_mesh *mesh, const struct mesh_vec *vec,
+		const struct flat_workload *workload, enum flat_filter_place at)
+{
+	for (uint32_t i = 0; i < vec->n; i++) {
+		const struct flat_filter *f = vec->v[i];
+
+		if ((f->at & at) && flat_limit_selects(mesh, &f->by, workload))
+			return true;
+	}
+	return false;
+}
+
+bool flat_mesh_filtered(const struct flat_mesh *mesh, const struct flat_workload *workload,
+			enum flat_filter_place at)
+{
+	if (at == FLAT_FILTER_CLIENT && !workload)
+		return false;
+	return any(mesh, &mesh->admissions, workload, at);
+}

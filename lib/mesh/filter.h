@@ -1,0 +1,65 @@
+/*
+ * HTTP filters of EnvoyFilters beside those that limit rates (mesh/limit.h): admission control.
+ * Source: Envoy's AdmissionControl (v3) and its documentation.
+ */
+#ifndef FLAT_MESH_FILTER_H
+#define FLAT_MESH_FILTER_H
+
+#include "mesh/health.h"
+#include "mesh/limit.h"
+
+/* Filters of one kind: each is looked at when one is searched for. */
+#define FLAT_FILTERS_MAX 64U
+/* Ranges of statuses that are a success: one or two are usual. */
+#define FLAT_ADMISSION_RANGES_MAX 16U
+/* Seconds that are remembered, each in 8 bytes; Envoy's default is 30. */
+#define FLAT_ADMISSION_WINDOW_MAX 3600U
+
+/* Where a filter stands, as bits. */
+enum flat_filter_place {
+	FLAT_FILTER_CLIENT = 1,	 /* SIDECAR_OUTBOUND */
+	FLAT_FILTER_GATEWAY = 2, /* GATEWAY */
+	FLAT_FILTER_SERVER = 4,	 /* SIDECAR_INBOUND */
+};
+
+struct flat_filter {
+	struct flat_limit_for by;
+	uint8_t at;    /* enum flat_filter_place */
+	uint16_t port; /* of the service or gateway; of a server its own too; 0: any */
+};
+
+/* Whose filter is searched for. */
+struct flat_filter_whose {
+	enum flat_filter_place at;
+	const struct flat_workload *workload; /* NULL: of none */
+	uint16_t port, other_port;
+};
+
+/* Requests are refused by chance, the more of them the fewer of the last ones went well. */
+struct flat_admission {
+	struct flat_filter filter;
+	bool disabled;
+	uint32_t window_s;	     /* 1 to FLAT_ADMISSION_WINDOW_MAX */
+	uint32_t aggression;	     /* thousandths, at least 1000 */
+	uint32_t success_of_million; /* sr_threshold */
+	uint32_t most_of_million;    /* max_rejection_probability */
+	uint32_t rps;		     /* nobody is refused below */
+	struct flat_status_range http[FLAT_ADMISSION_RANGES_MAX];
+	uint32_t n_http;
+	uint32_t grpc; /* bit N: status N is a success */
+};
+
+/** The first one in the files that stands there; NULL: none. */
+const struct flat_admission *flat_mesh_admission(const struct flat_mesh *mesh,
+						 const struct flat_filter_whose *whose);
+uint32_t flat_mesh_n_admissions(const struct flat_mesh *mesh);
+
+/** Whether some filter wants the requests of a workload read, as a client's (not NULL) or as a server's. */
+bool flat_mesh_filtered(const struct flat_mesh *mesh, const struct flat_workload *workload,
+			enum flat_filter_place at);
+
+/** Adds one, from the mesh's pool. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_mesh_add_admission(struct flat_mesh *mesh,
+					    struct flat_admission *admission);
+
+#endif
