@@ -37,7 +37,9 @@ static bool read_decimal(const char *text, unsigned places, uint64_t *out, const
 	return any;
 }
 
-bool cfg_duration_ms(struct cfg *cfg, const struct yaml_node *node, uint32_t *out)
+/* Microseconds, at most `max_h` hours; false: an error. */
+static bool read_duration(struct cfg *cfg, const struct yaml_node *node, unsigned max_h,
+			  uint64_t *out)
 {
 	static const struct {
 		const char *name;
@@ -69,13 +71,15 @@ bool cfg_duration_ms(struct cfg *cfg, const struct yaml_node *node, uint32_t *ou
 			p += strlen(units[i].name);
 		}
 	}
-	if (!good || total > 86400000000ULL) {
+	if (!good || total > max_h * 3600000000ULL) {
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
-			  "write a number with a unit, such as 1.5s or 100ms, up to 24h",
+			  max_h > 24
+			      ? "write a number with a unit, such as 90s or 12h, up to 99999h"
+			      : "write a number with a unit, such as 1.5s or 100ms, up to 24h",
 			  "\"%.100s\" is no duration", node->text);
 		return false;
 	}
-	*out = (uint32_t)((total + 999) / 1000);
+	*out = total;
 	return true;
 }
 
@@ -93,6 +97,24 @@ bool cfg_thousandths(struct cfg *cfg, const struct yaml_node *node, uint32_t *ou
 	}
 	*out = (uint32_t)value;
 	return true;
+}
+
+bool cfg_duration_ms(struct cfg *cfg, const struct yaml_node *node, uint32_t *out)
+{
+	uint64_t us = 0;
+	bool good = read_duration(cfg, node, 24, &us);
+
+	*out = (uint32_t)((us + 999) / 1000);
+	return good;
+}
+
+bool cfg_duration_s(struct cfg *cfg, const struct yaml_node *node, uint32_t *out)
+{
+	uint64_t us = 0;
+	bool good = read_duration(cfg, node, 99999, &us);
+
+	*out = (uint32_t)((us + 999999) / 1000000);
+	return good;
 }
 
 uint32_t cfg_millionths(struct cfg *cfg, const struct yaml_node *node)

@@ -10,6 +10,9 @@ bool cfg_duration_ms(struct cfg *cfg, const struct yaml_node *node, uint32_t *ou
 /** A decimal number with up to three places, in thousandths; false with an error. */
 bool cfg_thousandths(struct cfg *cfg, const struct yaml_node *node, uint32_t *out);
 
+/** Likewise whole seconds, up to 99999h: what Gateway API's durations hold. */
+bool cfg_duration_s(struct cfg *cfg, const struct yaml_node *node, uint32_t *out);
+
 /** A percentage from 0 to 100 with up to four decimals, in millionths; 0 with an error. */
 uint32_t cfg_millionths(struct cfg *cfg, const struct yaml_node *node);
 
@@ -25,6 +28,12 @@ void cfg_text_match(struct cfg *cfg, const struct yaml_node *node, bool presence
  * an error.
  */
 const char *cfg_header_name(struct cfg *cfg, const struct yaml_node *node, bool change);
+
+/**
+ * `sessionPersistence` of a route's rule, whose name in the messages and in tokens is `id` (mesh/persist.h); NULL with an error.
+ */
+const struct flat_persistence *cfg_api_persistence(struct cfg *cfg, const struct yaml_node *node,
+						   const char *id);
 
 /** A mapping from names to StringMatches. NULL and *n 0 on error. */
 const struct flat_named_match *cfg_named_matches(struct cfg *cfg, const struct yaml_node *node,

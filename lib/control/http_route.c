@@ -1,6 +1,7 @@
 /* HTTPRoute, GRPCRoute, TCPRoute and TLSRoute (gateway.networking.k8s.io) for Services: what is written. What it means: gateway_api.c. */
 #include "control/http_route.h"
 
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -8,6 +9,7 @@ struct reading {
 	struct api_reference to;
 	struct api_route *route;
 	struct api_rule *rule;
+	const struct yaml_node *rule_name; /* NULL: it has none */
 	struct flat_http_match *match;
 	struct flat_named_match *first, *named; /* of a list, and the one being read */
 	struct flat_text_match *text;		/* likewise */
@@ -611,6 +613,20 @@ static void parse_timeouts(struct cfg *cfg, const struct yaml_node *node, void *
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
 }
 
+/* Sessions are a rule's own: named by its name, or else by its place. */
+static void parse_persistence(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	const struct reading *r = obj;
+	const struct yaml_node *name = r->rule_name;
+	char id[FLAT_CONFIG_NAME_MAX * 3 + 64];
+
+	if (name && name->kind == YAML_SCALAR && *name->text)
+		snprintf(id, sizeof(id), "%s/rule/%s", r->route->full_name, name->text);
+	else
+		snprintf(id, sizeof(id), "%s/%u", r->route->full_name, r->route->n_rules);
+	r->rule->route.persistence = cfg_api_persistence(cfg, node, id);
+}
+
 static void parse_rule_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	const char *name = cfg_string(cfg, node);
@@ -628,14 +644,14 @@ static void parse_rule(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("backendRefs", parse_backends),
 	    CFG_FIELD("timeouts", parse_timeouts),
 	    CFG_FIELD("retry", parse_retry),
-	    CFG_UNHONOURED("sessionPersistence", "use a DestinationRule"),
+	    CFG_FIELD("sessionPersistence", parse_persistence),
 	};
 	static const struct cfg_field of_grpc[] = {
 	    CFG_FIELD("name", parse_rule_name),
 	    CFG_FIELD("matches", parse_matches),
 	    CFG_FIELD("filters", parse_filters),
 	    CFG_FIELD("backendRefs", parse_backends),
-	    CFG_UNHONOURED("sessionPersistence", "use a DestinationRule"),
+	    CFG_FIELD("sessionPersistence", parse_persistence),
 	};
 	static const struct cfg_field of_tcp[] = {
 	    CFG_FIELD("name", parse_rule_name),
@@ -646,6 +662,7 @@ static void parse_rule(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	r->rule = &r->route->rules[r->route->n_rules++];
 	r->rule->route.name = r->route->name;
 	r->rule->route.where = node->where;
+	r->rule_name = yaml_get(node, "name");
 	if (r->route->kind == API_GRPC)
 		cfg_map(cfg, node, of_grpc, FLAT_ARRAY_SIZE(of_grpc), r);
 	else if (api_is_l4(r->route->kind))

@@ -25,7 +25,7 @@ struct slice_port {
 struct slice_endpoint {
 	struct flat_ip *ips;
 	uint32_t n_ips;
-	bool not_ready;
+	bool not_ready, serving, terminating;
 	struct flat_where where;
 };
 
@@ -315,6 +315,7 @@ void cfg_k8s_service(struct cfg *cfg, const struct yaml_node *root)
 	    flat_pool_printf(cfg->pool, "%s.%s." FLAT_CLUSTER_DOMAIN, cfg->name, cfg->namespace);
 	if (!s->host)
 		cfg->oom = true;
+	s->persistence = s->host ? cfg_service_persistence(cfg, s->host) : NULL;
 	cfg_spec(cfg, root, parse_service_spec, &r);
 	if (cfg->diags->n_errors == errors && !k8s->external_name &&
 	    !yaml_get(yaml_get(root, "spec"), "ports") && !s->headless)
@@ -425,13 +426,22 @@ static void parse_ready(struct cfg *cfg, const struct yaml_node *node, void *obj
 	now->endpoint->not_ready = !cfg_bool(cfg, node);
 }
 
+static void parse_serving(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct slice_now *)obj)->endpoint->serving = cfg_bool(cfg, node);
+}
+
+static void parse_terminating(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct slice_now *)obj)->endpoint->terminating = cfg_bool(cfg, node);
+}
+
 static void parse_conditions(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("ready", parse_ready),
-	    /* Ready is false already where these would keep traffic away. */
-	    CFG_SKIP("serving"),
-	    CFG_SKIP("terminating"),
+	    CFG_FIELD("serving", parse_serving),
+	    CFG_FIELD("terminating", parse_terminating),
 	};
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
@@ -523,6 +533,18 @@ static uint16_t slice_port(const struct k8s_slice *slice, const struct flat_serv
 	return 0;
 }
 
+/* As in Istio, what ends but still answers is kept for the sessions of a service that has them by its label. */
+static bool is_draining(const struct k8s_service *k8s, const struct slice_endpoint *endpoint)
+{
+	return endpoint->not_ready && endpoint->serving && endpoint->terminating &&
+	       k8s->service->persistence;
+}
+
+static bool is_used(const struct k8s_service *k8s, const struct slice_endpoint *endpoint)
+{
+	return !endpoint->not_ready || is_draining(k8s, endpoint);
+}
+
 /* Adds a slice's ready addresses to each port of its Service; the arrays have the room. */
 static void join_slice(const struct k8s_slice *slice)
 {
@@ -538,12 +560,13 @@ static void join_slice(const struct k8s_slice *slice)
 		for (e = 0; number && e < slice->n_endpoints; e++) {
 			const struct slice_endpoint *endpoint = &slice->endpoints[e];
 
-			for (a = 0; !endpoint->not_ready && a < endpoint->n_ips; a++)
+			for (a = 0; is_used(k8s, endpoint) && a < endpoint->n_ips; a++)
 				v[port->n_endpoints++] = (struct flat_endpoint){
 				    .ip = endpoint->ips[a],
 				    .port = number,
 				    .weight = 1,
 				    .labels = &no_labels,
+				    .draining = is_draining(k8s, endpoint),
 				    .where = endpoint->where,
 				};
 		}
@@ -564,7 +587,7 @@ static void count_slice(struct cfg *cfg, struct k8s_slice *slice)
 		return;
 	}
 	for (e = 0; e < slice->n_endpoints; e++)
-		if (!slice->endpoints[e].not_ready)
+		if (is_used(slice->owner, &slice->endpoints[e]))
 			slice->owner->n_addresses_max += slice->endpoints[e].n_ips;
 }
 

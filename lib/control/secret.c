@@ -1,9 +1,11 @@
 /* Secret (v1) with a certificate -> struct flat_secret: type kubernetes.io/tls, or Opaque with its keys. */
 #include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <string.h>
 
 #include "control/schema.h"
 #include "mesh/gateway.h"
+#include "mesh/persist.h"
 
 struct reading {
 	struct flat_secret *secret;
@@ -100,6 +102,18 @@ static void parse_string_data(struct cfg *cfg, const struct yaml_node *node, voi
 	read_data(cfg, node, obj);
 }
 
+static void hash_key(struct cfg *cfg, struct flat_secret *secret)
+{
+	uint8_t *digest;
+
+	if (!secret->key || strcmp(secret->name, FLAT_PERSIST_SECRET) != 0)
+		return;
+	digest = cfg_array(cfg, 1, SHA256_DIGEST_LENGTH);
+	if (digest)
+		SHA256((const uint8_t *)secret->key, strlen(secret->key), digest);
+	secret->digest = digest;
+}
+
 void cfg_secret(struct cfg *cfg, const struct yaml_node *root)
 {
 	static const struct cfg_field fields[] = {
@@ -118,6 +132,7 @@ void cfg_secret(struct cfg *cfg, const struct yaml_node *root)
 	r.secret->namespace = cfg->namespace;
 	r.secret->where = cfg->where;
 	cfg_map(cfg, root, fields, FLAT_ARRAY_SIZE(fields), &r);
+	hash_key(cfg, r.secret);
 	if (!cfg->oom && cfg->diags->n_errors == errors &&
 	    flat_mesh_add_secret(cfg->mesh, r.secret))
 		cfg->oom = true;

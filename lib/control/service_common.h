@@ -17,4 +17,9 @@ const char *cfg_port_name(struct cfg *cfg, const struct yaml_node *node);
 /** Reports a warning, if the protocol is more than TCP: it is carried without being understood. */
 void cfg_warn_opaque(struct cfg *cfg, const struct flat_where *where, enum flat_protocol protocol);
 
+/**
+ * What the labels of the resource (Istio's) say of sessions of a service (mesh/persist.h); NULL: nothing, or an error.
+ */
+const struct flat_persistence *cfg_service_persistence(struct cfg *cfg, const char *host);
+
 #endif

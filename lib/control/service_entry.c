@@ -632,6 +632,7 @@ void cfg_service_entry(struct cfg *cfg, const struct yaml_node *root)
 		*service = r.base;
 		service->host = r.hosts[i];
 		service->where = r.host_where[i];
+		service->persistence = cfg_service_persistence(cfg, service->host);
 		service->auto_address = wants_auto_address(&r, r.hosts[i]);
 		if (r.base.resolution == FLAT_RESOLUTION_DNS)
 			resolve(cfg, &r, service);

@@ -62,6 +62,7 @@ struct flat_gateway {
 struct flat_secret {
 	const char *name, *namespace;
 	const char *cert, *key, *ca;
+	const uint8_t *digest; /* SHA-256 of `key`, where it is one for sessions (mesh/persist.h) */
 	struct flat_where where;
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/map.h"
 #include "mesh/build.h"
+#include "mesh/persist.h"
 
 /* A growing array of pointers. */
 struct mesh_vec {
@@ -96,8 +97,10 @@ struct flat_mesh {
 	uint32_t n_destinations;
 	const char *const *trust_aliases; /* MeshConfig.trustDomainAliases */
 	uint32_t n_trust_aliases;
-	uint32_t trusted_proxies; /* MeshConfig.defaultConfig.gatewayTopology.numTrustedProxies */
-	bool decode_slashes;	  /* MeshConfig.pathNormalization: DECODE_AND_MERGE_SLASHES */
+	uint32_t trusted_proxies;   /* MeshConfig.defaultConfig.gatewayTopology.numTrustedProxies */
+	bool decode_slashes;	    /* MeshConfig.pathNormalization: DECODE_AND_MERGE_SLASHES */
+	bool persists;		    /* a route or a service has sessions */
+	const uint8_t *persist_key; /* mesh/persist.h */
 	const struct flat_egress_policy *mesh_egress;
 
 	/* Prefix lengths in use, longest first. */
@@ -146,6 +149,9 @@ FLAT_MUST_CHECK int mesh_index_rules(struct flat_mesh *mesh, struct flat_diags *
 
 /** Finds the active health check of each port of a service (health.c). */
 FLAT_MUST_CHECK int mesh_index_health(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** Finds the key of sessions (persist.c). */
+void mesh_index_persistence(struct flat_mesh *mesh, struct flat_diags *diags);
 
 /** Finds the BackendTLSPolicy of each port of a service (backend_tls.c). */
 FLAT_MUST_CHECK int mesh_index_backend_tls(struct flat_mesh *mesh, struct flat_diags *diags);

@@ -254,6 +254,7 @@ int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
 	ret = mesh_index_gateways(mesh, diags);
 	if (ret)
 		return ret;
+	mesh_index_persistence(mesh, diags);
 	return diags->n_errors == errors ? 0 : -EINVAL;
 }
 

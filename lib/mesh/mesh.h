@@ -130,6 +130,7 @@ struct flat_endpoint {
 	const char *service_account;	  /* of the endpoint, or NULL */
 	const struct flat_labels *labels; /* never NULL */
 	const char *locality;		  /* "region/zone/subzone"; NULL: unknown */
+	bool draining; /* it is about to go: sessions come back to it, and nobody else comes */
 	struct flat_where where;
 };
 
@@ -145,6 +146,7 @@ struct flat_service_port {
 
 struct flat_health_check;
 struct flat_tls_origin;
+struct flat_persistence;
 
 /* One host name of one ServiceEntry, or one Kubernetes Service. */
 struct flat_service {
@@ -170,6 +172,8 @@ struct flat_service {
 	const struct flat_health_check **health;
 	/* Of each port, how it is spoken to where no DestinationRule says it (BackendTLSPolicy); NULL: none of any. */
 	const struct flat_tls_origin **tls;
+	/* Of requests that no route's says it of (mesh/persist.h); NULL: none. */
+	const struct flat_persistence *persistence;
 	struct flat_where where;
 	uint32_t index; /* position in the mesh's services */
 };

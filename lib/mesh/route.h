@@ -219,6 +219,7 @@ struct flat_http_route {
 	const struct flat_http_retries *retries;
 	const struct flat_http_fault *fault;
 	const struct flat_http_cors *cors;
+	const struct flat_persistence *persistence; /* mesh/persist.h; NULL: the service's */
 	struct flat_http_mirror *mirrors;
 	uint32_t n_mirrors;
 	uint32_t timeout_ms; /* 0: none */

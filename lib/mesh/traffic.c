@@ -142,7 +142,7 @@ bool flat_mesh_has_traffic(const struct flat_mesh *mesh, const struct flat_servi
 			   const char *namespace)
 {
 	const struct flat_destination_rule *rule = flat_mesh_rule_for(mesh, service, namespace);
-	bool any = service->tls || (rule && policy_says(&rule->policy));
+	bool any = service->tls || service->persistence || (rule && policy_says(&rule->policy));
 
 	for (uint32_t i = 0; rule && i < rule->n_subsets; i++)
 		any |= policy_says(&rule->subsets[i].policy);

@@ -161,7 +161,7 @@ const struct flat_subset *flat_rule_subset(const struct flat_destination_rule *r
 /** How localities count where a rule says nothing (MeshConfig); NULL: Istio's default. */
 const struct flat_locality_lb *flat_mesh_locality(const struct flat_mesh *mesh);
 
-/** Whether a DestinationRule says anything of the traffic to a service, for clients of a namespace. */
+/** Whether anything is said of the traffic to a service, for clients of a namespace. */
 bool flat_mesh_has_traffic(const struct flat_mesh *mesh, const struct flat_service *service,
 			   const char *namespace);
 

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "mesh/build.h"
 #include "mesh/l4_route.h"
+#include "mesh/persist.h"
 #include "offload/admin.h"
 #include "offload/l7_admission.h"
 #include "offload/l7_observe.h"
@@ -102,6 +103,10 @@ static void put_action(struct flat_strbuf *out, const struct flat_http_route *r)
 				   r->fault->abort_of_million / 10000.0);
 	if (r->cors)
 		flat_strbuf_puts(out, "; CORS");
+	if (r->persistence)
+		flat_strbuf_printf(out, "; sessions by %s %s",
+				   r->persistence->header ? "header" : "cookie",
+				   r->persistence->name);
 }
 
 /* "uri prefix /a, or method exact PUT": the text of a route's condition. */

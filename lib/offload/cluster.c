@@ -6,6 +6,7 @@
 
 #include "offload/health.h"
 #include "offload/offload.h"
+#include "offload/persist.h"
 
 /* --- by name --- */
 
@@ -49,6 +50,7 @@ static void cluster_free(struct flat_cluster *c)
 	for (uint32_t i = 0; i < c->n_hosts; i++)
 		flat_cluster_host_put(c->hosts[i]);
 	flat_candidates_free(c->candidates);
+	flat_persist_table_free(c->tags);
 	free(c->hosts);
 	free(c);
 }
@@ -260,6 +262,18 @@ void flat_cluster_leave(struct flat_cluster *c, struct flat_cluster_host *host)
 	flat_cluster_drop(c);
 }
 
+/* The endpoint that a session keeps to, unless it is put aside, or was tried. */
+static int pick_kept(const struct flat_cluster *c, const struct flat_choice *choice)
+{
+	const struct flat_cluster_host *h = c->hosts[choice->kept - 1];
+
+	for (uint32_t i = 0; i < choice->n_avoid; i++) {
+		if (flat_addr_equal(&h->addr, &choice->avoid[i]))
+			return -EHOSTUNREACH;
+	}
+	return flat_cluster_host_down(h) ? -EHOSTUNREACH : (int)choice->kept - 1;
+}
+
 int flat_cluster_pick(struct flat_cluster *c, const struct flat_choice *choice)
 {
 	if (c->stamp != choice->stamp) {
@@ -269,5 +283,5 @@ int flat_cluster_pick(struct flat_cluster *c, const struct flat_choice *choice)
 			return err;
 	}
 	flat_outlier_sweep(c, choice->now_us);
-	return flat_view_pick(c, choice);
+	return choice->kept ? pick_kept(c, choice) : flat_view_pick(c, choice);
 }

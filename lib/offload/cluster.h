@@ -18,6 +18,7 @@ struct flat_health_group;
 struct flat_l7;
 struct flat_l7_upstream;
 struct flat_cluster;
+struct flat_persist_table;
 
 /* One endpoint, by its address. Held by its cluster while it is one of its endpoints, and by what goes to it. */
 struct flat_cluster_host {
@@ -70,8 +71,9 @@ struct flat_cluster {
 	uint32_t panic;			    /* percent; with fewer healthy ones all are used */
 	struct flat_candidates *candidates; /* resolve.c: what the endpoints are */
 	uint64_t candidates_stamp;
-	uint32_t refs; /* requests and connections that hold it */
-	bool dropped;  /* out of the map: goes with the last of them */
+	struct flat_persist_table *tags; /* persist.c: of the endpoints, for sessions; NULL: none */
+	uint32_t refs;			 /* requests and connections that hold it */
+	bool dropped;			 /* out of the map: goes with the last of them */
 	uint16_t port;
 	char host[]; /* the key is the host, a NUL, the port, and the subset's name */
 };
@@ -102,7 +104,8 @@ struct flat_choice {
 	const struct flat_addr
 	    *avoid; /* endpoints that were tried: others are, if they are picked soon */
 	uint32_t n_avoid;
-	bool far; /* levels that were tried are left after two attempts */
+	bool far;      /* levels that were tried are left after two attempts */
+	uint32_t kept; /* 1 + the index of the only endpoint that will do; 0: any */
 };
 
 /** The cluster of a key, made if there is none; NULL without memory. Borrowed from the map. */

@@ -127,7 +127,7 @@ static double locality_health(const struct flat_cluster *c, const struct flat_ch
 	uint32_t well = 0;
 
 	for (uint32_t i = 0; i < choice->n; i++) {
-		if (flat_locality_distance(of, choice->v[i].locality) != 0)
+		if (choice->v[i].draining || flat_locality_distance(of, choice->v[i].locality) != 0)
 			continue;
 		all++;
 		well += !flat_cluster_host_down(c->hosts[i]);
@@ -233,7 +233,10 @@ static int fill(struct making *m)
 	for (uint32_t i = 0; i < choice->n; i++) {
 		struct flat_level_load *load = &m->loads[m->places[i].level];
 
-		scaled |= m->places[i].share != 1;
+		if (choice->v[i].draining)
+			m->places[i].share = 0;
+		else
+			scaled |= m->places[i].share != 1;
 		load->total += m->places[i].share > 0;
 		load->healthy += m->places[i].share > 0 && !flat_cluster_host_down(m->c->hosts[i]);
 	}

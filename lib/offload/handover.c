@@ -15,6 +15,7 @@
 #include "offload/gateway.h"
 #include "offload/l7.h"
 #include "offload/peers.h"
+#include "offload/persist.h"
 
 #define MAGIC 0x7265766fU
 #define VERSION 1
@@ -34,6 +35,8 @@ enum kind {
 	ITEM_END,
 };
 
+_Static_assert(FLAT_SIPHASH_KEY_BYTES == 2 * sizeof(uint64_t), "a key goes in two words");
+
 /* One message; exe and cgroup follow it. Both are flatd on one host: no byte order. */
 struct item {
 	uint32_t magic;
@@ -45,7 +48,7 @@ struct item {
 	uint32_t uid, gid;
 	uint32_t exe_owner, exe_owner_known;
 	uint32_t backlog, v6only;
-	uint64_t id, inode;
+	uint64_t id, inode; /* of END: the key of sessions; 0: a flatd that has none */
 	struct flat_addr addr;
 };
 
@@ -64,6 +67,7 @@ struct flat_handover {
 	uint32_t n_listeners;
 	int32_t makers[FLAT_DIRECTORY_MAKERS];
 	uint32_t n_makers;
+	uint64_t persist_key[2];
 };
 
 /* --- giving --- */
@@ -160,6 +164,8 @@ int flat_handover_give(struct flat_offload *o, int fd)
 		if (err == 0)
 			err = give_listener(fd, l);
 	}
+	memcpy(&end.id, o->own_persist_key, sizeof(end.id));
+	memcpy(&end.inode, o->own_persist_key + sizeof(end.id), sizeof(end.inode));
 	if (err == 0)
 		err = send_item(fd, &end, NULL, NULL, NULL);
 	if (err != 0)
@@ -303,6 +309,9 @@ static int receive_all(struct flat_handover *h)
 		struct listener got;
 		int err = receive(h->fd, &got);
 		bool end = err == 0 && got.item.kind == ITEM_END;
+		if (end)
+			memcpy(h->persist_key, (uint64_t[]){got.item.id, got.item.inode},
+			       sizeof(h->persist_key));
 		bool kept = err == 0 && !end && (err = keep(h, &got)) == 0;
 		if (!kept) {
 			listener_fini(&got);
@@ -414,6 +423,11 @@ static struct flat_session *owner_of(struct flat_offload *o, struct listener *v)
 
 int flat_handover_listeners(struct flat_handover *h, struct flat_offload *o)
 {
+	/* Clients come back to where they were. */
+	if (h->persist_key[0] && h->persist_key[1]) {
+		memcpy(o->own_persist_key, h->persist_key, sizeof(o->own_persist_key));
+		flat_persist_settle(o);
+	}
 	memcpy(o->makers, h->makers, sizeof(o->makers));
 	o->n_makers = h->n_makers;
 	flat_directory_set_makers(o->directory, o->makers, o->n_makers);

@@ -57,7 +57,7 @@ void flat_l7_fini(struct flat_offload *o)
 static bool has_rules(const struct flat_mesh *mesh)
 {
 	if (flat_mesh_n_virtual(mesh) > 0 || flat_mesh_n_rules(mesh) > 0 ||
-	    flat_mesh_n_backend_tls(mesh) > 0)
+	    flat_mesh_n_backend_tls(mesh) > 0 || flat_mesh_persists(mesh))
 		return true;
 	for (uint32_t i = 0; i < flat_mesh_n_workloads(mesh); i++) {
 		if (flat_authz_needs_http(mesh, flat_mesh_workload_at(mesh, i)))
@@ -89,6 +89,7 @@ void flat_l7_reloaded(struct flat_offload *o)
 	if (!node)
 		return;
 	flat_l7_observe_reloaded(node);
+	flat_persist_settle(o);
 	node->rules = node->observes || flat_mesh_n_limits(o->mesh) > 0 ||
 		      flat_mesh_n_rates(o->mesh) > 0 || flat_mesh_n_health(o->mesh) > 0 ||
 		      flat_mesh_n_admissions(o->mesh) > 0 || has_rules(o->mesh);

@@ -309,8 +309,7 @@ static enum flat_l7_verb act(struct flat_l7 *l7, struct flat_l7_answer *a, uint3
 		a->len = route->direct->len;
 		return FLAT_L7_ANSWER;
 	}
-	x->destination = flat_l7_pick(l7->node->offload, route->destinations, route->n_destinations,
-				      route->weight, false);
+	x->destination = flat_l7_persist_destination(l7);
 	return FLAT_L7_GO;
 }
 
@@ -605,7 +604,7 @@ static bool is_plain(const struct flat_l7 *l7, const struct flat_http_head *h)
 	struct flat_l7_ops ops = flat_l7_ops_of(x, true);
 
 	if (h->status < 200 || flat_l7_ops_any(&ops) || x->observed || x->limit.max ||
-	    x->cookie[0] || x->rates)
+	    x->cookie[0] || x->persist.by || x->rates)
 		return false;
 	for (size_t i = 0; i < FLAT_L7_CHECKS; i++) {
 		if (x->check[i])
@@ -640,7 +639,8 @@ static bool write_response(struct flat_l7 *l7, const struct flat_http_head *h, c
 			flat_http1_put_field(out, name,
 					     flat_span_of(x->close ? "close" : "keep-alive"));
 		}
-		if (f->hidden || flat_l7_ops_drop(&ops, name) || (cors && is_cors(name)))
+		if (f->hidden || flat_l7_ops_drop(&ops, name) || (cors && is_cors(name)) ||
+		    flat_l7_persist_drops(x, name))
 			continue;
 		flat_http1_put_field(out, name, flat_head_span(text, f->value, f->value_len));
 	}
@@ -651,6 +651,8 @@ static bool write_response(struct flat_l7 *l7, const struct flat_http_head *h, c
 		put_cors(x, out);
 	if (!interim && x->traffic.lb)
 		flat_l7_put_cookie(x, out);
+	if (!interim && x->persist.by)
+		flat_l7_persist_put(l7, out);
 	if (!interim && x->limit.max)
 		flat_l7_limit_put(x, out);
 	if (!interim && x->rates)

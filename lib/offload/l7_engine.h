@@ -8,6 +8,7 @@
 #include "mesh/route.h"
 #include "offload/l7.h"
 #include "offload/l7_end.h"
+#include "offload/persist.h"
 #include "offload/rest.h"
 
 /* Servers that one client's connection holds connections to: as many as a route has destinations, and then some. */
@@ -103,6 +104,13 @@ struct flat_l7_gate_known {
 	uint16_t port;
 };
 
+/* What holds a request to an endpoint (l7_persist.c). */
+struct flat_l7_persist {
+	const struct flat_persistence *by; /* NULL: nothing */
+	struct flat_persist_token token;   /* that the client showed, while `kept` */
+	bool kept;			   /* it goes there */
+};
+
 /* One request and its response. */
 struct flat_l7_exchange {
 	struct flat_record record;
@@ -137,6 +145,7 @@ struct flat_l7_exchange {
 	bool noted;			   /* what decides nothing was told */
 	struct flat_addr tried[FLAT_L7_TRIED_MAX];
 	uint32_t n_tried;
+	struct flat_l7_persist persist;
 	bool connecting;		  /* counted as pending: its connection is being made */
 	char cookie[17];		  /* the client is given, for `lb`; "": none */
 	struct flat_http_request request; /* as it came, path canonical; in the client's buffer */
@@ -513,6 +522,21 @@ FLAT_MUST_CHECK bool flat_l7_location(struct flat_l7 *l7, const struct flat_http
 FLAT_MUST_CHECK int flat_l7_target(struct flat_l7 *l7);
 /** Puts Set-Cookie, if the client is given one. */
 void flat_l7_put_cookie(const struct flat_l7_exchange *x, struct flat_http1_out *out);
+/** The value of the nth cookie of a name, from 0; absent: there are not so many. */
+struct flat_span flat_l7_cookie(const struct flat_http_request *r, const char *name, uint32_t nth);
+
+/* --- l7_persist.c --- */
+
+/** What the client shows of a session of `p` is read, once. Not of who only asks (dry). */
+void flat_l7_persist_begin(struct flat_l7 *l7, const struct flat_persistence *p);
+/** The destination of x.route that its session is at, else the one whose turn it is; NULL: it has none. */
+const struct flat_route_destination *flat_l7_persist_destination(struct flat_l7 *l7);
+/** It cannot go where its session is: it goes anywhere now, by weight. False: it had none, nothing changes. */
+bool flat_l7_persist_lost(struct flat_l7 *l7);
+/** Puts what the client is to show from now on, if that is new. x.persist.by is there. */
+void flat_l7_persist_put(const struct flat_l7 *l7, struct flat_http1_out *out);
+/** Whether a field of the server's answer is not sent on: it has the name of a session's header. */
+bool flat_l7_persist_drops(const struct flat_l7_exchange *x, struct flat_span name);
 
 /* --- l7_bounds.c --- */
 

@@ -8,8 +8,7 @@
 
 /* --- what is hashed --- */
 
-/* The value of a cookie; the first of the name (RFC 6265, 5.4 leaves the order open). */
-static struct flat_span cookie_get(const struct flat_http_request *r, const char *name)
+struct flat_span flat_l7_cookie(const struct flat_http_request *r, const char *name, uint32_t nth)
 {
 	size_t want = strlen(name);
 	struct flat_span field;
@@ -23,7 +22,8 @@ static struct flat_span cookie_get(const struct flat_http_request *r, const char
 			const char *stop = memchr(p, ';', (size_t)(end - p));
 			size_t len = (size_t)((stop ? stop : end) - p);
 
-			if (len > want && p[want] == '=' && memcmp(p, name, want) == 0)
+			if (len > want && p[want] == '=' && memcmp(p, name, want) == 0 &&
+			    nth-- == 0)
 				return (struct flat_span){p + want + 1, len - want - 1};
 			p += len + 1;
 			while (p < end && *p == ' ')
@@ -42,7 +42,8 @@ static struct flat_span hash_text(struct flat_l7 *l7, const struct flat_lb *lb)
 		return flat_route_query(x->request.query, lb->name);
 	if (lb->key != FLAT_HASH_COOKIE)
 		return text;
-	text = cookie_get(&x->request, lb->name);
+	/* The first of the name: RFC 6265, 5.4 leaves the order open. */
+	text = flat_l7_cookie(&x->request, lb->name, 0);
 	if (text.text || !lb->makes_cookie || l7->dry)
 		return text;
 	if (!x->cookie[0])
@@ -119,7 +120,7 @@ void flat_l7_put_cookie(const struct flat_l7_exchange *x, struct flat_http1_out 
 
 /* --- the server --- */
 
-int flat_l7_target(struct flat_l7 *l7)
+static int find_target(struct flat_l7 *l7)
 {
 	struct flat_l7_exchange *x = &l7->x;
 	struct flat_offload *o = l7->node->offload;
@@ -165,7 +166,17 @@ int flat_l7_target(struct flat_l7 *l7)
 	if (lb && lb->kind >= FLAT_LB_RING_HASH)
 		hash_request(l7, lb, &how);
 	how.traffic = x->traffic;
+	if (x->service->persistence)
+		flat_l7_persist_begin(l7, x->service->persistence);
+	how.kept = x->persist.kept ? x->persist.token.endpoint : 0;
 	x->target.origin_name =
 	    x->service->host[0] == '*' ? x->request.host : flat_span_of(x->service->host);
 	return flat_resolve(o, x->service, x->port, &how, &x->target);
+}
+
+int flat_l7_target(struct flat_l7 *l7)
+{
+	int err = find_target(l7);
+
+	return err != 0 && flat_l7_persist_lost(l7) ? find_target(l7) : err;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
@@ -21,6 +22,7 @@
 #include "offload/l7_end.h"
 #include "offload/origin.h"
 #include "offload/peers.h"
+#include "offload/persist.h"
 #include "offload/tube.h"
 
 /* A predecessor that is ending has so many looks, with a pause between them, ms. */
@@ -286,6 +288,10 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	TAILQ_INIT(&o->reminders);
 	TAILQ_INIT(&o->lanes);
 	flat_rests_init(&o->rests);
+	if (getrandom(o->own_persist_key, sizeof(o->own_persist_key), 0) !=
+	    (ssize_t)sizeof(o->own_persist_key))
+		return -errno;
+	flat_persist_settle(o);
 	/* Lane ids are remembered by applications: a successor must not repeat them. */
 	o->next_id = (uint64_t)flat_now_us() << 8;
 	o->paths = paths;

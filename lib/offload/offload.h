@@ -12,11 +12,13 @@
 #include <sys/types.h>
 
 #include "base/base.h"
+#include "base/siphash.h"
 #include "control/config.h"
 #include "control/watch.h"
 #include "mesh/authz.h"
 #include "mesh/directory.h"
 #include "mesh/mesh.h"
+#include "mesh/persist.h"
 #include "mesh/policy.h"
 #include "mesh/route.h"
 #include "offload/bucket.h"
@@ -286,7 +288,9 @@ struct flat_offload {
 	struct flat_stats stats;
 	uint64_t lane_bytes;
 	uint64_t next_id;
-	uint64_t epoch;	     /* of the configuration */
+	uint64_t epoch; /* of the configuration */
+	/* By what tokens of sessions are made (persist.h), and what that is without a Secret. */
+	uint8_t persist_key[FLAT_SIPHASH_KEY_BYTES], own_persist_key[FLAT_SIPHASH_KEY_BYTES];
 	uint64_t listening;  /* another number whenever a listener comes or goes */
 	uint64_t generation; /* likewise for whatever may decide another way: policies too */
 	int64_t started_s;   /* of the epoch */
@@ -414,7 +418,8 @@ struct flat_resolve_how {
 	bool dry;		       /* asks only, nobody's turn is used up */
 	const struct flat_addr *avoid; /* those that were tried before */
 	uint32_t n_avoid;
-	bool far; /* as in struct flat_choice */
+	bool far;      /* as in struct flat_choice */
+	uint64_t kept; /* the tag of the only endpoint that will do (persist.h); 0: any */
 };
 
 /** What a cluster has of its endpoints. NULL is allowed. */

@@ -8,6 +8,7 @@
 #include "base/limits.h"
 #include "offload/health.h"
 #include "offload/l7.h"
+#include "offload/persist.h"
 
 struct flat_ip flat_addr_ip(const struct flat_addr *a)
 {
@@ -60,6 +61,8 @@ struct flat_candidates {
 /* What Istio writes on endpoints that take mutual TLS and HBONE, and ours for the port of their flatd. */
 #define LABEL_TLS_MODE "security.istio.io/tlsMode"
 #define LABEL_TUNNEL "networking.istio.io/tunnel"
+/* Istio's of endpoints that are about to go (mesh.h). */
+#define LABEL_DRAINING "istio.io/draining"
 #define LABEL_WIRE_PORT "mesh.libflat.io/wire-port"
 
 /* Whether "http" is one of the words of the label, which commas part. */
@@ -104,6 +107,7 @@ static void add(struct flat_candidates *c, const struct flat_service *service,
 		const struct flat_endpoint *e, struct flat_listener *l)
 {
 	c->v[c->n] = *e;
+	c->v[c->n].draining |= flat_labels_get(e->labels, LABEL_DRAINING) != NULL;
 	if (!l)
 		c->wire[c->n] = way_to(c, service, e);
 	c->any_live |= l || c->wire[c->n].port != 0;
@@ -299,7 +303,13 @@ int flat_resolve(struct flat_offload *o, const struct flat_service *service,
 		if (lb && lb->kind >= FLAT_LB_RING_HASH && lb->key == FLAT_HASH_SOURCE_IP &&
 		    how->source)
 			hash_source(how, &choice);
-		i = flat_cluster_pick(cluster, &choice);
+		if (how->kept) {
+			i = flat_persist_find(cluster, o->persist_key, choice.v, choice.n,
+					      how->kept);
+			choice.kept = (uint32_t)(i + 1);
+		}
+		if (i >= 0)
+			i = flat_cluster_pick(cluster, &choice);
 	}
 	if (i >= 0) {
 		const struct flat_candidates *c = cluster->candidates;
@@ -342,7 +352,8 @@ int flat_resolve_all(struct flat_offload *o, const struct flat_service *service,
 
 bool flat_resolve_certain(const struct flat_cluster *cluster)
 {
-	return cluster->candidates && cluster->candidates->n == 1 && !cluster->breaker.where.line &&
+	return cluster->candidates && cluster->candidates->n == 1 &&
+	       !cluster->candidates->v[0].draining && !cluster->breaker.where.line &&
 	       !cluster->outlier.interval_ms && !cluster->group;
 }
 
