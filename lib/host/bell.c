@@ -217,16 +217,18 @@ bool flat_bell_interrupted(enum flat_signals came, const struct flat_sock *s, in
 }
 
 /*
- * epoll_wait() is never restarted after a signal; recv() is if the handler was installed with SA_RESTART. Which handler
- * ran is not known: restarted if all there are ask for it.
+ * epoll_wait() is never restarted after a signal; recv() is if the handler was installed with SA_RESTART. Where it is not
+ * known which one ran: if all there are ask for it.
  */
-static bool handlers_restart(void)
+static bool handlers_restart(const struct flat_ran *then)
 {
-	return flat_signals_do(~UINT64_C(0)) != FLAT_SIGNALS_INTERRUPT;
+	enum flat_signals came =
+	    flat_signals_told ? flat_signals_since(then) : flat_signals_do(~UINT64_C(0));
+	return came != FLAT_SIGNALS_INTERRUPT;
 }
 
 /* Alone: the anchor is empty. The kernel restarts recv() after a signal, or not, as it does on any socket. */
-static int sleep_alone(struct flat_sock *s, int fd, bool tx)
+static int sleep_alone(struct flat_sock *s, int fd, bool tx, const struct flat_ran *then)
 {
 	char byte;
 	if (tx && (s->sndtimeo.tv_sec || s->sndtimeo.tv_usec)) {
@@ -242,12 +244,12 @@ static int sleep_alone(struct flat_sock *s, int fd, bool tx)
 		flat_stream_died(s);
 	/* A limit for recv() is none for send(). Without recv(), see base/confine.h, nobody restarts it but us. */
 	if (n >= 0 || (tx && n == -EAGAIN) ||
-	    (n == -EINTR && flat_confine_forbids(SYS_recvfrom) && handlers_restart()))
+	    (n == -EINTR && flat_confine_forbids(SYS_recvfrom) && handlers_restart(then)))
 		return 0;
 	return (int)n;
 }
 
-static int sleep_edge(struct flat_sock *s, int fd, bool tx)
+static int sleep_edge(struct flat_sock *s, int fd, bool tx, const struct flat_ran *then)
 {
 	struct epoll_event ev;
 	int limit = flat_bell_limit_ms(s, fd, tx);
@@ -255,7 +257,7 @@ static int sleep_edge(struct flat_sock *s, int fd, bool tx)
 	if (n == 0)
 		return -EAGAIN;
 	if (n == -EINTR)
-		return limit < 0 && handlers_restart() ? 0 : -EINTR;
+		return limit < 0 && handlers_restart(then) ? 0 : -EINTR;
 	if (n > 0)
 		flat_bell_seen(ev.data.fd, ev.events);
 	return n < 0 ? n : 0;
@@ -265,7 +267,7 @@ static int sleep_edge(struct flat_sock *s, int fd, bool tx)
  * Not alone, and a filter forbids instances. Where nobody of this process's relatives waits its bells may be taken, and the
  * anchor tells by its level; else the last one stays, and it is looked now and then.
  */
-static int sleep_level(struct flat_sock *s, int fd, bool tx)
+static int sleep_level(struct flat_sock *s, int fd, bool tx, const struct flat_ran *then)
 {
 	bool level = flat_bell_level(s);
 	int limit = level ? flat_bell_limit_ms(s, fd, tx) : FLAT_NAP_MS;
@@ -275,7 +277,7 @@ static int sleep_level(struct flat_sock *s, int fd, bool tx)
 	if (n == 0)
 		return level ? -EAGAIN : 0;
 	if (n == -EINTR)
-		return limit < 0 && handlers_restart() ? 0 : -EINTR;
+		return limit < 0 && handlers_restart(then) ? 0 : -EINTR;
 	if (n > 0)
 		flat_bell_seen(fd, (uint32_t)(unsigned short)p.revents);
 	return n < 0 ? n : 0;
@@ -301,7 +303,17 @@ static int begin(struct flat_sock *s, int fd)
 	return err == -ENOMEM || err == -EMFILE || err == -ENFILE ? -ENOBUFS : err;
 }
 
-int flat_bell_sleep(struct flat_sock *s, int fd, bool tx, bool (*ready)(struct flat_sock *s))
+static int sleep_as(enum how how, struct flat_sock *s, int fd, bool tx, const struct flat_ran *then)
+{
+	if (flat_bell_interrupted(flat_signals_since(then), s, fd, tx))
+		return -EINTR;
+	return how == ALONE  ? sleep_alone(s, fd, tx, then)
+	       : how == EDGE ? sleep_edge(s, fd, tx, then)
+			     : sleep_level(s, fd, tx, then);
+}
+
+int flat_bell_sleep(struct flat_sock *s, int fd, bool tx, bool (*ready)(struct flat_sock *s),
+		    const struct flat_ran *then)
 {
 	int err = 0;
 	int type;
@@ -311,9 +323,7 @@ int flat_bell_sleep(struct flat_sock *s, int fd, bool tx, bool (*ready)(struct f
 	arm(s, tx);
 	if (!ready(s)) {
 		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-		err = how == ALONE  ? sleep_alone(s, fd, tx)
-		      : how == EDGE ? sleep_edge(s, fd, tx)
-				    : sleep_level(s, fd, tx);
+		err = sleep_as((enum how)how, s, fd, tx, then);
 		pthread_setcanceltype(type, NULL);
 		/* Not if the number was closed meanwhile: it may be something else. */
 		if (how != EDGE && flat_fd_sock(fd) == s)

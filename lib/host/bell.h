@@ -40,11 +40,12 @@ void flat_bell_clear(struct flat_sock *s, int fd);
 void flat_bell_trim(struct flat_sock *s, int fd);
 
 /**
- * Sleeps until a bell, unless ready(s) holds once it is armed. `tx`: for room, else for bytes. Timeouts and signals end
- * it as the kernel ends send() and recv(): -EAGAIN, -EINTR. 0: look again.
+ * Sleeps until a bell, unless ready(s) holds once it is armed. `tx`: for room, else for bytes. Timeouts and signals, also
+ * those that came after `then`, end it as the kernel ends send() and recv(): -EAGAIN, -EINTR. 0: look again.
  */
 FLAT_MUST_CHECK int flat_bell_sleep(struct flat_sock *s, int fd, bool tx,
-				    bool (*ready)(struct flat_sock *s));
+				    bool (*ready)(struct flat_sock *s),
+				    const struct flat_ran *then);
 
 /** SO_RCVTIMEO, or with `tx` SO_SNDTIMEO, in ms; -1: no limit. */
 FLAT_MUST_CHECK int flat_bell_limit_ms(const struct flat_sock *s, int fd, bool tx);

@@ -452,15 +452,25 @@ static void end_sleep(void *raised)
 	flat_epoll_end_sleep(raised);
 }
 
+/* How long a wait lasts and what ends it besides events: a call's own. */
+struct until {
+	int64_t timeout_us;
+	int64_t end_us;
+	const sigset_t *mask;
+	struct flat_ran then;
+};
+
 /* Sleeps in the kernel: a cancellation point. `raised` is lowered however it ends. Count, or negative errno. */
 static int kernel_sleep(struct flat_epoll *e, int epfd, struct epoll_event *out, int max,
-			int timeout_ms, const sigset_t *mask, struct flat_ep_raised *raised)
+			int timeout_ms, const struct until *u, struct flat_ep_raised *raised)
 {
 	int type;
 	int n;
 	pthread_cleanup_push(end_sleep, raised);
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-	n = flat_sys_epoll_pwait(epfd, out, max, timeout_ms, mask);
+	n = u->timeout_us != 0 && flat_signals_since(&u->then) != FLAT_SIGNALS_NONE
+		? -EINTR
+		: flat_sys_epoll_pwait(epfd, out, max, timeout_ms, u->mask);
 	pthread_setcanceltype(type, NULL);
 	pthread_cleanup_pop(0);
 	n = without_own(e, out, n);
@@ -498,17 +508,17 @@ static int spin(struct flat_epoll *e, int epfd, struct epoll_event *out, int max
 }
 
 static int wait_events(struct flat_epoll *e, int epfd, struct epoll_event *out, int max,
-		       int64_t timeout_us, const sigset_t *mask)
+		       const struct until *u)
 {
-	int64_t end = timeout_us > 0 ? flat_now_us() + timeout_us : 0;
-	int n = timeout_us != 0 && !mask ? spin(e, epfd, out, max) : look(e, epfd, out, max, false);
+	int n = u->timeout_us != 0 && !u->mask ? spin(e, epfd, out, max)
+					       : look(e, epfd, out, max, false);
 	while (n == 0) {
 		struct flat_ep_raised raised = {.n = 0};
-		int64_t left = timeout_us > 0 ? end - flat_now_us() : timeout_us;
-		int wait_ms = timeout_us < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999) / 1000);
+		int64_t left = u->timeout_us > 0 ? u->end_us - flat_now_us() : u->timeout_us;
+		int wait_ms = u->timeout_us < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999) / 1000);
 		bool asleep = wait_ms != 0 && flat_epoll_begin_sleep(e, &raised);
 		if (wait_ms == 0 || asleep) {
-			n = kernel_sleep(e, epfd, out, max, wait_ms, mask, &raised);
+			n = kernel_sleep(e, epfd, out, max, wait_ms, u, &raised);
 			if (n < 0)
 				return n;
 		}
@@ -530,7 +540,13 @@ static int wait_on(int epfd, struct epoll_event *events, int max, int64_t timeou
 		return -EINVAL;
 	if (!flat_user_possible(events, sizeof(*events)))
 		return -EFAULT;
-	return wait_events(e, epfd, events, max, timeout_us, mask);
+	const struct until until = {
+	    .timeout_us = timeout_us,
+	    .end_us = timeout_us > 0 ? flat_now_us() + timeout_us : 0,
+	    .mask = mask,
+	    .then = flat_signals_ran(),
+	};
+	return wait_events(e, epfd, events, max, &until);
 }
 
 /*

@@ -245,6 +245,12 @@ bool flat_fd_foreign(void)
 	return flat_sys_getpid() != atomic_load_explicit(&table_pid, memory_order_relaxed);
 }
 
+int flat_process_foreign(void)
+{
+	/* Without tables there is nothing of ours that a child could mistake. */
+	return flat_fd_kinds && flat_fd_foreign();
+}
+
 int flat_fd_top(void)
 {
 	return atomic_load_explicit(&fd_top, memory_order_relaxed);

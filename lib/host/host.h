@@ -273,6 +273,24 @@ int flat_stream_opening_state(const struct flat_sock *s);
 /** Waits until it came about, as a blocking connect() does. 0, or as connect() ends. */
 FLAT_MUST_CHECK int flat_stream_await(struct flat_sock *s, int fd);
 
+/* --- signals.c --- */
+
+/** What handlers mean for a call that waits: poll() and epoll_wait() end with EINTR after any, recv() unless all have SA_RESTART. */
+enum flat_signals { FLAT_SIGNALS_NONE, FLAT_SIGNALS_RESTART, FLAT_SIGNALS_INTERRUPT };
+/** Handlers that have run in a thread, those with SA_RESTART and the others. */
+struct flat_ran {
+	uint32_t interrupts;
+	uint32_t restarts;
+};
+/** Whether the handlers that run are told of: else flat_signals_since() knows of none. */
+extern bool flat_signals_told;
+/** The calling thread's so far: where a call begins. */
+FLAT_MUST_CHECK struct flat_ran flat_signals_ran(void);
+/** What those mean that ran since; asked last before the kernel sleeps. */
+FLAT_MUST_CHECK enum flat_signals flat_signals_since(const struct flat_ran *then);
+/** The same of those handlers that there are for the signals `which`, bit n-1 for signal n. */
+FLAT_MUST_CHECK enum flat_signals flat_signals_do(uint64_t which);
+
 /* --- wait.c --- */
 
 /** A waiter's budget. Begin, then ask after every look; false: arm and sleep. */
@@ -286,13 +304,9 @@ struct flat_wait {
 	int64_t yielded_ns;	/* the last one */
 	uint64_t mask;		/* the thread's own, while it holds signals back */
 };
-/** What handlers mean for a call that waits: poll() and epoll_wait() end with EINTR after any, recv() unless all have SA_RESTART. */
-enum flat_signals { FLAT_SIGNALS_NONE, FLAT_SIGNALS_RESTART, FLAT_SIGNALS_INTERRUPT };
-/** The same of those handlers that there are for the signals `which`, bit n-1 for signal n. */
-FLAT_MUST_CHECK enum flat_signals flat_signals_do(uint64_t which);
 void flat_wait_begin(struct flat_wait *w);
 bool flat_wait_again(struct flat_wait *w);
-/** How it ended: `paid` if the look found something before sleep. Which signals came meanwhile; their handlers have run. */
+/** How it ended: `paid` if the look found something before sleep. Which signals it held back; their handlers have run. */
 enum flat_signals flat_wait_end(const struct flat_wait *w, bool paid);
 
 /* --- epoll.c --- */

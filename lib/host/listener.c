@@ -148,6 +148,7 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 	int fds[FLAT_MSG_FDS_MAX];
 	size_t n = 0;
 	int err;
+	const struct flat_ran then = flat_signals_ran();
 	for (;;) {
 		struct flat_wait w;
 		flat_wait_begin(&w);
@@ -160,7 +161,9 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 		if (err == -EAGAIN && !atomic_load(&l->nonblock)) {
 			int type;
 			pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-			err = flat_msg_recv(fd, &msg, fds, &n, 0);
+			err = flat_bell_interrupted(flat_signals_since(&then), l, fd, false)
+				  ? -EINTR
+				  : flat_msg_recv(fd, &msg, fds, &n, 0);
 			pthread_setcanceltype(type, NULL);
 		}
 		if (err == -ENOTCONN && atomic_load(&l->rd_shut))

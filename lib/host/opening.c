@@ -54,9 +54,10 @@ static bool settled(struct flat_sock *s)
 
 int flat_stream_await(struct flat_sock *s, int fd)
 {
+	const struct flat_ran then = flat_signals_ran();
 	int err = 0;
 	while (err == 0 && flat_stream_connecting(s))
-		err = flat_bell_sleep(s, fd, true, settled);
+		err = flat_bell_sleep(s, fd, true, settled, &then);
 	if (err == 0) {
 		atomic_store(&s->connecting, 0);
 		return -flat_stream_take_error(s);

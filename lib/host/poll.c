@@ -199,12 +199,28 @@ static bool shorten(const struct timespec *nap, struct timespec *left)
 	return true;
 }
 
+/* What ends a wait besides events. */
+struct until {
+	struct timespec *left; /* NULL: no time does */
+	const sigset_t *mask;
+	struct flat_ran then; /* handlers that ran before */
+};
+
+/* The kernel's sleep: not more than are needed, as it takes no more than RLIMIT_NOFILE, which sandboxes set to 1. */
+static int kernel_sleep(const struct poll_sleep *w, const struct until *u)
+{
+	struct timespec nap = {0, FLAT_NAP_MS * 1000000L};
+	struct timespec *limit = w->nap && shorten(&nap, u->left) ? &nap : u->left;
+	if (flat_signals_since(&u->then) != FLAT_SIGNALS_NONE)
+		return -EINTR;
+	return flat_sys_ppoll(w->copy, w->n + (w->copy[w->n].fd >= 0), limit, u->mask);
+}
+
 /* Sleeps until something may be ready: 0, or a negative errno. Count of the kernel's in *ready. */
-static int sleep_once(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct timespec *left,
-		      const sigset_t *mask, int *ready)
+static int sleep_once(struct pollfd *fds, struct pollfd *copy, nfds_t n, const struct until *u,
+		      int *ready)
 {
 	struct poll_sleep w = {.fds = fds, .copy = copy, .n = n};
-	struct timespec nap = {0, FLAT_NAP_MS * 1000000L};
 	nfds_t kernel;
 	int type;
 	int err;
@@ -216,9 +232,7 @@ static int sleep_once(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct 
 		/* A cancellation point. */
 		pthread_cleanup_push(end_sleep, &w);
 		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-		/* Not more than are needed: the kernel takes no more than RLIMIT_NOFILE, which sandboxes set to 1. */
-		err = flat_sys_ppoll(copy, n + (copy[n].fd >= 0),
-				     w.nap && shorten(&nap, left) ? &nap : left, mask);
+		err = kernel_sleep(&w, u);
 		pthread_setcanceltype(type, NULL);
 		pthread_cleanup_pop(0);
 		if (err > 0 && copy[n].revents)
@@ -233,6 +247,7 @@ static int sleep_once(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct 
 static int poll_loop(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct timespec *left,
 		     const sigset_t *mask)
 {
+	const struct until until = {left, mask, flat_signals_ran()};
 	nfds_t kernel;
 	for (;;) {
 		struct flat_wait w;
@@ -251,7 +266,7 @@ static int poll_loop(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct t
 		if (flat_wait_end(&w, false) != FLAT_SIGNALS_NONE)
 			return -EINTR;
 		/* ppoll keeps the rest of the time in *left */
-		int err = sleep_once(fds, copy, n, left, mask, &ready);
+		int err = sleep_once(fds, copy, n, &until, &ready);
 		if (err < 0)
 			return err;
 		nfds_t none;

@@ -50,6 +50,7 @@ struct call {
 	struct flat_sock *s;
 	int fd;
 	bool slept;
+	struct flat_ran then; /* handlers that ran before it waited */
 };
 
 /* Looks for a while, then sleeps. 0: look again; or as send() and recv() end: -EAGAIN, -EINTR. */
@@ -57,10 +58,12 @@ static int wait_until(struct call *c, bool tx, bool (*ready)(struct flat_sock *)
 {
 	struct flat_sock *s = c->s;
 	struct flat_wait w;
-	if (!c->slept)
+	if (!c->slept) {
+		c->then = flat_signals_ran();
 		flat_bell_hold(s);
-	else if (flat_unlikely(flat_fd_sock(c->fd) != s))
+	} else if (flat_unlikely(flat_fd_sock(c->fd) != s)) {
 		return -EBADF;
+	}
 	c->slept = true;
 	flat_wait_begin(&w);
 	do {
@@ -72,7 +75,7 @@ static int wait_until(struct call *c, bool tx, bool (*ready)(struct flat_sock *)
 	enum flat_signals came = flat_wait_end(&w, false);
 	if (flat_bell_interrupted(came, s, c->fd, tx))
 		return -EINTR;
-	return flat_bell_sleep(s, c->fd, tx, ready);
+	return flat_bell_sleep(s, c->fd, tx, ready, &c->then);
 }
 
 static int wait_for(struct call *c, bool tx)

@@ -23,9 +23,8 @@
 #define WORTH_NS (FLAT_YIELD_WORTH_US * INT64_C(1000))
 
 /*
- * A signal ends a call of the kernel's that waits. Here its handler would run between two looks and nobody would know
- * of it, so a waiter that has yielded for as long as HOLD_NS holds signals back until it ends: those that came are known then. What is
- * left is what any program meets whose signal comes just before it calls. Faults are for this thread, now.
+ * Where nobody tells of handlers (signals.c), a waiter that has yielded for as long as HOLD_NS holds signals back until it
+ * ends: those that came are known then. Faults are for this thread, now.
  */
 #define HOLD_NS INT64_C(8000)
 #define BIT(sig) (UINT64_C(1) << ((sig)-1))
@@ -62,27 +61,6 @@ static void hold_signals(struct flat_wait *w)
 	uint64_t all = ~FAULTS;
 	w->holds = flat_likely(!flat_confined) &&
 		   FLAT_SYS4(SYS_rt_sigprocmask, SIG_BLOCK, &all, &w->mask, sizeof(all)) == 0;
-}
-
-enum flat_signals flat_signals_do(uint64_t which)
-{
-	struct {
-		void (*handler)(int);
-		unsigned long flags;
-		void (*restorer)(void);
-		unsigned long mask;
-	} sa;
-	enum flat_signals result = FLAT_SIGNALS_NONE;
-	for (; which; which &= which - 1) {
-		int sig = __builtin_ctzll(which) + 1;
-		if (FLAT_SYS4(SYS_rt_sigaction, sig, NULL, &sa, sizeof(sa.mask)) != 0 ||
-		    sa.handler == SIG_DFL || sa.handler == SIG_IGN)
-			continue;
-		if (!(sa.flags & SA_RESTART))
-			return FLAT_SIGNALS_INTERRUPT;
-		result = FLAT_SIGNALS_RESTART;
-	}
-	return result;
 }
 
 /* Lets the signals that came in. */
@@ -141,7 +119,7 @@ static bool yield(struct flat_wait *w)
 		w->late = was_late(w, now);
 	if (w->late || now - w->begun_ns >= w->limit_ns)
 		return false;
-	if (!w->holds && now - w->begun_ns >= HOLD_NS)
+	if (!flat_signals_told && !w->holds && now - w->begun_ns >= HOLD_NS)
 		hold_signals(w);
 	w->yielded_ns = now;
 	w->yielded_waits = atomic_load_explicit(&all_waits, memory_order_relaxed);

@@ -82,6 +82,13 @@ struct sock_fprog;
 /** Process `pid`, this one, has forbidden itself system calls by this filter: the library makes do without them. */
 FLAT_API void flat_filtered(const struct sock_fprog *prog, int pid);
 
+/** Whether the caller is a child by vfork() or clone() in its parent's memory, whose descriptors and handlers are its own. */
+FLAT_API int flat_process_foreign(void);
+
+/** Each handler that runs from now on is told of by flat_handler_ran(), in its thread, before it: with SA_RESTART or not. */
+FLAT_API void flat_handlers_told(void);
+FLAT_API void flat_handler_ran(int restart);
+
 FLAT_END_DECLS
 
 #endif
