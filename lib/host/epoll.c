@@ -246,7 +246,8 @@ void flat_epoll_kick(struct flat_epoll *e)
 {
 	struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u64 = UINT64_MAX};
 	uint64_t one = 1;
-	if (e->asleep == 0 || e->shadow < 0)
+	if (atomic_load_explicit(&e->asleep, memory_order_relaxed) == 0 ||
+	    (e->shadow < 0 && make_shadow(e, e->epfd) < 0))
 		return;
 	if (e->kick_fd >= 0) {
 		(void)flat_sys_write(e->kick_fd, &one, sizeof(one));
@@ -263,7 +264,7 @@ void flat_epoll_forked(void)
 	table_lock = 0;
 	for (struct flat_epoll *e = all; e; e = e->next) {
 		e->lock = 0;
-		e->asleep = 0;
+		atomic_store_explicit(&e->asleep, 0, memory_order_relaxed);
 		/* One without flat members yet will have a shadow instance of our own. */
 		e->crowd = e->inherited = e->shadow >= 0;
 		/* Naps are the parent's, and so are the arms that name them: whoever rests here asks anew. */
@@ -320,6 +321,7 @@ static int add(struct flat_epoll *e, int epfd, int fd, struct flat_sock *stream,
 		err = become_flat(m, epfd, stream);
 	else if (flat_fd_kind(fd) == FLAT_FD_EPOLL)
 		m->inner = find_or_make(fd);
+	e->nests |= m->inner != NULL;
 	if (err < 0) {
 		member_end(m);
 	} else if (m->inner) {

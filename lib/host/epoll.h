@@ -63,11 +63,12 @@ struct flat_epoll {
 	int epfd;    /* one of its descriptor numbers */
 	int shadow;  /* S; -1: no flat member yet */
 	int kick_fd; /* eventfd in S: wakes sleepers for a member that another thread added; -1 */
-	uint32_t asleep;     /* threads, see flat_epoll_begin_sleep() */
-	const void *sleeper; /* asleep: which thread */
-	uint32_t sleeps;     /* begun, free-running: numbers of naps */
+	_Atomic uint32_t asleep; /* threads, see flat_epoll_begin_sleep(); changed under the lock */
+	const void *sleeper;	 /* asleep: which thread */
+	uint32_t sleeps;	 /* begun, free-running: numbers of naps */
 	bool crowd;	/* a thread looked while another slept: naps tell of nobody in particular */
 	bool inherited; /* by fork: its kernel's instances are the parent's as well */
+	bool nests;	/* had an instance inside at some time */
 	uint32_t refs;	/* descriptor numbers */
 	uint32_t n;	/* members ever, all in v */
 	uint32_t cap;
@@ -107,6 +108,12 @@ void flat_epoll_kick(struct flat_epoll *e);
  * itself in this instance.
  */
 void flat_epoll_beside(struct flat_epoll *e);
+
+/**
+ * This thread goes away from the instance, with what it was told or without, and looks no more. Others that sleep on it, or
+ * on one inside, are woken for what is left for them, as the kernel does; the rest is armed again. Takes the lock.
+ */
+void flat_epoll_leave(struct flat_epoll *e, int depth);
 
 /** Not counted among the sleepers of the lane any more. */
 void flat_epoll_lane_lower(struct flat_ep_lane *l);

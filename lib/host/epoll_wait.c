@@ -18,6 +18,15 @@
 
 #define ASKABLE ((uint32_t)EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLRDNORM | EPOLLWRNORM)
 
+/*
+ * Without the lock, by who had it and changed which members are active: who sleeps by then was counted; who comes later
+ * settles them itself.
+ */
+static uint32_t sleepers(const struct flat_epoll *e)
+{
+	return atomic_load_explicit(&e->asleep, memory_order_relaxed);
+}
+
 void flat_epoll_activate(struct flat_member *m)
 {
 	m->idle = 0;
@@ -133,8 +142,10 @@ static bool rest(struct flat_member *m, int depth)
 {
 	if (m->events == 0)
 		return true;
+	/* What is there and was told of already, for EPOLLET, may stay there. */
 	if (m->inner)
-		return depth >= FLAT_EPOLL_NESTS_MAX || flat_epoll_settle(m->inner, depth + 1);
+		return depth >= FLAT_EPOLL_NESTS_MAX || flat_epoll_settle(m->inner, depth + 1) ||
+		       peek(m, depth) == 0;
 	struct flat_sock *s = m->sock;
 	bool alone = m->lane && !flat_sock_shared(s) &&
 		     atomic_load_explicit(&s->waiters, memory_order_relaxed) == 1;
@@ -298,7 +309,7 @@ static void begin_naps(struct flat_epoll *e)
 void flat_epoll_beside(struct flat_epoll *e)
 {
 	bool ready = false;
-	if (flat_likely(e->asleep == 0 || e->sleeper == &self || e->crowd))
+	if (flat_likely(sleepers(e) == 0 || e->sleeper == &self || e->crowd))
 		return;
 	e->crowd = true;
 	begin_naps(e);
@@ -310,10 +321,32 @@ void flat_epoll_beside(struct flat_epoll *e)
 		flat_epoll_kick(e);
 }
 
+void flat_epoll_leave(struct flat_epoll *e, int depth)
+{
+	struct flat_member *m;
+	flat_lock(&e->lock);
+	bool others = sleepers(e) > 0;
+	if (others)
+		flat_epoll_beside(e);
+	if (e->nests) {
+		TAILQ_FOREACH(m, &e->active, link)
+		{
+			if (m->inner && depth < FLAT_EPOLL_NESTS_MAX)
+				flat_epoll_leave(m->inner, depth + 1);
+		}
+	}
+	flat_unlock(&e->lock);
+	if (!others || flat_epoll_settle(e, depth))
+		return;
+	flat_lock(&e->lock);
+	flat_epoll_kick(e);
+	flat_unlock(&e->lock);
+}
+
 static void raise_one(struct flat_epoll *e)
 {
 	flat_epoll_beside(e);
-	e->asleep++;
+	atomic_fetch_add_explicit(&e->asleep, 1, memory_order_relaxed);
 	e->sleeper = &self;
 	for (uint32_t i = 0; i < e->n_lanes; i++) {
 		struct flat_ep_lane *l = e->lanes[i];
@@ -346,7 +379,8 @@ void flat_epoll_end_sleep(struct flat_ep_raised *r)
 	while (r->n > 0) {
 		struct flat_epoll *e = r->v[--r->n];
 		flat_lock(&e->lock);
-		bool last = e->asleep > 0 && --e->asleep == 0;
+		bool last = sleepers(e) > 0 &&
+			    atomic_fetch_sub_explicit(&e->asleep, 1, memory_order_relaxed) == 1;
 		for (uint32_t i = 0; last && i < e->n_lanes; i++)
 			flat_epoll_lane_lower(e->lanes[i]);
 		flat_unlock(&e->lock);
@@ -387,12 +421,26 @@ static void harvest(struct flat_epoll *e)
 	} while (n == 64);
 }
 
+/* And what those of instances inside say. */
+static void harvest_all(struct flat_epoll *e, int depth)
+{
+	if (e->shadow >= 0)
+		harvest(e);
+	if (!e->nests || depth >= FLAT_EPOLL_NESTS_MAX)
+		return;
+	flat_lock(&e->lock);
+	for (uint32_t i = 0; i < e->n; i++) {
+		if (e->v[i]->inner)
+			harvest_all(e->v[i]->inner, depth + 1);
+	}
+	flat_unlock(&e->lock);
+}
+
 bool flat_epoll_kernel_ready(struct flat_epoll *e)
 {
 	struct pollfd p = {.fd = e->epfd, .events = POLLIN};
 	struct timespec zero = {0};
-	if (e->shadow >= 0)
-		harvest(e);
+	harvest_all(e, 0);
 	return flat_sys_ppoll(&p, 1, &zero, NULL) == 1 && (p.revents & POLLIN);
 }
 
@@ -546,7 +594,10 @@ static int wait_on(int epfd, struct epoll_event *events, int max, int64_t timeou
 	    .mask = mask,
 	    .then = flat_signals_ran(),
 	};
-	return wait_events(e, epfd, events, max, &until);
+	int n = wait_events(e, epfd, events, max, &until);
+	if (flat_unlikely(e->nests || sleepers(e) > 0))
+		flat_epoll_leave(e, 0);
+	return n;
 }
 
 /*

@@ -75,9 +75,9 @@ static int kernel_results(struct pollfd *fds, const struct pollfd *copy, nfds_t 
 		if (s && s->kind == FLAT_FD_STREAM)
 			continue;
 		struct flat_epoll *e = s ? NULL : flat_epoll_find(fds[i].fd);
-		/* An instance's bells are no events of its members. */
-		if (e && copy[i].revents && fds[i].revents == 0 && !flat_epoll_kernel_ready(e) &&
-		    !flat_epoll_look(e, 0))
+		/* An instance's bells are no events of its members. Whoever takes some looks at these. */
+		bool bells = e && fds[i].revents == 0 && !flat_epoll_kernel_ready(e);
+		if (e && fds[i].revents == 0 && !flat_epoll_look(e, 0) && bells)
 			continue;
 		ready += fds[i].revents == 0;
 		fds[i].revents = copy[i].revents;
@@ -244,8 +244,8 @@ static int sleep_once(struct pollfd *fds, struct pollfd *copy, nfds_t n, const s
 	return err == -EAGAIN || err > 0 ? 0 : err;
 }
 
-static int poll_loop(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct timespec *left,
-		     const sigset_t *mask)
+static int poll_until(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct timespec *left,
+		      const sigset_t *mask)
 {
 	const struct until until = {left, mask, flat_signals_ran()};
 	nfds_t kernel;
@@ -273,6 +273,19 @@ static int poll_loop(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct t
 		if (ready > 0 || look_flat(fds, n, &none) > 0)
 			return look_all(fds, copy, n);
 	}
+}
+
+static int poll_loop(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct timespec *left,
+		     const sigset_t *mask)
+{
+	int ready = poll_until(fds, copy, n, left, mask);
+	for (nfds_t i = 0; i < n; i++) {
+		struct flat_epoll *e =
+		    flat_fd_kind(fds[i].fd) == FLAT_FD_EPOLL ? flat_epoll_find(fds[i].fd) : NULL;
+		if (e)
+			flat_epoll_leave(e, 0);
+	}
+	return ready;
 }
 
 int flat_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
