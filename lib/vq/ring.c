@@ -1,5 +1,7 @@
 #include "vq/ring.h"
 
+#include <stdbool.h>
+
 #include "base/limits.h"
 
 void flat_ring_tx_init(struct flat_ring_tx *tx, const struct flat_lane *lane, uint32_t slot,
@@ -281,6 +283,15 @@ static int look_anew(struct flat_ring_ctl *ctl, const uint32_t mask[2], struct a
 	return -EPROTO;
 }
 
+/* Whether the rings can hold what is unread. Where they cannot, room() would wrap, and a write run past the lane. */
+static bool fits(const struct flat_ring_tx *tx)
+{
+	uint32_t used = tx->tail - tx->head;
+	uint32_t since_turn = tx->tail - tx->turn_pos;
+	uint32_t here = tx->turning && since_turn < used ? since_turn : used;
+	return here <= tx->mask[tx->which] + 1 && used - here <= tx->mask[tx->which ^ 1] + 1;
+}
+
 int flat_ring_tx_resume(struct flat_ring_tx *tx)
 {
 	struct anew a;
@@ -295,7 +306,7 @@ int flat_ring_tx_resume(struct flat_ring_tx *tx)
 	tx->turns = (uint32_t)a.turn >> 1;
 	tx->which = (uint8_t)FLAT_TURN_RING(a.turn);
 	tx->turning = a.since < a.tail - a.head;
-	return 0;
+	return fits(tx) ? 0 : -EPROTO;
 }
 
 int flat_ring_rx_resume(struct flat_ring_rx *rx)

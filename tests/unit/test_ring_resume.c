@@ -133,4 +133,22 @@ Test(ring_resume, words_that_cannot_be_are_refused)
 		cr_assert_eq(flat_ring_tx_resume(&tx), -EPROTO, "turn %u", bad[i]);
 		cr_assert_eq(flat_ring_rx_resume(&rx), -EPROTO, "turn %u", bad[i]);
 	}
+	/* More unread than the ring in use has room for: what is free would be a negative number. */
+	flat_lane_slot_reset(&lane, 0);
+	atomic_store(&tx.ctl->prod.tail, 1024);
+	atomic_store(&tx.ctl->prod.total, 1024);
+	cr_assert_eq(flat_ring_tx_resume(&tx), 0);
+	cr_assert_eq(flat_ring_space(&tx), 16384);
+	atomic_store(&tx.ctl->prod.tail, 1025);
+	atomic_store(&tx.ctl->prod.total, 1025);
+	cr_assert_eq(flat_ring_tx_resume(&tx), -EPROTO);
+	/* And more before a turn than the ring left behind has. */
+	flat_lane_slot_reset(&lane, 0);
+	atomic_store(&tx.ctl->prod.tail, 1025);
+	atomic_store(&tx.ctl->prod.total, 1025);
+	atomic_store(&tx.ctl->prod.turned, 1025);
+	atomic_store(&tx.ctl->prod.turn, FLAT_TURN(1025, 1, 1));
+	cr_assert_eq(flat_ring_tx_resume(&tx), -EPROTO);
+	atomic_store(&tx.ctl->cons.head, 1);
+	cr_assert_eq(flat_ring_tx_resume(&tx), 0);
 }
