@@ -200,7 +200,7 @@ static void settle(struct cfg *cfg, const struct yaml_node *node, struct reading
 	static const unsigned kinds[] = {
 	    [PROTOCOL_HTTP] = KIND_BIT(API_HTTP) | KIND_BIT(API_GRPC),
 	    [PROTOCOL_HTTPS] = KIND_BIT(API_HTTP) | KIND_BIT(API_GRPC),
-	    [PROTOCOL_TLS] = KIND_BIT(API_TCP),
+	    [PROTOCOL_TLS] = KIND_BIT(API_TCP) | KIND_BIT(API_TLS),
 	    [PROTOCOL_TCP] = KIND_BIT(API_TCP),
 	};
 	struct flat_gateway_server *s = r->listener->server;
@@ -243,7 +243,7 @@ static void make_gateway(struct cfg *cfg, struct reading *r)
 	*label = (struct flat_label){LABEL_GATEWAY, cfg->name};
 	g->name = flat_pool_printf(cfg->pool, "%s/%s", cfg->name, r->listener->name);
 	g->namespace = cfg->namespace;
-	g->own_namespace = true;
+	g->of_api = true;
 	g->selector = (struct flat_labels){label, 1};
 	g->servers = r->listener->server;
 	g->n_servers = 1;

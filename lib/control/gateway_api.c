@@ -208,7 +208,8 @@ struct entry {
 	struct flat_http_match match;
 	const struct flat_http_route *route;
 	const struct api_route *of;
-	uint32_t order; /* of the files */
+	const char *const *sni; /* of a TLSRoute, one of its hostnames; NULL: any */
+	uint32_t order;		/* of the files */
 };
 
 /* The routes of one host, for clients everywhere or of one namespace. */
@@ -245,13 +246,24 @@ static long by_age(const struct api_route *a, const struct api_route *b)
 	return d ? d : strcmp(a->full_name, b->full_name);
 }
 
+/* Of TLSRoutes whole hostnames come first, then longer ones, as where listeners are found. */
+static long by_name(const struct entry *a, const struct entry *b)
+{
+	uint64_t p = !a->sni ? 0 : **a->sni == '*' ? strlen(*a->sni) : UINT32_MAX;
+	uint64_t q = !b->sni ? 0 : **b->sni == '*' ? strlen(*b->sni) : UINT32_MAX;
+
+	return difference(q, p);
+}
+
 /* Gateway API, HTTPRouteRule.matches: the more specific first, then the older; between kinds of paths as Istio. */
 static int by_precedence(const void *p, const void *q)
 {
 	const struct entry *a = p;
 	const struct entry *b = q;
-	long d = rank(b) - rank(a);
+	long d = by_name(a, b);
 
+	if (d == 0)
+		d = rank(b) - rank(a);
 	if (d == 0)
 		d = difference(b->match.uri ? b->match.uri->len : 0,
 			       a->match.uri ? a->match.uri->len : 0);
@@ -284,6 +296,20 @@ static void add_entry(struct group *g, const struct api_route *of, const struct 
 	v[g->n++].match.port = port;
 }
 
+/* Hostnames that are conditions of the connections: each is one of its own, for their order. */
+static uint32_t n_names(const struct api_route *route)
+{
+	return route->kind == API_TLS ? route->n_hosts : 0;
+}
+
+static void add_named(struct group *g, const struct api_route *of, const struct api_rule *rule,
+		      uint16_t port, uint32_t host)
+{
+	add_entry(g, of, rule, NULL, port);
+	if (!g->oom)
+		g->v[g->n - 1].sni = (const char *const *)&of->hosts[host];
+}
+
 static bool belongs(const struct group *g, const struct api_route *route,
 		    const struct api_parent *parent)
 {
@@ -305,7 +331,9 @@ static void gather(struct cfg *cfg, struct group *g)
 
 				for (uint32_t m = 0; m < rule->n_matches; m++)
 					add_entry(g, route, rule, &rule->matches[m], parent->port);
-				if (rule->n_matches == 0)
+				for (uint32_t h = 0; h < n_names(route); h++)
+					add_named(g, route, rule, parent->port, h);
+				if (rule->n_matches == 0 && n_names(route) == 0)
 					add_entry(g, route, rule, NULL, parent->port);
 			}
 		}
@@ -341,8 +369,8 @@ static uint32_t put_kind(const struct group *g, enum api_kind kind, struct flat_
 		if (g->v[i].of->kind != kind)
 			continue;
 		matches[n] = (struct flat_l4_match){.port = g->v[i].match.port,
-						    .sni = g->v[i].of->hosts,
-						    .n_sni = g->v[i].of->n_hosts,
+						    .sni = g->v[i].sni,
+						    .n_sni = g->v[i].sni != NULL,
 						    .where = from->where};
 		routes[n] = (struct flat_l4_route){.matches = &matches[n],
 						   .n_matches = 1,

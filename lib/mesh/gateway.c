@@ -116,24 +116,42 @@ static bool shows_any(const struct flat_gateway_server *server,
 	return false;
 }
 
+/* By the name that is asked for. */
+static const struct flat_l4_route *route_by_name(const struct flat_mesh *mesh,
+						 const struct flat_gateway *gateway,
+						 const struct flat_gateway_server *server,
+						 const struct flat_l4_question *question)
+{
+	const struct flat_l4_route *route = NULL;
+	const struct flat_span name = flat_span_of(question->sni ? question->sni : "");
+
+	for (uint32_t i = 0; !route && i < mesh->virtual.n; i++) {
+		const struct flat_virtual_service *vs = mesh->virtual.v[i];
+
+		if (flat_gateway_named(gateway, vs->gateways, vs->n_gateways) &&
+		    shown(server, vs, name))
+			route = flat_l4_first(vs->tls, vs->n_tls, question);
+	}
+	return route;
+}
+
 const struct flat_l4_route *flat_gateway_l4(const struct flat_mesh *mesh,
 					    const struct flat_gateway *gateway,
 					    const struct flat_gateway_server *server,
 					    const struct flat_l4_question *question)
 {
-	bool passes = server->tls == FLAT_GATEWAY_PASSTHROUGH;
 	const struct flat_l4_route *route = NULL;
 
+	if (server->tls == FLAT_GATEWAY_PASSTHROUGH)
+		return route_by_name(mesh, gateway, server, question);
+	if (gateway->of_api && server->tls != FLAT_GATEWAY_PLAIN)
+		route = route_by_name(mesh, gateway, server, question);
 	for (uint32_t i = 0; !route && i < mesh->virtual.n; i++) {
 		const struct flat_virtual_service *vs = mesh->virtual.v[i];
 
-		if (!flat_gateway_named(gateway, vs->gateways, vs->n_gateways))
-			continue;
-		if (passes ? !shown(server, vs, flat_span_of(question->sni))
-			   : !shows_any(server, vs))
-			continue;
-		route = passes ? flat_l4_first(vs->tls, vs->n_tls, question)
-			       : flat_l4_first(vs->tcp, vs->n_tcp, question);
+		if (flat_gateway_named(gateway, vs->gateways, vs->n_gateways) &&
+		    shows_any(server, vs))
+			route = flat_l4_first(vs->tcp, vs->n_tcp, question);
 	}
 	return route;
 }

@@ -50,7 +50,7 @@ struct flat_gateway_server {
 struct flat_gateway {
 	const char *name, *namespace;
 	struct flat_labels selector; /* empty: every gateway's */
-	bool own_namespace;	     /* of workloads of its namespace alone */
+	bool of_api; /* Gateway API's listener: of workloads of its namespace alone */
 	const struct flat_gateway_server *servers;
 	uint32_t n_servers;
 	struct flat_map
@@ -86,7 +86,8 @@ const struct flat_virtual_service *flat_gateway_virtual(const struct flat_gatewa
 
 /**
  * Where a connection that comes by an opaque server of a gateway goes: the first route that holds, of the VirtualServices that
- * are bound to it and that the server shows: `tls` routes where TLS passes through, else `tcp` routes. NULL: none.
+ * are bound to it and that the server shows: `tls` routes where TLS passes through, else `tcp` routes; where TLS ends at a listener of
+ * Gateway API its `tls` routes before them. NULL: none.
  */
 const struct flat_l4_route *flat_gateway_l4(const struct flat_mesh *mesh,
 					    const struct flat_gateway *gateway,

@@ -102,7 +102,7 @@ static void each_server(const struct flat_mesh *mesh, const struct flat_workload
 	for (uint32_t i = 0; w && i < flat_mesh_n_gateways(mesh); i++) {
 		const struct flat_gateway *g = flat_mesh_gateway(mesh, i);
 		if (!flat_labels_match(&g->selector, &w->labels) ||
-		    (g->own_namespace && strcmp(g->namespace, w->namespace) != 0))
+		    (g->of_api && strcmp(g->namespace, w->namespace) != 0))
 			continue;
 		for (uint32_t k = 0; k < g->n_servers; k++) {
 			if (g->servers[k].served && !fn(arg, g, &g->servers[k]))

@@ -5,7 +5,7 @@
 needs curl openssl
 "$PYTHON" -c 'import grpc' 2>/dev/null || { echo "SKIP $E2E_NAME: no python3-grpcio" && exit 77; }
 
-for name in A B COPY GRPC TLS_A TLS_B HTTP CALLS PASS; do
+for name in A B COPY GRPC TLS_A TLS_B HTTP CALLS PASS ENDS; do
 	port && declare "$name=$PORT"
 done
 authority ca
@@ -47,6 +47,7 @@ rewrite() { echo "{ type: URLRewrite, urlRewrite: { $1 } }"; }
 headers() { echo "{ type: $1HeaderModifier, $2HeaderModifier: { $3 } }"; }
 {
 	ingress ingress edge 'gateway.networking.k8s.io/gateway-name: web'
+	secret edge host
 	cat <<END
 ---
 apiVersion: gateway.networking.k8s.io/v1
@@ -58,6 +59,7 @@ spec:
   - { name: http, port: $HTTP, protocol: HTTP }
   - { name: calls, port: $CALLS, protocol: HTTP }
   - { name: pass, port: $PASS, protocol: TLS, hostname: '*.example', tls: { mode: Passthrough } }
+  - { name: ends, port: $ENDS, protocol: TLS, tls: { certificateRefs: [{ name: host }] } }
 ---
 apiVersion: gateway.networking.k8s.io/v1beta1
 kind: ReferenceGrant
@@ -139,6 +141,11 @@ END
 			route TLSRoute "name: tls-$name, namespace: edge" pass "$([ $name = a ] && echo one.example || echo '"*.example"')" |
 			sed 's|k8s.io/v1$|k8s.io/v1alpha2|'
 	done
+	# Where TLS ends here: the TLSRoute that fits best, whatever comes first, then the TCPRoute.
+	echo "  - { backendRefs: [$OTHER] }" | route TLSRoute 'name: ends-b, namespace: edge' ends '"*.ends.example"'
+	echo "  - { backendRefs: [$ORIGIN] }" | route TLSRoute 'name: ends-a, namespace: edge' ends one.ends.example
+	echo "  - { backendRefs: [{ kind: Pod, name: web }] }" | route TLSRoute 'name: ends-none, namespace: edge' ends none.ends.example
+	echo "  - { backendRefs: [$ORIGIN] }" | route TCPRoute 'name: ends, namespace: edge' ends '' | sed '/hostnames/d'
 } >"$CONFIG"
 start flatd flatd --control "$CONTROL" --config "$CONFIG" --metrics off --gateway edge/ingress
 wait_for 10 flatctl --control "$CONTROL" ls || die flatd-starts "$(tail -n 5 "$WORK/flatd.log")"
@@ -239,6 +246,12 @@ holds mirrored wait_for 10 grep -q '/echo/mirror/1' "$WORK/copy.json"
 same tls-exact 'a one.example' "$("$PYTHON" -B "$E2E_ROOT/tests/e2e/sni_part.py" ask 127.0.0.1 "$PASS" one.example)"
 same tls-wildcard 'b two.example' "$("$PYTHON" -B "$E2E_ROOT/tests/e2e/sni_part.py" ask 127.0.0.1 "$PASS" two.example)"
 same tls-no-listener cut "$("$PYTHON" -B "$E2E_ROOT/tests/e2e/sni_part.py" ask 127.0.0.1 "$PASS" one.other)"
+
+ends() { curl -sSk -m 20 -o /dev/null -w '%header{x-name}' --resolve "$1:$ENDS:127.0.0.1" "https://$1:$ENDS/echo" 2>/dev/null || echo cut; }
+same tls-ends-exact a "$(ends one.ends.example)"
+same tls-ends-wildcard b "$(ends two.ends.example)"
+same tls-ends-nowhere cut "$(ends none.ends.example)"
+same tls-ends-else-tcp a "$(ends one.example)"
 
 serve calls "$GRPC" "$PYTHON" -B "$E2E_ROOT/tests/e2e/grpc_server.py" "$GRPC" calls
 while read -r name path meta wanted; do
