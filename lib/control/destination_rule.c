@@ -103,7 +103,6 @@ void cfg_destination_rule(struct cfg *cfg, const struct yaml_node *root)
 	r.rule->name = cfg->name;
 	r.rule->namespace = cfg->namespace;
 	r.rule->where = cfg->where;
-	r.rule->export.all = true;
 	cfg_check_annotations(cfg, NULL, 0);
 	cfg_spec(cfg, root, parse_spec, &r);
 	if (cfg->oom || cfg->diags->n_errors != errors)

@@ -413,8 +413,8 @@ static void make_virtual(struct cfg *cfg, const struct group *g, const struct ap
 	vs->detached = g->gateway != NULL;
 	vs->gateways = &hosts[1];
 	vs->n_gateways = g->gateway != NULL;
-	vs->export.all = g->only == NULL;
-	vs->export.own = g->only != NULL;
+	vs->export.said = true;
+	vs->export.limited = vs->export.own = g->only != NULL;
 	if (g->l4)
 		put_connections(cfg, g, vs);
 	else

@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -562,10 +563,58 @@ const char *cfg_joined(struct cfg *cfg, const struct yaml_node *node)
 	return text;
 }
 
+/* While one is read. */
+struct exports {
+	struct flat_export *out;
+	const char **v; /* the namespaces */
+	bool nobody;
+};
+
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* Sorted, each once. Exported to nobody ("~") is exported to nobody, whoever else is named. */
+static void settle_export(struct flat_export *out, const char **v, bool nobody)
+{
+	uint32_t n = 0;
+
+	out->said = true;
+	if (nobody || !out->limited)
+		out->own = false;
+	if (nobody || !out->limited || out->n == 0) {
+		out->n = 0;
+		return;
+	}
+	qsort(v, out->n, sizeof(*v), by_text);
+	for (uint32_t i = 0; i < out->n; i++)
+		if (n == 0 || strcmp(v[n - 1], v[i]) != 0)
+			v[n++] = v[i];
+	out->n = n;
+}
+
+static void export_one(struct cfg *cfg, const struct flat_where *where, const char *name,
+		       struct exports *e)
+{
+	if (strcmp(name, "*") == 0)
+		e->out->limited = false;
+	else if (strcmp(name, ".") == 0)
+		e->out->own = true;
+	else if (strcmp(name, "~") == 0)
+		e->nobody = true;
+	else if (cfg_is_dns(name, false))
+		e->v[e->out->n++] = name;
+	else
+		cfg_error(cfg, where, FLAT_DIAG_BAD_VALUE,
+			  "name a namespace, \".\" (its own), \"*\" (all) or \"~\" (none)",
+			  "\"%.100s\" is no namespace", name);
+}
+
 void cfg_export_to(struct cfg *cfg, const struct yaml_node *node, struct flat_export *out)
 {
+	struct exports e = {.out = out};
 	const struct yaml_item *item;
-	const char **v;
 
 	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
 		return;
@@ -574,22 +623,36 @@ void cfg_export_to(struct cfg *cfg, const struct yaml_node *node, struct flat_ex
 			  "more than %u namespaces", FLAT_CONFIG_LIST_MAX);
 		return;
 	}
-	v = cfg_array(cfg, node->n, sizeof(*v));
-	*out = (struct flat_export){.namespaces = v};
-	for (item = v ? node->first : NULL; item; item = item->next) {
+	e.v = cfg_array(cfg, node->n, sizeof(*e.v));
+	*out = (struct flat_export){.limited = true, .namespaces = e.v, .where = node->where};
+	for (item = e.v ? node->first : NULL; item; item = item->next) {
 		const char *name = cfg_string(cfg, item->value);
 
-		if (!name)
-			continue;
-		if (strcmp(name, "*") == 0)
-			out->all = true;
-		else if (strcmp(name, ".") == 0)
-			out->own = true;
-		else if (strcmp(name, "~") == 0 || cfg_is_dns(name, false))
-			v[out->n++] = name;
-		else
-			cfg_error(cfg, &item->value->where, FLAT_DIAG_BAD_VALUE,
-				  "name a namespace, \".\" or \"*\"", "\"%.100s\" is no namespace",
-				  name);
+		if (name)
+			export_one(cfg, &item->value->where, name, &e);
 	}
+	settle_export(out, e.v, e.nobody);
+}
+
+void cfg_export_annotation(struct cfg *cfg, const struct yaml_node *node, struct flat_export *out)
+{
+	struct exports e = {.out = out};
+	const char *text = cfg_string(cfg, node);
+	size_t n = 1;
+	char *item;
+	char *rest;
+
+	if (!text || !*text)
+		return;
+	for (const char *comma = strchr(text, ','); comma; comma = strchr(comma + 1, ','))
+		n++;
+	item = flat_pool_strdup(cfg->pool, text);
+	e.v = cfg_array(cfg, n, sizeof(*e.v));
+	cfg->oom |= !item;
+	if (!item || !e.v)
+		return;
+	*out = (struct flat_export){.limited = true, .namespaces = e.v, .where = node->where};
+	for (item = strtok_r(item, ", \t", &rest); item; item = strtok_r(NULL, ", \t", &rest))
+		export_one(cfg, &node->where, item, &e);
+	settle_export(out, e.v, e.nobody);
 }

@@ -58,7 +58,10 @@ const char *cfg_url_text(struct cfg *cfg, const struct yaml_node *node);
 /** Texts of a list joined by commas; NULL with an error or for an empty list. */
 const char *cfg_joined(struct cfg *cfg, const struct yaml_node *node);
 
-/** exportTo: namespaces, "." and "*"; an empty list says everywhere. */
+/** exportTo: namespaces, ".", "*" and "~"; an empty list says nothing. */
 void cfg_export_to(struct cfg *cfg, const struct yaml_node *node, struct flat_export *out);
+
+/** The same as a text with commas: the annotation networking.istio.io/exportTo of a Service. */
+void cfg_export_annotation(struct cfg *cfg, const struct yaml_node *node, struct flat_export *out);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "control/http_common.h"
 #include "control/service_common.h"
 
 #define SERVICE_NAME_LABEL "kubernetes.io/service-name"
@@ -299,6 +300,8 @@ void cfg_k8s_service(struct cfg *cfg, const struct yaml_node *root)
 	struct k8s_service *k8s = tmp_array(cfg, 1, sizeof(*k8s));
 	struct flat_service *s = cfg_array(cfg, 1, sizeof(*s));
 	struct service_reading r = {.k8s = k8s, .s = s};
+	const struct yaml_node *exported =
+	    yaml_get(cfg->annotations, "networking.istio.io/exportTo");
 	uint32_t errors = cfg->diags->n_errors;
 
 	r.addresses = cfg_array(cfg, 3, sizeof(*r.addresses));
@@ -310,7 +313,9 @@ void cfg_k8s_service(struct cfg *cfg, const struct yaml_node *root)
 	s->namespace = cfg->namespace;
 	s->where = cfg->where;
 	s->addresses = r.addresses;
-	s->path = cfg_path(cfg);
+	s->path = cfg_path(cfg, true);
+	if (exported)
+		cfg_export_annotation(cfg, exported, &s->export);
 	s->host =
 	    flat_pool_printf(cfg->pool, "%s.%s." FLAT_CLUSTER_DOMAIN, cfg->name, cfg->namespace);
 	if (!s->host)

@@ -147,7 +147,7 @@ static void parse_sidecar_spec(struct cfg *cfg, const struct yaml_node *node, vo
 	    CFG_FIELD("workloadSelector", parse_workload_selector),
 	    CFG_FIELD("outboundTrafficPolicy", parse_outbound),
 	    CFG_UNHONOURED("ingress", "servers are endpoints where they listen"),
-	    CFG_UNHONOURED("egress", "every workload sees every service"),
+	    CFG_FIELD("egress", cfg_egress),
 	    CFG_UNHONOURED("inboundConnectionPool", "bounds come from Workload spec.limits"),
 	};
 
@@ -261,6 +261,32 @@ static void parse_dns_refresh(struct cfg *cfg, const struct yaml_node *node, voi
 			  "names cannot be asked for so often");
 }
 
+static void set_exports(struct cfg *cfg, const struct yaml_node *node, enum flat_export_kind kind)
+{
+	struct flat_export e = {.said = false};
+
+	cfg_export_to(cfg, node, &e);
+	flat_mesh_set_export(cfg->mesh, kind, &e);
+}
+
+static void parse_service_exports(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)obj;
+	set_exports(cfg, node, FLAT_EXPORT_SERVICES);
+}
+
+static void parse_route_exports(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)obj;
+	set_exports(cfg, node, FLAT_EXPORT_ROUTES);
+}
+
+static void parse_rule_exports(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)obj;
+	set_exports(cfg, node, FLAT_EXPORT_RULES);
+}
+
 static const struct cfg_field mesh_config_fields[] = {
     CFG_FIELD("outboundTrafficPolicy", parse_outbound),
     CFG_FIELD("rootNamespace", parse_root_namespace),
@@ -292,9 +318,9 @@ static const struct cfg_field mesh_config_fields[] = {
     CFG_UNHONOURED("verifyCertificateAtClient", "identity is attested by the kernel"),
     CFG_UNHONOURED("meshMTLS", "identity is attested by the kernel"),
     CFG_UNHONOURED("tlsDefaults", "identity is attested by the kernel"),
-    CFG_UNHONOURED("defaultServiceExportTo", "every service is seen everywhere"),
-    CFG_UNHONOURED("defaultVirtualServiceExportTo", "it is said in each VirtualService"),
-    CFG_UNHONOURED("defaultDestinationRuleExportTo", "it is said in each DestinationRule"),
+    CFG_FIELD("defaultServiceExportTo", parse_service_exports),
+    CFG_FIELD("defaultVirtualServiceExportTo", parse_route_exports),
+    CFG_FIELD("defaultDestinationRuleExportTo", parse_rule_exports),
     CFG_FIELD("localityLbSetting", parse_locality),
     CFG_FIELD("dnsRefreshRate", parse_dns_refresh),
     CFG_UNHONOURED("h2UpgradePolicy", "HTTP is carried as it is"),

@@ -392,14 +392,15 @@ void cfg_check_annotations(struct cfg *cfg, const char *const *known, size_t n)
 	}
 }
 
-enum flat_path cfg_path(struct cfg *cfg)
+enum flat_path cfg_path(struct cfg *cfg, bool exports)
 {
-	static const char *const annotations[] = {"mesh.libflat.io/path"};
+	static const char *const annotations[] = {"mesh.libflat.io/path",
+						  "networking.istio.io/exportTo"};
 	static const char *const names[] = {"auto", "direct", "forwarded"};
 	const struct yaml_node *node = yaml_get(cfg->annotations, annotations[0]);
 	int i;
 
-	cfg_check_annotations(cfg, annotations, 1);
+	cfg_check_annotations(cfg, annotations, exports ? 2 : 1);
 	if (!node)
 		return FLAT_PATH_AUTO;
 	i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));

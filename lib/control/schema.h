@@ -157,6 +157,8 @@ void cfg_envoy_filter(struct cfg *cfg, const struct yaml_node *root);
 void cfg_telemetry(struct cfg *cfg, const struct yaml_node *root);
 void cfg_peer_authentication(struct cfg *cfg, const struct yaml_node *root);
 void cfg_sidecar(struct cfg *cfg, const struct yaml_node *root);
+/** A Sidecar's spec.egress; `obj` is its struct flat_egress_policy. */
+void cfg_egress(struct cfg *cfg, const struct yaml_node *node, void *obj);
 void cfg_mesh_config(struct cfg *cfg, const struct yaml_node *root);
 void cfg_config_map(struct cfg *cfg, const struct yaml_node *root);
 void cfg_k8s_service(struct cfg *cfg, const struct yaml_node *root);
@@ -176,7 +178,7 @@ void cfg_k8s_finish(struct cfg *cfg);
 /** Reads a document's top level by CFG_TOP_FIELDS and `spec`, whose value goes to `parse` with `obj`. */
 void cfg_spec(struct cfg *cfg, const struct yaml_node *root, cfg_parse_fn *parse, void *obj);
 
-/** The path asked for by the annotation mesh.libflat.io/path; AUTO without it. */
-enum flat_path cfg_path(struct cfg *cfg);
+/** The path asked for by the annotation mesh.libflat.io/path; AUTO without it. `exports`: networking.istio.io/exportTo has a meaning too. */
+enum flat_path cfg_path(struct cfg *cfg, bool exports);
 
 #endif

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "control/http_common.h"
 #include "control/names.h"
 #include "control/service_common.h"
 #include "control/traffic_policy.h"
@@ -381,15 +382,7 @@ static void parse_workload_selector(struct cfg *cfg, const struct yaml_node *nod
 
 static void parse_export_to(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	(void)obj;
-	if (!cfg_expect(cfg, node, YAML_LIST))
-		return;
-	if (node->n == 0 || (node->n == 1 && node->first->value->kind == YAML_SCALAR &&
-			     strcmp(node->first->value->text, "*") == 0))
-		return;
-	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED,
-		 "refuse clients with an AuthorizationPolicy",
-		 "exportTo is not honoured: every workload sees every service");
+	cfg_export_to(cfg, node, &((struct reading *)obj)->base.export);
 }
 
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -610,7 +603,7 @@ void cfg_service_entry(struct cfg *cfg, const struct yaml_node *root)
 	r.base.namespace = cfg->namespace;
 	r.base.resolution = FLAT_RESOLUTION_NONE; /* Istio's default */
 	r.base.external = true;			  /* likewise */
-	r.base.path = cfg_path(cfg);
+	r.base.path = cfg_path(cfg, false);
 	cfg_spec(cfg, root, parse_spec, &r);
 	if (!yaml_get(root, "spec") || yaml_is_null(yaml_get(root, "spec")))
 		cfg_error(cfg, &cfg->where, FLAT_DIAG_MISSING, "add it",

@@ -429,7 +429,6 @@ void cfg_virtual_service(struct cfg *cfg, const struct yaml_node *root)
 	r.vs->name = cfg->name;
 	r.vs->namespace = cfg->namespace;
 	r.vs->where = cfg->where;
-	r.vs->export.all = true;
 	cfg_check_annotations(cfg, NULL, 0);
 	cfg_spec(cfg, root, parse_spec, &r);
 	if (cfg->oom || cfg->diags->n_errors != errors)

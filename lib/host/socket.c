@@ -227,12 +227,34 @@ int flat_ioctl(int fd, unsigned long request, void *arg)
 	return (int)flat_result(-ENOTTY);
 }
 
+/* A name that not everybody sees: whether this process does. 0, or a negative errno. */
+static int ask_name(const char *host, struct flat_addr *addr)
+{
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	flat_msg_init(&msg, FLAT_MSG_RESOLVE, 0);
+	size_t len = strlen(host);
+	if (len >= sizeof(msg.body.resolve.host))
+		return -ENOENT;
+	memcpy(msg.body.resolve.host, host, len);
+	int err = flat_session_ask(&msg, -1, fds, &n);
+	if (err != 0)
+		return err;
+	flat_msg_close_fds(fds, n);
+	*addr = msg.body.resolve.addr;
+	return msg.status;
+}
+
 int flat_mesh_address(const char *host, char text[64])
 {
 	struct flat_addr addr;
 	flat_host_init();
 	const struct flat_directory *dir = host ? flat_session_directory() : NULL;
-	if (!dir || flat_directory_find_name(dir, host, &addr) != 0)
+	int err = dir ? flat_directory_find_name(dir, host, &addr) : -ENOENT;
+	if (err == FLAT_DIRECTORY_VEILED)
+		err = ask_name(host, &addr);
+	if (err != 0)
 		return -1;
 	return inet_ntop(addr.family, addr.ip, text, 64) ? 0 : -1;
 }

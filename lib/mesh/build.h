@@ -154,12 +154,33 @@ struct flat_peer_policy {
 	struct flat_where where;
 };
 
+/* An item of a Sidecar's egress.hosts, "NAMESPACE/HOST". */
+struct flat_egress_host {
+	const char *namespace; /* "*": any; ".": that of the client */
+	const char *host;      /* lower case; "*.x", "*" */
+	bool excluded;	       /* "~NAMESPACE/HOST": not this one */
+	struct flat_where where;
+};
+
+/* An item of a Sidecar's egress: what is imported for one port. */
+struct flat_egress_listener {
+	uint16_t port; /* 0: for all ports that no other is for */
+	const struct flat_egress_host *hosts;
+	uint32_t n_hosts;
+	/* Found when the mesh is finished. */
+	bool everything; /* nothing is left out */
+	bool wild;	 /* there are hosts "*.x" */
+	uint32_t index;	 /* among all listeners */
+};
+
 struct flat_egress_policy {
 	const char *kind; /* "Sidecar" or "MeshConfig" */
 	const char *name;
 	const char *namespace; /* NULL: MeshConfig, the whole mesh */
 	struct flat_labels selector;
-	enum flat_egress_mode mode; /* UNSET: the mesh's */
+	enum flat_egress_mode mode;		/* UNSET: the mesh's */
+	struct flat_egress_listener *listeners; /* by port, without doubles */
+	uint32_t n_listeners;			/* 0: everything is imported */
 	struct flat_where where;
 };
 
@@ -229,6 +250,18 @@ FLAT_MUST_CHECK int flat_mesh_add_ext_authz(struct flat_mesh *mesh,
 					    struct flat_ext_authz *provider);
 FLAT_MUST_CHECK int flat_mesh_add_authn(struct flat_mesh *mesh, struct flat_request_authn *policy);
 FLAT_MUST_CHECK int flat_mesh_add_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule);
+
+/* The kinds of resources that MeshConfig has a word on, on whose clients see them. */
+enum flat_export_kind {
+	FLAT_EXPORT_SERVICES,
+	FLAT_EXPORT_ROUTES,
+	FLAT_EXPORT_RULES,
+	FLAT_EXPORT_KINDS,
+};
+
+/** Sets who sees resources of a kind that do not say it themselves; copied. */
+void flat_mesh_set_export(struct flat_mesh *mesh, enum flat_export_kind kind,
+			  const struct flat_export *e);
 
 /** Sets how localities count where a DestinationRule says nothing; from the pool. */
 void flat_mesh_set_locality(struct flat_mesh *mesh, const struct flat_locality_lb *locality);

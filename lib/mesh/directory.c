@@ -183,6 +183,7 @@ static void put_name(uint8_t *table, const struct flat_directory_head *head,
 	struct flat_directory_name_entry new = {
 	    .addr = flat_directory_key(&n->addr), .text = *at + 1, .text_len = (uint32_t)len};
 	new.addr.port = 0;
+	new.text_len |= n->veiled ? FLAT_DIRECTORY_VEIL : 0;
 	_Atomic uint8_t *text = flat_directory_text(table, head->text_offset) + *at;
 	for (size_t i = 0; i <= len; i++)
 		atomic_store_explicit(&text[i], (uint8_t)n->host[i], memory_order_relaxed);

@@ -78,6 +78,7 @@ struct flat_directory_addr {
 struct flat_directory_name {
 	const char *host;      /* borrowed for the call */
 	struct flat_addr addr; /* port ignored */
+	bool veiled;	       /* not everybody sees it: who asks for it asks the offload half */
 };
 
 /** Creates the memfd for up to `table_bytes` per table. *fd: owned by the writer. 0 or negative
@@ -130,7 +131,10 @@ void flat_directory_unmap(struct flat_directory *dir);
 enum flat_directory_kind flat_directory_find_addr(const struct flat_directory *dir,
 						  const struct flat_addr *addr);
 
-/** The address of a mesh name (any case, final dot allowed). 0, or -ENOENT. No system call, no
+/* Result of flat_directory_find_name(): not everybody sees it, the offload half knows. */
+#define FLAT_DIRECTORY_VEILED 1
+
+/** The address of a mesh name (any case, final dot allowed). 0, FLAT_DIRECTORY_VEILED, or -ENOENT. No system call, no
  * allocation. */
 FLAT_MUST_CHECK int flat_directory_find_name(const struct flat_directory *dir, const char *host,
 					     struct flat_addr *addr);

@@ -149,9 +149,13 @@ static int fold_host(const char *host, char out[FLAT_DIRECTORY_HOST_MAX])
 	return (int)len;
 }
 
-static void load_name(const struct view *v, uint32_t i, struct flat_directory_name_entry *e)
+/* Returns whether not everybody sees it; e->text_len is the text's length alone. */
+static bool load_name(const struct view *v, uint32_t i, struct flat_directory_name_entry *e)
 {
 	flat_directory_load(e, v->table, v->head.name_offset + i * sizeof(*e), sizeof(*e));
+	bool veiled = e->text_len & FLAT_DIRECTORY_VEIL;
+	e->text_len &= ~FLAT_DIRECTORY_VEIL;
+	return veiled;
 }
 
 /* Copies an entry's text. Returns its length, or -ENOENT if the entry is not a whole one. */
@@ -177,14 +181,14 @@ static int look_up_name(const struct view *v, const char *key, int len, struct f
 	for (uint32_t n = 0; n <= mask; n++, i = (i + 1) & mask) {
 		struct flat_directory_name_entry e;
 		char text[FLAT_DIRECTORY_HOST_MAX];
-		load_name(v, i, &e);
+		bool veiled = load_name(v, i, &e);
 		if (e.text == 0)
 			break;
 		if (e.text_len != (uint32_t)len || load_text(v, &e, text) != len ||
 		    memcmp(text, key, (size_t)len) != 0)
 			continue;
 		*addr = e.addr;
-		return 0;
+		return veiled ? FLAT_DIRECTORY_VEILED : 0;
 	}
 	return -ENOENT;
 }
@@ -204,7 +208,7 @@ int flat_directory_find_name(const struct flat_directory *dir, const char *host,
 		int err = look_up_name(&v, key, len, &got);
 		if (!view_good(dir, &v))
 			continue;
-		if (err == 0)
+		if (err >= 0)
 			*addr = got;
 		return err;
 	}

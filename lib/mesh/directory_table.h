@@ -38,8 +38,11 @@ struct flat_directory_addr_entry {
 struct flat_directory_name_entry {
 	struct flat_addr addr; /* port 0 */
 	uint32_t text;	       /* offset in text + 1; 0: empty */
-	uint32_t text_len;     /* without the NUL */
+	uint32_t text_len;     /* without the NUL; FLAT_DIRECTORY_VEIL */
 };
+
+/* A bit of text_len: not everybody sees the name. Readers that do not know it do not find the name. */
+#define FLAT_DIRECTORY_VEIL 0x80000000U
 
 _Static_assert(sizeof(struct flat_directory_head) % 8 == 0, "copied by words");
 _Static_assert(sizeof(struct flat_directory_addr_entry) == 32, "copied by words");

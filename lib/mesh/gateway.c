@@ -77,9 +77,9 @@ static bool shown(const struct flat_gateway_server *server, const struct flat_vi
 }
 
 /* One VirtualService a host. */
-static const struct flat_virtual_service *itself(const void *value, const char *namespace)
+static const struct flat_virtual_service *itself(const void *value, const struct flat_scope *scope)
 {
-	(void)namespace;
+	(void)scope;
 	return value;
 }
 

@@ -49,14 +49,25 @@ static int index_host(struct flat_mesh *mesh, struct flat_service *service,
 static int index_put(struct flat_mesh *mesh, struct flat_map *map, const struct mesh_addr_key *key,
 		     const struct flat_service *service, const struct flat_service_port *port)
 {
-	struct mesh_port_ref *ref = flat_pool_alloc(&mesh->pool, sizeof(*ref));
+	struct mesh_port_ref *first = flat_map_get(map, key, sizeof(*key));
+	struct mesh_port_ref *ref;
 
+	/* Where everybody sees everything nobody gets beyond the first. */
+	if (first && !mesh->scoped)
+		return 0;
+	ref = flat_pool_alloc(&mesh->pool, sizeof(*ref));
 	if (!ref)
 		return -ENOMEM;
 	ref->key = *key;
 	ref->service = service;
 	ref->port = port;
-	return flat_map_put(map, &ref->key, sizeof(ref->key), ref);
+	ref->next = NULL;
+	if (!first)
+		return flat_map_put(map, &ref->key, sizeof(ref->key), ref);
+	/* The first holds where all are seen; the order of the others is nobody's concern. */
+	ref->next = first->next;
+	first->next = ref;
+	return 0;
 }
 
 static void note_prefix(uint8_t *list, uint8_t *n, uint8_t prefix)
@@ -83,9 +94,12 @@ static int index_addr(struct flat_mesh *mesh, const struct flat_service *service
 	int ret;
 
 	other = flat_map_get(&mesh->addrs, &key, sizeof(key));
-	if (!other) {
+	/* Hosts of one ServiceEntry share its addresses, and services without ports in common may
+	 * share one; endpoints of headless services may be shared by several. */
+	if (!other || !port || same_resource(other->service, service) || service->headless ||
+	    other->service->headless) {
 		ret = index_put(mesh, &mesh->addrs, &key, service, port);
-		if (ret)
+		if (ret || other)
 			return ret;
 		if (cidr->ip.family == AF_INET)
 			note_prefix(mesh->prefixes4, &mesh->n_prefixes4, cidr->prefix);
@@ -93,11 +107,6 @@ static int index_addr(struct flat_mesh *mesh, const struct flat_service *service
 			note_prefix(mesh->prefixes6, &mesh->n_prefixes6, cidr->prefix);
 		return 0;
 	}
-	/* Hosts of one ServiceEntry share its addresses, and services without ports in common may
-	 * share one; endpoints of headless services may be shared by several. */
-	if (!port || same_resource(other->service, service) || service->headless ||
-	    other->service->headless)
-		return 0;
 	(void)snprintf(what, sizeof(what), "address %s port %u", flat_cidr_text(cidr, text),
 		       (unsigned)number);
 	report_taken(diags, service, other->service, what,
@@ -164,8 +173,7 @@ static int index_addrs(struct flat_mesh *mesh, const struct flat_service *servic
 				return ret;
 			continue;
 		}
-		if (service->ports[j].protocol != FLAT_PROTOCOL_TCP ||
-		    flat_map_get(&mesh->addrs, &key, sizeof(key)))
+		if (service->ports[j].protocol != FLAT_PROTOCOL_TCP)
 			continue;
 		ret = index_put(mesh, &mesh->addrs, &key, service, &service->ports[j]);
 		if (ret)
@@ -186,8 +194,6 @@ static int index_endpoints(struct flat_mesh *mesh, const struct flat_service *se
 			const struct flat_endpoint *endpoint = &port->endpoints[j];
 			struct mesh_addr_key key = mesh_addr_key(&endpoint->ip, 0, endpoint->port);
 
-			if (flat_map_get(&mesh->endpoints, &key, sizeof(key)))
-				continue;
 			ret = index_put(mesh, &mesh->endpoints, &key, service, port);
 			if (ret)
 				return ret;

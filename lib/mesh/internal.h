@@ -7,6 +7,7 @@
 #include "base/map.h"
 #include "mesh/build.h"
 #include "mesh/persist.h"
+#include "mesh/scope.h"
 
 /* A growing array of pointers. */
 struct mesh_vec {
@@ -28,6 +29,7 @@ struct mesh_port_ref {
 	struct mesh_addr_key key;
 	const struct flat_service *service;
 	const struct flat_service_port *port; /* NULL: the service as a whole */
+	struct mesh_port_ref *next;	      /* another of the same key; who comes first, holds */
 };
 
 /* Authorization policies of one namespace, in load order. */
@@ -80,6 +82,8 @@ struct flat_mesh {
 	struct flat_telemetry_defaults telemetry_defaults;
 	struct flat_observation *observations; /* two of each workload, and of none */
 	bool observes;
+	bool scoped;	      /* some client sees less than all services */
+	uint32_t n_listeners; /* of all Sidecars */
 
 	struct flat_map hosts;	      /* host -> struct flat_service */
 	struct flat_map addrs;	      /* mesh_addr_key -> struct mesh_port_ref */
@@ -102,6 +106,10 @@ struct flat_mesh {
 	bool persists;		    /* a route or a service has sessions */
 	const uint8_t *persist_key; /* mesh/persist.h */
 	const struct flat_egress_policy *mesh_egress;
+	struct flat_export exports[FLAT_EXPORT_KINDS]; /* of resources that say nothing */
+	/* Of each workload, and of none, the Sidecar whose hosts it imports; NULL: there is none of any. */
+	const struct flat_egress_policy **sidecars;
+	struct flat_map imports; /* scope.c */
 
 	/* Prefix lengths in use, longest first. */
 	uint8_t prefixes4[33];
@@ -134,8 +142,22 @@ FLAT_MUST_CHECK int mesh_index_services(struct flat_mesh *mesh, struct flat_diag
 /** Builds the look-ups of policies and workloads (index.c). */
 FLAT_MUST_CHECK int mesh_index_policies(struct flat_mesh *mesh, struct flat_diags *diags);
 
-/** Whether clients of a namespace (NULL: of none) see a resource of namespace `own` (traffic.c). */
+/** Whether clients of a namespace (NULL: of none) see a resource of namespace `own` (scope.c). */
 bool mesh_exported(const struct flat_export *e, const char *own, const char *namespace);
+
+/** Settles to whom resources are exported, and whether anything is hidden from anybody: `scoped` (scope.c). */
+void mesh_settle_exports(struct flat_mesh *mesh);
+
+/** Builds the look-ups of what Sidecars import, and finds that of each workload (scope.c). */
+FLAT_MUST_CHECK int mesh_index_scopes(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** Whether a client's Sidecar imports a VirtualService for one of its hosts (scope.c). */
+bool mesh_route_imported(const struct flat_scope *scope, const struct flat_virtual_service *vs,
+			 const char *host);
+
+/** The Sidecar that holds for a workload (NULL: for a client without); NULL: none (policy.c). */
+const struct flat_egress_policy *mesh_sidecar_of(const struct flat_mesh *mesh,
+						 const struct flat_workload *workload);
 
 /** Finds what policies are attached to (target.c). */
 void mesh_index_targets(struct flat_mesh *mesh, struct flat_diags *diags);
@@ -168,6 +190,7 @@ FLAT_MUST_CHECK int mesh_index_rates(struct flat_mesh *mesh, struct flat_diags *
 /* One VirtualService of a host. */
 struct mesh_virtual {
 	struct flat_virtual_service *vs;
+	const char *host;	   /* as it is looked for */
 	struct mesh_virtual *next; /* in load order */
 };
 
@@ -185,16 +208,17 @@ FLAT_MUST_CHECK int mesh_index_routes(struct flat_mesh *mesh, struct flat_diags 
 /** Binds VirtualServices to gateways (gateway.c). */
 FLAT_MUST_CHECK int mesh_index_gateways(struct flat_mesh *mesh, struct flat_diags *diags);
 
-/* The VirtualService that a value of a map of hosts (or NULL) gives clients of a namespace; NULL: none. */
+/* The VirtualService that a value of a map of hosts (or NULL) gives a client; NULL: none. */
 typedef const struct flat_virtual_service *mesh_virtual_fn(const void *value,
-							   const char *namespace);
+							   const struct flat_scope *scope);
 /** Of a chain of struct mesh_virtual. */
-const struct flat_virtual_service *mesh_virtual_closest(const void *value, const char *namespace);
+const struct flat_virtual_service *mesh_virtual_closest(const void *value,
+							const struct flat_scope *scope);
 
 /** The VirtualService of a host: its own, else of the longest wildcard, else of "*" (route.c). NULL: none. */
 const struct flat_virtual_service *mesh_virtual_walk(const struct flat_map *hosts,
 						     struct flat_span host, mesh_virtual_fn *of,
-						     const char *namespace);
+						     const struct flat_scope *scope);
 
 /** The scope of a namespace, or NULL when it has no policy. */
 static inline const struct mesh_scope *mesh_scope(const struct flat_mesh *mesh,

@@ -67,14 +67,14 @@ enum flat_l4_answer flat_l4_route_find(const struct flat_mesh *mesh,
 				       const struct flat_l4_question *question,
 				       const struct flat_l4_route **route)
 {
-	const char *namespace = question->source ? question->source->namespace : NULL;
+	const struct flat_scope scope = flat_mesh_scope(mesh, question->source, question->port);
 	const struct flat_virtual_service *vs;
 
 	*route = NULL;
 	if (mesh->l4_hosts.n == 0)
 		return FLAT_L4_SERVICE;
 	vs = mesh_virtual_walk(&mesh->l4_hosts, flat_span_of(service->host), mesh_virtual_closest,
-			       namespace);
+			       &scope);
 	if (vs && question->tls)
 		*route = flat_l4_first(vs->tls, vs->n_tls, question);
 	if (*route && !question->sni)

@@ -66,6 +66,7 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	flat_map_fini(&mesh->l4_hosts);
 	flat_map_fini(&mesh->names_at);
 	flat_map_fini(&mesh->rules_by_host);
+	flat_map_fini(&mesh->imports);
 	flat_pool_fini(&mesh->pool);
 	free(mesh);
 }
@@ -207,6 +208,12 @@ int flat_mesh_add_telemetry_provider(struct flat_mesh *mesh,
 	return vec_add(&mesh->telemetry_providers, provider);
 }
 
+void flat_mesh_set_export(struct flat_mesh *mesh, enum flat_export_kind kind,
+			  const struct flat_export *e)
+{
+	mesh->exports[kind] = *e;
+}
+
 void flat_mesh_set_locality(struct flat_mesh *mesh, const struct flat_locality_lb *locality)
 {
 	mesh->locality = locality;
@@ -223,6 +230,7 @@ int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
 	uint32_t errors = diags->n_errors;
 	int ret;
 
+	mesh_settle_exports(mesh);
 	ret = mesh_allocate_addresses(mesh, previous, diags);
 	if (ret)
 		return ret;
@@ -236,6 +244,9 @@ int flat_mesh_finish(struct flat_mesh *mesh, const struct flat_mesh *previous,
 	if (ret)
 		return ret;
 	ret = mesh_index_policies(mesh, diags);
+	if (ret)
+		return ret;
+	ret = mesh_index_scopes(mesh, diags);
 	if (ret)
 		return ret;
 	mesh_index_targets(mesh, diags);

@@ -144,6 +144,16 @@ struct flat_service_port {
 	struct flat_where where;
 };
 
+/* exportTo: the namespaces whose clients see a resource. All zero: nothing is said, and they all do. */
+struct flat_export {
+	bool said;    /* else what MeshConfig says of all resources of its kind holds */
+	bool limited; /* not "*": only clients of those that are named */
+	bool own;     /* ".": its own */
+	const char *const *namespaces; /* sorted by name, without doubles */
+	uint32_t n;
+	struct flat_where where;
+};
+
 struct flat_health_check;
 struct flat_tls_origin;
 struct flat_persistence;
@@ -164,6 +174,7 @@ struct flat_service {
 	bool external;	   /* ServiceEntry location MESH_EXTERNAL: endpoints are outside the mesh */
 	bool has_selector; /* local workloads are endpoints too, by flat_service_selects() */
 	struct flat_labels selector;
+	struct flat_export export;
 	enum flat_resolution resolution;
 	enum flat_path path;
 	const struct flat_service_port *ports;

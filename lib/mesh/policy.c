@@ -96,18 +96,24 @@ static const struct flat_egress_policy *egress_in(const struct mesh_scope *scope
 	return NULL;
 }
 
+const struct flat_egress_policy *mesh_sidecar_of(const struct flat_mesh *mesh,
+						 const struct flat_workload *workload)
+{
+	const struct flat_egress_policy *policy = NULL;
+
+	if (workload)
+		policy = egress_in(mesh_scope(mesh, workload->namespace), &workload->labels);
+	return policy ? policy : egress_in(mesh_scope(mesh, mesh->root_namespace), NULL);
+}
+
 enum flat_egress_mode flat_mesh_egress(const struct flat_mesh *mesh,
 				       const struct flat_workload *workload,
 				       struct flat_decided_by *by)
 {
-	const struct flat_egress_policy *policy = NULL;
+	const struct flat_egress_policy *policy = mesh_sidecar_of(mesh, workload);
 
 	if (by)
 		memset(by, 0, sizeof(*by));
-	if (workload)
-		policy = egress_in(mesh_scope(mesh, workload->namespace), &workload->labels);
-	if (!policy)
-		policy = egress_in(mesh_scope(mesh, mesh->root_namespace), NULL);
 	/* A Sidecar that says nothing on the matter leaves it to the mesh. */
 	if (!policy || policy->mode == FLAT_EGRESS_UNSET)
 		policy = mesh->mesh_egress;

@@ -146,23 +146,27 @@ const struct flat_http_route *flat_route_find(const struct flat_virtual_service 
 	return NULL;
 }
 
-/* How closely a VirtualService is meant for clients of a namespace; 0: not at all. */
-static int closeness(const struct flat_virtual_service *vs, const char *namespace)
+/* How closely a VirtualService is meant for a client; 0: not at all. */
+static int closeness(const struct mesh_virtual *v, const struct flat_scope *scope)
 {
-	if (vs->export.all)
-		return 1;
-	if (!mesh_exported(&vs->export, vs->namespace, namespace))
+	const struct flat_virtual_service *vs = v->vs;
+
+	if (!mesh_exported(&vs->export, vs->namespace, scope->namespace) ||
+	    !mesh_route_imported(scope, vs, v->host))
 		return 0;
-	return strcmp(vs->namespace, namespace) == 0 ? 3 : 2;
+	if (!vs->export.limited)
+		return 1;
+	return strcmp(vs->namespace, scope->namespace) == 0 ? 3 : 2;
 }
 
-const struct flat_virtual_service *mesh_virtual_closest(const void *value, const char *namespace)
+const struct flat_virtual_service *mesh_virtual_closest(const void *value,
+							const struct flat_scope *scope)
 {
 	const struct flat_virtual_service *best = NULL;
 	int how = 0;
 
 	for (const struct mesh_virtual *v = value; v; v = v->next) {
-		int here = closeness(v->vs, namespace);
+		int here = closeness(v, scope);
 
 		if (here > how) {
 			best = v->vs;
@@ -174,7 +178,7 @@ const struct flat_virtual_service *mesh_virtual_closest(const void *value, const
 
 const struct flat_virtual_service *mesh_virtual_walk(const struct flat_map *hosts,
 						     struct flat_span host, mesh_virtual_fn *of,
-						     const char *namespace)
+						     const struct flat_scope *scope)
 {
 	const struct flat_virtual_service *vs;
 	char key[FLAT_HTTP_HOST_MAX + 2] = "";
@@ -188,34 +192,34 @@ const struct flat_virtual_service *mesh_virtual_walk(const struct flat_map *host
 	}
 	if (len > 0 && key[len] == '.')
 		len--;
-	vs = of(flat_map_get(hosts, key + 1, len), namespace);
+	vs = of(flat_map_get(hosts, key + 1, len), scope);
 	/* "a.b.c": "*.b.c", "*.c", "*". The star takes the place of what is before the dot. */
 	for (size_t i = 1; !vs && i <= len; i++) {
 		if (key[i] != '.')
 			continue;
 		key[i - 1] = '*';
-		vs = of(flat_map_get(hosts, key + i - 1, len + 2 - i), namespace);
+		vs = of(flat_map_get(hosts, key + i - 1, len + 2 - i), scope);
 	}
-	return vs ? vs : of(flat_map_get(hosts, "*", 1), namespace);
+	return vs ? vs : of(flat_map_get(hosts, "*", 1), scope);
 }
 
-const struct flat_virtual_service *flat_mesh_virtual_by_host(const struct flat_mesh *mesh,
+const struct flat_virtual_service *flat_mesh_virtual_by_host(const struct flat_scope *scope,
 							     struct flat_span host,
-							     const struct flat_service *service,
-							     const char *namespace)
+							     const struct flat_service *service)
 {
+	const struct flat_mesh *mesh = scope->mesh;
 	const struct flat_virtual_service *vs;
 
 	if (mesh->virtual.n == 0)
 		return NULL;
 	if (service) {
 		vs = mesh_virtual_closest(flat_map_get_str(&mesh->virtual_hosts, service->host),
-					  namespace);
+					  scope);
 		if (vs)
 			return vs;
 		host = flat_span_of(service->host);
 	}
-	return mesh_virtual_walk(&mesh->virtual_hosts, host, mesh_virtual_closest, namespace);
+	return mesh_virtual_walk(&mesh->virtual_hosts, host, mesh_virtual_closest, scope);
 }
 
 uint32_t flat_mesh_n_virtual(const struct flat_mesh *mesh)
@@ -342,11 +346,12 @@ static int add_host(struct flat_mesh *mesh, struct flat_map *map, struct flat_vi
 	if (!node)
 		return -ENOMEM;
 	node->vs = vs;
+	node->host = key;
 	node->next = NULL;
 	if (!v)
 		return flat_map_put_str(map, key, node);
 	for (;; v = v->next) {
-		if (v->vs->export.all && vs->export.all) {
+		if (!v->vs->export.limited && !vs->export.limited) {
 			snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace,
 				 vs->name);
 			flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED,

@@ -82,14 +82,6 @@ struct flat_subset {
 	struct flat_where where;
 };
 
-/* exportTo: the namespaces whose clients see a resource. */
-struct flat_export {
-	bool all; /* "*", or nothing said */
-	bool own; /* ".": its own */
-	const char *const *namespaces;
-	uint32_t n;
-};
-
 struct flat_destination_rule {
 	const char *name, *namespace;
 	const char *host; /* as written; "*.x" holds for services that no other rule names */
@@ -260,16 +252,17 @@ const struct flat_destination_rule *flat_mesh_rule(const struct flat_mesh *mesh,
 uint32_t flat_mesh_n_routes(const struct flat_mesh *mesh);
 uint32_t flat_mesh_n_destinations(const struct flat_mesh *mesh);
 
+struct flat_scope;
+
 /**
- * The VirtualService that holds for a host, exact ones before wildcards, longer wildcards first; NULL: none. `service`
- * (or NULL) is the service that the host means; its VirtualService holds for each of its names. Of several those win that
- * are exported to clients of `namespace` (NULL: of none) more closely: to its own namespace, by name, to all; then the
- * first in the files.
+ * The VirtualService that holds for a client's host, exact ones before wildcards, longer wildcards first; NULL: none.
+ * `service` (or NULL) is the service that the host means; its VirtualService holds for each of its names. Of several those win
+ * that are exported to the client's namespace more closely: to its own namespace, by name, to all; then the first in the
+ * files. What its Sidecar does not import is left out.
  */
-const struct flat_virtual_service *flat_mesh_virtual_by_host(const struct flat_mesh *mesh,
+const struct flat_virtual_service *flat_mesh_virtual_by_host(const struct flat_scope *scope,
 							     struct flat_span host,
-							     const struct flat_service *service,
-							     const char *namespace);
+							     const struct flat_service *service);
 
 /* What a route is looked for with. */
 struct flat_route_question {

@@ -8,9 +8,29 @@
 /* A DNS name has at most 253 characters (RFC 1035, 2.3.4, less the dots of the wire format). */
 #define HOST_MAX ((size_t)256)
 
-static const struct mesh_port_ref *find_addr(const struct flat_mesh *mesh, const struct flat_ip *ip,
-					     uint16_t port)
+/* The first of a key that is seen. */
+static const struct mesh_port_ref *first_seen(const struct flat_scope *scope,
+					      const struct mesh_port_ref *ref,
+					      const struct flat_service **hidden)
 {
+	struct flat_scope at = *scope;
+
+	for (; ref; ref = ref->next) {
+		if (scope->port && ref->port)
+			at.port = ref->port->number;
+		if (flat_scope_sees(&at, ref->service))
+			return ref;
+		if (hidden && !*hidden)
+			*hidden = ref->service;
+	}
+	return NULL;
+}
+
+static const struct mesh_port_ref *find_addr(const struct flat_scope *scope,
+					     const struct flat_ip *ip, uint16_t port,
+					     const struct flat_service **hidden)
+{
+	const struct flat_mesh *mesh = scope->mesh;
 	bool v4 = ip->family == AF_INET;
 	const uint8_t *prefixes = v4 ? mesh->prefixes4 : mesh->prefixes6;
 	uint8_t n = v4 ? mesh->n_prefixes4 : mesh->n_prefixes6, i;
@@ -20,7 +40,8 @@ static const struct mesh_port_ref *find_addr(const struct flat_mesh *mesh, const
 	for (i = 0; i < n; i++) {
 		struct flat_ip masked = flat_ip_mask(ip, prefixes[i]);
 		struct mesh_addr_key key = mesh_addr_key(&masked, prefixes[i], port);
-		const struct mesh_port_ref *ref = flat_map_get(&mesh->addrs, &key, sizeof(key));
+		const struct mesh_port_ref *ref =
+		    first_seen(scope, flat_map_get(&mesh->addrs, &key, sizeof(key)), hidden);
 
 		if (ref)
 			return ref;
@@ -28,36 +49,73 @@ static const struct mesh_port_ref *find_addr(const struct flat_mesh *mesh, const
 	return NULL;
 }
 
+const struct flat_service *flat_scope_by_addr(const struct flat_scope *scope,
+					      const struct flat_ip *ip,
+					      const struct flat_service_port **port_out,
+					      const struct flat_service **hidden)
+{
+	const struct mesh_port_ref *ref = NULL;
+
+	*hidden = NULL;
+	*port_out = NULL;
+	if (scope->port == 0 || !ip->family)
+		return NULL;
+	ref = find_addr(scope, ip, scope->port, hidden);
+	if (!ref && !flat_scope_owning(scope, ip)) {
+		static const struct flat_ip anywhere;
+		struct mesh_addr_key key = mesh_addr_key(&anywhere, 0, scope->port);
+
+		ref =
+		    first_seen(scope, flat_map_get(&scope->mesh->addrs, &key, sizeof(key)), hidden);
+	}
+	if (!ref)
+		return NULL;
+	*hidden = NULL;
+	*port_out = ref->port;
+	return ref->service;
+}
+
+const struct flat_service *flat_scope_owning(const struct flat_scope *scope,
+					     const struct flat_ip *ip)
+{
+	struct flat_scope any = *scope;
+	const struct mesh_port_ref *ref;
+
+	any.port = 0;
+	ref = find_addr(&any, ip, 0, NULL);
+	return ref ? ref->service : NULL;
+}
+
 const struct flat_service *flat_mesh_service_by_addr(const struct flat_mesh *mesh,
 						     const struct flat_ip *ip, uint16_t port,
 						     const struct flat_service_port **port_out)
 {
-	const struct mesh_port_ref *ref = NULL;
+	const struct flat_scope all = {.mesh = mesh, .port = port, .unbounded = true};
+	const struct flat_service_port *found;
+	const struct flat_service *hidden;
+	const struct flat_service *service = flat_scope_by_addr(&all, ip, &found, &hidden);
 
 	if (port_out)
-		*port_out = NULL;
-	if (port == 0 || !ip->family)
-		return NULL;
-	ref = find_addr(mesh, ip, port);
-	if (!ref && !find_addr(mesh, ip, 0)) {
-		static const struct flat_ip anywhere;
-		struct mesh_addr_key key = mesh_addr_key(&anywhere, 0, port);
-
-		ref = flat_map_get(&mesh->addrs, &key, sizeof(key));
-	}
-	if (!ref)
-		return NULL;
-	if (port_out)
-		*port_out = ref->port;
-	return ref->service;
+		*port_out = found;
+	return service;
 }
 
 const struct flat_service *flat_mesh_service_owning(const struct flat_mesh *mesh,
 						    const struct flat_ip *ip)
 {
-	const struct mesh_port_ref *ref = find_addr(mesh, ip, 0);
+	const struct flat_scope all = {.mesh = mesh, .unbounded = true};
 
-	return ref ? ref->service : NULL;
+	return flat_scope_owning(&all, ip);
+}
+
+bool flat_scope_hides_endpoint(const struct flat_scope *scope, const struct flat_ip *ip,
+			       const struct flat_service **hidden)
+{
+	struct mesh_addr_key key = mesh_addr_key(ip, 0, scope->port);
+	const struct mesh_port_ref *ref = flat_map_get(&scope->mesh->endpoints, &key, sizeof(key));
+
+	*hidden = NULL;
+	return scope->mesh->scoped && ref && !first_seen(scope, ref, hidden);
 }
 
 const struct flat_service *flat_mesh_service_by_endpoint(const struct flat_mesh *mesh,
@@ -94,13 +152,28 @@ static const struct flat_service *by_short_name(const struct flat_mesh *mesh, co
 	return service && service->kind == FLAT_SERVICE_KUBERNETES ? service : NULL;
 }
 
-const struct flat_service *flat_mesh_service_by_host(const struct flat_mesh *mesh, const char *host,
-						     const char *namespace)
+/* A service that was found, if it is seen. */
+static const struct flat_service *seen(const struct flat_scope *scope,
+				       const struct flat_service *service,
+				       const struct flat_service **hidden)
 {
+	if (!service || flat_scope_sees(scope, service))
+		return service;
+	if (!*hidden)
+		*hidden = service;
+	return NULL;
+}
+
+const struct flat_service *flat_scope_by_host(const struct flat_scope *scope, const char *host,
+					      const struct flat_service **hidden)
+{
+	const struct flat_mesh *mesh = scope->mesh;
+	const char *namespace = scope->namespace;
 	const struct flat_service *service;
 	char name[HOST_MAX + 1], *dot;
 	size_t len = strlen(host), i;
 
+	*hidden = NULL;
 	if (len > 0 && host[len - 1] == '.')
 		len--;
 	if (len == 0 || len >= HOST_MAX || host[0] == '*')
@@ -113,6 +186,7 @@ const struct flat_service *flat_mesh_service_by_host(const struct flat_mesh *mes
 	service = flat_map_get_str(&mesh->hosts, name);
 	if (!service)
 		service = by_short_name(mesh, name, namespace);
+	service = seen(scope, service, hidden);
 	if (service || mesh->n_wildcards == 0)
 		return service;
 	/* "a.b.c": look for "*.b.c", then "*.c"; the star goes where the character before the dot
@@ -121,12 +195,21 @@ const struct flat_service *flat_mesh_service_by_host(const struct flat_mesh *mes
 		char before = dot[-1];
 
 		dot[-1] = '*';
-		service = flat_map_get_str(&mesh->hosts, dot - 1);
+		service = seen(scope, flat_map_get_str(&mesh->hosts, dot - 1), hidden);
 		dot[-1] = before;
 		if (service)
 			return service;
 	}
 	return NULL;
+}
+
+const struct flat_service *flat_mesh_service_by_host(const struct flat_mesh *mesh, const char *host,
+						     const char *namespace)
+{
+	const struct flat_scope all = {.mesh = mesh, .namespace = namespace, .unbounded = true};
+	const struct flat_service *hidden;
+
+	return flat_scope_by_host(&all, host, &hidden);
 }
 
 bool flat_mesh_names_at(const struct flat_mesh *mesh, uint16_t port)

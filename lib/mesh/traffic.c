@@ -8,17 +8,6 @@
 
 /* --- which rule --- */
 
-bool mesh_exported(const struct flat_export *e, const char *own, const char *namespace)
-{
-	if (e->all || (namespace && e->own && strcmp(own, namespace) == 0))
-		return true;
-	for (uint32_t i = 0; namespace && i < e->n; i++) {
-		if (strcmp(e->namespaces[i], namespace) == 0)
-			return true;
-	}
-	return false;
-}
-
 /* The rule of a namespace in a chain that clients of another see. */
 static const struct flat_destination_rule *of_namespace(const struct flat_destination_rule *r,
 							const char *namespace, const char *client)

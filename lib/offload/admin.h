@@ -18,6 +18,10 @@ void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, co
  */
 void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, struct flat_strbuf *out);
 
+/** The service of a name for a client's port; one that it does not see, if there is no other. NULL: none. */
+const struct flat_service *flat_admin_service(const struct flat_offload *o, const char *host,
+					      const struct flat_workload *client, uint16_t port);
+
 /** The workload that a question names: "demo/shop", "shop.demo", "shop"; NULL: there is none. */
 const struct flat_workload *flat_admin_workload(const struct flat_offload *o, const char *text);
 

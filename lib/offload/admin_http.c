@@ -7,6 +7,7 @@
 #include "mesh/build.h"
 #include "mesh/l4_route.h"
 #include "mesh/persist.h"
+#include "mesh/scope.h"
 #include "offload/admin.h"
 #include "offload/l7_admission.h"
 #include "offload/l7_observe.h"
@@ -499,6 +500,15 @@ static void explain_attempt(struct stand_in *in, const struct flat_route_destina
 	if (d && x->route->n_destinations > 1)
 		flat_strbuf_printf(&s->text, ", weight %u of %llu", d->weight,
 				   (unsigned long long)x->route->weight);
+	if (verb == FLAT_L7_ANSWER && answer.verdict == FLAT_VERDICT_NO_HOST && d && d->service &&
+	    !flat_service_exported(d->service, in->session.workload->namespace)) {
+		const struct flat_scope scope = flat_mesh_scope(x->mesh, in->session.workload, 0);
+		char why[700];
+		flat_strbuf_printf(&s->text, ": answered %u, %s\n", answer.status,
+				   flat_scope_why(&scope, d->service, why, sizeof(why)));
+		s->status = answer.status;
+		return;
+	}
 	if (verb == FLAT_L7_ANSWER && answer.verdict == FLAT_VERDICT_NO_HOST) {
 		flat_put_health(&s->text, x->target.cluster ? x->target.cluster->group : NULL);
 		flat_strbuf_printf(&s->text, ": it has no endpoint, answered %u\n", answer.status);
@@ -579,7 +589,7 @@ static void explain(struct flat_offload *o, struct stand_in *in, char **words, s
 	size_t len = strcspn(words[1] + 7, ":/?");
 	snprintf(host, sizeof(host), "%.*s", (int)flat_min_size(len, FLAT_HTTP_HOST_MAX),
 		 words[1] + 7);
-	service = flat_mesh_service_by_host(o->mesh, host, in->session.workload->namespace);
+	service = flat_admin_service(o, host, in->session.workload, port);
 	if (service ? flat_service_resolve(service, &ip) != 0 : flat_ip_parse(host, &ip) != 0) {
 		flat_strbuf_printf(&s->text, "there is no service %s\n", host);
 		return;
@@ -587,6 +597,15 @@ static void explain(struct flat_offload *o, struct stand_in *in, char **words, s
 	q.to = flat_ip_addr(&ip, port);
 	q.from = (struct flat_addr){.family = AF_INET, .ip = {127, 0, 0, 1}};
 	flat_admit(o, &q, &d);
+	if (d.hidden && d.status == 0) {
+		const struct flat_scope scope =
+		    flat_mesh_scope(o->mesh, in->session.workload, port);
+		char why[700];
+		s->allowed = true;
+		flat_strbuf_printf(&s->text, "to this client the address is none of the mesh: %s\n",
+				   flat_scope_why(&scope, d.hidden, why, sizeof(why)));
+		return;
+	}
 	if (d.status != 0 || !d.l7) {
 		s->allowed = d.status == 0;
 		flat_strbuf_printf(&s->text, "the connection is not read as HTTP: %s\n",

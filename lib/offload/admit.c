@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "mesh/authn.h"
 #include "mesh/l4_route.h"
+#include "mesh/scope.h"
 #include "offload/audit.h"
 #include "offload/gateway.h"
 #include "offload/l7.h"
@@ -143,19 +144,24 @@ static bool bounded(struct flat_decision *d, bool dry)
 
 /* To one of the route's destinations, for a connection that asked for `port`. False: there is none. */
 static bool take_route(struct flat_offload *o, const struct flat_question *q,
-		       struct flat_decision *d, uint16_t port)
+		       struct flat_decision *d, uint16_t port, const struct flat_workload *client)
 {
 	const struct flat_route_destination *to = flat_l7_pick(
 	    o, d->route->destinations, d->route->n_destinations, d->route->weight, q->dry);
+	const char *what = "is no service";
 	d->destination = to;
 	d->service = to ? to->service : NULL;
+	if (d->service && !flat_service_exported(d->service, client ? client->namespace : NULL)) {
+		what = "is not exported to the client's namespace";
+		d->service = NULL;
+	}
 	d->port = d->service ? flat_route_port(d->service, to->port, port) : NULL;
 	if (d->port)
 		return true;
 	refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
 	snprintf(d->reason, sizeof(d->reason), "the route (%s:%u) leads to %.253s, which %s",
 		 d->route->where.file, d->route->where.line, to ? to->host : "nobody",
-		 d->service ? "has no such port" : "is no service");
+		 d->service ? "has no such port" : what);
 	return false;
 }
 
@@ -178,7 +184,7 @@ static bool follow(struct flat_offload *o, const struct flat_question *q, struct
 	d->sniff = answer == FLAT_L4_NAME;
 	if (answer != FLAT_L4_ROUTE)
 		return true;
-	return take_route(o, q, d, d->port->number);
+	return take_route(o, q, d, d->port->number, client);
 }
 
 /* The subset that the route names. False: there is none. */
@@ -220,10 +226,17 @@ static void find_by_name(struct flat_offload *o, const struct flat_question *q,
 	    flat_mesh_service_by_endpoint(o->mesh, &ip, q->to.port, NULL) ||
 	    flat_mesh_egress(o->mesh, client, NULL) != FLAT_EGRESS_REGISTRY_ONLY)
 		return;
-	if (q->sni)
-		d->service = flat_mesh_service_by_sni(o->mesh, q->sni, q->to.port, &d->port);
-	else
+	if (!q->sni) {
 		d->sniff = true;
+		return;
+	}
+	const struct flat_scope scope = flat_mesh_scope(o->mesh, client, q->to.port);
+	d->service = flat_mesh_service_by_sni(o->mesh, q->sni, q->to.port, &d->port);
+	if (d->service && !flat_scope_sees(&scope, d->service)) {
+		d->hidden = d->service;
+		d->service = NULL;
+		d->port = NULL;
+	}
 }
 
 /* As whom it is made: the client's workload, or that of the gateway it came in by. */
@@ -312,7 +325,7 @@ static bool come_in(struct flat_offload *o, const struct flat_question *q, struc
 	};
 	d->route = flat_gateway_l4(o->mesh, way.gateway, way.server, &question);
 	if (d->route)
-		return take_route(o, q, d, question.port);
+		return take_route(o, q, d, question.port, client);
 	refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_ENDPOINT);
 	snprintf(d->reason, sizeof(d->reason),
 		 "Gateway %s/%s (%s:%u) has no route for port %u, name \"%s\"",
@@ -327,9 +340,11 @@ static bool find_service(struct flat_offload *o, const struct flat_question *q,
 {
 	const struct flat_service_port *port = NULL;
 	struct flat_ip ip = flat_addr_ip(&q->to);
-	d->service = flat_mesh_service_by_addr(o->mesh, &ip, q->to.port, &port);
-	const struct flat_service *owner =
-	    d->service ? NULL : flat_mesh_service_owning(o->mesh, &ip);
+	struct flat_scope scope = flat_mesh_scope(o->mesh, client, q->to.port);
+	/* Who comes to a server from outside of libflat has no Sidecar. */
+	scope.unbounded = !q->session;
+	d->service = flat_scope_by_addr(&scope, &ip, &port, &d->hidden);
+	const struct flat_service *owner = d->service ? NULL : flat_scope_owning(&scope, &ip);
 	d->port = port;
 	if (d->service && flat_l7_wanted(o, d->service, port, NULL, client)) {
 		/* Each request finds its own server. */
@@ -337,7 +352,7 @@ static bool find_service(struct flat_offload *o, const struct flat_question *q,
 		return true;
 	}
 	d->listener = d->service ? NULL : flat_listener_find(o, &q->to);
-	if (owner && !d->listener && flat_service_has_endpoints(owner)) {
+	if (owner && !d->hidden && !d->listener && flat_service_has_endpoints(owner)) {
 		refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_PORT);
 		snprintf(d->reason, sizeof(d->reason), "service %s has no port %u (%s:%u)",
 			 owner->host, q->to.port, owner->where.file, owner->where.line);
@@ -371,6 +386,73 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 	return true;
 }
 
+/* Outside of what the client sees of the mesh: may it go there? False: refused. */
+static bool check_egress(struct flat_offload *o, const struct flat_question *q,
+			 struct flat_decision *d)
+{
+	struct flat_decided_by by;
+	char why[700];
+	size_t len;
+	if (!q->session ||
+	    flat_mesh_egress(o->mesh, q->session->workload, &by) != FLAT_EGRESS_REGISTRY_ONLY)
+		return true;
+	refuse(d, EACCES, FLAT_REFUSED_EGRESS);
+	snprintf(d->reason, sizeof(d->reason),
+		 "egress is REGISTRY_ONLY and no service has this address");
+	len = strlen(d->reason);
+	if (q->sni && !d->listener)
+		snprintf(d->reason + len, sizeof(d->reason) - len,
+			 ", nor the name \"%s\" on port %u", q->sni, q->to.port);
+	len = strlen(d->reason);
+	snprintf(d->reason + len, sizeof(d->reason) - len, " (%s:%u)",
+		 by.where.file ? by.where.file : "-", by.where.line);
+	len = strlen(d->reason);
+	if (d->hidden) {
+		const struct flat_scope scope =
+		    flat_mesh_scope(o->mesh, q->session->workload, q->to.port);
+		snprintf(d->reason + len, sizeof(d->reason) - len, " that the client sees: %s",
+			 flat_scope_why(&scope, d->hidden, why, sizeof(why)));
+	}
+	return false;
+}
+
+/* Of the services that a mesh server is selected for, the first, if the client sees none of them. */
+static const struct flat_service *hidden_selector(const struct flat_offload *o,
+						  const struct flat_listener *l,
+						  struct flat_scope *scope)
+{
+	const struct flat_workload *w = l->session->workload;
+	const struct flat_service *hidden = NULL;
+	for (uint32_t i = 0; w && i < flat_mesh_n_services(o->mesh); i++) {
+		const struct flat_service *s = flat_mesh_service(o->mesh, i);
+		const struct flat_service_port *port;
+		if (!flat_service_selects(s, w, l->addr.port, &port))
+			continue;
+		scope->port = port->number;
+		if (flat_scope_sees(scope, s))
+			return NULL;
+		hidden = hidden ? hidden : s;
+	}
+	return hidden;
+}
+
+/* An address that no service has for the client: d->hidden becomes one that it has for others, if no other is there. */
+static void find_hidden(const struct flat_offload *o, const struct flat_question *q,
+			struct flat_decision *d)
+{
+	if (!q->session || d->service || !flat_mesh_is_scoped(o->mesh))
+		return;
+	struct flat_scope scope = flat_mesh_scope(o->mesh, q->session->workload, q->to.port);
+	const struct flat_ip ip = flat_addr_ip(&q->to);
+	const struct flat_service *hidden = NULL;
+	if (flat_scope_hides_endpoint(&scope, &ip, &hidden))
+		d->hidden = d->hidden ? d->hidden : hidden;
+	else if (flat_mesh_service_by_endpoint(o->mesh, &ip, q->to.port, NULL))
+		d->hidden = NULL;
+	else if (d->listener && !d->hidden)
+		d->hidden = hidden_selector(o, d->listener, &scope);
+}
+
 /* The service of a mesh server that is reached by its own address. */
 static const struct flat_service *service_behind(const struct flat_offload *o,
 						 const struct flat_listener *l,
@@ -390,7 +472,6 @@ static const struct flat_service *service_behind(const struct flat_offload *o,
 
 void flat_admit(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d)
 {
-	struct flat_decided_by by;
 	memset(d, 0, sizeof(*d));
 	d->to = d->target = q->to;
 	d->listener = q->pinned;
@@ -400,7 +481,12 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 	}
 	if (!q->pinned && !resolve(o, q, d))
 		return;
-	if (!d->service && !d->sniff)
+	if (!q->pinned && !d->sniff)
+		find_hidden(o, q, d);
+	if (d->hidden && d->listener && !check_egress(o, q, d))
+		return;
+	/* A server is known by its services whoever asks: its policies need its port's protocol. */
+	if (!d->service && !d->sniff && (!d->hidden || d->listener))
 		d->service = service_behind(o, d->listener, &d->target, &d->port);
 	if (!d->l7 && !d->sniff && d->listener &&
 	    flat_l7_wanted(o, d->service, d->port, d->listener, NULL)) {
@@ -429,20 +515,8 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 	    asked || d->wire.port || d->origin || counted ? FLAT_CONN_FORWARDED : FLAT_CONN_KERNEL;
 	if (d->path == FLAT_CONN_KERNEL)
 		d->cluster = NULL;
-	if (!d->service && q->session &&
-	    flat_mesh_egress(o->mesh, q->session->workload, &by) == FLAT_EGRESS_REGISTRY_ONLY) {
-		refuse(d, EACCES, FLAT_REFUSED_EGRESS);
-		if (q->sni)
-			snprintf(d->reason, sizeof(d->reason),
-				 "egress is REGISTRY_ONLY and no service has this address, nor the "
-				 "name \"%s\" on port %u (%s:%u)",
-				 q->sni, q->to.port, by.where.file ? by.where.file : "-",
-				 by.where.line);
-		else
-			snprintf(d->reason, sizeof(d->reason),
-				 "egress is REGISTRY_ONLY and no service has this address (%s:%u)",
-				 by.where.file ? by.where.file : "-", by.where.line);
-	}
+	if (!d->service)
+		(void)check_egress(o, q, d);
 }
 
 bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char *reason,

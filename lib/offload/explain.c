@@ -7,6 +7,7 @@
 
 #include "base/json.h"
 #include "mesh/l4_route.h"
+#include "mesh/scope.h"
 #include "offload/admin.h"
 #include "offload/peers.h"
 
@@ -25,8 +26,18 @@ const struct flat_workload *flat_admin_workload(const struct flat_offload *o, co
 	return flat_mesh_workload_by_name(o->mesh, dot ? dot + 1 : NULL, buf);
 }
 
-static int address_named(const struct flat_offload *o, const char *text, const char *namespace,
-			 struct flat_addr *addr)
+const struct flat_service *flat_admin_service(const struct flat_offload *o, const char *host,
+					      const struct flat_workload *client, uint16_t port)
+{
+	const struct flat_scope scope = flat_mesh_scope(o->mesh, client, port);
+	const struct flat_service *hidden;
+	const struct flat_service *sv = flat_scope_by_host(&scope, host, &hidden);
+	return sv ? sv : hidden;
+}
+
+/* The address of a name; one that is hidden from the client is told of too, for what follows says why. */
+static int address_named(const struct flat_offload *o, const char *text,
+			 const struct flat_workload *client, struct flat_addr *addr)
 {
 	char buf[300];
 	char *end;
@@ -44,7 +55,7 @@ static int address_named(const struct flat_offload *o, const char *text, const c
 		colon[-1] = 0;
 		host++;
 	}
-	const struct flat_service *sv = flat_mesh_service_by_host(o->mesh, host, namespace);
+	const struct flat_service *sv = flat_admin_service(o, host, client, (uint16_t)port);
 	if (sv ? flat_service_resolve(sv, &ip) != 0 : flat_ip_parse(host, &ip) != 0)
 		return -ENOENT;
 	*addr = flat_ip_addr(&ip, (uint16_t)port);
@@ -111,6 +122,19 @@ static void add_route(const struct flat_decision *d, char *reason, size_t size)
 		 d->route->where.file, d->route->where.line, to->host,
 		 to->subset_name ? " subset " : "", to->subset_name ? to->subset_name : "",
 		 to->weight, (unsigned long long)d->route->weight);
+}
+
+/* What has the address, and is not there for this client. */
+static void add_hidden(const struct flat_offload *o, const struct flat_session *as,
+		       const struct flat_decision *d, char *reason, size_t size)
+{
+	const struct flat_scope scope = flat_mesh_scope(o->mesh, as->workload, d->to.port);
+	size_t len = strlen(reason);
+	char why[700];
+	if (d->hidden && len < size)
+		snprintf(reason + len, size - len,
+			 "; to this client the address is none of the mesh: %s",
+			 flat_scope_why(&scope, d->hidden, why, sizeof(why)));
 }
 
 /* Over the wire: what carries the link that there is, and why. */
@@ -188,13 +212,15 @@ void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, co
 			   "configuration, or `plain` for a client without libflat");
 		return;
 	}
-	if (address_named(o, dst, as.workload ? as.workload->namespace : NULL, &q.to) != 0) {
+	if (address_named(o, dst, as.workload, &q.to) != 0) {
 		put_answer(out, json, false, "", NULL,
 			   "there is no such service or address; give HOST:PORT, see flatctl ls");
 		return;
 	}
 	flat_admit(o, &q, &d);
 	snprintf(reason, sizeof(reason), "%s", d.reason[0] ? d.reason : how(&d, plain));
+	if (d.status == 0)
+		add_hidden(o, &as, &d, reason, sizeof(reason));
 	if (d.status == 0 && d.wire.port)
 		add_carrier(o, &d, reason, sizeof(reason));
 	if (d.status == 0)

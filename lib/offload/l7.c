@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "mesh/scope.h"
 #include "offload/gateway.h"
 #include "offload/l7_mandatory.h"
 #include "offload/l7_observe.h"
@@ -114,6 +115,8 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 		    const struct flat_service_port *port, const struct flat_listener *pinned,
 		    const struct flat_workload *client)
 {
+	struct flat_scope scope;
+
 	if (!o->l7 || !o->l7->rules || !port || !flat_protocol_is_http(port->protocol))
 		return false;
 	if (flat_l7_observed_http(o->mesh, client, FLAT_MODE_CLIENT))
@@ -121,9 +124,9 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 	if (pinned)
 		return flat_authz_needs_http(o->mesh, pinned->session->workload) ||
 		       flat_l7_observed_http(o->mesh, pinned->session->workload, FLAT_MODE_SERVER);
+	scope = flat_mesh_scope(o->mesh, client, port->number);
 	return flat_service_has_endpoints(service) &&
-	       (flat_mesh_virtual_by_host(o->mesh, flat_span_of(service->host), service,
-					  client ? client->namespace : NULL) ||
+	       (flat_mesh_virtual_by_host(&scope, flat_span_of(service->host), service) ||
 		flat_mesh_has_traffic(o->mesh, service, client ? client->namespace : NULL) ||
 		flat_service_health(service, port) || flat_resolve_needs_http(o, service, port));
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "mesh/scope.h"
 #include "offload/gateway.h"
 #include "offload/l7_admission.h"
 #include "offload/l7_check.h"
@@ -35,16 +36,17 @@ static const struct flat_workload *source_of(const struct flat_l7 *l7)
 }
 
 /* The service of a host name, if it is one with an HTTP port of the number that the client connected to. */
-static const struct flat_service *service_named(const struct flat_l7 *l7, struct flat_span host)
+static const struct flat_service *
+service_named(const struct flat_l7 *l7, const struct flat_scope *scope, struct flat_span host)
 {
-	const struct flat_workload *source = source_of(l7);
 	const struct flat_service *s;
+	const struct flat_service *hidden;
 	const struct flat_service_port *port;
 	char name[FLAT_HTTP_HOST_MAX + 1];
 
 	memcpy(name, host.text, host.len);
 	name[host.len] = 0;
-	s = flat_mesh_service_by_host(l7->x.mesh, name, source ? source->namespace : NULL);
+	s = flat_scope_by_host(scope, name, &hidden);
 	port = s ? flat_service_port(s, l7->port) : NULL;
 	return port && flat_protocol_is_http(port->protocol) ? s : NULL;
 }
@@ -53,19 +55,17 @@ static const struct flat_service *service_named(const struct flat_l7 *l7, struct
 static const struct flat_virtual_service *find_virtual(struct flat_l7 *l7)
 {
 	struct flat_l7_exchange *x = &l7->x;
-	const struct flat_workload *source = source_of(l7);
-	const char *namespace = source ? source->namespace : NULL;
+	const struct flat_scope scope = flat_mesh_scope(x->mesh, source_of(l7), l7->port);
 	const struct flat_virtual_service *vs;
 
-	x->service = service_named(l7, x->request.host);
+	x->service = service_named(l7, &scope, x->request.host);
 	if (x->service)
-		return flat_mesh_virtual_by_host(x->mesh, x->request.host, x->service, namespace);
+		return flat_mesh_virtual_by_host(&scope, x->request.host, x->service);
 	x->service = flat_mesh_service_by_host(x->mesh, l7->conn->service, NULL);
-	vs = flat_mesh_virtual_by_host(x->mesh, x->request.host, NULL, namespace);
+	vs = flat_mesh_virtual_by_host(&scope, x->request.host, NULL);
 	if (vs || !x->service)
 		return vs;
-	return flat_mesh_virtual_by_host(x->mesh, flat_span_of(x->service->host), x->service,
-					 namespace);
+	return flat_mesh_virtual_by_host(&scope, flat_span_of(x->service->host), x->service);
 }
 
 const struct flat_route_destination *flat_l7_pick(struct flat_offload *o,

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mesh/scope.h"
 #include "offload/l7_engine.h"
 
 /* --- what is hashed --- */
@@ -150,7 +151,8 @@ static int find_target(struct flat_l7 *l7)
 	}
 	if (d) {
 		x->service = d->service;
-		if (!d->service)
+		if (!d->service ||
+		    !flat_service_exported(d->service, client ? client->namespace : NULL))
 			return -ECONNREFUSED;
 	}
 	x->port = x->service ? flat_route_port(x->service, d ? d->port : 0, l7->port) : NULL;

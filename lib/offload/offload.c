@@ -14,6 +14,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "mesh/scope.h"
 #include "offload/audit.h"
 #include "offload/gateway.h"
 #include "offload/handover.h"
@@ -34,12 +35,14 @@
 /* How often sessions that never said HELLO are looked for, ms. */
 #define TICK_MS 500
 
-static void add_name(struct flat_directory_name *v, size_t *n, const struct flat_service *s)
+static void add_name(struct flat_directory_name *v, size_t *n, const struct flat_service *s,
+		     bool veiled)
 {
 	struct flat_ip ip;
 	if (s->host[0] == '*' || flat_service_resolve(s, &ip) != 0)
 		return;
 	v[*n].host = s->host;
+	v[*n].veiled = veiled;
 	v[*n].addr = (struct flat_addr){.family = ip.family};
 	memcpy(v[*n].addr.ip, ip.bytes, 16);
 	(*n)++;
@@ -57,7 +60,7 @@ static void add_short_names(const struct flat_mesh *mesh, struct flat_directory_
 		if (len < 0 || len >= SHORT_NAME_MAX ||
 		    flat_mesh_service_by_host(mesh, text[i], NULL) != s)
 			continue;
-		add_name(v, n, s);
+		add_name(v, n, s, flat_mesh_is_veiled(mesh, s));
 		if (*n > before)
 			v[before].host = text[i];
 	}
@@ -128,7 +131,7 @@ void flat_offload_publish(struct flat_offload *o)
 	for (uint32_t i = 0; i < services && err == 0; i++) {
 		const struct flat_service *s = flat_mesh_service(o->mesh, i);
 		n += add_service(addrs + n, s);
-		add_name(names, &n_names, s);
+		add_name(names, &n_names, s, flat_mesh_is_veiled(o->mesh, s));
 		add_short_names(o->mesh, names, &n_names, s, shorts[i]);
 	}
 	TAILQ_FOREACH(l, &o->listeners, link)

@@ -476,6 +476,8 @@ struct flat_decision {
 	struct flat_cluster *cluster;	/* that `target` was picked from; NULL: none */
 	struct flat_cluster_host *host; /* of it */
 	const struct flat_service *service;
+	const struct flat_service
+	    *hidden; /* has the address, and the client does not see it; NULL: none */
 	const struct flat_service_port *port; /* of it, as it was asked for; NULL: unknown */
 	const struct flat_l4_route *route;    /* that led to `service`; NULL: none */
 	const struct flat_route_destination *destination; /* of it */

@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "mesh/scope.h"
 #include "offload/offload.h"
 
 #ifndef SO_PEERPIDFD
@@ -185,6 +186,28 @@ static void answer_why(struct flat_session *s, const struct flat_msg *msg)
 	flat_session_reply(s, &reply, NULL, 0);
 }
 
+static void answer_resolve(struct flat_session *s, const struct flat_msg *msg)
+{
+	const struct flat_scope scope = flat_mesh_scope(s->offload->mesh, s->workload, 0);
+	const struct flat_service *service;
+	const struct flat_service *hidden;
+	struct flat_msg reply;
+	struct flat_ip ip;
+	if (!memchr(msg->body.resolve.host, 0, sizeof(msg->body.resolve.host))) {
+		doom(s, "rule 15: malformed message");
+		return;
+	}
+	service = flat_scope_by_host(&scope, msg->body.resolve.host, &hidden);
+	flat_msg_init(&reply, FLAT_MSG_RESOLVE, msg->seq);
+	reply.status = -ENOENT;
+	/* Names under a wildcard are left to DNS, as they are where nothing is hidden. */
+	if (service && service->host[0] != '*' && flat_service_resolve(service, &ip) == 0) {
+		reply.status = 0;
+		reply.body.resolve.addr = flat_ip_addr(&ip, 0);
+	}
+	flat_session_reply(s, &reply, NULL, 0);
+}
+
 static void answer_drop(struct flat_session *s, const struct flat_msg *msg)
 {
 	struct flat_msg reply;
@@ -261,6 +284,9 @@ static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MS
 		break;
 	case FLAT_MSG_DROP:
 		answer_drop(s, msg);
+		break;
+	case FLAT_MSG_RESOLVE:
+		answer_resolve(s, msg);
 		break;
 	case FLAT_MSG_RING:
 		answer_ring(s, msg);

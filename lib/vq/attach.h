@@ -49,6 +49,7 @@ enum flat_msg_type {
 	FLAT_MSG_IDENTIFY = 8,
 	FLAT_MSG_TICKETS = 9,
 	FLAT_MSG_USE = 10,
+	FLAT_MSG_RESOLVE = 11,
 };
 
 #define FLAT_FD_ANCHOR 1U
@@ -154,6 +155,15 @@ struct flat_msg_ring {
 	uint64_t conn_id;
 };
 
+/**
+ * Does the client see this name? Asked for names that not everybody sees. Answer: status 0 and its address, or -ENOENT: to this
+ * client it is no name of the mesh.
+ */
+struct flat_msg_resolve {
+	struct flat_addr addr; /* answer; port 0 */
+	char host[168];	       /* NUL-terminated; longer ones are not asked for */
+};
+
 struct flat_msg {
 	uint32_t magic;
 	uint16_t version;
@@ -173,6 +183,7 @@ struct flat_msg {
 		struct flat_msg_ring ring;
 		struct flat_msg_tickets tickets;
 		struct flat_msg_use use;
+		struct flat_msg_resolve resolve;
 		uint8_t raw[192];
 	} body;
 };
@@ -180,6 +191,7 @@ struct flat_msg {
 _Static_assert(sizeof(struct flat_addr) == 24, "flat_addr");
 _Static_assert(sizeof(struct flat_msg_conn) <= 192, "flat_msg_conn fits");
 _Static_assert(sizeof(struct flat_msg_tickets) == 176, "flat_msg_tickets");
+_Static_assert(sizeof(struct flat_msg_resolve) == 192, "flat_msg_resolve");
 _Static_assert(sizeof(struct flat_msg) == 384, "flat_msg");
 
 /** Starts a message: magic, version, type, seq; the rest zero. */

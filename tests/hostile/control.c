@@ -105,6 +105,14 @@ static int endless_reason(struct attack_env *env)
 	return send_and_end(env, &msg, sizeof(msg), 0);
 }
 
+static int endless_name(struct attack_env *env)
+{
+	struct flat_msg msg;
+	flat_msg_init(&msg, FLAT_MSG_RESOLVE, 2);
+	memset(msg.body.resolve.host, 'x', sizeof(msg.body.resolve.host));
+	return send_and_end(env, &msg, sizeof(msg), 0);
+}
+
 static int unknown_type(struct attack_env *env)
 {
 	struct flat_msg msg;
@@ -430,6 +438,7 @@ const struct attack control_attacks[] = {
     {"rule15-short-message", short_message, "rule 15"},
     {"rule15-long-message", long_message, "rule 15"},
     {"rule15-string-without-end", endless_reason, "rule 15"},
+    {"rule15-name-without-end", endless_name, "rule 15"},
     {"rule15-unknown-type", unknown_type, "rule 15"},
     {"rule15-accept-from-client", accept_from_client, "rule 15"},
     {"rule15-unexpected-descriptor", unexpected_descriptor, "rule 15"},

@@ -3,6 +3,8 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
+#include "mesh/scope.h"
+
 struct loaded load_yaml(const char *yaml)
 {
 	struct loaded l = {0};
@@ -32,4 +34,13 @@ void loaded_fini(struct loaded *l)
 	flat_mesh_put(l->mesh);
 	flat_diags_fini(&l->diags);
 	flat_strbuf_fini(&l->text);
+}
+
+const struct flat_virtual_service *virtual_for(const struct flat_mesh *mesh, const char *namespace,
+					       struct flat_span host,
+					       const struct flat_service *service)
+{
+	const struct flat_scope scope = {.mesh = mesh, .namespace = namespace};
+
+	return flat_mesh_virtual_by_host(&scope, host, service);
 }

@@ -3,6 +3,7 @@
 #define FLAT_TESTS_SUPPORT_MESH_H
 
 #include "control/config.h"
+#include "mesh/route.h"
 
 /* One load: the mesh (NULL if it failed) and what was said. */
 struct loaded {
@@ -22,5 +23,10 @@ struct loaded load_good(const char *yaml);
 const char *loaded_text(const struct loaded *l);
 
 void loaded_fini(struct loaded *l);
+
+/** flat_mesh_virtual_by_host() for a client of a namespace (NULL: of none) without Sidecar. */
+const struct flat_virtual_service *virtual_for(const struct flat_mesh *mesh, const char *namespace,
+					       struct flat_span host,
+					       const struct flat_service *service);
 
 #endif

@@ -129,3 +129,30 @@ Test(directory, reign_is_one_thread_s)
 	flat_directory_unmap(&dir);
 	flat_directory_destroy(w);
 }
+
+/* A name that not everybody sees is found as such; by its address it is what others are. */
+Test(directory, a_veiled_name_is_marked)
+{
+	struct flat_directory_writer *w = NULL;
+	struct flat_directory dir;
+	const struct flat_addr a = {.family = AF_INET, .ip = {10, 0, 0, 1}};
+	const struct flat_addr b = {.family = AF_INET, .ip = {10, 0, 0, 2}};
+	const struct flat_directory_name names[] = {
+	    {.host = "open.example", .addr = a},
+	    {.host = "veiled.example", .addr = b, .veiled = true},
+	};
+	struct flat_addr got;
+	char host[64];
+
+	cr_assert_eq(flat_directory_create(&w, 65536), 0);
+	cr_assert_eq(flat_directory_publish(w, NULL, 0, names, 2, 0), 0);
+	cr_assert_eq(flat_directory_map(&dir, flat_directory_fd(w), flat_directory_len(w)), 0);
+	cr_expect_eq(flat_directory_find_name(&dir, "Open.example.", &got), 0);
+	cr_expect_eq(flat_directory_find_name(&dir, "Veiled.example.", &got),
+		     FLAT_DIRECTORY_VEILED);
+	cr_expect_eq(got.ip[3], 2);
+	cr_expect_eq(flat_directory_find_host(&dir, &b, host, sizeof(host)), 0);
+	cr_expect_str_eq(host, "veiled.example");
+	flat_directory_unmap(&dir);
+	flat_directory_destroy(w);
+}

@@ -179,10 +179,8 @@ Test(gateway, a_host_meets_the_virtual_service_that_the_server_shows)
 Test(gateway, a_virtual_service_for_gateways_means_nothing_in_the_mesh)
 {
 	struct loaded l = load_good(edge);
-	cr_expect_null(
-	    flat_mesh_virtual_by_host(l.mesh, flat_span_of("exact.example"), NULL, NULL));
-	cr_expect_not_null(
-	    flat_mesh_virtual_by_host(l.mesh, flat_span_of("both.example"), NULL, NULL));
+	cr_expect_null(virtual_for(l.mesh, NULL, flat_span_of("exact.example"), NULL));
+	cr_expect_not_null(virtual_for(l.mesh, NULL, flat_span_of("both.example"), NULL));
 	loaded_fini(&l);
 }
 

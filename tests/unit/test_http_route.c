@@ -27,7 +27,7 @@ static const struct flat_http_route *route_of(const struct loaded *l, const char
 	struct flat_route_question q = {.request = &request, .port = port};
 	const struct flat_service *s = flat_mesh_service_by_host(l->mesh, "web.foo", NULL);
 	const struct flat_virtual_service *vs =
-	    flat_mesh_virtual_by_host(l->mesh, flat_span_of(s->host), s, namespace);
+	    virtual_for(l->mesh, namespace, flat_span_of(s->host), s);
 	const struct flat_http_match *match;
 
 	request = (struct flat_http_request){.head = &head, .text = ""};

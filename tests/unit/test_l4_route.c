@@ -66,7 +66,7 @@ Test(l4_route, tcp_and_http_routes_of_a_host_may_stand_apart)
 							    "[{directResponse: {status: 200}}]}\n");
 	const struct flat_service *s = flat_mesh_service_by_host(l.mesh, "web.example", NULL);
 	const struct flat_virtual_service *vs =
-	    flat_mesh_virtual_by_host(l.mesh, flat_span_of("web.example"), s, "foo");
+	    virtual_for(l.mesh, "foo", flat_span_of("web.example"), s);
 
 	cr_assert_not_null(vs);
 	cr_expect_str_eq(vs->name, "h");

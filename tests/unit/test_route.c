@@ -178,7 +178,7 @@ static const struct flat_http_route *route_of(const struct loaded *l, const char
 	ask(&a, text);
 	q.source = flat_mesh_workload_by_name(l->mesh, "foo", "shop");
 	s = flat_mesh_service_by_host(l->mesh, "web.example", NULL);
-	vs = flat_mesh_virtual_by_host(l->mesh, a.request.host, s, NULL);
+	vs = virtual_for(l->mesh, NULL, a.request.host, s);
 	cr_assert(vs);
 	return flat_route_find(vs, &q, &match);
 }
@@ -225,7 +225,7 @@ Test(route, the_first_that_holds_is_taken_and_there_may_be_none)
 static bool found(const struct loaded *l, const char *host)
 {
 	const struct flat_service *s = flat_mesh_service_by_host(l->mesh, host, "foo");
-	return flat_mesh_virtual_by_host(l->mesh, flat_span_of(host), s, NULL) != NULL;
+	return virtual_for(l->mesh, NULL, flat_span_of(host), s) != NULL;
 }
 
 Test(route, hosts_are_found_by_each_of_their_names)
@@ -275,7 +275,7 @@ Test(route, an_exact_host_wins_over_wildcards_and_the_longer_of_those)
 
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(want); i++) {
 		const struct flat_virtual_service *vs =
-		    flat_mesh_virtual_by_host(l.mesh, flat_span_of(want[i].host), NULL, NULL);
+		    virtual_for(l.mesh, NULL, flat_span_of(want[i].host), NULL);
 		cr_expect(vs && vs->routes[0].direct->status == want[i].status, "%s", want[i].host);
 	}
 	loaded_fini(&l);
@@ -285,7 +285,7 @@ static unsigned status_for(const struct loaded *l, const char *namespace)
 {
 	const struct flat_service *s = flat_mesh_service_by_host(l->mesh, "web.example", NULL);
 	const struct flat_virtual_service *vs =
-	    flat_mesh_virtual_by_host(l->mesh, flat_span_of("web.example"), s, namespace);
+	    virtual_for(l->mesh, namespace, flat_span_of("web.example"), s);
 
 	return vs ? vs->routes[0].direct->status : 0;
 }
