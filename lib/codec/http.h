@@ -161,4 +161,10 @@ struct flat_span flat_http_field_joined(const struct flat_http_request *request,
 /** Whether a comma-separated list holds a token (any case). */
 bool flat_http_list_has(struct flat_span list, const char *token);
 
+/**
+ * Whether an Accept-Encoding (absent: no) takes a coding, by its name, another name of it (NULL: none) or `*`, and does not rather have it
+ * as it is. Elements that are not well-formed are passed over (http_accept.c).
+ */
+bool flat_http_accepts_coding(struct flat_span accept, const char *coding, const char *alias);
+
 #endif

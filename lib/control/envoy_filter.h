@@ -46,6 +46,10 @@ bool cfg_rate_patch(struct cfg *cfg, const struct yaml_node *patch,
 bool cfg_admission_filter(struct cfg *cfg, const struct yaml_node *patch,
 			  const struct flat_limit_for *by);
 
+/** Likewise a compressor. */
+bool cfg_compressor_filter(struct cfg *cfg, const struct yaml_node *patch,
+			   const struct flat_limit_for *by);
+
 /** Whether a patch (`applyTo: CLUSTER`) merges active health checks into clusters. */
 bool cfg_is_health_patch(const struct yaml_node *patch);
 /** Reads it into the mesh. `selected`: the EnvoyFilter has a workloadSelector. */

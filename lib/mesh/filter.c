@@ -24,6 +24,7 @@ static const struct flat_filter *find(const struct flat_mesh *mesh, const struct
 	return NULL;
 }
 _Static_assert(offsetof(struct flat_admission, filter) == 0, "find()");
+_Static_assert(offsetof(struct flat_compressor, filter) == 0, "find()");
 
 const struct flat_admission *flat_mesh_admission(const struct flat_mesh *mesh,
 						 const struct flat_filter_whose *whose)
@@ -34,6 +35,17 @@ const struct flat_admission *flat_mesh_admission(const struct flat_mesh *mesh,
 uint32_t flat_mesh_n_admissions(const struct flat_mesh *mesh)
 {
 	return mesh->admissions.n;
+}
+
+const struct flat_compressor *flat_mesh_compressor(const struct flat_mesh *mesh,
+						   const struct flat_filter_whose *whose)
+{
+	return (const struct flat_compressor *)find(mesh, &mesh->compressors, whose);
+}
+
+uint32_t flat_mesh_n_compressors(const struct flat_mesh *mesh)
+{
+	return mesh->compressors.n;
 }
 
 static bool any(const struct flat_mesh *mesh, const struct mesh_vec *vec,
@@ -53,5 +65,6 @@ bool flat_mesh_filtered(const struct flat_mesh *mesh, const struct flat_workload
 {
 	if (at == FLAT_FILTER_CLIENT && !workload)
 		return false;
-	return any(mesh, &mesh->admissions, workload, at);
+	return any(mesh, &mesh->admissions, workload, at) ||
+	       any(mesh, &mesh->compressors, workload, at);
 }

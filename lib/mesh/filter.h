@@ -1,6 +1,6 @@
 /*
- * HTTP filters of EnvoyFilters beside those that limit rates (mesh/limit.h): admission control.
- * Source: Envoy's AdmissionControl (v3) and its documentation.
+ * HTTP filters of EnvoyFilters beside those that limit rates (mesh/limit.h): admission control, compressors.
+ * Source: Envoy's AdmissionControl and Compressor (v3) and their documentation.
  */
 #ifndef FLAT_MESH_FILTER_H
 #define FLAT_MESH_FILTER_H
@@ -53,6 +53,29 @@ struct flat_admission {
 const struct flat_admission *flat_mesh_admission(const struct flat_mesh *mesh,
 						 const struct flat_filter_whose *whose);
 uint32_t flat_mesh_n_admissions(const struct flat_mesh *mesh);
+
+/* Responses are compressed with gzip. */
+struct flat_compressor {
+	struct flat_filter filter;
+	bool disabled;
+	bool not_with_etag;	  /* disable_on_etag_header */
+	bool weakens_etag;	  /* a strong one becomes weak; else it goes */
+	bool removes_accept;	  /* servers are not asked for a coding */
+	uint32_t min_length;	  /* of those that say their length */
+	const char *const *types; /* content-types; none: the usual ones */
+	uint32_t n_types;
+	int8_t level;	     /* 1 to 9, -1: zlib's default */
+	uint8_t memory;	     /* zlib's memLevel, 1 to 9 */
+	uint8_t window_bits; /* 9 to 15 */
+	uint8_t strategy;    /* zlib's number */
+};
+
+/** Likewise. */
+const struct flat_compressor *flat_mesh_compressor(const struct flat_mesh *mesh,
+						   const struct flat_filter_whose *whose);
+uint32_t flat_mesh_n_compressors(const struct flat_mesh *mesh);
+FLAT_MUST_CHECK int flat_mesh_add_compressor(struct flat_mesh *mesh,
+					     struct flat_compressor *compressor);
 
 /** Whether some filter wants the requests of a workload read, as a client's (not NULL) or as a server's. */
 bool flat_mesh_filtered(const struct flat_mesh *mesh, const struct flat_workload *workload,

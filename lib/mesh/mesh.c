@@ -54,6 +54,7 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	free(mesh->rates.v);
 	free(mesh->limit_patches.v);
 	free(mesh->admissions.v);
+	free(mesh->compressors.v);
 	free(mesh->health.v);
 	free(mesh->telemetry.v);
 	free(mesh->telemetry_providers.v);
@@ -189,6 +190,11 @@ int flat_mesh_add_limit_patch(struct flat_mesh *mesh, struct flat_limit_patch *p
 int flat_mesh_add_admission(struct flat_mesh *mesh, struct flat_admission *admission)
 {
 	return vec_add(&mesh->admissions, admission);
+}
+
+int flat_mesh_add_compressor(struct flat_mesh *mesh, struct flat_compressor *compressor)
+{
+	return vec_add(&mesh->compressors, compressor);
 }
 
 int flat_mesh_add_health(struct flat_mesh *mesh, struct flat_health_check *check)

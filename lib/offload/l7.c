@@ -93,7 +93,8 @@ void flat_l7_reloaded(struct flat_offload *o)
 	flat_persist_settle(o);
 	node->rules = node->observes || flat_mesh_n_limits(o->mesh) > 0 ||
 		      flat_mesh_n_rates(o->mesh) > 0 || flat_mesh_n_health(o->mesh) > 0 ||
-		      flat_mesh_n_admissions(o->mesh) > 0 || has_rules(o->mesh);
+		      flat_mesh_n_admissions(o->mesh) > 0 || flat_mesh_n_compressors(o->mesh) > 0 ||
+		      has_rules(o->mesh);
 	flat_l7_mandatory_reloaded(node);
 	free(node->shares);
 	node->shares = calloc((size_t)n + 1, sizeof(*node->shares));
@@ -646,4 +647,22 @@ struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err)
 	if (*err != 0)
 		return NULL;
 	return h2 ? stream : up;
+}
+
+void flat_l7_look_at_idle(struct flat_l7 *l7)
+{
+	struct flat_l7_upstream *up;
+	struct flat_l7_upstream *next;
+	int64_t now = l7->node->now_us;
+
+	for (up = TAILQ_FIRST(&l7->upstreams); up; up = next) {
+		next = TAILQ_NEXT(up, link);
+		if (up->user || up->h2 || !up->open)
+			continue;
+		if (flat_l7_end_buffers(&up->end) == 0)
+			(void)flat_l7_end_read(&up->end, 1);
+		if (up->end.eof || up->end.reset || up->end.gone || up->end.len > up->end.at ||
+		    flat_l7_guard_rested(up, now))
+			flat_l7_upstream_close(up, up->end.len > up->end.at);
+	}
 }

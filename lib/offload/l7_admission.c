@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "offload/l7_filter.h"
 #include "offload/success.h"
 
 /* What is known of so many at once; what comes beyond is let through. */
@@ -104,31 +105,6 @@ static struct flat_l7_admission *find(struct flat_l7_node *node,
 	return gate && gate->success.n ? gate : NULL;
 }
 
-/* Whose filter a request meets before it goes to its service. False: of nobody's. */
-static bool of_client(const struct flat_l7 *l7, const struct flat_workload *client,
-		      struct flat_filter_whose *whose)
-{
-	*whose = (struct flat_filter_whose){
-	    .at = l7->conn->gate ? FLAT_FILTER_GATEWAY : FLAT_FILTER_CLIENT,
-	    .workload = l7->conn->gate ? l7->x.client : client,
-	    .port = l7->port,
-	    .other_port = l7->port,
-	};
-	return !l7->shadow && (l7->conn->gate || client);
-}
-
-static void of_server(const struct flat_l7 *l7, struct flat_filter_whose *whose)
-{
-	const struct flat_listener *l = l7->x.target.listener;
-
-	*whose = (struct flat_filter_whose){
-	    .at = FLAT_FILTER_SERVER,
-	    .workload = l->session->workload,
-	    .port = l->addr.port,
-	    .other_port = l7->x.port ? l7->x.port->number : l7->port,
-	};
-}
-
 static const struct flat_service *service_of(const struct flat_l7_exchange *x)
 {
 	return x->destination && x->destination->service ? x->destination->service : x->service;
@@ -171,7 +147,7 @@ bool flat_l7_admit_client(struct flat_l7 *l7, struct flat_l7_answer *a)
 	struct flat_filter_whose whose;
 	struct flat_l7_admission *gate;
 
-	if (!of_client(l7, client ? client->workload : NULL, &whose))
+	if (!flat_l7_filter_client(l7, client ? client->workload : NULL, &whose))
 		return true;
 	gate = gate_of(l7, &l7->root->admission[0], &whose, service_of(x));
 	if (!gate)
@@ -188,9 +164,8 @@ bool flat_l7_admit_server(struct flat_l7 *l7, struct flat_l7_answer *a)
 	struct flat_filter_whose whose;
 	struct flat_l7_admission *gate;
 
-	if (x->probing || l7->dry)
+	if (x->probing || l7->dry || !flat_l7_filter_server(l7, &whose))
 		return true;
-	of_server(l7, &whose);
 	gate = gate_of(l7, &l7->root->admission[1], &whose, NULL);
 	/* An attempt that waited for its turn was asked about already. */
 	if (!gate || gate == x->admission[1])
@@ -262,12 +237,10 @@ void flat_l7_admission_note(struct flat_l7 *l7, const struct flat_workload *clie
 	const struct flat_service *service = service_of(&l7->x);
 	struct flat_filter_whose whose;
 
-	if (of_client(l7, client, &whose))
+	if (flat_l7_filter_client(l7, client, &whose))
 		tell(l7, &whose, service ? service->host : "");
-	if (!l7->x.target.listener)
-		return;
-	of_server(l7, &whose);
-	tell(l7, &whose, "");
+	if (flat_l7_filter_server(l7, &whose))
+		tell(l7, &whose, "");
 }
 
 void flat_l7_admission_metrics(const struct flat_l7_node *node, struct flat_strbuf *out)

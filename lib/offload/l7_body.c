@@ -3,11 +3,11 @@
 
 #include "offload/l7_engine.h"
 
-static void put_piece(struct flat_l7_end *to, const struct flat_piece *piece, const uint8_t *bytes,
-		      const struct flat_http1 *trailers)
+void flat_l7_put_piece(struct flat_l7_end *to, const struct flat_piece *piece, const uint8_t *bytes,
+		       const struct flat_http1 *trailers)
 {
 	struct flat_http1_out out = {.size = flat_l7_end_room(to)};
-	const struct flat_http_head *h = &trailers->head;
+	const struct flat_http_head *h = trailers ? &trailers->head : NULL;
 
 	out.bytes = to->out + to->out_len;
 	switch (piece->kind) {
@@ -22,7 +22,7 @@ static void put_piece(struct flat_l7_end *to, const struct flat_piece *piece, co
 		break;
 	case FLAT_PIECE_LAST:
 		flat_http1_put_chunk(&out, 0);
-		for (uint32_t i = 0; i < h->n_fields; i++)
+		for (uint32_t i = 0; h && i < h->n_fields; i++)
 			flat_http1_put_field(
 			    &out, flat_head_span(bytes, h->fields[i].name, h->fields[i].name_len),
 			    flat_head_span(bytes, h->fields[i].value, h->fields[i].value_len));
@@ -49,7 +49,7 @@ int flat_l7_move_piece(struct flat_l7_end *from, struct flat_l7_end *to, struct 
 				 trailers, &piece);
 	if (n < 0)
 		return -EBADMSG;
-	put_piece(to, &piece, from->in + from->at, trailers);
+	flat_l7_put_piece(to, &piece, from->in + from->at, trailers);
 	if (piece.kind == FLAT_PIECE_DATA)
 		*bytes += piece.size;
 	from->at += (size_t)n;

@@ -9,6 +9,7 @@
 #include "offload/gateway.h"
 #include "offload/l7_admission.h"
 #include "offload/l7_check.h"
+#include "offload/l7_compress.h"
 #include "offload/l7_limit.h"
 #include "offload/l7_observe.h"
 #include "offload/l7_rate.h"
@@ -526,6 +527,8 @@ static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, 
 		return answer_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
 	if (x->observed)
 		ops.v[3] = &x->observed->ops;
+	if (l7->node->compresses)
+		ops.v[4] = flat_l7_compress_request(l7);
 	*len = x->head_len;
 	x->unwritten = goes_as_it_came(l7, &ops);
 	if (!x->unwritten)
@@ -604,7 +607,7 @@ static bool is_plain(const struct flat_l7 *l7, const struct flat_http_head *h)
 	struct flat_l7_ops ops = flat_l7_ops_of(x, true);
 
 	if (h->status < 200 || flat_l7_ops_any(&ops) || x->observed || x->limit.max ||
-	    x->cookie[0] || x->persist.by || x->rates)
+	    x->cookie[0] || x->persist.by || x->rates || x->gzip || x->vary)
 		return false;
 	for (size_t i = 0; i < FLAT_L7_CHECKS; i++) {
 		if (x->check[i])
@@ -639,10 +642,12 @@ static bool write_response(struct flat_l7 *l7, const struct flat_http_head *h, c
 			flat_http1_put_field(out, name,
 					     flat_span_of(x->close ? "close" : "keep-alive"));
 		}
+		struct flat_span value = flat_head_span(text, f->value, f->value_len);
 		if (f->hidden || flat_l7_ops_drop(&ops, name) || (cors && is_cors(name)) ||
-		    flat_l7_persist_drops(x, name))
+		    flat_l7_persist_drops(x, name) ||
+		    (x->gzip && flat_l7_compress_drops(f, name, value)))
 			continue;
-		flat_http1_put_field(out, name, flat_head_span(text, f->value, f->value_len));
+		flat_http1_put_field(out, name, value);
 	}
 	flat_l7_ops_put(l7, &ops, h->status, out);
 	for (size_t i = 0; i < FLAT_L7_CHECKS && !interim; i++)
@@ -655,6 +660,8 @@ static bool write_response(struct flat_l7 *l7, const struct flat_http_head *h, c
 		flat_l7_persist_put(l7, out);
 	if (!interim && x->limit.max)
 		flat_l7_limit_put(x, out);
+	if (x->gzip || x->vary)
+		flat_l7_compress_put(l7, h, text, out);
 	if (!interim && x->rates)
 		flat_l7_rate_put(x->rates, out);
 	if (h->status == 101)

@@ -175,9 +175,11 @@ struct flat_l7_exchange {
 	} limit;
 	/* That of the client or gateway, and of the attempt's server, which are told how it ends; NULL: none. */
 	struct flat_l7_admission *admission[2];
-	uint16_t try_status;	  /* that the attempt came to, 503 where it failed; 0: nothing */
-	uint32_t limited_attempt; /* the last that limits were asked about, + 1 */
-	uint32_t down_head;	  /* bytes of the response's head as it was sent */
+	struct flat_l7_gzip *gzip; /* the response is compressed; owned; NULL: not so */
+	bool vary;		   /* it is another for who takes other codings */
+	uint16_t try_status;	   /* that the attempt came to, 503 where it failed; 0: nothing */
+	uint32_t limited_attempt;  /* the last that limits were asked about, + 1 */
+	uint32_t down_head;	   /* bytes of the response's head as it was sent */
 	uint32_t interim;
 	int64_t start_us;
 	int64_t deadline_us, try_us;   /* 0: none */
@@ -249,6 +251,7 @@ struct flat_l7_traces;
 struct flat_l7_limits;
 struct flat_l7_admission;
 struct flat_l7_admissions;
+struct flat_l7_gzip;
 struct flat_l7_rate;
 struct flat_call_channel;
 struct flat_tally;
@@ -271,6 +274,7 @@ struct flat_l7_node {
 	bool observes;			   /* it has Telemetry that speaks of somebody */
 	bool limited;			   /* it has rate limits, of either kind */
 	bool admits;			   /* it has admission control */
+	bool compresses;		   /* it has compressors */
 	struct flat_authz_verdict verdict; /* of the last request asked about */
 	struct flat_strbuf notes;	   /* steps of it, for `flatctl why` */
 	struct flat_authn *authn;
@@ -298,9 +302,13 @@ struct flat_l7_node {
 	struct flat_l7_limits *limits; /* buckets; made with the first request that has one */
 	struct flat_l7_admissions *admissions;	    /* made with the first request that meets one */
 	uint64_t admission_n[FLAT_L7_REJECTED + 1]; /* by enum flat_l7_admitted */
-	struct flat_call_channel **rate_channels;   /* to the services of limits, by their index */
-	uint64_t rated[4];			    /* answers, by what they were (l7_rate.c) */
-	struct flat_tallies *tallies;		    /* made with the first request */
+	struct flat_l7_gzip *gzip_spare;	    /* compressors that are kept */
+	uint32_t n_gzip_spare, n_gzips;		    /* of these, and in use */
+	uint64_t compressed[2]; /* responses that could be, by whether they were */
+	uint64_t gzip_bytes[2]; /* before and after */
+	struct flat_call_channel **rate_channels; /* to the services of limits, by their index */
+	uint64_t rated[4];			  /* answers, by what they were (l7_rate.c) */
+	struct flat_tallies *tallies;		  /* made with the first request */
 	uint32_t n_series, n_rate_channels;
 	struct flat_http1 trailers;	 /* of a body that an authorizer is to see */
 	struct flat_http1 scratch;	 /* for a head that was changed: read again */
@@ -328,6 +336,8 @@ void flat_l7_upstream_idle(struct flat_l7_upstream *up);
 bool flat_l7_upstream_ready(const struct flat_l7 *l7);
 /** Closes an upstream: at once (reset), or as an idle one. */
 void flat_l7_upstream_close(struct flat_l7_upstream *up, bool reset);
+/** Idle servers may hang up; what they say unasked ends them. */
+void flat_l7_look_at_idle(struct flat_l7 *l7);
 /** A random number below n. */
 uint32_t flat_l7_random(struct flat_l7_node *node, uint32_t n);
 
@@ -388,6 +398,9 @@ bool flat_l7_drain_h2(struct flat_http2 *h2, struct flat_l7_end *e, int *err);
 FLAT_MUST_CHECK int flat_l7_move_piece(struct flat_l7_end *from, struct flat_l7_end *to,
 				       struct flat_http1_body *b, struct flat_http1 *trailers,
 				       uint64_t *bytes);
+/** Writes a piece whose bytes begin at `bytes`; there is room for it. `trailers` (NULL: none) are for the last one. */
+void flat_l7_put_piece(struct flat_l7_end *to, const struct flat_piece *piece, const uint8_t *bytes,
+		       const struct flat_http1 *trailers);
 
 /* --- l7_exchange.c --- */
 
@@ -494,8 +507,8 @@ FLAT_MUST_CHECK bool flat_l7_gate_fields(const struct flat_l7 *l7, struct flat_l
 /* --- l7_headers.c --- */
 
 struct flat_l7_ops {
-	/* The destination's, then the route's, then what a gateway adds, then what traces and logs do. */
-	const struct flat_header_ops *v[4];
+	/* The destination's, the route's, then what a gateway adds, what traces and logs do, what a compressor takes away. */
+	const struct flat_header_ops *v[5];
 };
 
 struct flat_l7_ops flat_l7_ops_of(const struct flat_l7_exchange *x, bool response);

@@ -7,6 +7,7 @@
 #include "codec/grpc.h"
 #include "offload/l7_admission.h"
 #include "offload/l7_check.h"
+#include "offload/l7_compress.h"
 #include "offload/l7_observe.h"
 #include "offload/l7_rate.h"
 
@@ -31,6 +32,8 @@ static void release(struct flat_l7 *l7)
 	flat_l7_target_leave(l7);
 	if (l7->x.admission[0])
 		flat_l7_admitted_request(l7);
+	if (l7->x.gzip)
+		flat_l7_compress_end(l7);
 	flat_l7_retry_end(l7);
 	for (size_t i = 0; i < FLAT_L7_CHECKS; i++)
 		flat_l7_check_free(l7->x.check[i]);
@@ -481,6 +484,8 @@ static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
 	if (x->down.kind == FLAT_BODY_OPAQUE || !x->up_done)
 		x->close = true;
 	x->record.status = h->status;
+	if (l7->node->compresses)
+		flat_l7_compress_begin(l7, up);
 	if (!flat_l7_response_put(l7, up, (size_t)n)) {
 		bad_response(l7, "a head too large with what the route adds");
 		return true;
@@ -500,7 +505,9 @@ static bool take_body(struct flat_l7 *l7, struct flat_l7_upstream *up)
 	for (int i = 0; i < STEPS && ret > 0 && !x->down.over; i++) {
 		const uint8_t *piece = e->in + e->at;
 
-		ret = flat_l7_move_piece(e, &l7->end, &x->down, &x->trailers, &x->down_bytes);
+		ret = x->gzip
+			  ? flat_l7_compress_piece(l7, up)
+			  : flat_l7_move_piece(e, &l7->end, &x->down, &x->trailers, &x->down_bytes);
 		moved |= ret > 0;
 		if (x->grpc && x->down.over && x->down.kind == FLAT_BODY_CHUNKED)
 			x->grpc_status = (int16_t)flat_grpc_status_read(
@@ -738,25 +745,6 @@ static bool step(struct flat_l7 *l7)
 	}
 }
 
-/* Idle servers may hang up; what they say unasked ends them. */
-static void look_at_idle(struct flat_l7 *l7)
-{
-	struct flat_l7_upstream *up;
-	struct flat_l7_upstream *next;
-	int64_t now = l7->node->now_us;
-
-	for (up = TAILQ_FIRST(&l7->upstreams); up; up = next) {
-		next = TAILQ_NEXT(up, link);
-		if (up->user || up->h2 || !up->open)
-			continue;
-		if (flat_l7_end_buffers(&up->end) == 0)
-			(void)flat_l7_end_read(&up->end, 1);
-		if (up->end.eof || up->end.reset || up->end.gone || up->end.len > up->end.at ||
-		    flat_l7_guard_rested(up, now))
-			flat_l7_upstream_close(up, up->end.len > up->end.at);
-	}
-}
-
 bool flat_l7_pump(struct flat_l7 *l7)
 {
 	struct flat_l7_end *e = &l7->end;
@@ -771,7 +759,7 @@ bool flat_l7_pump(struct flat_l7 *l7)
 	}
 	if (l7->mux && l7->phase == FLAT_L7_STREAMS) {
 		moved = flat_l7_mux_pump(l7);
-		look_at_idle(l7);
+		flat_l7_look_at_idle(l7);
 		return moved;
 	}
 	moved = flat_l7_end_read(e, QUANTUM_BYTES) > 0;
@@ -790,7 +778,7 @@ bool flat_l7_pump(struct flat_l7 *l7)
 	if (l7 != l7->root)
 		return moved;
 	moved |= flat_l7_carriers_write(l7);
-	look_at_idle(l7);
+	flat_l7_look_at_idle(l7);
 	if (e->is_tcp && e->fin_sent && (e->eof || e->reset || e->deaf))
 		e->gone = true;
 	return moved;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/strbuf.h"
 #include "offload/l7_admission.h"
+#include "offload/l7_compress.h"
 #include "offload/l7_limit.h"
 #include "offload/l7_observe.h"
 #include "offload/l7_rate.h"
@@ -380,6 +381,7 @@ void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 		flat_l7_limits_metrics(node, out);
 		flat_l7_rates_metrics(node, out);
 		flat_l7_admission_metrics(node, out);
+		flat_l7_compress_metrics(node, out);
 	}
 	for (int which = -1; which < HISTOGRAMS; which++)
 		put_family(node, which, out);
@@ -392,6 +394,7 @@ void flat_l7_log_fini(struct flat_l7_node *node)
 	flat_tally_fini(node);
 	flat_l7_limits_fini(node);
 	flat_l7_admissions_fini(node);
+	flat_l7_compress_fini(node);
 	for (uint32_t i = 0; i < node->n_series; i++)
 		free(node->series[i]);
 	free(node->series);

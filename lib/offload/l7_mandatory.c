@@ -93,6 +93,7 @@ void flat_l7_mandatory_reloaded(struct flat_l7_node *node)
 	node->limited = flat_mesh_n_limits(node->offload->mesh) > 0 ||
 			flat_mesh_n_rates(node->offload->mesh) > 0;
 	node->admits = flat_mesh_n_admissions(node->offload->mesh) > 0;
+	node->compresses = flat_mesh_n_compressors(node->offload->mesh) > 0;
 	flat_l7_rates_reloaded(node);
 }
 

@@ -32,6 +32,7 @@ LIBRARIES = {
     "yaml.h": ["control"],
     "openssl/": ["wire", "control", "authn"],
     "nghttp2/": ["codec", "control", "wire"],
+    "zlib.h": ["offload"],
 }
 PUBLIC_ONLY = ("shim", "examples", "bench")
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*([<"])([^>"]+)[>"]', re.M)
