@@ -7,6 +7,15 @@
 #define LABEL_GATEWAY "gateway.networking.k8s.io/gateway-name"
 #define KIND_BIT(kind) (1U << (kind))
 
+/* What is asked of clients' certificates where TLS ends. */
+struct frontend {
+	uint16_t port;
+	bool asks;
+	bool optional;
+	struct flat_tls_authority *authorities;
+	uint32_t n_authorities;
+};
+
 struct reading {
 	struct api_reference to;
 	struct api_gateway *gateway;
@@ -14,8 +23,10 @@ struct reading {
 	int protocol, mode;
 	uint32_t n_secrets;
 	bool has_kinds;
-	bool
-	    closed; /* something of the whole Gateway is not honoured that narrows who may come in */
+	struct frontend *frontend; /* being read */
+	struct frontend otherwise; /* of ports that have none of their own */
+	struct frontend *ports;
+	uint32_t n_ports;
 };
 
 enum { PROTOCOL_HTTP, PROTOCOL_HTTPS, PROTOCOL_TLS, PROTOCOL_TCP };
@@ -304,11 +315,129 @@ static void parse_class(struct cfg *cfg, const struct yaml_node *node, void *obj
 	(void)cfg_string(cfg, node);
 }
 
+/* --- clients' certificates --- */
+
+static void parse_authority(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_API_REFERENCE,
+	};
+	struct reading *r = obj;
+	struct frontend *f = r->frontend;
+
+	r->to = (struct api_reference){.group = "", .kind = "ConfigMap"};
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	cfg_api_authority(cfg, node, &r->to, &f->authorities[f->n_authorities++]);
+}
+
+static void parse_authorities(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct frontend *f = ((struct reading *)obj)->frontend;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	f->authorities = cfg_array(cfg, node->n, sizeof(*f->authorities));
+	if (f->authorities)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_authority, obj);
+}
+
+static void parse_validation_mode(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"AllowValidOnly", "AllowInsecureFallback"};
+
+	((struct reading *)obj)->frontend->optional =
+	    cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names)) == 1;
+}
+
+static void parse_validation(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("caCertificateRefs", parse_authorities),
+	    CFG_FIELD("mode", parse_validation_mode),
+	};
+	struct frontend *f = ((struct reading *)obj)->frontend;
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	f->asks = true;
+	if (f->n_authorities == 0)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add caCertificateRefs",
+			  "who vouches for the clients is not said");
+}
+
+static void parse_frontend_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("validation", parse_validation),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+static void parse_default(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->frontend = &r->otherwise;
+	parse_frontend_tls(cfg, node, r);
+}
+
+static void parse_frontend_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->frontend->port = cfg_port(cfg, node);
+}
+
+static void parse_of_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("port", parse_frontend_port),
+	    CFG_FIELD("tls", parse_frontend_tls),
+	};
+	struct reading *r = obj;
+	uint32_t errors = cfg->diags->n_errors;
+
+	r->frontend = &r->ports[r->n_ports++];
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (r->frontend->port == 0 && cfg->diags->n_errors == errors)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it", "it needs a port");
+}
+
+static void parse_per_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	r->ports = cfg_array(cfg, node->n, sizeof(*r->ports));
+	if (r->ports)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_PORTS_MAX, parse_of_port, r);
+}
+
 static void parse_frontend(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->closed = true;
-	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "use Istio's Gateway for it",
-		 "clients' certificates are not asked for: no listener is opened");
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("default", parse_default),
+	    CFG_FIELD("perPort", parse_per_port),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+/* A port's own word counts alone, also where it asks for nothing. */
+static void ask_clients(const struct reading *r, struct flat_gateway_server *s)
+{
+	const struct frontend *f = &r->otherwise;
+
+	if (s->tls != FLAT_GATEWAY_SIMPLE)
+		return;
+	for (uint32_t i = 0; i < r->n_ports; i++) {
+		if (r->ports[i].port == s->port)
+			f = &r->ports[i];
+	}
+	if (!f->asks)
+		return;
+	s->tls = f->optional ? FLAT_GATEWAY_OPTIONAL_MUTUAL : FLAT_GATEWAY_MUTUAL;
+	s->authorities = f->authorities;
+	s->n_authorities = f->n_authorities;
 }
 
 static void parse_gateway_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -347,8 +476,8 @@ void cfg_api_gateway(struct cfg *cfg, const struct yaml_node *root)
 	r.gateway->namespace = cfg->namespace;
 	cfg_check_annotations(cfg, NULL, 0);
 	cfg_spec(cfg, root, parse_spec, &r);
-	for (uint32_t i = 0; r.closed && i < r.gateway->n_listeners; i++)
-		r.gateway->listeners[i].server->served = false;
+	for (uint32_t i = 0; i < r.gateway->n_listeners; i++)
+		ask_clients(&r, r.gateway->listeners[i].server);
 	if (cfg->oom || cfg->diags->n_errors != errors)
 		return;
 	if (r.gateway->n_listeners == 0)

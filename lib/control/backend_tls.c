@@ -7,7 +7,7 @@ struct reading {
 	struct api_reference to;
 	struct flat_backend_tls *policy;
 	struct flat_backend_target *targets;
-	struct flat_backend_authority *authorities;
+	struct flat_tls_authority *authorities;
 	const char **names;
 	const char *section;
 	const char *type, *host, *uri; /* of the name being read */
@@ -59,6 +59,26 @@ static void parse_targets(struct cfg *cfg, const struct yaml_node *node, void *o
 
 /* --- validation --- */
 
+void cfg_api_authority(struct cfg *cfg, const struct yaml_node *node, struct api_reference *to,
+		       struct flat_tls_authority *a)
+{
+	bool own = !to->namespace || strcmp(to->namespace, cfg->namespace) == 0;
+	bool core = own && to->name && to->kind && to->group && !*to->group;
+
+	/* One of another kind is nobody's: it counts as one that is not there. */
+	*a = (struct flat_tls_authority){.where = node->where};
+	if (core && strcmp(to->kind, "ConfigMap") == 0)
+		a->config_map = to->name;
+	else if (core && strcmp(to->kind, "Secret") == 0)
+		a->secret = to->name;
+	else
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED,
+			 "name a ConfigMap or a Secret of this namespace",
+			 "authorities of %s \"%.200s\"%s are not honoured",
+			 to->kind ? to->kind : "", to->name ? to->name : "",
+			 own ? "" : " of another namespace");
+}
+
 static void parse_authority(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -67,22 +87,10 @@ static void parse_authority(struct cfg *cfg, const struct yaml_node *node, void 
 	    CFG_FIELD("name", cfg_api_name),
 	};
 	struct reading *r = obj;
-	struct flat_backend_authority *a = &r->authorities[r->policy->n_authorities++];
-	bool core;
 
 	r->to = (struct api_reference){.group = "", .kind = "ConfigMap"};
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	core = r->to.name && r->to.kind && r->to.group && !*r->to.group;
-	/* One of another kind is nobody's: it counts as one that is not there. */
-	*a = (struct flat_backend_authority){.where = node->where};
-	if (core && strcmp(r->to.kind, "ConfigMap") == 0)
-		a->config_map = r->to.name;
-	else if (core && strcmp(r->to.kind, "Secret") == 0)
-		a->secret = r->to.name;
-	else
-		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "name a ConfigMap or a Secret",
-			 "authorities of %s \"%.200s\" are not honoured",
-			 r->to.kind ? r->to.kind : "", r->to.name ? r->to.name : "");
+	cfg_api_authority(cfg, node, &r->to, &r->authorities[r->policy->n_authorities++]);
 }
 
 static void parse_authorities(struct cfg *cfg, const struct yaml_node *node, void *obj)

@@ -101,6 +101,10 @@ const char *cfg_api_created(struct cfg *cfg);
 /** The host of a reference to a Service, or to a host by its name; NULL: to something else. */
 const char *cfg_api_host(struct cfg *cfg, const struct api_reference *to);
 
+/** What a reference to certificates of authorities means; others than ConfigMaps and Secrets of the resource's namespace are told. */
+void cfg_api_authority(struct cfg *cfg, const struct yaml_node *node, struct api_reference *to,
+		       struct flat_tls_authority *a);
+
 /** A route's `parentRefs` and `hostnames`. */
 void cfg_api_parents(struct cfg *cfg, const struct yaml_node *node, struct api_route *route);
 void cfg_api_hosts(struct cfg *cfg, const struct yaml_node *node, struct api_route *route);

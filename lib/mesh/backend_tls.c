@@ -30,43 +30,52 @@ static const char *config_map(const struct flat_mesh *mesh, const char *namespac
 	return NULL;
 }
 
-static const char *text_of(const struct flat_mesh *mesh, const struct flat_backend_tls *p,
-			   const struct flat_backend_authority *a)
+static const char *text_of(const struct flat_mesh *mesh, const char *namespace,
+			   const struct flat_tls_authority *a)
 {
 	const struct flat_secret *secret =
-	    a->secret ? flat_mesh_secret(mesh, p->namespace, a->secret) : NULL;
+	    a->secret ? flat_mesh_secret(mesh, namespace, a->secret) : NULL;
 
 	if (a->config_map)
-		return config_map(mesh, p->namespace, a->config_map);
+		return config_map(mesh, namespace, a->config_map);
 	return secret ? secret->ca : NULL;
 }
 
-/* All that are there, one after the other. Without any the policy's connections fail: they are never made in the clear. */
-static int find_authorities(struct flat_mesh *mesh, struct flat_backend_tls *p,
-			    const char *resource, struct flat_diags *diags)
+int mesh_find_authorities(struct flat_mesh *mesh, const struct flat_tls_authority *v, uint32_t n,
+			  const char *namespace, const char *resource, struct flat_diags *diags,
+			  const char **pem)
 {
 	const char *all = NULL;
 
-	for (uint32_t i = 0; i < p->n_authorities; i++) {
-		const struct flat_backend_authority *a = &p->authorities[i];
-		const char *text = text_of(mesh, p, a);
-		const char *name = a->config_map ? a->config_map : a->secret;
+	for (uint32_t i = 0; i < n; i++) {
+		const char *text = text_of(mesh, namespace, &v[i]);
+		const char *name = v[i].config_map ? v[i].config_map : v[i].secret;
 
 		if (!text) {
 			flat_diags_add(
-			    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &a->where, resource,
+			    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &v[i].where, resource,
 			    "declare it, with ca.crt", "there are no authorities of %s %s/%s",
-			    a->secret ? "Secret" : "ConfigMap", p->namespace, name ? name : "?");
+			    v[i].secret ? "Secret" : "ConfigMap", namespace, name ? name : "?");
 			continue;
 		}
 		all = all ? flat_pool_printf(&mesh->pool, "%s\n%s", all, text) : text;
 		if (!all)
 			return -ENOMEM;
 	}
-	p->origin.authorities = all;
-	if (p->n_authorities > 0 && !all)
-		p->origin.broken = "none of its authorities is there";
+	*pem = all;
 	return 0;
+}
+
+/* Without any the policy's connections fail: they are never made in the clear. */
+static int find_authorities(struct flat_mesh *mesh, struct flat_backend_tls *p,
+			    const char *resource, struct flat_diags *diags)
+{
+	int ret = mesh_find_authorities(mesh, p->authorities, p->n_authorities, p->namespace,
+					resource, diags, &p->origin.authorities);
+
+	if (ret == 0 && p->n_authorities > 0 && !p->origin.authorities)
+		p->origin.broken = "none of its authorities is there";
+	return ret;
 }
 
 /* --- which ports --- */

@@ -207,8 +207,8 @@ struct flat_backend_target {
 	struct flat_where where;
 };
 
-/* Whose certificates it believes: one of both, of its namespace; none: what is named is not known. */
-struct flat_backend_authority {
+/* Whose certificates are believed: one of both, of the resource's namespace; none: what is named is not known. */
+struct flat_tls_authority {
 	const char *config_map, *secret;
 	struct flat_where where;
 };
@@ -220,7 +220,7 @@ struct flat_backend_tls {
 	    *created; /* as the API server writes times, which sort as text; NULL: not said */
 	const struct flat_backend_target *targets;
 	uint32_t n_targets;
-	const struct flat_backend_authority *authorities;
+	const struct flat_tls_authority *authorities;
 	uint32_t n_authorities; /* 0: those of the system */
 	struct flat_tls_origin origin;
 };

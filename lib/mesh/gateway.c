@@ -217,10 +217,35 @@ static void check_names(const struct flat_mesh *mesh, const struct flat_virtual_
 	}
 }
 
+/* A listener that asks for certificates which nobody vouches for is not opened. */
+static int index_authorities(struct flat_mesh *mesh, const struct flat_gateway *gateway,
+			     struct flat_gateway_server *s, struct flat_diags *diags)
+{
+	char resource[600];
+	int ret;
+
+	if (s->n_authorities == 0)
+		return 0;
+	(void)snprintf(resource, sizeof(resource), "Gateway %s/%s", gateway->namespace,
+		       gateway->name);
+	ret = mesh_find_authorities(mesh, s->authorities, s->n_authorities, gateway->namespace,
+				    resource, diags, &s->ca_text);
+	s->served &= s->ca_text != NULL;
+	return ret;
+}
+
 int mesh_index_gateways(struct flat_mesh *mesh, struct flat_diags *diags)
 {
 	int ret = 0;
 
+	for (uint32_t i = 0; !ret && i < mesh->gateways.n; i++) {
+		const struct flat_gateway *gateway = mesh->gateways.v[i];
+
+		for (uint32_t k = 0; !ret && k < gateway->n_servers; k++)
+			ret = index_authorities(mesh, gateway,
+						(struct flat_gateway_server *)&gateway->servers[k],
+						diags);
+	}
 	for (uint32_t k = 0; !ret && k < mesh->virtual.n; k++) {
 		const struct flat_virtual_service *vs = mesh->virtual.v[k];
 

@@ -25,6 +25,8 @@ struct flat_gateway_host {
 struct flat_l4_question;
 struct flat_l4_route;
 
+struct flat_tls_authority;
+
 struct flat_gateway_server {
 	const char *name; /* "" without */
 	uint16_t port;
@@ -42,8 +44,12 @@ struct flat_gateway_server {
 	const char *credential_namespace; /* NULL: the workload's */
 	uint8_t min_version, max_version; /* 12, 13; 0: the default */
 	const char *ciphers;		  /* joined by colons; NULL: the default */
-	const char *const *names;	  /* one of these the client's certificate must bear */
-	uint32_t n_names;		  /* 0: any */
+	/* Who vouches for clients, where the certificate's Secret does not say it (Gateway API), and what is found of them. */
+	const struct flat_tls_authority *authorities;
+	uint32_t n_authorities;
+	const char *ca_text;	  /* PEM */
+	const char *const *names; /* one of these the client's certificate must bear */
+	uint32_t n_names;	  /* 0: any */
 	struct flat_where where;
 };
 

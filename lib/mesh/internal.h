@@ -176,6 +176,12 @@ FLAT_MUST_CHECK int mesh_index_health(struct flat_mesh *mesh, struct flat_diags 
 /** Finds the key of sessions (persist.c). */
 void mesh_index_persistence(struct flat_mesh *mesh, struct flat_diags *diags);
 
+/** The certificates of all authorities that are there, one after the other; *pem NULL: of none. Each that is not is told. */
+FLAT_MUST_CHECK int mesh_find_authorities(struct flat_mesh *mesh,
+					  const struct flat_tls_authority *v, uint32_t n,
+					  const char *namespace, const char *resource,
+					  struct flat_diags *diags, const char **pem);
+
 /** Finds the BackendTLSPolicy of each port of a service (backend_tls.c). */
 FLAT_MUST_CHECK int mesh_index_backend_tls(struct flat_mesh *mesh, struct flat_diags *diags);
 

@@ -218,7 +218,8 @@ static int options_of(const struct flat_gateways *all, const struct flat_gateway
 	o->cert.text = secret ? secret->cert : NULL;
 	o->key.text = secret ? secret->key : NULL;
 	if (o->clients != FLAT_TLS_ANY)
-		o->ca.text = or_secret(secret, ca ? or_secret(ca, ca->cert) : NULL);
+		o->ca.text = s->ca_text ? s->ca_text
+					: or_secret(secret, ca ? or_secret(ca, ca->cert) : NULL);
 	const char *missing = !o->cert.text || !o->key.text ? "with tls.crt and tls.key"
 			      : o->clients != FLAT_TLS_ANY && !o->ca.text ? "with ca.crt"
 									  : NULL;

@@ -12,10 +12,17 @@ port && HTTPS=$PORT
 port && TCP=$PORT
 port && CLOSED=$PORT
 port && ELSEWHERE=$PORT
+port && MTLS=$PORT
+port && EITHER=$PORT
+port && UNKNOWN=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 authority ca
 issue ca one 'DNS:one.example'
 issue ca far 'DNS:far.example'
+authority clients
+issue clients client 'DNS:client.example'
+authority strangers
+issue strangers stranger 'DNS:stranger.example'
 
 # route NAME NAMESPACE PARENT HOSTNAMES [RULES]: an HTTPRoute whose answer says its name.
 route() {
@@ -62,6 +69,23 @@ spec:
   - { name: granted, port: $HTTPS, protocol: HTTPS, hostname: far.example, tls: { certificateRefs: [{ name: far, namespace: keys }] }, allowedRoutes: { namespaces: { from: All } } }
   - { name: closed, port: $CLOSED, protocol: HTTPS, tls: { certificateRefs: [{ name: one, namespace: keys }] }, allowedRoutes: { namespaces: { from: All } } }
   - { name: bytes, port: $TCP, protocol: TCP }
+  - { name: mutual, port: $MTLS, protocol: HTTPS, tls: { certificateRefs: [{ name: one }] } }
+  - { name: either, port: $EITHER, protocol: HTTPS, tls: { certificateRefs: [{ name: one }] } }
+  - { name: unknown, port: $UNKNOWN, protocol: HTTPS, tls: { certificateRefs: [{ name: one }] } }
+  tls:
+    frontend:
+      default: { validation: { caCertificateRefs: [{ kind: ConfigMap, group: "", name: missing }] } }
+      perPort:
+      - { port: $HTTPS, tls: {} }
+      - { port: $MTLS, tls: { validation: { caCertificateRefs: [{ kind: ConfigMap, group: "", name: missing }, { kind: ConfigMap, group: "", name: clients }] } } }
+      - { port: $EITHER, tls: { validation: { mode: AllowInsecureFallback, caCertificateRefs: [{ kind: ConfigMap, group: "", name: clients }] } } }
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: clients, namespace: edge }
+data:
+  ca.crt: |
+$(sed 's/^/    /' "$WORK/clients.crt")
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -93,6 +117,9 @@ END
 	route secure edge ', sectionName: secure' ''
 	route granted edge ', sectionName: granted' ''
 	route closed edge ', sectionName: closed' ''
+	route mutual edge ', sectionName: mutual' ''
+	route either edge ', sectionName: either' ''
+	route unknown edge ', sectionName: unknown' ''
 	route nowhere edge ', sectionName: none' nowhere.example
 	route rules edge ', sectionName: all' rules.example "[
     { matches: [{ path: { value: /part } }], backendRefs: [$ORIGIN, { name: none, port: 80 }] },
@@ -142,10 +169,24 @@ tls() { curl -sS -m 20 -o "$WORK/got" -w '%{http_code} %header{x-route}' --cacer
 same tls '200 secure' "$(tls one.example)"
 same tls-by-another-name '200 granted' "$(tls far.example)"
 holds tls-no-such-name test "$(tls two.example 2>/dev/null)" = '000 '
+# shows PORT [CERTIFICATE]: what a client with that certificate gets.
+shows() {
+	local with=()
+	[ -z "${2:-}" ] || with=(--cert "$WORK/$2.crt" --key "$WORK/$2.key")
+	curl -sS -m 20 -o "$WORK/got" -w '%{http_code} %header{x-route}' --cacert "$WORK/ca.crt" "${with[@]}" --resolve "one.example:$1:127.0.0.1" \
+		"https://one.example:$1/status/200" 2>"$WORK/curl.err"
+}
+same client-shows-its-certificate '200 mutual' "$(shows "$MTLS" client)"
+same client-has-none '000 ' "$(shows "$MTLS")"
+same client-is-a-stranger '000 ' "$(shows "$MTLS" stranger)"
+same client-may-show-one '200 either' "$(shows "$EITHER" client)"
+same client-need-not '200 either' "$(shows "$EITHER")"
+holds nobody-vouches-for-clients test "$(curl -sk -m 5 -o "$WORK/got" -w '%{http_code}' "https://127.0.0.1:$UNKNOWN/")" = 000
 holds secret-not-granted test "$(curl -sk -m 5 -o "$WORK/got" -w '%{http_code}' "https://127.0.0.1:$CLOSED/")" = 000
 holds gateway-of-another-namespace test "$(curl -s -m 5 -o "$WORK/got" -w '%{http_code}' "http://127.0.0.1:$ELSEWHERE/")" = 000
 same bytes '200 ' "$(asked "$TCP" any /status/200)"
 said() { grep -qF "$1" "$WORK/flatd.log"; }
 holds says-listener said 'no listener of Gateway "web" takes this route'
+holds says-no-authorities said 'there are no authorities of ConfigMap edge/missing'
 holds says-hosts-not said 'Secret keys/one is of another namespace'
 holds routes-say-it grep -q 'secure' <(flatctl --control "$CONTROL" routes)

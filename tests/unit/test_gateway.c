@@ -18,6 +18,7 @@ struct config_case {
 	const char *said;
 };
 
+#define SECURE "{name: a, port: 80, protocol: HTTPS, tls: {certificateRefs: [{name: c}]}}"
 #define API "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: c}\n"
 
 static const struct config_case cases[] = {
@@ -91,8 +92,20 @@ static const struct config_case cases[] = {
      "spec: {listeners: [{name: a, port: 80, protocol: HTTPS, tls: {certificateRefs: [{name: c, "
      "namespace: far}]}}]}",
      0, "Secret far/c is of another namespace, which does not permit it"},
-    {API "spec: {listeners: [{name: a, port: 80, protocol: HTTP}], tls: {frontend: {}}}", 0,
-     "no listener is opened"},
+    {API "spec: {listeners: [{name: a, port: 80, protocol: HTTP}], tls: {frontend: {}}}", 0, ""},
+    {API "spec: {listeners: [" SECURE "], tls: {frontend: {default: {validation: {}}}}}", -EINVAL,
+     "who vouches for the clients is not said"},
+    {API "spec: {listeners: [" SECURE "], tls: {frontend: {perPort: [{tls: {}}]}}}", -EINVAL,
+     "it needs a port"},
+    {API "spec: {listeners: [" SECURE "], tls: {frontend: {default: {validation: {mode: Maybe, "
+	 "caCertificateRefs: [{name: ca}]}}}}}",
+     -EINVAL, "Maybe"},
+    {API "spec: {listeners: [" SECURE "], tls: {frontend: {default: {validation: "
+	 "{caCertificateRefs: [{name: ca}]}}}}}",
+     0, "there are no authorities of ConfigMap default/ca"},
+    {API "spec: {listeners: [" SECURE "], tls: {frontend: {default: {validation: "
+	 "{caCertificateRefs: [{name: ca, namespace: far}]}}}}}",
+     0, "authorities of ConfigMap \"ca\" of another namespace are not honoured"},
     {API "spec: {listeners: [{name: a, port: 80, protocol: HTTP, hostname: 'a b'}]}", -EINVAL,
      "a b"},
     {"apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: v}\n"
@@ -110,6 +123,56 @@ Test(gateway, what_is_said_of_configurations)
 			  loaded_text(&l));
 		loaded_fini(&l);
 	}
+}
+
+static const char clients[] =
+    API "spec:\n  listeners:\n"
+	"  - {name: own, port: 1, protocol: HTTPS, tls: {certificateRefs: [{name: c}]}}\n"
+	"  - {name: default, port: 2, protocol: HTTPS, tls: {certificateRefs: [{name: c}]}}\n"
+	"  - {name: none, port: 3, protocol: HTTPS, tls: {certificateRefs: [{name: c}]}}\n"
+	"  - {name: bytes, port: 4, protocol: TLS, tls: {certificateRefs: [{name: c}]}}\n"
+	"  - {name: through, port: 5, protocol: TLS, tls: {mode: Passthrough}}\n"
+	"  - {name: clear, port: 6, protocol: HTTP}\n"
+	"  - {name: missing, port: 7, protocol: HTTPS, tls: {certificateRefs: [{name: c}]}}\n"
+	"  tls:\n    frontend:\n"
+	"      default: {validation: {caCertificateRefs: [{name: ca}]}}\n"
+	"      perPort:\n"
+	"      - {port: 1, tls: {validation: {mode: AllowInsecureFallback, caCertificateRefs: "
+	"[{name: more, kind: Secret}, {name: ca}]}}}\n"
+	"      - {port: 3, tls: {}}\n"
+	"      - {port: 7, tls: {validation: {caCertificateRefs: [{name: none}]}}}\n"
+	"---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: ca}\ndata: {ca.crt: A}\n"
+	"---\napiVersion: v1\nkind: Secret\nmetadata: {name: more}\nstringData: {ca.crt: B}\n";
+
+Test(gateway, clients_are_asked_for_certificates_where_tls_ends)
+{
+	static const struct {
+		enum flat_gateway_tls tls;
+		const char *ca;
+		bool served;
+	} expected[] = {
+	    [1] = {FLAT_GATEWAY_OPTIONAL_MUTUAL, "B\nA", true},
+	    [2] = {FLAT_GATEWAY_MUTUAL, "A", true},
+	    [3] = {FLAT_GATEWAY_SIMPLE, NULL, true},
+	    [4] = {FLAT_GATEWAY_MUTUAL, "A", true},
+	    [5] = {FLAT_GATEWAY_PASSTHROUGH, NULL, true},
+	    [6] = {FLAT_GATEWAY_PLAIN, NULL, true},
+	    [7] = {FLAT_GATEWAY_MUTUAL, NULL, false},
+	};
+	struct loaded l = load_yaml(clients);
+
+	cr_assert_eq(l.ret, 0, "%s", loaded_text(&l));
+	cr_assert_eq(flat_mesh_n_gateways(l.mesh), 7);
+	for (uint32_t i = 0; i < 7; i++) {
+		const struct flat_gateway_server *s = flat_mesh_gateway(l.mesh, i)->servers;
+
+		cr_expect_eq(s->tls, expected[s->port].tls, "port %u", s->port);
+		cr_expect_eq(s->served, expected[s->port].served, "port %u", s->port);
+		cr_expect((!s->ca_text && !expected[s->port].ca) ||
+			      strcmp(s->ca_text, expected[s->port].ca) == 0,
+			  "port %u: %s", s->port, s->ca_text ? s->ca_text : "none");
+	}
+	loaded_fini(&l);
 }
 
 #define VS(name, ns, hosts, gateways)                                                              \
