@@ -15,6 +15,7 @@ struct k8s_service {
 	const char **target_names;	  /* per port: the targetPort's name, or NULL */
 	struct flat_endpoint **endpoints; /* per port: what ports[].endpoints points to */
 	bool external_name;
+	const char *external; /* externalName */
 	uint32_t n_addresses_max;
 };
 
@@ -228,12 +229,23 @@ static void parse_type(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
 
 	r->k8s->external_name = i == 3;
-	if (i > 0)
+	if (i > 0 && i < 3)
 		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
-			 i == 3
-			     ? "type %s is not honoured: the service is left out, its name to DNS"
-			     : "type %s is honoured as ClusterIP only",
-			 names[i]);
+			 "type %s is honoured as ClusterIP only", names[i]);
+}
+
+static void parse_external(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct yaml_node bare = *node;
+	size_t len = node->kind == YAML_SCALAR ? strlen(node->text) : 0;
+
+	/* A dot at the end is Kubernetes's to write. */
+	if (len > 1 && node->text[len - 1] == '.')
+		bare.text = flat_pool_printf(&cfg->tmp, "%.*s", (int)len - 1, node->text);
+	if (bare.kind == YAML_SCALAR && !bare.text)
+		cfg->oom = true;
+	else
+		((struct service_reading *)obj)->k8s->external = cfg_host(cfg, &bare, false);
 }
 
 static void parse_affinity(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -261,7 +273,7 @@ static void parse_service_spec(struct cfg *cfg, const struct yaml_node *node, vo
 	    CFG_UNHONOURED("loadBalancerSourceRanges", "use an AuthorizationPolicy"),
 	    CFG_UNHONOURED("loadBalancerClass", "there is no load balancer"),
 	    CFG_UNHONOURED("allocateLoadBalancerNodePorts", "there is no load balancer"),
-	    CFG_UNHONOURED("externalName", "the name is left to DNS"),
+	    CFG_FIELD("externalName", parse_external),
 	    CFG_UNHONOURED("externalTrafficPolicy", "there is no load balancer"),
 	    CFG_UNHONOURED("internalTrafficPolicy", "endpoints are chosen by weight only"),
 	    CFG_UNHONOURED("trafficDistribution", "endpoints are chosen by weight only"),
@@ -326,6 +338,9 @@ void cfg_k8s_service(struct cfg *cfg, const struct yaml_node *root)
 	    !yaml_get(yaml_get(root, "spec"), "ports") && !s->headless)
 		cfg_error(cfg, &cfg->where, FLAT_DIAG_MISSING, "add spec.ports",
 			  "a Service needs a port");
+	if (cfg->diags->n_errors == errors && k8s->external_name && !k8s->external)
+		cfg_error(cfg, &cfg->where, FLAT_DIAG_MISSING, "add spec.externalName",
+			  "a Service of type ExternalName needs another's name");
 	s->resolution = s->headless ? FLAT_RESOLUTION_NONE : FLAT_RESOLUTION_STATIC;
 	s->auto_address = !s->headless && s->n_addresses == 0;
 	k8s_register(cfg, k8s);
@@ -647,6 +662,21 @@ static void make_room(struct cfg *cfg, struct k8s_service *k8s)
 	}
 }
 
+static void add_alias(struct cfg *cfg, const struct k8s_service *k8s)
+{
+	struct flat_alias *alias = cfg_array(cfg, 1, sizeof(*alias));
+
+	if (!alias || !k8s->external)
+		return;
+	*alias = (struct flat_alias){.name = k8s->service->name,
+				     .namespace = k8s->service->namespace,
+				     .host = k8s->service->host,
+				     .target = k8s->external,
+				     .where = k8s->service->where};
+	if (flat_mesh_add_alias(cfg->mesh, alias))
+		cfg->oom = true;
+}
+
 void cfg_k8s_finish(struct cfg *cfg)
 {
 	struct k8s_service *k8s;
@@ -663,7 +693,9 @@ void cfg_k8s_finish(struct cfg *cfg)
 			join_slice(slice);
 	for (k8s = cfg->k8s_first; k8s; k8s = k8s->next) {
 		settle_headless(cfg, k8s);
-		if (!k8s->external_name && flat_mesh_add_service(cfg->mesh, k8s->service))
+		if (k8s->external_name)
+			add_alias(cfg, k8s);
+		else if (flat_mesh_add_service(cfg->mesh, k8s->service))
 			cfg->oom = true;
 	}
 }

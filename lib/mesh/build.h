@@ -235,6 +235,7 @@ struct flat_pool *flat_mesh_pool(struct flat_mesh *mesh);
 
 /* Each adds one resource, borrowed from the pool, in load order. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_mesh_add_service(struct flat_mesh *mesh, struct flat_service *service);
+FLAT_MUST_CHECK int flat_mesh_add_alias(struct flat_mesh *mesh, struct flat_alias *alias);
 FLAT_MUST_CHECK int flat_mesh_add_workload(struct flat_mesh *mesh, struct flat_workload *workload);
 FLAT_MUST_CHECK int flat_mesh_add_authz(struct flat_mesh *mesh, struct flat_authz_policy *policy);
 FLAT_MUST_CHECK int flat_mesh_add_peer(struct flat_mesh *mesh, struct flat_peer_policy *policy);

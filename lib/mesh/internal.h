@@ -58,6 +58,7 @@ struct flat_mesh {
 	struct flat_pool pool;
 	const char *root_namespace;
 	struct mesh_vec services;      /* struct flat_service */
+	struct mesh_vec aliases;       /* struct flat_alias */
 	struct mesh_vec workloads;     /* struct flat_workload */
 	struct mesh_vec authz;	       /* struct flat_authz_policy */
 	struct mesh_vec ext_authz;     /* struct flat_ext_authz */
@@ -87,6 +88,7 @@ struct flat_mesh {
 	uint32_t n_listeners; /* of all Sidecars */
 
 	struct flat_map hosts;	      /* host -> struct flat_service */
+	struct flat_map alias_hosts;  /* host -> struct flat_alias, those that have a service */
 	struct flat_map addrs;	      /* mesh_addr_key -> struct mesh_port_ref */
 	struct flat_map endpoints;    /* mesh_addr_key -> struct mesh_port_ref */
 	struct flat_map workload_ids; /* "namespace/name" -> struct flat_workload */

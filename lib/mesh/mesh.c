@@ -58,7 +58,9 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	free(mesh->health.v);
 	free(mesh->telemetry.v);
 	free(mesh->telemetry_providers.v);
+	free(mesh->aliases.v);
 	flat_map_fini(&mesh->hosts);
+	flat_map_fini(&mesh->alias_hosts);
 	flat_map_fini(&mesh->addrs);
 	flat_map_fini(&mesh->endpoints);
 	flat_map_fini(&mesh->workload_ids);
@@ -99,6 +101,11 @@ int flat_mesh_add_service(struct flat_mesh *mesh, struct flat_service *service)
 {
 	service->index = mesh->services.n;
 	return vec_add(&mesh->services, service);
+}
+
+int flat_mesh_add_alias(struct flat_mesh *mesh, struct flat_alias *alias)
+{
+	return vec_add(&mesh->aliases, alias);
 }
 
 int flat_mesh_add_workload(struct flat_mesh *mesh, struct flat_workload *workload)
@@ -314,6 +321,16 @@ uint32_t flat_mesh_n_services(const struct flat_mesh *mesh)
 const struct flat_service *flat_mesh_service(const struct flat_mesh *mesh, uint32_t i)
 {
 	return i < mesh->services.n ? mesh->services.v[i] : NULL;
+}
+
+uint32_t flat_mesh_n_aliases(const struct flat_mesh *mesh)
+{
+	return mesh->aliases.n;
+}
+
+const struct flat_alias *flat_mesh_alias(const struct flat_mesh *mesh, uint32_t i)
+{
+	return i < mesh->aliases.n ? mesh->aliases.v[i] : NULL;
 }
 
 uint32_t flat_mesh_n_workloads(const struct flat_mesh *mesh)

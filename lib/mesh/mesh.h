@@ -158,6 +158,14 @@ struct flat_health_check;
 struct flat_tls_origin;
 struct flat_persistence;
 
+/* Another name of a service: a Kubernetes Service of type ExternalName whose `externalName` is a host of the mesh. */
+struct flat_alias {
+	const char *name, *namespace, *host;
+	const char *target; /* as written, in small letters, without a dot at its end */
+	const struct flat_service *service; /* NULL: nobody in the mesh has that host */
+	struct flat_where where;
+};
+
 /* One host name of one ServiceEntry, or one Kubernetes Service. */
 struct flat_service {
 	enum flat_service_kind kind;
@@ -211,6 +219,10 @@ uint32_t flat_mesh_n_services(const struct flat_mesh *mesh);
 
 /** Service `i` of flat_mesh_n_services(); in the order of the files. */
 const struct flat_service *flat_mesh_service(const struct flat_mesh *mesh, uint32_t i);
+
+/** The same of other names of services. */
+uint32_t flat_mesh_n_aliases(const struct flat_mesh *mesh);
+const struct flat_alias *flat_mesh_alias(const struct flat_mesh *mesh, uint32_t i);
 
 /**
  * The service that owns `ip` on `port` (host order), and its port; NULL if none. One address wins

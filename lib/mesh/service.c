@@ -130,6 +130,14 @@ const struct flat_service *flat_mesh_service_by_endpoint(const struct flat_mesh 
 	return ref ? ref->service : NULL;
 }
 
+static const struct flat_service *by_alias(const struct flat_mesh *mesh, const char *host)
+{
+	const struct flat_alias *alias =
+	    mesh->aliases.n > 0 ? flat_map_get_str(&mesh->alias_hosts, host) : NULL;
+
+	return alias ? alias->service : NULL;
+}
+
 /* The Kubernetes short forms of a host of `dots` dots. */
 static const struct flat_service *by_short_name(const struct flat_mesh *mesh, const char *host,
 						const char *namespace)
@@ -149,7 +157,7 @@ static const struct flat_service *by_short_name(const struct flat_mesh *mesh, co
 	else
 		return NULL;
 	service = flat_map_get_str(&mesh->hosts, full);
-	return service && service->kind == FLAT_SERVICE_KUBERNETES ? service : NULL;
+	return service && service->kind == FLAT_SERVICE_KUBERNETES ? service : by_alias(mesh, full);
 }
 
 /* A service that was found, if it is seen. */
@@ -184,6 +192,8 @@ const struct flat_service *flat_scope_by_host(const struct flat_scope *scope, co
 		name[i] = (char)tolower((unsigned char)host[i]);
 	name[len] = '\0';
 	service = flat_map_get_str(&mesh->hosts, name);
+	if (!service)
+		service = by_alias(mesh, name);
 	if (!service)
 		service = by_short_name(mesh, name, namespace);
 	service = seen(scope, service, hidden);

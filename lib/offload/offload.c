@@ -35,14 +35,15 @@
 /* How often sessions that never said HELLO are looked for, ms. */
 #define TICK_MS 500
 
-static void add_name(struct flat_directory_name *v, size_t *n, const struct flat_service *s,
-		     bool veiled)
+/* A name of a service, its host or another. */
+static void add_name(const struct flat_mesh *mesh, struct flat_directory_name *v, size_t *n,
+		     const char *host, const struct flat_service *s)
 {
 	struct flat_ip ip;
-	if (s->host[0] == '*' || flat_service_resolve(s, &ip) != 0)
+	if (host[0] == '*' || flat_service_resolve(s, &ip) != 0)
 		return;
-	v[*n].host = s->host;
-	v[*n].veiled = veiled;
+	v[*n].host = host;
+	v[*n].veiled = flat_mesh_is_veiled(mesh, s);
 	v[*n].addr = (struct flat_addr){.family = ip.family};
 	memcpy(v[*n].addr.ip, ip.bytes, 16);
 	(*n)++;
@@ -50,20 +51,40 @@ static void add_name(struct flat_directory_name *v, size_t *n, const struct flat
 
 /* NAME.NAMESPACE and NAME.NAMESPACE.svc of a Kubernetes Service, where no service has that host. Texts are put in `text`. */
 static void add_short_names(const struct flat_mesh *mesh, struct flat_directory_name *v, size_t *n,
-			    const struct flat_service *s, char (*text)[SHORT_NAME_MAX])
+			    const char *name, const char *namespace, const struct flat_service *s,
+			    char (*text)[SHORT_NAME_MAX])
 {
 	static const char *const ends[] = {"", ".svc"};
-	for (size_t i = 0; s->kind == FLAT_SERVICE_KUBERNETES && i < FLAT_ARRAY_SIZE(ends); i++) {
-		size_t before = *n;
-		int len =
-		    snprintf(text[i], SHORT_NAME_MAX, "%s.%s%s", s->name, s->namespace, ends[i]);
-		if (len < 0 || len >= SHORT_NAME_MAX ||
-		    flat_mesh_service_by_host(mesh, text[i], NULL) != s)
-			continue;
-		add_name(v, n, s, flat_mesh_is_veiled(mesh, s));
-		if (*n > before)
-			v[before].host = text[i];
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(ends); i++) {
+		int len = snprintf(text[i], SHORT_NAME_MAX, "%s.%s%s", name, namespace, ends[i]);
+		if (len > 0 && len < SHORT_NAME_MAX &&
+		    flat_mesh_service_by_host(mesh, text[i], NULL) == s)
+			add_name(mesh, v, n, text[i], s);
 	}
+}
+
+/* Of all services and their other names, in v and, of short ones, in `shorts`: room for three and two of each. */
+static size_t add_names(const struct flat_mesh *mesh, struct flat_directory_name *v,
+			char (*shorts)[2][SHORT_NAME_MAX])
+{
+	uint32_t services = flat_mesh_n_services(mesh);
+	size_t n = 0;
+	for (uint32_t i = 0; i < services; i++) {
+		const struct flat_service *s = flat_mesh_service(mesh, i);
+		add_name(mesh, v, &n, s->host, s);
+		if (s->kind == FLAT_SERVICE_KUBERNETES)
+			add_short_names(mesh, v, &n, s->name, s->namespace, s, shorts[i]);
+	}
+	for (uint32_t i = 0; i < flat_mesh_n_aliases(mesh); i++) {
+		const struct flat_alias *a = flat_mesh_alias(mesh, i);
+		/* A service that has the same host goes before. */
+		if (!a->service || flat_mesh_service_by_host(mesh, a->host, NULL) != a->service)
+			continue;
+		add_name(mesh, v, &n, a->host, a->service);
+		add_short_names(mesh, v, &n, a->name, a->namespace, a->service,
+				shorts[services + i]);
+	}
+	return n;
 }
 
 static size_t add_service(struct flat_directory_addr *v, const struct flat_service *s)
@@ -117,6 +138,7 @@ void flat_offload_publish(struct flat_offload *o)
 	size_t n = 0;
 	size_t n_names = 0;
 	uint32_t services = flat_mesh_n_services(o->mesh);
+	size_t named = (size_t)services + flat_mesh_n_aliases(o->mesh);
 	struct flat_listener *l;
 	for (uint32_t i = 0; i < services; i++) {
 		const struct flat_service *s = flat_mesh_service(o->mesh, i);
@@ -125,15 +147,15 @@ void flat_offload_publish(struct flat_offload *o)
 	TAILQ_FOREACH(l, &o->listeners, link)
 	max++;
 	struct flat_directory_addr *addrs = calloc(max + 1, sizeof(*addrs));
-	struct flat_directory_name *names = calloc(3 * (size_t)services + 1, sizeof(*names));
-	char(*shorts)[2][SHORT_NAME_MAX] = calloc((size_t)services + 1, sizeof(*shorts));
+	struct flat_directory_name *names = calloc(3 * named + 1, sizeof(*names));
+	char(*shorts)[2][SHORT_NAME_MAX] = calloc(named + 1, sizeof(*shorts));
 	int err = addrs && names && shorts ? 0 : -ENOMEM;
 	for (uint32_t i = 0; i < services && err == 0; i++) {
 		const struct flat_service *s = flat_mesh_service(o->mesh, i);
 		n += add_service(addrs + n, s);
-		add_name(names, &n_names, s, flat_mesh_is_veiled(o->mesh, s));
-		add_short_names(o->mesh, names, &n_names, s, shorts[i]);
 	}
+	if (err == 0)
+		n_names = add_names(o->mesh, names, shorts);
 	TAILQ_FOREACH(l, &o->listeners, link)
 	{
 		if (err != 0)

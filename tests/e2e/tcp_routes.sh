@@ -114,3 +114,11 @@ apply < <(base && tcp_route "[{ name: kv, port: 6379, weight: 1 }, { name: kv2, 
 same tcp-route "a=2 b=6" "$(shop kv.e2e 6379 8)"
 apply < <(base && tcp_route "[{ name: kv2, namespace: other, port: 6379 }]")
 same tcp-route-not-granted ConnectionRefusedError=1 "$(shop kv.e2e 6379 1)"
+
+# ExternalName: another name of a service, for connections and for routes.
+another() { printf -- '---\napiVersion: v1\nkind: Service\nmetadata: { name: %s, namespace: other }\nspec: { type: ExternalName, externalName: %s }\n' "$@"; }
+apply < <(base && another entry kv2.e2e.svc.cluster.local && another more entry.other.svc.cluster.local &&
+	routes "[{ route: [{ destination: { host: entry.other.svc.cluster.local, port: { number: 6379 } } }] }]")
+same another-name b=2 "$(shop entry.other.svc.cluster.local 6379 2)"
+same another-short-name b=2 "$(shop more.other 6379 2)"
+same route-by-another-name b=2 "$(shop db.e2e.example 5432 2)"

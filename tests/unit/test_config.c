@@ -408,7 +408,10 @@ static const struct config_case cases[] = {
     {SVC "spec: {ports: [{port: 53, protocol: UDP}]}", 0, "UDP is not honoured"},
     {SVC "spec: {ports: [{port: 80}], sessionAffinity: ClientIP}", 0,
      "sessionAffinity is not honoured"},
-    {SVC "spec: {type: ExternalName, externalName: a.b}", 0, "type ExternalName is not honoured"},
+    {SVC "spec: {type: ExternalName}", -EINVAL, "needs another's name"},
+    {SVC "spec: {type: ExternalName, externalName: 'a b'}", -EINVAL, "a b"},
+    {SVC "spec: {type: ExternalName, externalName: a.b}", 0,
+     "externalName \"a.b\" is the host of no service: the name"},
     {SVC "spec: {ports: [{port: 80, name: a}, {port: 80, name: b}]}", -EINVAL,
      "port 80 \"b\" is there twice"},
     {"apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: x}\naddressType: "

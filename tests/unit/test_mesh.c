@@ -172,6 +172,51 @@ Test(mesh_service, none_without_addresses_takes_its_port_anywhere_else)
 	loaded_fini(&l);
 }
 
+#define SERVICE(name, spec)                                                                        \
+	"---\napiVersion: v1\nkind: Service\nmetadata: {name: " name                               \
+	", namespace: prod}\nspec: {" spec "}\n"
+#define ALIAS(name, target) SERVICE(name, "type: ExternalName, externalName: " target)
+
+Test(mesh_service, found_by_another_name)
+{
+	struct loaded l = load_yaml(
+	    SE("a",
+	       "{hosts: [db.example.com], addresses: [10.0.0.1], ports: [{number: 1, name: t}]}")
+		SERVICE("real", "ports: [{port: 80}]") ALIAS("entry", "DB.example.com.")
+		    ALIAS("again", "entry.prod.svc.cluster.local")
+			ALIAS("web", "real.prod.svc.cluster.local")
+			    ALIAS("one", "two.prod.svc.cluster.local")
+				ALIAS("two", "one.prod.svc.cluster.local")
+				    ALIAS("away", "example.org"));
+	static const struct {
+		const char *host, *namespace, *want;
+	} asks[] = {
+	    {"entry.prod.svc.cluster.local", NULL, "db.example.com"},
+	    {"ENTRY.prod.svc.cluster.local.", NULL, "db.example.com"},
+	    {"entry.prod", NULL, "db.example.com"},
+	    {"entry.prod.svc", NULL, "db.example.com"},
+	    {"entry", "prod", "db.example.com"},
+	    {"entry", "other", NULL},
+	    {"again.prod", NULL, "db.example.com"},
+	    {"web", "prod", "real.prod.svc.cluster.local"},
+	    {"one.prod", NULL, NULL},
+	    {"two.prod.svc.cluster.local", NULL, NULL},
+	    {"away.prod", NULL, NULL},
+	};
+
+	cr_assert_eq(l.ret, 0, "%s", loaded_text(&l));
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(asks); i++) {
+		const struct flat_service *s =
+		    flat_mesh_service_by_host(l.mesh, asks[i].host, asks[i].namespace);
+
+		cr_expect_str_eq(s ? s->host : "none", asks[i].want ? asks[i].want : "none", "%s",
+				 asks[i].host);
+	}
+	cr_expect(strstr(loaded_text(&l), "\"example.org\" is the host of no service"), "%s",
+		  loaded_text(&l));
+	loaded_fini(&l);
+}
+
 Test(mesh_service, found_by_host)
 {
 	struct loaded l = load_good(
