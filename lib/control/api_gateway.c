@@ -12,7 +12,7 @@ struct frontend {
 	uint16_t port;
 	bool asks;
 	bool optional;
-	struct flat_tls_authority *authorities;
+	const struct flat_tls_authority *authorities;
 	uint32_t n_authorities;
 };
 
@@ -317,28 +317,11 @@ static void parse_class(struct cfg *cfg, const struct yaml_node *node, void *obj
 
 /* --- clients' certificates --- */
 
-static void parse_authority(struct cfg *cfg, const struct yaml_node *node, void *obj)
-{
-	static const struct cfg_field fields[] = {
-	    CFG_API_REFERENCE,
-	};
-	struct reading *r = obj;
-	struct frontend *f = r->frontend;
-
-	r->to = (struct api_reference){.group = "", .kind = "ConfigMap"};
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	cfg_api_authority(cfg, node, &r->to, &f->authorities[f->n_authorities++]);
-}
-
 static void parse_authorities(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	struct frontend *f = ((struct reading *)obj)->frontend;
 
-	if (!cfg_expect(cfg, node, YAML_LIST))
-		return;
-	f->authorities = cfg_array(cfg, node->n, sizeof(*f->authorities));
-	if (f->authorities)
-		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_authority, obj);
+	cfg_api_authorities(cfg, node, false, &f->authorities, &f->n_authorities);
 }
 
 static void parse_validation_mode(struct cfg *cfg, const struct yaml_node *node, void *obj)

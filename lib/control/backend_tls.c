@@ -7,7 +7,6 @@ struct reading {
 	struct api_reference to;
 	struct flat_backend_tls *policy;
 	struct flat_backend_target *targets;
-	struct flat_tls_authority *authorities;
 	const char **names;
 	const char *section;
 	const char *type, *host, *uri; /* of the name being read */
@@ -59,12 +58,37 @@ static void parse_targets(struct cfg *cfg, const struct yaml_node *node, void *o
 
 /* --- validation --- */
 
-void cfg_api_authority(struct cfg *cfg, const struct yaml_node *node, struct api_reference *to,
-		       struct flat_tls_authority *a)
-{
-	bool own = !to->namespace || strcmp(to->namespace, cfg->namespace) == 0;
-	bool core = own && to->name && to->kind && to->group && !*to->group;
+/* A list that is being read. */
+struct authorities {
+	struct api_reference to;
+	struct flat_tls_authority *v;
+	uint32_t n;
+	bool local; /* references have no namespace */
+};
 
+static void parse_authority(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field of_local[] = {
+	    CFG_FIELD("group", cfg_api_group),
+	    CFG_FIELD("kind", cfg_api_kind),
+	    CFG_FIELD("name", cfg_api_name),
+	};
+	static const struct cfg_field of_any[] = {
+	    CFG_API_REFERENCE,
+	};
+	struct authorities *all = obj;
+	struct api_reference *to = &all->to;
+	struct flat_tls_authority *a = &all->v[all->n++];
+	bool own;
+	bool core;
+
+	*to = (struct api_reference){.group = "", .kind = "ConfigMap"};
+	if (all->local)
+		cfg_map(cfg, node, of_local, FLAT_ARRAY_SIZE(of_local), all);
+	else
+		cfg_map(cfg, node, of_any, FLAT_ARRAY_SIZE(of_any), all);
+	own = !to->namespace || strcmp(to->namespace, cfg->namespace) == 0;
+	core = own && to->name && to->kind && to->group && !*to->group;
 	/* One of another kind is nobody's: it counts as one that is not there. */
 	*a = (struct flat_tls_authority){.where = node->where};
 	if (core && strcmp(to->kind, "ConfigMap") == 0)
@@ -79,30 +103,25 @@ void cfg_api_authority(struct cfg *cfg, const struct yaml_node *node, struct api
 			 own ? "" : " of another namespace");
 }
 
-static void parse_authority(struct cfg *cfg, const struct yaml_node *node, void *obj)
+void cfg_api_authorities(struct cfg *cfg, const struct yaml_node *node, bool local,
+			 const struct flat_tls_authority **v, uint32_t *n)
 {
-	static const struct cfg_field fields[] = {
-	    CFG_FIELD("group", cfg_api_group),
-	    CFG_FIELD("kind", cfg_api_kind),
-	    CFG_FIELD("name", cfg_api_name),
-	};
-	struct reading *r = obj;
+	struct authorities all = {.local = local};
 
-	r->to = (struct api_reference){.group = "", .kind = "ConfigMap"};
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	cfg_api_authority(cfg, node, &r->to, &r->authorities[r->policy->n_authorities++]);
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	all.v = cfg_array(cfg, node->n, sizeof(*all.v));
+	if (all.v)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_authority, &all);
+	*v = all.v;
+	*n = all.n;
 }
 
 static void parse_authorities(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	struct reading *r = obj;
+	struct flat_backend_tls *policy = ((struct reading *)obj)->policy;
 
-	if (!cfg_expect(cfg, node, YAML_LIST))
-		return;
-	r->authorities = cfg_array(cfg, node->n, sizeof(*r->authorities));
-	r->policy->authorities = r->authorities;
-	if (r->authorities)
-		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_authority, r);
+	cfg_api_authorities(cfg, node, true, &policy->authorities, &policy->n_authorities);
 }
 
 static void parse_system(struct cfg *cfg, const struct yaml_node *node, void *obj)

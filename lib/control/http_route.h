@@ -101,9 +101,12 @@ const char *cfg_api_created(struct cfg *cfg);
 /** The host of a reference to a Service, or to a host by its name; NULL: to something else. */
 const char *cfg_api_host(struct cfg *cfg, const struct api_reference *to);
 
-/** What a reference to certificates of authorities means; others than ConfigMaps and Secrets of the resource's namespace are told. */
-void cfg_api_authority(struct cfg *cfg, const struct yaml_node *node, struct api_reference *to,
-		       struct flat_tls_authority *a);
+/**
+ * `caCertificateRefs`: ConfigMaps and Secrets of the resource's namespace; what else is named is told, and is nobody's. `local`: the
+ * references have no field for a namespace. *v and *n are written where it is a list.
+ */
+void cfg_api_authorities(struct cfg *cfg, const struct yaml_node *node, bool local,
+			 const struct flat_tls_authority **v, uint32_t *n);
 
 /** A route's `parentRefs` and `hostnames`. */
 void cfg_api_parents(struct cfg *cfg, const struct yaml_node *node, struct api_route *route);
