@@ -206,14 +206,13 @@ static int index_endpoints(struct flat_mesh *mesh, const struct flat_service *se
 #define ALIASES_MAX 8
 
 static const struct flat_service *alias_target(const struct flat_mesh *mesh,
-					       const struct flat_map *all,
 					       const struct flat_alias *alias)
 {
 	const struct flat_service *service = NULL;
 
 	for (int i = 0; alias && !service && i < ALIASES_MAX; i++) {
 		service = flat_map_get_str(&mesh->hosts, alias->target);
-		alias = flat_map_get_str(all, alias->target);
+		alias = flat_map_get_str(&mesh->alias_hosts, alias->target);
 	}
 	return service;
 }
@@ -221,37 +220,32 @@ static const struct flat_service *alias_target(const struct flat_mesh *mesh,
 /* After the hosts of services, which go before. */
 static int index_aliases(struct flat_mesh *mesh, struct flat_diags *diags)
 {
-	struct flat_map all = {0};
 	char resource[600];
-	int ret = 0;
 
-	for (uint32_t i = 0; i < mesh->aliases.n && !ret; i++) {
+	for (uint32_t i = 0; i < mesh->aliases.n; i++) {
 		struct flat_alias *alias = mesh->aliases.v[i];
+		int ret = flat_map_put_str(&mesh->alias_hosts, alias->host, alias);
 
 		/* A second one of a name was refused where it was read. */
-		ret = flat_map_put_str(&all, alias->host, alias);
-		ret = ret == -EEXIST ? 0 : ret;
+		if (ret && ret != -EEXIST)
+			return ret;
 	}
-	for (uint32_t i = 0; i < mesh->aliases.n && !ret; i++) {
+	for (uint32_t i = 0; i < mesh->aliases.n; i++) {
 		struct flat_alias *alias = mesh->aliases.v[i];
 
-		alias->service = alias_target(mesh, &all, alias);
-		if (alias->service) {
-			ret = flat_map_put_str(&mesh->alias_hosts, alias->host, alias);
-			ret = ret == -EEXIST ? 0 : ret;
+		alias->service = alias_target(mesh, alias);
+		if (alias->service)
 			continue;
-		}
 		(void)snprintf(resource, sizeof(resource), "Service %s/%s", alias->namespace,
 			       alias->name);
-		flat_diags_add(
-		    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &alias->where, resource,
-		    "declare it by a ServiceEntry, or use a service's whole host",
-		    "externalName \"%.253s\" is the host of no service: the name %.253s is "
-		    "left to DNS",
-		    alias->target, alias->host);
+		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &alias->where,
+			       resource,
+			       "declare it by a ServiceEntry, or use a service's whole host",
+			       "externalName \"%.253s\" is the host of no service: the name "
+			       "%.253s is left to DNS",
+			       alias->target, alias->host);
 	}
-	flat_map_fini(&all);
-	return ret;
+	return 0;
 }
 
 int mesh_index_services(struct flat_mesh *mesh, struct flat_diags *diags)

@@ -88,7 +88,7 @@ struct flat_mesh {
 	uint32_t n_listeners; /* of all Sidecars */
 
 	struct flat_map hosts;	      /* host -> struct flat_service */
-	struct flat_map alias_hosts;  /* host -> struct flat_alias, those that have a service */
+	struct flat_map alias_hosts;  /* host -> struct flat_alias */
 	struct flat_map addrs;	      /* mesh_addr_key -> struct mesh_port_ref */
 	struct flat_map endpoints;    /* mesh_addr_key -> struct mesh_port_ref */
 	struct flat_map workload_ids; /* "namespace/name" -> struct flat_workload */
