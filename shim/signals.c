@@ -39,18 +39,12 @@ static void run(int sig, siginfo_t *info, void *context)
 }
 #define RUN ((sighandler_t)(void (*)(void))run)
 
-static int is_fault(int sig)
-{
-	return sig == SIGSEGV || sig == SIGBUS || sig == SIGFPE || sig == SIGILL ||
-	       sig == SIGTRAP || sig == SIGSYS || sig == SIGABRT;
-}
-
 /* A child of vfork() has handlers of its own, and its parent's memory. */
 static int is_taken(int sig, sighandler_t handler)
 {
 	return sig > 0 && sig < NSIG && handler != SIG_DFL && handler != SIG_IGN &&
-	       handler != SIG_ERR && handler != SIG_HOLD && handler != RUN && !is_fault(sig) &&
-	       !flat_process_foreign();
+	       handler != SIG_ERR && handler != SIG_HOLD && handler != RUN &&
+	       !(FLAT_FAULTS & FLAT_SIGNAL(sig)) && !flat_process_foreign();
 }
 
 /* What the program knows the kernel's by. */

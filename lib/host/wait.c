@@ -2,6 +2,8 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <flat/unstable/preload.h>
+
 #include "base/clock.h"
 #include "base/limits.h"
 #include "host/host.h"
@@ -27,10 +29,6 @@
  * ends: those that came are known then. Faults are for this thread, now.
  */
 #define HOLD_NS INT64_C(8000)
-#define BIT(sig) (UINT64_C(1) << ((sig)-1))
-#define FAULTS                                                                                     \
-	(BIT(SIGSEGV) | BIT(SIGBUS) | BIT(SIGFPE) | BIT(SIGILL) | BIT(SIGTRAP) | BIT(SIGSYS) |     \
-	 BIT(SIGABRT))
 
 static __thread int64_t budget_ns = MOST_NS / 2;
 static __thread int64_t sleeps_until_ns; /* 0: yielding is tried */
@@ -58,7 +56,7 @@ void flat_wait_begin(struct flat_wait *w)
 /* Not where a filter watches the calls: it may know none of these. */
 static void hold_signals(struct flat_wait *w)
 {
-	uint64_t all = ~FAULTS;
+	uint64_t all = ~FLAT_FAULTS;
 	w->holds = flat_likely(!flat_confined) &&
 		   FLAT_SYS4(SYS_rt_sigprocmask, SIG_BLOCK, &all, &w->mask, sizeof(all)) == 0;
 }

@@ -5,6 +5,7 @@
 #ifndef FLAT_UNSTABLE_PRELOAD_H
 #define FLAT_UNSTABLE_PRELOAD_H
 
+#include <signal.h>
 #include <stdint.h>
 
 #include <flat/flat.h>
@@ -84,6 +85,12 @@ FLAT_API void flat_filtered(const struct sock_fprog *prog, int pid);
 
 /** Whether the caller is a child by vfork() or clone() in its parent's memory, whose descriptors and handlers are its own. */
 FLAT_API int flat_process_foreign(void);
+
+/** Signals that are a thread's own doing, bit n-1 for signal n: their handlers run when it is done, whatever the thread waits for. */
+#define FLAT_FAULTS                                                                                \
+	(FLAT_SIGNAL(SIGSEGV) | FLAT_SIGNAL(SIGBUS) | FLAT_SIGNAL(SIGFPE) | FLAT_SIGNAL(SIGILL) |  \
+	 FLAT_SIGNAL(SIGTRAP) | FLAT_SIGNAL(SIGSYS) | FLAT_SIGNAL(SIGABRT))
+#define FLAT_SIGNAL(n) (UINT64_C(1) << ((n)-1))
 
 /** Each handler that runs from now on is told of by flat_handler_ran(), in its thread, before it: with SA_RESTART or not. */
 FLAT_API void flat_handlers_told(void);
