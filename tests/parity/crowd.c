@@ -93,9 +93,10 @@ BEHAVIOUR(crowd_edge_while_one_works)
 	two_workers(&instance, &instance);
 }
 
-BEHAVIOUR(crowd_edges_go_to_one_each)
+/* Two that sleep, and two members that become ready. */
+static void one_each(uint32_t events)
 {
-	begin(EPOLLIN | EPOLLET);
+	begin(events);
 	pthread_t a = thread(told_once, NULL);
 	pthread_t b = thread(told_once, NULL);
 	let_sleep();
@@ -106,17 +107,14 @@ BEHAVIOUR(crowd_edges_go_to_one_each)
 	say("told of %d", taken);
 }
 
+BEHAVIOUR(crowd_edges_go_to_one_each)
+{
+	one_each(EPOLLIN | EPOLLET);
+}
+
 BEHAVIOUR(crowd_oneshots_go_to_one_each)
 {
-	begin(EPOLLIN | EPOLLONESHOT);
-	pthread_t a = thread(told_once, NULL);
-	pthread_t b = thread(told_once, NULL);
-	let_sleep();
-	send_all(peers[0], "x", 1);
-	send_all(peers[1], "x", 1);
-	join(a);
-	join(b);
-	say("told of %d", taken);
+	one_each(EPOLLIN | EPOLLONESHOT);
 }
 
 BEHAVIOUR(crowd_level_wakes_all)
