@@ -137,21 +137,30 @@ void cfg_api_attach(struct cfg *cfg, struct api_route *route)
 		attach(cfg, route, &route->gateways[i]);
 }
 
+static void check_secrets(struct cfg *cfg, const char *namespace, struct flat_gateway_server *s)
+{
+	struct flat_gateway_certificate *v = (struct flat_gateway_certificate *)s->certs;
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < s->n_certs; i++) {
+		if (strcmp(v[i].namespace, namespace) == 0 ||
+		    cfg_api_granted(cfg, API_GATEWAY, namespace, v[i].namespace, v[i].secret)) {
+			v[n++] = v[i];
+			continue;
+		}
+		cfg_warn(cfg, &s->where, FLAT_DIAG_ADVICE, "write a ReferenceGrant there",
+			 "Secret %s/%s is of another namespace, which does not permit it: %s",
+			 v[i].namespace, v[i].secret,
+			 s->n_certs == 1 ? "this listener is not opened" : "it is not shown");
+	}
+	s->served &= n > 0 || s->n_certs == 0;
+	s->n_certs = n;
+}
+
 void cfg_api_check_secrets(struct cfg *cfg)
 {
 	for (struct api_gateway *g = cfg->api_gateways; g; g = g->next) {
-		for (uint32_t i = 0; i < g->n_listeners; i++) {
-			const struct api_listener *l = &g->listeners[i];
-
-			if (!l->grant || cfg_api_granted(cfg, API_GATEWAY, g->namespace, l->grant,
-							 l->server->credential))
-				continue;
-			l->server->served = false;
-			cfg_warn(cfg, &l->server->where, FLAT_DIAG_ADVICE,
-				 "write a ReferenceGrant there",
-				 "Secret %s/%s is of another namespace, which does not permit it: "
-				 "this listener is not opened",
-				 l->grant, l->server->credential);
-		}
+		for (uint32_t i = 0; i < g->n_listeners; i++)
+			check_secrets(cfg, g->namespace, g->listeners[i].server);
 	}
 }

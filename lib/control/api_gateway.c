@@ -21,7 +21,7 @@ struct reading {
 	struct api_gateway *gateway;
 	struct api_listener *listener; /* being read */
 	int protocol, mode;
-	uint32_t n_secrets;
+	struct flat_gateway_certificate *certs; /* of it */
 	bool has_kinds;
 	struct frontend *frontend; /* being read */
 	struct frontend otherwise; /* of ports that have none of their own */
@@ -49,6 +49,7 @@ static void parse_mode(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	((struct reading *)obj)->mode = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
 }
 
+/* One that is not understood leaves the others. */
 static void parse_certificate(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -56,29 +57,31 @@ static void parse_certificate(struct cfg *cfg, const struct yaml_node *node, voi
 	};
 	struct reading *r = obj;
 	const struct api_reference *to = &r->to;
+	struct flat_gateway_certificate *c;
 
 	r->to = (struct api_reference){.group = "", .kind = "Secret"};
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	if (r->n_secrets++ > 0) {
-		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "use a listener for each",
-			 "a second certificate of a listener is not honoured");
-		return;
-	}
 	if (!to->name || !to->group || *to->group || !to->kind || strcmp(to->kind, "Secret") != 0) {
-		not_served(cfg, r, &node->where, "a certificate that is no Secret");
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "name a Secret",
+			 "a certificate that is no Secret is not honoured");
 		return;
 	}
-	r->listener->server->credential = to->name;
-	if (to->namespace && strcmp(to->namespace, cfg->namespace) != 0) {
-		r->listener->server->credential_namespace = to->namespace;
-		r->listener->grant = to->namespace;
-	}
+	c = &r->certs[r->listener->server->n_certs++];
+	c->secret = to->name;
+	c->namespace = to->namespace ? to->namespace : cfg->namespace;
 }
 
 static void parse_certificates(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	if (cfg_expect(cfg, node, YAML_LIST))
-		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_certificate, obj);
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
+		return;
+	r->certs = cfg_array(cfg, node->n, sizeof(*r->certs));
+	r->listener->server->certs = r->certs;
+	r->listener->server->n_certs = 0;
+	if (r->certs)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_CERTIFICATES_MAX, parse_certificate, r);
 }
 
 /* What says which clients may come in is never left out with a warning alone. */
@@ -234,10 +237,10 @@ static void settle(struct cfg *cfg, const struct yaml_node *node, struct reading
 	r->listener->kinds = r->has_kinds ? r->listener->kinds & can : can;
 	if (r->protocol == PROTOCOL_HTTPS && r->mode == MODE_PASSTHROUGH)
 		not_served(cfg, r, &node->where, "HTTPS with Passthrough");
-	else if (ends && s->served && !s->credential)
+	else if (ends && s->served && s->n_certs == 0)
 		not_served(cfg, r, &node->where, "TLS without certificateRefs");
 	if (!ends)
-		s->credential = NULL;
+		s->n_certs = 0;
 }
 
 static void make_gateway(struct cfg *cfg, struct reading *r)
@@ -287,7 +290,6 @@ static void parse_listener(struct cfg *cfg, const struct yaml_node *node, void *
 	l->server->where = node->where;
 	r->protocol = -1;
 	r->mode = MODE_TERMINATE;
-	r->n_secrets = 0;
 	r->has_kinds = false;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 	if (cfg->diags->n_errors == errors)

@@ -21,7 +21,6 @@ struct api_listener {
 	enum api_from from;
 	struct flat_labels selector; /* of namespaces */
 	unsigned kinds;		     /* bits of enum api_kind */
-	const char *grant; /* namespace of the Secret, where it is another; NULL: not so */
 };
 
 struct api_gateway {
@@ -41,7 +40,7 @@ struct api_namespace {
 /** The listeners that a route's references to Gateways mean become its parents, and what finds none is said. */
 void cfg_api_attach(struct cfg *cfg, struct api_route *route);
 
-/** Listeners whose Secret is another namespace's, which does not permit it, are not opened. */
+/** Certificates whose Secret is another namespace's, which does not permit it, are left out; a listener without any is not opened. */
 void cfg_api_check_secrets(struct cfg *cfg);
 
 #endif

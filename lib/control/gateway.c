@@ -10,13 +10,16 @@
 struct reading {
 	struct flat_gateway *gateway;
 	struct flat_gateway_server *servers;
-	struct flat_gateway_server *server; /* being read */
-	struct flat_gateway_host *hosts;    /* of it */
+	struct flat_gateway_server *server;	/* being read */
+	struct flat_gateway_host *hosts;	/* of it */
+	struct flat_gateway_certificate *certs; /* of it, from the list that names them */
+	struct flat_gateway_certificate *cert;	/* being read */
+	struct flat_gateway_certificate files;	/* where there is no list */
+	int ways;				/* in which its certificates are named */
 	struct flat_strbuf *ciphers;
 	const char **names;
 	const char *protocol;
 	struct flat_where protocol_where;
-	bool has_tls;
 	int mode; /* index into `modes`, -1: not said */
 };
 
@@ -129,22 +132,91 @@ static void parse_redirect(struct cfg *cfg, const struct yaml_node *node, void *
 
 static void parse_cert(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->server->cert = cfg_string(cfg, node);
+	((struct reading *)obj)->cert->cert = cfg_string(cfg, node);
 }
 
 static void parse_key(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->server->key = cfg_string(cfg, node);
+	((struct reading *)obj)->cert->key = cfg_string(cfg, node);
 }
 
+/* One bundle for the server, wherever it is written. */
 static void parse_ca(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->server->ca = cfg_string(cfg, node);
+	struct reading *r = obj;
+	const char *name = cfg_string(cfg, node);
+
+	if (name && r->server->ca && strcmp(name, r->server->ca) != 0)
+		not_served(cfg, r, &node->where, "a second bundle of authorities",
+			   "clients' certificates are verified by one file");
+	r->server->ca = name;
+}
+
+static void parse_ca_secret(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->server->ca_secret = cfg_string(cfg, node);
 }
 
 static void parse_credential(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->server->credential = cfg_string(cfg, node);
+	struct reading *r = obj;
+	struct flat_gateway_certificate *c = cfg_array(cfg, 1, sizeof(*c));
+
+	r->ways++;
+	if (!c)
+		return;
+	c->secret = cfg_string(cfg, node);
+	r->server->certs = c;
+	r->server->n_certs = 1;
+}
+
+static void parse_one_credential(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->certs[r->server->n_certs++].secret = cfg_string(cfg, node);
+}
+
+static void parse_pair(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("serverCertificate", parse_cert),
+	    CFG_FIELD("privateKey", parse_key),
+	    CFG_FIELD("caCertificates", parse_ca),
+	};
+	struct reading *r = obj;
+	uint32_t errors = cfg->diags->n_errors;
+
+	r->cert = &r->certs[r->server->n_certs++];
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	if (cfg->diags->n_errors == errors && (!r->cert->cert || !r->cert->key))
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING,
+			  "add serverCertificate and privateKey",
+			  "TLS needs a certificate and its key");
+	r->cert = &r->files;
+}
+
+static void read_certs(struct cfg *cfg, const struct yaml_node *node, struct reading *r,
+		       cfg_parse_fn *parse)
+{
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return;
+	r->ways++;
+	r->certs = cfg_array(cfg, node->n, sizeof(*r->certs));
+	r->server->certs = r->certs;
+	r->server->n_certs = 0;
+	if (r->certs)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_CERTIFICATES_MAX, parse, r);
+}
+
+static void parse_credentials(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	read_certs(cfg, node, obj, parse_one_credential);
+}
+
+static void parse_pairs(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	read_certs(cfg, node, obj, parse_pair);
 }
 
 static uint8_t version(struct cfg *cfg, const struct yaml_node *node)
@@ -230,7 +302,7 @@ static void parse_narrower(struct cfg *cfg, const struct yaml_node *node, void *
 	if (node->kind == YAML_LIST && node->n == 0)
 		return;
 	not_served(cfg, obj, &node->where, "this field",
-		   "clients' certificates are verified by caCertificates and subjectAltNames");
+		   "clients' certificates are verified by authorities and subjectAltNames");
 }
 
 static void parse_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -249,12 +321,11 @@ static void parse_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("verifyCertificateSpki", parse_narrower),
 	    CFG_FIELD("verifyCertificateHash", parse_narrower),
 	    CFG_FIELD("caCrl", parse_narrower),
-	    CFG_FIELD("caCertCredentialName", parse_narrower),
-	    CFG_FIELD("credentialNames", parse_narrower),
-	    CFG_FIELD("tlsCertificates", parse_narrower),
+	    CFG_FIELD("caCertCredentialName", parse_ca_secret),
+	    CFG_FIELD("credentialNames", parse_credentials),
+	    CFG_FIELD("tlsCertificates", parse_pairs),
 	};
 
-	((struct reading *)obj)->has_tls = true;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
 }
 
@@ -298,29 +369,54 @@ static bool complete(struct cfg *cfg, const struct yaml_node *node, struct readi
 	return false;
 }
 
-/* Certificates are named in one way. */
-static void check_credentials(struct cfg *cfg, const struct yaml_node *node,
-			      const struct flat_gateway_server *s)
+static bool has_secrets(const struct flat_gateway_server *s)
 {
-	bool files = s->cert || s->key || s->ca;
+	return s->n_certs > 0 && s->certs[0].secret;
+}
+
+/* What serverCertificate and privateKey name is a list of one. */
+static void take_files(struct cfg *cfg, struct reading *r)
+{
+	struct flat_gateway_certificate *c;
+
+	if (!r->files.cert && !r->files.key)
+		return;
+	r->ways++;
+	c = cfg_array(cfg, 1, sizeof(*c));
+	if (!c)
+		return;
+	*c = r->files;
+	r->server->certs = c;
+	r->server->n_certs = 1;
+}
+
+/* Certificates are named in one way. */
+static void check_credentials(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
+{
+	const struct flat_gateway_server *s = r->server;
 	bool client = s->tls == FLAT_GATEWAY_MUTUAL || s->tls == FLAT_GATEWAY_OPTIONAL_MUTUAL;
 
 	if (s->tls == FLAT_GATEWAY_PLAIN)
 		return;
+	take_files(cfg, r);
 	if (s->tls == FLAT_GATEWAY_PASSTHROUGH) {
-		if (files || s->credential)
+		if (s->n_certs > 0 || s->ca || s->ca_secret)
 			cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "remove them",
 				  "with PASSTHROUGH the server behind has the certificate");
 		return;
 	}
-	if (files && s->credential)
+	if (r->ways > 1 || (has_secrets(s) && s->ca))
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
-			  "credentialName and files exclude each other");
-	else if (!s->credential && !(s->cert && s->key))
+			  "credentialName, credentialNames, tlsCertificates and files exclude each "
+			  "other");
+	else if (s->ca && s->ca_secret)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
+			  "caCertificates and caCertCredentialName exclude each other");
+	else if (s->n_certs == 0 || (!has_secrets(s) && (!s->certs[0].cert || !s->certs[0].key)))
 		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING,
 			  "add credentialName, or serverCertificate and privateKey",
 			  "TLS needs a certificate and its key");
-	else if (client && !s->credential && !s->ca)
+	else if (client && !has_secrets(s) && !s->ca && !s->ca_secret)
 		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add caCertificates",
 			  "clients' certificates need something to be verified by");
 }
@@ -360,7 +456,7 @@ static void settle(struct cfg *cfg, const struct yaml_node *node, struct reading
 		cfg_error(cfg, &r->protocol_where, FLAT_DIAG_BAD_VALUE, "write HTTPS",
 			  "a server with TLS has the protocol HTTPS or TLS");
 	}
-	check_credentials(cfg, node, s);
+	check_credentials(cfg, node, r);
 }
 
 static void parse_server(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -382,6 +478,9 @@ static void parse_server(struct cfg *cfg, const struct yaml_node *node, void *ob
 	r->server->where = node->where;
 	r->protocol = NULL;
 	r->mode = -1;
+	r->ways = 0;
+	r->files = (struct flat_gateway_certificate){0};
+	r->cert = &r->files;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 	if (cfg->diags->n_errors == errors)
 		settle(cfg, node, r);

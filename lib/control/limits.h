@@ -23,6 +23,8 @@
 #define FLAT_CONFIG_NAME_MAX 320U
 /* Ports of one service, hosts or addresses of one ServiceEntry (Kubernetes and Istio: 256). */
 #define FLAT_CONFIG_PORTS_MAX 256U
+/* Certificates of a gateway's server, as in Gateway API: each may be looked at with a handshake. */
+#define FLAT_CONFIG_CERTIFICATES_MAX 64U
 #define FLAT_CONFIG_HOSTS_MAX 256U
 #define FLAT_CONFIG_ADDRESSES_MAX 256U
 /* Endpoints of one service, times its ports. */

@@ -19,7 +19,8 @@ const struct flat_backend_tls *flat_mesh_backend_tls(const struct flat_mesh *mes
 
 /* --- authorities --- */
 
-static const char *config_map(const struct flat_mesh *mesh, const char *namespace, const char *name)
+const char *flat_mesh_config_map(const struct flat_mesh *mesh, const char *namespace,
+				 const char *name)
 {
 	for (uint32_t i = 0; i < mesh->config_maps.n; i++) {
 		const struct flat_config_map *c = mesh->config_maps.v[i];
@@ -37,7 +38,7 @@ static const char *text_of(const struct flat_mesh *mesh, const char *namespace,
 	    a->secret ? flat_mesh_secret(mesh, namespace, a->secret) : NULL;
 
 	if (a->config_map)
-		return config_map(mesh, namespace, a->config_map);
+		return flat_mesh_config_map(mesh, namespace, a->config_map);
 	return secret ? secret->ca : NULL;
 }
 

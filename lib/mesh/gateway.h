@@ -27,6 +27,13 @@ struct flat_l4_route;
 
 struct flat_tls_authority;
 
+/* One of a server's certificates: a Secret, or files. */
+struct flat_gateway_certificate {
+	const char *cert, *key;
+	const char *secret;    /* NULL: files */
+	const char *namespace; /* of the Secret; NULL: the workload's */
+};
+
 struct flat_gateway_server {
 	const char *name; /* "" without */
 	uint16_t port;
@@ -38,10 +45,10 @@ struct flat_gateway_server {
 	bool served;   /* false: something of it is not honoured, and it is not opened */
 	const struct flat_gateway_host *hosts;
 	uint32_t n_hosts;
-	/* Files, or `credential`, the name of a Secret; NULL: none. */
-	const char *cert, *key, *ca;
-	const char *credential;
-	const char *credential_namespace; /* NULL: the workload's */
+	const struct flat_gateway_certificate *certs; /* where TLS ends, one at least */
+	uint32_t n_certs;
+	const char *ca;	       /* file; NULL: none */
+	const char *ca_secret; /* in its place a Secret or ConfigMap of the workload's namespace */
 	uint8_t min_version, max_version; /* 12, 13; 0: the default */
 	const char *ciphers;		  /* joined by colons; NULL: the default */
 	/* Who vouches for clients, where the certificate's Secret does not say it (Gateway API), and what is found of them. */
@@ -79,6 +86,10 @@ const struct flat_gateway *flat_mesh_gateway(const struct flat_mesh *mesh, uint3
 /** A Secret by namespace and name, or NULL. */
 const struct flat_secret *flat_mesh_secret(const struct flat_mesh *mesh, const char *namespace,
 					   const char *name);
+
+/** `ca.crt` of a ConfigMap by namespace and name, PEM, or NULL. */
+const char *flat_mesh_config_map(const struct flat_mesh *mesh, const char *namespace,
+				 const char *name);
 
 /** How well a host fits what the server shows: 0 not at all; longer names better, whole ones best. Any case, no port. */
 uint32_t flat_gateway_server_fit(const struct flat_gateway_server *server, struct flat_span host);

@@ -13,6 +13,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "control/limits.h"
 #include "control/watch.h"
 
 #define BACKLOG 4096
@@ -22,6 +23,7 @@ struct credential {
 	const struct flat_gateway_server *server;
 	char *id; /* "NAMESPACE/NAME#N" */
 	SSL_CTX *ctx;
+	bool whole; /* with all of the server's certificates */
 };
 
 struct flat_gateway_port {
@@ -187,18 +189,58 @@ static const char *or_secret(const struct flat_secret *secret, const char *ca)
 	return secret ? secret->ca ? secret->ca : ca : NULL;
 }
 
-/* A Secret's own bundle, or that of NAME-cacert, as in Istio. */
+static const char *namespace_of(const struct flat_gateways *all,
+				const struct flat_gateway_certificate *c)
+{
+	return c->namespace ? c->namespace : all->namespace;
+}
+
+static int pair_of(const struct flat_gateways *all, const struct flat_gateway_certificate *c,
+		   struct flat_tls_pair *pair, char *why, size_t size)
+{
+	const struct flat_secret *secret;
+	*pair = (struct flat_tls_pair){.cert.file = c->cert, .key.file = c->key};
+	if (!c->secret)
+		return 0;
+	secret = flat_mesh_secret(all->offload->mesh, namespace_of(all, c), c->secret);
+	if (secret && secret->cert && secret->key) {
+		*pair = (struct flat_tls_pair){.cert.text = secret->cert, .key.text = secret->key};
+		return 0;
+	}
+	snprintf(why, size, "there is no Secret %s/%s with tls.crt and tls.key",
+		 namespace_of(all, c), c->secret);
+	return -ENOENT;
+}
+
+/* The Secret that is named for it; else the first certificate's own bundle, or that of NAME-cacert, as in Istio. */
+static const char *authorities_of(const struct flat_gateways *all,
+				  const struct flat_gateway_server *s)
+{
+	const struct flat_mesh *mesh = all->offload->mesh;
+	const struct flat_gateway_certificate *c = &s->certs[0];
+	const struct flat_secret *secret;
+	const struct flat_secret *ca;
+	char name[512];
+	if (s->ca_text)
+		return s->ca_text;
+	if (s->ca_secret) {
+		ca = flat_mesh_secret(mesh, all->namespace, s->ca_secret);
+		return ca ? or_secret(ca, ca->cert)
+			  : flat_mesh_config_map(mesh, all->namespace, s->ca_secret);
+	}
+	if (!c->secret)
+		return NULL;
+	secret = flat_mesh_secret(mesh, namespace_of(all, c), c->secret);
+	snprintf(name, sizeof(name), "%s-cacert", c->secret);
+	ca = flat_mesh_secret(mesh, namespace_of(all, c), name);
+	return or_secret(secret, ca ? or_secret(ca, ca->cert) : NULL);
+}
+
+/* All but its certificates. */
 static int options_of(const struct flat_gateways *all, const struct flat_gateway_server *s,
 		      struct flat_tls_options *o, char *why, size_t size)
 {
-	const struct flat_mesh *mesh = all->offload->mesh;
-	const struct flat_secret *secret = NULL;
-	const struct flat_secret *ca = NULL;
-	const char *namespace = s->credential_namespace ? s->credential_namespace : all->namespace;
-	char name[512];
 	*o = (struct flat_tls_options){
-	    .cert.file = s->cert,
-	    .key.file = s->key,
 	    .ca.file = s->ca,
 	    .clients = s->tls == FLAT_GATEWAY_MUTUAL		? FLAT_TLS_REQUIRED
 		       : s->tls == FLAT_GATEWAY_OPTIONAL_MUTUAL ? FLAT_TLS_OPTIONAL
@@ -210,32 +252,85 @@ static int options_of(const struct flat_gateways *all, const struct flat_gateway
 	    .n_names = s->n_names,
 	    .opaque = s->opaque,
 	};
-	if (!s->credential)
-		return 0;
-	secret = flat_mesh_secret(mesh, namespace, s->credential);
-	snprintf(name, sizeof(name), "%s-cacert", s->credential);
-	ca = flat_mesh_secret(mesh, namespace, name);
-	o->cert.text = secret ? secret->cert : NULL;
-	o->key.text = secret ? secret->key : NULL;
 	if (o->clients != FLAT_TLS_ANY)
-		o->ca.text = s->ca_text ? s->ca_text
-					: or_secret(secret, ca ? or_secret(ca, ca->cert) : NULL);
-	const char *missing = !o->cert.text || !o->key.text ? "with tls.crt and tls.key"
-			      : o->clients != FLAT_TLS_ANY && !o->ca.text ? "with ca.crt"
-									  : NULL;
-	if (missing)
-		snprintf(why, size, "there is no Secret %s/%s %s", namespace, s->credential,
-			 missing);
-	return missing ? -ENOENT : 0;
+		o->ca.text = authorities_of(all, s);
+	if (o->clients == FLAT_TLS_ANY || o->ca.text || o->ca.file)
+		return 0;
+	snprintf(why, size, "there is no Secret %s/%s with ca.crt",
+		 s->ca_secret ? all->namespace : namespace_of(all, &s->certs[0]),
+		 s->ca_secret ? s->ca_secret : s->certs[0].secret);
+	return -ENOENT;
 }
 
-static SSL_CTX *kept(const struct credential *v, uint32_t n, const char *id)
+/* Of all its certificates. */
+static int whole_context(const struct flat_gateways *all, const struct flat_gateway_server *s,
+			 const struct flat_tls_options *options, SSL_CTX **out, char *why,
+			 size_t size)
 {
-	for (uint32_t i = 0; i < n; i++) {
-		if (strcmp(v[i].id, id) == 0 && SSL_CTX_up_ref(v[i].ctx))
-			return v[i].ctx;
+	struct flat_tls_pair pairs[FLAT_CONFIG_CERTIFICATES_MAX];
+	struct flat_tls_options o = *options;
+	int err = 0;
+	for (uint32_t i = 0; err == 0 && i < s->n_certs; i++)
+		err = pair_of(all, &s->certs[i], &pairs[i], why, size);
+	o.pairs = pairs;
+	o.n_pairs = s->n_certs;
+	return err != 0 ? err : flat_tls_context(&o, out, why, size);
+}
+
+/* Of those of its certificates that are good; NULL: of none. */
+static SSL_CTX *part_context(const struct flat_gateways *all, const struct flat_gateway_server *s,
+			     const struct flat_tls_options *options)
+{
+	struct flat_tls_pair pairs[FLAT_CONFIG_CERTIFICATES_MAX];
+	struct flat_tls_options o = *options;
+	SSL_CTX *ctx = NULL;
+	uint32_t n = 0;
+	char why[400];
+	o.n_pairs = 1;
+	for (uint32_t i = 0; i < s->n_certs; i++) {
+		o.pairs = &pairs[n];
+		if (pair_of(all, &s->certs[i], &pairs[n], why, sizeof(why)) != 0 ||
+		    flat_tls_context(&o, &ctx, why, sizeof(why)) != 0)
+			continue;
+		SSL_CTX_free(ctx);
+		n++;
+	}
+	o.pairs = pairs;
+	o.n_pairs = n;
+	return n > 0 && flat_tls_context(&o, &ctx, why, sizeof(why)) == 0 ? ctx : NULL;
+}
+
+/* That of before, if it is as whole as that. */
+static SSL_CTX *kept(const struct flat_gateway_port *port, const char *id, bool whole)
+{
+	for (uint32_t i = 0; i < port->n_credentials; i++) {
+		const struct credential *c = &port->credentials[i];
+		if (strcmp(c->id, id) == 0 && (c->whole || !whole) && SSL_CTX_up_ref(c->ctx))
+			return c->ctx;
 	}
 	return NULL;
+}
+
+/* A context of the server as it is now, else of before, else of what is good of it; why it is not the first in `why`. */
+static int take_context(const struct flat_gateway_port *port, struct credential *c, char *why,
+			size_t size)
+{
+	const struct flat_gateways *all = port->all;
+	struct flat_tls_options options;
+	int err = options_of(all, c->server, &options, why, size);
+	bool clear = err == 0; /* who may come in */
+	if (clear)
+		err = whole_context(all, c->server, &options, &c->ctx, why, size);
+	c->whole = err == 0;
+	if (err == 0)
+		return 0;
+	c->ctx = kept(port, c->id, true);
+	c->whole = c->ctx != NULL;
+	if (!c->ctx && clear)
+		c->ctx = part_context(all, c->server, &options);
+	if (!c->ctx)
+		c->ctx = kept(port, c->id, false);
+	return err;
 }
 
 static void forget(struct credential *v, uint32_t n)
@@ -260,7 +355,6 @@ static bool read_credential(void *arg, const struct flat_gateway *g,
 	struct reading *r = arg;
 	struct flat_gateway_port *port = r->port;
 	struct flat_addr addr = server_addr(server);
-	struct flat_tls_options options;
 	struct credential c = {.server = server};
 	char why[400];
 	if (!is_secure(kind_of(server)) || !flat_addr_equal(&addr, &port->addr))
@@ -273,16 +367,12 @@ static bool read_credential(void *arg, const struct flat_gateway *g,
 		r->oom = true;
 		return false;
 	}
-	int err = options_of(port->all, server, &options, why, sizeof(why));
-	if (err == 0)
-		err = flat_tls_context(&options, &c.ctx, why, sizeof(why));
-	if (err != 0) {
-		c.ctx = kept(port->credentials, port->n_credentials, c.id);
+	if (take_context(port, &c, why, sizeof(why)) != 0)
 		flat_error("%s:%u: Gateway %s/%s: %s; %s", server->where.file, server->where.line,
 			   g->namespace, g->name, why,
-			   c.ctx ? "the certificate before stays in force"
-				 : "clients of this server are refused");
-	}
+			   !c.ctx    ? "clients of this server are refused"
+			   : c.whole ? "the certificate before stays in force"
+				     : "its other certificates are shown");
 	if (c.ctx)
 		r->v[r->n++] = c;
 	else
@@ -308,18 +398,23 @@ struct files {
 	size_t n;
 };
 
+static void add_file(struct files *f, const char *name)
+{
+	const char **v = name ? realloc(f->v, (f->n + 1) * sizeof(*v)) : NULL;
+	if (v) {
+		f->v = v;
+		f->v[f->n++] = name;
+	}
+}
+
 static bool gather(void *arg, const struct flat_gateway *g,
 		   const struct flat_gateway_server *server)
 {
-	struct files *f = arg;
-	const char *names[] = {server->cert, server->key, server->ca};
 	(void)g;
-	for (int i = 0; i < 3; i++) {
-		const char **v = names[i] ? realloc(f->v, (f->n + 1) * sizeof(*v)) : NULL;
-		if (v) {
-			f->v = v;
-			f->v[f->n++] = names[i];
-		}
+	add_file(arg, server->ca);
+	for (uint32_t i = 0; i < server->n_certs; i++) {
+		add_file(arg, server->certs[i].cert);
+		add_file(arg, server->certs[i].key);
 	}
 	return true;
 }

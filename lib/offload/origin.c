@@ -55,7 +55,8 @@ static uint64_t stamp_of(const struct flat_tls_origin *rule)
 }
 
 static int from_secret(const struct flat_mesh *mesh, const struct flat_tls_origin *rule,
-		       struct flat_tls_options *options, char *why, size_t size)
+		       struct flat_tls_pair *pair, struct flat_tls_options *options, char *why,
+		       size_t size)
 {
 	const struct flat_secret *secret =
 	    flat_mesh_secret(mesh, rule->namespace, rule->credential);
@@ -67,10 +68,10 @@ static int from_secret(const struct flat_mesh *mesh, const struct flat_tls_origi
 			   : ca			? ca->ca ? ca->ca : ca->cert
 						: NULL;
 	if (secret && rule->mutual) {
-		options->cert.text = secret->cert;
-		options->key.text = secret->key;
+		pair->cert.text = secret->cert;
+		pair->key.text = secret->key;
 	}
-	if ((options->cert.text && options->key.text) || (!rule->mutual && options->ca.text))
+	if ((pair->cert.text && pair->key.text) || (!rule->mutual && options->ca.text))
 		return 0;
 	snprintf(why, size, "there is no Secret %s/%s with %s", rule->namespace, rule->credential,
 		 rule->mutual ? "tls.crt and tls.key" : "ca.crt");
@@ -80,9 +81,9 @@ static int from_secret(const struct flat_mesh *mesh, const struct flat_tls_origi
 static int make(struct flat_offload *o, const struct flat_tls_origin *rule,
 		enum flat_tls_inside inside, SSL_CTX **out, char *why, size_t size)
 {
+	struct flat_tls_pair pair = {.cert.file = rule->cert, .key.file = rule->key};
 	struct flat_tls_options options = {
-	    .cert.file = rule->cert,
-	    .key.file = rule->key,
+	    .pairs = &pair,
 	    .ca.file = rule->ca,
 	    .ca.text = rule->authorities,
 	    .names = rule->names,
@@ -92,8 +93,9 @@ static int make(struct flat_offload *o, const struct flat_tls_origin *rule,
 		snprintf(why, size, "%s", rule->broken);
 		return -ENOENT;
 	}
-	int err = rule->credential ? from_secret(o->mesh, rule, &options, why, size) : 0;
+	int err = rule->credential ? from_secret(o->mesh, rule, &pair, &options, why, size) : 0;
 
+	options.n_pairs = pair.cert.file || pair.cert.text;
 	return err != 0
 		   ? err
 		   : flat_tls_client_context(&options, rule->unverified, inside, out, why, size);

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "wire/spiffe.h"
+#include "wire/tls_certs.h"
 
 #define HOST_MAX 256
 #define CHAIN_MAX 8
@@ -36,91 +37,17 @@ struct front {
 static int front_index = -1; /* of SSL_CTX's extra data */
 static int names_index = -1;
 
-/* --- files --- */
-
-static BIO *open_pem(const struct flat_pem *pem, char *why, size_t size)
-{
-	BIO *bio = pem->text ? BIO_new_mem_buf(pem->text, -1) : BIO_new_file(pem->file, "r");
-
-	if (!bio)
-		snprintf(why, size, "%s cannot be read: %s", pem->file ? pem->file : "a Secret",
-			 strerror(errno));
-	return bio;
-}
-
-static const char *name_of(const struct flat_pem *pem)
-{
-	return pem->text ? "the Secret" : pem->file;
-}
-
-static int no_passphrase(char *buf, int size, int rw, void *arg)
-{
-	(void)buf;
-	(void)size;
-	(void)rw;
-	(void)arg;
-	return -1;
-}
-
-static int bad(char *why, size_t size, const struct flat_pem *pem, const char *what)
-{
-	const char *text = ERR_reason_error_string(ERR_peek_last_error());
-
-	snprintf(why, size, "%s of %s: %s", what, name_of(pem), text ? text : "not there");
-	ERR_clear_error();
-	return -EINVAL;
-}
-
-static int use_chain(SSL_CTX *ctx, const struct flat_pem *pem, char *why, size_t size)
-{
-	BIO *bio = open_pem(pem, why, size);
-	X509 *cert = bio ? PEM_read_bio_X509_AUX(bio, NULL, no_passphrase, NULL) : NULL;
-	int err = 0;
-
-	if (!bio)
-		return -EINVAL;
-	if (!cert || SSL_CTX_use_certificate(ctx, cert) != 1)
-		err = bad(why, size, pem, "the certificate");
-	X509_free(cert);
-	for (int n = 0; err == 0 && n < CHAIN_MAX; n++) {
-		cert = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL);
-		if (!cert)
-			break;
-		/* Taken by the context. */
-		if (SSL_CTX_add0_chain_cert(ctx, cert) != 1) {
-			X509_free(cert);
-			err = bad(why, size, pem, "the chain");
-		}
-	}
-	ERR_clear_error();
-	BIO_free(bio);
-	return err;
-}
-
-static int use_key(SSL_CTX *ctx, const struct flat_pem *pem, char *why, size_t size)
-{
-	BIO *bio = open_pem(pem, why, size);
-	EVP_PKEY *key = bio ? PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL) : NULL;
-	int err = 0;
-
-	if (!bio)
-		return -EINVAL;
-	if (!key || SSL_CTX_use_PrivateKey(ctx, key) != 1 || SSL_CTX_check_private_key(ctx) != 1)
-		err = bad(why, size, pem, "the private key");
-	EVP_PKEY_free(key);
-	BIO_free(bio);
-	return err;
-}
+/* --- authorities --- */
 
 static int use_ca(SSL_CTX *ctx, const struct flat_pem *pem, char *why, size_t size)
 {
-	BIO *bio = open_pem(pem, why, size);
+	BIO *bio = flat_pem_open(pem, why, size);
 	X509 *cert;
 	int n = 0;
 
 	if (!bio)
 		return -EINVAL;
-	while ((cert = PEM_read_bio_X509(bio, NULL, no_passphrase, NULL)) != NULL) {
+	while ((cert = PEM_read_bio_X509(bio, NULL, flat_pem_no_passphrase, NULL)) != NULL) {
 		int ok = X509_STORE_add_cert(SSL_CTX_get_cert_store(ctx), cert) &&
 			 SSL_CTX_add_client_CA(ctx, cert);
 		X509_free(cert);
@@ -130,7 +57,7 @@ static int use_ca(SSL_CTX *ctx, const struct flat_pem *pem, char *why, size_t si
 	}
 	BIO_free(bio);
 	if (cert || n == 0)
-		return bad(why, size, pem, "the authorities");
+		return flat_pem_bad(pem, "the authorities", why, size);
 	ERR_clear_error();
 	return 0;
 }
@@ -286,9 +213,7 @@ int flat_tls_context(const struct flat_tls_options *o, SSL_CTX **out, char *why,
 	if (!ctx)
 		snprintf(why, size, "out of memory");
 	if (err == 0)
-		err = use_chain(ctx, &o->cert, why, size);
-	if (err == 0)
-		err = use_key(ctx, &o->key, why, size);
+		err = flat_tls_certs_use(ctx, o->pairs, o->n_pairs, why, size);
 	if (err == 0 && (o->ca.file || o->ca.text))
 		err = use_ca(ctx, &o->ca, why, size);
 	if (err == 0)
@@ -335,11 +260,8 @@ int flat_tls_client_context(const struct flat_tls_options *o, bool unverified,
 
 	if (err != 0)
 		snprintf(why, size, "out of memory");
-	if (err == 0 && (o->cert.file || o->cert.text)) {
-		err = use_chain(ctx, &o->cert, why, size);
-		if (err == 0)
-			err = use_key(ctx, &o->key, why, size);
-	}
+	if (err == 0 && o->n_pairs > 0)
+		err = flat_tls_certs_use(ctx, o->pairs, 1, why, size);
 	if (err == 0 && (o->ca.file || o->ca.text)) {
 		err = use_ca(ctx, &o->ca, why, size);
 	} else if (err == 0 && !unverified && !SSL_CTX_set_default_verify_paths(ctx)) {

@@ -17,6 +17,12 @@ struct flat_pem {
 	const char *text;
 };
 
+/* A certificate with its chain, the leaf first, and its key, without passphrase. */
+struct flat_tls_pair {
+	struct flat_pem cert;
+	struct flat_pem key;
+};
+
 enum flat_tls_clients {
 	FLAT_TLS_ANY,	   /* no certificate is asked for */
 	FLAT_TLS_OPTIONAL, /* one that is shown must be good */
@@ -24,9 +30,10 @@ enum flat_tls_clients {
 };
 
 struct flat_tls_options {
-	struct flat_pem cert; /* the leaf first */
-	struct flat_pem key;  /* without passphrase */
-	struct flat_pem ca;   /* of clients; of servers, those of the system where none is given */
+	/* Of a server at least one; of several tls_certs.h says which is shown. Of a client none or one. */
+	const struct flat_tls_pair *pairs;
+	uint32_t n_pairs;
+	struct flat_pem ca; /* of clients; of servers, those of the system where none is given */
 	enum flat_tls_clients clients;
 	uint8_t min_version, max_version; /* 12, 13; 0: 1.2 to 1.3 */
 	const char
@@ -61,8 +68,7 @@ enum flat_tls_inside {
 };
 
 /**
- * A context for clients: TLS 1.2 and 1.3. `unverified`: any server is believed. Of the options: cert and
- * key (may be missing), ca, names (which a wildcard of the certificate may stand for). As flat_tls_context().
+ * A context for clients: TLS 1.2 and 1.3. `unverified`: any server is believed. Of the options: pairs, ca, names (which a wildcard of the certificate may stand for). As flat_tls_context().
  */
 FLAT_MUST_CHECK int flat_tls_client_context(const struct flat_tls_options *options, bool unverified,
 					    enum flat_tls_inside inside, SSL_CTX **out, char *why,

@@ -10,12 +10,17 @@ port && HTTP=$PORT
 port && HTTPS=$PORT
 port && MTLS=$PORT
 port && MOVED=$PORT
+port && BOTH=$PORT
+port && SEVERAL=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 
 authority ca
 authority other
 issue ca one DNS:one.example
 issue ca two 'DNS:*.two.example'
+issue ca one-rsa DNS:one.example rsa:2048
+issue ca two-rsa 'DNS:*.two.example' rsa:2048
+issue ca three DNS:three.example
 issue ca client URI:spiffe://cluster.local/ns/out/sa/client
 issue ca guest URI:spiffe://cluster.local/ns/out/sa/guest
 issue other stranger URI:spiffe://cluster.local/ns/out/sa/client
@@ -24,6 +29,8 @@ base() {
 	workload origin "$WORK/origin-python"
 	ingress ingress edge 'istio: ingressgateway'
 	secret edge two
+	secret edge two-rsa
+	secret edge three
 	cat <<END
 ---
 apiVersion: networking.istio.io/v1
@@ -67,6 +74,21 @@ spec:
   - port: { number: $MTLS, name: https-mutual, protocol: HTTPS }
     hosts: [one.example]
     tls: { mode: MUTUAL, serverCertificate: $WORK/one.crt, privateKey: $WORK/one.key, caCertificates: $WORK/ca.crt, minProtocolVersion: TLSV1_3 }
+  - port: { number: $BOTH, name: https-both, protocol: HTTPS }
+    hosts: [one.example]
+    tls:
+      mode: SIMPLE
+      tlsCertificates: [{ serverCertificate: $WORK/one-rsa.crt, privateKey: $WORK/one-rsa.key }, { serverCertificate: $WORK/one.crt, privateKey: $WORK/one.key }]
+  - port: { number: $SEVERAL, name: https-several, protocol: HTTPS }
+    hosts: ["*"]
+    tls: { mode: MUTUAL, credentialNames: [three, two, two-rsa], caCertCredentialName: clients }
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: clients, namespace: edge }
+data:
+  ca.crt: |
+$(sed 's/^/    /' "$WORK/ca.crt")
 END
 }
 # routes HOSTS GATEWAYS ROUTES [NAME]
@@ -154,6 +176,24 @@ same mutual 200 "$(with client)"
 holds mutual-none bash -c "! curl -sS -m 5 --cacert '$WORK/ca.crt' --resolve one.example:$MTLS:127.0.0.1 $mtls/ 2>/dev/null"
 same mutual-stranger refused "$(with stranger >/dev/null 2>&1 && echo taken || echo refused)"
 
+# --- several certificates of one server ---
+
+# shown PORT NAME [SIGNATURES]: the serial number of what it shows a client that names that host and understands these.
+shown() {
+	openssl s_client -connect "127.0.0.1:$1" -servername "$2" ${3:+-sigalgs "$3"} </dev/null 2>/dev/null | openssl x509 -noout -serial 2>/dev/null
+}
+serial_of() { openssl x509 -noout -serial <"$WORK/$1.crt"; }
+RSA=RSA-PSS+SHA256:RSA+SHA256
+same both-ecdsa "$(serial_of one)" "$(shown "$BOTH" one.example)"
+same both-rsa "$(serial_of one-rsa)" "$(shown "$BOTH" one.example $RSA)"
+same both-serve a "$(out --resolve "one.example:$BOTH:127.0.0.1" "https://one.example:$BOTH/echo" | told "t['name']")"
+same several-by-name "$(serial_of two)" "$(shown "$SEVERAL" a.two.example)"
+same several-by-name-and-key "$(serial_of two-rsa)" "$(shown "$SEVERAL" a.two.example $RSA)"
+same several-first-otherwise "$(serial_of three)" "$(shown "$SEVERAL" elsewhere.example)"
+several() { out --resolve "a.two.example:$SEVERAL:127.0.0.1" "$@" -o /dev/null -w '%{http_code}' "https://a.two.example:$SEVERAL/status/200"; }
+same several-client-certificate 200 "$(several --cert "$WORK/client.crt" --key "$WORK/client.key")"
+holds several-no-client-certificate bash -c "! curl -sS -m 5 --cacert '$WORK/ca.crt' --resolve a.two.example:$SEVERAL:127.0.0.1 https://a.two.example:$SEVERAL/ 2>/dev/null"
+
 # --- policies ---
 
 rules() { base; routes "one.example, '*.two.example'" edge/web "[{ route: [$V1] }]"; }
@@ -187,6 +227,14 @@ before=$(serial a.two.example)
 issue ca two 'DNS:*.two.example'
 apply < <(rules)
 same rotation-of-secret "$(openssl x509 -noout -serial <"$WORK/two.crt")" "$(serial a.two.example)"
+issue ca one-rsa DNS:one.example rsa:2048
+rotated_rsa() { [ "$(shown "$BOTH" one.example $RSA)" = "$(serial_of one-rsa)" ]; }
+holds rotation-of-one-of-two wait_for 10 rotated_rsa
+same rotation-leaves-the-other "$(serial_of one)" "$(shown "$BOTH" one.example)"
+before=$(shown "$SEVERAL" a.two.example $RSA)
+apply < <(rules | sed 's/credentialNames: \[three, two, two-rsa\]/credentialNames: [three, two, gone]/')
+same rotation-one-is-gone-all-stay "$before" "$(shown "$SEVERAL" a.two.example $RSA)"
+apply < <(rules)
 echo broken >"$WORK/one.crt.new" && mv "$WORK/one.crt.new" "$WORK/one.crt"
 told_of() { grep -q 'certificate before stays in force' "$WORK/flatd.log"; }
 holds rotation-refused wait_for 10 told_of
@@ -198,4 +246,8 @@ apply < <(rules | sed "s/number: $MTLS,/number: $MOVED,/")
 holds port-opened wait_for 10 listening "$MOVED"
 closed() { ! listening "$MTLS"; }
 holds port-closed wait_for 10 closed
+apply < <(rules | sed "s/number: $SEVERAL,/number: $MTLS,/; s/credentialNames: \[three, two, two-rsa\]/credentialNames: [gone, two]/")
+holds port-opened-with-what-is-good wait_for 10 listening "$MTLS"
+same good-one-is-shown "$(serial_of two)" "$(shown "$MTLS" a.two.example)"
+holds missing-one-is-said grep -q 'no Secret edge/gone .*its other certificates are shown' "$WORK/flatd.log"
 kill -0 "$PID" && pass alive

@@ -18,6 +18,7 @@ port && UNKNOWN=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 authority ca
 issue ca one 'DNS:one.example'
+issue ca one-rsa 'DNS:one.example' rsa:2048
 issue ca far 'DNS:far.example'
 authority clients
 issue clients client 'DNS:client.example'
@@ -65,7 +66,7 @@ spec:
     hostname: "*.wild.example"
     allowedRoutes: { namespaces: { from: Selector, selector: { matchLabels: { tier: front } } } }
   - { name: other, port: $OTHER, protocol: HTTP, allowedRoutes: { namespaces: { from: All }, kinds: [{ kind: HTTPRoute }] } }
-  - { name: secure, port: $HTTPS, protocol: HTTPS, hostname: one.example, tls: { certificateRefs: [{ name: one }] }, allowedRoutes: { namespaces: { from: All } } }
+  - { name: secure, port: $HTTPS, protocol: HTTPS, hostname: one.example, tls: { certificateRefs: [{ name: one-rsa }, { name: one }, { name: one, namespace: keys }] }, allowedRoutes: { namespaces: { from: All } } }
   - { name: granted, port: $HTTPS, protocol: HTTPS, hostname: far.example, tls: { certificateRefs: [{ name: far, namespace: keys }] }, allowedRoutes: { namespaces: { from: All } } }
   - { name: closed, port: $CLOSED, protocol: HTTPS, tls: { certificateRefs: [{ name: one, namespace: keys }] }, allowedRoutes: { namespaces: { from: All } } }
   - { name: bytes, port: $TCP, protocol: TCP }
@@ -105,6 +106,7 @@ END
 	entry origin 240.9.11.1 http "$A"
 	entry bytes 240.9.11.2 tcp "$TCP_ORIGIN"
 	secret edge one
+	secret edge one-rsa
 	secret keys far
 	secret keys one
 	route any edge ', sectionName: all' '"*.example"'
@@ -167,6 +169,9 @@ same redirect-keeps-the-port "302 http://x.example:$HTTP/port" "$(where /port)"
 same redirect-by-scheme '302 https://rules.example/scheme' "$(where /scheme)"
 tls() { curl -sS -m 20 -o "$WORK/got" -w '%{http_code} %header{x-route}' --cacert "$WORK/ca.crt" --resolve "$1:$HTTPS:127.0.0.1" "https://$1:$HTTPS/status/200"; }
 same tls '200 secure' "$(tls one.example)"
+shown() { openssl s_client -connect "127.0.0.1:$HTTPS" -servername one.example ${1:+-sigalgs "$1"} </dev/null 2>/dev/null | openssl x509 -noout -serial; }
+same tls-second-certificate "$(openssl x509 -noout -serial <"$WORK/one.crt")" "$(shown)"
+same tls-by-signature "$(openssl x509 -noout -serial <"$WORK/one-rsa.crt")" "$(shown RSA-PSS+SHA256)"
 same tls-by-another-name '200 granted' "$(tls far.example)"
 holds tls-no-such-name test "$(tls two.example 2>/dev/null)" = '000 '
 # shows PORT [CERTIFICATE]: what a client with that certificate gets.
@@ -189,4 +194,5 @@ said() { grep -qF "$1" "$WORK/flatd.log"; }
 holds says-listener said 'no listener of Gateway "web" takes this route'
 holds says-no-authorities said 'there are no authorities of ConfigMap edge/missing'
 holds says-hosts-not said 'Secret keys/one is of another namespace'
+holds says-certificate-not said 'Secret keys/one is of another namespace, which does not permit it: it is not shown'
 holds routes-say-it grep -q 'secure' <(flatctl --control "$CONTROL" routes)

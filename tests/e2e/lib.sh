@@ -273,14 +273,16 @@ data: { tls.crt: $(base64 -w 0 "$WORK/$2.crt"), tls.key: $(base64 -w 0 "$WORK/$2
 END
 }
 
-# authority NAME; issue CA NAME SUBJECT-ALT-NAME: certificates of our own.
+# authority NAME; issue CA NAME SUBJECT-ALT-NAME [KEY]: certificates of our own, of a key on P-256, or e.g. rsa:2048.
 authority() {
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj "/CN=$1" \
 		-keyout "$WORK/$1.key" -out "$WORK/$1.crt" -addext keyUsage=critical,keyCertSign 2>"$WORK/openssl.log" ||
 		die authority "$(tail -n 1 "$WORK/openssl.log")"
 }
 issue() {
-	openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=$2" -keyout "$WORK/$2.key" -out "$WORK/$2.csr" \
+	local key=(ec -pkeyopt ec_paramgen_curve:P-256)
+	[ -z "${4:-}" ] || key=("$4")
+	openssl req -newkey "${key[@]}" -nodes -subj "/CN=$2" -keyout "$WORK/$2.key" -out "$WORK/$2.csr" \
 		2>"$WORK/openssl.log" &&
 		openssl x509 -req -in "$WORK/$2.csr" -CA "$WORK/$1.crt" -CAkey "$WORK/$1.key" -CAcreateserial -days 1 -out "$WORK/$2.new" \
 			-extfile <(printf 'subjectAltName=%s\nkeyUsage=critical,digitalSignature\nbasicConstraints=critical,CA:FALSE\n' "$3") 2>"$WORK/openssl.log" &&

@@ -12,6 +12,8 @@
 #define HTTP "port: {number: 80, name: http, protocol: HTTP}"
 #define HTTPS "port: {number: 443, name: https, protocol: HTTPS}"
 
+#define MANY GW "spec: {servers: [{" HTTPS ", hosts: ['*'], tls: {"
+
 struct config_case {
 	const char *yaml;
 	int ret;
@@ -51,10 +53,35 @@ static const struct config_case cases[] = {
      "did you mean \"SIMPLE\"?"},
     {GW "spec: {servers: [{" HTTPS
 	", hosts: ['*'], tls: {mode: SIMPLE, credentialName: c, serverCertificate: /c}}]}",
-     -EINVAL, "credentialName and files exclude each other"},
+     -EINVAL, "credentialName, credentialNames, tlsCertificates and files exclude each other"},
     {GW "spec: {servers: [{" HTTPS
 	", hosts: ['*'], tls: {mode: MUTUAL, serverCertificate: /c, privateKey: /k}}]}",
      -EINVAL, "clients' certificates need something to be verified by"},
+    {MANY "mode: SIMPLE, credentialNames: [a, b]}}]}", 0, ""},
+    {MANY "mode: SIMPLE, credentialName: c, credentialNames: [a]}}]}", -EINVAL,
+     "exclude each other"},
+    {MANY "mode: SIMPLE, credentialNames: []}}]}", -EINVAL, "TLS needs a certificate and its key"},
+    {MANY "mode: SIMPLE, tlsCertificates: [{serverCertificate: /a, privateKey: /a}]}}]}", 0, ""},
+    {MANY "mode: SIMPLE, tlsCertificates: [{serverCertificate: /a}]}}]}", -EINVAL,
+     "TLS needs a certificate and its key, add serverCertificate and privateKey"},
+    {MANY "mode: SIMPLE, privateKey: /a, tlsCertificates: [{serverCertificate: /a, privateKey: "
+	  "/a}]}}]}",
+     -EINVAL, "exclude each other"},
+    {MANY "mode: PASSTHROUGH, credentialNames: [a]}}]}", -EINVAL,
+     "with PASSTHROUGH the server behind has the certificate"},
+    {MANY "mode: MUTUAL, tlsCertificates: [{serverCertificate: /a, privateKey: /a}]}}]}", -EINVAL,
+     "clients' certificates need something to be verified by"},
+    {MANY "mode: MUTUAL, tlsCertificates: [{serverCertificate: /a, privateKey: /a, caCertificates: "
+	  "/c}, {serverCertificate: /b, privateKey: /b, caCertificates: /c}]}}]}",
+     0, ""},
+    {MANY "mode: MUTUAL, tlsCertificates: [{serverCertificate: /a, privateKey: /a, caCertificates: "
+	  "/c}, {serverCertificate: /b, privateKey: /b, caCertificates: /d}]}}]}",
+     0, "a second bundle of authorities is not honoured"},
+    {MANY "mode: MUTUAL, serverCertificate: /a, privateKey: /a, caCertCredentialName: c}}]}", 0,
+     ""},
+    {MANY "mode: MUTUAL, serverCertificate: /a, privateKey: /a, caCertificates: /c, "
+	  "caCertCredentialName: c}}]}",
+     -EINVAL, "caCertificates and caCertCredentialName exclude each other"},
     {GW "spec: {servers: [{" HTTP ", hosts: ['*'], tls: {mode: SIMPLE, credentialName: c}}]}",
      -EINVAL, "a server with TLS has the protocol HTTPS"},
     {GW "spec: {servers: [{" HTTPS ", hosts: ['*'], tls: {mode: PASSTHROUGH}}]}", 0, ""},
@@ -92,6 +119,14 @@ static const struct config_case cases[] = {
      "spec: {listeners: [{name: a, port: 80, protocol: HTTPS, tls: {certificateRefs: [{name: c, "
      "namespace: far}]}}]}",
      0, "Secret far/c is of another namespace, which does not permit it"},
+    {API
+     "spec: {listeners: [{name: a, port: 80, protocol: HTTPS, tls: {certificateRefs: [{name: c}, "
+     "{name: d, namespace: far}]}}]}",
+     0, "Secret far/d is of another namespace, which does not permit it: it is not shown"},
+    {API
+     "spec: {listeners: [{name: a, port: 80, protocol: HTTPS, tls: {certificateRefs: [{name: c, "
+     "kind: ConfigMap}]}}]}",
+     0, "a certificate that is no Secret is not honoured"},
     {API "spec: {listeners: [{name: a, port: 80, protocol: HTTP}], tls: {frontend: {}}}", 0, ""},
     {API "spec: {listeners: [" SECURE "], tls: {frontend: {default: {validation: {}}}}}", -EINVAL,
      "who vouches for the clients is not said"},
@@ -171,6 +206,43 @@ Test(gateway, clients_are_asked_for_certificates_where_tls_ends)
 		cr_expect((!s->ca_text && !expected[s->port].ca) ||
 			      strcmp(s->ca_text, expected[s->port].ca) == 0,
 			  "port %u: %s", s->port, s->ca_text ? s->ca_text : "none");
+	}
+	loaded_fini(&l);
+}
+
+static const char several[] = API
+    "spec:\n  listeners:\n"
+    "  - {name: all, port: 1, protocol: HTTPS, tls: {certificateRefs: [{name: a}, {name: m, kind: "
+    "ConfigMap}, {name: b, namespace: far}, {name: c, namespace: near}]}}\n"
+    "  - {name: none, port: 2, protocol: HTTPS, tls: {certificateRefs: [{name: b, namespace: "
+    "far}, {name: d, namespace: near}]}}\n"
+    "---\napiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\n"
+    "metadata: {name: g, namespace: near}\n"
+    "spec: {from: [{group: gateway.networking.k8s.io, kind: Gateway, namespace: default}], "
+    "to: [{group: '', kind: Secret, name: c}]}\n"
+    "---\n" GW "spec: {servers: [{" HTTPS
+    ", hosts: ['*'], tls: {mode: SIMPLE, credentialNames: [x, y]}}]}\n";
+
+Test(gateway, a_server_has_the_certificates_that_it_may)
+{
+	struct loaded l = load_yaml(several);
+
+	cr_assert_eq(l.ret, 0, "%s", loaded_text(&l));
+	cr_assert_eq(flat_mesh_n_gateways(l.mesh), 3);
+	for (uint32_t i = 0; i < 3; i++) {
+		const struct flat_gateway_server *s = flat_mesh_gateway(l.mesh, i)->servers;
+
+		if (s->port == 2) {
+			cr_expect(!s->served && s->n_certs == 0);
+			continue;
+		}
+		cr_assert(s->served && s->n_certs == 2, "port %u: %u", s->port, s->n_certs);
+		cr_expect_str_eq(s->certs[0].secret, s->port == 1 ? "a" : "x");
+		cr_expect_str_eq(s->certs[1].secret, s->port == 1 ? "c" : "y");
+		if (s->port == 1)
+			cr_expect_str_eq(s->certs[1].namespace, "near");
+		else
+			cr_expect_null(s->certs[1].namespace);
 	}
 	loaded_fini(&l);
 }
