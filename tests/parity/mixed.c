@@ -1,4 +1,5 @@
 /* Sockets among timers, event descriptors, signals and pipes; epoll instances that travel; many readers. */
+#include <dlfcn.h>
 #include <sched.h>
 #include <sys/eventfd.h>
 #include <sys/signalfd.h>
@@ -370,6 +371,63 @@ BEHAVIOUR(mixed_orphan_keeps_it)
 	close(s);
 	DO(recv(c, buf, 6, MSG_WAITALL));
 	DO(recv(c, buf, 6, 0));
+}
+
+/* --- libraries loaded at run time --- */
+
+/* One that lies beside this program. */
+static void *library(const char *name, int mode)
+{
+	char path[4096];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof(path) - 32);
+	while (n > 0 && path[n - 1] != '/')
+		n--;
+	if (n <= 0)
+		return NULL;
+	(void)snprintf(path + n, 32, "%s", name);
+	void *handle = dlopen(path, mode);
+	if (!handle)
+		say("%s: %s", name, dlerror());
+	return handle;
+}
+
+static void echo_by(const char *name, int mode)
+{
+	int c, s;
+	int (*echo)(int);
+	pair(&c, &s);
+	*(void **)&echo = dlsym(library(name, mode), "library_echo");
+	send_all(c, name, strlen(name));
+	DO(echo(s));
+	say_bytes("came", buf, (ssize_t)recv_all(c, buf, strlen(name)));
+	close(s);
+	DO(recv(c, buf, sizeof(buf), 0));
+	close(c);
+}
+
+BEHAVIOUR(mixed_library)
+{
+	echo_by("parity-lazy.so", RTLD_LAZY);
+	echo_by("parity-now.so", RTLD_NOW);
+}
+
+/* These look for libc's names in libc first. */
+BEHAVIOUR(mixed_library_deepbind)
+{
+	echo_by("parity-lazy.so", RTLD_LAZY | RTLD_DEEPBIND);
+	echo_by("parity-now.so", RTLD_NOW | RTLD_DEEPBIND);
+	echo_by("parity-now.so", RTLD_LAZY | RTLD_GLOBAL | RTLD_DEEPBIND);
+}
+
+BEHAVIOUR_ALONE(mixed_library_opens_by_its_own_path)
+{
+	int (*opens)(const char *, int);
+	*(void **)&opens = dlsym(library("parity-lazy.so", RTLD_LAZY), "library_opens");
+	DO(opens("parity-now.so", RTLD_LAZY | RTLD_NOLOAD));
+	DO(opens("parity-now.so", RTLD_LAZY));
+	DO(opens("parity-now.so", RTLD_LAZY | RTLD_DEEPBIND));
+	DO(opens("parity-none.so", RTLD_LAZY | RTLD_DEEPBIND));
+	say("%d", dlerror() != NULL);
 }
 
 /* --- exec and flags --- */
