@@ -17,6 +17,9 @@ struct flat_directory_writer {
 	size_t len_bytes;
 	uint32_t table_bytes;
 	int fd;
+	uint8_t *table;	  /* the current one */
+	uint32_t buckets; /* of its addresses */
+	uint32_t used;	  /* those of them that are not empty */
 	/* What the kernel walks when the reigning thread ends: one futex. */
 	struct robust_list node;
 	struct robust_list_head robust;
@@ -97,6 +100,7 @@ size_t flat_directory_len(const struct flat_directory_writer *w)
 	return w->len_bytes;
 }
 
+/* Half of them stay empty: a quarter for listeners that begin before all are counted anew (used_max()). */
 static uint32_t buckets_for(size_t n)
 {
 	uint32_t buckets = 16;
@@ -135,25 +139,92 @@ static int make_plan(struct plan *plan, size_t n_addrs, const struct flat_direct
 	return 0;
 }
 
-static void put_addr(uint8_t *table, const struct flat_directory_head *head,
-		     const struct flat_directory_addr *a)
+/* release: what was stored before is there for who sees it, the epoch of an earlier change too. */
+static void set_state(uint8_t *table, uint32_t i, uint64_t state)
+{
+	atomic_store_explicit(flat_directory_state(table, i), state, memory_order_release);
+}
+
+/* The writer's own look at its table: nobody else writes it. */
+static uint64_t state_at(const uint8_t *table, uint32_t i)
+{
+	return atomic_load_explicit(flat_directory_state(table, i), memory_order_relaxed);
+}
+
+static size_t addr_at(uint32_t i)
+{
+	return sizeof(struct flat_directory_head) + i * sizeof(struct flat_directory_addr_entry);
+}
+
+/* Bound to any address: found by any address (a v4 and a v6 listener need not be told apart). */
+static struct flat_addr key_of(const struct flat_addr *addr)
 {
 	static const uint8_t zero[16];
-	struct flat_directory_addr_entry new = {.addr = flat_directory_key(&a->addr),
-						.kind = (uint32_t)a->kind};
-	/* Bound to any address: found by any address (a v4 and a v6 listener need not be told apart). */
-	if (memcmp(new.addr.ip, zero, sizeof(zero)) == 0)
-		new.addr.family = 0;
-	uint32_t mask = head->addr_buckets - 1;
-	for (uint32_t i = flat_directory_hash_addr(&new.addr) & mask;; i = (i + 1) & mask) {
-		size_t at = sizeof(*head) + i * sizeof(new);
-		struct flat_directory_addr_entry old;
-		flat_directory_load(&old, table, at, sizeof(old));
-		if (old.kind != 0 && memcmp(&old.addr, &new.addr, sizeof(old.addr)) != 0)
-			continue;
-		flat_directory_store(table, at, &new, sizeof(new));
-		return;
+	struct flat_addr key = flat_directory_key(addr);
+	if (memcmp(key.ip, zero, sizeof(zero)) == 0)
+		key.family = 0;
+	return key;
+}
+
+/* Where an address is, with a claim; else where it would be put: the first that is gone, or the empty one. */
+static bool find_bucket(const uint8_t *table, uint32_t buckets, const struct flat_addr *key,
+			uint32_t *at)
+{
+	uint32_t mask = buckets - 1;
+	uint32_t i = flat_directory_hash_addr(key) & mask;
+	bool free = false;
+	/* A quarter at least is empty. */
+	for (; !flat_directory_is_empty(state_at(table, i)); i = (i + 1) & mask) {
+		struct flat_addr addr;
+		flat_directory_load(&addr, table, addr_at(i), sizeof(addr));
+		bool claimed = flat_directory_is_claimed(state_at(table, i));
+		if (claimed && memcmp(&addr, key, sizeof(*key)) == 0) {
+			*at = i;
+			return true;
+		}
+		if (!claimed && !free) {
+			*at = i;
+			free = true;
+		}
 	}
+	if (!free)
+		*at = i;
+	return false;
+}
+
+/* So full may a table get before the whole is published anew: gone buckets count, which look-ups pass. */
+static uint32_t used_max(uint32_t buckets)
+{
+	return buckets - buckets / 4;
+}
+
+/* One claim more; `used`: buckets that are not empty. 0, or -ENOSPC: too many of them. */
+static int put_addr(uint8_t *table, uint32_t buckets, uint32_t *used,
+		    const struct flat_directory_addr *a)
+{
+	struct flat_addr key = key_of(&a->addr);
+	uint32_t i;
+	bool there = find_bucket(table, buckets, &key, &i);
+	uint64_t state = state_at(table, i);
+	if (!there) {
+		if (flat_directory_is_empty(state)) {
+			if (*used >= used_max(buckets))
+				return -ENOSPC;
+			(*used)++;
+		}
+		state = (state / FLAT_DIRECTORY_STATE_TURN + 1) * FLAT_DIRECTORY_STATE_TURN +
+			FLAT_DIRECTORY_STATE_USED;
+		set_state(table, i, state);
+		/* Keeps the address behind the turn: pairs with the acquire fence in addr_is(). */
+		atomic_thread_fence(memory_order_release);
+		flat_directory_store(table, addr_at(i), &key, sizeof(key));
+	}
+	if (a->kind == FLAT_DIRECTORY_LISTENER)
+		state++;
+	else
+		state |= FLAT_DIRECTORY_STATE_SERVICE;
+	set_state(table, i, state);
+	return 0;
 }
 
 /* Makes the name in bucket `name` findable by its address; the first of an address stays. */
@@ -202,18 +273,23 @@ static void put_name(uint8_t *table, const struct flat_directory_head *head,
 	}
 }
 
-static void fill(uint8_t *table, const struct plan *plan, const struct flat_directory_addr *addrs,
-		 size_t n_addrs, const struct flat_directory_name *names, size_t n_names)
+/* Returns how many buckets of addresses are used. */
+static uint32_t fill(uint8_t *table, const struct plan *plan,
+		     const struct flat_directory_addr *addrs, size_t n_addrs,
+		     const struct flat_directory_name *names, size_t n_names)
 {
 	static const uint64_t zero;
 	for (size_t at = sizeof(plan->head); at + 8 <= plan->len_bytes; at += 8)
 		flat_directory_store(table, at, &zero, sizeof(zero));
 	flat_directory_store(table, 0, &plan->head, sizeof(plan->head));
+	uint32_t used = 0;
+	/* There is room: buckets_for(). */
 	for (size_t i = 0; i < n_addrs; i++)
-		put_addr(table, &plan->head, &addrs[i]);
+		(void)!put_addr(table, plan->head.addr_buckets, &used, &addrs[i]);
 	uint32_t at = 0;
 	for (size_t i = 0; i < n_names; i++)
 		put_name(table, &plan->head, &names[i], &at);
+	return used;
 }
 
 int flat_directory_publish(struct flat_directory_writer *w, const struct flat_directory_addr *addrs,
@@ -229,14 +305,63 @@ int flat_directory_publish(struct flat_directory_writer *w, const struct flat_di
 	uint8_t *table = (uint8_t *)header + sizeof(*header) + (size_t)next * w->table_bytes;
 
 	/* Odd. The fence keeps the stores into the table behind it: pairs with view_good()'s fence. */
-	atomic_fetch_add_explicit(&header->epoch, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&header->turn, 1, memory_order_relaxed);
 	atomic_thread_fence(memory_order_release);
-	fill(table, &plan, addrs, n_addrs, names, n_names);
+	w->used = fill(table, &plan, addrs, n_addrs, names, n_names);
+	w->buckets = plan.head.addr_buckets;
+	w->table = table;
 	atomic_store_explicit(&header->flags, flags, memory_order_relaxed);
 	/* release: pairs with the acquire in view_begin(); whoever sees it sees the table */
 	atomic_store_explicit(&header->current, next, memory_order_release);
-	atomic_fetch_add_explicit(&header->epoch, 1, memory_order_release);
+	atomic_fetch_add_explicit(&header->turn, 1, memory_order_release);
+	flat_directory_renew(w);
 	return 0;
+}
+
+void flat_directory_renew(struct flat_directory_writer *w)
+{
+	/* release: whoever sees it sees the change that it counts; pairs with the acquire in view_begin() */
+	atomic_fetch_add_explicit(&w->header->epoch, 1, memory_order_release);
+}
+
+int flat_directory_add_listener(struct flat_directory_writer *w, const struct flat_addr *addr)
+{
+	const struct flat_directory_addr a = {.addr = *addr, .kind = FLAT_DIRECTORY_LISTENER};
+	int err = put_addr(w->table, w->buckets, &w->used, &a);
+	if (err == 0)
+		flat_directory_renew(w);
+	return err;
+}
+
+/* The bucket at `i` is nobody's any more. Gone ones before an empty one are empty too: nothing lies behind them. */
+static void let_go(struct flat_directory_writer *w, uint32_t i)
+{
+	uint32_t mask = w->buckets - 1;
+	if (!flat_directory_is_empty(state_at(w->table, (i + 1) & mask)))
+		return;
+	for (;; i = (i - 1) & mask) {
+		uint64_t state = state_at(w->table, i);
+		if (flat_directory_is_empty(state) || flat_directory_is_claimed(state))
+			return;
+		set_state(w->table, i, state & ~FLAT_DIRECTORY_STATE_USED);
+		w->used--;
+	}
+}
+
+void flat_directory_remove_listener(struct flat_directory_writer *w, const struct flat_addr *addr)
+{
+	struct flat_addr key = key_of(addr);
+	uint32_t i;
+	if (!find_bucket(w->table, w->buckets, &key, &i))
+		return;
+	uint64_t state = state_at(w->table, i);
+	if (!(state & FLAT_DIRECTORY_STATE_LISTENERS))
+		return;
+	state--;
+	set_state(w->table, i, state);
+	if (!flat_directory_is_claimed(state))
+		let_go(w, i);
+	flat_directory_renew(w);
 }
 
 void flat_directory_revoked(struct flat_directory_writer *w)

@@ -9,9 +9,12 @@
  *   [header, one page][table A][table B]     each table: addresses, names, text
  *
  * Two tables; the header says which is current. The writer fills the other, then flips `current`;
- * before it fills one again a reader may still be in it, so readers check `epoch` after use and try
+ * before it fills one again a reader may still be in it, so readers check `turn` after use and try
  * again (a seqlock with two buffers). Every offset a reader follows is checked against private
  * geometry.
+ *
+ * A listener that begins or ends changes the current table in place, one entry of it (directory_table.h;
+ * docs/design/core.md, section 12; model: tests/spin/directory.pml).
  */
 #ifndef FLAT_MESH_DIRECTORY_H
 #define FLAT_MESH_DIRECTORY_H
@@ -24,7 +27,7 @@
 #include "vq/attach.h"
 
 #define FLAT_DIRECTORY_MAGIC 0x7269647461 /* "atdir" */
-#define FLAT_DIRECTORY_VERSION 2
+#define FLAT_DIRECTORY_VERSION 3
 
 /* flat_directory_header.flags */
 #define FLAT_DIRECTORY_ASK_ALL                                                                     \
@@ -50,7 +53,7 @@ struct flat_directory_header {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t table_bytes;	/* each table's length */
-	_Atomic uint64_t epoch; /* odd while a table is being written */
+	_Atomic uint64_t epoch; /* another one for each change */
 	/*
 	 * Low half: the id of the thread that reigns, a futex that it owns and never lets go; when it dies, however, the
 	 * kernel takes the id out (Linux, Documentation/locking/robust-futex-ABI.rst). High half: grows when live
@@ -62,7 +65,8 @@ struct flat_directory_header {
 	uint64_t first_id;	  /* connections of this reign have ids from here on */
 	/* Processes that reigned before and handed over: sockets that they made are this one's. 0: no more. */
 	_Atomic int32_t makers[FLAT_DIRECTORY_MAKERS];
-	uint8_t pad[4096 - 48 - 4 * FLAT_DIRECTORY_MAKERS];
+	_Atomic uint64_t turn; /* of whole publications; odd while a table is being written */
+	uint8_t pad[4096 - 56 - 4 * FLAT_DIRECTORY_MAKERS];
 };
 
 /** Writer's end. Offload half; one thread. */
@@ -92,12 +96,25 @@ size_t flat_directory_len(const struct flat_directory_writer *w);
 /**
  * Publishes a whole new content. 0; -ENOSPC (more than table_bytes) and -EINVAL (a name that is empty or longer
  * than 255 characters) change nothing. Does not allocate. Of a name or a name's address given twice the
- * first counts, of an address and port the last.
+ * first counts; an address and port is a listener's if it is given as one.
  */
 FLAT_MUST_CHECK int flat_directory_publish(struct flat_directory_writer *w,
 					   const struct flat_directory_addr *addrs, size_t n_addrs,
 					   const struct flat_directory_name *names, size_t n_names,
 					   uint32_t flags);
+
+/**
+ * One listener more at an address, at once and whatever else is published. 0; -ENOSPC: the table has no room for
+ * another address, and nothing is changed: publish a whole new content.
+ */
+FLAT_MUST_CHECK int flat_directory_add_listener(struct flat_directory_writer *w,
+						const struct flat_addr *addr);
+
+/** One listener less at an address, where it was added or published. */
+void flat_directory_remove_listener(struct flat_directory_writer *w, const struct flat_addr *addr);
+
+/** What is published stays, but may mean something else: another epoch. */
+void flat_directory_renew(struct flat_directory_writer *w);
 
 /** Says that live connections were cut: each application looks at its anchors. */
 void flat_directory_revoked(struct flat_directory_writer *w);
@@ -159,7 +176,7 @@ static inline bool flat_directory_over(uint64_t reign_word)
 /** Whether a process is a predecessor of the one that reigns. */
 bool flat_directory_made_by(const struct flat_directory *dir, int32_t pid);
 
-/** Another one for each publication: who finds it unchanged knows of no address that came or went. */
+/** Another one for each change: who finds it unchanged knows of no address that came or went. */
 static inline uint64_t flat_directory_epoch(const struct flat_directory *dir)
 {
 	return atomic_load_explicit(&dir->header->epoch, memory_order_acquire);
@@ -174,5 +191,6 @@ _Static_assert(sizeof(struct flat_directory_header) == 4096, "one page");
 _Static_assert(offsetof(struct flat_directory_header, reign) == 24, "layout");
 _Static_assert(offsetof(struct flat_directory_header, first_id) == 40, "layout");
 _Static_assert(offsetof(struct flat_directory_header, makers) == 48, "layout");
+_Static_assert(offsetof(struct flat_directory_header, turn) == 80, "layout");
 
 #endif

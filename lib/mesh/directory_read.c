@@ -58,6 +58,7 @@ struct view {
 	uint8_t *
 	    table; /* mapped read-only; not const, since C11 loads atomics through non-const only */
 	struct flat_directory_head head;
+	uint64_t turn;
 	uint64_t epoch;
 };
 
@@ -79,7 +80,9 @@ static int head_valid(const struct flat_directory_head *h, size_t table_bytes)
 static int view_begin(const struct flat_directory *dir, struct view *v)
 {
 	const struct flat_directory_header *header = dir->header;
+	/* acquire: pairs with the release at the end of each change */
 	v->epoch = atomic_load_explicit(&header->epoch, memory_order_acquire);
+	v->turn = atomic_load_explicit(&header->turn, memory_order_acquire);
 	/* acquire: pairs with the release in flat_directory_publish() */
 	uint32_t current = atomic_load_explicit(&header->current, memory_order_acquire) & 1U;
 	v->table =
@@ -89,30 +92,62 @@ static int view_begin(const struct flat_directory *dir, struct view *v)
 }
 
 /*
- * Whether what was read through `v` was one whole table. Publication k makes the epoch 2k - 1, writes a table, makes
- * it current, and makes the epoch 2k. The table that was current at epoch 2k or 2k + 1 (or a later one) is
- * written again by publication k + 2 at the earliest, so not before the epoch was 2k + 3.
+ * Whether what was read through `v` was one whole table. Publication k makes the turn 2k - 1, writes a table, makes
+ * it current, and makes the turn 2k. The table that was current at turn 2k or 2k + 1 (or a later one) is
+ * written again by publication k + 2 at the earliest, so not before the turn was 2k + 3.
  */
 static int view_good(const struct flat_directory *dir, const struct view *v)
 {
 	/* acquire fence: pairs with the release fence in flat_directory_publish() */
 	atomic_thread_fence(memory_order_acquire);
-	uint64_t now = atomic_load_explicit(&dir->header->epoch, memory_order_relaxed);
-	return now - (v->epoch & ~1ULL) <= 2;
+	uint64_t now = atomic_load_explicit(&dir->header->turn, memory_order_relaxed);
+	return now - (v->turn & ~1ULL) <= 2;
 }
 
-static enum flat_directory_kind look_up(const struct view *v, const struct flat_addr *key)
+/*
+ * Whether nothing changed meanwhile. What was found was there at some moment of the look-up, and that is an answer. To
+ * be nowhere is one only of a moment: a listener may go from one of the two places that are looked at to the other.
+ */
+static bool view_same(const struct flat_directory *dir, const struct view *v)
+{
+	/* Behind the looks: who sees an address that is gone by one change sees the change before it counted. */
+	atomic_thread_fence(memory_order_acquire);
+	return atomic_load_explicit(&dir->header->epoch, memory_order_relaxed) == v->epoch;
+}
+
+/* Whether the entry at `i` is this address's. 1, 0, or -EAGAIN: the entry became another one's meanwhile. */
+static int addr_is(const struct view *v, uint32_t i, const struct flat_addr *key, uint64_t state)
+{
+	struct flat_addr addr;
+	flat_directory_load(&addr, v->table,
+			    sizeof(v->head) + i * sizeof(struct flat_directory_addr_entry),
+			    sizeof(addr));
+	/* acquire fence: pairs with the release fence in put_addr() */
+	atomic_thread_fence(memory_order_acquire);
+	uint64_t now =
+	    atomic_load_explicit(flat_directory_state(v->table, i), memory_order_relaxed);
+	if (now / FLAT_DIRECTORY_STATE_TURN != state / FLAT_DIRECTORY_STATE_TURN)
+		return -EAGAIN;
+	return memcmp(&addr, key, sizeof(*key)) == 0;
+}
+
+/* A kind, or -EAGAIN. */
+static int look_up(const struct view *v, const struct flat_addr *key)
 {
 	uint32_t mask = v->head.addr_buckets - 1;
 	uint32_t i = flat_directory_hash_addr(key) & mask;
 	for (uint32_t n = 0; n <= mask; n++, i = (i + 1) & mask) {
-		struct flat_directory_addr_entry e;
-		flat_directory_load(&e, v->table, sizeof(v->head) + i * sizeof(e), sizeof(e));
-		if (e.kind == 0)
+		/* acquire: pairs with the releases in set_state() */
+		uint64_t state =
+		    atomic_load_explicit(flat_directory_state(v->table, i), memory_order_acquire);
+		if (flat_directory_is_empty(state))
 			break;
-		if (memcmp(&e.addr, key, sizeof(*key)) == 0)
-			return e.kind == FLAT_DIRECTORY_LISTENER ? FLAT_DIRECTORY_LISTENER
-								 : FLAT_DIRECTORY_SERVICE;
+		int is = flat_directory_is_claimed(state) ? addr_is(v, i, key, state) : 0;
+		if (is < 0)
+			return is;
+		if (is)
+			return state & FLAT_DIRECTORY_STATE_LISTENERS ? FLAT_DIRECTORY_LISTENER
+								      : FLAT_DIRECTORY_SERVICE;
 	}
 	return FLAT_DIRECTORY_NONE;
 }
@@ -126,11 +161,13 @@ enum flat_directory_kind flat_directory_find_addr(const struct flat_directory *d
 		struct view v;
 		if (!view_begin(dir, &v))
 			continue;
-		enum flat_directory_kind kind = look_up(&v, &key);
+		int kind = look_up(&v, &key);
 		if (kind == FLAT_DIRECTORY_NONE)
 			kind = look_up(&v, &any);
-		if (view_good(dir, &v))
-			return kind;
+		if (kind < 0 || !view_good(dir, &v) ||
+		    (kind == FLAT_DIRECTORY_NONE && !view_same(dir, &v)))
+			continue;
+		return (enum flat_directory_kind)kind;
 	}
 	return FLAT_DIRECTORY_NONE;
 }

@@ -3,12 +3,22 @@
  *
  *   [head][addresses x addr_buckets][names x name_buckets][hosts x name_buckets][text]
  *
- * Addresses and names are hash tables with open addressing, at most half full; a host is the index + 1 of a
+ * Addresses and names are hash tables with open addressing, at most three quarters and half full; a host is the index + 1 of a
  * name, found by the name's address. Text is NUL-terminated names.
  *
  * A reader may look at a table while the writer fills it again, and finds out only afterwards. So both sides
  * touch tables by relaxed atomic words (no undefined behaviour, no value read twice), and the reader follows
  * no offset that it has not checked against the table's length.
+ *
+ * Addresses come and go in the current table too. An entry's `state` alone says what the entry is:
+ *
+ *   empty   nothing here, nothing further on
+ *   gone    USED alone: nobody's address; a look-up goes on behind it
+ *   a claim SERVICE, or listeners counted: the address is there
+ *
+ * An address stays in its bucket as long as somebody claims it, and a bucket before it does not become empty. Another
+ * address comes only into an empty or gone entry: first the state with the next turn and no claim, then the address,
+ * then the claim (release). A reader loads state, address, and state again: another turn, another entry.
  */
 #ifndef FLAT_MESH_DIRECTORY_TABLE_H
 #define FLAT_MESH_DIRECTORY_TABLE_H
@@ -31,9 +41,14 @@ struct flat_directory_head {
 
 struct flat_directory_addr_entry {
 	struct flat_addr addr; /* v4-mapped turned to v4, scope 0; family 0: any address */
-	uint32_t kind;	       /* enum flat_directory_kind; 0: empty */
-	uint32_t pad;
+	uint64_t state;	       /* FLAT_DIRECTORY_STATE_*; 0 but for the turn: empty */
 };
+
+/* flat_directory_addr_entry.state. Low half: who claims the address, listeners being counted. High half: turns. */
+#define FLAT_DIRECTORY_STATE_LISTENERS 0x3fffffffULL
+#define FLAT_DIRECTORY_STATE_USED 0x40000000ULL
+#define FLAT_DIRECTORY_STATE_SERVICE 0x80000000ULL
+#define FLAT_DIRECTORY_STATE_TURN 0x100000000ULL
 
 struct flat_directory_name_entry {
 	struct flat_addr addr; /* port 0 */
@@ -46,6 +61,7 @@ struct flat_directory_name_entry {
 
 _Static_assert(sizeof(struct flat_directory_head) % 8 == 0, "copied by words");
 _Static_assert(sizeof(struct flat_directory_addr_entry) == 32, "copied by words");
+_Static_assert(offsetof(struct flat_directory_addr_entry, state) == 24, "the last word");
 _Static_assert(sizeof(struct flat_directory_name_entry) == 32, "copied by words");
 
 /** Copies out of a table. `offset`: multiple of 8, in bytes; `len`: multiple of 8, at most 32. */
@@ -66,6 +82,24 @@ static inline void flat_directory_store(uint8_t *table, size_t offset, const voi
 	memcpy(words, from, len);
 	for (size_t i = 0; i < len / 8; i++)
 		atomic_store_explicit(&to[i], words[i], memory_order_relaxed);
+}
+
+/** The state of an address's entry, `i` within the table. */
+static inline _Atomic uint64_t *flat_directory_state(const uint8_t *table, size_t i)
+{
+	const struct flat_directory_addr_entry *v =
+	    (const void *)(table + sizeof(struct flat_directory_head));
+	return (_Atomic uint64_t *)(uintptr_t)&v[i].state;
+}
+
+static inline bool flat_directory_is_claimed(uint64_t state)
+{
+	return state & (FLAT_DIRECTORY_STATE_SERVICE | FLAT_DIRECTORY_STATE_LISTENERS);
+}
+
+static inline bool flat_directory_is_empty(uint64_t state)
+{
+	return (uint32_t)state == 0;
 }
 
 /** One word of the table of hosts. */

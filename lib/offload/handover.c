@@ -194,7 +194,7 @@ void flat_handover_answer(struct flat_offload *o, bool done)
 	{
 		flat_loop_accept_end(&o->loop, &l->tcp);
 	}
-	flat_offload_publish(o);
+	flat_offload_publish(o, NULL);
 	flat_l7_retire(o);
 	flat_info("retired: %u connections go on until they end", o->n_conns);
 }

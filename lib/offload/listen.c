@@ -195,7 +195,7 @@ int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, 
 	o->listening++;
 	o->twins |= flat_listener_find(o, &l->addr) != NULL;
 	TAILQ_INSERT_TAIL(&o->listeners, l, link);
-	flat_offload_publish(o);
+	flat_offload_listens(o, &l->addr);
 	char text[FLAT_ADDR_STRLEN];
 	char name[96];
 	flat_info("listener %s of %s (pid %d)", flat_addr_str(&l->addr, text),
@@ -271,6 +271,6 @@ void flat_listener_close(struct flat_listener *l)
 	o->listening++;
 	l->session->n_listeners--;
 	flat_session_put(l->session);
+	flat_offload_listens_no_more(o, &l->addr);
 	free(l);
-	flat_offload_publish(o);
 }

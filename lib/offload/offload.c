@@ -14,7 +14,6 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
-#include "mesh/scope.h"
 #include "offload/audit.h"
 #include "offload/gateway.h"
 #include "offload/handover.h"
@@ -29,153 +28,9 @@
 /* A predecessor that is ending has so many looks, with a pause between them, ms. */
 #define TAKE_OVER_LOOKS 20
 #define TAKE_OVER_MS 25
-/* A short name of a Service: two DNS labels, and ".svc". */
-#define SHORT_NAME_MAX 136
 #define DIRECTORY_TABLE_BYTES (16U << 20)
 /* How often sessions that never said HELLO are looked for, ms. */
 #define TICK_MS 500
-
-/* A name of a service, its host or another. */
-static void add_name(const struct flat_mesh *mesh, struct flat_directory_name *v, size_t *n,
-		     const char *host, const struct flat_service *s)
-{
-	struct flat_ip ip;
-	if (host[0] == '*' || flat_service_resolve(s, &ip) != 0)
-		return;
-	v[*n].host = host;
-	v[*n].veiled = flat_mesh_is_veiled(mesh, s);
-	v[*n].addr = (struct flat_addr){.family = ip.family};
-	memcpy(v[*n].addr.ip, ip.bytes, 16);
-	(*n)++;
-}
-
-/* NAME.NAMESPACE and NAME.NAMESPACE.svc of a Kubernetes Service, where no service has that host. Texts are put in `text`. */
-static void add_short_names(const struct flat_mesh *mesh, struct flat_directory_name *v, size_t *n,
-			    const char *name, const char *namespace, const struct flat_service *s,
-			    char (*text)[SHORT_NAME_MAX])
-{
-	static const char *const ends[] = {"", ".svc"};
-	for (size_t i = 0; i < FLAT_ARRAY_SIZE(ends); i++) {
-		int len = snprintf(text[i], SHORT_NAME_MAX, "%s.%s%s", name, namespace, ends[i]);
-		if (len > 0 && len < SHORT_NAME_MAX &&
-		    flat_mesh_service_by_host(mesh, text[i], NULL) == s)
-			add_name(mesh, v, n, text[i], s);
-	}
-}
-
-/* Of all services and their other names, in v and, of short ones, in `shorts`: room for three and two of each. */
-static size_t add_names(const struct flat_mesh *mesh, struct flat_directory_name *v,
-			char (*shorts)[2][SHORT_NAME_MAX])
-{
-	uint32_t services = flat_mesh_n_services(mesh);
-	size_t n = 0;
-	for (uint32_t i = 0; i < services; i++) {
-		const struct flat_service *s = flat_mesh_service(mesh, i);
-		add_name(mesh, v, &n, s->host, s);
-		if (s->kind == FLAT_SERVICE_KUBERNETES)
-			add_short_names(mesh, v, &n, s->name, s->namespace, s, shorts[i]);
-	}
-	for (uint32_t i = 0; i < flat_mesh_n_aliases(mesh); i++) {
-		const struct flat_alias *a = flat_mesh_alias(mesh, i);
-		/* A service that has the same host goes before. */
-		if (!a->service || flat_mesh_service_by_host(mesh, a->host, NULL) != a->service)
-			continue;
-		add_name(mesh, v, &n, a->host, a->service);
-		add_short_names(mesh, v, &n, a->name, a->namespace, a->service,
-				shorts[services + i]);
-	}
-	return n;
-}
-
-static size_t add_service(struct flat_directory_addr *v, const struct flat_service *s)
-{
-	size_t n = 0;
-	for (uint32_t a = 0; a < s->n_addresses; a++) {
-		if (!flat_cidr_is_host(&s->addresses[a]))
-			continue;
-		for (uint32_t p = 0; p < s->n_ports; p++) {
-			v[n].kind = FLAT_DIRECTORY_SERVICE;
-			v[n].addr.family = s->addresses[a].ip.family;
-			v[n].addr.port = s->ports[p].number;
-			memcpy(v[n].addr.ip, s->addresses[a].ip.bytes, 16);
-			n++;
-		}
-	}
-	return n;
-}
-
-/* Blocks are not in the directory: whoever connects to an address asks. */
-static bool has_block(const struct flat_service *s)
-{
-	bool any = false;
-	for (uint32_t i = 0; flat_service_has_endpoints(s) && i < s->n_addresses; i++)
-		any |= !flat_cidr_is_host(&s->addresses[i]);
-	return any;
-}
-
-static uint32_t directory_flags(const struct flat_offload *o)
-{
-	struct flat_decided_by by;
-	for (uint32_t i = 0; i < flat_mesh_n_services(o->mesh); i++) {
-		if (has_block(flat_mesh_service(o->mesh, i)))
-			return FLAT_DIRECTORY_ASK_ALL;
-	}
-	if (flat_mesh_egress(o->mesh, NULL, &by) == FLAT_EGRESS_REGISTRY_ONLY)
-		return FLAT_DIRECTORY_ASK_ALL;
-	for (uint32_t i = 0; i < flat_mesh_n_workloads(o->mesh); i++) {
-		if (flat_mesh_egress(o->mesh, flat_mesh_workload_at(o->mesh, i), &by) ==
-		    FLAT_EGRESS_REGISTRY_ONLY)
-			return FLAT_DIRECTORY_ASK_ALL;
-	}
-	return 0;
-}
-
-void flat_offload_publish(struct flat_offload *o)
-{
-	o->generation++;
-	static const uint8_t zero[16];
-	size_t max = 0;
-	size_t n = 0;
-	size_t n_names = 0;
-	uint32_t services = flat_mesh_n_services(o->mesh);
-	size_t named = (size_t)services + flat_mesh_n_aliases(o->mesh);
-	struct flat_listener *l;
-	for (uint32_t i = 0; i < services; i++) {
-		const struct flat_service *s = flat_mesh_service(o->mesh, i);
-		max += (size_t)s->n_addresses * s->n_ports;
-	}
-	TAILQ_FOREACH(l, &o->listeners, link)
-	max++;
-	struct flat_directory_addr *addrs = calloc(max + 1, sizeof(*addrs));
-	struct flat_directory_name *names = calloc(3 * named + 1, sizeof(*names));
-	char(*shorts)[2][SHORT_NAME_MAX] = calloc(named + 1, sizeof(*shorts));
-	int err = addrs && names && shorts ? 0 : -ENOMEM;
-	for (uint32_t i = 0; i < services && err == 0; i++) {
-		const struct flat_service *s = flat_mesh_service(o->mesh, i);
-		n += add_service(addrs + n, s);
-	}
-	if (err == 0)
-		n_names = add_names(o->mesh, names, shorts);
-	TAILQ_FOREACH(l, &o->listeners, link)
-	{
-		if (err != 0)
-			break;
-		addrs[n].kind = FLAT_DIRECTORY_LISTENER;
-		addrs[n].addr = l->addr;
-		if (memcmp(l->addr.ip, zero, 16) == 0)
-			addrs[n].addr.family = 0;
-		n++;
-	}
-	if (err == 0)
-		err = flat_directory_publish(o->directory, addrs, n, names, n_names,
-					     directory_flags(o) |
-						 (o->retired ? FLAT_DIRECTORY_RETIRED : 0));
-	if (err != 0)
-		flat_error("the directory could not be published: %s", strerror(-err));
-	free(addrs);
-	free(names);
-	free(shorts);
-}
 
 static void on_watch(struct flat_source *source, int result)
 {
@@ -348,7 +203,7 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 		err = flat_directory_reign(o->directory, o->next_id);
 	if (err != 0)
 		return err;
-	flat_offload_publish(o);
+	flat_offload_publish(o, NULL);
 	while (flat_pairs_fill(&o->pairs))
 		;
 	int fd = take_over(o, control_path);

@@ -293,6 +293,7 @@ struct flat_offload {
 	uint8_t persist_key[FLAT_SIPHASH_KEY_BYTES], own_persist_key[FLAT_SIPHASH_KEY_BYTES];
 	uint64_t listening;  /* another number whenever a listener comes or goes */
 	uint64_t generation; /* likewise for whatever may decide another way: policies too */
+	bool unpublished;    /* the directory lacks a change: there was no memory, or no room */
 	int64_t started_s;   /* of the epoch */
 	int64_t tick_ms;     /* when timers were last looked at */
 	struct flat_refusal refusals[FLAT_REFUSALS_KEPT];
@@ -337,8 +338,6 @@ void flat_offload_wake(struct flat_offload *o);
 /** Serves until o->stop. */
 void flat_offload_run(struct flat_offload *o);
 void flat_offload_close(struct flat_offload *o);
-/** Publishes services and listeners to the applications. */
-void flat_offload_publish(struct flat_offload *o);
 
 /* --- session.c --- */
 

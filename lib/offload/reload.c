@@ -41,6 +41,19 @@ static void load(struct flat_reload *r)
 				    &r->mesh, &r->diags);
 }
 
+/* What applications are to be told, and whether it is anything new. */
+static void list(struct flat_reload *r)
+{
+	struct flat_listing before;
+	r->same_listing = false;
+	if (r->err != 0 || flat_listing_make(&r->listing, r->mesh) != 0)
+		return;
+	if (flat_listing_make(&before, r->before) != 0)
+		return;
+	r->same_listing = flat_listing_same(&before, &r->listing);
+	flat_listing_fini(&before);
+}
+
 static void say(struct flat_reload *r, enum flat_reload_state state)
 {
 	uint64_t one = 1;
@@ -53,9 +66,11 @@ static void *in_thread(void *arg)
 {
 	struct flat_reload *r = arg;
 	load(r);
+	list(r);
 	say(r, FLAT_RELOAD_LOADED);
 	while (sem_wait(&r->taken) != 0)
 		;
+	flat_listing_fini(&r->listing);
 	/* Most often the last reference. */
 	flat_mesh_put(r->before);
 	r->before = NULL;
@@ -110,7 +125,10 @@ static void put_in_force(struct flat_offload *o)
 	flat_peers_reload(o);
 	flat_gateways_reload(o);
 	flat_info("configuration %llu is in force", (unsigned long long)o->epoch);
-	flat_offload_publish(o);
+	if (o->reloading.same_listing)
+		flat_offload_renew(o);
+	else
+		flat_offload_publish(o, o->reloading.listing.addrs ? &o->reloading.listing : NULL);
 	for (c = TAILQ_FIRST(&o->conns); c; c = next) {
 		next = TAILQ_NEXT(c, link);
 		if (c->cut || flat_still_allowed(o, c, reason, sizeof(reason)))
@@ -140,8 +158,10 @@ void flat_reload_begin(struct flat_offload *o)
 	/* No thread to be had: then nobody else moves meanwhile. */
 	r->before = o->mesh;
 	load(r);
+	list(r);
 	r->before = NULL;
 	put_in_force(o);
+	flat_listing_fini(&r->listing);
 }
 
 static void on_said(struct flat_source *source, int events)

@@ -11,6 +11,7 @@
 
 #include "base/diag.h"
 #include "offload/loop.h"
+#include "offload/publish.h"
 
 struct flat_mesh;
 struct flat_offload;
@@ -31,6 +32,9 @@ struct flat_reload {
 	_Atomic int state;	  /* enum flat_reload_state */
 	struct flat_mesh *before; /* the thread's reference to the one in force */
 	struct flat_mesh *mesh;	  /* what was loaded; NULL: nothing */
+	struct flat_listing
+	    listing;	   /* of what was loaded; without addrs: as before, or no memory */
+	bool same_listing; /* the directory says all that it would */
 	struct flat_diags diags;
 	int err;
 	bool running; /* the thread is to be joined */

@@ -55,6 +55,12 @@ model carrier 0
 model carrier some -DNO_STOP
 model carrier some -DNO_RESEND
 model carrier some -DNO_WAIT
+model directory 0
+model directory some -DNO_TURN
+model directory some -DLATE_TURN
+model directory some -DNO_SECOND
+model directory some -DEMPTY
+model directory some -DNO_EPOCH
 model ticket 0
 model ticket some -DDECIDED_AHEAD
 model ticket some -DKEEP_ID

@@ -1,5 +1,6 @@
-/* The directory's reign: readers know when the one who wrote it is gone, however that came about. */
+/* The directory: its reign (readers know when the one who wrote it is gone, however that came about), and listeners that come and go. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -153,6 +154,133 @@ Test(directory, a_veiled_name_is_marked)
 	cr_expect_eq(got.ip[3], 2);
 	cr_expect_eq(flat_directory_find_host(&dir, &b, host, sizeof(host)), 0);
 	cr_expect_str_eq(host, "veiled.example");
+	flat_directory_unmap(&dir);
+	flat_directory_destroy(w);
+}
+
+static struct flat_addr at(uint8_t last, uint16_t port)
+{
+	return (struct flat_addr){.family = AF_INET, .port = port, .ip = {127, 0, 0, last}};
+}
+
+static enum flat_directory_kind found(const struct flat_directory *dir, struct flat_addr addr)
+{
+	return flat_directory_find_addr(dir, &addr);
+}
+
+static int adds(struct flat_directory_writer *w, struct flat_addr addr)
+{
+	return flat_directory_add_listener(w, &addr);
+}
+
+static void removes(struct flat_directory_writer *w, struct flat_addr addr)
+{
+	flat_directory_remove_listener(w, &addr);
+}
+
+Test(directory, a_listener_is_found_from_its_begin_to_its_end)
+{
+	struct flat_directory_writer *w = made();
+	struct flat_directory dir = mapped(w);
+	uint64_t epoch = flat_directory_epoch(&dir);
+	cr_expect_eq(found(&dir, at(1, 80)), FLAT_DIRECTORY_NONE);
+	cr_assert_eq(adds(w, at(1, 80)), 0);
+	cr_expect_neq(flat_directory_epoch(&dir), epoch);
+	epoch = flat_directory_epoch(&dir);
+	cr_expect_eq(found(&dir, at(1, 80)), FLAT_DIRECTORY_LISTENER);
+	cr_expect_eq(found(&dir, at(2, 80)), FLAT_DIRECTORY_NONE);
+	removes(w, at(1, 80));
+	cr_expect_neq(flat_directory_epoch(&dir), epoch);
+	cr_expect_eq(found(&dir, at(1, 80)), FLAT_DIRECTORY_NONE);
+	flat_directory_unmap(&dir);
+	flat_directory_destroy(w);
+}
+
+Test(directory, of_two_listeners_at_one_address_the_last_to_end_counts)
+{
+	struct flat_directory_writer *w = made();
+	struct flat_directory dir = mapped(w);
+	const struct flat_directory_addr services[] = {{at(1, 80), FLAT_DIRECTORY_SERVICE},
+						       {at(1, 80), FLAT_DIRECTORY_LISTENER}};
+	cr_assert_eq(flat_directory_publish(w, services, 2, NULL, 0, 0), 0);
+	cr_assert_eq(adds(w, at(1, 80)), 0);
+	removes(w, at(1, 80));
+	cr_expect_eq(found(&dir, at(1, 80)), FLAT_DIRECTORY_LISTENER);
+	removes(w, at(1, 80));
+	cr_expect_eq(found(&dir, at(1, 80)), FLAT_DIRECTORY_SERVICE, "the service stays");
+	removes(w, at(1, 80));
+	cr_expect_eq(found(&dir, at(1, 80)), FLAT_DIRECTORY_SERVICE, "nobody listened");
+	flat_directory_unmap(&dir);
+	flat_directory_destroy(w);
+}
+
+Test(directory, a_listener_on_any_address_is_found_at_each)
+{
+	struct flat_directory_writer *w = made();
+	struct flat_directory dir = mapped(w);
+	struct flat_addr any4 = {.family = AF_INET, .port = 80};
+	struct flat_addr any6 = {.family = AF_INET6, .port = 80};
+	cr_assert_eq(adds(w, any4), 0);
+	cr_assert_eq(adds(w, any6), 0);
+	cr_expect_eq(found(&dir, at(7, 80)), FLAT_DIRECTORY_LISTENER);
+	removes(w, any4);
+	cr_expect_eq(found(&dir, at(7, 80)), FLAT_DIRECTORY_LISTENER);
+	removes(w, any6);
+	cr_expect_eq(found(&dir, at(7, 80)), FLAT_DIRECTORY_NONE);
+	flat_directory_unmap(&dir);
+	flat_directory_destroy(w);
+}
+
+#define STAY 100U
+
+/* What stays, and one more. */
+static void publish_again(struct flat_directory_writer *w, struct flat_addr last)
+{
+	struct flat_directory_addr v[STAY + 1];
+	for (uint16_t i = 0; i < STAY; i++)
+		v[i] =
+		    (struct flat_directory_addr){at(1, (uint16_t)(1 + i)), FLAT_DIRECTORY_LISTENER};
+	v[STAY] = (struct flat_directory_addr){last, FLAT_DIRECTORY_LISTENER};
+	cr_assert_eq(flat_directory_publish(w, v, STAY + 1, NULL, 0, 0), 0);
+}
+
+/* One after the other, many times as many as there are buckets, beside some that stay: the whole is rarely published. */
+Test(directory, listeners_one_after_the_other_are_found_and_need_little_room)
+{
+	struct flat_directory_writer *w = made();
+	struct flat_directory dir = mapped(w);
+	unsigned published = 0;
+	publish_again(w, at(2, 999));
+	for (uint16_t i = 0; i < 20000; i++) {
+		uint16_t port = (uint16_t)(1000 + i);
+		removes(w, at(2, (uint16_t)(port - 1)));
+		if (adds(w, at(2, port)) != 0) {
+			publish_again(w, at(2, port));
+			published++;
+		}
+		cr_assert_eq(found(&dir, at(2, port)), FLAT_DIRECTORY_LISTENER);
+		cr_assert_eq(found(&dir, at(2, (uint16_t)(port - 1))), FLAT_DIRECTORY_NONE);
+		cr_assert_eq(found(&dir, at(1, (uint16_t)(1 + i % STAY))), FLAT_DIRECTORY_LISTENER);
+	}
+	/* Of 256 buckets 64 are to be used up before. */
+	cr_expect_leq(published, 20000 / 64, "%u times", published);
+	flat_directory_unmap(&dir);
+	flat_directory_destroy(w);
+}
+
+Test(directory, a_listener_without_room_changes_nothing)
+{
+	struct flat_directory_writer *w = made();
+	struct flat_directory dir = mapped(w);
+	uint16_t n = 0;
+	while (adds(w, at(1, (uint16_t)(1 + n))) == 0)
+		n++;
+	cr_expect_eq(n, 12, "three quarters of 16 buckets, not %u", n);
+	cr_expect_eq(adds(w, at(1, 100)), -ENOSPC);
+	cr_expect_eq(found(&dir, at(1, 100)), FLAT_DIRECTORY_NONE);
+	cr_expect_eq(adds(w, at(1, 1)), 0, "its address is there");
+	for (uint16_t i = 0; i < n; i++)
+		cr_expect_eq(found(&dir, at(1, (uint16_t)(1 + i))), FLAT_DIRECTORY_LISTENER);
 	flat_directory_unmap(&dir);
 	flat_directory_destroy(w);
 }
