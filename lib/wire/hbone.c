@@ -189,7 +189,7 @@ static bool flush(struct flat_wire_link *l)
 	const uint8_t *bytes;
 	ssize_t n;
 	while (l->hbone && !l->failed) {
-		if ((size_t)BIO_ctrl_pending(l->out) >= FLAT_WIRE_OUT_HIGH)
+		if (flat_outbox_pending(&l->outbox) >= FLAT_WIRE_OUT_HIGH)
 			return nghttp2_session_want_write(l->hbone->h2) != 0;
 		n = nghttp2_session_mem_send(l->hbone->h2, &bytes);
 		if (n < 0)
@@ -516,7 +516,7 @@ static void bye(struct flat_wire_link *l)
 		return;
 	check(l, nghttp2_session_terminate_session(l->hbone->h2, NGHTTP2_NO_ERROR));
 	(void)flush(l);
-	(void)SSL_shutdown(l->ssl);
+	flat_records_close(&l->records, &l->outbox);
 }
 
 static uint32_t streams_max(const struct flat_wire_link *l)

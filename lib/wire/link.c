@@ -8,9 +8,6 @@
 
 #include "wire/stream.h"
 
-/* AES-GCM keeps its margin for 2^24.5 records under one key (RFC 8446, 5.5). */
-#define RECORDS_PER_KEY ((uint64_t)1 << 23)
-
 /* --- life --- */
 
 static struct flat_wire_link *make(struct flat_svids *svids, const struct flat_svid *svid,
@@ -31,17 +28,17 @@ static struct flat_wire_link *make(struct flat_svids *svids, const struct flat_s
 	TAILQ_INIT(&l->ready);
 	l->ssl = SSL_new(svid->ctx);
 	BIO *in = flat_inbox_open(&l->inbox);
-	l->out = flat_outbox_open(&l->outbox);
-	if (!l->ssl || !in || !l->out) {
+	BIO *out = flat_outbox_open(&l->outbox);
+	if (!l->ssl || !in || !out) {
 		BIO_free(in);
-		BIO_free(l->out);
+		BIO_free(out);
 		SSL_free(l->ssl);
 		flat_svids_put(l->svids);
 		free(l);
 		return NULL;
 	}
 	/* The session owns both from here. */
-	SSL_set_bio(l->ssl, in, l->out);
+	SSL_set_bio(l->ssl, in, out);
 	SSL_set_app_data(l->ssl, &l->peer);
 	return l;
 }
@@ -91,6 +88,7 @@ void flat_wire_link_free(struct flat_wire_link *l, int err)
 		flat_wire_stream_end(s, err);
 	l->protocol->close(l);
 	SSL_free(l->ssl);
+	flat_records_fini(&l->records);
 	flat_outbox_fini(&l->outbox);
 	flat_wire_peer_fini(&l->peer);
 	flat_svids_put(l->svids);
@@ -104,7 +102,7 @@ int flat_wire_link_over(struct flat_wire_link *l, int err, const char *why)
 		l->failed = true;
 		/* What was said before is still sent. */
 		if (l->n_frame > 0)
-			(void)SSL_write(l->ssl, l->frame, (int)l->n_frame);
+			(void)!flat_records_write(&l->records, l->frame, l->n_frame, &l->outbox);
 		l->n_frame = 0;
 	}
 	ERR_clear_error();
@@ -118,15 +116,11 @@ void flat_wire_link_encrypt(struct flat_wire_link *l, const uint8_t *bytes, size
 	if (l->failed || !l->shaken)
 		return;
 	/* Into memory: whole, or there is none left. */
-	if (SSL_write(l->ssl, bytes, (int)n) != (int)n)
+	if (flat_records_write(&l->records, bytes, n, &l->outbox) != 0)
 		(void)flat_wire_link_over(l, -ENOMEM, "TLS could not write");
-	else if ((size_t)BIO_ctrl_pending(l->out) > FLAT_WIRE_OUT_MAX)
+	else if (flat_outbox_pending(&l->outbox) > FLAT_WIRE_OUT_MAX)
 		(void)flat_wire_link_over(l, -ENOBUFS,
 					  "the peer asks and does not read the answers");
-	if (++l->records >= RECORDS_PER_KEY) {
-		l->records = 0;
-		(void)SSL_key_update(l->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
-	}
 }
 
 static void seal(struct flat_wire_link *l)
@@ -283,8 +277,9 @@ static int read_frames(struct flat_wire_link *l)
 	}
 	if (n < 0)
 		return flat_wire_link_over(l, -EPROTO, "the peer sent what is no frame");
-	memmove(l->plain, l->plain + at, l->n_plain - at);
 	l->n_plain -= at;
+	if (l->n_plain > 0)
+		memmove(l->plain, l->plain + at, l->n_plain);
 	return l->failed ? -ENOBUFS : 0;
 }
 
@@ -295,43 +290,64 @@ static int greet(struct flat_wire_link *l)
 	return 0;
 }
 
-static int tls_error(struct flat_wire_link *l, int code, int result)
+/* In TLS 1.3 a client learns what is wrong with its certificate after it is done. */
+static int tls_over(struct flat_wire_link *l, const char *why)
+{
+	return flat_wire_link_over(l, l->greeted ? -ECONNRESET : -EACCES, why);
+}
+
+static int shake(struct flat_wire_link *l)
 {
 	char text[256] = "the peer ended the connection";
-	unsigned long e = ERR_peek_last_error();
-	if (l->peer.why[0]) {
-		snprintf(text, sizeof(text), "the peer's certificate: %.220s", l->peer.why);
-		return flat_wire_link_over(l, -EACCES, text);
+	int done = SSL_do_handshake(l->ssl);
+	if (done == 1) {
+		int err = flat_records_begin(
+		    &l->records, &l->peer.secrets,
+		    SSL_CIPHER_get_protocol_id(SSL_get_current_cipher(l->ssl)), l->server);
+		flat_secrets_forget(&l->peer.secrets);
+		l->shaken = err == 0;
+		return err ? flat_wire_link_over(l, err, "TLS has no keys for what follows") : 0;
 	}
-	if (code == SSL_ERROR_ZERO_RETURN)
-		return flat_wire_link_over(l, -ECONNRESET, "the peer closed the link");
-	if (e != 0)
+	int code = SSL_get_error(l->ssl, done);
+	unsigned long e = ERR_peek_last_error();
+	if (code == SSL_ERROR_WANT_READ)
+		return -EAGAIN;
+	if (l->peer.why[0])
+		snprintf(text, sizeof(text), "the peer's certificate: %.220s", l->peer.why);
+	else if (code == SSL_ERROR_ZERO_RETURN)
+		snprintf(text, sizeof(text), "the peer closed the link");
+	else if (e != 0)
 		ERR_error_string_n(e, text, sizeof(text));
-	(void)result;
-	/* In TLS 1.3 a client learns what is wrong with its certificate after it is done. */
-	return flat_wire_link_over(l, l->greeted ? -ECONNRESET : -EACCES, text);
+	return l->peer.why[0] ? flat_wire_link_over(l, -EACCES, text) : tls_over(l, text);
+}
+
+/* As flat_records_read(), which was no content. */
+static int read_over(struct flat_wire_link *l, int result)
+{
+	char text[256];
+	if (result == -ENOMEM)
+		return flat_wire_link_over(l, result, l->records.why);
+	if (result == 0)
+		return flat_wire_link_over(l, -ECONNRESET, "the peer closed the link");
+	snprintf(text, sizeof(text), result == -EPROTO ? "TLS: %s" : "the peer's TLS says: %s",
+		 l->records.why);
+	return tls_over(l, text);
 }
 
 static int read_in(struct flat_wire_link *l)
 {
 	if (!l->shaken) {
-		int done = SSL_do_handshake(l->ssl);
-		int code = done == 1 ? 0 : SSL_get_error(l->ssl, done);
-		if (code == SSL_ERROR_WANT_READ)
-			return 0;
-		if (code != 0)
-			return tls_error(l, code, done);
-		l->shaken = true;
+		int err = shake(l);
+		if (err != 0)
+			return err == -EAGAIN ? 0 : err;
 		if (l->protocol->greet(l) != 0)
 			return flat_wire_link_over(l, -ENOMEM, "out of memory");
 	}
 	for (;;) {
-		int n =
-		    SSL_read(l->ssl, l->plain + l->n_plain, (int)(sizeof(l->plain) - l->n_plain));
-		if (n <= 0) {
-			int code = SSL_get_error(l->ssl, n);
-			return code == SSL_ERROR_WANT_READ ? 0 : tls_error(l, code, n);
-		}
+		ssize_t n =
+		    flat_records_read(&l->records, &l->inbox, l->plain + l->n_plain, &l->outbox);
+		if (n <= 0)
+			return n == -EAGAIN ? 0 : read_over(l, (int)n);
 		l->n_plain += (size_t)n;
 		int err = l->protocol->read(l);
 		if (err != 0)
@@ -359,7 +375,7 @@ static bool flush(struct flat_wire_link *l)
 {
 	struct flat_wire_stream *s;
 	while (!l->failed && (s = TAILQ_FIRST(&l->ready)) != NULL) {
-		if ((size_t)BIO_ctrl_pending(l->out) >= FLAT_WIRE_OUT_HIGH)
+		if (flat_outbox_pending(&l->outbox) >= FLAT_WIRE_OUT_HIGH)
 			return true;
 		flat_wire_stream_send(s);
 	}

@@ -12,6 +12,7 @@
 #include "wire/frame.h"
 #include "wire/inbox.h"
 #include "wire/outbox.h"
+#include "wire/record.h"
 #include "wire/svid.h"
 
 struct flat_wire_link;
@@ -86,9 +87,9 @@ struct flat_wire_link {
 	char own_id[FLAT_SPIFFE_ID_MAX];
 	int64_t own_expires_s;
 	struct flat_wire_peer peer;
-	SSL *ssl;
+	SSL *ssl; /* for the handshake; then: */
+	struct flat_records records;
 	struct flat_inbox inbox; /* empty outside of flat_wire_link_input() */
-	BIO *out;		 /* writes into: */
 	struct flat_outbox outbox;
 	bool server;
 	bool shaken;   /* the handshake is done */
@@ -99,14 +100,13 @@ struct flat_wire_link {
 	uint32_t n_streams;
 	uint32_t last_id;
 	uint32_t first_credit; /* by the peer's HELLO */
-	uint64_t records;      /* since the last key update */
 	struct flat_wire_bucket buckets[256];
 	struct flat_wire_streams streams;
 	struct flat_wire_streams ready;
 	struct flat_wire_stats stats;
 	char why[320]; /* why it failed */
 	size_t n_plain;
-	uint8_t plain[FLAT_FRAME_HEADER + FLAT_FRAME_BODY_MAX];
+	uint8_t plain[FLAT_FRAME_HEADER + FLAT_FRAME_BODY_MAX + FLAT_SEAL_INNER_MAX];
 	size_t n_frame; /* bytes in `frame`: frames of flat/1 for the next record */
 	uint8_t frame[FLAT_FRAME_HEADER + FLAT_FRAME_BODY_MAX];
 };

@@ -35,13 +35,24 @@ static bool make_room(struct flat_outbox *o, size_t n)
 	return true;
 }
 
+uint8_t *flat_outbox_reserve(struct flat_outbox *o, size_t len)
+{
+	return make_room(o, len) ? o->v + o->len : NULL;
+}
+
+void flat_outbox_commit(struct flat_outbox *o, size_t len)
+{
+	o->len += len;
+}
+
 static int on_write(BIO *bio, const char *bytes, int len)
 {
 	struct flat_outbox *o = BIO_get_data(bio);
-	if (len <= 0 || !make_room(o, (size_t)len))
+	uint8_t *to = len > 0 ? flat_outbox_reserve(o, (size_t)len) : NULL;
+	if (!to)
 		return -1;
-	memcpy(o->v + o->len, bytes, (size_t)len);
-	o->len += (size_t)len;
+	memcpy(to, bytes, (size_t)len);
+	flat_outbox_commit(o, (size_t)len);
 	return len;
 }
 

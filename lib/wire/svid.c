@@ -103,6 +103,7 @@ static int on_certificate(X509_STORE_CTX *ctx, void *arg)
 
 void flat_wire_peer_fini(struct flat_wire_peer *peer)
 {
+	flat_secrets_forget(&peer->secrets);
 	X509_free(peer->leaf);
 	sk_X509_pop_free(peer->chain, X509_free);
 	peer->leaf = NULL;
@@ -121,6 +122,13 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_len,
 		   : SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
+static void on_secret(const SSL *ssl, const char *line)
+{
+	struct flat_wire_peer *p = SSL_get_app_data(ssl);
+	if (p)
+		flat_secrets_take(&p->secrets, line);
+}
+
 /* --- one SVID --- */
 
 static SSL_CTX *new_ctx(void)
@@ -135,6 +143,8 @@ static SSL_CTX *new_ctx(void)
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 	SSL_CTX_set_cert_verify_callback(ctx, on_certificate, NULL);
 	SSL_CTX_set_alpn_select_cb(ctx, on_alpn, NULL);
+	/* Nothing is logged: what comes after the handshake is record.h's. */
+	SSL_CTX_set_keylog_callback(ctx, on_secret);
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
 	if (!SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) ||
 	    !SSL_CTX_set_max_proto_version(ctx, TLS1_3_VERSION) ||

@@ -12,6 +12,7 @@
 #include <openssl/ssl.h>
 
 #include "base/base.h"
+#include "wire/record.h"
 #include "wire/spiffe.h"
 
 /* Whose certificate a flatd shows to those that connect: spiffe://DOMAIN and this. */
@@ -49,8 +50,9 @@ struct flat_wire_peer {
 	char id[FLAT_SPIFFE_ID_MAX];
 	char why[256]; /* why it was refused */
 	int64_t expires_s;
-	X509 *leaf;		/* for a later look with other bundles; owned */
-	STACK_OF(X509) * chain; /* owned */
+	X509 *leaf;		     /* for a later look with other bundles; owned */
+	STACK_OF(X509) * chain;	     /* owned */
+	struct flat_secrets secrets; /* for what follows the handshake, which forgets them */
 };
 
 /**
