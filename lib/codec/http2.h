@@ -70,6 +70,12 @@ void flat_http2_shutdown(struct flat_http2 *h);
 /** Streams that are open, with or without user. */
 uint32_t flat_http2_streams(const struct flat_http2 *h);
 
+/**
+ * Resets streams that were released, of whose last bytes the peer took none between two calls `limit_us` or more apart. When to call
+ * again; 0: there are no such streams.
+ */
+int64_t flat_http2_flush_late(struct flat_http2 *h, int64_t now_us, int64_t limit_us);
+
 /** Server's side: whether a request can be accepted. */
 bool flat_http2_waits(const struct flat_http2 *h);
 /** Server's side: the next request whose head is whole; its user is set. NULL: none. */

@@ -200,6 +200,30 @@ void flat_http2_release(struct flat_http2_stream *s)
 	s->rx_data = emptied(&s->rx_data);
 }
 
+int64_t flat_http2_flush_late(struct flat_http2 *h, int64_t now_us, int64_t limit_us)
+{
+	struct flat_http2_stream *s;
+	int64_t next = 0;
+
+	TAILQ_FOREACH(s, &h->streams, link)
+	{
+		size_t left = s->tx_data.len - s->tx_data.at;
+
+		if (s->held || s->closed || !s->tx_end || s->resetting)
+			continue;
+		if (s->flush_us == 0 || left != s->flush_left) {
+			s->flush_us = now_us;
+			s->flush_left = left;
+		} else if (now_us - s->flush_us >= limit_us) {
+			flat_http2_reset(s, FLAT_HTTP2_CANCEL);
+			continue;
+		}
+		if (next == 0 || s->flush_us + limit_us < next)
+			next = s->flush_us + limit_us;
+	}
+	return next;
+}
+
 int32_t flat_http2_id(const struct flat_http2_stream *s)
 {
 	return s->id;

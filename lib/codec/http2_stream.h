@@ -85,6 +85,9 @@ struct flat_http2_stream {
 	struct flat_http1_body tx_body;
 	struct flat_http2_bytes tx_data;
 	struct flat_http2_bytes tx_trailers; /* their text */
+	/* Of one that was released: bytes that the peer is to take, and since when there are so many. 0: not looked at. */
+	size_t flush_left;
+	int64_t flush_us;
 };
 
 TAILQ_HEAD(flat_http2_streams, flat_http2_stream);

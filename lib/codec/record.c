@@ -11,6 +11,7 @@ const char *flat_verdict_flags(enum flat_record_verdict verdict)
 	    [FLAT_VERDICT_GONE] = "DC",	      [FLAT_VERDICT_OVERFLOW] = "UO",
 	    [FLAT_VERDICT_EXTERNAL] = "UAEX", [FLAT_VERDICT_LIMITED] = "RL",
 	    [FLAT_VERDICT_RATED] = "RL",      [FLAT_VERDICT_LIMITER] = "RLSE",
+	    [FLAT_VERDICT_IDLE] = "SI",
 	};
 	return (unsigned)verdict < FLAT_VERDICTS && flags[verdict] ? flags[verdict] : "-";
 }

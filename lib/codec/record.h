@@ -45,6 +45,7 @@ enum flat_record_verdict {
 	FLAT_VERDICT_RATED,	/* RL: by a rate limit service */
 	FLAT_VERDICT_LIMITER,	/* RLSE: it did not answer */
 	FLAT_VERDICT_ADMISSION, /* by admission control: no flag, as in Envoy */
+	FLAT_VERDICT_IDLE,	/* SI: nothing moved for too long */
 	FLAT_VERDICTS,
 };
 

@@ -50,6 +50,10 @@ bool cfg_admission_filter(struct cfg *cfg, const struct yaml_node *patch,
 bool cfg_compressor_filter(struct cfg *cfg, const struct yaml_node *patch,
 			   const struct flat_limit_for *by);
 
+/** Whether a patch merges into HttpConnectionManagers; if so its times are read into the mesh. */
+bool cfg_times_patch(struct cfg *cfg, const struct yaml_node *patch,
+		     const struct flat_limit_for *by);
+
 /** Whether a patch (`applyTo: CLUSTER`) merges active health checks into clusters. */
 bool cfg_is_health_patch(const struct yaml_node *patch);
 /** Reads it into the mesh. `selected`: the EnvoyFilter has a workloadSelector. */

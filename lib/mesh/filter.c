@@ -25,6 +25,7 @@ static const struct flat_filter *find(const struct flat_mesh *mesh, const struct
 }
 _Static_assert(offsetof(struct flat_admission, filter) == 0, "find()");
 _Static_assert(offsetof(struct flat_compressor, filter) == 0, "find()");
+_Static_assert(offsetof(struct flat_times_patch, filter) == 0, "any()");
 
 const struct flat_admission *flat_mesh_admission(const struct flat_mesh *mesh,
 						 const struct flat_filter_whose *whose)
@@ -48,6 +49,43 @@ uint32_t flat_mesh_n_compressors(const struct flat_mesh *mesh)
 	return mesh->compressors.n;
 }
 
+uint32_t flat_mesh_n_times(const struct flat_mesh *mesh)
+{
+	return mesh->times.n;
+}
+
+const struct flat_times_patch *flat_mesh_next_times(const struct flat_mesh *mesh,
+						    const struct flat_filter_whose *whose,
+						    uint32_t *i)
+{
+	while (*i < mesh->times.n) {
+		const struct flat_times_patch *p = mesh->times.v[(*i)++];
+
+		if (stands(mesh, &p->filter, whose))
+			return p;
+	}
+	return NULL;
+}
+
+void flat_mesh_times(const struct flat_mesh *mesh, const struct flat_filter_whose *whose,
+		     struct flat_http_times *times)
+{
+	const struct flat_times_patch *p;
+	uint32_t i = 0;
+
+	while ((p = flat_mesh_next_times(mesh, whose, &i)) != NULL) {
+		if (p->has_idle)
+			times->idle_ms = p->times.idle_ms;
+		if (p->has_head)
+			times->head_ms = p->times.head_ms;
+		if (p->has_request)
+			times->request_ms = p->times.request_ms;
+		/* Who says it says all of it. */
+		if (p->has_stream_idle)
+			times->stream_idle_ms = times->client_stall_ms = p->times.stream_idle_ms;
+	}
+}
+
 static bool any(const struct flat_mesh *mesh, const struct mesh_vec *vec,
 		const struct flat_workload *workload, enum flat_filter_place at)
 {
@@ -66,5 +104,5 @@ bool flat_mesh_filtered(const struct flat_mesh *mesh, const struct flat_workload
 	if (at == FLAT_FILTER_CLIENT && !workload)
 		return false;
 	return any(mesh, &mesh->admissions, workload, at) ||
-	       any(mesh, &mesh->compressors, workload, at);
+	       any(mesh, &mesh->compressors, workload, at) || any(mesh, &mesh->times, workload, at);
 }

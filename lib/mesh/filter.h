@@ -1,6 +1,6 @@
 /*
- * HTTP filters of EnvoyFilters beside those that limit rates (mesh/limit.h): admission control, compressors.
- * Source: Envoy's AdmissionControl and Compressor (v3) and their documentation.
+ * HTTP filters of EnvoyFilters beside those that limit rates (mesh/limit.h): admission control, compressors; and the times of
+ * connections. Source: Envoy's AdmissionControl, Compressor and HttpConnectionManager (v3) and their documentation.
  */
 #ifndef FLAT_MESH_FILTER_H
 #define FLAT_MESH_FILTER_H
@@ -76,6 +76,32 @@ const struct flat_compressor *flat_mesh_compressor(const struct flat_mesh *mesh,
 uint32_t flat_mesh_n_compressors(const struct flat_mesh *mesh);
 FLAT_MUST_CHECK int flat_mesh_add_compressor(struct flat_mesh *mesh,
 					     struct flat_compressor *compressor);
+
+/* How long a client's connection and its requests may take, ms; 0: as long as they like. */
+struct flat_http_times {
+	uint32_t idle_ms;	  /* a connection without requests */
+	uint32_t head_ms;	  /* a request's head */
+	uint32_t request_ms;	  /* a whole request, until it is received */
+	uint32_t stream_idle_ms;  /* a request of which nothing moves, in either direction */
+	uint32_t client_stall_ms; /* likewise, where it is the client who is waited for */
+};
+
+/* What an EnvoyFilter says of them. */
+struct flat_times_patch {
+	struct flat_filter filter;
+	bool has_idle, has_head, has_request, has_stream_idle;
+	struct flat_http_times times;
+};
+
+/** Puts what holds there into `times`, field by field, the last one in the files before those above it. */
+void flat_mesh_times(const struct flat_mesh *mesh, const struct flat_filter_whose *whose,
+		     struct flat_http_times *times);
+/** Those that stand there, in turn: the next one from `*i` on, NULL: none. */
+const struct flat_times_patch *flat_mesh_next_times(const struct flat_mesh *mesh,
+						    const struct flat_filter_whose *whose,
+						    uint32_t *i);
+uint32_t flat_mesh_n_times(const struct flat_mesh *mesh);
+FLAT_MUST_CHECK int flat_mesh_add_times(struct flat_mesh *mesh, struct flat_times_patch *patch);
 
 /** Whether some filter wants the requests of a workload read, as a client's (not NULL) or as a server's. */
 bool flat_mesh_filtered(const struct flat_mesh *mesh, const struct flat_workload *workload,

@@ -55,6 +55,7 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	free(mesh->limit_patches.v);
 	free(mesh->admissions.v);
 	free(mesh->compressors.v);
+	free(mesh->times.v);
 	free(mesh->health.v);
 	free(mesh->telemetry.v);
 	free(mesh->telemetry_providers.v);
@@ -197,6 +198,11 @@ int flat_mesh_add_limit_patch(struct flat_mesh *mesh, struct flat_limit_patch *p
 int flat_mesh_add_admission(struct flat_mesh *mesh, struct flat_admission *admission)
 {
 	return vec_add(&mesh->admissions, admission);
+}
+
+int flat_mesh_add_times(struct flat_mesh *mesh, struct flat_times_patch *patch)
+{
+	return vec_add(&mesh->times, patch);
 }
 
 int flat_mesh_add_compressor(struct flat_mesh *mesh, struct flat_compressor *compressor)

@@ -498,7 +498,6 @@ static void on_client(struct flat_source *source, int fd)
 	}
 	(void)flat_sys_setsockopt(fd, SOL_TCP, TCP_NODELAY, &one, sizeof(one));
 	gate->port = port;
-	gate->since_us = flat_now_us();
 	port->refs++;
 	all->n_clients++;
 	if (is_secure(port->kind) && !(gate->tls = flat_tls_accept(port->front, fd))) {

@@ -33,8 +33,6 @@ static inline bool flat_gate_is_opaque(enum flat_gate_kind kind)
 struct flat_gate {
 	struct flat_gateway_port *port; /* a reference; it may be closed since */
 	struct flat_tls *tls;		/* NULL: in the clear */
-	int64_t since_us;		/* when its last request ended, or it came */
-	uint32_t requests;		/* that it had made then */
 };
 
 /* What a request that came in means. */

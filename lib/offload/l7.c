@@ -94,7 +94,7 @@ void flat_l7_reloaded(struct flat_offload *o)
 	node->rules = node->observes || flat_mesh_n_limits(o->mesh) > 0 ||
 		      flat_mesh_n_rates(o->mesh) > 0 || flat_mesh_n_health(o->mesh) > 0 ||
 		      flat_mesh_n_admissions(o->mesh) > 0 || flat_mesh_n_compressors(o->mesh) > 0 ||
-		      has_rules(o->mesh);
+		      flat_mesh_n_times(o->mesh) > 0 || has_rules(o->mesh);
 	flat_l7_mandatory_reloaded(node);
 	free(node->shares);
 	node->shares = calloc((size_t)n + 1, sizeof(*node->shares));
@@ -365,6 +365,7 @@ int flat_l7_attach(struct flat_conn *c, const struct flat_decision *d)
 	TAILQ_INIT(&l7->upstreams);
 	flat_http1_begin(&l7->in, FLAT_HTTP1_REQUEST);
 	c->l7 = l7;
+	flat_l7_idle_begin(l7);
 	return 0;
 }
 

@@ -15,12 +15,11 @@
 #define FLAT_L7_UPSTREAMS_MAX 16U
 /* Bytes that a client may still send after its last answer, so that it reads the answer and no reset. */
 #define FLAT_L7_DRAIN_BYTES ((uint64_t)256 * 1024)
-/* How long a client may take for that, and for the head of a request that it began, us. */
+/* How long a client may take for that, and, where nothing else is said, for the head of a request that it began, us. */
 #define FLAT_L7_DRAIN_US ((int64_t)5 * 1000000)
 #define FLAT_L7_HEAD_US ((int64_t)60 * 1000000)
-/* How long a client from outside may take to begin its first request, its handshake included, and the next ones (Envoy's). */
+/* How long one from outside may take to begin its first request, its handshake included. */
 #define FLAT_L7_FIRST_US ((int64_t)15 * 1000000)
-#define FLAT_L7_IDLE_US ((int64_t)3600 * 1000000)
 /* Retries where a route says nothing, as in Istio; the first pause, doubled each time up to ten times it. */
 #define FLAT_L7_RETRIES 2U
 #define FLAT_L7_BACKOFF_US 25000U
@@ -230,6 +229,13 @@ struct flat_l7 {
 	const void *joined_key[3];
 	struct flat_http1_known *known;		/* of a root's second request and later; owned */
 	struct flat_l7_gate_known admission[2]; /* as a client, and at the server; of a root */
+	int64_t moved_us;			/* when something moved last */
+	/* Of a root (l7_idle.c). */
+	struct flat_http_times times;
+	bool watched;		  /* some of them are of requests */
+	int64_t look_us;	  /* nothing is late before; 0: nothing is on its way */
+	int64_t rest_us;	  /* since when it has no request */
+	uint32_t rest_requests;	  /* that it had made then */
 	struct flat_tally *tally; /* of the last request's service and route; NULL: look */
 	const struct flat_http_route *tally_route;
 	struct flat_http1 in;
@@ -361,6 +367,8 @@ bool flat_l7_is_no_preface(const struct flat_l7 *l7, int n);
 bool flat_l7_mux_begin(struct flat_l7 *root);
 /** Moves what can be moved, of all streams. True if anything was. */
 bool flat_l7_mux_pump(struct flat_l7 *root);
+/** Ends the connection, and its streams without answers. */
+void flat_l7_mux_break_off(struct flat_l7 *root);
 /** Ends all streams without answers. */
 void flat_l7_mux_fini(struct flat_l7 *root);
 /** Frees the streams that were kept for the next. */
@@ -418,6 +426,22 @@ bool flat_l7_drain(struct flat_l7 *l7);
 void flat_l7_finish(struct flat_l7 *l7);
 
 struct flat_l7_answer;
+
+/** The client can be told only by the end of its connection, or stream. */
+void flat_l7_cut_client(struct flat_l7 *l7, enum flat_record_verdict verdict);
+
+/* --- l7_idle.c: what does not move --- */
+
+/** A connection is made: its times are those of the configuration in force. */
+void flat_l7_idle_begin(struct flat_l7 *l7);
+/** Whether a client has asked for nothing for too long; else asks to be woken. Not while a request is on its way. */
+bool flat_l7_is_idle(struct flat_l7 *l7);
+/** How long its next request's head may take, us. */
+int64_t flat_l7_head_us(const struct flat_l7 *l7);
+/** Ends what of a watched connection, and of its streams, did not move for too long, and asks to be woken for the rest. True if anything was. */
+bool flat_l7_idle_look(struct flat_l7 *l7);
+/** Says in the node's notes which times the connections of such a client have. */
+void flat_l7_idle_note(struct flat_l7 *l7, const struct flat_workload *client);
 
 /* --- l7_reply.c --- */
 
@@ -491,9 +515,6 @@ enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *
 /** One attempt's head, as it is to be sent: what the gateway's tokens change, and its authorizer, if there is one. */
 enum flat_l7_verb flat_l7_gate_pass(struct flat_l7 *l7, struct flat_http_request *request,
 				    size_t *len, struct flat_l7_answer *a);
-
-/** Whether a client from outside has asked for nothing for too long; else asks to be woken. Others never have. */
-bool flat_l7_gate_idle(struct flat_l7 *l7);
 
 /* What a request from outside tells servers of its client. Refers to itself: never moves. */
 struct flat_l7_gate_fields {

@@ -97,8 +97,7 @@ void flat_l7_abandon(struct flat_l7 *l7)
 	l7->phase = FLAT_L7_CLOSING;
 }
 
-/* The client can be told only by the end of its connection. */
-static void cut_client(struct flat_l7 *l7, enum flat_record_verdict verdict)
+void flat_l7_cut_client(struct flat_l7 *l7, enum flat_record_verdict verdict)
 {
 	struct flat_l7_exchange *x = &l7->x;
 	char host[FLAT_ADDR_STRLEN];
@@ -212,7 +211,7 @@ static void timed_out(struct flat_l7 *l7, bool whole)
 
 	flat_l7_outcome(l7, FLAT_OUTCOME_TIMEOUT, 0);
 	if (x->head_out) {
-		cut_client(l7, FLAT_VERDICT_TIMEOUT);
+		flat_l7_cut_client(l7, FLAT_VERDICT_TIMEOUT);
 		return;
 	}
 	if (!whole && retry(l7, FLAT_RETRY_RESET | FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY))
@@ -347,7 +346,7 @@ static bool send_request(struct flat_l7 *l7)
 		flat_l7_mirror(l7, x->replayable);
 	if (ret < 0) {
 		if (x->head_out)
-			cut_client(l7, FLAT_VERDICT_MALFORMED);
+			flat_l7_cut_client(l7, FLAT_VERDICT_MALFORMED);
 		else
 			flat_l7_reply_status(l7, 400, FLAT_VERDICT_MALFORMED, NULL);
 		return true;
@@ -524,7 +523,8 @@ static bool take_body(struct flat_l7 *l7, struct flat_l7_upstream *up)
 			ret = -ECONNRESET;
 	}
 	if (ret < 0) {
-		cut_client(l7, ret == -EBADMSG ? FLAT_VERDICT_PROTOCOL : FLAT_VERDICT_RESET);
+		flat_l7_cut_client(l7,
+				   ret == -EBADMSG ? FLAT_VERDICT_PROTOCOL : FLAT_VERDICT_RESET);
 		return true;
 	}
 	if (x->down.over) {
@@ -549,7 +549,7 @@ static bool serve(struct flat_l7 *l7)
 	if (check_time(l7))
 		return true;
 	if (flat_l7_end_buffers(&up->end) != 0) {
-		cut_client(l7, FLAT_VERDICT_RESET);
+		flat_l7_cut_client(l7, FLAT_VERDICT_RESET);
 		return true;
 	}
 	if (!x->up_done && !up->end.deaf && send_request(l7)) {
@@ -659,7 +659,7 @@ static bool next_head(struct flat_l7 *l7)
 
 	if (e->at == e->len) {
 		e->at = e->len = 0;
-		if (!e->eof && !flat_l7_gate_idle(l7))
+		if (!e->eof && !flat_l7_is_idle(l7))
 			return false;
 		flat_l7_close_client(l7);
 		return true;
@@ -702,8 +702,8 @@ static bool next_head(struct flat_l7 *l7)
 	}
 	if (!l7->x.start_us)
 		l7->x.start_us = flat_now_us();
-	flat_l7_wake_at(l7, l7->x.start_us + FLAT_L7_HEAD_US);
-	if (flat_now_us() - l7->x.start_us < FLAT_L7_HEAD_US)
+	flat_l7_wake_at(l7, l7->x.start_us + flat_l7_head_us(l7));
+	if (flat_now_us() - l7->x.start_us < flat_l7_head_us(l7))
 		return false;
 	flat_l7_reply_status(l7, 408, FLAT_VERDICT_MALFORMED, NULL);
 	return true;
@@ -745,7 +745,7 @@ static bool step(struct flat_l7 *l7)
 	}
 }
 
-bool flat_l7_pump(struct flat_l7 *l7)
+static bool pump(struct flat_l7 *l7)
 {
 	struct flat_l7_end *e = &l7->end;
 	bool moved;
@@ -781,5 +781,17 @@ bool flat_l7_pump(struct flat_l7 *l7)
 	flat_l7_look_at_idle(l7);
 	if (e->is_tcp && e->fin_sent && (e->eof || e->reset || e->deaf))
 		e->gone = true;
+	return moved;
+}
+
+bool flat_l7_pump(struct flat_l7 *l7)
+{
+	int64_t now = l7->node->now_us;
+	bool moved = pump(l7);
+
+	if (moved)
+		l7->moved_us = now;
+	if (l7->watched && (!l7->timed || now >= l7->look_us))
+		moved |= flat_l7_idle_look(l7);
 	return moved;
 }

@@ -117,25 +117,6 @@ enum flat_l7_verb flat_l7_gate_pass(struct flat_l7 *l7, struct flat_http_request
 	return verb;
 }
 
-bool flat_l7_gate_idle(struct flat_l7 *l7)
-{
-	struct flat_gate *gate = l7->conn->gate;
-	int64_t limit_us = l7->n_requests > 0 ? FLAT_L7_IDLE_US : FLAT_L7_FIRST_US;
-	int64_t now;
-
-	if (!gate)
-		return false;
-	now = flat_now_us();
-	if (gate->requests != l7->n_requests) {
-		gate->requests = l7->n_requests;
-		gate->since_us = now;
-	}
-	if (now - gate->since_us >= limit_us)
-		return true;
-	flat_l7_wake_at(l7, gate->since_us + limit_us);
-	return false;
-}
-
 bool flat_l7_gate_fields(const struct flat_l7 *l7, struct flat_l7_gate_fields *f)
 {
 	const struct flat_conn *c = l7->conn;

@@ -83,6 +83,7 @@ static bool child_new(struct flat_l7 *root)
 	l7->protocol = root->protocol;
 	memcpy(l7->principal, root->principal, sizeof(l7->principal));
 	l7->principal_epoch = root->principal_epoch;
+	l7->moved_us = root->node->now_us;
 	l7->n_requests = (uint32_t)flat_http2_id(s) - 1;
 	TAILQ_INIT(&l7->upstreams);
 	flat_http1_begin(&l7->in, FLAT_HTTP1_REQUEST);
@@ -222,11 +223,11 @@ static bool is_late(struct flat_l7 *root, int64_t now)
 	if (mux->head_us == 0)
 		mux->head_us = now;
 	if (!root->timed)
-		flat_l7_wake_at(root, mux->head_us + FLAT_L7_HEAD_US);
-	return now - mux->head_us >= FLAT_L7_HEAD_US;
+		flat_l7_wake_at(root, mux->head_us + flat_l7_head_us(root));
+	return now - mux->head_us >= flat_l7_head_us(root);
 }
 
-static void break_off(struct flat_l7 *root)
+void flat_l7_mux_break_off(struct flat_l7 *root)
 {
 	end_children(root);
 	root->phase = FLAT_L7_CLOSING;
@@ -268,7 +269,7 @@ bool flat_l7_mux_pump(struct flat_l7 *root)
 	int err = 0;
 
 	if (!take_in(root, &moved)) {
-		break_off(root);
+		flat_l7_mux_break_off(root);
 		return true;
 	}
 	moved |= flat_l7_carriers_read(root);
@@ -276,11 +277,11 @@ bool flat_l7_mux_pump(struct flat_l7 *root)
 	moved |= flat_l7_carriers_write(root);
 	moved |= flat_l7_drain_h2(mux->h2, e, &err);
 	if (err != 0) {
-		break_off(root);
+		flat_l7_mux_break_off(root);
 		return true;
 	}
 	bool retiring = root->node->offload->retired && !mux->retiring;
-	if (retiring || (mux->n_children == 0 && flat_l7_gate_idle(root))) {
+	if (retiring || (mux->n_children == 0 && flat_l7_is_idle(root))) {
 		mux->retiring |= retiring;
 		flat_http2_shutdown(mux->h2);
 		moved = true;

@@ -102,6 +102,11 @@ class Handler(BaseHTTPRequestHandler):
             while not os.path.exists(os.path.join(os.environ["ORIGIN_WAITS"], parts[2])):
                 time.sleep(0.01)
             self.answer(200, b"now\n")
+        elif kind == "stalls":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+            while not os.path.exists(os.path.join(os.environ["ORIGIN_WAITS"], parts[2])):
+                time.sleep(0.01)
+            self.close_connection = True
         elif kind == "close":
             self.close_connection = True
         elif kind == "half":

@@ -404,6 +404,58 @@ Test(http2, a_message_that_breaks_off_is_reset)
 	duo_close(&d);
 }
 
+/* A connection on which two GETs came, of a client that gives streams no window. */
+static void open_shut(struct duo *d, struct frames *f)
+{
+	static const uint8_t no_window[6] = {0, 4, 0, 0, 0, 0};
+
+	frames_begin(f);
+	frames_frame(f, 4, 0, 0, no_window, sizeof(no_window));
+	frames_headers(f, ALL, 1, GET);
+	frames_headers(f, ALL, 3, GET);
+	*d = duo_open();
+	cr_assert_eq(flat_http2_feed(d->server, f->v, f->len, 0), 0);
+}
+
+static void answer_and_leave(struct duo *d)
+{
+	struct flat_http2_stream *s = flat_http2_accept(d->server, d);
+	const uint8_t *bytes;
+
+	put(s, OK "Content-Length: 5\r\n\r\nabcde");
+	flat_http2_release(s);
+	while (flat_http2_drain(d->server, &bytes) > 0)
+		;
+}
+
+Test(http2, an_answer_that_nobody_takes_is_reset_in_its_time)
+{
+	static struct frames f;
+	struct duo d;
+	const uint8_t *bytes;
+	uint8_t more[4] = {0, 0, 0, 2};
+
+	open_shut(&d, &f);
+	cr_expect_eq(flat_http2_flush_late(d.server, 100, 50), 0, "none is answered");
+	answer_and_leave(&d);
+	cr_expect_eq(flat_http2_streams(d.server), 2);
+	cr_expect_eq(flat_http2_flush_late(d.server, 100, 50), 150);
+	cr_expect_eq(flat_http2_flush_late(d.server, 149, 50), 150);
+	/* Who takes some of it has the time again. */
+	f.len = 0;
+	frames_frame(&f, 8, 0, 1, more, sizeof(more));
+	cr_assert_eq(flat_http2_feed(d.server, f.v, f.len, 0), 0);
+	while (flat_http2_drain(d.server, &bytes) > 0)
+		;
+	cr_expect_eq(flat_http2_flush_late(d.server, 150, 50), 200);
+	cr_expect_eq(flat_http2_streams(d.server), 2);
+	cr_expect_eq(flat_http2_flush_late(d.server, 200, 50), 0);
+	while (flat_http2_drain(d.server, &bytes) > 0)
+		;
+	cr_expect_eq(flat_http2_streams(d.server), 1, "the other one has a user yet to come");
+	duo_close(&d);
+}
+
 Test(http2, an_answer_before_the_end_of_the_request_ends_it)
 {
 	struct duo d = duo_open();
