@@ -240,8 +240,7 @@ static bool check_time(struct flat_l7 *l7)
 		return false;
 	now = flat_now_us();
 	if (now < next) {
-		if (!l7->timed)
-			flat_l7_wake_at(l7, next);
+		flat_l7_wake_at(l7, next);
 		return false;
 	}
 	timed_out(l7, x->deadline_us && now >= x->deadline_us);
@@ -635,8 +634,7 @@ static bool delayed(struct flat_l7 *l7)
 	int64_t now = flat_now_us();
 
 	if (now < x->try_us) {
-		if (!l7->timed)
-			flat_l7_wake_at(l7, x->try_us);
+		flat_l7_wake_at(l7, x->try_us);
 		return false;
 	}
 	x->try_us = 0;

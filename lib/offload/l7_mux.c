@@ -222,8 +222,7 @@ static bool is_late(struct flat_l7 *root, int64_t now)
 	}
 	if (mux->head_us == 0)
 		mux->head_us = now;
-	if (!root->timed)
-		flat_l7_wake_at(root, mux->head_us + flat_l7_head_us(root));
+	flat_l7_wake_at(root, mux->head_us + flat_l7_head_us(root));
 	return now - mux->head_us >= flat_l7_head_us(root);
 }
 

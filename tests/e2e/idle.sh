@@ -8,6 +8,7 @@ port && A=$PORT
 port && IDLE=$PORT
 port && WHOLE=$PORT
 port && HEAD=$PORT
+port && PLAIN=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 cp "$(readlink -f "$PYTHON")" "$WORK/client-python"
 CLIENT=$E2E_ROOT/tests/e2e/idle_client.py
@@ -23,6 +24,7 @@ times() {
       value: { typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, $3 } }
 END
 }
+ORIGIN='{ destination: { host: origin.e2e.example } }'
 {
 	workload origin "$WORK/origin-python"
 	workload client "$WORK/client-python"
@@ -38,12 +40,13 @@ spec:
   servers:
   - { port: { number: $IDLE, name: http-idle, protocol: HTTP }, hosts: ["*"] }
   - { port: { number: $WHOLE, name: http-whole, protocol: HTTP }, hosts: ["*"] }
+  - { port: { number: $PLAIN, name: http-plain, protocol: HTTP }, hosts: ["*"] }
   - { port: { number: $HEAD, name: http-head, protocol: HTTP }, hosts: ["*"] }
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: { name: web, namespace: e2e }
-spec: { hosts: ["*"], gateways: [edge/web], http: [{ retries: { attempts: 0 }, route: [{ destination: { host: origin.e2e.example } }] }] }
+spec: { hosts: ["*"], gateways: [edge/web], http: [{ match: [{ uri: { prefix: /until/timed } }], timeout: 1s, route: [$ORIGIN] }, { retries: { attempts: 0 }, route: [$ORIGIN] }] }
 ---
 apiVersion: networking.istio.io/v1alpha3
 kind: EnvoyFilter
@@ -71,6 +74,7 @@ for what in no-body no-answer half-answer unread streams no-window; do
 	ask "$what" "$IDLE" && asked+=($!)
 done
 ask drip "$WHOLE" && asked+=($!)
+ask second-answer "$PLAIN" && asked+=($!)
 ask half-head "$HEAD" && asked+=($!)
 ask one-request "$HEAD" && asked+=($!)
 over "$WORK/client-python" -B "$CLIENT" 240.9.12.1 80 origin.e2e.example no-body >"$WORK/got.mesh" 2>&1 &
@@ -83,6 +87,7 @@ same answer-that-stops 'half reset' "$(got half-answer)"
 same answer-that-is-not-read reset "$(got unread)"
 same stream-beside-others '200 408 200' "$(got streams)"
 same streams-without-window 'reset 8, reset 2' "$(got no-window)"
+same answer-on-a-connection-that-rested '200 504 upstream request timeout closed' "$(got second-answer)"
 same request-by-drops '408 request timeout closed' "$(got drip)"
 same half-a-head '408  closed' "$(got half-head)"
 same connection-without-requests '200 status closed' "$(got one-request)"

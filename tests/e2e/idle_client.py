@@ -55,6 +55,17 @@ def no_answer():
     return answer(sock)
 
 
+def second_answer():
+    """Of a connection that rested before."""
+    sock = connect()
+    ask(sock, "GET /status/200")
+    first = b""
+    while not first.endswith(b"status\n"):
+        first += sock.recv(65536)
+    ask(sock, "GET /until/timed", "Connection: close")
+    return f"{first.split()[1].decode()} {answer(sock)}"
+
+
 def half_answer():
     sock = connect()
     ask(sock, "GET /stalls/the-end")
