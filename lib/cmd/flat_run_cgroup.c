@@ -16,22 +16,12 @@
 #include <unistd.h>
 
 #include "cmd/flat_run.h"
+#include "control/cgroup.h"
 
-/* Marks a cgroup that flat-run made, and may remove: an administrator's own may be empty and configured. */
-#define MARK "trusted.flat-run"
 /* Another run may remove the new, still empty cgroup before this one is in it. */
 #define TRIES 16
-/* Hierarchies looked at: Linux has 14 controllers, each may have one of its own. */
-#define HIERARCHIES_MAX 32
 /* Cgroups looked at when cleaning up. */
 #define CLEAN_MAX 4096
-
-struct hierarchy {
-	char mount[PATH_MAX];
-	char root[PATH_MAX]; /* the cgroup that is mounted there, "/" in general */
-	int rank;	     /* lower is tried first */
-	bool v2;
-};
 
 static bool is_name(const char *text, size_t len, bool dots)
 {
@@ -63,108 +53,6 @@ int run_workload_parse(const char *text, struct run_workload *w)
 	return 0;
 }
 
-/* mountinfo writes blank, tab, newline and backslash as \ooo (proc(5)). */
-static void unescape(char *text)
-{
-	char *to = text;
-
-	for (const char *p = text; *p; p++) {
-		if (p[0] == '\\' && p[1] >= '0' && p[1] <= '3' && p[2] >= '0' && p[2] <= '7' &&
-		    p[3] >= '0' && p[3] <= '7') {
-			*to++ = (char)((p[1] - '0') * 64 + (p[2] - '0') * 8 + (p[3] - '0'));
-			p += 3;
-		} else {
-			*to++ = *p;
-		}
-	}
-	*to = '\0';
-}
-
-static bool has_option(const char *options, const char *want)
-{
-	size_t len = strlen(want);
-
-	for (const char *p = options; *p; p += strcspn(p, ","), p += *p == ',') {
-		if (strncmp(p, want, len) == 0 && (p[len] == ',' || p[len] == '\0'))
-			return true;
-	}
-	return false;
-}
-
-/* Order of choice among v1 hierarchies; -1: unusable. */
-static int rank_v1(const char *options)
-{
-	if (has_option(options, "name=systemd"))
-		return 1;
-	if (strstr(options, "name="))
-		return 2;
-	/* A new cpuset takes no process before it was given CPUs. */
-	if (has_option(options, "cpuset"))
-		return -1;
-	if (has_option(options, "pids"))
-		return 3;
-	return has_option(options, "freezer") ? 4 : 5;
-}
-
-/* One line of /proc/self/mountinfo. False: no hierarchy of cgroups. */
-static bool parse_mount(char *line, struct hierarchy *h)
-{
-	char *save = NULL;
-	char *field[6] = {0};
-	char *rest = strstr(line, " - ");
-	char *type, *options;
-
-	if (!rest)
-		return false;
-	*rest = '\0';
-	for (int i = 0; i < 6; i++) {
-		field[i] = strtok_r(i ? NULL : line, " ", &save);
-		if (!field[i])
-			return false;
-	}
-	type = strtok_r(rest + 3, " ", &save);
-	(void)strtok_r(NULL, " ", &save);
-	options = strtok_r(NULL, " \n", &save);
-	if (!type || !options)
-		return false;
-	h->v2 = strcmp(type, "cgroup2") == 0;
-	h->rank = h->v2 ? 0 : strcmp(type, "cgroup") == 0 ? rank_v1(options) : -1;
-	if (h->rank < 0)
-		return false;
-	unescape(field[3]);
-	unescape(field[4]);
-	snprintf(h->root, sizeof(h->root), "%s", strcmp(field[3], "/") == 0 ? "" : field[3]);
-	snprintf(h->mount, sizeof(h->mount), "%s", field[4]);
-	return true;
-}
-
-static int by_rank(const void *a, const void *b)
-{
-	const struct hierarchy *ha = a;
-	const struct hierarchy *hb = b;
-
-	return ha->rank - hb->rank;
-}
-
-static size_t find_hierarchies(struct hierarchy *v)
-{
-	FILE *f = fopen("/proc/self/mountinfo", "re");
-	char *line = NULL;
-	size_t cap = 0;
-	size_t n = 0;
-
-	if (!f)
-		return 0;
-	while (n < HIERARCHIES_MAX && getline(&line, &cap, f) > 0) {
-		if (parse_mount(line, &v[n]))
-			n++;
-	}
-	free(line);
-	fclose(f);
-	qsort(v, n, sizeof(*v), by_rank);
-	return n;
-}
-
 /*
  * Whether this process has a place of its own in cgroup v2. Then flatd goes by that one alone
  * (lib/mesh/workload.c), and a v1 hierarchy would attest nothing.
@@ -187,43 +75,16 @@ static bool placed_in_v2(void)
 	return placed;
 }
 
-/* Opens the cgroup `name` below `parent`, made if it is not there. A negative errno on failure. */
-static int open_below(int parent, const char *name)
-{
-	bool made = mkdirat(parent, name, 0755) == 0;
-	int fd;
-
-	if (!made && errno != EEXIST)
-		return -errno;
-	fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	/* Without the privilege the mark is missing, and the cgroup stays: harmless. */
-	if (made)
-		(void)fsetxattr(fd, MARK, "1", 1, 0);
-	return fd;
-}
-
 /* Opens mount/flat/NAMESPACE/NAME. */
-static int open_workload(const struct hierarchy *h, const struct run_workload *w)
+static int open_workload(const struct flat_cgroup_mount *h, const struct run_workload *w)
 {
-	const char *const part[] = {"flat", w->namespace, w->name};
-	int fd = open(h->mount, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	char path[sizeof("/flat//") + sizeof(w->namespace) + sizeof(w->name)];
 
-	if (fd < 0)
-		return -errno;
-	for (size_t i = 0; i < FLAT_ARRAY_SIZE(part); i++) {
-		int next = open_below(fd, part[i]);
-
-		close(fd);
-		if (next < 0)
-			return next;
-		fd = next;
-	}
-	return fd;
+	snprintf(path, sizeof(path), "/flat/%s/%s", w->namespace, w->name);
+	return flat_cgroup_open(h->mount, path, true);
 }
 
-static int enter_once(const struct hierarchy *h, const struct run_workload *w)
+static int enter_once(const struct flat_cgroup_mount *h, const struct run_workload *w)
 {
 	int dir = open_workload(h, w);
 	int err = 0;
@@ -240,7 +101,7 @@ static int enter_once(const struct hierarchy *h, const struct run_workload *w)
 	return err;
 }
 
-static int enter(const struct hierarchy *h, const struct run_workload *w)
+static int enter(const struct flat_cgroup_mount *h, const struct run_workload *w)
 {
 	int err = -ENOENT;
 
@@ -269,7 +130,7 @@ static void clean(int dir, int depth, unsigned *left)
 		fd = openat(dir, e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd < 0)
 			continue;
-		bool ours = fgetxattr(fd, MARK, &mark, 1) == 1;
+		bool ours = fgetxattr(fd, FLAT_CGROUP_MARK, &mark, 1) == 1;
 		if (depth > 0)
 			clean(fd, depth - 1, left);
 		else
@@ -281,7 +142,7 @@ static void clean(int dir, int depth, unsigned *left)
 	closedir(d);
 }
 
-static void clean_hierarchy(const struct hierarchy *h)
+static void clean_hierarchy(const struct flat_cgroup_mount *h)
 {
 	char path[PATH_MAX + 8];
 	unsigned left = CLEAN_MAX;
@@ -293,7 +154,7 @@ static void clean_hierarchy(const struct hierarchy *h)
 		clean(fd, 1, &left);
 }
 
-static void say_why_not(const struct run_workload *w, const struct hierarchy *h, int err)
+static void say_why_not(const struct run_workload *w, const struct flat_cgroup_mount *h, int err)
 {
 	if (!h) {
 		run_say("workload %s.%s: no cgroup hierarchy is mounted that could name it",
@@ -311,9 +172,9 @@ static void say_why_not(const struct run_workload *w, const struct hierarchy *h,
 
 int run_cgroup_enter(const struct run_workload *w)
 {
-	struct hierarchy *v = calloc(HIERARCHIES_MAX, sizeof(*v));
-	const struct hierarchy *first = NULL; /* the one whose error is told */
-	size_t n = v ? find_hierarchies(v) : 0;
+	struct flat_cgroup_mount *v = calloc(FLAT_CGROUP_MOUNTS_MAX, sizeof(*v));
+	const struct flat_cgroup_mount *first = NULL; /* the one whose error is told */
+	size_t n = v ? flat_cgroup_mounts(v) : 0;
 	bool v2_only = placed_in_v2();
 	int first_err = -ENOENT;
 	int err = -ENOENT;
