@@ -569,6 +569,15 @@ static bool unwatched(const struct flat_end *e)
 	return !e->gone && e->anchor.index == 0;
 }
 
+/* A FIN would say that this was all: the peer is told that it was not. */
+static void reset_tcp(int fd)
+{
+	const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+	struct linger hard = {.l_onoff = 1};
+	if (flat_sys_connect(fd, &nobody, sizeof(nobody)) != 0)
+		(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+}
+
 void flat_conn_cut(struct flat_conn *c, int err, const char *reason)
 {
 	char text[FLAT_ADDR_STRLEN];
@@ -584,14 +593,12 @@ void flat_conn_cut(struct flat_conn *c, int err, const char *reason)
 		  flat_addr_str(&c->to, text), reason);
 	for (int i = 0; i < 2; i++) {
 		struct flat_end *e = &c->end[i];
-		struct linger hard = {.l_onoff = 1};
 		if (e->lane)
 			flat_lane_slot_cut(&e->lane->lane, e->slot);
 		if (e->tube)
 			flat_tube_cut(e->tube);
 		else if (e->is_tcp)
-			(void)flat_sys_setsockopt(e->anchor.fd, SOL_SOCKET, SO_LINGER, &hard,
-						  sizeof(hard));
+			reset_tcp(e->anchor.fd);
 		/* Wakes every sleeper, theirs and ours: what follows is done at the hang-up. */
 		if (e->anchor.fd >= 0)
 			flat_sys_shutdown(e->anchor.fd, SHUT_RDWR);
