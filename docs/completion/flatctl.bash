@@ -13,7 +13,7 @@ _flatctl() {
 		return
 	fi
 	case $command in
-	"") mapfile -t COMPREPLY < <(compgen -W "ls top why routes clusters trace peers ca check reload version --control --json --help --version" -- "$word") ;;
+	"") mapfile -t COMPREPLY < <(compgen -W "ls top why routes clusters trace peers ca check release reload version --control --json --help --version" -- "$word") ;;
 	ca) mapfile -t COMPREPLY < <(compgen -W "init issue" -f -- "$word") ;;
 	top) mapfile -t COMPREPLY < <(compgen -W "--http --once --json" -- "$word") ;;
 	why)

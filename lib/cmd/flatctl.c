@@ -37,6 +37,8 @@ static const char usage[] =
     "  clusters         endpoints of the services asked for: requests, errors, who is put aside\n"
     "  trace            requests of late that were traced (Telemetry), and when their steps were\n"
     "  check PATH...    what is wrong in a configuration, and what of it is not honoured\n"
+    "  release CGROUP...\n"
+    "                   let a confined workload's cgroup go when no flatd confines it any more\n"
     "  reload           have flatd load its configuration again\n"
     "  version\n"
     "\n"
@@ -151,6 +153,8 @@ static int run(const struct ctl *ctl, char **words, size_t n)
 		return why(ctl, words[1], words[2], n == 4 ? words[3] : "");
 	if (n >= 2 && strcmp(words[0], "check") == 0)
 		return check(ctl, words + 1, n - 1);
+	if (n >= 2 && strcmp(words[0], "release") == 0)
+		return ctl_release(words + 1, n - 1);
 	if (n == 1 && strcmp(words[0], "reload") == 0)
 		return ask(ctl, "reload");
 	if (n == 1 && strcmp(words[0], "version") == 0)

@@ -66,4 +66,7 @@ FLAT_MUST_CHECK int ctl_why_socket(const struct ctl *ctl, long pid, const char *
 /** ca init, ca issue: the words after "ca". */
 FLAT_MUST_CHECK int ctl_ca(char **words, size_t n);
 
+/** release: the paths of cgroups, as in /proc/PID/cgroup. */
+FLAT_MUST_CHECK int ctl_release(char **paths, size_t n);
+
 #endif

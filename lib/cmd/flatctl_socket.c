@@ -269,10 +269,12 @@ static void find_reasons(const struct ctl *ctl, struct inspected *k)
 static void ask_flatd(const struct ctl *ctl, struct inspected *k)
 {
 	struct flat_strbuf text = {0};
-	char question[128];
+	char question[256];
 	char word[16] = "";
 	char second[16] = "";
-	snprintf(question, sizeof(question), "socket %ld %" PRIu64, k->pid, k->inode);
+	bool tcp = k->type && strcmp(k->type, "tcp") == 0;
+	snprintf(question, sizeof(question), "socket %ld %" PRIu64 " %s", k->pid, k->inode,
+		 tcp && *k->local ? k->local : "-");
 	k->answers = ctl_ask(ctl, question, &text, true) == CTL_OK && text.len > 0;
 	if (k->answers && sscanf(text.data, "%15s %15s", word, second) == 2) {
 		char *rest = strchr(text.data, '\n');
@@ -372,10 +374,10 @@ int ctl_why_socket(const struct ctl *ctl, long pid, const char *fd)
 	if (k->inode == 0) {
 		add_reason(k, "it is no socket: %.800s", target);
 	} else {
+		find_socket(k, pid, k->inode);
 		ask_flatd(ctl, k);
 	}
 	if (k->inode != 0 && !k->found) {
-		find_socket(k, pid, k->inode);
 		look_at_maps(k, pid);
 		look_at_environment(k, pid);
 		find_reasons(ctl, k);

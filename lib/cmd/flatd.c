@@ -12,6 +12,7 @@
 #include <flat/flat.h>
 
 #include "base/log.h"
+#include "offload/capture.h"
 #include "offload/offload.h"
 
 #define CONFIGS_MAX 64
@@ -36,6 +37,8 @@ static const char usage[] =
     "                   or istio://HOST:PORT: from Istio's certificate service\n"
     "  --gateway NS/W   open the ports of the Gateways that select the Workload W, as that "
     "workload\n"
+    "  --confine-port N where connections of confined workloads are sent, on 127.0.0.1 and ::1 "
+    "(default 335)\n"
     "  --verbs DEVICE   RDMA device over which links of --wire go where the other host has one "
     "too\n"
     "  --take-over      take sockets and listeners over from the flatd that serves at --control, "
@@ -95,6 +98,7 @@ struct arguments {
 	int level;
 	int ready_fd;
 	long workers;
+	long confine_port;
 	const char *metrics;
 	const char *access_log;
 	const char *audit_log;
@@ -117,6 +121,10 @@ static int judge(const struct arguments *a)
 	}
 	if (a->workers < 1 || a->workers > FLAT_WORKERS_MAX) {
 		fprintf(stderr, "flatd: --workers takes 1 to %d\n", FLAT_WORKERS_MAX);
+		return 2;
+	}
+	if (a->confine_port < 1 || a->confine_port > 65535) {
+		fputs("flatd: --confine-port takes 1 to 65535\n", stderr);
 		return 2;
 	}
 	if ((a->wire || a->hbone) && !a->svids) {
@@ -172,6 +180,7 @@ static int parse(int argc, char **argv, struct arguments *a)
 	    {"svids", required_argument, NULL, 'S'},
 	    {"gateway", required_argument, NULL, 'g'},
 	    {"verbs", required_argument, NULL, 'V'},
+	    {"confine-port", required_argument, NULL, 'C'},
 	    {"take-over", no_argument, NULL, 't'},
 	    {"check", no_argument, NULL, 'k'},
 	    {"log-level", required_argument, NULL, 'l'},
@@ -193,6 +202,8 @@ static int parse(int argc, char **argv, struct arguments *a)
 			*text_of(a, opt) = optarg;
 		} else if (opt == 'w') {
 			a->workers = strtol(optarg, NULL, 10);
+		} else if (opt == 'C') {
+			a->confine_port = strtol(optarg, NULL, 10);
 		} else if (opt == 't') {
 			a->take_over = true;
 		} else if (opt == 'k') {
@@ -219,8 +230,11 @@ static int parse(int argc, char **argv, struct arguments *a)
 
 int main(int argc, char **argv)
 {
-	struct arguments a = {
-	    .control = FLAT_CONTROL_PATH, .level = FLAT_LOG_INFO, .ready_fd = -1, .workers = 1};
+	struct arguments a = {.control = FLAT_CONTROL_PATH,
+			      .level = FLAT_LOG_INFO,
+			      .ready_fd = -1,
+			      .workers = 1,
+			      .confine_port = FLAT_CONFINE_PORT};
 	int status = parse(argc, argv, &a);
 	if (status >= 0)
 		return status;
@@ -244,6 +258,7 @@ int main(int argc, char **argv)
 	offload.svids = a.svids;
 	offload.gateway_name = a.gateway;
 	offload.verbs = a.verbs;
+	offload.confine_port = (uint16_t)a.confine_port;
 	offload.take_over = a.take_over;
 	offload.metrics_asked = a.metrics != NULL;
 	offload.metrics_addr = !a.metrics		       ? METRICS_ADDR

@@ -231,15 +231,38 @@ static void parse_limits(struct cfg *cfg, const struct yaml_node *node, void *ob
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
 }
 
+static void parse_confined(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	r->workload->confined = cfg_bool(cfg, node);
+}
+
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("serviceAccount", parse_account), CFG_FIELD("labels", parse_labels),
 	    CFG_FIELD("locality", parse_locality),	CFG_FIELD("selectors", parse_selectors),
-	    CFG_FIELD("limits", parse_limits),
+	    CFG_FIELD("limits", parse_limits),		CFG_FIELD("confined", parse_confined),
 	};
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+/* The kernel confines cgroups: a selector without one would select processes that are not. */
+static void check_confined(struct cfg *cfg, const struct flat_workload *w)
+{
+	for (uint32_t i = 0; w->confined && i < w->n_selectors; i++) {
+		const struct flat_selector *s = &w->selectors[i];
+		bool named = (s->has & FLAT_SELECTOR_CGROUP) && !s->cgroup_glob;
+
+		if (!named || s->cgroup[1] == '\0')
+			cfg_error(
+			    cfg, &s->where, FLAT_DIAG_BAD_VALUE,
+			    "name a cgroup below /, without pattern, in each selector",
+			    "spec.confined holds for whole cgroups, and this selector names %s",
+			    !named ? "none" : "the first one, in which everything runs");
+	}
 }
 
 /* metadata.labels and spec.labels together; spec's win where both have a key. */
@@ -278,6 +301,7 @@ void cfg_workload(struct cfg *cfg, const struct yaml_node *root)
 	if (!workload->service_account)
 		workload->service_account = "default";
 	join_labels(cfg, &r);
+	check_confined(cfg, workload);
 	if (!workload->locality)
 		workload->locality = cfg_locality_of(cfg, &workload->labels);
 	workload->principal = flat_pool_printf(cfg->pool, FLAT_TRUST_DOMAIN "/ns/%s/sa/%s",

@@ -63,6 +63,8 @@ struct flat_workload {
 	uint32_t limit_connections;
 	uint64_t limit_memory_bytes;
 	uint32_t limit_weight; /* share of turns against other sessions; 1..1000, default 1 */
+	bool
+	    confined; /* each selector names a cgroup, no pattern, whose TCP connections all go through flatd */
 	struct flat_where where;
 	uint32_t index; /* position in the mesh's workloads */
 };

@@ -55,9 +55,9 @@ static void answer(struct flat_strbuf *out, struct flat_offload *o, char *line)
 		flat_admin_trace(o, json, out);
 	else if (n >= 4 && strcmp(words[0], "whyhttp") == 0)
 		flat_admin_why_http(o, words[1], words + 2, n - 2, json, out);
-	else if (n == 3 && strcmp(words[0], "socket") == 0)
+	else if (n == 4 && strcmp(words[0], "socket") == 0)
 		flat_admin_socket(o, (int)strtol(words[1], NULL, 10), strtoull(words[2], NULL, 10),
-				  out);
+				  words[3], out);
 	else if (n == 1 && strcmp(words[0], "reload") == 0)
 		o->reload = true;
 	else

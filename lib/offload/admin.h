@@ -13,10 +13,11 @@ void flat_admin_top(struct flat_offload *o, bool json, struct flat_strbuf *out);
 void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, const char *sni,
 		    bool json, struct flat_strbuf *out);
 /**
- * `socket PID INODE`, for flatctl: a line "found PATH" and one that explains; or a line "unknown session" or "unknown
- * stranger", and the process's last refusal, if it had one.
+ * `socket PID INODE LOCAL`, for flatctl (LOCAL: a TCP socket's own address, or -): a line "found PATH" and one that explains; or a
+ * line "unknown session" or "unknown stranger", and the process's last refusal, if it had one.
  */
-void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, struct flat_strbuf *out);
+void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, const char *local,
+		       struct flat_strbuf *out);
 
 /** The service of a name for a client's port; one that it does not see, if there is no other. NULL: none. */
 const struct flat_service *flat_admin_service(const struct flat_offload *o, const char *host,

@@ -50,7 +50,8 @@ static int take_slot(struct flat_conn *c, int i, struct flat_session *s, struct 
 /* The memory that joins the parties, but for a server outside the mesh. */
 static int bind_memory(struct flat_conn *c)
 {
-	struct flat_session *s = c->client;
+	/* A confined client has its socket. */
+	struct flat_session *s = c->end[FLAT_SIDE_CLIENT].is_tcp ? NULL : c->client;
 	struct flat_listener *l = c->listener;
 	if (c->l7)
 		return s ? take_slot(c, FLAT_SIDE_CLIENT, s, NULL) : 0;
@@ -321,15 +322,39 @@ void flat_conn_request(struct flat_session *s, const struct flat_msg *msg)
 		begin(s, msg, &d);
 }
 
-/* --- plain clients --- */
+/* --- clients that have the kernel's socket --- */
 
-static void refuse_plain(struct flat_offload *o, int fd, const struct flat_addr *to,
-			 const struct flat_decision *d)
+static void refuse_socket(struct flat_offload *o, int fd, const struct flat_question *q,
+			  const struct flat_decision *d)
 {
 	struct linger hard = {.l_onoff = 1};
-	flat_refuse(o, 0, "plain client", to, d->kind, d->reason);
+	char name[96] = "plain client";
+	if (q->session)
+		flat_session_name(q->session, name);
+	flat_refuse(o, q->session ? q->session->pid : 0, name, &q->to, d->kind, d->reason);
 	(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
 	close(fd);
+}
+
+/* As decided; `fd` is taken. NULL: there is no memory. */
+static struct flat_conn *begin_socket(struct flat_offload *o, struct flat_session *s,
+				      const struct flat_question *q, struct flat_decision *d,
+				      int fd)
+{
+	struct flat_conn *c = flat_conn_new(o, s, d);
+	if (!c) {
+		close(fd);
+		return NULL;
+	}
+	set_nodelay(fd);
+	c->from = q->from;
+	c->end[0].is_tcp = true;
+	c->end[0].anchor.fd = fd;
+	int err = d->l7 ? flat_l7_attach(c, d) : d->sniff ? flat_sniff_attach(c) : 0;
+	if (err == 0)
+		return c;
+	flat_conn_destroy(c);
+	return NULL;
 }
 
 void flat_conn_plain(struct flat_listener *l, int fd)
@@ -353,28 +378,41 @@ void flat_conn_plain(struct flat_listener *l, int fd)
 		snprintf(d.reason, sizeof(d.reason), "rule 15: too many wait for this listener");
 	}
 	if (d.status != 0) {
-		refuse_plain(o, fd, &q.to, &d);
+		refuse_socket(o, fd, &q, &d);
 		return;
 	}
 	d.path = FLAT_CONN_FORWARDED;
-	struct flat_conn *c = flat_conn_new(o, NULL, &d);
-	if (!c) {
-		close(fd);
+	struct flat_conn *c = begin_socket(o, NULL, &q, &d, fd);
+	if (!c)
 		return;
-	}
-	set_nodelay(fd);
-	c->from = q.from;
 	c->target = q.to;
 	c->own = q.own;
 	if (q.own)
 		c->series = NULL;
-	c->end[0].is_tcp = true;
-	c->end[0].anchor.fd = fd;
-	if (d.l7 && flat_l7_attach(c, &d) != 0) {
-		flat_conn_destroy(c);
+	proceed(c);
+}
+
+void flat_conn_captured(struct flat_session *s, const struct flat_question *q, int fd)
+{
+	struct flat_offload *o = s->offload;
+	struct flat_decision d;
+	flat_admit(o, q, &d);
+	/* Its bytes are flatd's to carry, wherever they go. */
+	d.path = FLAT_CONN_FORWARDED;
+	flat_check_limits(s, &d);
+	if (d.status != 0) {
+		refuse_socket(o, fd, q, &d);
+		flat_session_put(s);
 		return;
 	}
-	proceed(c);
+	/* A connection that came to nothing lets its session go, but one that there was no memory for. */
+	s->n_conns++;
+	struct flat_conn *c = begin_socket(o, s, q, &d, fd);
+	s->n_conns--;
+	if (c)
+		proceed(c);
+	else
+		flat_session_put(s);
 }
 
 /* --- clients of a gateway --- */

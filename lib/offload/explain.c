@@ -231,7 +231,26 @@ void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, co
 		   reason);
 }
 
-void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, struct flat_strbuf *out)
+/* Whether it is the connection of that socket of the kernel's: flatd has its other end. */
+static bool is_captured(const struct flat_conn *c, int pid, const char *local)
+{
+	char text[FLAT_ADDR_STRLEN];
+	return c->client && c->client->captured && c->client->pid == pid && !c->l7_upstream &&
+	       strcmp(flat_addr_str(&c->from, text), local) == 0;
+}
+
+/* How the bytes of an open connection go. */
+static const char *how_goes(const struct flat_conn *c)
+{
+	if (c->path == FLAT_CONN_DIRECT)
+		return "accelerated: both applications share one lane";
+	return c->client && c->client->captured
+		   ? "through flatd: the process is confined, and the kernel brings it there"
+		   : "through flatd, in its private memory";
+}
+
+void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, const char *local,
+		       struct flat_strbuf *out)
 {
 	const struct flat_conn *c;
 	const struct flat_session *s;
@@ -239,14 +258,13 @@ void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, struct f
 	char text[FLAT_ADDR_STRLEN];
 	TAILQ_FOREACH(c, &o->conns, link)
 	{
-		if (inode == 0 || (c->end[0].inode != inode && c->end[1].inode != inode))
+		if ((inode == 0 || (c->end[0].inode != inode && c->end[1].inode != inode)) &&
+		    !is_captured(c, pid, local))
 			continue;
 		flat_strbuf_printf(out, "found %s\n%s -> %s (%s), %s\n",
 				   flat_conn_path_name(c->path), c->client_name, c->server_name,
 				   c->service[0] ? c->service : flat_addr_str(&c->to, text),
-				   c->path == FLAT_CONN_DIRECT
-				       ? "accelerated: both applications share one lane"
-				       : "through flatd, in its private memory");
+				   how_goes(c));
 		return;
 	}
 	TAILQ_FOREACH(l, &o->listeners, link)

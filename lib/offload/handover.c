@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/admin.h"
+#include "offload/capture.h"
 #include "offload/gateway.h"
 #include "offload/l7.h"
 #include "offload/peers.h"
@@ -159,6 +160,8 @@ int flat_handover_give(struct flat_offload *o, int fd)
 		err = give_one(fd, ITEM_PORT, flat_peers_hbone_socket(o));
 	for (uint32_t i = 0; err == 0 && (port = flat_gateway_socket(o, i)) >= 0; i++)
 		err = give_one(fd, ITEM_PORT, port);
+	for (int i = 0; err == 0 && i < 2; i++)
+		err = give_one(fd, ITEM_PORT, flat_captures_socket(o, i));
 	TAILQ_FOREACH(l, &o->listeners, link)
 	{
 		if (err == 0)
@@ -190,6 +193,7 @@ void flat_handover_answer(struct flat_offload *o, bool done)
 	flat_metrics_close(o);
 	flat_peers_retire(o);
 	flat_gateways_retire(o);
+	flat_captures_retire(o);
 	TAILQ_FOREACH(l, &o->listeners, link)
 	{
 		flat_loop_accept_end(&o->loop, &l->tcp);
@@ -396,28 +400,24 @@ static struct flat_session *owner_of(struct flat_offload *o, struct listener *v)
 	struct flat_session *s;
 	TAILQ_FOREACH(s, &o->ghosts, link)
 	{
-		if (s->pid == item->pid && s->uid == item->uid)
+		if (s->pid == item->pid && s->uid == item->uid && !s->captured)
 			return s;
 	}
-	s = calloc(1, sizeof(*s));
+	const struct flat_session like = {
+	    .pid = item->pid,
+	    .pidfd = item->n_fds > 2 ? v->fds[2] : -1,
+	    .uid = item->uid,
+	    .gid = item->gid,
+	    .exe = v->exe,
+	    .exe_owner = item->exe_owner,
+	    .exe_owner_known = item->exe_owner_known != 0,
+	    .cgroup = v->cgroup,
+	};
+	s = flat_session_ghost(o, &like);
 	if (!s)
 		return NULL;
-	s->offload = o;
-	s->id = ++o->next_id;
-	s->control.fd = -1;
-	s->pid = item->pid;
-	s->uid = item->uid;
-	s->gid = item->gid;
-	s->exe_owner = item->exe_owner;
-	s->exe_owner_known = item->exe_owner_known != 0;
-	s->greeted = s->closed = true;
-	s->pidfd = item->n_fds > 2 ? v->fds[2] : -1;
-	s->exe = v->exe;
-	s->cgroup = v->cgroup;
 	v->fds[2] = -1;
 	v->exe = v->cgroup = NULL;
-	TAILQ_INSERT_TAIL(&o->ghosts, s, link);
-	flat_session_identify(s);
 	return s;
 }
 

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/audit.h"
+#include "offload/capture.h"
 #include "offload/gateway.h"
 #include "offload/handover.h"
 #include "offload/health.h"
@@ -138,6 +139,8 @@ static int serve(struct flat_offload *o, const char *control_path, int fd)
 		err = flat_peers_open(o);
 	if (err == 0 && o->gateway_name)
 		err = flat_gateways_open(o);
+	if (err == 0)
+		err = flat_captures_reload(o);
 	if (err == 0 && o->n_paths > 0)
 		err = flat_watch_open(o->paths, o->n_paths, &o->watch);
 	if (err == 0 && o->watch)
@@ -319,6 +322,7 @@ void flat_offload_close(struct flat_offload *o)
 	while ((s = TAILQ_FIRST(&o->sessions)) != NULL)
 		flat_session_close(s, NULL);
 	flat_gateways_close(o);
+	flat_captures_close(o);
 	flat_origins_forget(o);
 	flat_l7_fini(o);
 	flat_health_close(o);

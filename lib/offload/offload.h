@@ -62,7 +62,8 @@ struct flat_session {
 	uid_t exe_owner;
 	bool exe_owner_known;
 	bool greeted;
-	bool closed;	  /* its control socket is no more; in flat_offload.ghosts */
+	bool closed;	  /* its control socket is no more, or never was; in flat_offload.ghosts */
+	bool captured;	  /* a process that is confined: capture.h. Has no control socket */
 	bool ready;	  /* has messages to be read; in flat_offload.ready */
 	uint8_t settling; /* turns of the loop until it is answered; 0: it did not ask */
 	uint32_t settle_seq;
@@ -269,6 +270,8 @@ struct flat_offload {
 	const char *
 	    gateway_name; /* "NAMESPACE/NAME" of the Workload that it is to others; NULL: no gateway */
 	struct flat_gateways *gateways; /* NULL: none */
+	uint16_t confine_port;		/* where connections of confined workloads are sent */
+	struct flat_captures *captures; /* NULL: no workload is confined */
 	const char *audit_path;		/* where refusals are logged; NULL: nowhere */
 	struct flat_audit_log *audit;	/* that file */
 	const char *access_log;		/* where HTTP requests are logged; NULL: nowhere */
@@ -360,6 +363,17 @@ bool flat_sessions_leave(struct flat_offload *o);
 void flat_sessions_settle(struct flat_offload *o);
 /** A connection or listener of its is gone. Frees a closed session with its last one. */
 void flat_session_put(struct flat_session *s);
+/**
+ * The record of a process whose session is another flatd's, or nobody's: closed from the beginning. Takes pidfd, exe and cgroup of
+ * `like` over. NULL: no memory, nothing is taken.
+ */
+struct flat_session *flat_session_ghost(struct flat_offload *o, const struct flat_session *like);
+/**
+ * Likewise of a confined process that connected: the one that there is, or a new one. pid 0: unknown; `cgroup`: its path in cgroup
+ * v2. NULL: no memory. It goes with its last connection; flat_session_put() where none came of it.
+ */
+struct flat_session *flat_session_captured(struct flat_offload *o, pid_t pid, uid_t uid, gid_t gid,
+					   const char *cgroup);
 /** How long the loop may sleep for the sake of throttled or silent sessions, ms; -1: for ever. */
 int flat_sessions_wait_ms(const struct flat_offload *o);
 /** "workload.namespace (pid 7)" */
@@ -516,6 +530,8 @@ const char *flat_refusal_name(enum flat_refusal_kind kind);
 void flat_conn_request(struct flat_session *s, const struct flat_msg *msg);
 /** A plain client's accepted socket (owned from here). */
 void flat_conn_plain(struct flat_listener *l, int fd);
+/** A confined process's accepted socket (owned from here). q->session is `s`, of flat_session_captured(). */
+void flat_conn_captured(struct flat_session *s, const struct flat_question *q, int fd);
 /** A client on another host: `tube`'s near side (owned from here) is its bridge's. Refusing frees the bridge. */
 void flat_conn_wire(struct flat_listener *l, const struct flat_question *q, struct flat_bridge *b,
 		    struct flat_tube *tube);

@@ -13,6 +13,7 @@
 #include "base/thread.h"
 #include "control/config.h"
 #include "control/names.h"
+#include "offload/capture.h"
 #include "offload/gateway.h"
 #include "offload/health.h"
 #include "offload/l7.h"
@@ -124,6 +125,8 @@ static void put_in_force(struct flat_offload *o)
 	}
 	flat_peers_reload(o);
 	flat_gateways_reload(o);
+	if (flat_captures_reload(o) != 0)
+		o->stats.config_errors++;
 	flat_info("configuration %llu is in force", (unsigned long long)o->epoch);
 	if (o->reloading.same_listing)
 		flat_offload_renew(o);

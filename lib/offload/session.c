@@ -41,6 +41,30 @@ void flat_session_identify(struct flat_session *s)
 		snprintf(s->name, sizeof(s->name), "pid %d (no workload)", (int)s->pid);
 }
 
+/* The program that s->pid runs. */
+static void read_executable(struct flat_session *s)
+{
+	char path[64];
+	char text[8192];
+	struct stat st;
+	snprintf(path, sizeof(path), "/proc/%d/exe", (int)s->pid);
+	ssize_t n = readlink(path, text, sizeof(text) - 1);
+	if (n <= 0)
+		return;
+	text[n] = 0;
+	s->exe = strdup(text);
+	s->exe_owner_known = stat(path, &st) == 0;
+	if (s->exe_owner_known)
+		s->exe_owner = st.st_uid;
+}
+
+/* Dead already: what was read of its pid may be another's, who took it. */
+static bool is_dead(const struct flat_session *s)
+{
+	struct pollfd p = {.fd = s->pidfd, .events = POLLIN};
+	return s->pidfd >= 0 && poll(&p, 1, 0) == 1;
+}
+
 /* What the kernel knows of the peer. The pidfd pins the pid while /proc is read. */
 static int attest(struct flat_session *s)
 {
@@ -57,32 +81,18 @@ static int attest(struct flat_session *s)
 		s->pidfd = (int)FLAT_SYS2(SYS_pidfd_open, s->pid, 0);
 	char path[64];
 	char text[8192];
-	snprintf(path, sizeof(path), "/proc/%d/exe", (int)s->pid);
-	ssize_t n = readlink(path, text, sizeof(text) - 1);
-	if (n > 0) {
-		text[n] = 0;
-		s->exe = strdup(text);
-		struct stat st;
-		if (stat(path, &st) == 0) {
-			s->exe_owner_known = true;
-			s->exe_owner = st.st_uid;
-		}
-	}
+	read_executable(s);
 	snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)s->pid);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
-		n = read(fd, text, sizeof(text) - 1);
+		ssize_t n = read(fd, text, sizeof(text) - 1);
 		close(fd);
 		if (n > 0) {
 			text[n] = 0;
 			s->cgroup = strdup(text);
 		}
 	}
-	/* Dead already: what was read may be another's, who took the pid. */
-	struct pollfd p = {.fd = s->pidfd, .events = POLLIN};
-	if (s->pidfd >= 0 && poll(&p, 1, 0) == 1)
-		return -ESRCH;
-	return 0;
+	return is_dead(s) ? -ESRCH : 0;
 }
 
 /* What is no offence: the process is gone. */
@@ -435,13 +445,19 @@ void flat_session_open(struct flat_offload *o, int fd)
 		flat_session_close(s, "out of memory");
 }
 
-static void session_free(struct flat_session *s)
+/* What was read of a process. */
+static void forget(struct flat_session *s)
 {
 	if (s->pidfd >= 0)
 		close(s->pidfd);
-	TAILQ_REMOVE(&s->offload->ghosts, s, link);
 	free(s->exe);
 	free(s->cgroup);
+}
+
+static void session_free(struct flat_session *s)
+{
+	TAILQ_REMOVE(&s->offload->ghosts, s, link);
+	forget(s);
 	free(s);
 }
 
@@ -482,4 +498,70 @@ void flat_session_close(struct flat_session *s, const char *why)
 	flat_lanes_orphan(o, s, NULL);
 	s->n_conns--;
 	flat_session_put(s);
+}
+
+/* --- of processes that have none here --- */
+
+struct flat_session *flat_session_ghost(struct flat_offload *o, const struct flat_session *like)
+{
+	struct flat_session *s = calloc(1, sizeof(*s));
+	if (!s)
+		return NULL;
+	TAILQ_INIT(&s->tickets);
+	s->offload = o;
+	s->id = ++o->next_id;
+	s->control.fd = -1;
+	s->greeted = s->closed = true;
+	s->pid = like->pid;
+	s->pidfd = like->pidfd;
+	s->uid = like->uid;
+	s->gid = like->gid;
+	s->exe = like->exe;
+	s->exe_owner = like->exe_owner;
+	s->exe_owner_known = like->exe_owner_known;
+	s->cgroup = like->cgroup;
+	s->captured = like->captured;
+	TAILQ_INSERT_TAIL(&o->ghosts, s, link);
+	flat_session_identify(s);
+	return s;
+}
+
+/* The same text, or neither is there. */
+static bool same_text(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+static bool same_process(const struct flat_session *a, const struct flat_session *b)
+{
+	return a->pid == b->pid && a->pid != 0 && a->uid == b->uid && a->gid == b->gid &&
+	       same_text(a->exe, b->exe) && same_text(a->cgroup, b->cgroup) && !is_dead(a);
+}
+
+struct flat_session *flat_session_captured(struct flat_offload *o, pid_t pid, uid_t uid, gid_t gid,
+					   const char *cgroup)
+{
+	struct flat_session like = {
+	    .pid = pid, .pidfd = -1, .uid = uid, .gid = gid, .captured = true};
+	struct flat_session *s;
+	if (asprintf(&like.cgroup, "0::%s\n", cgroup) < 0)
+		return NULL;
+	if (pid != 0) {
+		like.pidfd = (int)FLAT_SYS2(SYS_pidfd_open, pid, 0);
+		read_executable(&like);
+	}
+	/* It did not wait: what it was besides is not known any more. */
+	if (like.pidfd < 0 || is_dead(&like)) {
+		free(like.exe);
+		like.exe = NULL;
+		like.exe_owner_known = false;
+	}
+	TAILQ_FOREACH(s, &o->ghosts, link)
+	{
+		if (s->captured && same_process(s, &like))
+			break;
+	}
+	if (s || !(s = flat_session_ghost(o, &like)))
+		forget(&like);
+	return s;
 }

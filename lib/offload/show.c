@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "offload/admin.h"
+#include "offload/capture.h"
 #include "offload/gateway.h"
 
 const char *flat_conn_path_name(enum flat_conn_path path)
@@ -71,6 +72,15 @@ static void put_gateways(struct flat_json *j, const struct flat_offload *o)
 		flat_json_string(j, "speaks", flat_gate_kind_name(kind));
 		flat_json_object_end(j);
 	}
+	flat_json_array_end(j);
+}
+
+static void put_confined(struct flat_json *j, const struct flat_offload *o)
+{
+	const char *path;
+	flat_json_array(j, "confined");
+	for (uint32_t i = 0; (path = flat_captures_cgroup(o, i)) != NULL; i++)
+		flat_json_string(j, NULL, path);
 	flat_json_array_end(j);
 }
 
@@ -203,6 +213,7 @@ static void text_rest(const struct flat_offload *o, struct flat_strbuf *out)
 	const struct flat_listener *l;
 	const struct flat_conn *c;
 	const struct flat_addr *port;
+	const char *path;
 	enum flat_gate_kind kind;
 	char name[96];
 	char a[FLAT_ADDR_STRLEN];
@@ -224,6 +235,11 @@ static void text_rest(const struct flat_offload *o, struct flat_strbuf *out)
 		flat_strbuf_printf(out, "  %-24s flatd        gateway %s, %s\n",
 				   flat_addr_str(port, a), o->gateway_name,
 				   flat_gate_kind_name(kind));
+	path = flat_captures_cgroup(o, 0);
+	if (path)
+		flat_strbuf_puts(out, "CONFINED\n");
+	for (uint32_t i = 0; (path = flat_captures_cgroup(o, i)) != NULL; i++)
+		flat_strbuf_printf(out, "  %s\n", path);
 	flat_strbuf_puts(out, "CONNECTIONS\n");
 	TAILQ_FOREACH(c, &o->conns, link)
 	flat_strbuf_printf(out, "  %-24s -> %-24s %-10s %s -> %s%s\n", flat_addr_str(&c->from, a),
@@ -245,6 +261,7 @@ void flat_admin_ls(struct flat_offload *o, bool json, struct flat_strbuf *out)
 	put_sessions(&j, o);
 	put_listeners(&j, o);
 	put_gateways(&j, o);
+	put_confined(&j, o);
 	put_services(&j, o);
 	put_connections(&j, o);
 	put_refusals(&j, o);

@@ -241,6 +241,13 @@ static const struct config_case cases[] = {
      "t.yaml:4:30: Workload default/x: the same selector as Workload default/x (t.yaml:1) has"},
     {WL "spec: {serviceAccount: a/b, selectors: [{uid: 1}]}", -EINVAL,
      "t.yaml:4:24: Workload default/x: \"a/b\" is no name of a service account"},
+    {WL "spec: {confined: true, selectors: [{cgroup: /flat/a}, {cgroup: /flat/b, uid: 1}]}", 0, ""},
+    {WL "spec: {confined: true, selectors: [{cgroup: /flat/a}, {uid: 1}]}", -EINVAL,
+     "t.yaml:4:55: Workload default/x: spec.confined holds for whole cgroups, and this selector "
+     "names none"},
+    {WL "spec: {confined: true, selectors: [{cgroup: /flat/*}]}", -EINVAL, "names none"},
+    {WL "spec: {confined: true, selectors: [{cgroup: /}]}", -EINVAL, "names the first one"},
+    {WL "spec: {confined: 1, selectors: [{cgroup: /flat/a}]}", -EINVAL, "t.yaml:4:18: "},
     {WL "spec: {selectors: [{uid: 1}], limits: {weight: 1001}}", -EINVAL, "from 1 to 1000"},
     {WL "spec: {selectors: [{uid: 1}], limits: {conections: 1}}", -EINVAL,
      "did you mean \"connections\"?"},

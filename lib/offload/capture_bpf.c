@@ -1,0 +1,619 @@
+/* The programs are written instruction by instruction: so small that a compiler for them would be the larger part. */
+#include "offload/capture_bpf.h"
+
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <linux/bpf.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+/* Sockets of one workload that are connected, or were, and connections that flatd has not accepted yet. */
+#define ORIGINS_MAX 65536
+#define ARRIVALS_MAX 16384
+#define PROGRAM_MAX 96
+/* The kernel takes 64 programs at one cgroup and hook. */
+#define ATTACHED_MAX 64
+/* TCP_CLOSE of the kernel's state of a socket (include/net/tcp_states.h). */
+#define STATE_CLOSE 7
+/* The first bytes of an IPv4 address in the form of IPv6. */
+#define V4_MARK htonl(0xffff)
+
+/* --- instructions --- */
+
+enum { R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FP };
+
+struct code {
+	struct bpf_insn v[PROGRAM_MAX];
+	size_t n;
+};
+
+/* What does not fit is left out: the kernel refuses a program without an end. */
+static size_t emit(struct code *c, int op, int dst, int src, int off, int32_t imm)
+{
+	size_t at = c->n;
+	if (at < PROGRAM_MAX)
+		c->v[c->n++] = (struct bpf_insn){
+		    .code = (uint8_t)op,
+		    .dst_reg = (uint8_t)dst & 15U,
+		    .src_reg = (uint8_t)src & 15U,
+		    .off = (int16_t)off,
+		    .imm = imm,
+		};
+	return at;
+}
+
+static void move(struct code *c, int dst, int src)
+{
+	emit(c, BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0);
+}
+
+static void set(struct code *c, int dst, int32_t value)
+{
+	emit(c, BPF_ALU64 | BPF_MOV | BPF_K, dst, 0, 0, value);
+}
+
+static void set_wide(struct code *c, int dst, int kind, uint64_t value)
+{
+	emit(c, BPF_LD | BPF_DW | BPF_IMM, dst, kind, 0, (int32_t)(uint32_t)value);
+	emit(c, 0, 0, 0, 0, (int32_t)(uint32_t)(value >> 32));
+}
+
+static void load(struct code *c, int size, int dst, int from, size_t off)
+{
+	emit(c, BPF_LDX | BPF_MEM | size, dst, from, (int)off, 0);
+}
+
+static void store(struct code *c, int size, int to, int off, int src)
+{
+	emit(c, BPF_STX | BPF_MEM | size, to, src, off, 0);
+}
+
+/* A pointer into the stack. */
+static void point(struct code *c, int dst, int off)
+{
+	move(c, dst, FP);
+	emit(c, BPF_ALU64 | BPF_ADD | BPF_K, dst, 0, 0, off);
+}
+
+static void call(struct code *c, int helper)
+{
+	emit(c, BPF_JMP | BPF_CALL, 0, 0, 0, helper);
+}
+
+/* Jumps, to where land() is called, if `reg` OP `value`, the low 32 bits of it. */
+static size_t jump(struct code *c, int op, int reg, uint32_t value)
+{
+	return emit(c, BPF_JMP32 | op | BPF_K, reg, 0, 0, (int32_t)value);
+}
+
+static void land(struct code *c, size_t from)
+{
+	if (from < PROGRAM_MAX)
+		c->v[from].off = (int16_t)(c->n - from - 1);
+}
+
+static void leave(struct code *c, int verdict)
+{
+	set(c, R0, verdict);
+	emit(c, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
+}
+
+/* --- programs --- */
+
+#define COOKIE (-8)
+#define RECORD (-48)
+#define KEY (-72)
+#define PIDS (-80)
+#define AT(member) (RECORD + (int)offsetof(struct flat_capture_record, member))
+#define WORD(base, i) ((base) + 4 * (i))
+
+/* How a program learns a pid that means something to flatd. */
+enum pids {
+	PIDS_GLOBAL,	/* flatd is in the namespace that the kernel counts in */
+	PIDS_NAMESPACE, /* asked for that of flatd's (Linux 6.10) */
+	PIDS_UNKNOWN,
+};
+
+struct maker {
+	struct code code;
+	const struct flat_capture_bpf *maps;
+	uint16_t port;
+	enum pids pids;
+	struct stat pid_namespace;
+};
+
+static void cookie(struct code *c)
+{
+	move(c, R1, R6);
+	call(c, BPF_FUNC_get_socket_cookie);
+	store(c, BPF_DW, FP, COOKIE, R0);
+}
+
+/* R1 and R2 for a call: a map, and the key at `key`. */
+static void map_and_key(struct code *c, int map, int key)
+{
+	set_wide(c, R1, BPF_PSEUDO_MAP_FD, (uint32_t)map);
+	point(c, R2, key);
+}
+
+/* Who calls, by flatd's count; left 0 where it has none for it. */
+static void write_pid(struct maker *m)
+{
+	struct code *c = &m->code;
+	set(c, R1, 0);
+	store(c, BPF_W, FP, AT(pid), R1);
+	if (m->pids == PIDS_GLOBAL) {
+		call(c, BPF_FUNC_get_current_pid_tgid);
+		emit(c, BPF_ALU64 | BPF_RSH | BPF_K, R0, 0, 0, 32);
+		store(c, BPF_W, FP, AT(pid), R0);
+	}
+	if (m->pids != PIDS_NAMESPACE)
+		return;
+	store(c, BPF_DW, FP, PIDS, R1);
+	set_wide(c, R1, 0, m->pid_namespace.st_dev);
+	set_wide(c, R2, 0, m->pid_namespace.st_ino);
+	point(c, R3, PIDS);
+	set(c, R4, sizeof(struct bpf_pidns_info));
+	call(c, BPF_FUNC_get_ns_current_pid_tgid);
+	load(c, BPF_W, R1, FP, (size_t)(PIDS + (int)offsetof(struct bpf_pidns_info, tgid)));
+	store(c, BPF_W, FP, AT(pid), R1);
+}
+
+static void write_caller(struct maker *m)
+{
+	struct code *c = &m->code;
+	write_pid(m);
+	call(c, BPF_FUNC_get_current_uid_gid);
+	store(c, BPF_W, FP, AT(uid), R0);
+	emit(c, BPF_ALU64 | BPF_RSH | BPF_K, R0, 0, 0, 32);
+	store(c, BPF_W, FP, AT(gid), R0);
+	call(c, BPF_FUNC_get_current_cgroup_id);
+	store(c, BPF_DW, FP, AT(cgroup), R0);
+}
+
+/* The address that was asked for, in the record. */
+static void write_address(struct code *c, bool v6)
+{
+	if (!v6) {
+		set(c, R1, 0);
+		store(c, BPF_DW, FP, WORD(RECORD, 0), R1);
+		set(c, R1, (int32_t)V4_MARK);
+		store(c, BPF_W, FP, WORD(RECORD, 2), R1);
+		load(c, BPF_W, R1, R6, offsetof(struct bpf_sock_addr, user_ip4));
+		store(c, BPF_W, FP, WORD(RECORD, 3), R1);
+	}
+	for (int i = 0; v6 && i < 4; i++) {
+		load(c, BPF_W, R1, R6, offsetof(struct bpf_sock_addr, user_ip6) + 4 * (size_t)i);
+		store(c, BPF_W, FP, WORD(RECORD, i), R1);
+	}
+	load(c, BPF_W, R1, R6, offsetof(struct bpf_sock_addr, user_port));
+	store(c, BPF_W, FP, AT(port), R1);
+}
+
+/* R9 = 1 if the record's address is one of IPv4, else 0. */
+static void is_v4(struct code *c)
+{
+	size_t no[3];
+	set(c, R9, 0);
+	for (int i = 0; i < 3; i++) {
+		load(c, BPF_W, R1, FP, (size_t)WORD(RECORD, i));
+		no[i] = jump(c, BPF_JNE, R1, i < 2 ? 0 : V4_MARK);
+	}
+	set(c, R9, 1);
+	for (int i = 0; i < 3; i++)
+		land(c, no[i]);
+}
+
+/* Sends it to flatd: a socket of IPv6 that means an address of IPv4 stays with that. */
+static void redirect(struct maker *m, bool v6)
+{
+	struct code *c = &m->code;
+	const size_t ip6 = offsetof(struct bpf_sock_addr, user_ip6);
+	set(c, R1, (int32_t)htonl(INADDR_LOOPBACK));
+	if (!v6) {
+		store(c, BPF_W, R6, offsetof(struct bpf_sock_addr, user_ip4), R1);
+	} else {
+		size_t v4 = jump(c, BPF_JEQ, R9, 1);
+		set(c, R2, 0);
+		for (size_t i = 0; i < 3; i++)
+			store(c, BPF_W, R6, (int)(ip6 + 4 * i), R2);
+		set(c, R1, (int32_t)htonl(1));
+		land(c, v4);
+		store(c, BPF_W, R6, (int)(ip6 + 12), R1);
+	}
+	set(c, R1, htons(m->port));
+	store(c, BPF_W, R6, offsetof(struct bpf_sock_addr, user_port), R1);
+}
+
+/*
+ * What is on its way to flatd already, by the program of a cgroup below or by its own wish, is let go there: flatd takes nothing
+ * that is not written down. Returns the jump of those that are not.
+ */
+static void let_go(struct maker *m, size_t other[2])
+{
+	struct code *c = &m->code;
+	load(c, BPF_W, R1, FP, (size_t)AT(port));
+	other[0] = jump(c, BPF_JNE, R1, htons(m->port));
+	load(c, BPF_W, R1, FP, (size_t)WORD(RECORD, 3));
+	size_t v4 = jump(c, BPF_JEQ, R9, 1);
+	size_t one = jump(c, BPF_JEQ, R1, htonl(1));
+	land(c, v4);
+	other[1] = jump(c, BPF_JNE, R1, htonl(INADDR_LOOPBACK));
+	land(c, one);
+	leave(c, 1);
+}
+
+static void make_connect(struct maker *m, bool v6)
+{
+	struct code *c = &m->code;
+	size_t other[2];
+	move(c, R6, R1);
+	load(c, BPF_W, R1, R6, offsetof(struct bpf_sock_addr, type));
+	size_t stream = jump(c, BPF_JEQ, R1, SOCK_STREAM);
+	leave(c, 1);
+	land(c, stream);
+	write_address(c, v6);
+	is_v4(c);
+	let_go(m, other);
+	land(c, other[0]);
+	land(c, other[1]);
+	write_caller(m);
+	cookie(c);
+	map_and_key(c, m->maps->origins, COOKIE);
+	point(c, R3, RECORD);
+	set(c, R4, BPF_ANY);
+	call(c, BPF_FUNC_map_update_elem);
+	size_t written = jump(c, BPF_JEQ, R0, 0);
+	leave(c, 0);
+	land(c, written);
+	redirect(m, v6);
+	leave(c, 1);
+}
+
+static void make_connect4(struct maker *m)
+{
+	make_connect(m, false);
+}
+
+static void make_connect6(struct maker *m)
+{
+	make_connect(m, true);
+}
+
+/* Where the socket comes from, at KEY. */
+static void write_source(struct code *c)
+{
+	const size_t ip6 = offsetof(struct bpf_sock_ops, local_ip6);
+	load(c, BPF_W, R1, R6, offsetof(struct bpf_sock_ops, family));
+	size_t v6 = jump(c, BPF_JNE, R1, AF_INET);
+	set(c, R1, 0);
+	store(c, BPF_W, FP, WORD(KEY, 0), R1);
+	store(c, BPF_W, FP, WORD(KEY, 1), R1);
+	set(c, R1, (int32_t)V4_MARK);
+	store(c, BPF_W, FP, WORD(KEY, 2), R1);
+	load(c, BPF_W, R1, R6, offsetof(struct bpf_sock_ops, local_ip4));
+	store(c, BPF_W, FP, WORD(KEY, 3), R1);
+	size_t done = emit(c, BPF_JMP | BPF_JA, 0, 0, 0, 0);
+	land(c, v6);
+	for (int i = 0; i < 4; i++) {
+		load(c, BPF_W, R1, R6, ip6 + 4 * (size_t)i);
+		store(c, BPF_W, FP, WORD(KEY, i), R1);
+	}
+	land(c, done);
+	load(c, BPF_W, R1, R6, offsetof(struct bpf_sock_ops, local_port));
+	store(c, BPF_W, FP, WORD(KEY, 4), R1);
+}
+
+/*
+ * Before its first packet leaves, a connection is written down under where it comes from; when its socket closes before flatd
+ * took that, it goes again, before another socket can have the port.
+ */
+static void make_sockops(struct maker *m)
+{
+	struct code *c = &m->code;
+	move(c, R6, R1);
+	load(c, BPF_W, R7, R6, offsetof(struct bpf_sock_ops, op));
+	size_t begins = jump(c, BPF_JEQ, R7, BPF_SOCK_OPS_TCP_CONNECT_CB);
+	size_t changes = jump(c, BPF_JEQ, R7, BPF_SOCK_OPS_STATE_CB);
+	leave(c, 1);
+
+	land(c, changes);
+	load(c, BPF_W, R1, R6, offsetof(struct bpf_sock_ops, args) + 4);
+	size_t closes = jump(c, BPF_JEQ, R1, STATE_CLOSE);
+	leave(c, 1);
+	land(c, closes);
+	write_source(c);
+	map_and_key(c, m->maps->arrivals, KEY);
+	call(c, BPF_FUNC_map_delete_elem);
+	leave(c, 1);
+
+	land(c, begins);
+	cookie(c);
+	map_and_key(c, m->maps->origins, COOKIE);
+	call(c, BPF_FUNC_map_lookup_elem);
+	size_t known = emit(c, BPF_JMP | BPF_JNE | BPF_K, R0, 0, 0, 0);
+	leave(c, 1);
+	land(c, known);
+	move(c, R8, R0);
+	write_source(c);
+	map_and_key(c, m->maps->arrivals, KEY);
+	move(c, R3, R8);
+	set(c, R4, BPF_ANY);
+	call(c, BPF_FUNC_map_update_elem);
+	move(c, R1, R6);
+	set(c, R2, BPF_SOCK_OPS_STATE_CB_FLAG);
+	call(c, BPF_FUNC_sock_ops_cb_flags_set);
+	leave(c, 1);
+}
+
+static void make_release(struct maker *m)
+{
+	struct code *c = &m->code;
+	move(c, R6, R1);
+	cookie(c);
+	map_and_key(c, m->maps->origins, COOKIE);
+	call(c, BPF_FUNC_map_delete_elem);
+	leave(c, 1);
+}
+
+/* Streams that are no TCP have no hook that sees where they go: MPTCP, SCTP, DCCP. Programs fall back to TCP. */
+static void make_create(struct maker *m)
+{
+	struct code *c = &m->code;
+	load(c, BPF_W, R2, R1, offsetof(struct bpf_sock, type));
+	size_t packets = jump(c, BPF_JEQ, R2, SOCK_SEQPACKET);
+	size_t dccp = jump(c, BPF_JEQ, R2, SOCK_DCCP);
+	size_t other = jump(c, BPF_JNE, R2, SOCK_STREAM);
+	load(c, BPF_W, R2, R1, offsetof(struct bpf_sock, protocol));
+	size_t tcp = jump(c, BPF_JEQ, R2, IPPROTO_TCP);
+	land(c, packets);
+	land(c, dccp);
+	leave(c, 0);
+	land(c, other);
+	land(c, tcp);
+	leave(c, 1);
+}
+
+/* getpeername() tells what was asked for. */
+static void make_peer(struct maker *m, bool v6)
+{
+	struct code *c = &m->code;
+	move(c, R6, R1);
+	cookie(c);
+	map_and_key(c, m->maps->origins, COOKIE);
+	call(c, BPF_FUNC_map_lookup_elem);
+	size_t known = emit(c, BPF_JMP | BPF_JNE | BPF_K, R0, 0, 0, 0);
+	leave(c, 1);
+	land(c, known);
+	for (size_t i = v6 ? 0 : 3; i < 4; i++) {
+		size_t to = v6 ? offsetof(struct bpf_sock_addr, user_ip6) + 4 * i
+			       : offsetof(struct bpf_sock_addr, user_ip4);
+		load(c, BPF_W, R1, R0, offsetof(struct flat_capture_record, ip) + 4 * i);
+		store(c, BPF_W, R6, (int)to, R1);
+	}
+	load(c, BPF_W, R1, R0, offsetof(struct flat_capture_record, port));
+	store(c, BPF_W, R6, offsetof(struct bpf_sock_addr, user_port), R1);
+	leave(c, 1);
+}
+
+static void make_peer4(struct maker *m)
+{
+	make_peer(m, false);
+}
+
+static void make_peer6(struct maker *m)
+{
+	make_peer(m, true);
+}
+
+/* In the order in which they are attached: connect() is sent to flatd when all else is there. */
+static const struct hook {
+	const char *name; /* BPF_OBJ_NAME_LEN - 1 at most: how a later flatd finds it */
+	enum bpf_prog_type type;
+	enum bpf_attach_type at;
+	void (*make)(struct maker *m);
+} hooks[] = {
+    {"flat_sockops", BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, make_sockops},
+    {"flat_release", BPF_PROG_TYPE_CGROUP_SOCK, BPF_CGROUP_INET_SOCK_RELEASE, make_release},
+    {"flat_peer4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_GETPEERNAME, make_peer4},
+    {"flat_peer6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_GETPEERNAME, make_peer6},
+    {"flat_create", BPF_PROG_TYPE_CGROUP_SOCK, BPF_CGROUP_INET_SOCK_CREATE, make_create},
+    {"flat_connect4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT, make_connect4},
+    {"flat_connect6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_CONNECT, make_connect6},
+};
+#define N_HOOKS FLAT_ARRAY_SIZE(hooks)
+
+static int load_one(const struct hook *hook, struct maker *m, char *why, size_t size)
+{
+	char log[2048] = "";
+	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = hook->at, .log_level = 1,
+		    .log_buf = log, .log_size = sizeof(log));
+	m->code.n = 0;
+	hook->make(m);
+	int fd = bpf_prog_load(hook->type, hook->name, "libflat", m->code.v, m->code.n, &opts);
+	/* A log that is too short for what the kernel has to say is no reason to refuse a program. */
+	if (fd == -ENOSPC) {
+		LIBBPF_OPTS(bpf_prog_load_opts, quiet, .expected_attach_type = hook->at);
+		fd = bpf_prog_load(hook->type, hook->name, "libflat", m->code.v, m->code.n, &quiet);
+	}
+	if (fd < 0)
+		snprintf(why, size, "the kernel does not take the program %s: %s; %.300s",
+			 hook->name, strerror(-fd), log);
+	return fd;
+}
+
+/* --- what is attached --- */
+
+/* Our program at a hook of a cgroup, by its name: a descriptor, or a negative errno; -ENOENT: there is none. */
+static int find_attached(int dir, const struct hook *hook, struct bpf_prog_info *info)
+{
+	uint32_t ids[ATTACHED_MAX];
+	uint32_t n = ATTACHED_MAX;
+	int err = bpf_prog_query(dir, hook->at, 0, NULL, ids, &n);
+	for (uint32_t i = 0; err == 0 && i < n; i++) {
+		uint32_t len = sizeof(*info);
+		int fd = bpf_prog_get_fd_by_id(ids[i]);
+		if (fd < 0)
+			continue;
+		memset(info, 0, sizeof(*info));
+		if (bpf_obj_get_info_by_fd(fd, info, &len) == 0 &&
+		    strcmp(info->name, hook->name) == 0)
+			return fd;
+		close(fd);
+	}
+	return err != 0 ? err : -ENOENT;
+}
+
+/* The map that an earlier flatd's program has for this; -ENOENT: none, or of another shape. */
+static int map_of(int program, const char *name, uint32_t key, uint32_t value)
+{
+	uint32_t ids[4] = {0};
+	struct bpf_prog_info info = {.nr_map_ids = FLAT_ARRAY_SIZE(ids), .map_ids = (uintptr_t)ids};
+	uint32_t len = sizeof(info);
+	if (bpf_obj_get_info_by_fd(program, &info, &len) != 0)
+		return -ENOENT;
+	for (uint32_t i = 0; i < info.nr_map_ids && i < FLAT_ARRAY_SIZE(ids); i++) {
+		struct bpf_map_info map = {0};
+		len = sizeof(map);
+		int fd = bpf_map_get_fd_by_id(ids[i]);
+		if (fd < 0)
+			continue;
+		if (bpf_obj_get_info_by_fd(fd, &map, &len) == 0 && strcmp(map.name, name) == 0 &&
+		    map.key_size == key && map.value_size == value)
+			return fd;
+		close(fd);
+	}
+	return -ENOENT;
+}
+
+static int open_map(int earlier, const char *name, uint32_t key, uint32_t max)
+{
+	const uint32_t value = sizeof(struct flat_capture_record);
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NO_PREALLOC);
+	int fd = earlier >= 0 ? map_of(earlier, name, key, value) : -ENOENT;
+	if (fd >= 0)
+		return fd;
+	fd = bpf_map_create(BPF_MAP_TYPE_HASH, name, key, value, max, &opts);
+	return fd;
+}
+
+static int open_maps(struct flat_capture_bpf *b, int dir, char *why, size_t size)
+{
+	struct bpf_prog_info info;
+	/* The first hook's program knows both. */
+	int earlier = find_attached(dir, &hooks[0], &info);
+	b->origins = open_map(earlier, "flat_origins", sizeof(uint64_t), ORIGINS_MAX);
+	b->arrivals =
+	    open_map(earlier, "flat_arrivals", sizeof(struct flat_capture_key), ARRIVALS_MAX);
+	if (earlier >= 0)
+		close(earlier);
+	int err = b->origins < 0 ? b->origins : b->arrivals < 0 ? b->arrivals : 0;
+	if (err != 0) {
+		snprintf(why, size, "the kernel makes no maps for programs: %s", strerror(-err));
+		flat_capture_bpf_close(b);
+	}
+	return err;
+}
+
+static int attach_one(int dir, const struct hook *hook, int program)
+{
+	struct bpf_prog_info info;
+	LIBBPF_OPTS(bpf_prog_attach_opts, opts, .flags = BPF_F_ALLOW_MULTI);
+	int earlier = find_attached(dir, hook, &info);
+	if (earlier >= 0) {
+		opts.flags |= BPF_F_REPLACE;
+		opts.replace_prog_fd = earlier;
+	}
+	int err = bpf_prog_attach_opts(program, dir, hook->at, &opts);
+	if (earlier >= 0)
+		close(earlier);
+	return err;
+}
+
+/* Which helper tells a pid that means something here. */
+static int know_pids(struct maker *m, char *why, size_t size)
+{
+	/* PROC_PID_INIT_INO (include/linux/proc_ns.h): the namespace that the kernel counts in. */
+	const ino_t first = 0xeffffffc;
+	int err = stat("/proc/self/ns/pid", &m->pid_namespace) == 0 ? 0 : -errno;
+	m->pids = m->pid_namespace.st_ino == first ? PIDS_GLOBAL : PIDS_NAMESPACE;
+	if (err != 0)
+		snprintf(why, size, "/proc/self/ns/pid: %s", strerror(-err));
+	return err;
+}
+
+int flat_capture_bpf_attach(struct flat_capture_bpf *b, int dir, uint16_t port, char *why,
+			    size_t size)
+{
+	struct maker m = {.maps = b, .port = port};
+	int programs[N_HOOKS];
+	size_t n = 0;
+	int err = know_pids(&m, why, size);
+	if (err == 0)
+		err = open_maps(b, dir, why, size);
+	if (err != 0)
+		return err;
+	while (n < N_HOOKS && err == 0) {
+		programs[n] = load_one(&hooks[n], &m, why, size);
+		if (programs[n] >= 0) {
+			n++;
+		} else if (m.pids == PIDS_NAMESPACE) {
+			/* An older kernel: then processes are known by all but their executable. */
+			m.pids = PIDS_UNKNOWN;
+		} else {
+			err = programs[n];
+		}
+	}
+	for (size_t i = 0; i < n && err == 0; i++) {
+		err = attach_one(dir, &hooks[i], programs[i]);
+		if (err != 0)
+			snprintf(why, size, "%s cannot be attached: %s", hooks[i].name,
+				 strerror(-err));
+	}
+	while (n > 0)
+		close(programs[--n]);
+	if (err != 0)
+		flat_capture_bpf_close(b);
+	return err;
+}
+
+int flat_capture_bpf_detach(int dir)
+{
+	int done = 0;
+	/* connect() first: what goes out from then on goes where it says. */
+	for (size_t i = N_HOOKS; i-- > 0;) {
+		struct bpf_prog_info info;
+		int fd = find_attached(dir, &hooks[i], &info);
+		if (fd < 0 && fd != -ENOENT)
+			return fd;
+		if (fd < 0)
+			continue;
+		int err = bpf_prog_detach2(fd, dir, hooks[i].at);
+		close(fd);
+		if (err != 0)
+			return err;
+		done++;
+	}
+	return done;
+}
+
+void flat_capture_bpf_close(struct flat_capture_bpf *b)
+{
+	if (b->origins > 0)
+		close(b->origins);
+	if (b->arrivals > 0)
+		close(b->arrivals);
+	memset(b, 0, sizeof(*b));
+}
+
+bool flat_capture_bpf_take(const struct flat_capture_bpf *b, const struct flat_capture_key *key,
+			   struct flat_capture_record *record)
+{
+	return bpf_map_lookup_and_delete_elem(b->arrivals, key, record) == 0;
+}
