@@ -21,6 +21,13 @@ static struct flat_epoll *all;
 static struct flat_member **members; /* first of each number's chain */
 static _Atomic int table_lock;	     /* of chains; innermost */
 static _Atomic uint32_t orphans;     /* members whose number was closed before their socket */
+/* Of numbers modulo their count: where two meet an instance is kicked for nothing. */
+static _Atomic uint32_t plain[256];
+
+_Atomic uint32_t *flat_epoll_plain(int epfd)
+{
+	return &plain[(uint32_t)epfd % FLAT_ARRAY_SIZE(plain)];
+}
 
 static void *map_table(void)
 {
@@ -49,7 +56,7 @@ struct flat_epoll *flat_epoll_find(int epfd)
 	return __atomic_load_n(&instances[epfd], __ATOMIC_ACQUIRE);
 }
 
-static struct flat_epoll *find_or_make(int epfd)
+struct flat_epoll *flat_epoll_make(int epfd)
 {
 	if (!have_tables() || (unsigned int)epfd >= FLAT_FD_KINDS)
 		return NULL;
@@ -246,8 +253,12 @@ void flat_epoll_kick(struct flat_epoll *e)
 {
 	struct epoll_event ev = {.events = EPOLLIN | EPOLLET, .data.u64 = UINT64_MAX};
 	uint64_t one = 1;
-	if (atomic_load_explicit(&e->asleep, memory_order_relaxed) == 0 ||
-	    (e->shadow < 0 && make_shadow(e, e->epfd) < 0))
+	/* The instance is known, then the count: partner of epoll_wait.c, plain_wait(). */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (atomic_load_explicit(&e->asleep, memory_order_relaxed) == 0 &&
+	    atomic_load_explicit(flat_epoll_plain(e->epfd), memory_order_relaxed) == 0)
+		return;
+	if (e->shadow < 0 && make_shadow(e, e->epfd) < 0)
 		return;
 	if (e->kick_fd >= 0) {
 		(void)flat_sys_write(e->kick_fd, &one, sizeof(one));
@@ -262,6 +273,8 @@ void flat_epoll_kick(struct flat_epoll *e)
 void flat_epoll_forked(void)
 {
 	table_lock = 0;
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(plain); i++)
+		atomic_store_explicit(&plain[i], 0, memory_order_relaxed);
 	for (struct flat_epoll *e = all; e; e = e->next) {
 		e->lock = 0;
 		atomic_store_explicit(&e->asleep, 0, memory_order_relaxed);
@@ -320,7 +333,7 @@ static int add(struct flat_epoll *e, int epfd, int fd, struct flat_sock *stream,
 	if (stream)
 		err = become_flat(m, epfd, stream);
 	else if (flat_fd_kind(fd) == FLAT_FD_EPOLL)
-		m->inner = find_or_make(fd);
+		m->inner = flat_epoll_make(fd);
 	e->nests |= m->inner != NULL;
 	if (err < 0) {
 		member_end(m);
@@ -428,7 +441,7 @@ int flat_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		      : kernel_ctl(epfd, op, fd, kind, event);
 	if (err < 0)
 		return (int)flat_result(err);
-	e = find_or_make(epfd);
+	e = flat_epoll_make(epfd);
 	if (!e)
 		return (int)flat_result(-ENOMEM);
 	flat_lock(&e->lock);
@@ -571,7 +584,7 @@ void flat_epoll_closed(int fd, bool last)
 
 void flat_epoll_duplicated(int from, int to)
 {
-	struct flat_epoll *e = find_or_make(from);
+	struct flat_epoll *e = flat_epoll_make(from);
 	flat_fd_set_kind(to, FLAT_FD_EPOLL);
 	if (!e || (unsigned int)to >= FLAT_FD_KINDS)
 		return;

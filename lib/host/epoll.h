@@ -90,6 +90,15 @@ struct flat_epoll {
 /** The instance behind a descriptor, if it has members that concern us; else NULL. */
 struct flat_epoll *flat_epoll_find(int epfd);
 
+/** The same, made if need be, for a descriptor that is an epoll instance. NULL: no memory. Allocates. */
+struct flat_epoll *flat_epoll_make(int epfd);
+
+/**
+ * How many threads sleep on an instance as on one of the kernel's alone: it had no member that concerns us by then. They are not
+ * among its sleepers, and are woken for its first ones. Raised and lowered around the sleep.
+ */
+_Atomic uint32_t *flat_epoll_plain(int epfd);
+
 /** Under the lock: a member will be looked at by the next wait. */
 void flat_epoll_activate(struct flat_member *m);
 void flat_epoll_deactivate(struct flat_member *m);

@@ -600,21 +600,62 @@ static int wait_on(int epfd, struct epoll_event *events, int max, int64_t timeou
 	return n;
 }
 
-/*
- * What the kernel said of an instance that had no flat member when it was asked. Another thread may have put the first one
- * in since, and with it what only we understand.
- */
-static int told(int epfd, struct epoll_event *events, int n, int max, int64_t timeout_us,
-		int64_t begin_us, const sigset_t *mask)
+static void plain_end(void *count)
 {
-	struct flat_epoll *e = n > 0 ? flat_epoll_find(epfd) : NULL;
+	atomic_fetch_sub_explicit((_Atomic uint32_t *)count, 1, memory_order_relaxed);
+}
+
+/* A wait on the kernel's instance alone: epoll_pwait2(), or epoll_pwait() where timeout_ms is given. */
+struct plain {
+	int epfd;
+	struct epoll_event *events;
+	int max;
+	const int *timeout_ms;
+	const struct timespec *timeout;
+	const sigset_t *mask;
+};
+
+static int plain_call(const struct plain *p)
+{
+	if (p->timeout_ms)
+		return flat_sys_epoll_pwait(p->epfd, p->events, p->max, *p->timeout_ms, p->mask);
+	return (int)FLAT_SYS6(SYS_epoll_pwait2, p->epfd, p->events, p->max, p->timeout, p->mask, 8);
+}
+
+/*
+ * On an instance that had no member of ours: a cancellation point. Another thread may put the first one in meanwhile, which
+ * only we understand: -EAGAIN where it did so before the sleep, else it wakes who is counted here.
+ */
+static int plain_wait(const struct plain *p)
+{
+	_Atomic uint32_t *count = flat_epoll_plain(p->epfd);
+	int n = -EAGAIN;
+	int type;
+	if (p->timeout_ms && *p->timeout_ms == 0)
+		return plain_call(p);
+	atomic_fetch_add_explicit(count, 1, memory_order_relaxed);
+	/* The count, then whether the instance is known: partner of flat_epoll_kick(). */
+	atomic_thread_fence(memory_order_seq_cst);
+	pthread_cleanup_push(plain_end, count);
+	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
+	if (!flat_epoll_find(p->epfd))
+		n = plain_call(p);
+	pthread_setcanceltype(type, NULL);
+	pthread_cleanup_pop(1);
+	return n;
+}
+
+/* What plain_wait() said, where the instance has members of ours by now: the rest of the wait is ours. */
+static int told(const struct plain *p, int n, int64_t timeout_us, int64_t begin_us)
+{
+	struct flat_epoll *e = n > 0 || n == -EAGAIN ? flat_epoll_find(p->epfd) : NULL;
 	if (flat_likely(!e))
 		return n;
-	n = without_own(e, events, n);
+	n = n > 0 ? without_own(e, p->events, n) : 0;
 	if (n > 0)
 		return n;
 	int64_t left = timeout_us > 0 ? timeout_us - (flat_now_us() - begin_us) : timeout_us;
-	return wait_on(epfd, events, max, timeout_us > 0 && left < 0 ? 0 : left, mask);
+	return wait_on(p->epfd, p->events, p->max, timeout_us > 0 && left < 0 ? 0 : left, p->mask);
 }
 
 int flat_epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout_ms,
@@ -623,9 +664,9 @@ int flat_epoll_pwait(int epfd, struct epoll_event *events, int max, int timeout_
 	int64_t us = timeout_ms < 0 ? -1 : (int64_t)timeout_ms * 1000;
 	if (flat_epoll_find(epfd))
 		return (int)flat_result(wait_on(epfd, events, max, us, mask));
+	const struct plain p = {epfd, events, max, &timeout_ms, NULL, mask};
 	int64_t begin = us > 0 ? flat_now_us() : 0;
-	int n = flat_sys_epoll_pwait(epfd, events, max, timeout_ms, mask);
-	return (int)flat_result(told(epfd, events, n, max, us, begin, mask));
+	return (int)flat_result(told(&p, plain_wait(&p), us, begin));
 }
 
 int flat_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_ms)
@@ -639,9 +680,9 @@ int flat_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struc
 	int64_t us =
 	    timeout ? (int64_t)timeout->tv_sec * 1000000 + (timeout->tv_nsec + 999) / 1000 : -1;
 	if (!flat_epoll_find(epfd)) {
+		const struct plain p = {epfd, events, max, NULL, timeout, mask};
 		int64_t begin = us > 0 ? flat_now_us() : 0;
-		int n = (int)FLAT_SYS6(SYS_epoll_pwait2, epfd, events, max, timeout, mask, 8);
-		return (int)flat_result(told(epfd, events, n, max, us, begin, mask));
+		return (int)flat_result(told(&p, plain_wait(&p), us, begin));
 	}
 	if (timeout &&
 	    (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))

@@ -151,7 +151,9 @@ static int begin_sleep(struct poll_sleep *p)
 	bool may_sleep = true;
 	for (nfds_t i = 0; i < n && may_sleep; i++) {
 		struct flat_sock *s = flat_fd_sock(fds[i].fd);
-		struct flat_epoll *e = s ? NULL : flat_epoll_find(fds[i].fd);
+		/* Its first flat member may come while we sleep. */
+		struct flat_epoll *e =
+		    flat_fd_kind(fds[i].fd) == FLAT_FD_EPOLL ? flat_epoll_make(fds[i].fd) : NULL;
 		if (s && s->kind == FLAT_FD_STREAM) {
 			flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
 			if (fds[i].events & POLLOUT)

@@ -4,6 +4,7 @@
  * was woken for.
  */
 #include <semaphore.h>
+#include <sys/eventfd.h>
 
 #include "parity.h"
 
@@ -221,4 +222,58 @@ BEHAVIOUR(crowd_nested_edge_sleeps)
 	join(t);
 	send_all(peers[0], "x", 1);
 	say("epoll_wait %d", epoll_wait(outer, &ev, 1, 1000));
+}
+
+/* --- sleepers from before an instance had a socket: of the kernel's it had an event descriptor, as loops are woken by --- */
+
+static void begin_without(void)
+{
+	instance = epoll_create1(0);
+	watch(instance, eventfd(0, 0), EPOLLIN);
+	pair(&peers[0], &own[0]);
+}
+
+BEHAVIOUR(crowd_first_member_while_one_sleeps)
+{
+	begin_without();
+	pthread_t t = thread(told_once, NULL);
+	let_sleep();
+	watch(instance, own[0], EPOLLOUT | EPOLLONESHOT);
+	join(t);
+	say("%x", (unsigned)taken);
+}
+
+BEHAVIOUR(crowd_first_members_while_two_sleep)
+{
+	begin_without();
+	pthread_t a = thread(told_once, NULL);
+	pthread_t b = thread(told_once, NULL);
+	let_sleep();
+	watch(instance, own[0], EPOLLOUT | EPOLLONESHOT);
+	let_sleep();
+	watch(instance, peers[0], EPOLLOUT | EPOLLONESHOT);
+	join(a);
+	join(b);
+	say("%x", (unsigned)taken);
+}
+
+BEHAVIOUR(crowd_first_member_gets_data_while_one_sleeps)
+{
+	begin_without();
+	pthread_t t = thread(told_once, NULL);
+	let_sleep();
+	watch(instance, own[0], EPOLLIN);
+	let_sleep();
+	send_all(peers[0], "x", 1);
+	join(t);
+	say("%x", (unsigned)taken);
+}
+
+BEHAVIOUR(crowd_first_member_while_one_polls)
+{
+	begin_without();
+	pthread_t t = thread(poller, NULL);
+	let_sleep();
+	watch(instance, own[0], EPOLLOUT);
+	join(t);
 }

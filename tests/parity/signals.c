@@ -404,6 +404,15 @@ BEHAVIOUR(signal_cancel_epoll)
 	DO(epoll_wait(e, &ev, 1, 1000));
 }
 
+/* Of the kernel's alone. */
+BEHAVIOUR_ALONE(signal_cancel_epoll_empty)
+{
+	struct epoll_event ev;
+	int e = epoll_create1(0);
+	cancel(block_in_epoll, e);
+	DO(epoll_wait(e, &ev, 1, 0));
+}
+
 static void *cancelled_before_recv(void *arg)
 {
 	char b;
