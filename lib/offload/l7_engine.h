@@ -427,8 +427,21 @@ void flat_l7_finish(struct flat_l7 *l7);
 
 struct flat_l7_answer;
 
+/** Makes an attempt now. */
+void flat_l7_try(struct flat_l7 *l7);
 /** The client can be told only by the end of its connection, or stream. */
 void flat_l7_cut_client(struct flat_l7 *l7, enum flat_record_verdict verdict);
+
+/* --- l7_retry.c: each makes another attempt, or answers --- */
+
+/** No connection to the attempt's server came about. */
+void flat_l7_connect_failed(struct flat_l7 *l7);
+/** The server's connection ended before its answer. */
+void flat_l7_upstream_reset(struct flat_l7 *l7);
+/** Its time is over: the attempt's, or the whole request's, of which no other attempt is made. */
+void flat_l7_timed_out(struct flat_l7 *l7, bool whole);
+/** An answer came, `grpc` its status, -1: none. Whether another attempt is made in its place. */
+bool flat_l7_status_retried(struct flat_l7 *l7, unsigned status, int grpc);
 
 /* --- l7_idle.c: what does not move --- */
 

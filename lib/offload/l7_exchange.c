@@ -116,117 +116,6 @@ void flat_l7_cut_client(struct flat_l7 *l7, enum flat_record_verdict verdict)
 
 /* --- attempts --- */
 
-static void attempt(struct flat_l7 *l7);
-
-static unsigned retry_on(const struct flat_l7_exchange *x, uint32_t *max)
-{
-	const struct flat_http_retries *r = x->route ? x->route->retries : NULL;
-
-	*max = r ? r->attempts : FLAT_L7_RETRIES;
-	return r ? r->on : FLAT_RETRY_DEFAULT;
-}
-
-/* Makes another attempt for one of the reasons in `why`, if the route has it. */
-static bool retry(struct flat_l7 *l7, unsigned why)
-{
-	struct flat_l7_exchange *x = &l7->x;
-	uint32_t max;
-	uint32_t shift = x->record.attempt < 4 ? x->record.attempt : 4;
-	const struct flat_http_retries *r = x->route ? x->route->retries : NULL;
-	uint64_t base = r && r->backoff_ms ? r->backoff_ms * 1000ULL : FLAT_L7_BACKOFF_US;
-	uint64_t pause = shift < 4 ? base << shift : base * 10;
-
-	if (l7->shadow || !(retry_on(x, &max) & why) || x->record.attempt >= max ||
-	    !x->replayable || x->head_out)
-		return false;
-	if (!flat_l7_retry_begin(l7))
-		return false;
-	if (x->upstream)
-		flat_l7_upstream_close(x->upstream, true);
-	flat_l7_target_leave(l7);
-	x->record.attempt++;
-	x->grpc_status = -1;
-	l7->end.at = x->head_len;
-	flat_http1_body_begin(&x->up, (enum flat_body_kind)l7->in.head.body, l7->in.head.length);
-	x->up_done = x->up.over;
-	x->up_bytes = 0;
-	x->interim = 0;
-	/* What never reached a server hurts none: at once. */
-	if (why & FLAT_RETRY_UNSENT) {
-		attempt(l7);
-		return true;
-	}
-	l7->phase = FLAT_L7_BACKOFF;
-	x->try_us = flat_now_us() +
-		    flat_l7_random(l7->node, (uint32_t)(pause < UINT32_MAX ? pause : UINT32_MAX));
-	flat_l7_wake_at(l7, x->try_us);
-	return true;
-}
-
-static void connect_failed(struct flat_l7 *l7)
-{
-	flat_l7_outcome(l7, FLAT_OUTCOME_FAILED, 0);
-	if (!retry(l7, FLAT_RETRY_CONNECT | FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY | FLAT_RETRY_RESET))
-		flat_l7_reply_status(l7, 503, FLAT_VERDICT_CONNECT,
-				     "upstream connect error or disconnect/reset before headers. "
-				     "reset reason: connection failure");
-}
-
-/* RFC 9110, 9.2.2. */
-static bool idempotent(struct flat_span m)
-{
-	static const char *const names[] = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"};
-
-	for (size_t i = 0; i < FLAT_ARRAY_SIZE(names); i++) {
-		if (flat_span_equal(m, flat_span_of(names[i]), false))
-			return true;
-	}
-	return false;
-}
-
-/* The server's connection ended before its answer. */
-static void upstream_reset(struct flat_l7 *l7)
-{
-	struct flat_l7_exchange *x = &l7->x;
-	struct flat_l7_upstream *up = x->upstream;
-	uint64_t sent = up->end.bytes_out - x->out_before + (up->end.out_len - up->end.out_at);
-	unsigned why = FLAT_RETRY_RESET | FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY;
-
-	flat_l7_outcome(l7, FLAT_OUTCOME_FAILED, 0);
-	/* Or it may have closed an idle connection while the request was on its way. */
-	if (up->is_stream && (up->unsent || flat_http2_is_refused(up->end.stream)))
-		why |= FLAT_RETRY_UNSENT | FLAT_RETRY_REFUSED;
-	if ((!up->end.is_tcp && !up->is_stream && flat_l7_end_untaken(&up->end) >= sent) ||
-	    (up->used && up->end.len == 0 && idempotent(x->request.method)))
-		why |= FLAT_RETRY_UNSENT;
-	if (!retry(l7, why))
-		flat_l7_reply_status(l7, 503, FLAT_VERDICT_RESET,
-				     "upstream connect error or disconnect/reset before headers. "
-				     "reset reason: connection termination");
-}
-
-static void timed_out(struct flat_l7 *l7, bool whole)
-{
-	struct flat_l7_exchange *x = &l7->x;
-
-	flat_l7_outcome(l7, FLAT_OUTCOME_TIMEOUT, 0);
-	if (x->head_out) {
-		flat_l7_cut_client(l7, FLAT_VERDICT_TIMEOUT);
-		return;
-	}
-	if (!whole && retry(l7, FLAT_RETRY_RESET | FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY))
-		return;
-	struct flat_l7_answer a = {.status = 504, .verdict = FLAT_VERDICT_TIMEOUT};
-
-	a.body = "upstream request timeout";
-	a.len = strlen(a.body);
-	a.type = "text/plain";
-	/* The caller's own time, or that of the route: the word for that is another. */
-	if (whole && x->grpc_deadline)
-		a.grpc = FLAT_GRPC_DEADLINE_EXCEEDED + 1;
-	flat_l7_reply(l7, &a);
-}
-
 /* Whether the exchange's time, or the attempt's, is over; else asks to be woken. */
 static bool check_time(struct flat_l7 *l7)
 {
@@ -243,7 +132,7 @@ static bool check_time(struct flat_l7 *l7)
 		flat_l7_wake_at(l7, next);
 		return false;
 	}
-	timed_out(l7, x->deadline_us && now >= x->deadline_us);
+	flat_l7_timed_out(l7, x->deadline_us && now >= x->deadline_us);
 	return true;
 }
 
@@ -274,7 +163,7 @@ static bool passes(struct flat_l7 *l7)
 	}
 }
 
-static void attempt(struct flat_l7 *l7)
+void flat_l7_try(struct flat_l7 *l7)
 {
 	struct flat_l7_exchange *x = &l7->x;
 	struct flat_l7_node *node = l7->node;
@@ -305,7 +194,7 @@ static void attempt(struct flat_l7 *l7)
 		up = NULL;
 	}
 	if (!up) {
-		connect_failed(l7);
+		flat_l7_connect_failed(l7);
 		return;
 	}
 	x->upstream = up;
@@ -372,26 +261,6 @@ static bool send_request(struct flat_l7 *l7)
 }
 
 /* --- the response comes --- */
-
-static bool status_retried(struct flat_l7 *l7, unsigned status, int grpc)
-{
-	const struct flat_http_retries *r = l7->x.route ? l7->x.route->retries : NULL;
-	unsigned why = 0;
-
-	if (status >= 500)
-		why |= FLAT_RETRY_5XX;
-	if (status >= 502 && status <= 504)
-		why |= FLAT_RETRY_GATEWAY;
-	if (status == 409)
-		why |= FLAT_RETRY_4XX;
-	if (grpc > 0)
-		why |= flat_retry_of_grpc(grpc);
-	for (uint32_t i = 0; r && i < r->n_statuses; i++) {
-		if (r->statuses[i] == status)
-			why |= FLAT_RETRY_STATUS;
-	}
-	return why && retry(l7, why);
-}
 
 static void bad_response(struct flat_l7 *l7, const char *what)
 {
@@ -461,7 +330,7 @@ static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
 	if (n == 0) {
 		if (!up->end.eof && !up->end.reset)
 			return false;
-		upstream_reset(l7);
+		flat_l7_upstream_reset(l7);
 		return true;
 	}
 	if (flat_l7_end_room(&l7->end) < FLAT_L7_ROOM_BYTES + (size_t)n)
@@ -473,7 +342,7 @@ static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
 	if (x->grpc)
 		x->grpc_status = (int16_t)flat_grpc_status_read(
 		    flat_head_field(h, up->end.in + up->end.at, flat_span_of("grpc-status")));
-	if (status_retried(l7, h->status, x->grpc ? x->grpc_status : -1))
+	if (flat_l7_status_retried(l7, h->status, x->grpc ? x->grpc_status : -1))
 		return true;
 	flat_http1_body_begin(
 	    &x->down, flat_http1_response_body(h, (enum flat_http_method)l7->in.head.method_id),
@@ -542,7 +411,7 @@ static bool serve(struct flat_l7 *l7)
 	bool moved = false;
 
 	if (!up) {
-		connect_failed(l7);
+		flat_l7_connect_failed(l7);
 		return true;
 	}
 	if (check_time(l7))
@@ -622,7 +491,7 @@ static void begin(struct flat_l7 *l7, size_t head_len)
 		flat_l7_wake_at(l7, x->try_us);
 	} else {
 		set_deadline(l7, x->start_us);
-		attempt(l7);
+		flat_l7_try(l7);
 	}
 }
 
@@ -645,7 +514,7 @@ static bool delayed(struct flat_l7 *l7)
 	}
 	if (l7->phase == FLAT_L7_DELAY)
 		set_deadline(l7, now);
-	attempt(l7);
+	flat_l7_try(l7);
 	return true;
 }
 
@@ -734,7 +603,7 @@ static bool step(struct flat_l7 *l7)
 	case FLAT_L7_PENDING:
 		if (l7->x.waiter.cluster)
 			return check_time(l7);
-		attempt(l7);
+		flat_l7_try(l7);
 		return true;
 	case FLAT_L7_SERVE:
 		return serve(l7);
