@@ -170,19 +170,22 @@ static void expected(const struct flat_conn *c, const struct flat_svid *svid,
 		 c->wire.account ? c->wire.account : "default");
 }
 
-/* As whom it is made; never as a client on another host, whose identity is its own flatd's to show. */
-static const struct flat_workload *speaker(const struct flat_conn *c)
+/* As whom it is made, a principal; never as a client on another host, whose identity is its own flatd's to show. */
+static const char *speaker(const struct flat_conn *c)
 {
+	const struct flat_workload *w = c->client ? c->client->workload : NULL;
 	if (c->gate || c->gated)
-		return flat_gateway_workload(c->offload);
-	return c->client ? c->client->workload : NULL;
+		w = flat_gateway_workload(c->offload);
+	else if (c->speaker)
+		return c->speaker;
+	return w ? w->principal : NULL;
 }
 
 int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 {
 	struct flat_peers *all = c->offload->peers;
-	const struct flat_workload *w = speaker(c);
-	const struct flat_svid *svid = all && w ? flat_svids_find(all->svids, w->principal) : NULL;
+	const char *own = speaker(c);
+	const struct flat_svid *svid = all && own ? flat_svids_find(all->svids, own) : NULL;
 	struct flat_addr addr = c->target;
 	char expect[FLAT_SPIFFE_ID_MAX];
 	char text[FLAT_ADDR_STRLEN];
@@ -190,14 +193,14 @@ int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 	addr.port = c->wire.port;
 	if (!svid) {
 		snprintf(reason, size, "%s%.280s",
-			 !all ? "ISTIO_MUTUAL is asked for, and flatd runs without --svids"
-			 : w  ? "--svids has no SVID for "
-			      : "the client has no identity to show to another host",
-			 all && w ? w->principal : "");
+			 !all  ? "ISTIO_MUTUAL is asked for, and flatd runs without --svids"
+			 : own ? "--svids has no SVID for "
+			       : "the client has no identity to show to another host",
+			 all && own ? own : "");
 		return err;
 	}
 	if (svid->expires_s <= (int64_t)time(NULL)) {
-		snprintf(reason, size, "the SVID of %.280s has expired", w->principal);
+		snprintf(reason, size, "the SVID of %.280s has expired", own);
 		return err;
 	}
 	expected(c, svid, expect);

@@ -268,6 +268,7 @@ void flat_conn_destroy(struct flat_conn *c)
 	if (c->cluster)
 		flat_cluster_leave(c->cluster, c->host);
 	free(c->principal);
+	free(c->speaker);
 	free(c);
 }
 

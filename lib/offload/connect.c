@@ -193,7 +193,9 @@ struct flat_conn *flat_conn_upstream(struct flat_conn *client, const struct flat
 			return NULL;
 		}
 	}
-	c->gated = client->gate != NULL;
+	c->gated = client->gate || client->gated;
+	/* Without memory it speaks as nobody, and is refused. */
+	c->speaker = client->speaker ? strdup(client->speaker) : NULL;
 	c->from = client->from;
 	snprintf(c->service, sizeof(c->service), "%s", client->service);
 	/* The client's connection is the one that is counted. */

@@ -74,6 +74,10 @@ static bool launch(struct flat_l7 *l7, const struct flat_http_mirror *mirror)
 	if (c) {
 		c->from = from->from;
 		c->series = NULL;
+		/* To other hosts it goes as the original would. */
+		c->gated = from->gate || from->gated;
+		if (from->client && from->client->workload)
+			c->speaker = strdup(from->client->workload->principal);
 		snprintf(c->service, sizeof(c->service), "%s", from->service);
 		snprintf(c->client_name, sizeof(c->client_name), "mirror of %.80s",
 			 from->client_name);

@@ -154,6 +154,8 @@ struct flat_conn {
 	struct flat_cluster *cluster; /* that counts it, not read as HTTP; NULL: none */
 	struct flat_cluster_host *host; /* of it */
 	char *principal; /* of a client on another host, by its certificate; owned; NULL: no such */
+	char *speaker; /* of a mirror's: as whom its copies go to other hosts, where its client may
+			  * have gone; a principal, owned; NULL: as its client */
 	struct flat_end end[2]; /* by enum flat_side */
 	struct flat_addr from;
 	struct flat_addr to;	 /* what the client asked for */
@@ -180,9 +182,9 @@ struct flat_conn {
 	bool told;  /* the client has its answer: it is open, whatever comes */
 	struct flat_origin *origin; /* TLS towards its server; NULL: none. Owned */
 	struct flat_gate *gate;	    /* how it came in, by a gateway; NULL: not so. Owned */
-	bool gated;		    /* of ours, for requests that came in by a gateway */
-	int client_near;	    /* the client's end of its anchor until it was sent; else -1 */
-	int server_near;	    /* likewise the server's */
+	bool gated;	 /* of ours, for requests that came in by a gateway, or copies of them */
+	int client_near; /* the client's end of its anchor until it was sent; else -1 */
+	int server_near; /* likewise the server's */
 	int64_t since_ms;
 	uint32_t connect_ms; /* how long its server may take to be there; 0: as long as all */
 	struct sockaddr_storage upstream; /* of a server outside the mesh, while connecting */

@@ -120,7 +120,8 @@ events { worker_connections 256; }
 http {
   access_log off; client_body_temp_path $WORK/t1; proxy_temp_path $WORK/t2; fastcgi_temp_path $WORK/t3;
   uwsgi_temp_path $WORK/t4; scgi_temp_path $WORK/t5;
-  server { listen 8080; root $WORK/www; }
+  log_format who '\$host \$uri \$status';
+  server { listen 8080; root $WORK/www; access_log $WORK/access.log who; }
 }
 END
 start nginx "${MESH_B[@]}" "$WORK/bin/nginx" -c "$WORK/nginx.conf" -p "$WORK"
@@ -284,12 +285,36 @@ END
 } >"$WORK/next.yaml"
 epoch=$(of b ls "s['epoch']")
 mv "$WORK/next.yaml" "$WORK/b.yaml"
-reloaded() { [ "$(of b ls "s['epoch']")" -gt "$epoch" ]; }
-wait_for 10 reloaded || die config-applied
+reloaded() { [ "$(of "$1" ls "s['epoch']")" -gt "$epoch" ]; }
+wait_for 10 reloaded b || die config-applied
 code() { mesh_a "$WORK/bin/$1-curl" -sS -o "$WORK/body" -w '%{http_code}' "http://web.e2e.example/$2" 2>&1; }
 same http-policy-allows 200 "$(code shop hello)"
 same http-policy-denies 403 "$(code shop big)"
 same http-policy-denies-others 403 "$(code intruder hello)"
+
+# --- a copy of a request goes to the other host as its client ---
+
+{
+	base_http
+	cat <<END
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: web, namespace: e2e }
+spec:
+  hosts: [web.e2e.example]
+  http:
+  - route: [{ destination: { host: web.e2e.example } }]
+    mirror: { host: web.e2e.example }
+END
+} >"$WORK/next.yaml"
+epoch=$(of a ls "s['epoch']")
+mv "$WORK/next.yaml" "$WORK/a.yaml"
+wait_for 10 reloaded a || die mirror-applied
+same mirror-of-who-may-not 403 "$(code intruder hello)"
+same mirror-of-who-may 200 "$(code shop hello)"
+holds mirror-arrives wait_for 10 grep -qx 'web.e2e.example-shadow /hello 200' "$WORK/access.log"
+same mirror-as-its-client 1 "$(grep -c shadow "$WORK/access.log")"
 
 # --- the link goes down ---
 
