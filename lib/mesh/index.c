@@ -248,11 +248,28 @@ static int index_aliases(struct flat_mesh *mesh, struct flat_diags *diags)
 	return 0;
 }
 
+/* Endpoints of all ports: without a map that has room for them from the start it is made anew again and again. */
+static size_t count_endpoints(const struct flat_mesh *mesh)
+{
+	size_t n = 0;
+	uint32_t i, j;
+
+	for (i = 0; i < mesh->services.n; i++) {
+		const struct flat_service *service = mesh->services.v[i];
+
+		for (j = 0; j < service->n_ports; j++)
+			n += service->ports[j].n_endpoints;
+	}
+	return n;
+}
+
 int mesh_index_services(struct flat_mesh *mesh, struct flat_diags *diags)
 {
 	uint32_t i;
 	int ret = flat_map_reserve(&mesh->hosts, mesh->services.n);
 
+	if (!ret)
+		ret = flat_map_reserve(&mesh->endpoints, count_endpoints(mesh));
 	for (i = 0; i < mesh->services.n && !ret; i++) {
 		struct flat_service *service = mesh->services.v[i];
 
