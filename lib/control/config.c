@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "control/cache.h"
 #include "control/files.h"
 #include "control/names.h"
 #include "control/schema.h"
@@ -428,28 +429,95 @@ static int cfg_finish(struct cfg *cfg, const struct flat_mesh *previous, uint32_
 	return 0;
 }
 
-static int read_file(void *arg, const char *name, const char *text, size_t len)
+/* --- files --- */
+
+/* Loading with a cache: where the documents of the file that is read are kept too. */
+struct loading {
+	struct cfg cfg;
+	struct flat_config_cache *cache; /* NULL: none */
+	struct config_file *file;
+};
+
+static bool is_known(void *arg, const char *name, const struct stat *st)
 {
-	return read_text(arg, name, text, len);
+	const struct loading *l = arg;
+
+	return config_cache_has(l->cache, name, st);
 }
 
-int flat_config_reload(const char *const *paths, size_t n_paths, const struct flat_mesh *previous,
-		       struct flat_names *names, struct flat_mesh **out, struct flat_diags *diags)
+static int read_and_keep(void *arg, const struct yaml_node *root)
+{
+	struct loading *l = arg;
+	int ret = config_file_add(l->file, root);
+
+	return ret ? ret : read_document(&l->cfg, root);
+}
+
+static int read_kept(struct loading *l, const char *name)
+{
+	const struct config_document *document;
+	int ret = config_cache_take(l->cache, name, &document);
+
+	for (; document && !ret; document = document->next)
+		ret = read_document(&l->cfg, document->root);
+	return ret;
+}
+
+static int read_file(void *arg, const char *name, const struct stat *st, const char *text,
+		     size_t len)
+{
+	struct loading *l = arg;
+	struct yaml_source source;
+	int ret;
+
+	if (!text)
+		return read_kept(l, name);
+	l->file = NULL;
+	ret = l->cache ? config_cache_new(l->cache, name, st, &l->file) : 0;
+	if (ret)
+		return ret;
+	if (!l->file)
+		return read_text(&l->cfg, name, text, len);
+	source = (struct yaml_source){.file = config_file_name(l->file), .text = text, .len = len};
+	ret = yaml_read(&source, config_cache_pool(l->cache), l->cfg.diags, read_and_keep, l);
+	if (!ret)
+		ret = config_cache_put(l->cache, l->file);
+	/* Likewise: the others are read nevertheless. */
+	return ret == -EINVAL ? 0 : ret;
+}
+
+/* Names of kept files are in the mesh. */
+static int finish_kept(struct loading *l, const struct flat_config_sources *from, uint32_t errors,
+		       struct flat_mesh **out)
+{
+	int ret = l->cache ? config_cache_keep(l->cache, l->cfg.mesh) : 0;
+
+	return ret ? ret : cfg_finish(&l->cfg, from->previous, errors, out);
+}
+
+int flat_config_reload(const struct flat_config_sources *from, struct flat_mesh **out,
+		       struct flat_diags *diags)
 {
 	uint32_t errors = diags->n_errors;
-	struct cfg cfg;
-	int ret = cfg_open(&cfg, diags);
+	struct loading l = {.cache = from->cache};
+	const struct config_file_reader reader = {
+	    .known = l.cache ? is_known : NULL, .read = read_file, .arg = &l};
+	int ret = cfg_open(&l.cfg, diags);
 
-	cfg.names = names;
-	if (names)
-		flat_names_begin(names);
+	l.cfg.names = from->names;
+	if (from->names)
+		flat_names_begin(from->names);
+	if (l.cache)
+		config_cache_begin(l.cache);
 	if (!ret)
-		ret = config_files_read(paths, n_paths, diags, read_file, &cfg);
+		ret = config_files_read(from->paths, from->n_paths, diags, &reader);
 	if (!ret)
-		ret = cfg_finish(&cfg, previous, errors, out);
-	if (!ret && names)
-		flat_names_settle(names, cfg.dns_refresh_ms);
-	cfg_close(&cfg);
+		ret = finish_kept(&l, from, errors, out);
+	if (!ret && from->names)
+		flat_names_settle(from->names, l.cfg.dns_refresh_ms);
+	cfg_close(&l.cfg);
+	if (l.cache)
+		config_cache_end(l.cache);
 	flat_diags_sort(diags);
 	return ret;
 }
@@ -457,7 +525,9 @@ int flat_config_reload(const char *const *paths, size_t n_paths, const struct fl
 int flat_config_load(const char *const *paths, size_t n_paths, struct flat_mesh **out,
 		     struct flat_diags *diags)
 {
-	return flat_config_reload(paths, n_paths, NULL, NULL, out, diags);
+	const struct flat_config_sources from = {.paths = paths, .n_paths = n_paths};
+
+	return flat_config_reload(&from, out, diags);
 }
 
 int flat_config_load_text(const char *name, const char *text, size_t len, struct flat_mesh **out,

@@ -5,6 +5,8 @@
 #ifndef FLAT_CONTROL_CONFIG_H
 #define FLAT_CONTROL_CONFIG_H
 
+#include <stdint.h>
+
 #include "base/diag.h"
 #include "mesh/mesh.h"
 
@@ -22,14 +24,36 @@ FLAT_MUST_CHECK int flat_config_load(const char *const *paths, size_t n_paths,
 				     struct flat_mesh **out, struct flat_diags *diags);
 
 struct flat_names;
+struct flat_config_cache;
+
+/* A file that changed later than so many seconds before it was read is read again by the next load. */
+#define FLAT_CONFIG_SETTLE_S 3
+
+/** Documents of files, kept from load to load (control/cache.h). 0 or -ENOMEM. */
+FLAT_MUST_CHECK int flat_config_cache_open(int64_t settle_s, struct flat_config_cache **out);
+/** When no load runs. Meshes may outlive it. NULL is allowed. */
+void flat_config_cache_close(struct flat_config_cache *cache);
+/** The next load reads everything. Any thread. */
+void flat_config_cache_forget(struct flat_config_cache *cache);
+/** How many files the last load read. When no load runs. */
+uint32_t flat_config_cache_read(const struct flat_config_cache *cache);
+
+/** What a load begins with. */
+struct flat_config_sources {
+	const char *const *paths;
+	size_t n_paths;
+	const struct flat_mesh
+	    *previous; /* a host keeps the address that it has there; NULL: none */
+	/* Has the addresses of endpoints by name (control/names.h), and asks for those that this load speaks of; NULL: none. */
+	struct flat_names *names;
+	struct flat_config_cache *cache; /* NULL: none */
+};
 
 /**
- * flat_config_load() that takes over allocated addresses: a host keeps the address it has in
- * `previous` (NULL: none) whatever hosts were added or removed since. Endpoints by name have the addresses that
- * `names` knows (control/names.h; NULL: none), which asks for those that this configuration speaks of from now on.
+ * flat_config_load() that takes over allocated addresses, whatever hosts were added or removed since, and documents of
+ * files that did not change.
  */
-FLAT_MUST_CHECK int flat_config_reload(const char *const *paths, size_t n_paths,
-				       const struct flat_mesh *previous, struct flat_names *names,
+FLAT_MUST_CHECK int flat_config_reload(const struct flat_config_sources *from,
 				       struct flat_mesh **out, struct flat_diags *diags);
 
 /** flat_config_load() of one text in memory, as if it were the file `name`. For tests and fuzzing.

@@ -14,8 +14,7 @@
 
 struct reading {
 	struct flat_diags *diags;
-	config_file_fn *fn;
-	void *arg;
+	const struct config_file_reader *reader;
 	size_t total_bytes;
 	unsigned n_files;
 };
@@ -91,13 +90,26 @@ static int check_bounds(struct reading *r, const char *path, size_t len)
 	return -EFBIG;
 }
 
+/* A file of which nothing new is to be read. */
+static bool is_known(const struct reading *r, const char *path, struct stat *st)
+{
+	const struct config_file_reader *reader = r->reader;
+
+	return reader->known && stat(path, st) == 0 && S_ISREG(st->st_mode) &&
+	       reader->known(reader->arg, path, st);
+}
+
 static int read_one(struct reading *r, const char *path)
 {
 	struct flat_strbuf text = {0};
-	struct stat st;
 	const char *str;
+	struct stat st;
 	int ret, fd;
 
+	if (is_known(r, path, &st))
+		return check_bounds(r, path, (size_t)st.st_size)
+			   ? 0
+			   : r->reader->read(r->reader->arg, path, &st, NULL, 0);
 	/* Not blocking: the open of a FIFO would wait for a writer. */
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0) {
@@ -123,7 +135,7 @@ static int read_one(struct reading *r, const char *path)
 	}
 	str = flat_strbuf_str(&text);
 	if (check_bounds(r, path, text.len) == 0)
-		ret = r->fn(r->arg, path, str, text.len);
+		ret = r->reader->read(r->reader->arg, path, &st, str, text.len);
 out:
 	flat_strbuf_fini(&text);
 	close(fd);
@@ -172,9 +184,9 @@ static int read_folder(struct reading *r, const char *path)
 }
 
 int config_files_read(const char *const *paths, size_t n_paths, struct flat_diags *diags,
-		      config_file_fn *fn, void *arg)
+		      const struct config_file_reader *reader)
 {
-	struct reading r = {.diags = diags, .fn = fn, .arg = arg};
+	struct reading r = {.diags = diags, .reader = reader};
 	struct stat st;
 	size_t i;
 	int ret = 0;

@@ -17,6 +17,10 @@
 #define FLAT_CONFIG_VALUES_MAX 4000000U
 /* Memory that one load may use for what it keeps, and again for what it throws away. */
 #define FLAT_CONFIG_MEMORY_MAX ((size_t)2 << 30)
+/* Text of the files whose documents are kept from load to load: these take about 4.5 bytes for each. */
+#define FLAT_CONFIG_CACHED_BYTES_MAX ((size_t)64 << 20)
+/* Memory of documents that are of no use any more, beside as much as is in use, before all are read anew. */
+#define FLAT_CONFIG_CACHED_SLACK ((size_t)4 << 20)
 /* One scalar: names and addresses are below 300 bytes; only a ConfigMap's text is long. */
 #define FLAT_CONFIG_SCALAR_MAX ((size_t)1 << 20)
 /* A name, a host, a label: 253 is the DNS limit, a label key may be prefix/name with 253 + 1 + 63. */

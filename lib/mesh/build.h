@@ -233,6 +233,9 @@ FLAT_MUST_CHECK struct flat_mesh *flat_mesh_new(void);
 /** The pool that everything added must come from, strings included. */
 struct flat_pool *flat_mesh_pool(struct flat_mesh *mesh);
 
+/** Keeps something for as long as the mesh lives, then calls put(what), in any thread. 0 or -ENOMEM: put is not called. */
+FLAT_MUST_CHECK int flat_mesh_keep(struct flat_mesh *mesh, void (*put)(void *what), void *what);
+
 /* Each adds one resource, borrowed from the pool, in load order. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_mesh_add_service(struct flat_mesh *mesh, struct flat_service *service);
 FLAT_MUST_CHECK int flat_mesh_add_alias(struct flat_mesh *mesh, struct flat_alias *alias);

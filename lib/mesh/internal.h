@@ -52,10 +52,18 @@ struct mesh_scope {
 	uint32_t want_authz, want_authn, want_peer, want_egress;
 };
 
+/* What a mesh keeps beside its pool. */
+struct mesh_kept {
+	void (*put)(void *what);
+	void *what;
+	struct mesh_kept *next;
+};
+
 /* Immutable after flat_mesh_finish() except for `refs`. */
 struct flat_mesh {
 	atomic_uint refs;
 	struct flat_pool pool;
+	struct mesh_kept *kept;
 	const char *root_namespace;
 	struct mesh_vec services;      /* struct flat_service */
 	struct mesh_vec aliases;       /* struct flat_alias */

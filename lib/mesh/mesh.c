@@ -71,6 +71,8 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	flat_map_fini(&mesh->names_at);
 	flat_map_fini(&mesh->rules_by_host);
 	flat_map_fini(&mesh->imports);
+	for (const struct mesh_kept *kept = mesh->kept; kept; kept = kept->next)
+		kept->put(kept->what);
 	flat_pool_fini(&mesh->pool);
 	free(mesh);
 }
@@ -78,6 +80,17 @@ void flat_mesh_put(struct flat_mesh *mesh)
 struct flat_pool *flat_mesh_pool(struct flat_mesh *mesh)
 {
 	return &mesh->pool;
+}
+
+int flat_mesh_keep(struct flat_mesh *mesh, void (*put)(void *what), void *what)
+{
+	struct mesh_kept *kept = flat_pool_alloc(&mesh->pool, sizeof(*kept));
+
+	if (!kept)
+		return -ENOMEM;
+	*kept = (struct mesh_kept){put, what, mesh->kept};
+	mesh->kept = kept;
+	return 0;
 }
 
 static int vec_add(struct mesh_vec *vec, void *item)

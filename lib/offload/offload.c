@@ -274,7 +274,7 @@ void flat_offload_run(struct flat_offload *o)
 	while (!o->stop && !is_over(o)) {
 		if (o->reload) {
 			o->reload = false;
-			flat_reload_begin(o);
+			flat_reload_whole(o);
 		}
 		if (o->reopen) {
 			o->reopen = false;

@@ -38,8 +38,12 @@ static void print_diags(const struct flat_diags *diags)
 
 static void load(struct flat_reload *r)
 {
-	r->err = flat_config_reload(r->offload->paths, r->offload->n_paths, r->before, r->names,
-				    &r->mesh, &r->diags);
+	const struct flat_config_sources from = {.paths = r->offload->paths,
+						 .n_paths = r->offload->n_paths,
+						 .previous = r->before,
+						 .names = r->names,
+						 .cache = r->cache};
+	r->err = flat_config_reload(&from, &r->mesh, &r->diags);
 }
 
 /* What applications are to be told, and whether it is anything new. */
@@ -167,6 +171,13 @@ void flat_reload_begin(struct flat_offload *o)
 	flat_listing_fini(&r->listing);
 }
 
+void flat_reload_whole(struct flat_offload *o)
+{
+	if (o->reloading.cache)
+		flat_config_cache_forget(o->reloading.cache);
+	flat_reload_begin(o);
+}
+
 static void on_said(struct flat_source *source, int events)
 {
 	struct flat_reload *r = FLAT_CONTAINER_OF(source, struct flat_reload, said);
@@ -218,6 +229,9 @@ int flat_reload_open(struct flat_offload *o)
 	int err = open_sources(r);
 	if (err != 0)
 		return err;
+	err = flat_config_cache_open(FLAT_CONFIG_SETTLE_S, &r->cache);
+	if (err != 0)
+		return err;
 	load(r);
 	err = take(r);
 	if (err != 0)
@@ -248,6 +262,7 @@ void flat_reload_close(struct flat_offload *o)
 	if (r->names)
 		flat_loop_del(&o->loop, &r->answered);
 	flat_names_close(r->names);
+	flat_config_cache_close(r->cache);
 	flat_loop_del(&o->loop, &r->said);
 	if (r->said.fd > 0)
 		close(r->said.fd);

@@ -27,6 +27,7 @@ struct flat_reload {
 	pthread_t thread;
 	struct flat_source said; /* eventfd: the state is another */
 	struct flat_names *names;
+	struct flat_config_cache *cache;
 	struct flat_source answered; /* by who resolves them: one is another */
 	sem_t taken;
 	_Atomic int state;	  /* enum flat_reload_state */
@@ -46,6 +47,8 @@ struct flat_reload {
 FLAT_MUST_CHECK int flat_reload_open(struct flat_offload *o);
 /** Loads it again: whole, or the old one stays. Cuts what is no longer allowed, once it is loaded. */
 void flat_reload_begin(struct flat_offload *o);
+/** Likewise, and reads each file whatever is known of it. */
+void flat_reload_whole(struct flat_offload *o);
 /** Waits for the thread. */
 void flat_reload_close(struct flat_offload *o);
 

@@ -401,7 +401,8 @@ Test(mesh_vip, thousands_do_not_collide_and_stay_over_a_reload)
 	many("a", 0, 5000, &sb2);
 	many("s", 2500, 2500, &sb2);
 	cr_assert_eq(write(fd, sb2.data, sb2.len), (ssize_t)sb2.len);
-	b.ret = flat_config_reload(paths, 1, a.mesh, NULL, &b.mesh, &b.diags);
+	const struct flat_config_sources from = {.paths = paths, .n_paths = 1, .previous = a.mesh};
+	b.ret = flat_config_reload(&from, &b.mesh, &b.diags);
 	cr_assert_eq(b.ret, 0);
 	for (i = 2500; i < 5000; i++) {
 		const struct flat_service *old = flat_mesh_service(a.mesh, i);

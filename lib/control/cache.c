@@ -1,0 +1,309 @@
+#include "control/cache.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/map.h"
+#include "base/pool.h"
+#include "control/limits.h"
+#include "mesh/build.h"
+
+/* What one load read. */
+struct config_batch {
+	atomic_uint refs; /* of files in the cache, of the running load, of meshes */
+	uint64_t load;	  /* that last counted it */
+	struct flat_pool pool;
+};
+
+struct config_file {
+	const char *name;
+	dev_t dev;
+	ino_t ino;
+	off_t size;
+	struct timespec modified;
+	struct timespec changed;
+	bool settled; /* not changed for some time when it was read */
+	bool met;     /* by the running load */
+	struct config_batch *batch;
+	size_t held_bytes; /* of the batch */
+	struct config_document *first;
+	struct config_document *last;
+};
+
+/* Those of one load. */
+struct files {
+	struct flat_map by_name;
+	struct config_file **v;
+	size_t n;
+	size_t cap;
+	size_t text_bytes;
+};
+
+/* One load at a time; `forget` is any thread's. */
+struct flat_config_cache {
+	struct files known;	    /* of the last load */
+	struct files next;	    /* of the running one */
+	struct config_batch *batch; /* of the running one; NULL: it has read nothing yet */
+	int64_t begun_s;
+	int64_t settle_s;
+	uint64_t load;
+	uint32_t n_read;
+	atomic_bool forget;
+};
+
+static void batch_put(void *arg)
+{
+	struct config_batch *batch = arg;
+
+	/* Release pairs with the acquire of the last putter: no use may sink below the free. */
+	if (atomic_fetch_sub_explicit(&batch->refs, 1, memory_order_release) != 1)
+		return;
+	atomic_thread_fence(memory_order_acquire);
+	flat_pool_fini(&batch->pool);
+	free(batch);
+}
+
+static void batch_get(struct config_batch *batch)
+{
+	/* Relaxed: whoever takes a reference knows of one. */
+	atomic_fetch_add_explicit(&batch->refs, 1, memory_order_relaxed);
+}
+
+/* Files that another list goes on with keep their reference. */
+static void files_fini(struct files *files, bool all)
+{
+	for (size_t i = 0; i < files->n; i++)
+		if (all || !files->v[i]->met)
+			batch_put(files->v[i]->batch);
+	flat_map_fini(&files->by_name);
+	free(files->v);
+	*files = (struct files){.n = 0};
+}
+
+static int files_add(struct files *files, struct config_file *file)
+{
+	if (files->n == files->cap) {
+		size_t cap = files->cap ? files->cap * 2 : 16;
+		struct config_file **v = realloc(files->v, cap * sizeof(struct config_file *));
+
+		if (!v)
+			return -ENOMEM;
+		files->v = v;
+		files->cap = cap;
+	}
+	int ret = flat_map_put_str(&files->by_name, file->name, file);
+	if (ret)
+		return ret;
+	files->v[files->n++] = file;
+	files->text_bytes += (size_t)file->size;
+	return 0;
+}
+
+int flat_config_cache_open(int64_t settle_s, struct flat_config_cache **out)
+{
+	struct flat_config_cache *cache = calloc(1, sizeof(*cache));
+
+	if (!cache)
+		return -ENOMEM;
+	cache->settle_s = settle_s;
+	*out = cache;
+	return 0;
+}
+
+void flat_config_cache_close(struct flat_config_cache *cache)
+{
+	if (!cache)
+		return;
+	files_fini(&cache->known, true);
+	free(cache);
+}
+
+void flat_config_cache_forget(struct flat_config_cache *cache)
+{
+	atomic_store(&cache->forget, true);
+}
+
+uint32_t flat_config_cache_read(const struct flat_config_cache *cache)
+{
+	return cache->n_read;
+}
+
+void config_cache_begin(struct flat_config_cache *cache)
+{
+	struct timespec now = {0};
+
+	if (atomic_exchange(&cache->forget, false))
+		files_fini(&cache->known, true);
+	/* Not time(): that may lag behind what a file system has written. */
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	cache->begun_s = now.tv_sec;
+	cache->load++;
+	cache->n_read = 0;
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+static bool unchanged(const struct config_file *file, const struct stat *st)
+{
+	return file->settled && file->dev == st->st_dev && file->ino == st->st_ino &&
+	       file->size == st->st_size && same_time(&file->modified, &st->st_mtim) &&
+	       same_time(&file->changed, &st->st_ctim);
+}
+
+bool config_cache_has(const struct flat_config_cache *cache, const char *name,
+		      const struct stat *st)
+{
+	const struct config_file *file = flat_map_get_str(&cache->known.by_name, name);
+
+	return file && unchanged(file, st);
+}
+
+int config_cache_take(struct flat_config_cache *cache, const char *name,
+		      const struct config_document **documents)
+{
+	struct config_file *file = flat_map_get_str(&cache->known.by_name, name);
+
+	*documents = file->first;
+	/* Named twice it is read twice. */
+	if (file->met)
+		return 0;
+	int ret = files_add(&cache->next, file);
+	file->met = ret == 0;
+	return ret;
+}
+
+struct flat_pool *config_cache_pool(struct flat_config_cache *cache)
+{
+	return &cache->batch->pool;
+}
+
+int config_cache_new(struct flat_config_cache *cache, const char *name, const struct stat *st,
+		     struct config_file **out)
+{
+	struct config_file *file;
+
+	*out = NULL;
+	cache->n_read++;
+	if (cache->next.text_bytes + (size_t)st->st_size > FLAT_CONFIG_CACHED_BYTES_MAX)
+		return 0;
+	if (!cache->batch) {
+		cache->batch = calloc(1, sizeof(*cache->batch));
+		if (!cache->batch)
+			return -ENOMEM;
+		cache->batch->pool.limit_bytes = FLAT_CONFIG_MEMORY_MAX;
+		atomic_init(&cache->batch->refs, 1);
+	}
+	file = flat_pool_alloc(&cache->batch->pool, sizeof(*file));
+	if (!file)
+		return -ENOMEM;
+	file->held_bytes = cache->batch->pool.used_bytes;
+	file->name = flat_pool_strdup(&cache->batch->pool, name);
+	if (!file->name)
+		return -ENOMEM;
+	file->dev = st->st_dev;
+	file->ino = st->st_ino;
+	file->size = st->st_size;
+	file->modified = st->st_mtim;
+	file->changed = st->st_ctim;
+	file->settled = st->st_ctim.tv_sec + cache->settle_s <= cache->begun_s;
+	file->batch = cache->batch;
+	*out = file;
+	return 0;
+}
+
+const char *config_file_name(const struct config_file *file)
+{
+	return file->name;
+}
+
+int config_file_add(struct config_file *file, const struct yaml_node *root)
+{
+	struct config_document *document = flat_pool_alloc(&file->batch->pool, sizeof(*document));
+
+	if (!document)
+		return -ENOMEM;
+	document->root = root;
+	if (file->last)
+		file->last->next = document;
+	else
+		file->first = document;
+	file->last = document;
+	return 0;
+}
+
+int config_cache_put(struct flat_config_cache *cache, struct config_file *file)
+{
+	int ret = files_add(&cache->next, file);
+
+	/* Named twice: the first stays. */
+	if (ret == -EEXIST)
+		return 0;
+	if (ret)
+		return ret;
+	file->held_bytes = file->batch->pool.used_bytes - file->held_bytes;
+	batch_get(file->batch);
+	return 0;
+}
+
+static int keep(struct flat_mesh *mesh, struct config_batch *batch)
+{
+	int ret = flat_mesh_keep(mesh, batch_put, batch);
+
+	if (!ret)
+		batch_get(batch);
+	return ret;
+}
+
+int config_cache_keep(struct flat_config_cache *cache, struct flat_mesh *mesh)
+{
+	int ret = 0;
+
+	for (size_t i = 0; i < cache->next.n && !ret; i++) {
+		struct config_batch *batch = cache->next.v[i]->batch;
+
+		if (batch->load == cache->load)
+			continue;
+		batch->load = cache->load;
+		ret = keep(mesh, batch);
+	}
+	/* A file that was read and is not kept by itself has its name there. */
+	if (!ret && cache->batch && cache->batch->load != cache->load)
+		ret = keep(mesh, cache->batch);
+	return ret;
+}
+
+/* Whether more than half of what is held is of files that have changed since. */
+static bool is_wasteful(const struct files *files, uint64_t load)
+{
+	size_t held = 0, used = 0;
+
+	for (size_t i = 0; i < files->n; i++) {
+		struct config_batch *batch = files->v[i]->batch;
+
+		used += files->v[i]->held_bytes;
+		held += batch->load == load ? 0 : batch->pool.used_bytes;
+		batch->load = load;
+	}
+	return held > 2 * used + FLAT_CONFIG_CACHED_SLACK;
+}
+
+void config_cache_end(struct flat_config_cache *cache)
+{
+	files_fini(&cache->known, false);
+	cache->known = cache->next;
+	cache->next = (struct files){.n = 0};
+	for (size_t i = 0; i < cache->known.n; i++)
+		cache->known.v[i]->met = false;
+	if (cache->batch)
+		batch_put(cache->batch);
+	cache->batch = NULL;
+	/* All is read again: that is dear once, and seldom. */
+	if (is_wasteful(&cache->known, ++cache->load))
+		files_fini(&cache->known, true);
+}
