@@ -1,5 +1,5 @@
 /*
- * HTTP/2 (RFC 9113) over nghttp2: frames of one connection to the messages of its streams, and back. Bytes in, bytes
+ * HTTP/2 (RFC 9113): frames of one connection to the messages of its streams, and back. Bytes in, bytes
  * out: no socket. A message is given and taken in the normal form of HTTP/1.1 (http1.h), so that one strict reader
  * judges heads of either version, and what goes from one version to the other is written once: pseudo-fields are the
  * start line and Host, the body has a Content-Length or chunks, trailers follow the last chunk.

@@ -1,6 +1,6 @@
 /* Blocks of fields, in the normal form of HTTP/1.1. */
 #include <errno.h>
-#include <stdio.h>
+#include <stdlib.h>
 
 #include "codec/http1_scan.h"
 #include "codec/http2_stream.h"
@@ -21,34 +21,17 @@ static void reset(struct flat_http2_block *b)
 	b->host = host;
 	b->text.len = b->cookie.len = b->host.len = 0;
 	b->made.len = 0;
+	b->raw_len = 0;
 }
 
-/* Fields that were seen, but for the first `n`. */
-static void forget(struct flat_http2_block *b, uint32_t n)
+void flat_http2_block_begin(struct flat_http2_block *b, enum flat_http1_what what)
 {
-	while (b->n_seen > n) {
-		b->n_seen--;
-		nghttp2_rcbuf_decref(b->seen[b->n_seen].name);
-		nghttp2_rcbuf_decref(b->seen[b->n_seen].value);
-	}
-}
-
-void flat_http2_block_begin(struct flat_http2_block *b, int32_t stream)
-{
-	b->same = b->known;
-	b->known = false;
-	b->n_same = 0;
-	if (!b->same) {
-		forget(b, 0);
-		reset(b);
-	}
-	b->stream = stream;
-	b->open = true;
+	reset(b);
+	b->what = (uint8_t)what;
 }
 
 void flat_http2_block_fini(struct flat_http2_block *b)
 {
-	forget(b, 0);
 	flat_http2_bytes_free(&b->made);
 	flat_http2_bytes_free(&b->text);
 	flat_http2_bytes_free(&b->cookie);
@@ -73,27 +56,126 @@ static bool is(struct flat_span name, const char *what)
 	return flat_span_equal(name, flat_span_of(what), false);
 }
 
-/* nghttp2 holds them to be there, once, before the others, and none in trailers (RFC 9113, 8.3). */
-static int add_pseudo(struct flat_http2_block *b, struct flat_span name, struct flat_span value)
-{
-	int err = 0;
+/* Pseudo-fields, by bits. */
+enum pseudo {
+	METHOD = 1,
+	SCHEME = 2,
+	AUTHORITY = 4,
+	PATH = 8,
+	STATUS = 16,
+};
 
-	if (is(name, ":method")) {
-		err = keep(b, value, &b->method, &b->method_len);
-	} else if (is(name, ":path")) {
-		err = keep(b, value, &b->path, &b->path_len);
-	} else if (is(name, ":authority")) {
-		b->has_authority = true;
-		err = keep(b, value, &b->authority, &b->authority_len);
-	} else if (is(name, ":status")) {
-		for (size_t i = 0; i < value.len && i < 3; i++)
-			b->status = b->status * 10 + (unsigned)(value.text[i] - '0');
-		if (value.len != 3 || b->status < 100 || b->status > 599)
-			return -EBADMSG;
-	} else if (!is(name, ":scheme")) {
-		return -EBADMSG;
+static enum pseudo pseudo_of(struct flat_span name)
+{
+	switch (name.len) {
+	case 5:
+		return is(name, ":path") ? PATH : 0;
+	case 7:
+		return is(name, ":method")   ? METHOD
+		       : is(name, ":scheme") ? SCHEME
+		       : is(name, ":status") ? STATUS
+					     : 0;
+	case 10:
+		return is(name, ":authority") ? AUTHORITY : 0;
+	default:
+		return 0;
 	}
-	return err;
+}
+
+/* RFC 3986, 3.1. */
+static bool is_scheme(struct flat_span v)
+{
+	for (size_t i = 0; i < v.len; i++) {
+		char c = (char)(v.text[i] | 0x20);
+
+		if ((c < 'a' || c > 'z') &&
+		    (i == 0 || ((v.text[i] < '0' || v.text[i] > '9') && v.text[i] != '+' &&
+				v.text[i] != '-' && v.text[i] != '.')))
+			return false;
+	}
+	return true;
+}
+
+static int read_status(struct flat_http2_block *b, struct flat_span value)
+{
+	if (value.len != 3)
+		return -EBADMSG;
+	for (size_t i = 0; i < 3; i++) {
+		if (value.text[i] < '0' || value.text[i] > '9')
+			return -EBADMSG;
+		b->status = b->status * 10 + (unsigned)(value.text[i] - '0');
+	}
+	/* There is nothing in HTTP/2 to switch to (RFC 9113, 8.6). */
+	return b->status < 100 || b->status > 599 || b->status == 101 ? -EBADMSG : 0;
+}
+
+/* Pseudo-fields come before the others, once, and are those of the message (RFC 9113, 8.3). */
+static int check_pseudo(struct flat_http2_block *b, enum pseudo bit, struct flat_span value)
+{
+	const uint8_t *v = (const uint8_t *)value.text;
+	bool good = true;
+
+	if (!bit || b->regular || (b->pseudo & bit) || value.len == 0 ||
+	    b->what == FLAT_HTTP1_TRAILERS || (b->what == FLAT_HTTP1_RESPONSE) != (bit == STATUS))
+		return -EBADMSG;
+	b->pseudo |= (uint8_t)bit;
+	switch (bit) {
+	case METHOD:
+		good = nghttp2_check_method(v, value.len);
+		break;
+	case SCHEME:
+		good = is_scheme(value);
+		break;
+	case AUTHORITY:
+		good = nghttp2_check_authority(v, value.len);
+		break;
+	case PATH:
+		good = nghttp2_check_path(v, value.len);
+		break;
+	default:
+		return read_status(b, value);
+	}
+	return good ? 0 : -EBADMSG;
+}
+
+static int add_pseudo(struct flat_http2_block *b, enum pseudo bit, struct flat_span value)
+{
+	switch (bit) {
+	case METHOD:
+		return keep(b, value, &b->method, &b->method_len);
+	case PATH:
+		return keep(b, value, &b->path, &b->path_len);
+	case AUTHORITY:
+		b->has_authority = true;
+		return keep(b, value, &b->authority, &b->authority_len);
+	default:
+		return 0;
+	}
+}
+
+/* What HTTP/1's connections say has no place here (RFC 9113, 8.2). */
+static int check_field(struct flat_http2_block *b, struct flat_span name, struct flat_span value)
+{
+	const uint8_t *v = (const uint8_t *)value.text;
+
+	b->regular = true;
+	if (name.len == 0 || !nghttp2_check_header_name((const uint8_t *)name.text, name.len) ||
+	    !nghttp2_check_header_value_rfc9113(v, value.len))
+		return -EBADMSG;
+	switch (flat_http_name_of(name.text, name.len)) {
+	case FLAT_HTTP_CONNECTION:
+	case FLAT_HTTP_KEEP_ALIVE:
+	case FLAT_HTTP_PROXY_CONNECTION:
+	case FLAT_HTTP_TRANSFER_ENCODING:
+	case FLAT_HTTP_UPGRADE:
+		return -EBADMSG;
+	case FLAT_HTTP_TE:
+		return flat_span_equal(value, flat_span_of("trailers"), true) ? 0 : -EBADMSG;
+	case FLAT_HTTP_HOST:
+		return value.len > 0 && nghttp2_check_authority(v, value.len) ? 0 : -EBADMSG;
+	default:
+		return 0;
+	}
 }
 
 static int add_line(struct flat_http2_block *b, struct flat_span name, struct flat_span value)
@@ -148,6 +230,7 @@ static int add_field(struct flat_http2_block *b, struct flat_span name, struct f
 static int take(struct flat_http2_block *b, struct flat_span name, struct flat_span value)
 {
 	bool pseudo = name.len > 0 && name.text[0] == ':';
+	enum pseudo bit = pseudo ? pseudo_of(name) : 0;
 	int err;
 
 	/* Counted first, whatever becomes of it. */
@@ -155,17 +238,17 @@ static int take(struct flat_http2_block *b, struct flat_span name, struct flat_s
 	if (name.len + value.len + 4 > FLAT_HTTP2_DROPPED_MAX - b->bytes)
 		return -EMSGSIZE;
 	b->bytes += (uint32_t)(name.len + value.len + 4);
+	if (b->err != 0)
+		return b->err;
+	err = pseudo ? check_pseudo(b, bit, value) : check_field(b, name, value);
+	if (err != 0)
+		return err;
 	if (b->bytes > HEAD_MAX || b->n > FLAT_HTTP_FIELDS_MAX) {
 		b->too_large = true;
 		return 0;
 	}
-	/* Nothing in a line may end it: nghttp2 looks for it too. */
-	if (name.len == 0 ||
-	    flat_find_control((const uint8_t *)name.text, 0, name.len) != name.len ||
-	    flat_find_control((const uint8_t *)value.text, 0, value.len) != value.len)
-		return -EBADMSG;
 	if (pseudo) {
-		err = add_pseudo(b, name, value);
+		err = add_pseudo(b, bit, value);
 		b->fields = b->text.len;
 		return err;
 	}
@@ -177,61 +260,51 @@ static int take(struct flat_http2_block *b, struct flat_span name, struct flat_s
 	return err;
 }
 
-static struct flat_span span_of(nghttp2_rcbuf *buf)
+void flat_http2_block_add(struct flat_http2_block *b, struct flat_span name, struct flat_span value)
 {
-	nghttp2_vec v = nghttp2_rcbuf_get_buf(buf);
-
-	return (struct flat_span){(const char *)v.base, v.len};
+	/* Far too large is the peer's fault, whatever else there is of the stream's. */
+	if (b->err != -EMSGSIZE && b->err != -ENOMEM)
+		b->err = take(b, name, value);
 }
 
-/* It is another block than the one before: what it began with is taken as it comes. */
-static int part(struct flat_http2_block *b)
+/* RFC 9113, 8.3.1. */
+static bool is_request_whole(const struct flat_http2_block *b)
 {
-	int32_t stream = b->stream;
-	int err = 0;
+	struct flat_span method;
+	struct flat_span path;
 
-	b->same = false;
-	forget(b, b->n_same);
-	reset(b);
-	b->stream = stream;
-	b->open = true;
-	for (uint32_t i = 0; i < b->n_seen && err == 0; i++)
-		err = take(b, span_of(b->seen[i].name), span_of(b->seen[i].value));
-	return err;
+	/* Or it was not kept, for a path before it that is all too large. */
+	if (b->method_len == 0)
+		return false;
+	method = flat_head_span(b->text.v, b->method, b->method_len);
+	path = flat_head_span(b->text.v, b->path, b->path_len);
+	if (is(method, "CONNECT"))
+		return b->pseudo == (METHOD | AUTHORITY);
+	if ((b->pseudo & (SCHEME | PATH)) != (SCHEME | PATH) ||
+	    (!(b->pseudo & AUTHORITY) && !b->has_host))
+		return false;
+	return b->too_large || path.text[0] == '/' || (is(method, "OPTIONS") && is(path, "*"));
 }
 
-int flat_http2_block_add(struct flat_http2_block *b, nghttp2_rcbuf *name, nghttp2_rcbuf *value)
+/* Interim responses have no length, and what has no content has none of it (RFC 9110, 8.6). */
+static bool is_response_whole(struct flat_http2_block *b)
 {
-	int err = 0;
-
-	if (b->same && b->n_same < b->n_seen && b->seen[b->n_same].name == name &&
-	    b->seen[b->n_same].value == value) {
-		b->n_same++;
-		return 0;
-	}
-	if (b->same)
-		err = part(b);
-	if (err != 0)
-		return err;
-	if (b->n_seen < FLAT_HTTP2_SEEN_MAX) {
-		nghttp2_rcbuf_incref(name);
-		nghttp2_rcbuf_incref(value);
-		b->seen[b->n_seen].name = name;
-		b->seen[b->n_seen].value = value;
-		b->n_seen++;
-	}
-	return take(b, span_of(name), span_of(value));
+	if (!(b->pseudo & STATUS))
+		return false;
+	if (!b->has_length || (b->status >= 200 && b->status != 204))
+		return true;
+	b->has_length = false;
+	return b->status == 204 && b->length[0] == '0' && b->length[1] == 0;
 }
 
-int flat_http2_block_end(struct flat_http2_block *b)
+void flat_http2_block_end(struct flat_http2_block *b)
 {
-	int err = b->same && b->n_same < b->n_seen ? part(b) : 0;
+	bool whole = b->what == FLAT_HTTP1_REQUEST    ? is_request_whole(b)
+		     : b->what == FLAT_HTTP1_RESPONSE ? is_response_whole(b)
+						      : true;
 
-	b->open = false;
-	/* As many as are remembered may not be all. */
-	b->known = err == 0 && b->n_seen < FLAT_HTTP2_SEEN_MAX && !b->too_large &&
-		   b->bytes <= FLAT_HTTP2_SEEN_BYTES;
-	return err;
+	if (b->err == 0 && !whole)
+		b->err = -EBADMSG;
 }
 
 /* --- a head --- */
@@ -310,6 +383,10 @@ static void put_framing(struct text *t, const struct flat_http2_block *b)
 	bool none = b->status && !wants_length(b, s);
 
 	s->rx_kind = FLAT_BODY_NONE;
+	if (none)
+		s->rx_length = 0;
+	else if (b->has_length)
+		s->rx_length = strtoll(b->length, NULL, 10);
 	if (b->has_length && (s->rx_end || none || !b->grpc)) {
 		s->rx_kind = s->rx_end || none ? FLAT_BODY_NONE : FLAT_BODY_LENGTH;
 		puts_of(t, "content-length: ");
@@ -330,10 +407,10 @@ static void put_fields(struct text *t, const struct flat_http2_block *b)
 		put(t, b->text.v + b->fields, b->text.len - b->fields);
 }
 
-/* The text is that of the block before. False: it was not, or its stream was another. */
+/* What it makes is what it made before. False: it made nothing, or for another stream. */
 static bool is_made(const struct flat_http2_block *b, const struct flat_http2_stream *s)
 {
-	return b->same && b->made.len > 0 && b->made_end == s->rx_end &&
+	return b->made.len > 0 && b->made_end == s->rx_end &&
 	       (b->status == 0 || b->made_method == s->method_id);
 }
 
@@ -345,6 +422,7 @@ static int put_made(const struct flat_http2_block *b, struct flat_http2_stream *
 	s->rx_head = true;
 	s->rx_kind = b->made_kind;
 	s->method_id = b->made_method;
+	s->rx_length = b->made_length;
 	return err == -EMSGSIZE ? -EBADMSG : err;
 }
 
@@ -352,18 +430,19 @@ static int put_made(const struct flat_http2_block *b, struct flat_http2_stream *
 static void keep_made(struct flat_http2_block *b, const struct flat_http2_stream *s, size_t len)
 {
 	b->made.at = b->made.len = 0;
-	if (!b->known || !s->rx_head ||
+	if (b->raw_len == 0 || !s->rx_head ||
 	    flat_http2_bytes_add(&b->made, s->rx_text.v + s->rx_text.len - len, len, HEAD_MAX) != 0)
 		return;
 	b->made_end = s->rx_end;
 	b->made_kind = s->rx_kind;
 	b->made_method = s->method_id;
+	b->made_length = s->rx_length;
 }
 
 int flat_http2_block_head(struct flat_http2_block *b, struct flat_http2_stream *s)
 {
 	struct text t = {.s = s};
-	bool request = b->method_len > 0;
+	bool request = b->what == FLAT_HTTP1_REQUEST;
 	size_t before = s->rx_text.len - s->rx_text.at;
 	int err = 0;
 

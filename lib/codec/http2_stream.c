@@ -7,6 +7,33 @@
 /* The first size of bytes that grow. */
 #define FIRST_BYTES ((size_t)512)
 
+int flat_http2_bytes_room(struct flat_http2_bytes *b, size_t len)
+{
+	size_t have = b->len - b->at;
+	size_t size = b->size ? b->size : FIRST_BYTES;
+	uint8_t *v;
+
+	if (have == 0)
+		b->at = b->len = 0;
+	if (len <= b->size - b->len)
+		return 0;
+	if (b->at > 0) {
+		memmove(b->v, b->v + b->at, have);
+		b->at = 0;
+		b->len = have;
+	}
+	if (len <= b->size - b->len)
+		return 0;
+	while (size < have + len)
+		size *= 2;
+	v = realloc(b->v, size);
+	if (!v)
+		return -ENOMEM;
+	b->v = v;
+	b->size = size;
+	return 0;
+}
+
 int flat_http2_bytes_add(struct flat_http2_bytes *b, const void *bytes, size_t len, size_t max)
 {
 	size_t have = b->len - b->at;
@@ -15,25 +42,8 @@ int flat_http2_bytes_add(struct flat_http2_bytes *b, const void *bytes, size_t l
 		return 0;
 	if (have > max || len > max - have)
 		return -EMSGSIZE;
-	if (b->at == b->len)
-		b->at = b->len = 0;
-	if (len > b->size - b->len && b->at > 0) {
-		memmove(b->v, b->v + b->at, have);
-		b->at = 0;
-		b->len = have;
-	}
-	if (len > b->size - b->len) {
-		size_t size = b->size ? b->size : FIRST_BYTES;
-		uint8_t *v;
-
-		while (size < have + len)
-			size *= 2;
-		v = realloc(b->v, size);
-		if (!v)
-			return -ENOMEM;
-		b->v = v;
-		b->size = size;
-	}
+	if (flat_http2_bytes_room(b, len) != 0)
+		return -ENOMEM;
 	memcpy(b->v + b->len, bytes, len);
 	b->len += len;
 	return 0;
@@ -73,6 +83,7 @@ static void free_all(struct flat_http2_stream *s)
 	flat_http2_bytes_free(&s->rx_fields);
 	flat_http2_bytes_free(&s->tx_data);
 	flat_http2_bytes_free(&s->tx_trailers);
+	flat_http2_bytes_free(&s->tx_head);
 	free(s);
 }
 
@@ -87,29 +98,85 @@ void flat_http2_spare_fini(struct flat_http2 *h)
 	}
 }
 
-struct flat_http2_stream *flat_http2_stream_new(struct flat_http2 *h, int32_t id)
+struct flat_http2_stream *flat_http2_stream_new(struct flat_http2 *h)
 {
 	struct flat_http2_stream *s = take_spare(h);
 
 	if (!s)
 		return NULL;
 	s->h = h;
-	s->id = id;
+	s->rx_length = -1;
+	s->rx_window = FLAT_HTTP2_RX_BYTES_MAX;
 	TAILQ_INSERT_TAIL(&h->streams, s, link);
 	h->n_streams++;
 	return s;
+}
+
+/* --- by their numbers --- */
+
+static struct flat_http2_stream **place_of(struct flat_http2 *h, int32_t id)
+{
+	return &h->by_id[(uint32_t)id / 2 % FLAT_HTTP2_PLACES];
+}
+
+struct flat_http2_stream *flat_http2_stream_find(struct flat_http2 *h, int32_t id)
+{
+	struct flat_http2_stream *s = *place_of(h, id);
+
+	while (s && s->id != id)
+		s = s->next_id;
+	return s;
+}
+
+void flat_http2_stream_number(struct flat_http2_stream *s, int32_t id)
+{
+	struct flat_http2_stream **place = place_of(s->h, id);
+
+	s->id = id;
+	s->tx_window = s->h->tx_first_window;
+	s->next_id = *place;
+	*place = s;
+	s->h->n_open++;
+}
+
+static void drop_number(struct flat_http2_stream *s)
+{
+	struct flat_http2_stream **place = place_of(s->h, s->id);
+
+	while (*place != s)
+		place = &(*place)->next_id;
+	*place = s->next_id;
+	s->h->n_open--;
+}
+
+/* --- their ends --- */
+
+/* Takes it from what it waits in. */
+static void leave_lists(struct flat_http2_stream *s)
+{
+	if (s->ready)
+		TAILQ_REMOVE(&s->h->ready, s, ready_link);
+	if (s->pending)
+		TAILQ_REMOVE(&s->h->pending, s, ready_link);
+	if (s->sending)
+		TAILQ_REMOVE(&s->h->sending, s, send_link);
+	s->ready = s->pending = s->sending = false;
+}
+
+void flat_http2_stream_part(struct flat_http2_stream *s)
+{
+	leave_lists(s);
+	TAILQ_REMOVE(&s->h->streams, s, link);
+	s->h->n_streams--;
+	s->h = NULL;
 }
 
 void flat_http2_stream_free(struct flat_http2_stream *s)
 {
 	struct flat_http2 *h = s->h;
 
-	if (h) {
-		TAILQ_REMOVE(&h->streams, s, link);
-		h->n_streams--;
-	}
-	if (s->ready)
-		TAILQ_REMOVE(&h->ready, s, ready_link);
+	if (h)
+		flat_http2_stream_part(s);
 	if (!h || h->n_spare >= FLAT_HTTP2_SPARE_MAX) {
 		free_all(s);
 		return;
@@ -120,6 +187,7 @@ void flat_http2_stream_free(struct flat_http2_stream *s)
 	    .rx_fields = emptied(&s->rx_fields),
 	    .tx_data = emptied(&s->tx_data),
 	    .tx_trailers = emptied(&s->tx_trailers),
+	    .tx_head = emptied(&s->tx_head),
 	};
 	TAILQ_INSERT_HEAD(&h->spare, s, link);
 	h->n_spare++;
@@ -131,15 +199,47 @@ void flat_http2_stream_wake(struct flat_http2_stream *s)
 		s->h->wake(s->user);
 }
 
-void flat_http2_stream_closed(struct flat_http2_stream *s, uint32_t error)
+/* It is over: remembered, and without a number. */
+static void close_number(struct flat_http2_stream *s, bool known)
 {
+	struct flat_http2 *h = s->h;
+	uint32_t i = h->n_over++ % FLAT_HTTP2_OVER;
+
+	h->over[i] = s->id;
+	h->over_known[i] = known;
+	leave_lists(s);
+	drop_number(s);
 	s->closed = true;
 	s->reset = !s->rx_end || !s->tx_ended;
+}
+
+void flat_http2_stream_closed(struct flat_http2_stream *s, enum flat_http2_error error, bool known)
+{
+	struct flat_http2 *h = s->h;
+
+	close_number(s, known);
 	s->refused |= error == FLAT_HTTP2_REFUSED_STREAM && !s->rx_head;
-	if (s->held)
-		flat_http2_stream_wake(s);
-	else
+	if (!s->held)
 		flat_http2_stream_free(s);
+	else if (s->reset)
+		flat_http2_stream_wake(s);
+	flat_http2_begin_pending(h);
+}
+
+void flat_http2_stream_settle(struct flat_http2_stream *s)
+{
+	if (s->rx_end && s->tx_ended && !s->closed)
+		flat_http2_stream_closed(s, FLAT_HTTP2_NO_ERROR, true);
+}
+
+void flat_http2_stream_fault(struct flat_http2_stream *s, enum flat_http2_error error)
+{
+	struct flat_http2 *h = s->h;
+
+	flat_http2_send_reset(h, s->id, error);
+	flat_http2_stream_closed(s, error, false);
+	h->n_forced++;
+	flat_http2_disturbed(h, FLAT_HTTP2_CALM_RESET);
 }
 
 bool flat_http2_waits(const struct flat_http2 *h)
@@ -162,7 +262,7 @@ struct flat_http2_stream *flat_http2_accept(struct flat_http2 *h, void *user)
 
 struct flat_http2_stream *flat_http2_stream_open(struct flat_http2 *h, void *user)
 {
-	struct flat_http2_stream *s = flat_http2_stream_new(h, 0);
+	struct flat_http2_stream *s = flat_http2_stream_new(h);
 
 	if (!s)
 		return NULL;
@@ -171,31 +271,41 @@ struct flat_http2_stream *flat_http2_stream_open(struct flat_http2 *h, void *use
 	return s;
 }
 
+/* Both sides of an open one end here. It is not freed. */
+static void cut(struct flat_http2_stream *s, enum flat_http2_error error)
+{
+	flat_http2_send_reset(s->h, s->id, error);
+	close_number(s, false);
+	flat_http2_begin_pending(s->h);
+}
+
 void flat_http2_reset(struct flat_http2_stream *s, enum flat_http2_error error)
 {
+	if (s->h && !s->closed && s->id != 0)
+		cut(s, error);
+	else if (s->h)
+		leave_lists(s);
 	s->reset = true;
-	if (!s->h || s->closed || s->id == 0 || s->resetting)
-		return;
-	s->resetting = true;
-	if (nghttp2_submit_rst_stream(s->h->session, NGHTTP2_FLAG_NONE, s->id, (uint32_t)error) !=
-	    0)
-		s->h->nomem = true;
 }
 
 void flat_http2_release(struct flat_http2_stream *s)
 {
+	bool open = s->h && !s->closed && s->id != 0;
 	bool asks = s->h && s->h->side == FLAT_HTTP2_CLIENT;
 
 	s->held = false;
 	s->user = NULL;
-	if (!s->h || s->closed || s->id == 0) {
+	if (open && (!s->tx_end || (asks && !s->rx_end))) {
+		cut(s, asks ? FLAT_HTTP2_CANCEL : FLAT_HTTP2_INTERNAL_ERROR);
+		open = false;
+	} else if (open && s->tx_ended && !s->rx_end) {
+		cut(s, FLAT_HTTP2_NO_ERROR);
+		open = false;
+	}
+	if (!open) {
 		flat_http2_stream_free(s);
 		return;
 	}
-	if (!s->tx_end || (asks && !s->rx_end))
-		flat_http2_reset(s, asks ? FLAT_HTTP2_CANCEL : FLAT_HTTP2_INTERNAL_ERROR);
-	else if (s->tx_ended && !s->rx_end)
-		flat_http2_reset(s, FLAT_HTTP2_NO_ERROR);
 	s->rx_text = emptied(&s->rx_text);
 	s->rx_data = emptied(&s->rx_data);
 }
@@ -203,19 +313,21 @@ void flat_http2_release(struct flat_http2_stream *s)
 int64_t flat_http2_flush_late(struct flat_http2 *h, int64_t now_us, int64_t limit_us)
 {
 	struct flat_http2_stream *s;
+	struct flat_http2_stream *after;
 	int64_t next = 0;
 
-	TAILQ_FOREACH(s, &h->streams, link)
-	{
+	for (s = TAILQ_FIRST(&h->streams); s; s = after) {
 		size_t left = s->tx_data.len - s->tx_data.at;
 
-		if (s->held || s->closed || !s->tx_end || s->resetting)
+		after = TAILQ_NEXT(s, link);
+		if (s->held || s->closed || !s->tx_end)
 			continue;
 		if (s->flush_us == 0 || left != s->flush_left) {
 			s->flush_us = now_us;
 			s->flush_left = left;
 		} else if (now_us - s->flush_us >= limit_us) {
-			flat_http2_reset(s, FLAT_HTTP2_CANCEL);
+			flat_http2_send_reset(h, s->id, FLAT_HTTP2_CANCEL);
+			flat_http2_stream_closed(s, FLAT_HTTP2_CANCEL, false);
 			continue;
 		}
 		if (next == 0 || s->flush_us + limit_us < next)
@@ -251,15 +363,15 @@ bool flat_http2_is_too_large(const struct flat_http2_stream *s)
 
 /* --- reading --- */
 
-/* Opens the window by what was read. */
-static void consumed(struct flat_http2_stream *s, size_t n)
+void flat_http2_stream_used(struct flat_http2_stream *s, size_t n)
 {
-	int err = 0;
-
-	if (s->h && !s->closed)
-		err = nghttp2_session_consume_stream(s->h->session, s->id, n);
-	if (err == NGHTTP2_ERR_NOMEM)
-		s->h->nomem = true;
+	s->rx_used += (int32_t)n;
+	/* By halves: each is a frame. */
+	if (s->rx_used < (int32_t)FLAT_HTTP2_RX_BYTES_MAX / 2 || !s->h || s->closed || s->rx_end)
+		return;
+	flat_http2_send_window(s->h, s->id, (uint32_t)s->rx_used);
+	s->rx_window += s->rx_used;
+	s->rx_used = 0;
 }
 
 static size_t take(struct flat_http2_bytes *b, uint8_t *buf, size_t size)
@@ -284,7 +396,7 @@ static size_t take_chunk(struct flat_http2_stream *s, uint8_t *buf, size_t size)
 	(void)take(&s->rx_data, buf + line, n);
 	buf[line + n] = '\r';
 	buf[line + n + 1] = '\n';
-	consumed(s, n);
+	flat_http2_stream_used(s, n);
 	return line + n + 2;
 }
 
@@ -313,7 +425,7 @@ size_t flat_http2_read(struct flat_http2_stream *s, uint8_t *buf, size_t size)
 	if (s->rx_kind == FLAT_BODY_LENGTH) {
 		size_t data = take(&s->rx_data, buf + n, size - n);
 
-		consumed(s, data);
+		flat_http2_stream_used(s, data);
 		n += data;
 	} else if (chunked && !s->rx_tail) {
 		n += take_chunk(s, buf + n, size - n);

@@ -1,4 +1,4 @@
-/* What is written to a stream: from the text of HTTP/1.1 to nghttp2. */
+/* What is written to a stream: from the text of HTTP/1.1 to fields and content. */
 #include <errno.h>
 
 #include "codec/http2_stream.h"
@@ -11,7 +11,7 @@ struct list {
 	size_t n;
 };
 
-/* nghttp2 copies both; it takes no pointers to const. */
+/* nghttp2's list takes no pointers to const. */
 static void add(struct list *l, const void *name, size_t name_len, const void *value, size_t len)
 {
 	nghttp2_nv *nv = &l->v[l->n++];
@@ -110,131 +110,301 @@ static void add_fields(struct flat_http2 *h, struct list *l, const struct flat_h
 		add(l, "te", 2, "trailers", 8);
 }
 
-static int code_of(int ret)
+/* A message's first line and what follows from it, as pseudo-fields. */
+static void add_start(struct list *l, const struct flat_http_head *head, const uint8_t *text,
+		      char status[4])
 {
-	return ret == NGHTTP2_ERR_NOMEM ? -ENOMEM : -EBADMSG;
+	if (head->response) {
+		status[0] = (char)('0' + head->status / 100);
+		status[1] = (char)('0' + head->status / 10 % 10);
+		status[2] = (char)('0' + head->status % 10);
+		status[3] = 0;
+		add_pseudo(l, ":status", flat_span_of(status));
+		return;
+	}
+	add_pseudo(l, ":method", flat_head_span(text, head->start, head->method_len));
+	add_pseudo(l, ":scheme", flat_span_of("http"));
+	add_pseudo(l, ":authority", flat_head_span(text, head->authority, head->authority_len));
+	add_pseudo(l, ":path", flat_head_span(text, head->target, head->target_len));
 }
 
-static int submit_request(struct flat_http2_stream *s, struct list *l,
-			  const nghttp2_data_provider *source)
+/* `status`: room for the digits of a response's. */
+static int make_list(struct flat_http2 *h, struct list *l, const struct flat_http_head *head,
+		     const uint8_t *text, bool te, char status[4])
+{
+	int err = lower_begin(h, head);
+
+	l->n = 0;
+	if (err != 0)
+		return err;
+	add_start(l, head, text, status);
+	add_fields(h, l, head, text, te);
+	return 0;
+}
+
+/* --- blocks that repeat --- */
+
+_Static_assert(FLAT_HTTP_FIELDS_MAX <= 128, "a bit for each field");
+
+static void mask_of(const struct flat_http_head *head, uint64_t hidden[2])
+{
+	hidden[0] = hidden[1] = 0;
+	for (uint32_t i = 0; i < head->n_fields; i++)
+		hidden[i / 64] |= (uint64_t)head->fields[i].hidden << i % 64;
+}
+
+/* Whether this text is what was sent last, and HPACK's table is the same. */
+static bool is_sent_text(const struct flat_http2 *h, const struct flat_http2_sent *sent,
+			 const uint8_t *text, size_t len)
+{
+	return sent->len == len && len > 0 && sent->entries == h->tx_entries &&
+	       memcmp(sent->text, text, len) == 0;
+}
+
+/* The same for a head, of which others than its reader hide fields. */
+static bool is_sent(const struct flat_http2 *h, const struct flat_http_head *head,
+		    const uint8_t *text, bool te)
+{
+	const struct flat_http2_sent *sent = &h->sent_head;
+	uint64_t hidden[2];
+
+	if (!is_sent_text(h, sent, text, head->bytes) || sent->te != te ||
+	    sent->n_fields != head->n_fields || sent->target != head->target ||
+	    sent->target_len != head->target_len)
+		return false;
+	mask_of(head, hidden);
+	return hidden[0] == sent->hidden[0] && hidden[1] == sent->hidden[1];
+}
+
+/* A list of fields to h->coded. After an error nobody can read what follows. */
+static int code(struct flat_http2 *h, const struct list *l)
+{
+	int err = flat_http2_deflate(h, l->v, l->n);
+
+	h->nomem |= err != 0;
+	return err;
+}
+
+/* What `text`, `len` bytes, came to is remembered, where it made no entry: there were `entries` before it. */
+static bool keep_sent(const struct flat_http2 *h, struct flat_http2_sent *sent, const uint8_t *text,
+		      size_t len, uint64_t entries)
+{
+	sent->len = 0;
+	if (h->tx_entries != entries || len > sizeof(sent->text) ||
+	    h->coded.len > sizeof(sent->block))
+		return false;
+	memcpy(sent->text, text, len);
+	memcpy(sent->block, h->coded.v, h->coded.len);
+	sent->block_len = (uint32_t)h->coded.len;
+	sent->entries = entries;
+	sent->len = (uint32_t)len;
+	return true;
+}
+
+/* Sends a head. */
+static int send_head(struct flat_http2_stream *s, const struct flat_http_head *head,
+		     const uint8_t *text, bool te)
 {
 	struct flat_http2 *h = s->h;
-	int32_t id = flat_http2_usable(h)
-			 ? nghttp2_submit_request(h->session, NULL, l->v, l->n, source, s)
-			 : NGHTTP2_ERR_STREAM_ID_NOT_AVAILABLE;
+	struct flat_http2_sent *sent = &h->sent_head;
+	uint64_t entries = h->tx_entries;
+	struct list l;
+	char status[4];
+	int err = 0;
 
-	if (id == NGHTTP2_ERR_STREAM_ID_NOT_AVAILABLE) {
-		/* It may be asked again, elsewhere. */
-		h->used_up = true;
-		s->reset = s->refused = true;
+	if (is_sent(h, head, text, te)) {
+		flat_http2_send_block(h, s->id, sent->block, sent->block_len, s->tx_end);
 		return 0;
 	}
-	if (id < 0)
-		return code_of(id);
-	s->id = id;
+	err = make_list(h, &l, head, text, te, status);
+	if (err == 0)
+		err = code(h, &l);
+	if (err != 0)
+		return err;
+	if (keep_sent(h, sent, text, head->bytes, entries)) {
+		mask_of(head, sent->hidden);
+		sent->n_fields = head->n_fields;
+		sent->target = head->target;
+		sent->target_len = head->target_len;
+		sent->te = te;
+	}
+	flat_http2_send_block(h, s->id, h->coded.v, h->coded.len, s->tx_end);
 	return 0;
+}
+
+int flat_http2_send_trailers(struct flat_http2_stream *s)
+{
+	struct flat_http2 *h = s->h;
+	struct flat_http2_sent *sent = &h->sent_trailers;
+	const uint8_t *text = s->tx_trailers.v + s->tx_trailers.at;
+	size_t len = s->tx_trailers.len - s->tx_trailers.at;
+	uint64_t entries = h->tx_entries;
+	struct list l;
+	int err;
+
+	if (is_sent_text(h, sent, text, len)) {
+		flat_http2_send_block(h, s->id, sent->block, sent->block_len, true);
+		return 0;
+	}
+	flat_http1_begin(&h->scratch, FLAT_HTTP1_TRAILERS);
+	if (flat_http1_read(&h->scratch, text, len) <= 0)
+		return -EBADMSG;
+	err = lower_begin(h, &h->scratch.head);
+	if (err != 0)
+		return err;
+	l.n = 0;
+	add_fields(h, &l, &h->scratch.head, text, false);
+	err = code(h, &l);
+	if (err != 0)
+		return err;
+	(void)keep_sent(h, sent, text, len, entries);
+	flat_http2_send_block(h, s->id, h->coded.v, h->coded.len, true);
+	return 0;
+}
+
+/* --- requests beyond what the peer takes at once --- */
+
+/* It may be asked again, elsewhere. */
+static void refuse(struct flat_http2_stream *s)
+{
+	s->reset = s->refused = true;
+}
+
+/* False: no number is left. */
+static bool take_number(struct flat_http2_stream *s)
+{
+	struct flat_http2 *h = s->h;
+
+	if (!flat_http2_usable(h)) {
+		refuse(s);
+		return false;
+	}
+	flat_http2_stream_number(s, h->next_id);
+	h->used_up = h->next_id > INT32_MAX - 2;
+	if (!h->used_up)
+		h->next_id += 2;
+	return true;
+}
+
+static bool may_begin(const struct flat_http2 *h)
+{
+	return h->n_open < h->tx_streams_max;
+}
+
+/* Fields one after the other, each as two lengths and its bytes. */
+static int put_off(struct flat_http2_stream *s, const struct list *l)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < l->n && err == 0; i++) {
+		const uint32_t lens[2] = {(uint32_t)l->v[i].namelen, (uint32_t)l->v[i].valuelen};
+
+		err = flat_http2_bytes_add(&s->tx_head, lens, sizeof(lens), SIZE_MAX);
+		if (err == 0)
+			err = flat_http2_bytes_add(&s->tx_head, l->v[i].name, lens[0], SIZE_MAX);
+		if (err == 0)
+			err = flat_http2_bytes_add(&s->tx_head, l->v[i].value, lens[1], SIZE_MAX);
+	}
+	if (err != 0)
+		return err;
+	s->pending = true;
+	TAILQ_INSERT_TAIL(&s->h->pending, s, ready_link);
+	return 0;
+}
+
+/* The head that was put off goes. */
+static int begin(struct flat_http2_stream *s)
+{
+	struct flat_http2 *h = s->h;
+	const uint8_t *at = s->tx_head.v;
+	const uint8_t *end = at + s->tx_head.len;
+	bool last = s->tx_end && s->tx_data.at == s->tx_data.len && s->tx_trailers.len == 0;
+	struct list l = {.n = 0};
+	int err;
+
+	while (at < end) {
+		uint32_t lens[2];
+
+		memcpy(lens, at, sizeof(lens));
+		at += sizeof(lens);
+		add(&l, at, lens[0], at + lens[0], lens[1]);
+		at += lens[0] + lens[1];
+	}
+	err = code(h, &l);
+	if (err != 0)
+		return err;
+	flat_http2_send_block(h, s->id, h->coded.v, h->coded.len, last);
+	if (last)
+		flat_http2_sent_end(s);
+	else
+		flat_http2_may_send(s);
+	return 0;
+}
+
+void flat_http2_begin_pending(struct flat_http2 *h)
+{
+	struct flat_http2_stream *s;
+
+	while (!h->dead && !h->nomem && may_begin(h) && (s = TAILQ_FIRST(&h->pending)) != NULL) {
+		TAILQ_REMOVE(&h->pending, s, ready_link);
+		s->pending = false;
+		if (!take_number(s))
+			flat_http2_stream_wake(s);
+		else if (begin(s) != 0)
+			return;
+	}
+}
+
+/* --- a head --- */
+
+static int submit_request(struct flat_http2_stream *s, const struct flat_http_head *head,
+			  const uint8_t *text, bool te)
+{
+	struct flat_http2 *h = s->h;
+	struct list l;
+	char status[4];
+	int err;
+
+	if (!flat_http2_usable(h)) {
+		refuse(s);
+		return 0;
+	}
+	if (may_begin(h) && TAILQ_EMPTY(&h->pending)) {
+		(void)take_number(s);
+		err = send_head(s, head, text, te);
+		/* A number that nothing was said with is nobody's. */
+		h->nomem |= err != 0;
+		return err;
+	}
+	err = make_list(h, &l, head, text, te, status);
+	return err ? err : put_off(s, &l);
 }
 
 static int submit(struct flat_http2_stream *s, const struct flat_http_head *head,
 		  const uint8_t *text, bool te)
 {
-	struct flat_http2 *h = s->h;
-	struct list l = {.n = 0};
-	nghttp2_data_provider provider = {.source.ptr = s, .read_callback = flat_http2_provide};
-	const nghttp2_data_provider *source = &provider;
-	char status[4] = {(char)('0' + head->status / 100), (char)('0' + head->status / 10 % 10),
-			  (char)('0' + head->status % 10), 0};
-	int err = lower_begin(h, head);
+	int err;
 
-	if (err != 0)
-		return err;
+	if (head->response && head->status < 200)
+		return send_head(s, head, text, te);
 	if (head->response) {
 		flat_http1_body_begin(
 		    &s->tx_body,
 		    flat_http1_response_body(head, (enum flat_http_method)s->method_id),
 		    head->length);
-		add_pseudo(&l, ":status", flat_span_of(status));
 	} else {
 		s->method_id = head->method_id;
 		flat_http1_body_begin(&s->tx_body, (enum flat_body_kind)head->body, head->length);
-		add_pseudo(&l, ":method", flat_head_span(text, head->start, head->method_len));
-		add_pseudo(&l, ":scheme", flat_span_of("http"));
-		add_pseudo(&l, ":authority",
-			   flat_head_span(text, head->authority, head->authority_len));
-		add_pseudo(&l, ":path", flat_head_span(text, head->target, head->target_len));
-	}
-	add_fields(h, &l, head, text, te);
-	if (head->response && head->status < 200) {
-		err = nghttp2_submit_headers(h->session, NGHTTP2_FLAG_NONE, s->id, NULL, l.v, l.n,
-					     NULL);
-		return err < 0 ? code_of(err) : 0;
 	}
 	s->tx_end = s->tx_body.over;
 	s->tx = FLAT_HTTP2_TX_BODY;
-	if (s->tx_end)
-		source = NULL;
-	if (!head->response)
-		return submit_request(s, &l, source);
-	err = nghttp2_submit_response(h->session, s->id, l.v, l.n, source);
-	return err < 0 ? code_of(err) : 0;
+	err = head->response ? send_head(s, head, text, te) : submit_request(s, head, text, te);
+	if (err == 0 && s->tx_end && s->id != 0 && !s->reset)
+		flat_http2_sent_end(s);
+	return err;
 }
 
 /* --- content --- */
-
-static int resume(struct flat_http2_stream *s)
-{
-	int err = nghttp2_session_resume_data(s->h->session, s->id);
-
-	/* Not deferred, or not begun: it will ask by itself. */
-	return err == NGHTTP2_ERR_NOMEM ? -ENOMEM : 0;
-}
-
-/* Trailers are sent when the content before them was (flat_http2_provide). */
-static int submit_trailers(struct flat_http2_stream *s)
-{
-	struct flat_http2 *h = s->h;
-	struct list l = {.n = 0};
-	int err;
-
-	flat_http1_begin(&h->scratch, FLAT_HTTP1_TRAILERS);
-	if (flat_http1_read(&h->scratch, s->tx_trailers.v, s->tx_trailers.len) <= 0)
-		return -EBADMSG;
-	err = lower_begin(h, &h->scratch.head);
-	if (err != 0)
-		return err;
-	add_fields(h, &l, &h->scratch.head, s->tx_trailers.v, false);
-	err = nghttp2_submit_trailer(h->session, s->id, l.v, l.n);
-	return err < 0 ? code_of(err) : 0;
-}
-
-ssize_t flat_http2_provide(nghttp2_session *session, int32_t id, uint8_t *buf, size_t length,
-			   uint32_t *flags, nghttp2_data_source *source, void *arg)
-{
-	struct flat_http2_stream *s = source->ptr;
-	size_t n = flat_min_size(s->tx_data.len - s->tx_data.at, length);
-
-	(void)session;
-	(void)id;
-	(void)arg;
-	if (n == 0 && !s->tx_end)
-		return NGHTTP2_ERR_DEFERRED;
-	if (n > 0)
-		memcpy(buf, s->tx_data.v + s->tx_data.at, n);
-	s->tx_data.at += n;
-	if (s->tx_end && s->tx_data.at == s->tx_data.len) {
-		*flags |= NGHTTP2_DATA_FLAG_EOF;
-		if (s->tx_trailers.len > 0) {
-			*flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
-			if (submit_trailers(s) != 0)
-				return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
-		}
-	}
-	if (s->tx_full && s->tx_data.len - s->tx_data.at <= FLAT_HTTP2_TX_BYTES_MAX / 2) {
-		s->tx_full = false;
-		flat_http2_stream_wake(s);
-	}
-	return (ssize_t)n;
-}
 
 /* One piece of the body. Bytes used, 0: no more now. */
 static ssize_t write_piece(struct flat_http2_stream *s, const uint8_t *bytes, size_t len)
@@ -278,11 +448,8 @@ static ssize_t write_body(struct flat_http2_stream *s, const uint8_t *bytes, siz
 	}
 	if (s->tx_body.over)
 		s->tx_end = true;
-	if (used > 0 || s->tx_end) {
-		int err = resume(s);
-		if (err != 0)
-			return err;
-	}
+	if (used > 0 || s->tx_end)
+		flat_http2_may_send(s);
 	return (ssize_t)used;
 }
 
@@ -338,6 +505,5 @@ void flat_http2_finish(struct flat_http2_stream *s)
 		return;
 	}
 	s->tx_end = true;
-	if (resume(s) != 0)
-		s->h->nomem = true;
+	flat_http2_may_send(s);
 }

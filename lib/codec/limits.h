@@ -25,8 +25,6 @@
 /* Streams that a connection keeps for its next ones, with buffers of at most so many bytes: what calls of few bytes need. */
 #define FLAT_HTTP2_SPARE_MAX 64U
 #define FLAT_HTTP2_SPARE_BYTES ((size_t)1024)
-/* Memory of nghttp2's that a connection keeps: a call has 1 to 2 KiB at a time, of which a few are on their way. */
-#define FLAT_HTTP2_KEPT_BYTES ((size_t)32 * 1024)
 /* Window of the whole connection: it shall not be what a single fast stream waits for. */
 #define FLAT_HTTP2_WINDOW (1024 * 1024)
 /* Bytes of fields that are read and dropped beyond the largest head, so that a plain answer can be given. */

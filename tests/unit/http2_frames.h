@@ -47,6 +47,12 @@ static inline void frames_frame(struct frames *f, uint8_t type, uint8_t flags, u
 	frames_add(f, bytes, len);
 }
 
+/* Where the frame after the one at `at` begins. */
+static inline size_t frames_next(const uint8_t *v, size_t at)
+{
+	return at + 9 + ((size_t)v[at] << 16 | (size_t)v[at + 1] << 8 | v[at + 2]);
+}
+
 /* RFC 7541, 5.1, with a prefix of 7 bits. */
 static inline size_t frames_int(uint8_t *to, size_t n)
 {

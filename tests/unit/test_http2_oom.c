@@ -1,4 +1,4 @@
-/* Every allocation of an exchange over HTTP/2 fails in turn, nghttp2's too: it ends, and nothing leaks. */
+/* Every allocation of an exchange over HTTP/2 fails in turn, those of HPACK too: it ends, and nothing leaks. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
