@@ -163,6 +163,23 @@ static void put(const struct iovec *iov, int n, const uint8_t *from)
 		memcpy(iov[1].iov_base, from + iov[0].iov_len, iov[1].iov_len);
 }
 
+static size_t lane_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch);
+
+/* What an end sent before it closed goes to the other before that one's reset: as much as it has room for. */
+static void last_words(struct flat_pipe_end *closed, struct flat_pipe_end *other, uint8_t *scratch)
+{
+	size_t done = 0;
+	if (closed->held || closed->broken || takes_nothing(other))
+		return;
+	while (done < 4 * FLAT_PIPE_CHUNK && !closed->eof && !closed->reset) {
+		size_t n = lane_to_lane(closed, other, scratch);
+		if (n == 0)
+			break;
+		count(closed, n);
+		done += n;
+	}
+}
+
 static size_t lane_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
 {
 	struct iovec iov[2];
@@ -175,6 +192,7 @@ static size_t lane_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst,
 		return 0;
 	}
 	if (n > 0 && takes_nothing(dst)) {
+		last_words(dst, src, scratch);
 		broken(src);
 		return 0;
 	}

@@ -642,3 +642,35 @@ BEHAVIOUR(ending_tcp_states)
 	getsockopt(c, IPPROTO_TCP, TCP_INFO, &info, &len);
 	say("c %d", info.tcpi_state);
 }
+
+/* --- an answer without a look at the question --- */
+
+#define ANSWERS 60
+
+static void *answer_unasked(void *arg)
+{
+	for (int i = 0; i < ANSWERS; i++) {
+		int s = accept(*(int *)arg, NULL, NULL);
+		send_all(s, "an answer", 9);
+		close(s);
+	}
+	return NULL;
+}
+
+/* The question meets the end of who answered: the answer was sent before, and is read. */
+BEHAVIOUR(ending_answer_before_reset)
+{
+	int l = listener(0);
+	int whole = 0;
+	char answer[9];
+	signal(SIGPIPE, SIG_IGN);
+	pthread_t t = thread(answer_unasked, &l);
+	for (int i = 0; i < ANSWERS; i++) {
+		int c = reach(0);
+		(void)!send(c, "a question", 10, 0);
+		whole += recv(c, answer, sizeof(answer), MSG_WAITALL) == sizeof(answer);
+		close(c);
+	}
+	join(t);
+	say("%d", whole);
+}
