@@ -3,8 +3,10 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "vq/deep.h"
 #include "vq/vq.h"
 
 static struct flat_lane lane;
@@ -318,4 +320,215 @@ Test(ring, an_unsealed_or_wrong_lane_is_refused)
 	cr_assert_eq(flat_lane_map(&other, fd, &geo, 1), -EINVAL);
 	cr_assert_eq(flat_lane_create(&odd, 1), -EINVAL);
 	close(fd);
+}
+
+/* --- the deep ring --- */
+
+static void put(struct flat_ring_tx *tx, size_t *sent, size_t most)
+{
+	uint8_t buf[5000];
+	ssize_t n;
+	do {
+		size_t want = most - *sent < sizeof(buf) ? most - *sent : sizeof(buf);
+		for (size_t i = 0; i < want; i++)
+			buf[i] = (uint8_t)((*sent + i) * 31 + ((*sent + i) >> 8));
+		n = want ? flat_ring_write(tx, buf, want) : 0;
+		cr_assert_geq(n, 0);
+		*sent += (size_t)n;
+	} while (n > 0);
+}
+
+static void get(struct flat_ring_rx *rx, size_t *taken, size_t most)
+{
+	uint8_t buf[7001];
+	while (*taken < most) {
+		size_t want = most - *taken < sizeof(buf) ? most - *taken : sizeof(buf);
+		ssize_t n = flat_ring_read(rx, buf, want, 1);
+		cr_assert_gt(n, 0);
+		for (ssize_t i = 0; i < n; i++)
+			cr_assert_eq(
+			    buf[i],
+			    (uint8_t)((*taken + (size_t)i) * 31 + ((*taken + (size_t)i) >> 8)),
+			    "byte %zu", *taken + (size_t)i);
+		*taken += (size_t)n;
+	}
+}
+
+static void lend(void)
+{
+	cr_assert(flat_deep_lease(&lane, 0, 0, FLAT_LEASE_NONE, FLAT_LEASE_GRANTED));
+}
+
+static struct flat_deep_look look(void)
+{
+	struct flat_deep_look l;
+	flat_deep_look(&lane, 0, 0, &l);
+	return l;
+}
+
+/* Small, bulk and deep ring hold bytes at once. */
+static void three_at_once(uint32_t at)
+{
+	const size_t deep = flat_lane_deep_bytes(&lane.geo);
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	size_t sent = 0;
+	size_t taken = 0;
+	static uint8_t all[400000];
+	flat_lane_slot_reset(&lane, 0);
+	ends_at(&tx, &rx, at);
+	put(&tx, &sent, 600);
+	put(&tx, &sent, SIZE_MAX);
+	cr_assert_eq(sent, 600 + 16384);
+	cr_assert_eq(flat_ring_space(&tx), 0);
+	lend();
+	/* Without leave it is nobody's. */
+	put(&tx, &sent, SIZE_MAX);
+	cr_assert_eq(sent, 600 + 16384);
+	flat_ring_tx_allow_deep(&tx, &lane, 0, 0);
+	cr_assert_eq(flat_ring_space(&tx), (ssize_t)deep);
+	put(&tx, &sent, SIZE_MAX);
+	cr_assert_eq(sent, 600 + 16384 + deep);
+	cr_assert_eq(flat_ring_space(&tx), 0);
+	cr_assert_eq(look().lease, FLAT_LEASE_TAKEN);
+	cr_assert_eq(flat_ring_pending(&rx), (ssize_t)sent);
+	cr_assert_eq(flat_ring_read(&rx, all, sizeof(all), 0), (ssize_t)sent);
+	get(&rx, &taken, 600 + 16384);
+	cr_assert_eq(look().done, 0);
+	/* The bulk ring is free again: writers need no more of the deep one. */
+	cr_assert_eq(flat_ring_space(&tx), 16384);
+	put(&tx, &sent, SIZE_MAX);
+	cr_assert_eq(sent, 600 + 16384 + deep + 16384);
+	get(&rx, &taken, taken + 100000);
+	cr_assert_eq(look().done, 100000);
+	cr_assert_not(look().passed);
+	cr_assert_eq(flat_ring_space(&tx), 0);
+	get(&rx, &taken, sent - 8000);
+	cr_assert(look().passed);
+	cr_assert_eq(flat_ring_space(&tx), 16384 - 8000);
+	put(&tx, &sent, sent + 10);
+	cr_assert_eq(look().state, FLAT_DEEP_NONE);
+	cr_assert_eq(look().lease, FLAT_LEASE_NONE);
+	get(&rx, &taken, sent);
+	cr_assert_eq(flat_ring_pending(&rx), 0);
+}
+
+Test(ring, a_writer_whom_nobody_reads_may_use_what_it_is_lent)
+{
+	three_at_once(0);
+	three_at_once(UINT32_MAX - 5000);
+	three_at_once(UINT32_MAX - 17000);
+	three_at_once(UINT32_MAX - 200000);
+}
+
+Test(ring, a_deep_ring_that_is_read_is_left_before_it_is_full)
+{
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	flat_ring_tx_init(&tx, &lane, 0, 0);
+	flat_ring_tx_allow_deep(&tx, &lane, 0, 0);
+	flat_ring_rx_init(&rx, &lane, 0, 0);
+	size_t sent = 0;
+	size_t taken = 0;
+	for (int i = 0; i < 50; i++) {
+		put(&tx, &sent, SIZE_MAX);
+		lend();
+		put(&tx, &sent, sent + 1 + (size_t)i * 100);
+		cr_assert_eq(tx.deep, FLAT_DEEP_OPEN);
+		/* All of it, or into it. */
+		get(&rx, &taken, i % 2 ? sent : sent - (size_t)i * 50);
+		put(&tx, &sent, sent + 1);
+		cr_assert_neq(tx.deep, FLAT_DEEP_OPEN);
+		get(&rx, &taken, sent);
+		put(&tx, &sent, sent + 1);
+		cr_assert_eq(look().lease, FLAT_LEASE_NONE);
+	}
+}
+
+Test(ring, what_was_read_of_a_deep_ring_is_freed_and_the_rest_is_there)
+{
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	int fd = flat_lane_create(&lane.geo, 8);
+	flat_lane_unmap(&lane);
+	cr_assert_eq(flat_lane_map(&lane, fd, &(struct flat_lane_geometry){4, 1024, 16384}, 1), 0);
+	flat_lane_slot_reset(&lane, 0);
+	flat_ring_tx_init(&tx, &lane, 0, 0);
+	flat_ring_tx_allow_deep(&tx, &lane, 0, 0);
+	flat_ring_rx_init(&rx, &lane, 0, 0);
+	struct stat before;
+	struct stat after;
+	size_t sent = 0;
+	size_t taken = 0;
+	put(&tx, &sent, SIZE_MAX);
+	lend();
+	put(&tx, &sent, SIZE_MAX);
+	get(&rx, &taken, 16384 + 50000);
+	cr_assert_eq(fstat(fd, &before), 0);
+	cr_assert_eq(flat_deep_free(&lane, fd, 0, 0, 0, look().done), 0);
+	cr_assert_eq(fstat(fd, &after), 0);
+	cr_assert_eq(before.st_blocks - after.st_blocks, 49152 / 512);
+	get(&rx, &taken, sent);
+	/* Sealed, it keeps what it has. */
+	cr_assert_eq(flat_lane_seal(fd), 0);
+	cr_assert_eq(flat_deep_free(&lane, fd, 0, 0, 0, 65536), -EPERM);
+	close(fd);
+}
+
+Test(ring, words_of_a_deep_ring_that_cannot_be_break_the_queue)
+{
+	const uint64_t bad[] = {
+	    FLAT_DEEP(100, 0, 3),
+	    FLAT_DEEP(100, 1 << 20, FLAT_DEEP_SHUT),
+	    FLAT_DEEP(150, 10, FLAT_DEEP_SHUT),
+	    FLAT_DEEP(100 - 300000, 0, FLAT_DEEP_OPEN),
+	    FLAT_DEEP(100, 0, FLAT_DEEP_OPEN),
+	};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(bad); i++) {
+		struct flat_ring_tx tx;
+		struct flat_ring_rx rx;
+		uint8_t buf[64];
+		ends_at(&tx, &rx, 100);
+		atomic_store(&tx.ctl->prod.turn, FLAT_TURN(100, 1, 1));
+		atomic_store(&tx.ctl->prod.tail, i == 4 ? 100 + (1U << 20) : 200);
+		atomic_store(&tx.ctl->prod.deep, bad[i]);
+		cr_expect_eq(flat_ring_read(&rx, buf, sizeof(buf), 1), -EPROTO, "%zu", i);
+	}
+}
+
+Test(ring, a_deep_ring_is_no_matter_to_who_uses_the_small_one)
+{
+	const uint64_t words[] = {FLAT_DEEP(100, 0, FLAT_DEEP_OPEN), FLAT_DEEP(90, 20, 3)};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(words); i++) {
+		struct flat_ring_tx tx;
+		struct flat_ring_rx rx;
+		struct iovec iov[2];
+		int n;
+		ends_at(&tx, &rx, 100);
+		atomic_store(&tx.ctl->prod.turn, 0);
+		cr_assert_eq(flat_ring_write(&tx, "abc", 3), 3);
+		atomic_store(&tx.ctl->prod.deep, words[i]);
+		cr_assert_eq(flat_ring_peek(&rx, iov, &n), 3);
+		cr_assert_eq(iov[0].iov_base, flat_lane_small(&lane, 0, 0) + 100);
+	}
+}
+
+/* A producer that lies: it turns to its small ring out of the deep one. */
+Test(ring, who_turns_has_left_the_deep_ring)
+{
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	uint8_t buf[64];
+	struct iovec iov[2];
+	int n;
+	ends_at(&tx, &rx, 100);
+	atomic_store(&tx.ctl->prod.turn, FLAT_TURN(100, 1, 1));
+	atomic_store(&tx.ctl->prod.deep, FLAT_DEEP(100, 0, FLAT_DEEP_OPEN));
+	atomic_store(&tx.ctl->prod.tail, 200);
+	cr_assert_eq(flat_ring_read(&rx, buf, 50, 1), 50);
+	cr_assert_eq(rx.inside, 1);
+	atomic_store(&tx.ctl->prod.turn, FLAT_TURN(150, 2, 0));
+	atomic_store(&tx.ctl->prod.deep, 0);
+	cr_assert_eq(flat_ring_peek(&rx, iov, &n), 50);
+	cr_assert_eq(iov[0].iov_base, flat_lane_small(&lane, 0, 0) + 150);
 }
