@@ -432,14 +432,20 @@ static const struct hook {
 static int load_one(const struct hook *hook, struct maker *m, char *why, size_t size)
 {
 	char log[2048] = "";
-	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = hook->at, .log_level = 1,
-		    .log_buf = log, .log_size = sizeof(log));
+	struct bpf_prog_load_opts opts = {
+	    .sz = sizeof(opts),
+	    .expected_attach_type = hook->at,
+	    .log_level = 1,
+	    .log_buf = log,
+	    .log_size = sizeof(log),
+	};
 	m->code.n = 0;
 	hook->make(m);
 	int fd = bpf_prog_load(hook->type, hook->name, "libflat", m->code.v, m->code.n, &opts);
 	/* A log that is too short for what the kernel has to say is no reason to refuse a program. */
 	if (fd == -ENOSPC) {
-		LIBBPF_OPTS(bpf_prog_load_opts, quiet, .expected_attach_type = hook->at);
+		struct bpf_prog_load_opts quiet = {.sz = sizeof(quiet),
+						   .expected_attach_type = hook->at};
 		fd = bpf_prog_load(hook->type, hook->name, "libflat", m->code.v, m->code.n, &quiet);
 	}
 	if (fd < 0)
@@ -495,7 +501,7 @@ static int map_of(int program, const char *name, uint32_t key, uint32_t value)
 static int open_map(int earlier, const char *name, uint32_t key, uint32_t max)
 {
 	const uint32_t value = sizeof(struct flat_capture_record);
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_NO_PREALLOC);
+	struct bpf_map_create_opts opts = {.sz = sizeof(opts), .map_flags = BPF_F_NO_PREALLOC};
 	int fd = earlier >= 0 ? map_of(earlier, name, key, value) : -ENOENT;
 	if (fd >= 0)
 		return fd;
@@ -524,7 +530,7 @@ static int open_maps(struct flat_capture_bpf *b, int dir, char *why, size_t size
 static int attach_one(int dir, const struct hook *hook, int program)
 {
 	struct bpf_prog_info info;
-	LIBBPF_OPTS(bpf_prog_attach_opts, opts, .flags = BPF_F_ALLOW_MULTI);
+	struct bpf_prog_attach_opts opts = {.sz = sizeof(opts), .flags = BPF_F_ALLOW_MULTI};
 	int earlier = find_attached(dir, hook, &info);
 	if (earlier >= 0) {
 		opts.flags |= BPF_F_REPLACE;
