@@ -34,14 +34,16 @@ static void at_thread_end(void)
 	has_key = has_key || pthread_setspecific(watch_key, &watch_fd) == 0;
 }
 
-void flat_bell_hold(struct flat_sock *s)
+bool flat_bell_hold(struct flat_sock *s)
 {
 	if (flat_unlikely(!has_key))
 		at_thread_end();
 	if (held)
 		flat_bell_let_go(held);
-	flat_sock_hold(s);
+	if (!flat_sock_hold(s))
+		return false;
 	held = s;
+	return true;
 }
 
 void flat_bell_let_go(struct flat_sock *s)

@@ -56,8 +56,9 @@ FLAT_MUST_CHECK bool flat_bell_interrupted(enum flat_signals came, const struct 
 /**
  * For calls that may sleep: until flat_bell_let_go() the socket does not end, though another thread closes its
  * descriptors, as a system call holds its file. One that was left by longjmp is let go by its thread's next hold, or end.
+ * False: it has ended already.
  */
-void flat_bell_hold(struct flat_sock *s);
+FLAT_MUST_CHECK bool flat_bell_hold(struct flat_sock *s);
 void flat_bell_let_go(struct flat_sock *s);
 
 /**

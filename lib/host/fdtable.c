@@ -20,9 +20,17 @@ uint32_t flat_fd_count;
 #define CLOSED_KEPT 16U
 #define CLOSED_MS 1000
 
+/*
+ * Sockets that ended and are not given out again yet: a call of another thread that had found its socket, and comes to it when
+ * that has ended, shall not find somebody else's connection there.
+ */
+#define RESTING 256U
+
 struct pool {
 	_Atomic int lock;
-	uint32_t free_head;
+	uint32_t free_head; /* the one that rests longest; socket index + 1 */
+	uint32_t free_tail;
+	uint32_t n_free;
 	uint32_t fresh;
 	_Atomic uint32_t n_closed;
 	_Atomic uint64_t
@@ -32,7 +40,7 @@ struct pool {
 
 static uint8_t *kinds;
 static uint8_t *marks;		      /* fd -> FLAT_MARK_* of a candidate */
-static uint32_t *indices;	      /* fd -> socket index + 1 */
+static uint32_t *indices;	      /* fd -> socket index, also after it was closed */
 static _Atomic uint16_t *local_refs;  /* socket -> descriptors in this process, and holds */
 static _Atomic uint16_t *local_holds; /* socket -> calls of this process that sleep on it */
 static struct pool *pool;
@@ -237,7 +245,7 @@ struct flat_sock *flat_fd_sock(int fd)
 	}
 	if (kind != FLAT_FD_STREAM && kind != FLAT_FD_LISTENER)
 		return NULL;
-	return &pool->socks[indices[fd] - 1];
+	return &pool->socks[indices[fd]];
 }
 
 bool flat_fd_foreign(void)
@@ -260,10 +268,13 @@ struct flat_sock *flat_sock_new(enum flat_fd_kind kind)
 {
 	flat_lock(&pool->lock);
 	uint32_t i = pool->free_head;
-	if (i != 0)
-		pool->free_head = pool->socks[i - 1].next_free;
-	else if (pool->fresh < FLAT_SOCKS_MAX)
+	if (pool->fresh < FLAT_SOCKS_MAX && (i == 0 || pool->n_free <= RESTING)) {
 		i = ++pool->fresh;
+	} else if (i != 0) {
+		pool->free_head = pool->socks[i - 1].next_free;
+		/* A process that was killed in here may have left the number wrong. */
+		pool->n_free -= pool->n_free > 0;
+	}
 	flat_unlock(&pool->lock);
 	if (i == 0)
 		return NULL;
@@ -357,7 +368,7 @@ void flat_fd_set_kind(int fd, enum flat_fd_kind kind)
 
 void flat_fd_bind(int fd, struct flat_sock *s)
 {
-	indices[fd] = flat_sock_index(s) + 1;
+	indices[fd] = flat_sock_index(s);
 	flat_fd_set_kind(fd, (enum flat_fd_kind)s->kind);
 }
 
@@ -388,25 +399,42 @@ void flat_fd_bind_more(int fd, struct flat_sock *s)
 	flat_fd_bind(fd, s);
 }
 
+/* Behind those that rest. */
+static void sock_rest(uint32_t i)
+{
+	flat_lock(&pool->lock);
+	pool->socks[i].next_free = 0;
+	if (pool->n_free > 0)
+		pool->socks[pool->free_tail - 1].next_free = i + 1;
+	else
+		pool->free_head = i + 1;
+	pool->free_tail = i + 1;
+	pool->n_free++;
+	flat_unlock(&pool->lock);
+}
+
 static void sock_put(struct flat_sock *s)
 {
 	uint32_t i = flat_sock_index(s);
-	bool last_here = atomic_fetch_sub(&local_refs[i], 1) == 1;
 	int bell = s->bell_fd;
 	int tcp = s->tcp_fd;
 	/* Somebody sleeps on it still, in another thread: it will look at the lane again. */
 	struct flat_lane_use *lane =
 	    atomic_load(&s->waiters) == atomic_load(&s->exported) ? s->lane : NULL;
-	if (atomic_fetch_sub(&s->refs, 1) == 1) {
+	/* Who wants to hold it sees it as it was before, or over. */
+	flat_lock(&pool->lock);
+	bool last_here = atomic_fetch_sub(&local_refs[i], 1) == 1;
+	bool last = atomic_fetch_sub(&s->refs, 1) == 1;
+	flat_unlock(&pool->lock);
+	if (last) {
 		/* Where others may hold it, the kernel knows when the last one closes; the offload half ends it. */
 		if (s->kind == FLAT_FD_STREAM && !flat_shared(s))
 			flat_stream_end(s);
 		if (s->kind == FLAT_FD_LISTENER)
 			note_closed(s->local.port);
-		flat_lock(&pool->lock);
-		s->next_free = pool->free_head;
-		pool->free_head = i + 1;
-		flat_unlock(&pool->lock);
+		atomic_store(&s->wr_shut, 1);
+		atomic_store(&s->rd_shut, 1);
+		sock_rest(i);
 	}
 	if (last_here) {
 		flat_fd_close_private(bell);
@@ -416,10 +444,16 @@ static void sock_put(struct flat_sock *s)
 	}
 }
 
-void flat_sock_hold(struct flat_sock *s)
+bool flat_sock_hold(struct flat_sock *s)
 {
-	sock_get(s);
-	atomic_fetch_add(&local_holds[flat_sock_index(s)], 1);
+	flat_lock(&pool->lock);
+	bool there = atomic_load(&s->refs) > 0;
+	if (there) {
+		sock_get(s);
+		atomic_fetch_add(&local_holds[flat_sock_index(s)], 1);
+	}
+	flat_unlock(&pool->lock);
+	return there;
 }
 
 void flat_sock_release(struct flat_sock *s)
@@ -436,8 +470,8 @@ void flat_fd_unbind(int fd)
 	flat_epoll_closed(fd, !s || local_refs[i] - local_holds[i] == 1);
 	if (kind == FLAT_FD_KERNEL)
 		return;
+	/* Its index stays: another thread may have looked at the kind before. */
 	flat_fd_set_kind(fd, FLAT_FD_KERNEL);
-	indices[fd] = 0;
 	if (s)
 		sock_put(s);
 }

@@ -84,8 +84,11 @@ uint32_t flat_sock_index(const struct flat_sock *s);
 bool flat_sock_shared(struct flat_sock *s);
 /** A new socket object with one reference, or NULL when the pool is used up. */
 struct flat_sock *flat_sock_new(enum flat_fd_kind kind);
-/** A call of this process sleeps on it: it does not end before the call does, though its descriptors be closed. */
-void flat_sock_hold(struct flat_sock *s);
+/**
+ * A call of this process sleeps on it: it does not end before the call does, though its descriptors be closed. False: it has
+ * ended already, closed by another thread.
+ */
+FLAT_MUST_CHECK bool flat_sock_hold(struct flat_sock *s);
 void flat_sock_release(struct flat_sock *s);
 /** The end of a connection that this process holds (it may hold both), with one reference more; NULL: none. */
 struct flat_sock *flat_sock_find(uint64_t conn_id, enum flat_side side);

@@ -69,11 +69,11 @@ static int wait_until(struct call *c, bool tx, bool (*ready)(struct flat_sock *)
 	struct flat_wait w;
 	if (!c->slept) {
 		c->then = flat_signals_ran();
-		flat_bell_hold(s);
-	} else if (flat_unlikely(flat_fd_sock(c->fd) != s)) {
-		return -EBADF;
+		c->slept = flat_bell_hold(s);
 	}
-	c->slept = true;
+	/* Another thread closed it, and it may be somebody else's connection by now. */
+	if (flat_unlikely(!c->slept || flat_fd_sock(c->fd) != s))
+		return -EBADF;
 	flat_wait_begin(&w);
 	do {
 		if (ready(s)) {

@@ -532,6 +532,56 @@ BEHAVIOUR(ending_own_shutdown_wakes_writer)
 	join(t);
 }
 
+/* Until it may no more. */
+static void *write_on(void *arg)
+{
+	int fd = *(const int *)arg;
+	while (send(fd, "A", 1, MSG_NOSIGNAL) == 1)
+		;
+	return NULL;
+}
+
+/* What came on a connection whose client sends "b" alone; -1: something else did. */
+static long read_alone(int fd)
+{
+	char bytes[64];
+	long sum = 0;
+	ssize_t n;
+	while ((n = recv(fd, bytes, sizeof(bytes), 0)) > 0) {
+		for (ssize_t i = 0; i < n; i++) {
+			if (bytes[i] != 'b')
+				return -1;
+		}
+		sum += n;
+	}
+	return sum;
+}
+
+/* As a Java program closes a channel: another file is put over the number while a thread writes there. */
+BEHAVIOUR(ending_close_while_another_writes)
+{
+	int over = open("/dev/null", O_RDONLY);
+	long alone = 0;
+	for (int i = 0; i < 300; i++) {
+		int c, s, next, server;
+		char byte;
+		pair(&c, &s);
+		pthread_t t = thread(write_on, &c);
+		while (recv(s, &byte, 1, 0) != 1)
+			;
+		dup2(over, c);
+		pair(&next, &server);
+		if (send(next, "b", 1, MSG_NOSIGNAL) == 1 && shutdown(next, SHUT_WR) == 0)
+			alone += read_alone(server) == 1;
+		join(t);
+		close(c);
+		close(s);
+		close(next);
+		close(server);
+	}
+	say("%ld of 300 connections had what was theirs", alone);
+}
+
 BEHAVIOUR(ending_close_keeps_sleeping_reader)
 {
 	/* A blocked recv holds the file: closing the number does not end it. */
