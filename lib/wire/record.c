@@ -229,7 +229,7 @@ static ssize_t gather(struct flat_records *r, struct flat_inbox *in, const uint8
 		      struct flat_outbox *out)
 {
 	if (!r->part)
-		r->part = malloc(RECORD_MAX);
+		r->part = calloc(1, RECORD_MAX);
 	if (!r->part) {
 		r->why = "out of memory";
 		return -ENOMEM;
