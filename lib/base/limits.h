@@ -14,19 +14,6 @@
 /* Lanes of one client and listener grow 4, 16, 64, 64, ...: one request costs little, many still few fds. */
 #define FLAT_LANE_SLOTS_FIRST 4U
 
-/* A writer is lent a deep ring when its reader has taken nothing for so long, ms: more than a reader that is about to read
- * needs to wake up on a busy machine. */
-#define FLAT_DEEP_STILL_MS 20U
-/* Looks at one that does move, or waits for its memory, come twice as rarely each time, up to this, ms. */
-#define FLAT_DEEP_LOOK_MS_MAX 80U
-/* And at one that was lent it and neither writes nor is read. */
-#define FLAT_DEEP_REST_MS_MAX 2000U
-/* All deep rings together take this part of the host's memory at most: tcp_mem is about as much. */
-#define FLAT_DEEP_MEMORY_SHARE 16U
-
-/* Deep rings of one process whose pages stay until their lane goes, since it is sealed: 64 MiB with the default sizes. */
-#define FLAT_DEEP_KEPT_MAX 16U
-
 /* --- control socket --- */
 
 /* Time a process has to say HELLO after it connected, ms (security.md, rule 15). */

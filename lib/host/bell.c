@@ -194,7 +194,7 @@ void flat_bell_swallow(void)
 static void arm(struct flat_sock *s, bool tx)
 {
 	if (tx)
-		flat_stream_arm_tx(s, FLAT_ARM_BELL);
+		flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
 	else
 		flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
 }

@@ -154,7 +154,7 @@ static bool rest(struct flat_member *m, int depth)
 	/* For room only where it was missed: each byte taken by the peer would wake us else. */
 	if ((m->events & EPOLLOUT) &&
 	    (!(m->events & EPOLLET) || atomic_load_explicit(&s->tx_blocked, memory_order_relaxed)))
-		flat_stream_arm_tx(s, how);
+		flat_vq_arm_tx(&s->vq, how);
 	return peek(m, depth) == 0;
 }
 

@@ -170,9 +170,6 @@ FLAT_MUST_CHECK int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[
 /** A connection to `to` that was made ahead: it has begun, without an answer. False: ask for one. See ticket.h. */
 FLAT_MUST_CHECK bool flat_session_ticket(const struct flat_addr *to, struct flat_ticket *ticket);
 
-/** Tells the offload half that a writer waits for room. False: it could not be told now. */
-FLAT_MUST_CHECK bool flat_session_deep(uint64_t conn_id, enum flat_side side);
-
 /* --- numbers.c --- */
 
 /** Descriptors that a message about a connection brings at most. */
@@ -224,8 +221,6 @@ struct flat_sock *flat_stream_new(const struct flat_msg_conn *m, struct flat_lan
 bool flat_stream_writable(struct flat_sock *s);
 /** Whether what is sent now may reach its peer; `fd` is one of its descriptors. */
 bool flat_stream_may_send(struct flat_sock *s, int fd);
-/** Asks to be told of room. A writer that finds little has looked after whether its reader reads at all. */
-void flat_stream_arm_tx(struct flat_sock *s, uint32_t how);
 /** The state that TCP would be in: TCP_ESTABLISHED ... of netinet/tcp.h; FIN's way is taken as no time. */
 int flat_stream_state(const struct flat_sock *s);
 /** SO_ERROR: as it stands, and taken. */

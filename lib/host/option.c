@@ -11,7 +11,6 @@
 #include "host/host.h"
 #include "host/share.h"
 #include "host/user.h"
-#include "vq/deep.h"
 
 /* Loopback's 65,535 less headers and timestamps. */
 #define SEGMENT_BYTES 65483
@@ -74,28 +73,6 @@ static int keep(struct flat_options *o, int level, int name, const void *value, 
 	}
 	flat_unlock(&o->lock);
 	return v ? 0 : -ENOMEM;
-}
-
-/* With less than so much asked for, the kernel's loopback takes no megabytes of a writer either. */
-#define SMALL_BUFFER (1 << 20)
-
-/* A program that keeps its buffers small shall not find megabytes in them: its writer, or its peer's, is lent no deep ring. */
-static void bound(struct flat_sock *s)
-{
-	struct flat_options *o = &s->options;
-	if (s->kind != FLAT_FD_STREAM)
-		return;
-	flat_lock(&o->lock);
-	for (uint32_t i = 0; i < o->n; i++) {
-		const struct flat_option *v = &o->v[i];
-		int n = SMALL_BUFFER;
-		if (v->level != SOL_SOCKET || (v->name != SO_SNDBUF && v->name != SO_RCVBUF))
-			continue;
-		memcpy(&n, v->value, flat_min_size(v->len, sizeof(n)));
-		if (n < SMALL_BUFFER)
-			flat_deep_never(v->name == SO_SNDBUF ? s->vq.tx.ctl : s->vq.rx.ctl);
-	}
-	flat_unlock(&o->lock);
 }
 
 void flat_option_apply(struct flat_sock *s, int fd)
@@ -174,7 +151,6 @@ void flat_option_adopt(struct flat_sock *s, int fd, bool all)
 	}
 	if (fresh >= 0)
 		flat_sys_close(fresh);
-	bound(s);
 }
 
 void flat_option_inherit(struct flat_sock *s, struct flat_sock *listener)
@@ -197,7 +173,6 @@ void flat_option_inherit(struct flat_sock *s, struct flat_sock *listener)
 	s->rcvlowat = lowat(s, listener->rcvlowat);
 	s->linger = listener->linger;
 	s->sndtimeo = listener->sndtimeo;
-	bound(s);
 }
 
 /* --- getsockopt --- */
@@ -438,7 +413,6 @@ int flat_option_set(struct flat_sock *s, int fd, int level, int name, const void
 		follow(s, fd, level, name, value, len, kernel);
 		if (small)
 			err = keep(&s->options, level, name, copy, len);
-		bound(s);
 	}
 	scratch_end(s, kernel);
 	return err;

@@ -157,7 +157,7 @@ static int begin_sleep(struct poll_sleep *p)
 		if (s && s->kind == FLAT_FD_STREAM) {
 			flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
 			if (fds[i].events & POLLOUT)
-				flat_stream_arm_tx(s, FLAT_ARM_BELL);
+				flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
 		} else if (e) {
 			may_sleep = flat_epoll_begin_sleep(e, &p->raised);
 		}

@@ -400,10 +400,9 @@ static void drop_old_lane(void)
 /* Of a message about a connection that somebody else made, who is still there: where it is answered. NULL: it is none. */
 static struct reign *past_of(const struct flat_msg *msg)
 {
-	uint64_t id = msg->type == FLAT_MSG_RING   ? msg->body.ring.conn_id
-		      : msg->type == FLAT_MSG_DEEP ? msg->body.deep.conn_id
-		      : msg->type == FLAT_MSG_WHY  ? msg->body.why.conn_id
-						   : 0;
+	uint64_t id = msg->type == FLAT_MSG_RING  ? msg->body.ring.conn_id
+		      : msg->type == FLAT_MSG_WHY ? msg->body.why.conn_id
+						  : 0;
 	uint32_t turn = id ? reign_of_conn(id) : 0;
 	struct reign *r = reign_of(turn);
 	return turn != 0 && r->control_fd > 0 && r->control_pid == flat_sys_getpid() ? r : NULL;
@@ -472,35 +471,6 @@ bool flat_session_ticket(const struct flat_addr *to, struct flat_ticket *ticket)
 	}
 	pthread_mutex_unlock(&lock);
 	return got;
-}
-
-/* Longer than an answer takes that another thread waits for. This thread may hold it itself: a signal handler that sends. */
-#define DEEP_LOCK_MS 20
-
-bool flat_session_deep(uint64_t conn_id, enum flat_side side)
-{
-	struct flat_msg msg;
-	struct timespec until;
-	int err = -ECONNREFUSED;
-	if (flat_fd_foreign())
-		return false;
-	(void)clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_nsec += DEEP_LOCK_MS * 1000000L;
-	if (until.tv_nsec >= 1000000000L) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000L;
-	}
-	if (pthread_mutex_clocklock(&lock, CLOCK_MONOTONIC, &until) != 0)
-		return false;
-	flat_msg_init(&msg, FLAT_MSG_DEEP, 0);
-	msg.body.deep.conn_id = conn_id;
-	msg.body.deep.side = (uint32_t)side;
-	if (join(false) == 0) {
-		struct reign *past = past_of(&msg);
-		err = say(past ? past->control_fd : control_fd, &msg, -1);
-	}
-	pthread_mutex_unlock(&lock);
-	return err == 0;
 }
 
 int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX], size_t *n)

@@ -30,20 +30,11 @@ struct flat_sock *flat_stream_new(const struct flat_msg_conn *m, struct flat_lan
 	s->sealed = m->path == FLAT_CONN_FORWARDED && m->side == FLAT_SIDE_CLIENT;
 	flat_vq_init(&s->vq, &flat_vq_shm, &lane->lane, m->slot, (enum flat_side)m->side, -1,
 		     s->bell_fd);
-	flat_ring_tx_allow_deep(&s->vq.tx, &lane->lane, m->slot, m->side);
 	s->reign = flat_session_reign(m->conn_id);
 	uint64_t word = flat_session_reign_word(s->reign);
 	/* One that is over already is looked at by the first call. */
 	atomic_store(&s->seen_reign, flat_directory_over(word) ? UINT64_MAX : word);
 	return s;
-}
-
-void flat_stream_arm_tx(struct flat_sock *s, uint32_t how)
-{
-	flat_vq_arm_tx(&s->vq, how);
-	if (flat_unlikely(flat_ring_tx_asks(&s->vq.tx)) &&
-	    !flat_session_deep(s->conn_id, (enum flat_side)s->side))
-		flat_ring_tx_asks_not(&s->vq.tx);
 }
 
 /* For MSG_PEEK of more than there was: bytes that the last look of this thread found. */
@@ -112,7 +103,7 @@ static bool nothing_there(struct flat_sock *s, int fd, bool tx)
 	if (!watched)
 		flat_bell_clear(s, fd);
 	if (tx)
-		flat_stream_arm_tx(s, FLAT_ARM_BELL);
+		flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
 	else if (!watched)
 		flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
 	return !(tx ? flat_stream_writable(s) : flat_stream_readable(s));

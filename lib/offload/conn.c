@@ -244,8 +244,6 @@ void flat_conn_destroy(struct flat_conn *c)
 		if (c->end[i].tube)
 			flat_tube_close(c->end[i].tube, FLAT_TUBE_NEAR, false);
 	}
-	flat_deep_end(o, &c->end[0]);
-	flat_deep_end(o, &c->end[1]);
 	struct flat_lane_link *a = c->end[0].lane;
 	struct flat_lane_link *b = c->end[1].lane;
 	if (a)

@@ -20,8 +20,7 @@ static void lane_free(struct flat_offload *o, struct flat_lane_link *lane)
 			lane->lane.len_bytes);
 	TAILQ_REMOVE(&o->lanes, lane, link);
 	o->n_lanes--;
-	o->lane_bytes -= flat_lane_shallow_len(&lane->lane.geo);
-	o->deep_bytes -= lane->deep_bytes;
+	o->lane_bytes -= lane->lane.len_bytes;
 	flat_lane_unmap(&lane->lane);
 	close(lane->fd);
 	flat_rest_free(lane->rest);
@@ -60,7 +59,7 @@ void flat_lane_dropped(struct flat_offload *o, const struct flat_session *s, uin
 		lane_free(o, lane);
 }
 
-/* Bytes of lanes that are charged to the client, or else to the listener: of deep rings, those that are lent. */
+/* Bytes of lanes that are charged to the client, or else to the listener. */
 static uint64_t charged(const struct flat_offload *o, const struct flat_session *s,
 			const struct flat_listener *l)
 {
@@ -69,7 +68,7 @@ static uint64_t charged(const struct flat_offload *o, const struct flat_session 
 	TAILQ_FOREACH(lane, &o->lanes, link)
 	{
 		if (s ? lane->client == s : !lane->client && lane->listener == l)
-			bytes += flat_lane_shallow_len(&lane->lane.geo) + lane->deep_bytes;
+			bytes += lane->lane.len_bytes;
 	}
 	return bytes;
 }
@@ -106,7 +105,6 @@ static int lane_new(struct flat_offload *o, uint32_t slots, struct flat_lane_lin
 		free(lane);
 		return err;
 	}
-	lane->lane.deep_lent = lane->deep_lent;
 	*out = lane;
 	return 0;
 }
@@ -129,7 +127,7 @@ int flat_lane_get(struct flat_offload *o, struct flat_session *s, struct flat_li
 			slots = n * 4 > FLAT_LANE_SLOTS_MAX ? FLAT_LANE_SLOTS_MAX : n * 4;
 	}
 	struct flat_lane_geometry geo = {slots, FLAT_SMALL_BYTES_DEFAULT, FLAT_BULK_BYTES_DEFAULT};
-	if (charged(o, s, l) + flat_lane_shallow_len(&geo) > allowance(s ? s : l->session))
+	if (charged(o, s, l) + flat_lane_len(&geo) > allowance(s ? s : l->session))
 		return -ENOBUFS;
 	int err = lane_new(o, slots, &lane);
 	if (err != 0)
@@ -141,42 +139,9 @@ int flat_lane_get(struct flat_offload *o, struct flat_session *s, struct flat_li
 		(void)flat_sys_fcntl(lane->fd, F_ADD_SEALS, F_SEAL_SEAL);
 	TAILQ_INSERT_HEAD(&o->lanes, lane, link);
 	o->n_lanes++;
-	o->lane_bytes += flat_lane_shallow_len(&geo);
+	o->lane_bytes += lane->lane.len_bytes;
 	*out = lane;
 	return 0;
-}
-
-/* Of deep rings in lanes between the client and flatd alone, from which nothing can be freed. */
-static uint64_t kept_for(const struct flat_offload *o, const struct flat_session *s)
-{
-	const struct flat_lane_link *lane;
-	uint64_t bytes = 0;
-	TAILQ_FOREACH(lane, &o->lanes, link)
-	{
-		if (lane->client == s && !lane->listener)
-			bytes += lane->deep_bytes;
-	}
-	return bytes;
-}
-
-int flat_lane_charge(struct flat_offload *o, struct flat_lane_link *lane, uint64_t bytes)
-{
-	struct flat_session *s = lane->client;
-	struct flat_listener *l = lane->listener;
-	if (s && !l && kept_for(o, s) + bytes > FLAT_DEEP_KEPT_MAX * bytes)
-		return -ENOBUFS;
-	if (o->deep_bytes + bytes > o->deep_max ||
-	    charged(o, s, l) + bytes > allowance(s || !l ? s : l->session))
-		return -ENOBUFS;
-	lane->deep_bytes += bytes;
-	o->deep_bytes += bytes;
-	return 0;
-}
-
-void flat_lane_discharge(struct flat_offload *o, struct flat_lane_link *lane, uint64_t bytes)
-{
-	lane->deep_bytes -= bytes;
-	o->deep_bytes -= bytes;
 }
 
 bool flat_lane_client_maps(struct flat_lane_link *lane)

@@ -61,8 +61,6 @@ static void put_gauges(struct flat_offload *o, struct flat_strbuf *out)
 	one(out, "flat_lanes", "gauge", "Pieces of shared memory.", o->n_lanes);
 	one(out, "flat_lane_bytes", "gauge",
 	    "Length of all lanes, of which unused parts take no memory.", o->lane_bytes);
-	one(out, "flat_deep_bytes", "gauge", "Memory lent to writers whom nobody reads.",
-	    o->deep_bytes);
 	one(out, "flat_workers", "gauge", "Threads that move forwarded bytes.", o->workers.n);
 	one(out, "flat_config_epoch", "gauge", "Number of the configuration in force.", o->epoch);
 	one(out, "flat_start_time_seconds", "gauge", "When flatd was started.",
@@ -73,8 +71,6 @@ static void put_counters(struct flat_offload *o, struct flat_strbuf *out)
 {
 	static const char *const paths[] = {"kernel", "direct", "forwarded"};
 	one(out, "flat_sessions_total", "counter", "Processes that connected.", o->stats.sessions);
-	one(out, "flat_deep_lent_total", "counter", "Times that such memory was lent.",
-	    o->stats.deep_lent);
 	one(out, "flat_sessions_ended_total", "counter", "Sessions ended for breaking a rule.",
 	    o->stats.sessions_ended);
 	one(out, "flat_throttled_total", "counter",

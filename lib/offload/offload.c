@@ -175,9 +175,6 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	    (ssize_t)sizeof(o->own_persist_key))
 		return -errno;
 	flat_persist_settle(o);
-	TAILQ_INIT(&o->deeps);
-	o->deep_max = (uint64_t)sysconf(_SC_PHYS_PAGES) / FLAT_DEEP_MEMORY_SHARE *
-		      (uint64_t)sysconf(_SC_PAGESIZE);
 	/* Lane ids are remembered by applications: a successor must not repeat them. */
 	o->next_id = (uint64_t)flat_now_us() << 8;
 	o->paths = paths;
@@ -246,7 +243,6 @@ static int by_time(struct flat_offload *o)
 	flat_conns_expire(o);
 	flat_conns_remind(o, o->tick_ms);
 	int wait = sooner(flat_sessions_wait_ms(o), flat_metrics_expire(o));
-	wait = sooner(wait, flat_deeps_turn(o, o->tick_ms));
 	wait = sooner(wait, flat_l7_wait_ms(o));
 	wait = sooner(wait, flat_peers_wait_ms(o));
 	wait = sooner(wait, flat_admin_expire(o));
@@ -291,7 +287,6 @@ void flat_offload_run(struct flat_offload *o)
 			(void)by_time(o);
 		flat_conns_remind(o, now_ms);
 		bool news = flat_rests_look(&o->rests, now_us);
-		(void)flat_deeps_turn(o, now_ms);
 		bool busy = flat_worker_turn(&o->workers.v[0]);
 		busy |= flat_l7_turn(o, news);
 		busy |= flat_sessions_turn(o);

@@ -91,14 +91,9 @@ struct flat_lane_link {
 	uint64_t tainted; /* slots of connections that were cut: never given out again */
 	struct flat_session *client;
 	struct flat_listener *listener;
-	bool client_maps;    /* seen: its words were written by the client */
-	bool sealed;	     /* FUTURE_WRITE: no process maps it any more */
-	bool orphan;	     /* a party is gone: free with the last slot */
-	uint64_t deep_bytes; /* charged for deep rings of it */
-	_Atomic uint64_t deep_lent
-	    [2]; /* by direction, a bit per slot: control thread; read by workers: flat_lane.deep_lent */
-	uint64_t deep_kept
-	    [2]; /* by direction, a bit per slot: sealed, its deep ring could not be freed */
+	bool client_maps; /* seen: its words were written by the client */
+	bool sealed;	  /* FUTURE_WRITE: no process maps it any more */
+	bool orphan;	  /* a party is gone: free with the last slot */
 	struct flat_rest
 	    *rest; /* owned: ends in it that the control thread moves; NULL: there never was one */
 };
@@ -118,20 +113,6 @@ struct flat_listener {
 	TAILQ_HEAD(, flat_conn) pending;
 };
 
-/** A writer that waits for room, and the deep ring that it was lent: deep.c. */
-struct flat_deep {
-	TAILQ_ENTRY(flat_deep) link;
-	struct flat_end *end;
-	int64_t due_ms; /* the next look */
-	uint32_t step_ms;
-	uint32_t tail, head; /* at the last one */
-	uint32_t freed;	     /* bytes of it that were freed */
-	uint64_t charged;
-	bool watched; /* in flat_offload.deeps */
-	bool lent;    /* at some time */
-};
-TAILQ_HEAD(flat_deeps, flat_deep);
-
 /** One side of a connection as the offload half holds it. */
 struct flat_end {
 	struct flat_source
@@ -143,7 +124,6 @@ struct flat_end {
 	bool gone;	/* direct: hung up, words completed */
 	bool is_tcp;	/* or a tube */
 	struct flat_tube *tube; /* to c->bridge; its near side is ours; NULL: none */
-	struct flat_deep *deep; /* owned: of what its application writes; NULL: it never asked */
 };
 
 /* How an endpoint on another host is reached. */
@@ -251,7 +231,6 @@ struct flat_stats {
 	uint64_t sessions;
 	uint64_t sessions_ended; /* for breaking a rule */
 	uint64_t throttled;
-	uint64_t deep_lent;
 	uint64_t config_errors;
 };
 
@@ -313,10 +292,6 @@ struct flat_offload {
 	struct flat_last_series last_series;
 	struct flat_stats stats;
 	uint64_t lane_bytes;
-	uint64_t deep_bytes;	 /* of deep rings that are lent */
-	uint64_t deep_max;	 /* at the most */
-	struct flat_deeps deeps; /* looked at: deep.c */
-	int64_t deeps_due_ms;	 /* none of them earlier */
 	uint64_t next_id;
 	uint64_t epoch; /* of the configuration */
 	/* By what tokens of sessions are made (persist.h), and what that is without a Secret. */
@@ -646,10 +621,6 @@ void flat_lane_dropped(struct flat_offload *o, const struct flat_session *s, uin
  * process can need.
  */
 bool flat_lane_client_maps(struct flat_lane_link *lane);
-/** Its party shall pay for `bytes` of a deep ring. 0, or -ENOBUFS: it may not, or all together may not. */
-FLAT_MUST_CHECK int flat_lane_charge(struct flat_offload *o, struct flat_lane_link *lane,
-				     uint64_t bytes);
-void flat_lane_discharge(struct flat_offload *o, struct flat_lane_link *lane, uint64_t bytes);
 /** Whether no slot of it is free. */
 bool flat_lane_full(const struct flat_lane_link *lane);
 /** What rests at `mine`, flatd's side of it; made where there is none yet. NULL: no memory. */
@@ -665,15 +636,6 @@ void flat_slot_give(struct flat_offload *o, struct flat_lane_link *lane, uint32_
 /** Marks lanes of a party that is gone; frees those without slots in use. */
 void flat_lanes_orphan(struct flat_offload *o, const struct flat_session *s,
 		       const struct flat_listener *l);
-
-/* --- deep.c --- */
-
-/** DEEP: an application's writer waits for room. No answer. */
-void flat_deep_request(struct flat_offload *o, const struct flat_msg *msg);
-/** Looks at the writers whose time it is. How long the loop may sleep for their sake, ms; -1: for ever. */
-int flat_deeps_turn(struct flat_offload *o, int64_t now_ms);
-/** The end gives up its slot: the memory goes, and whoever paid for it pays no more. */
-void flat_deep_end(struct flat_offload *o, struct flat_end *e);
 
 /* --- port.c --- */
 

@@ -307,9 +307,6 @@ static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MS
 	case FLAT_MSG_USE:
 		flat_ticket_use(s, msg);
 		break;
-	case FLAT_MSG_DEEP:
-		flat_deep_request(s->offload, msg);
-		break;
 	case FLAT_MSG_IDENTIFY:
 		flat_identify(s, msg, n == 1 ? fds[0] : -1);
 		break;

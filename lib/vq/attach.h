@@ -50,7 +50,6 @@ enum flat_msg_type {
 	FLAT_MSG_TICKETS = 9,
 	FLAT_MSG_USE = 10,
 	FLAT_MSG_RESOLVE = 11,
-	FLAT_MSG_DEEP = 12,
 };
 
 #define FLAT_FD_ANCHOR 1U
@@ -151,12 +150,6 @@ struct flat_msg_drop {
 	uint64_t lane_id;
 };
 
-/** A writer has no room, and nobody looks yet whether it stands still (enum flat_lease): the offload half shall. No answer. */
-struct flat_msg_deep {
-	uint64_t conn_id;
-	uint32_t side; /* of the writer: enum flat_side */
-};
-
 /** Wakes whoever sleeps on either end of a connection of the sender's. Answer: status 0, or -ENOENT. */
 struct flat_msg_ring {
 	uint64_t conn_id;
@@ -191,7 +184,6 @@ struct flat_msg {
 		struct flat_msg_tickets tickets;
 		struct flat_msg_use use;
 		struct flat_msg_resolve resolve;
-		struct flat_msg_deep deep;
 		uint8_t raw[192];
 	} body;
 };

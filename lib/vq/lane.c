@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -36,14 +35,9 @@ size_t flat_lane_hot_len(const struct flat_lane_geometry *geo)
 			     FLAT_LANE_PAGE);
 }
 
-size_t flat_lane_shallow_len(const struct flat_lane_geometry *geo)
-{
-	return flat_lane_hot_len(geo) + 2 * (size_t)geo->slots * geo->bulk_bytes;
-}
-
 size_t flat_lane_len(const struct flat_lane_geometry *geo)
 {
-	return flat_lane_shallow_len(geo) + 2 * (size_t)geo->slots * flat_lane_deep_bytes(geo);
+	return flat_lane_hot_len(geo) + 2 * (size_t)geo->slots * geo->bulk_bytes;
 }
 
 uint8_t *flat_lane_small(const struct flat_lane *lane, uint32_t slot, unsigned int direction)
@@ -56,12 +50,6 @@ uint8_t *flat_lane_bulk(const struct flat_lane *lane, uint32_t slot, unsigned in
 {
 	return lane->base + flat_lane_hot_len(&lane->geo) +
 	       (2 * (size_t)slot + direction) * lane->geo.bulk_bytes;
-}
-
-uint8_t *flat_lane_deep(const struct flat_lane *lane, uint32_t slot, unsigned int direction)
-{
-	return lane->base + flat_lane_shallow_len(&lane->geo) +
-	       (2 * (size_t)slot + direction) * flat_lane_deep_bytes(&lane->geo);
 }
 
 int flat_lane_create(const struct flat_lane_geometry *geo, uint64_t lane_id)
@@ -101,14 +89,6 @@ int flat_lane_seal(int fd)
 	return flat_sys_fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL);
 }
 
-/* Whether the process's address space is bounded: deep rings are most of a lane's, and would leave none for the program. */
-static bool is_bounded(void)
-{
-	struct rlimit limit = {RLIM_INFINITY, RLIM_INFINITY};
-	(void)FLAT_SYS4(SYS_prlimit64, 0, RLIMIT_AS, NULL, &limit);
-	return limit.rlim_cur != RLIM_INFINITY;
-}
-
 int flat_lane_map(struct flat_lane *lane, int fd, const struct flat_lane_geometry *geo,
 		  int verify_seals)
 {
@@ -125,28 +105,13 @@ int flat_lane_map(struct flat_lane *lane, int fd, const struct flat_lane_geometr
 		    (size_t)st.st_size != len)
 			return -EINVAL;
 	}
-	if (verify_seals && is_bounded()) {
-		lane->shallow = true;
-		len = flat_lane_shallow_len(geo);
-	}
-	/* Access comes after it: of a program that has locked its memory, mlockall(), the kernel would fill the whole file. */
-	long addr = FLAT_SYS6(SYS_mmap, 0, len, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+	long addr =
+	    FLAT_SYS6(SYS_mmap, 0, len, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	if (addr < 0 && addr > -4096)
 		return (int)addr;
-	long err = FLAT_SYS3(SYS_mprotect, addr, len, PROT_READ | PROT_WRITE);
-	if (err < 0) {
-		FLAT_SYS2(SYS_munmap, addr, len);
-		/* As mmap() says it of a sealed one. */
-		return err == -EACCES ? -EPERM : (int)err;
-	}
 	lane->base = (uint8_t *)addr;
 	lane->len_bytes = len;
 	lane->geo = *geo;
-	/*
-	 * A core dump would read, and thereby fill, deep rings that nobody ever wrote: hundreds of MiB a lane. All of it is left
-	 * out, since advice for a part would make two mappings of one.
-	 */
-	(void)FLAT_SYS3(SYS_madvise, lane->base, len, MADV_DONTDUMP);
 	/* A refusal only means that the pages are mapped when they are first touched. */
 	(void)FLAT_SYS3(SYS_madvise, lane->base, flat_lane_hot_len(geo), 23 /* POPULATE_WRITE */);
 	return 0;
@@ -170,8 +135,6 @@ void flat_lane_slot_reset(const struct flat_lane *lane, uint32_t slot)
 		atomic_store_explicit(&ctl->prod.turned, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->prod.turn, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->prod.woken, 0, memory_order_relaxed);
-		atomic_store_explicit(&ctl->prod.deep, 0, memory_order_relaxed);
-		atomic_store_explicit(&ctl->arm.lease, FLAT_LEASE_NONE, memory_order_relaxed);
 		atomic_store_explicit(&ctl->prod.space, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->prod.bells, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->cons.head, 0, memory_order_relaxed);

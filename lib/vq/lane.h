@@ -4,8 +4,6 @@
 #ifndef FLAT_VQ_LANE_H
 #define FLAT_VQ_LANE_H
 
-#include <stdbool.h>
-
 #include "base/base.h"
 #include "vq/layout.h"
 
@@ -21,24 +19,14 @@ struct flat_lane {
 	uint8_t *base;
 	size_t len_bytes;
 	struct flat_lane_geometry geo;
-	/* By direction, a bit per slot: the deep ring is lent, so its consumer may read it. Private, of whoever lends, who sets it
-	 * after the lane is mapped; NULL, of everybody else: any may be read. */
-	const _Atomic uint64_t *deep_lent;
-	bool shallow; /* mapped without its deep rings */
 };
 
 /** Whether the numbers are in range; all that follows relies on it. */
 FLAT_MUST_CHECK int flat_lane_geometry_valid(const struct flat_lane_geometry *geo);
 
-/** Bytes of the whole memfd, and of its first parts: all but the deep rings; and all but bulk rings too, which is prefaulted. */
+/** Bytes of the whole memfd, and of its first part (all but the bulk rings), which is prefaulted. */
 size_t flat_lane_len(const struct flat_lane_geometry *geo);
-size_t flat_lane_shallow_len(const struct flat_lane_geometry *geo);
 size_t flat_lane_hot_len(const struct flat_lane_geometry *geo);
-/** Bytes of one deep ring. */
-static inline uint32_t flat_lane_deep_bytes(const struct flat_lane_geometry *geo)
-{
-	return geo->bulk_bytes << FLAT_DEEP_SHIFT;
-}
 
 /**
  * Creates a lane: memfd (CLOEXEC, no exec), sized, hot part allocated, SHRINK and GROW sealed.
@@ -54,9 +42,8 @@ FLAT_MUST_CHECK int flat_lane_seal(int fd);
 
 /**
  * Maps the lane behind `fd` read-write with the hot part populated. With `verify_seals` (the host half,
- * so that a memfd can't be cut under it) the size and the SHRINK seal are checked first, and a process whose
- * address space is bounded, RLIMIT_AS, maps no deep rings. The fd stays the caller's. Returns 0, -EINVAL
- * (geometry, size or seals are wrong), -ENOMEM.
+ * so that a memfd can't be cut under it) the size and the SHRINK seal are checked first. The fd stays the
+ * caller's. Returns 0, -EINVAL (geometry, size or seals are wrong), -ENOMEM.
  */
 FLAT_MUST_CHECK int flat_lane_map(struct flat_lane *lane, int fd,
 				  const struct flat_lane_geometry *geo, int verify_seals);
@@ -86,7 +73,6 @@ static inline struct flat_slot *flat_lane_slot(const struct flat_lane *lane, uin
 
 uint8_t *flat_lane_small(const struct flat_lane *lane, uint32_t slot, unsigned int direction);
 uint8_t *flat_lane_bulk(const struct flat_lane *lane, uint32_t slot, unsigned int direction);
-uint8_t *flat_lane_deep(const struct flat_lane *lane, uint32_t slot, unsigned int direction);
 
 /**
  * Makes a slot new: all words zero. Offload half only, when both parties have let it go.

@@ -3,10 +3,10 @@
  *
  * A lane is one sealed memfd that joins two parties: the client side (0) and the server side (1). It has
  * up to 64 slots, one connection each. A slot has two directions; direction d is produced by side d and
- * consumed by the other. A direction has a small ring, prefaulted, a bulk ring whose pages
- * come into being when they are first written (the arena), and a deep one for a writer whom nobody reads: see ring.h.
+ * consumed by the other. A direction has a small ring, prefaulted, and a bulk ring whose pages
+ * come into being when they are first written (the arena): see ring.h.
  *
- *   [header 4096][side 0, 4096][side 1, 4096][slot control x slots][small rings][bulk rings][deep rings]
+ *   [header 4096][side 0, 4096][side 1, 4096][slot control x slots][small rings][bulk rings]
  *
  * The header is for people with a debugger: no program reads geometry from it. Each party keeps the
  * geometry that the offload half told it in private memory (../docs/design/core.md, invariants).
@@ -65,16 +65,6 @@ enum flat_arm {
 #define FLAT_CONS_SHUT 1U   /* shutdown(SHUT_RD) */
 #define FLAT_CONS_CLOSED 2U /* the consumer is gone; what is sent goes nowhere */
 
-/* flat_ring_arm.lease: whether the producer may use its deep ring (docs/design/core.md, section 5). Only ever exchanged. */
-enum flat_lease {
-	FLAT_LEASE_NONE = 0,  /* nobody looks whether its writer stands still */
-	FLAT_LEASE_ASKED = 1, /* producer: it waits for room; the offload half looks at it */
-	FLAT_LEASE_GRANTED =
-	    2,		      /* offload half: its writer stands still, and the memory is charged */
-	FLAT_LEASE_TAKEN = 3, /* producer: bytes are in it, or were; NONE once it has left it */
-	FLAT_LEASE_NEVER = 4, /* either side has set a small buffer */
-};
-
 /* flat_slot.phase: how a connection comes about whose client was answered before its server was there. */
 #define FLAT_PHASE_CONNECTING 0U
 #define FLAT_PHASE_OPEN 1U
@@ -91,9 +81,8 @@ struct flat_ring_prod {
 	_Atomic uint64_t total;	 /* producer: bytes published since the slot was new */
 	_Atomic uint64_t turned; /* producer: what `total` was at the last turn, before `turn` */
 	_Atomic uint64_t
-	    woken;	       /* producer: when it last took an arm, ns: the order of ready bits */
-	_Atomic uint64_t deep; /* producer: which bytes are in the deep ring, see FLAT_DEEP */
-	uint8_t pad[8];
+	    woken; /* producer: when it last took an arm, ns: the order of ready bits */
+	uint8_t pad[16];
 };
 
 /** Consumer's words of one direction. */
@@ -110,9 +99,7 @@ struct flat_ring_cons {
  */
 struct flat_ring_arm {
 	_Atomic uint32_t data; /* consumer sets, producer clears: enum flat_arm */
-	_Atomic uint32_t
-	    lease; /* of the deep ring: producer and offload half, by compare-and-swap */
-	uint8_t pad[56];
+	uint8_t pad[60];
 };
 
 struct flat_ring_ctl {
@@ -158,7 +145,6 @@ _Static_assert(offsetof(struct flat_ring_prod, space) == 16, "space");
 _Static_assert(offsetof(struct flat_ring_prod, total) == 24, "total");
 _Static_assert(offsetof(struct flat_ring_prod, turned) == 32, "turned");
 _Static_assert(offsetof(struct flat_ring_prod, woken) == 40, "woken");
-_Static_assert(offsetof(struct flat_ring_prod, deep) == 48, "deep");
 _Static_assert(sizeof(struct flat_ring_cons) == 64, "one line");
 _Static_assert(sizeof(struct flat_ring_arm) == 64, "one line");
 _Static_assert(sizeof(struct flat_ring_ctl) == 192, "three lines");
@@ -178,21 +164,5 @@ _Static_assert(sizeof(struct flat_lane_header) == FLAT_LANE_PAGE, "one page");
 	(((uint64_t)(pos) << 32) | ((uint64_t)((count)&0x7fffffffU) << 1) | ((ring)&1U))
 #define FLAT_TURN_POS(turn) ((uint32_t)((turn) >> 32))
 #define FLAT_TURN_RING(turn) ((uint32_t)((turn)&1U))
-
-/* A deep ring's size, in bulk rings: with the default sizes 4 MiB, which the kernel's loopback takes of a writer too. */
-#define FLAT_DEEP_SHIFT 4
-/*
- * flat_ring_prod.deep: position (high 32 bits), length (30 bits), state (low 2 bits). It is no ring that goes round, but a
- * place beside the bulk ring: the bytes from `position` on are there, all of them while it is OPEN, `length` once it is
- * SHUT, and what follows them is in the bulk ring again. A producer opens it while the bulk ring is full, shuts it when the
- * consumer is seen in it, so that the bulk ring is empty, and says NONE when the consumer has passed its end. 0: NONE.
- */
-#define FLAT_DEEP_NONE 0U
-#define FLAT_DEEP_OPEN 1U
-#define FLAT_DEEP_SHUT 2U
-#define FLAT_DEEP(pos, len, state) (((uint64_t)(pos) << 32) | ((uint64_t)(len) << 2) | (state))
-#define FLAT_DEEP_POS(deep) ((uint32_t)((deep) >> 32))
-#define FLAT_DEEP_LEN(deep) ((uint32_t)((deep)&0xffffffffU) >> 2)
-#define FLAT_DEEP_STATE(deep) ((uint32_t)((deep)&3U))
 
 #endif

@@ -3,8 +3,7 @@
  *
  * Positions are 32 bits, run freely and are masked on use. A direction has two rings: small (in cache, for
  * messages) and bulk (the lane's arena, for large writes: one copy in, one copy out, or none with the
- * reserve/view calls). The producer turns from one to the other by a mark at a position (layout.h). A writer whom nobody
- * reads may be lent a third one, which is deep: FLAT_DEEP.
+ * reserve/view calls). The producer turns from one to the other by a mark at a position (layout.h).
  *
  * Each party's own position and ring choice are private (these structs); shared memory holds published
  * copies. Each shared word is loaded once into a local, checked, then used: a word out of range means a
@@ -17,7 +16,6 @@
 #define FLAT_VQ_RING_H
 
 #include <errno.h>
-#include <stdbool.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -36,11 +34,7 @@ struct flat_ring_tx {
 	uint32_t turns;		   /* count of turns */
 	uint8_t which;		   /* ring in use: 0 small, 1 bulk */
 	uint8_t turning;	   /* the consumer has not passed turn_pos yet */
-	uint8_t deep;		   /* FLAT_DEEP_NONE, _OPEN: in use, _SHUT: in bulk after it */
 	uint8_t small_run;	   /* small writes in a row while in bulk and drained */
-	uint16_t deep_at;  /* so many bulk rings behind ring[1] is the deep one; 0: never used */
-	uint32_t deep_pos; /* where it began */
-	uint32_t deep_end; /* SHUT: where it ended */
 };
 
 /** Consumer's end. Private to the consuming party. */
@@ -55,11 +49,6 @@ struct flat_ring_rx {
 	uint64_t turn;	    /* producer's turn word as last looked at, checked */
 	uint8_t which;	    /* ring that holds the byte at `head` */
 	uint8_t turning;    /* bytes from turn_pos on are in the other ring */
-	uint8_t inside;	    /* the byte at `head` is in the deep ring, as last looked at */
-	uint8_t slot;
-	uint16_t deep_at; /* so many bulk rings behind ring[1] is the deep one; 0: not mapped */
-	uint64_t deep;	  /* producer's word of it as last looked at, checked */
-	const _Atomic uint64_t *deep_lent; /* flat_lane.deep_lent of the direction; NULL: any */
 };
 
 /** Binds a producer's or consumer's end to direction `direction` of a slot. The caller checked both. */
@@ -67,18 +56,6 @@ void flat_ring_tx_init(struct flat_ring_tx *tx, const struct flat_lane *lane, ui
 		       unsigned int direction);
 void flat_ring_rx_init(struct flat_ring_rx *rx, const struct flat_lane *lane, uint32_t slot,
 		       unsigned int direction);
-
-/**
- * The producer may use its deep ring when it is lent it: what it writes there is its own process's memory to account for.
- * Where the lane is mapped without them neither direction is lent one.
- */
-void flat_ring_tx_allow_deep(struct flat_ring_tx *tx, const struct flat_lane *lane, uint32_t slot,
-			     unsigned int direction);
-
-/** Whether the producer, who found no room and has armed, has to ask for its deep ring: once until it is answered. */
-bool flat_ring_tx_asks(struct flat_ring_tx *tx);
-/** It could not be asked for: another time. */
-void flat_ring_tx_asks_not(struct flat_ring_tx *tx);
 
 /**
  * Room for the next `want` bytes, of which fewer may be available. Chooses the ring. Sets iov[0..1] to the
@@ -153,15 +130,11 @@ static inline int flat_ring_moved(const struct flat_ring_rx *rx)
 	return atomic_load_explicit(&rx->ctl->prod.tail, memory_order_relaxed) != rx->head;
 }
 
-/**
- * Whether a third of a bulk ring is free, by what was seen of the producer: as much as TCP wakes a writer for. All of it is
- * for one whose deep ring is being read and not shut yet.
- */
+/** Whether a third of a bulk ring is free, by what was seen of the producer: as much as TCP wakes a writer for. */
 static inline int flat_ring_third_free(const struct flat_ring_rx *rx)
 {
 	uint32_t size = rx->mask[1] + 1;
-	return rx->tail - rx->head < size - size / 3 ||
-	       (rx->inside && FLAT_DEEP_STATE(rx->deep) == FLAT_DEEP_OPEN);
+	return rx->tail - rx->head < size - size / 3;
 }
 
 /** The producer's position as it says, unchecked: to tell whether it moved since an earlier look. */

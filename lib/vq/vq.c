@@ -127,19 +127,13 @@ void flat_vq_complete(const struct flat_lane *lane, uint32_t slot, enum flat_sid
 		(void)flat_sys_send(bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-void flat_vq_rouse(const struct flat_lane *lane, uint32_t slot, enum flat_side side, int bell)
-{
-	/* seq_cst: after what there is to see; the bell after it, whatever is armed */
-	atomic_fetch_or_explicit(&flat_lane_side(lane, side)->ready, 1ULL << slot,
-				 memory_order_seq_cst);
-	(void)flat_sys_send(bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
 void flat_vq_phase(const struct flat_lane *lane, uint32_t slot, uint32_t phase, int bell)
 {
 	/* release: pairs with flat_lane_slot_phase(); the bell after it, whatever the client has armed */
 	atomic_store_explicit(&flat_lane_slot(lane, slot)->phase, phase, memory_order_release);
-	flat_vq_rouse(lane, slot, FLAT_SIDE_CLIENT, bell);
+	atomic_fetch_or_explicit(&flat_lane_side(lane, FLAT_SIDE_CLIENT)->ready, 1ULL << slot,
+				 memory_order_seq_cst);
+	(void)flat_sys_send(bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
 int flat_vq_drain_anchor(struct flat_vq *vq)

@@ -191,9 +191,6 @@ bool flat_vq_ended(const struct flat_lane *lane, uint32_t slot, enum flat_side s
  */
 void flat_vq_complete(const struct flat_lane *lane, uint32_t slot, enum flat_side side, int bell);
 
-/** Offload half: side `side` shall look at the slot, whatever it has armed. Rings at `bell`. */
-void flat_vq_rouse(const struct flat_lane *lane, uint32_t slot, enum flat_side side, int bell);
-
 /** Offload half: a connect() that was answered early came to something (FLAT_PHASE_*). Rings the client at `bell`. */
 void flat_vq_phase(const struct flat_lane *lane, uint32_t slot, uint32_t phase, int bell);
 

@@ -112,10 +112,8 @@ void await_state(int fd, int state);
 void send_all(int fd, const void *bytes, size_t len);
 size_t recv_all(int fd, void *bytes, size_t len);
 void set_nonblock(int fd);
-/** Sends until EAGAIN; how much is not written. Makes SO_SNDBUF small: it stays full, however long nobody reads. */
+/** Sends until EAGAIN; how much is not written. */
 size_t fill(int fd);
-/** The same with the buffer that it has. */
-size_t fill_as_it_is(int fd);
 /** Reads until `total` bytes came or the end. */
 size_t drain(int fd, size_t total);
 
@@ -125,9 +123,6 @@ size_t drain(int fd, size_t total);
 pid_t child(void (*fn)(void *), void *arg);
 /** Waits for it and says how it ended. */
 void reap(pid_t pid);
-/** Sends a descriptor over a UNIX socket, and receives one; what fails is said. */
-void give(int u, int fd);
-int take(int u);
 /** A thread, joined by join(); what it says is written then. */
 pthread_t thread(void *(*fn)(void *), void *arg);
 void join(pthread_t t);

@@ -488,6 +488,42 @@ BEHAVIOUR(process_daemon)
 
 /* --- SCM_RIGHTS --- */
 
+static void give(int u, int fd)
+{
+	union {
+		struct cmsghdr h;
+		char room[CMSG_SPACE(sizeof(int))];
+	} m;
+	struct iovec iov = {(char *)"f", 1};
+	struct msghdr msg = {
+	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &m, .msg_controllen = sizeof(m)};
+	memset(&m, 0, sizeof(m));
+	m.h.cmsg_level = SOL_SOCKET;
+	m.h.cmsg_type = SCM_RIGHTS;
+	m.h.cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(&m.h), &fd, sizeof(fd));
+	if (sendmsg(u, &msg, 0) != 1)
+		say("give: %s", error_name(errno));
+}
+
+static int take(int u)
+{
+	union {
+		struct cmsghdr h;
+		char room[CMSG_SPACE(sizeof(int))];
+	} m;
+	char b;
+	int fd = -1;
+	struct iovec iov = {&b, 1};
+	struct msghdr msg = {
+	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &m, .msg_controllen = sizeof(m)};
+	if (recvmsg(u, &msg, 0) != 1)
+		say("take: %s", error_name(errno));
+	else
+		memcpy(&fd, CMSG_DATA(&m.h), sizeof(fd));
+	return fd;
+}
+
 BEHAVIOUR(process_pass_to_self)
 {
 	int c, s, u[2];

@@ -181,7 +181,7 @@ void set_nonblock(int fd)
 		fatal("set_nonblock");
 }
 
-size_t fill_as_it_is(int fd)
+size_t fill(int fd)
 {
 	static char block[65536];
 	size_t done = 0;
@@ -200,14 +200,6 @@ size_t fill_as_it_is(int fd)
 		}
 	}
 	return done;
-}
-
-size_t fill(int fd)
-{
-	const int small = 65536;
-	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)) != 0)
-		fatal("fill");
-	return fill_as_it_is(fd);
 }
 
 size_t drain(int fd, size_t total)
@@ -333,40 +325,4 @@ void count_signal(int number, int flags)
 {
 	struct sigaction sa = {.sa_handler = count, .sa_flags = flags};
 	sigaction(number, &sa, NULL);
-}
-
-void give(int u, int fd)
-{
-	union {
-		struct cmsghdr h;
-		char room[CMSG_SPACE(sizeof(int))];
-	} m;
-	struct iovec iov = {(char *)"f", 1};
-	struct msghdr msg = {
-	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &m, .msg_controllen = sizeof(m)};
-	memset(&m, 0, sizeof(m));
-	m.h.cmsg_level = SOL_SOCKET;
-	m.h.cmsg_type = SCM_RIGHTS;
-	m.h.cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(&m.h), &fd, sizeof(fd));
-	if (sendmsg(u, &msg, 0) != 1)
-		say("give: %s", error_name(errno));
-}
-
-int take(int u)
-{
-	union {
-		struct cmsghdr h;
-		char room[CMSG_SPACE(sizeof(int))];
-	} m;
-	char b;
-	int fd = -1;
-	struct iovec iov = {&b, 1};
-	struct msghdr msg = {
-	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &m, .msg_controllen = sizeof(m)};
-	if (recvmsg(u, &msg, 0) != 1)
-		say("take: %s", error_name(errno));
-	else
-		memcpy(&fd, CMSG_DATA(&m.h), sizeof(fd));
-	return fd;
 }

@@ -65,10 +65,4 @@ model ticket 0
 model ticket some -DDECIDED_AHEAD
 model ticket some -DKEEP_ID
 model ticket some -DGIVE_REFUSED
-model deep 0
-model deep 0 -DWAITS
-model deep some -DTAIL_FIRST
-model deep some -DEARLY_NONE
-model deep some -DFREE_TAKEN
-model deep some -DWAITS -DLATE_ASK
 exit $status

@@ -36,16 +36,6 @@ static const struct stress_case cases[] = {
      .read_max = 65000,
      .turns_min = 2,
      .pause_one_in = 64},
-    {.name = "deep",
-     .geo = {4, 1024, 16384},
-     .write_max = 20000,
-     .read_max = 20000,
-     .start = UINT32_MAX - 1000000,
-     .wraps_each = 1,
-     .deep_one_in = 2,
-     .calm_one_in = 500,
-     .turns_min = 2,
-     .pause_one_in = 32},
     {.name = "wrap",
      .geo = {4, 1024, 16384},
      .write_max = 5000,
@@ -74,8 +64,7 @@ static int run_side(struct pair *p, const struct flat_lane *lane, enum flat_side
 	struct stress_party party = {.how = p->how,
 				     .result = &p->result[i],
 				     .random = (p->seed + 77 * i) | 1,
-				     .end_ns = p->end_ns,
-				     .lane_fd = p->lane_fd};
+				     .end_ns = p->end_ns};
 	/* My bell is the far end of the peer's anchor (core.md, section 1). */
 	stress_party_init(&party, lane, p->slot, side, p->anchor[i][0], p->anchor[i ^ 1][1]);
 	stress_party_run(&party);

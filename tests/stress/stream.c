@@ -7,7 +7,6 @@
 #include <time.h>
 
 #include "base/limits.h"
-#include "vq/deep.h"
 
 /* Prime, so that no two places of a ring ever hold the same byte for long. */
 #define TABLE_BYTES 65521U
@@ -69,11 +68,7 @@ void stress_party_init(struct stress_party *p, const struct flat_lane *lane, uin
 {
 	uint32_t start = p->how->start;
 	p->side = (unsigned int)side;
-	p->lane = lane;
-	p->slot = slot;
 	flat_vq_init(&p->vq, &flat_vq_shm, lane, slot, side, anchor_fd, bell_fd);
-	if (p->how->deep_one_in)
-		flat_ring_tx_allow_deep(&p->vq.tx, lane, slot, p->side);
 	p->vq.tx.tail = p->vq.tx.head = p->vq.tx.turn_pos = start;
 	p->vq.rx.head = p->vq.rx.tail = start;
 }
@@ -95,29 +90,6 @@ static void copy_in(struct stress_party *p, const struct iovec *iov, int n, size
 		memcpy(iov[i].iov_base, stream_at(p->side, p->result->sent + done), part);
 		done += part;
 	}
-}
-
-/* What the offload half does for a writer that stands still, at any time: what is in use stays as it is. */
-static bool lend(struct stress_party *p)
-{
-	if (p->how->deep_one_in == 0 || stress_random(&p->random) % p->how->deep_one_in != 0)
-		return false;
-	bool lent = flat_deep_lease(p->lane, p->slot, p->side, FLAT_LEASE_NONE, FLAT_LEASE_GRANTED);
-	p->result->deeps += lent;
-	return lent;
-}
-
-/* Likewise of what was read in it, by who lends it: its pages go, and come back as zeros. */
-static int free_read(struct stress_party *p)
-{
-	struct flat_deep_look look;
-	if (p->how->deep_one_in == 0 || p->lane_fd < 0 || stress_random(&p->random) % 16 != 0)
-		return 0;
-	flat_deep_look(p->lane, p->slot, p->side, &look);
-	if (look.done > 0 &&
-	    flat_deep_free(p->lane, p->lane_fd, p->slot, p->side, 0, look.done) != 0)
-		return stress_fail(p, "a deep ring could not be freed");
-	return 0;
 }
 
 int stress_write(struct stress_party *p)
@@ -148,8 +120,6 @@ int stress_write(struct stress_party *p)
 			flat_ring_commit(&p->vq.tx, (size_t)got);
 		}
 	}
-	if (got == 0 && lend(p))
-		got = flat_ring_write(&p->vq.tx, stream_at(p->side, p->result->sent), want);
 	if (got < 0)
 		return stress_fail(p, "write after %llu bytes: %zd",
 				   (unsigned long long)p->result->sent, got);
@@ -216,7 +186,7 @@ int stress_read(struct stress_party *p)
 		p->result->received += (uint64_t)got;
 		flat_vq_notify_room(&p->vq);
 	}
-	return free_read(p) != 0 ? -1 : (int)got;
+	return (int)got;
 }
 
 static bool peer_ended(const struct stress_party *p)
@@ -261,8 +231,6 @@ static bool has_happened(const struct stress_party *p, int64_t now_ns)
 	uint64_t least = p->how->wraps_each ? UINT32_MAX - p->how->start + 8192ULL : 1;
 	if (now_ns > p->end_ns + (int64_t)STRESS_LOST_MS * 1000000)
 		return true;
-	if (p->how->deep_one_in && p->result->deeps < 2)
-		return false;
 	return p->result->sent >= least && p->vq.tx.turns >= p->how->turns_min &&
 	       p->result->sleeps > 0;
 }

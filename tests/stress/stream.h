@@ -22,7 +22,6 @@ struct stress_case {
 	uint32_t wraps_each;   /* 1: each direction must pass 2^32 */
 	uint32_t turns_min;    /* switches of ring that each direction must have seen */
 	uint32_t pause_one_in; /* a short pause after so many turns of the loop; 0: none */
-	uint32_t deep_one_in;  /* so often, a writer without room is lent its deep ring; 0: never */
 	uint32_t
 	    calm_one_in; /* so often, a run of short writes into a drained ring: it turns back */
 };
@@ -33,7 +32,6 @@ struct stress_result {
 	uint64_t received;
 	uint64_t sleeps;
 	uint64_t turns;
-	uint64_t deeps; /* times that its deep ring was lent */
 	int failed;
 	char why[200];
 };
@@ -43,9 +41,6 @@ struct stress_party {
 	const struct stress_case *how;
 	struct stress_result *result;
 	struct flat_vq vq;
-	const struct flat_lane *lane;
-	int lane_fd; /* set by the caller; -1: nothing is freed in it */
-	uint32_t slot;
 	unsigned int side;
 	uint64_t random;
 	int64_t end_ns;

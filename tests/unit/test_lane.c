@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -50,46 +49,9 @@ Test(lane, parts_lie_within_and_do_not_overlap)
 	cr_expect_leq(flat_lane_small(&lane, good.slots - 1, 1) + good.small_bytes, end);
 	cr_expect_eq(flat_lane_bulk(&lane, 0, 0), end);
 	cr_expect_eq(flat_lane_bulk(&lane, good.slots - 1, 1) + good.bulk_bytes,
-		     flat_lane_deep(&lane, 0, 0));
-	cr_expect_eq(flat_lane_deep(&lane, good.slots - 1, 1) + flat_lane_deep_bytes(&good),
 		     lane.base + flat_lane_len(&good));
 	flat_lane_unmap(&lane);
 	cr_expect_null(lane.base);
-	flat_lane_unmap(&lane);
-	close(fd);
-}
-
-Test(lane, is_mapped_without_deep_rings_where_address_space_is_bounded)
-{
-	struct rlimit limit;
-	struct flat_lane lane;
-	struct flat_ring_tx tx;
-	struct flat_ring_rx rx;
-	struct iovec iov[2];
-	int n;
-	int fd = flat_lane_create(&good, 1);
-	cr_assert_eq(getrlimit(RLIMIT_AS, &limit), 0);
-	if (limit.rlim_cur == RLIM_INFINITY)
-		limit.rlim_cur--;
-	cr_assert_eq(setrlimit(RLIMIT_AS, &limit), 0);
-	cr_assert_eq(flat_lane_map(&lane, fd, &good, 0), 0);
-	cr_assert_not(lane.shallow, "the offload half's");
-	flat_lane_unmap(&lane);
-	cr_assert_eq(flat_lane_map(&lane, fd, &good, 1), 0);
-	cr_assert(lane.shallow);
-	cr_assert_eq(lane.len_bytes, flat_lane_shallow_len(&good));
-	/* What says that it is in the deep ring is refused, of a peer as of a producer before. */
-	flat_ring_tx_init(&tx, &lane, 0, 0);
-	flat_ring_tx_allow_deep(&tx, &lane, 0, 0);
-	flat_ring_rx_init(&rx, &lane, 0, 0);
-	cr_assert_eq(atomic_load(&flat_lane_slot(&lane, 0)->ring[0].arm.lease), FLAT_LEASE_NEVER);
-	cr_assert_eq(atomic_load(&flat_lane_slot(&lane, 0)->ring[1].arm.lease), FLAT_LEASE_NEVER);
-	atomic_store(&tx.ctl->prod.turn, FLAT_TURN(0, 1, 1));
-	atomic_store(&tx.ctl->prod.deep, FLAT_DEEP(0, 0, FLAT_DEEP_OPEN));
-	atomic_store(&tx.ctl->prod.tail, 100);
-	atomic_store(&tx.ctl->prod.total, 100);
-	cr_assert_eq(flat_ring_tx_resume(&tx), -EPROTO);
-	cr_assert_eq(flat_ring_peek(&rx, iov, &n), -EPROTO);
 	flat_lane_unmap(&lane);
 	close(fd);
 }

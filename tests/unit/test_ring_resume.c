@@ -4,7 +4,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "vq/deep.h"
 #include "vq/ring.h"
 
 static struct flat_lane lane;
@@ -34,19 +33,15 @@ static uint8_t byte_at(size_t n)
 #define HOLDERS 3
 
 /* Each step by another holder of the same end, as chance has it, with pieces that turn between the rings. */
-static void pass_around(unsigned int seed, size_t total, size_t piece_max, bool deep)
+static void pass_around(unsigned int seed, size_t total, size_t piece_max)
 {
 	struct flat_ring_tx tx[HOLDERS];
 	struct flat_ring_rx rx[HOLDERS];
 	uint8_t buf[32768];
 	size_t sent = 0;
 	size_t taken = 0;
-	size_t opened = 0;
-	int pause = 0;
 	for (int i = 0; i < HOLDERS; i++) {
 		flat_ring_tx_init(&tx[i], &lane, 0, 0);
-		if (deep)
-			flat_ring_tx_allow_deep(&tx[i], &lane, 0, 0);
 		flat_ring_rx_init(&rx[i], &lane, 0, 0);
 	}
 	srand(seed);
@@ -58,15 +53,10 @@ static void pass_around(unsigned int seed, size_t total, size_t piece_max, bool 
 		for (size_t i = 0; i < want; i++)
 			buf[i] = byte_at(sent + i);
 		cr_assert_eq(flat_ring_tx_resume(out), 0);
-		if (deep && rand() % 4 == 0)
-			(void)flat_deep_lease(&lane, 0, 0, FLAT_LEASE_NONE, FLAT_LEASE_GRANTED);
 		ssize_t n = want ? flat_ring_write(out, buf, want) : 0;
-		opened += out->deep == FLAT_DEEP_OPEN;
 		cr_assert_geq(n, 0);
 		sent += (size_t)n;
-		/* Now and then nobody reads for long. */
-		pause = pause ? pause - 1 : deep && rand() % 500 == 0 ? 300 : 0;
-		if (rand() % 3 == 0 || pause)
+		if (rand() % 3 == 0)
 			continue;
 		cr_assert_eq(flat_ring_moved_any(in), sent != taken);
 		cr_assert_eq(flat_ring_rx_resume(in), 0);
@@ -78,22 +68,13 @@ static void pass_around(unsigned int seed, size_t total, size_t piece_max, bool 
 		taken += (size_t)n;
 	}
 	cr_assert_eq(sent, total);
-	cr_assert_eq(opened > 0, deep);
 }
 
 Test(ring_resume, any_holder_goes_on_where_another_stopped)
 {
 	for (unsigned int seed = 1; seed <= 20; seed++) {
 		flat_lane_slot_reset(&lane, 0);
-		pass_around(seed, 300000, seed % 2 ? 3000 : 20000, false);
-	}
-}
-
-Test(ring_resume, a_deep_ring_goes_from_holder_to_holder)
-{
-	for (unsigned int seed = 1; seed <= 10; seed++) {
-		flat_lane_slot_reset(&lane, 0);
-		pass_around(seed, 3000000, seed % 2 ? 3000 : 20000, true);
+		pass_around(seed, 300000, seed % 2 ? 3000 : 20000);
 	}
 }
 
@@ -170,48 +151,4 @@ Test(ring_resume, words_that_cannot_be_are_refused)
 	cr_assert_eq(flat_ring_tx_resume(&tx), -EPROTO);
 	atomic_store(&tx.ctl->cons.head, 1);
 	cr_assert_eq(flat_ring_tx_resume(&tx), 0);
-}
-
-Test(ring_resume, words_of_a_deep_ring_that_cannot_be_are_refused)
-{
-	struct flat_ring_tx tx;
-	const uint32_t deep = flat_lane_deep_bytes(&lane.geo);
-	const uint32_t shallow = lane.geo.small_bytes + lane.geo.bulk_bytes;
-	flat_ring_tx_init(&tx, &lane, 0, 0);
-	flat_ring_tx_allow_deep(&tx, &lane, 0, 0);
-	/* In the deep ring and the small one at once: the deep one could be written beyond its end. */
-	flat_lane_slot_reset(&lane, 0);
-	atomic_store(&tx.ctl->prod.deep, FLAT_DEEP(0, 0, FLAT_DEEP_OPEN));
-	cr_assert_eq(flat_ring_tx_resume(&tx), -EPROTO);
-	atomic_store(&tx.ctl->prod.turn, FLAT_TURN(0, 1, 1));
-	cr_assert_eq(flat_ring_tx_resume(&tx), 0);
-	atomic_store(&tx.ctl->prod.deep, FLAT_DEEP(0, 0, 3));
-	cr_assert_eq(flat_ring_tx_resume(&tx), -EPROTO);
-	/* Open: more unread before it than the other two hold, more in it than it holds. */
-	const struct {
-		uint32_t head, tail;
-		uint64_t word;
-		int want;
-	} words[] = {
-	    {0, shallow, FLAT_DEEP(shallow, 0, FLAT_DEEP_OPEN), 0},
-	    {0, shallow + 1, FLAT_DEEP(shallow + 1, 0, FLAT_DEEP_OPEN), -EPROTO},
-	    {0, shallow + deep, FLAT_DEEP(shallow, 0, FLAT_DEEP_OPEN), 0},
-	    {1, shallow + deep + 1, FLAT_DEEP(shallow, 0, FLAT_DEEP_OPEN), -EPROTO},
-	    {0, 10, FLAT_DEEP(11, 0, FLAT_DEEP_OPEN), -EPROTO},
-	    /* Shut: more in it than it holds, more after it than the bulk one holds. */
-	    {0, deep, FLAT_DEEP(0, deep, FLAT_DEEP_SHUT), 0},
-	    {0, deep + 1, FLAT_DEEP(1, deep, FLAT_DEEP_SHUT), -EPROTO},
-	    {deep, deep + lane.geo.bulk_bytes, FLAT_DEEP(0, deep, FLAT_DEEP_SHUT), 0},
-	    {deep, deep + lane.geo.bulk_bytes + 1, FLAT_DEEP(0, deep, FLAT_DEEP_SHUT), -EPROTO},
-	    {0, 10, FLAT_DEEP(0, 11, FLAT_DEEP_SHUT), -EPROTO},
-	};
-	for (size_t i = 0; i < FLAT_ARRAY_SIZE(words); i++) {
-		flat_lane_slot_reset(&lane, 0);
-		atomic_store(&tx.ctl->prod.turn, FLAT_TURN(0, 1, 1));
-		atomic_store(&tx.ctl->prod.total, words[i].tail);
-		atomic_store(&tx.ctl->prod.tail, words[i].tail);
-		atomic_store(&tx.ctl->cons.head, words[i].head);
-		atomic_store(&tx.ctl->prod.deep, words[i].word);
-		cr_assert_eq(flat_ring_tx_resume(&tx), words[i].want, "words %zu", i);
-	}
 }
