@@ -34,10 +34,6 @@ struct flat_watch {
 	int timer_fd;
 	uint64_t first_ms; /* when the changes began that wait to be reported; 0: none wait */
 	bool all;	   /* every file of a folder matters */
-	/* Of the changes that wait: which file the first was of, and whether it is whole. */
-	char name[NAME_MAX + 1];
-	bool several; /* others changed too */
-	bool whole;
 	size_t n;
 	struct watched v[];
 };
@@ -187,14 +183,12 @@ void flat_watch_every_file(struct flat_watch *watch)
 	watch->all = true;
 }
 
-/* Whether an event can have changed what a load would read. *what: the name of the file; "": of any. */
-static bool matters(const struct flat_watch *watch, const struct inotify_event *event,
-		    const char **what)
+/* Whether an event can have changed what a load would read. */
+static bool matters(const struct flat_watch *watch, const struct inotify_event *event)
 {
 	const char *name = event->len ? event->name : "";
 	size_t i;
 
-	*what = name;
 	if (event->mask & IN_Q_OVERFLOW)
 		return true;
 	if (event->mask & IN_IGNORED)
@@ -203,33 +197,13 @@ static bool matters(const struct flat_watch *watch, const struct inotify_event *
 		const struct watched *w = &watch->v[i];
 
 		if (event->wd == w->self_wd && (!*name || watch->all || config_file_wanted(name) ||
-						strcmp(name, KUBERNETES_DATA) == 0)) {
-			*what = *name ? name : w->name;
+						strcmp(name, KUBERNETES_DATA) == 0))
 			return true;
-		}
 		if (event->wd == w->parent_wd &&
 		    (strcmp(name, w->name) == 0 || strcmp(name, KUBERNETES_DATA) == 0))
 			return true;
 	}
 	return false;
-}
-
-/*
- * Takes note of a change. A file is whole again when it was closed or put there by a rename, and not after it was made
- * or went; that it has other attributes, or that the one before it has no name any more, says nothing.
- */
-static void note(struct flat_watch *watch, const struct inotify_event *event, const char *name)
-{
-	if (!watch->first_ms && !watch->name[0]) {
-		strncpy(watch->name, name, sizeof(watch->name) - 1);
-		watch->several = watch->whole = false;
-	}
-	if (!*name || strcmp(watch->name, name) != 0)
-		watch->several = true;
-	if (event->mask & (IN_CLOSE_WRITE | IN_MOVED_TO))
-		watch->whole = true;
-	else if (event->mask & ~(uint32_t)(IN_ATTRIB | IN_DELETE_SELF))
-		watch->whole = false;
 }
 
 /* Reads all events; true if one matters. */
@@ -245,12 +219,7 @@ static bool drain(struct flat_watch *watch)
 		while (at < n) {
 			const struct inotify_event *event = (const void *)(buf + at);
 
-			const char *name;
-
-			if (matters(watch, event, &name)) {
-				note(watch, event, name);
-				found = true;
-			}
+			found |= matters(watch, event);
 			at += (ssize_t)(sizeof(*event) + event->len);
 		}
 	}
@@ -260,9 +229,7 @@ static bool drain(struct flat_watch *watch)
 /* The timer goes off when it has been quiet, or when it has not been for too long. */
 static void arm(struct flat_watch *watch)
 {
-	bool done = watch->whole && !watch->several;
-	uint64_t now = (uint64_t)flat_now_ms();
-	uint64_t at = now + (done ? FLAT_WATCH_DONE_MS : FLAT_WATCH_QUIET_MS);
+	uint64_t now = (uint64_t)flat_now_ms(), at = now + FLAT_WATCH_QUIET_MS;
 	struct itimerspec spec = {0};
 
 	if (!watch->first_ms)
@@ -290,7 +257,6 @@ bool flat_watch_changed(struct flat_watch *watch)
 			(void)watch_self(watch, &watch->v[i]);
 		}
 		(void)drain(watch);
-		watch->name[0] = '\0';
 		return true;
 	}
 	if (drain(watch))

@@ -13,8 +13,6 @@
 /* Quiet time after a change before it is reported, ms: editors and kubectl write in several steps.
  */
 #define FLAT_WATCH_QUIET_MS 50
-/* Likewise after a change of one file that is whole again: closed, or put there by a rename. */
-#define FLAT_WATCH_DONE_MS 5
 /* A change is reported after this time even if changes go on, ms. */
 #define FLAT_WATCH_MAX_WAIT_MS 500
 
