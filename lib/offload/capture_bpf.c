@@ -142,6 +142,18 @@ static void map_and_key(struct code *c, int map, int key)
 	point(c, R2, key);
 }
 
+/* R0: the record of the socket. One that has none is let be. */
+static void find_record(struct maker *m)
+{
+	struct code *c = &m->code;
+	cookie(c);
+	map_and_key(c, m->maps->origins, COOKIE);
+	call(c, BPF_FUNC_map_lookup_elem);
+	size_t known = emit(c, BPF_JMP | BPF_JNE | BPF_K, R0, 0, 0, 0);
+	leave(c, 1);
+	land(c, known);
+}
+
 /* Who calls, by flatd's count; left 0 where it has none for it. */
 static void write_pid(struct maker *m)
 {
@@ -334,12 +346,7 @@ static void make_sockops(struct maker *m)
 	leave(c, 1);
 
 	land(c, begins);
-	cookie(c);
-	map_and_key(c, m->maps->origins, COOKIE);
-	call(c, BPF_FUNC_map_lookup_elem);
-	size_t known = emit(c, BPF_JMP | BPF_JNE | BPF_K, R0, 0, 0, 0);
-	leave(c, 1);
-	land(c, known);
+	find_record(m);
 	move(c, R8, R0);
 	write_source(c);
 	map_and_key(c, m->maps->arrivals, KEY);
@@ -385,12 +392,7 @@ static void make_peer(struct maker *m, bool v6)
 {
 	struct code *c = &m->code;
 	move(c, R6, R1);
-	cookie(c);
-	map_and_key(c, m->maps->origins, COOKIE);
-	call(c, BPF_FUNC_map_lookup_elem);
-	size_t known = emit(c, BPF_JMP | BPF_JNE | BPF_K, R0, 0, 0, 0);
-	leave(c, 1);
-	land(c, known);
+	find_record(m);
 	for (size_t i = v6 ? 0 : 3; i < 4; i++) {
 		size_t to = v6 ? offsetof(struct bpf_sock_addr, user_ip6) + 4 * i
 			       : offsetof(struct bpf_sock_addr, user_ip4);
