@@ -122,10 +122,11 @@ static int serve(const char *port)
 	struct sockaddr_in at = {.sin_family = AF_INET,
 				 .sin_port = htons((uint16_t)strtoul(port, NULL, 10)),
 				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	const int on = 1;
 	pthread_t thread;
 
-	if (s.fd < 0 || flat_bind(s.fd, (struct sockaddr *)&at, sizeof(at)) < 0 ||
-	    flat_listen(s.fd, 16) < 0)
+	if (s.fd < 0 || flat_setsockopt(s.fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    flat_bind(s.fd, (struct sockaddr *)&at, sizeof(at)) < 0 || flat_listen(s.fd, 16) < 0)
 		return bad(port);
 	s.grpc = grpc_server_create(NULL, NULL);
 	s.calls = grpc_completion_queue_create_for_next(NULL);

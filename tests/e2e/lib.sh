@@ -92,10 +92,11 @@ wait_for() {
 
 gone() { ! kill -0 "$1" 2>/dev/null; }
 listening() { [ -n "$(ss -ltnH "sport = :$1")" ]; }
+# port: one at which nothing is, in $PORT. Not even what a test before left in TIME_WAIT, which only SO_REUSEADDR would bind over.
 port() {
 	while :; do
 		E2E_PORT=$((E2E_PORT + 1))
-		listening "$E2E_PORT" || break
+		[ -n "$(ss -tanH "sport = :$E2E_PORT")" ] || break
 	done
 	PORT=$E2E_PORT
 }
