@@ -19,6 +19,14 @@
 
 #define FLAT_CACHELINE 64
 
+/** Between two looks at what another processor is to change. */
+static inline void flat_pause(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#endif
+}
+
 /** The smaller of two sizes. */
 static inline size_t flat_min_size(size_t a, size_t b)
 {

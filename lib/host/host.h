@@ -23,6 +23,12 @@ struct flat_ticket;
 /** Sockets of one process and its forked children: more than a process's descriptors usually are. */
 #define FLAT_SOCKS_MAX 65536U
 
+/** Whether a stream of small pieces is taken several at a time: flat_gather(). Nothing hangs on it but time. */
+struct flat_gather {
+	_Atomic uint16_t run;  /* small receives, one after the other, without a send of ours */
+	_Atomic uint8_t after; /* FLAT_GATHER_RUN of them, doubled so often, before it is tried */
+};
+
 /** A connection or a listener. In memory shared with forked processes. */
 struct flat_sock {
 	_Atomic uint32_t refs; /* descriptors of all processes; 0: free */
@@ -63,6 +69,7 @@ struct flat_sock {
 	    *lane; /* of this process, and those forked from it that hold the socket */
 	uint64_t conn_id;
 	uint32_t lane_bytes;
+	struct flat_gather gather;
 	uint32_t reserved; /* bytes reserved by flat_send_reserve() */
 	uint32_t viewed;   /* bytes shown by flat_recv_view() */
 	bool sealed;	   /* no other process can map its lane */
@@ -311,6 +318,19 @@ void flat_wait_begin(struct flat_wait *w);
 bool flat_wait_again(struct flat_wait *w);
 /** How it ended: `paid` if the look found something before sleep. Which signals it held back; their handlers have run. */
 enum flat_signals flat_wait_end(const struct flat_wait *w, bool paid);
+
+/**
+ * Before up to `len` bytes are taken: where they come in small pieces one way, lets FLAT_GATHER_NS pass for more. Whether it
+ * did, and more came.
+ */
+bool flat_gather(struct flat_sock *s, size_t len);
+/** After `n` bytes were taken, and after bytes were sent. */
+void flat_gather_took(struct flat_sock *s, size_t n, bool gathered);
+static inline void flat_gather_sent(struct flat_sock *s)
+{
+	if (atomic_load_explicit(&s->gather.run, memory_order_relaxed) != 0)
+		atomic_store_explicit(&s->gather.run, 0, memory_order_relaxed);
+}
 
 /* --- epoll.c --- */
 

@@ -50,6 +50,7 @@ struct call {
 	struct flat_sock *s;
 	int fd;
 	bool slept;
+	bool gathered;
 	struct flat_ran then; /* handlers that ran before it waited */
 };
 
@@ -170,8 +171,10 @@ static ssize_t send_all(struct call *c, const void *buf, size_t len, int flags)
 				n = flat_ring_write(&s->vq.tx, (const uint8_t *)buf + done,
 						    len - done);
 			flat_share_end(s, fd, true);
-			if (n > 0)
+			if (n > 0) {
 				flat_vq_notify_data(&s->vq);
+				flat_gather_sent(s);
+			}
 			if (n == -EPROTO) {
 				atomic_store(&s->error, ECONNRESET);
 				n = -ECONNRESET;
@@ -284,6 +287,7 @@ static ssize_t recv_all(struct call *c, void *buf, size_t len, int flags)
 	flat_stream_check_reign(s, c->fd);
 	if (flat_unlikely((flags & MSG_PEEK) && !away && len > 0))
 		return peek_all(c, buf, len, flags);
+	c->gathered = flat_gather(s, len);
 	for (;;) {
 		ssize_t n =
 		    take(s, c->fd, away ? sink : (char *)buf + done,
@@ -315,7 +319,10 @@ static ssize_t recv_all(struct call *c, void *buf, size_t len, int flags)
 static ssize_t stream_recv(struct flat_sock *s, int fd, void *buf, size_t len, int flags)
 {
 	struct call c = {.s = s, .fd = fd};
-	return over(&c, recv_all(&c, buf, len, flags));
+	ssize_t n = recv_all(&c, buf, len, flags);
+	if (n > 0)
+		flat_gather_took(s, (size_t)n, c.gathered);
+	return over(&c, n);
 }
 
 static ssize_t bad_listener(const struct flat_sock *s)

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "host/host.h"
+#include "host/share.h"
 
 /*
  * Learned per thread: for how long yielding is worth it, ns. A waiter that found something while yielding doubles it,
@@ -129,9 +130,7 @@ bool flat_wait_again(struct flat_wait *w)
 {
 	if (w->looks < FLAT_SPIN_LOOKS) {
 		w->looks++;
-#if defined(__x86_64__)
-		__builtin_ia32_pause();
-#endif
+		flat_pause();
 		return true;
 	}
 	/* Looks between yields: a yield costs half a microsecond, an answer may take less. */
@@ -156,4 +155,41 @@ enum flat_signals flat_wait_end(const struct flat_wait *w, bool paid)
 		return FLAT_SIGNALS_NONE;
 	learn(w, paid);
 	return w->holds ? let_signals(w, paid) : FLAT_SIGNALS_NONE;
+}
+
+/*
+ * A receiver that is quicker than its sender takes piece by piece, and for each of them the line of positions and that of the
+ * bytes go over and back. Left alone for a moment the sender keeps them, and writes a batch in the time of one piece.
+ */
+bool flat_gather(struct flat_sock *s, size_t len)
+{
+	struct flat_gather *g = &s->gather;
+	uint32_t run = atomic_load_explicit(&g->run, memory_order_relaxed);
+	uint8_t after = atomic_load_explicit(&g->after, memory_order_relaxed);
+	if (flat_likely(run < (uint32_t)FLAT_GATHER_RUN << after))
+		return false;
+	ssize_t there = flat_share_pending(s);
+	if (there <= 0 || (size_t)there >= flat_min_size(len, FLAT_GATHER_SMALL))
+		return false;
+	int64_t until = flat_now_ns() + FLAT_GATHER_NS;
+	do {
+		for (int i = 0; i < 4; i++)
+			flat_pause();
+	} while (flat_now_ns() < until);
+	bool more = flat_share_pending(s) > there;
+	if (!more)
+		atomic_store_explicit(&g->run, 0, memory_order_relaxed);
+	after = more ? 0 : (uint8_t)(after + (after < FLAT_GATHER_DOUBLED));
+	atomic_store_explicit(&g->after, after, memory_order_relaxed);
+	return more;
+}
+
+void flat_gather_took(struct flat_sock *s, size_t n, bool gathered)
+{
+	uint16_t run = atomic_load_explicit(&s->gather.run, memory_order_relaxed);
+	if (n >= FLAT_GATHER_SMALL && !gathered)
+		run = 0;
+	else if (run < UINT16_MAX)
+		run++;
+	atomic_store_explicit(&s->gather.run, run, memory_order_relaxed);
 }

@@ -18,13 +18,6 @@
 /* Looks between two yields: about half a microsecond, what a yield costs. */
 #define LOOKS 16
 
-static inline void flat_pause(void)
-{
-#if defined(__x86_64__)
-	__builtin_ia32_pause();
-#endif
-}
-
 /* --- queues between threads --- */
 
 /* Returns true if it was empty: then somebody must be woken. */

@@ -28,7 +28,7 @@
 #endif
 
 #define FLAT_LANE_MAGIC 0x656e616c74616c66ULL /* "flatlane" */
-#define FLAT_LANE_VERSION 1
+#define FLAT_LANE_VERSION 2
 #define FLAT_LANE_PAGE 4096
 #define FLAT_LANE_SLOTS_MAX 64 /* one bit each in flat_lane_side.ready */
 #define FLAT_SMALL_BYTES_MIN 1024
@@ -39,7 +39,7 @@ enum flat_side {
 	FLAT_SIDE_SERVER = 1,
 };
 
-/* Values of flat_ring_arm.data and flat_ring_prod.space: what a party asks its peer for. */
+/* Values of flat_ring_arm.data and flat_ring_arm.space: what a party asks its peer for. */
 enum flat_arm {
 	FLAT_ARM_NONE = 0,  /* I am looking by myself */
 	FLAT_ARM_READY = 1, /* set my ready bit; ring my bell if flat_lane_side.sleepers says so */
@@ -61,7 +61,7 @@ enum flat_arm {
 #define FLAT_PROD_RST 2U   /* the stream is cut: what is unread is void */
 #define FLAT_PROD_ERROR 4U /* with RST: the offload half cut it */
 
-/* flat_ring_cons.flags: likewise. */
+/* flat_ring_arm.flags: likewise. */
 #define FLAT_CONS_SHUT 1U   /* shutdown(SHUT_RD) */
 #define FLAT_CONS_CLOSED 2U /* the consumer is gone; what is sent goes nowhere */
 
@@ -73,11 +73,11 @@ enum flat_arm {
 
 /** Producer's words of one direction. */
 struct flat_ring_prod {
-	_Atomic uint32_t tail;	 /* producer: bytes published, free-running */
-	_Atomic uint32_t flags;	 /* producer (offload half after its death): FLAT_PROD_* */
-	_Atomic uint64_t turn;	 /* producer: last switch of ring, see FLAT_TURN_* */
-	_Atomic uint32_t space;	 /* producer sets, consumer clears: enum flat_arm, wants room */
-	_Atomic uint32_t bells;	 /* producer: bells rung at the consumer, free-running, a hint */
+	_Atomic uint32_t tail;	/* producer: bytes published, free-running */
+	_Atomic uint32_t flags; /* producer (offload half after its death): FLAT_PROD_* */
+	_Atomic uint64_t turn;	/* producer: last switch of ring, see FLAT_TURN_* */
+	_Atomic uint32_t bells; /* producer: bells rung at the consumer, free-running, a hint */
+	uint32_t pad0;
 	_Atomic uint64_t total;	 /* producer: bytes published since the slot was new */
 	_Atomic uint64_t turned; /* producer: what `total` was at the last turn, before `turn` */
 	_Atomic uint64_t
@@ -85,27 +85,27 @@ struct flat_ring_prod {
 	uint8_t pad[16];
 };
 
-/** Consumer's words of one direction. */
+/** The consumer's position. The producer looks at it when it has no room left, so that the line stays with the consumer. */
 struct flat_ring_cons {
-	_Atomic uint32_t head;	/* consumer: bytes consumed, free-running */
-	_Atomic uint32_t flags; /* consumer: FLAT_CONS_* */
-	_Atomic uint32_t bells; /* consumer: bells rung at the producer, free-running, a hint */
-	uint8_t pad[52];
+	_Atomic uint32_t head; /* consumer: bytes consumed, free-running */
+	uint8_t pad[60];
 };
 
 /**
- * The consumer's wish to be told of bytes. On a line of its own: the producer reads it after each
- * publication, and while the consumer looks by itself nobody writes it, so it stays in both caches.
+ * What both look at for each message, and write when something ends or somebody is about to sleep: on a line of its own,
+ * which stays in both caches while bytes flow.
  */
 struct flat_ring_arm {
-	_Atomic uint32_t data; /* consumer sets, producer clears: enum flat_arm */
-	uint8_t pad[60];
+	_Atomic uint32_t data;	/* consumer sets, producer clears: enum flat_arm, wants bytes */
+	_Atomic uint32_t space; /* producer sets, consumer clears: enum flat_arm, wants room */
+	_Atomic uint32_t flags; /* consumer: FLAT_CONS_* */
+	uint8_t pad[52];
 };
 
 struct flat_ring_ctl {
 	struct flat_ring_prod prod;
-	struct flat_ring_cons cons;
 	struct flat_ring_arm arm;
+	struct flat_ring_cons cons;
 };
 
 /** One connection. ring[d] is produced by side d. */
@@ -141,14 +141,14 @@ struct flat_lane_header {
 
 _Static_assert(sizeof(struct flat_ring_prod) == 64, "one line");
 _Static_assert(offsetof(struct flat_ring_prod, turn) == 8, "turn");
-_Static_assert(offsetof(struct flat_ring_prod, space) == 16, "space");
+_Static_assert(offsetof(struct flat_ring_prod, bells) == 16, "bells");
 _Static_assert(offsetof(struct flat_ring_prod, total) == 24, "total");
 _Static_assert(offsetof(struct flat_ring_prod, turned) == 32, "turned");
 _Static_assert(offsetof(struct flat_ring_prod, woken) == 40, "woken");
 _Static_assert(sizeof(struct flat_ring_cons) == 64, "one line");
 _Static_assert(sizeof(struct flat_ring_arm) == 64, "one line");
 _Static_assert(sizeof(struct flat_ring_ctl) == 192, "three lines");
-_Static_assert(offsetof(struct flat_ring_ctl, arm) == 128, "arm");
+_Static_assert(offsetof(struct flat_ring_ctl, arm) == 64, "arm");
 _Static_assert(sizeof(struct flat_slot) == 512, "eight lines");
 _Static_assert(sizeof(struct flat_lane_side) == FLAT_LANE_PAGE, "one page");
 _Static_assert(offsetof(struct flat_lane_side, sleepers) == 64, "sleepers");

@@ -72,17 +72,26 @@ static void choose_ring(struct flat_ring_tx *tx, size_t want)
 			turn_to(tx, 1);
 		return;
 	}
-	if (tx->head != tx->tail || want > (tx->mask[0] + 1) / 2) {
+	if (tx->head != tx->tail)
 		tx->small_run = 0;
-		return;
-	}
-	if (++tx->small_run >= FLAT_RING_SMALL_RUN)
+	else if (tx->small_run >= FLAT_RING_SMALL_RUN)
 		turn_to(tx, 0);
+}
+
+/* The consumer's line is the consumer's: without need it is looked at now and then, for whether the bulk ring was drained. */
+static bool must_look(struct flat_ring_tx *tx, size_t want)
+{
+	if (tx->turning || room(tx) < want)
+		return true;
+	if (tx->which == 0)
+		return false;
+	tx->small_run = want > (tx->mask[0] + 1) / 2 ? 0 : (uint8_t)(tx->small_run + 1);
+	return tx->small_run != 0 && tx->small_run % FLAT_RING_SMALL_LOOK == 0;
 }
 
 ssize_t flat_ring_reserve(struct flat_ring_tx *tx, size_t want, struct iovec iov[2], int *n_iov)
 {
-	if (tx->turning || tx->which == 1 || room(tx) < want) {
+	if (must_look(tx, want)) {
 		if (look_at_head(tx) != 0)
 			return -EPROTO;
 		choose_ring(tx, want);

@@ -88,8 +88,8 @@ void flat_vq_end_tx(struct flat_vq *vq, uint32_t prod_flags)
 
 void flat_vq_end_rx(struct flat_vq *vq, uint32_t cons_flags)
 {
-	_Atomic uint32_t *arm = &vq->rx.ctl->prod.space;
-	atomic_fetch_or_explicit(&vq->rx.ctl->cons.flags, cons_flags, memory_order_release);
+	_Atomic uint32_t *arm = &vq->rx.ctl->arm.space;
+	atomic_fetch_or_explicit(&vq->rx.ctl->arm.flags, cons_flags, memory_order_release);
 	/* seq_cst fence: pairs with the one in flat_vq_arm_tx() */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (atomic_load_explicit(arm, memory_order_relaxed) != FLAT_ARM_NONE)
@@ -102,7 +102,7 @@ bool flat_vq_ended(const struct flat_lane *lane, uint32_t slot, enum flat_side s
 	const struct flat_slot *s = flat_lane_slot(lane, slot);
 	return (atomic_load_explicit(&s->ring[d].prod.flags, memory_order_acquire) &
 		(FLAT_PROD_FIN | FLAT_PROD_RST)) != 0 &&
-	       (atomic_load_explicit(&s->ring[d ^ 1U].cons.flags, memory_order_acquire) &
+	       (atomic_load_explicit(&s->ring[d ^ 1U].arm.flags, memory_order_acquire) &
 		FLAT_CONS_CLOSED) != 0;
 }
 

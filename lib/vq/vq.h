@@ -83,7 +83,7 @@ static inline void flat_vq_notify_room(struct flat_vq *vq)
 {
 	/* seq_cst fence: pairs with the one in flat_vq_arm_tx(); store head before load arm */
 	atomic_thread_fence(memory_order_seq_cst);
-	_Atomic uint32_t *arm = &vq->rx.ctl->prod.space;
+	_Atomic uint32_t *arm = &vq->rx.ctl->arm.space;
 	if (flat_unlikely(atomic_load_explicit(arm, memory_order_relaxed) != FLAT_ARM_NONE) &&
 	    flat_ring_third_free(&vq->rx))
 		flat_vq_notify_slow(vq, arm);
@@ -118,7 +118,7 @@ static inline void flat_vq_arm_rx(struct flat_vq *vq, uint32_t how)
 /** Waiter: asks to be told of room, and of the peer's end. Likewise. */
 static inline void flat_vq_arm_tx(struct flat_vq *vq, uint32_t how)
 {
-	flat_vq_arm(&vq->tx.ctl->prod.space, how);
+	flat_vq_arm(&vq->tx.ctl->arm.space, how);
 	/* seq_cst fence: pairs with the one in flat_vq_notify_room() */
 	atomic_thread_fence(memory_order_seq_cst);
 }
@@ -152,7 +152,7 @@ static inline bool flat_prod_is_cut(uint32_t flags)
 
 static inline uint32_t flat_vq_peer_cons_flags(const struct flat_vq *vq)
 {
-	return atomic_load_explicit(&vq->tx.ctl->cons.flags, memory_order_acquire);
+	return atomic_load_explicit(&vq->tx.ctl->arm.flags, memory_order_acquire);
 }
 
 /** My own flags of the direction I write, and of the one I read: another process that holds my end may have set them. */
@@ -163,7 +163,7 @@ static inline uint32_t flat_vq_own_prod_flags(const struct flat_vq *vq)
 
 static inline uint32_t flat_vq_own_cons_flags(const struct flat_vq *vq)
 {
-	return atomic_load_explicit(&vq->rx.ctl->cons.flags, memory_order_relaxed);
+	return atomic_load_explicit(&vq->rx.ctl->arm.flags, memory_order_relaxed);
 }
 
 /**
@@ -229,7 +229,7 @@ static inline void flat_vq_arm_bell(_Atomic uint32_t *arm)
 static inline void flat_vq_leave(struct flat_vq *vq)
 {
 	flat_vq_arm_bell(&vq->rx.ctl->arm.data);
-	flat_vq_arm_bell(&vq->tx.ctl->prod.space);
+	flat_vq_arm_bell(&vq->tx.ctl->arm.space);
 }
 
 /*

@@ -144,7 +144,7 @@ static void *flip(void *arg)
 		atomic_store(&in->cons.head, head + (uint32_t)(r >> 16 & 4095));
 		atomic_store(&in->cons.head, (uint32_t)(r >> 24));
 		atomic_store(&out->arm.data, (uint32_t)r & 3);
-		atomic_store(&out->prod.space, (uint32_t)r);
+		atomic_store(&out->arm.space, (uint32_t)r);
 		atomic_store(&in->arm.data, (uint32_t)r & 7);
 		atomic_store(&f->c->vq.mine->sleepers, (uint32_t)r);
 		atomic_store(&f->c->vq.mine->ready, r);

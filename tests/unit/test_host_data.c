@@ -14,6 +14,8 @@
 
 #include <flat/socket.h>
 
+#include "base/limits.h"
+#include "host/host.h"
 #include "support_whole.h"
 
 #define BIG ((size_t)3 << 20)
@@ -226,4 +228,41 @@ static void zerocopy(const char *path, int client, int server)
 Test(host_data, completions_of_zero_copy_are_told_once)
 {
 	whole_on_each(zerocopy);
+}
+
+/* One byte there and taken, `n` times; how many small receives in a row the receiver has seen then. */
+static uint32_t pieces(int client, int server, uint32_t n)
+{
+	char buf[16];
+	for (uint32_t i = 0; i < n; i++) {
+		whole_send(client, "x", 1);
+		(void)whole_poll(server, POLLIN);
+		cr_assert_eq(flat_recv(server, buf, sizeof(buf), 0), 1);
+	}
+	return atomic_load(&flat_fd_sock(server)->gather.run);
+}
+
+/* Tried after a run of small pieces, and, since no more came, after twice as many; never where each has its answer. */
+static void gathers(const char *path, int client, int server)
+{
+	char byte;
+	if (!flat_fd_sock(server))
+		return;
+	whole_send(server, "y", 1);
+	whole_recv(client, &byte, 1);
+	cr_expect_eq(pieces(client, server, FLAT_GATHER_RUN), FLAT_GATHER_RUN, "%s", path);
+	cr_expect_eq(pieces(client, server, 1), 1, "%s", path);
+	cr_expect_eq(atomic_load(&flat_fd_sock(server)->gather.after), 1, "%s", path);
+	cr_expect_eq(pieces(client, server, 2 * FLAT_GATHER_RUN - 1), 2 * FLAT_GATHER_RUN, "%s",
+		     path);
+	cr_expect_eq(pieces(client, server, 1), 1, "%s", path);
+	cr_expect_eq(pieces(client, server, FLAT_GATHER_RUN), FLAT_GATHER_RUN + 1, "%s", path);
+	whole_send(server, "y", 1);
+	whole_recv(client, &byte, 1);
+	cr_expect_eq(pieces(client, server, 0), 0, "%s", path);
+}
+
+Test(host_data, pieces_one_way_are_gathered_if_that_pays)
+{
+	whole_on_each(gathers);
 }

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "vq/vq.h"
 
 static struct flat_lane lane;
@@ -115,6 +116,36 @@ Test(ring, a_peek_sees_across_a_turn_and_takes_nothing)
 	cr_assert_eq(out[4], 'b');
 	cr_assert_eq(flat_ring_read(&rx, out, sizeof(out), 1), 2004);
 	cr_assert_eq(flat_ring_pending(&rx), 0);
+}
+
+/* The consumer's line is looked at every FLAT_RING_SMALL_LOOK writes: a drained stream is seen then, and so is a lie. */
+Test(ring, small_writes_in_bulk_look_at_the_consumer_now_and_then)
+{
+	static uint8_t large[4096];
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	int looked = 0;
+	ends_at(&tx, &rx, 0);
+	cr_assert_eq(flat_ring_write(&tx, large, sizeof(large)), (ssize_t)sizeof(large));
+	cr_assert_eq(tx.which, 1, "large writes go to bulk");
+	cr_assert_eq(flat_ring_read(&rx, large, sizeof(large), 1), (ssize_t)sizeof(large));
+	for (int i = 1; i <= FLAT_RING_SMALL_RUN; i++) {
+		uint32_t before = tx.head;
+		cr_assert_eq(flat_ring_write(&tx, "x", 1), 1);
+		looked += tx.head != before;
+		cr_assert_eq(flat_ring_read(&rx, large, 1, 1), 1);
+		cr_assert_eq(tx.which, i < FLAT_RING_SMALL_RUN, "write %d", i);
+	}
+	cr_assert_eq(looked, FLAT_RING_SMALL_RUN / FLAT_RING_SMALL_LOOK);
+
+	flat_lane_slot_reset(&lane, 0);
+	ends_at(&tx, &rx, 0);
+	cr_assert_eq(flat_ring_write(&tx, large, sizeof(large)), (ssize_t)sizeof(large));
+	atomic_store(&tx.ctl->cons.head, 0x80000000U);
+	ssize_t n = 1;
+	for (int i = 1; i <= FLAT_RING_SMALL_LOOK && n == 1; i++)
+		n = flat_ring_write(&tx, "x", 1);
+	cr_assert_eq(n, -EPROTO, "%zd", n);
 }
 
 Test(ring, a_hostile_word_breaks_the_queue_and_nothing_else)
