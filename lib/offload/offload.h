@@ -272,7 +272,8 @@ struct flat_offload {
 	const char *
 	    gateway_name; /* "NAMESPACE/NAME" of the Workload that it is to others; NULL: no gateway */
 	struct flat_gateways *gateways; /* NULL: none */
-	uint16_t confine_port;		/* where connections of confined workloads are sent */
+	uint16_t
+	    confine_port; /* where connections of confined workloads, and their DNS, are sent */
 	struct flat_captures *captures; /* NULL: no workload is confined */
 	const char *audit_path;		/* where refusals are logged; NULL: nowhere */
 	struct flat_audit_log *audit;	/* that file */
@@ -365,6 +366,12 @@ bool flat_sessions_leave(struct flat_offload *o);
 void flat_sessions_settle(struct flat_offload *o);
 /** A connection or listener of its is gone. Frees a closed session with its last one. */
 void flat_session_put(struct flat_session *s);
+/**
+ * The address of a name of the mesh that not everybody sees (flat_directory_find_name()), as the session's client sees it. 0, or
+ * -ENOENT: to it there is none.
+ */
+FLAT_MUST_CHECK int flat_session_resolve(const struct flat_session *s, const char *host,
+					 struct flat_addr *addr);
 /**
  * The record of a process whose session is another flatd's, or nobody's: closed from the beginning. Takes pidfd, exe and cgroup of
  * `like` over. NULL: no memory, nothing is taken.

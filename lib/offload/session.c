@@ -196,25 +196,28 @@ static void answer_why(struct flat_session *s, const struct flat_msg *msg)
 	flat_session_reply(s, &reply, NULL, 0);
 }
 
-static void answer_resolve(struct flat_session *s, const struct flat_msg *msg)
+int flat_session_resolve(const struct flat_session *s, const char *host, struct flat_addr *addr)
 {
 	const struct flat_scope scope = flat_mesh_scope(s->offload->mesh, s->workload, 0);
-	const struct flat_service *service;
 	const struct flat_service *hidden;
-	struct flat_msg reply;
+	const struct flat_service *service = flat_scope_by_host(&scope, host, &hidden);
 	struct flat_ip ip;
+	/* Names under a wildcard are left to DNS, as they are where nothing is hidden. */
+	if (!service || service->host[0] == '*' || flat_service_resolve(service, &ip) != 0)
+		return -ENOENT;
+	*addr = flat_ip_addr(&ip, 0);
+	return 0;
+}
+
+static void answer_resolve(struct flat_session *s, const struct flat_msg *msg)
+{
+	struct flat_msg reply;
 	if (!memchr(msg->body.resolve.host, 0, sizeof(msg->body.resolve.host))) {
 		doom(s, "rule 15: malformed message");
 		return;
 	}
-	service = flat_scope_by_host(&scope, msg->body.resolve.host, &hidden);
 	flat_msg_init(&reply, FLAT_MSG_RESOLVE, msg->seq);
-	reply.status = -ENOENT;
-	/* Names under a wildcard are left to DNS, as they are where nothing is hidden. */
-	if (service && service->host[0] != '*' && flat_service_resolve(service, &ip) == 0) {
-		reply.status = 0;
-		reply.body.resolve.addr = flat_ip_addr(&ip, 0);
-	}
+	reply.status = flat_session_resolve(s, msg->body.resolve.host, &reply.body.resolve.addr);
 	flat_session_reply(s, &reply, NULL, 0);
 }
 
