@@ -63,6 +63,21 @@
 /* So few left, and more are asked for: they come while these are used, 0.2 ms of the fastest client. */
 #define FLAT_TICKETS_LOW 4U
 
+/* --- names for confined workloads --- */
+
+/* Queries of one cgroup that are on their way to a name server, a descriptor each: what a busy client has at a time, several
+ * times over. One more ends the oldest. */
+#define FLAT_DNS_QUERIES_MAX 256U
+/* How long each waits for its answer, ms: resolvers give up after 5,000, servers that ask others after 10,000. */
+#define FLAT_DNS_QUERY_MS 10000
+/* Datagrams of one cgroup that are looked at: more than clients that wait for their answers send (two that do nothing else: 38,000),
+ * so that only a flood meets it. The others are lost, as in a network. */
+#define FLAT_DNS_PER_S 50000
+#define FLAT_DNS_BURST 4096
+/* Connections of one cgroup to name servers, 128 KiB each, and how long one may be silent, ms. */
+#define FLAT_DNS_STREAMS_MAX 32U
+#define FLAT_DNS_STREAM_MS 10000
+
 /* --- the wire between hosts --- */
 
 /* Where a flatd listens for others when nothing else is said: beside Istio's 15000 to 15021, of none of its own. */

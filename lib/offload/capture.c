@@ -18,6 +18,7 @@
 #include "base/sys.h"
 #include "control/cgroup.h"
 #include "offload/capture_bpf.h"
+#include "offload/capture_dns.h"
 
 #define BACKLOG 4096
 /* Type of a handle that is the id of a cgroup (FILEID_KERNFS, include/linux/exportfs.h). */
@@ -28,9 +29,11 @@
 /* One cgroup of a confined workload. */
 struct capture {
 	TAILQ_ENTRY(capture) link;
+	struct flat_captures *all;
 	char *path; /* as its selector has it */
 	uint64_t id;
 	struct flat_capture_bpf bpf;
+	struct flat_dns_client dns;
 	bool wanted;
 };
 
@@ -43,6 +46,7 @@ struct port {
 struct flat_captures {
 	struct flat_offload *offload;
 	struct port ports[2];
+	struct flat_dns *dns;
 	struct flat_source watch; /* inotify: folders in which our cgroups are */
 	struct flat_cgroup_mount mount;
 	TAILQ_HEAD(, capture) list;
@@ -76,11 +80,11 @@ static bool path_of(const struct flat_captures *all, uint64_t id, char path[PATH
 	return snprintf(path, PATH_MAX, "%s%s", all->mount.root, text + base) < PATH_MAX;
 }
 
-static struct flat_addr address_of(const uint32_t ip[4], uint16_t port)
+struct flat_addr flat_capture_address(const struct flat_capture_record *r)
 {
 	static const struct in6_addr any4 = {{.__u6_addr8 = {[10] = 0xff, [11] = 0xff}}};
-	struct flat_addr a = {.family = AF_INET6, .port = port};
-	memcpy(a.ip, ip, sizeof(a.ip));
+	struct flat_addr a = {.family = AF_INET6, .port = ntohs((uint16_t)r->port)};
+	memcpy(a.ip, r->ip, sizeof(a.ip));
 	/* No address is this host, as for the kernel. */
 	if (memcmp(a.ip, &any4, sizeof(any4)) == 0)
 		memcpy(a.ip + 12, (const uint8_t[]){127, 0, 0, 1}, 4);
@@ -90,8 +94,7 @@ static struct flat_addr address_of(const uint32_t ip[4], uint16_t port)
 	return a;
 }
 
-/* Where it comes from, in the form that the kernel's programs wrote it down in. */
-static struct flat_capture_key key_of(const struct flat_addr *from)
+struct flat_capture_key flat_capture_key_of(const struct flat_addr *from)
 {
 	struct flat_capture_key key = {.port = from->port};
 	if (from->family == AF_INET) {
@@ -101,6 +104,17 @@ static struct flat_capture_key key_of(const struct flat_addr *from)
 		memcpy(key.ip, from->ip, sizeof(key.ip));
 	}
 	return key;
+}
+
+struct flat_session *flat_capture_session(struct flat_dns_client *client,
+					  const struct flat_capture_record *r)
+{
+	const struct capture *c = FLAT_CONTAINER_OF(client, struct capture, dns);
+	char path[PATH_MAX];
+	if (r->cgroup != c->id && !path_of(c->all, r->cgroup, path))
+		return NULL;
+	return flat_session_captured(c->all->offload, (pid_t)r->pid, r->uid, r->gid,
+				     r->cgroup == c->id ? c->path : path);
 }
 
 static void turn_away(struct flat_offload *o, int fd, const struct flat_addr *from,
@@ -121,14 +135,13 @@ static void on_client(struct flat_source *source, int fd)
 	struct flat_question q = {0};
 	struct flat_capture_record r;
 	struct capture *c;
-	char path[PATH_MAX];
 	if (fd < 0)
 		return;
 	memset(&ss, 0, sizeof(ss));
 	if (FLAT_SYS3(SYS_getpeername, fd, &ss, &len) == 0)
 		(void)!flat_addr_from_sockaddr(&q.from, (struct sockaddr *)&ss, len);
 	flat_addr_unmap(&q.from);
-	const struct flat_capture_key key = key_of(&q.from);
+	const struct flat_capture_key key = flat_capture_key_of(&q.from);
 	TAILQ_FOREACH(c, &all->list, link)
 	{
 		if (flat_capture_bpf_take(&c->bpf, &key, &r))
@@ -138,18 +151,15 @@ static void on_client(struct flat_source *source, int fd)
 		turn_away(o, fd, &q.from, "it came to the port of confined workloads by itself");
 		return;
 	}
-	q.to = address_of(r.ip, ntohs((uint16_t)r.port));
-	if (r.cgroup != c->id && !path_of(all, r.cgroup, path)) {
-		turn_away(o, fd, &q.to, "its cgroup is gone");
-		return;
-	}
-	struct flat_session *s = flat_session_captured(o, (pid_t)r.pid, r.uid, r.gid,
-						       r.cgroup == c->id ? c->path : path);
+	q.to = flat_capture_address(&r);
+	struct flat_session *s = flat_capture_session(&c->dns, &r);
 	q.session = s;
-	if (s)
-		flat_conn_captured(s, &q, fd);
+	if (!s)
+		turn_away(o, fd, &q.to, "its cgroup is gone, or flatd is out of memory");
+	else if (flat_dns_takes(o, &q.to))
+		flat_dns_stream(&c->dns, s, &q, fd);
 	else
-		turn_away(o, fd, &q.to, "flatd is out of memory");
+		flat_conn_captured(s, &q, fd);
 }
 
 /* --- what is confined --- */
@@ -157,6 +167,7 @@ static void on_client(struct flat_source *source, int fd)
 static void capture_free(struct flat_captures *all, struct capture *c)
 {
 	TAILQ_REMOVE(&all->list, c, link);
+	flat_dns_remove(&c->dns);
 	flat_capture_bpf_close(&c->bpf);
 	free(c->path);
 	free(c);
@@ -272,10 +283,14 @@ static struct capture *want(struct flat_captures *all, const char *path)
 	}
 	if (!c) {
 		c = calloc(1, sizeof(*c));
-		if (!c || !(c->path = strdup(path))) {
+		if (!c || !(c->path = strdup(path)) ||
+		    flat_dns_add(all->dns, &c->dns, &c->bpf) != 0) {
+			if (c)
+				free(c->path);
 			free(c);
 			return NULL;
 		}
+		c->all = all;
 		TAILQ_INSERT_TAIL(&all->list, c, link);
 	}
 	c->wanted = true;
@@ -374,6 +389,8 @@ static int captures_open(struct flat_offload *o)
 	int err6 = err == 0 ? listen_at(all, 1) : 0;
 	if (err6 != 0 && err6 != -EADDRNOTAVAIL && err6 != -EAFNOSUPPORT)
 		err = err6;
+	if (err == 0)
+		err = flat_dns_open(&all->dns, o);
 	if (err != 0)
 		flat_error("the port of confined workloads, %u, cannot be opened: %s; "
 			   "--confine-port says another one",
@@ -404,7 +421,14 @@ int flat_captures_reload(struct flat_offload *o)
 
 int flat_captures_socket(const struct flat_offload *o, int i)
 {
-	return o->captures ? o->captures->ports[i].tcp.fd : -1;
+	if (!o->captures)
+		return -1;
+	return i < 2 ? o->captures->ports[i].tcp.fd : flat_dns_socket(o->captures->dns, i - 2);
+}
+
+int flat_captures_expire(struct flat_offload *o)
+{
+	return o->captures && o->captures->dns ? flat_dns_expire(o->captures->dns) : -1;
 }
 
 void flat_captures_retire(struct flat_offload *o)
@@ -413,6 +437,8 @@ void flat_captures_retire(struct flat_offload *o)
 		if (o->captures->ports[i].tcp.fd >= 0)
 			flat_loop_accept_end(&o->loop, &o->captures->ports[i].tcp);
 	}
+	if (o->captures)
+		flat_dns_retire(o->captures->dns);
 }
 
 void flat_captures_close(struct flat_offload *o)
@@ -426,6 +452,7 @@ void flat_captures_close(struct flat_offload *o)
 		next = TAILQ_NEXT(c, link);
 		capture_free(all, c);
 	}
+	flat_dns_close(all->dns);
 	struct flat_source *const sources[] = {&all->ports[0].tcp, &all->ports[1].tcp, &all->watch};
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(sources); i++) {
 		flat_loop_del(&o->loop, sources[i]);

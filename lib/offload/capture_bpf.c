@@ -1,6 +1,4 @@
 /* The programs are written instruction by instruction: so small that a compiler for them would be the larger part. */
-#include "offload/capture_bpf.h"
-
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -13,214 +11,20 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "offload/capture_code.h"
+
 /* Sockets of one workload that are connected, or were, and connections that flatd has not accepted yet. */
 #define ORIGINS_MAX 65536
 #define ARRIVALS_MAX 16384
-#define PROGRAM_MAX 96
+/* Sockets that asked name servers, and those servers. */
+#define ASKERS_MAX 8192
+#define SERVERS_MAX 1024
 /* The kernel takes 64 programs at one cgroup and hook. */
 #define ATTACHED_MAX 64
 /* TCP_CLOSE of the kernel's state of a socket (include/net/tcp_states.h). */
 #define STATE_CLOSE 7
-/* The first bytes of an IPv4 address in the form of IPv6. */
-#define V4_MARK htonl(0xffff)
-
-/* --- instructions --- */
-
-enum { R0, R1, R2, R3, R4, R5, R6, R7, R8, R9, FP };
-
-struct code {
-	struct bpf_insn v[PROGRAM_MAX];
-	size_t n;
-};
-
-/* What does not fit is left out: the kernel refuses a program without an end. */
-static size_t emit(struct code *c, int op, int dst, int src, int off, int32_t imm)
-{
-	size_t at = c->n;
-	if (at < PROGRAM_MAX)
-		c->v[c->n++] = (struct bpf_insn){
-		    .code = (uint8_t)op,
-		    .dst_reg = (uint8_t)dst & 15U,
-		    .src_reg = (uint8_t)src & 15U,
-		    .off = (int16_t)off,
-		    .imm = imm,
-		};
-	return at;
-}
-
-static void move(struct code *c, int dst, int src)
-{
-	emit(c, BPF_ALU64 | BPF_MOV | BPF_X, dst, src, 0, 0);
-}
-
-static void set(struct code *c, int dst, int32_t value)
-{
-	emit(c, BPF_ALU64 | BPF_MOV | BPF_K, dst, 0, 0, value);
-}
-
-static void set_wide(struct code *c, int dst, int kind, uint64_t value)
-{
-	emit(c, BPF_LD | BPF_DW | BPF_IMM, dst, kind, 0, (int32_t)(uint32_t)value);
-	emit(c, 0, 0, 0, 0, (int32_t)(uint32_t)(value >> 32));
-}
-
-static void load(struct code *c, int size, int dst, int from, size_t off)
-{
-	emit(c, BPF_LDX | BPF_MEM | size, dst, from, (int)off, 0);
-}
-
-static void store(struct code *c, int size, int to, int off, int src)
-{
-	emit(c, BPF_STX | BPF_MEM | size, to, src, off, 0);
-}
-
-/* A pointer into the stack. */
-static void point(struct code *c, int dst, int off)
-{
-	move(c, dst, FP);
-	emit(c, BPF_ALU64 | BPF_ADD | BPF_K, dst, 0, 0, off);
-}
-
-static void call(struct code *c, int helper)
-{
-	emit(c, BPF_JMP | BPF_CALL, 0, 0, 0, helper);
-}
-
-/* Jumps, to where land() is called, if `reg` OP `value`, the low 32 bits of it. */
-static size_t jump(struct code *c, int op, int reg, uint32_t value)
-{
-	return emit(c, BPF_JMP32 | op | BPF_K, reg, 0, 0, (int32_t)value);
-}
-
-static void land(struct code *c, size_t from)
-{
-	if (from < PROGRAM_MAX)
-		c->v[from].off = (int16_t)(c->n - from - 1);
-}
-
-static void leave(struct code *c, int verdict)
-{
-	set(c, R0, verdict);
-	emit(c, BPF_JMP | BPF_EXIT, 0, 0, 0, 0);
-}
 
 /* --- programs --- */
-
-#define COOKIE (-8)
-#define RECORD (-48)
-#define KEY (-72)
-#define PIDS (-80)
-#define AT(member) (RECORD + (int)offsetof(struct flat_capture_record, member))
-#define WORD(base, i) ((base) + 4 * (i))
-
-/* How a program learns a pid that means something to flatd. */
-enum pids {
-	PIDS_GLOBAL,	/* flatd is in the namespace that the kernel counts in */
-	PIDS_NAMESPACE, /* asked for that of flatd's (Linux 6.10) */
-	PIDS_UNKNOWN,
-};
-
-struct maker {
-	struct code code;
-	const struct flat_capture_bpf *maps;
-	uint16_t port;
-	enum pids pids;
-	struct stat pid_namespace;
-};
-
-static void cookie(struct code *c)
-{
-	move(c, R1, R6);
-	call(c, BPF_FUNC_get_socket_cookie);
-	store(c, BPF_DW, FP, COOKIE, R0);
-}
-
-/* R1 and R2 for a call: a map, and the key at `key`. */
-static void map_and_key(struct code *c, int map, int key)
-{
-	set_wide(c, R1, BPF_PSEUDO_MAP_FD, (uint32_t)map);
-	point(c, R2, key);
-}
-
-/* R0: the record of the socket. One that has none is let be. */
-static void find_record(struct maker *m)
-{
-	struct code *c = &m->code;
-	cookie(c);
-	map_and_key(c, m->maps->origins, COOKIE);
-	call(c, BPF_FUNC_map_lookup_elem);
-	size_t known = emit(c, BPF_JMP | BPF_JNE | BPF_K, R0, 0, 0, 0);
-	leave(c, 1);
-	land(c, known);
-}
-
-/* Who calls, by flatd's count; left 0 where it has none for it. */
-static void write_pid(struct maker *m)
-{
-	struct code *c = &m->code;
-	set(c, R1, 0);
-	store(c, BPF_W, FP, AT(pid), R1);
-	if (m->pids == PIDS_GLOBAL) {
-		call(c, BPF_FUNC_get_current_pid_tgid);
-		emit(c, BPF_ALU64 | BPF_RSH | BPF_K, R0, 0, 0, 32);
-		store(c, BPF_W, FP, AT(pid), R0);
-	}
-	if (m->pids != PIDS_NAMESPACE)
-		return;
-	store(c, BPF_DW, FP, PIDS, R1);
-	set_wide(c, R1, 0, m->pid_namespace.st_dev);
-	set_wide(c, R2, 0, m->pid_namespace.st_ino);
-	point(c, R3, PIDS);
-	set(c, R4, sizeof(struct bpf_pidns_info));
-	call(c, BPF_FUNC_get_ns_current_pid_tgid);
-	load(c, BPF_W, R1, FP, (size_t)(PIDS + (int)offsetof(struct bpf_pidns_info, tgid)));
-	store(c, BPF_W, FP, AT(pid), R1);
-}
-
-static void write_caller(struct maker *m)
-{
-	struct code *c = &m->code;
-	write_pid(m);
-	call(c, BPF_FUNC_get_current_uid_gid);
-	store(c, BPF_W, FP, AT(uid), R0);
-	emit(c, BPF_ALU64 | BPF_RSH | BPF_K, R0, 0, 0, 32);
-	store(c, BPF_W, FP, AT(gid), R0);
-	call(c, BPF_FUNC_get_current_cgroup_id);
-	store(c, BPF_DW, FP, AT(cgroup), R0);
-}
-
-/* The address that was asked for, in the record. */
-static void write_address(struct code *c, bool v6)
-{
-	if (!v6) {
-		set(c, R1, 0);
-		store(c, BPF_DW, FP, WORD(RECORD, 0), R1);
-		set(c, R1, (int32_t)V4_MARK);
-		store(c, BPF_W, FP, WORD(RECORD, 2), R1);
-		load(c, BPF_W, R1, R6, offsetof(struct bpf_sock_addr, user_ip4));
-		store(c, BPF_W, FP, WORD(RECORD, 3), R1);
-	}
-	for (int i = 0; v6 && i < 4; i++) {
-		load(c, BPF_W, R1, R6, offsetof(struct bpf_sock_addr, user_ip6) + 4 * (size_t)i);
-		store(c, BPF_W, FP, WORD(RECORD, i), R1);
-	}
-	load(c, BPF_W, R1, R6, offsetof(struct bpf_sock_addr, user_port));
-	store(c, BPF_W, FP, AT(port), R1);
-}
-
-/* R9 = 1 if the record's address is one of IPv4, else 0. */
-static void is_v4(struct code *c)
-{
-	size_t no[3];
-	set(c, R9, 0);
-	for (int i = 0; i < 3; i++) {
-		load(c, BPF_W, R1, FP, (size_t)WORD(RECORD, i));
-		no[i] = jump(c, BPF_JNE, R1, i < 2 ? 0 : V4_MARK);
-	}
-	set(c, R9, 1);
-	for (int i = 0; i < 3; i++)
-		land(c, no[i]);
-}
 
 /* Sends it to flatd: a socket of IPv6 that means an address of IPv4 stays with that. */
 static void redirect(struct maker *m, bool v6)
@@ -426,6 +230,23 @@ static const struct hook {
     {"flat_peer4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_GETPEERNAME, make_peer4},
     {"flat_peer6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_GETPEERNAME, make_peer6},
     {"flat_create", BPF_PROG_TYPE_CGROUP_SOCK, BPF_CGROUP_INET_SOCK_CREATE, make_create},
+    {"flat_dns_out", BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_EGRESS, flat_capture_dns_out},
+    {"flat_dns_recv4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP4_RECVMSG,
+     flat_capture_dns_from4},
+    {"flat_dns_recv6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP6_RECVMSG,
+     flat_capture_dns_from6},
+    {"flat_dns_peer4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_GETPEERNAME,
+     flat_capture_dns_from4},
+    {"flat_dns_peer6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_GETPEERNAME,
+     flat_capture_dns_from6},
+    {"flat_dns_send4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP4_SENDMSG,
+     flat_capture_dns_to4},
+    {"flat_dns_send6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP6_SENDMSG,
+     flat_capture_dns_to6},
+    {"flat_dns_conn4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT,
+     flat_capture_dns_to4},
+    {"flat_dns_conn6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_CONNECT,
+     flat_capture_dns_to6},
     {"flat_connect4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT, make_connect4},
     {"flat_connect6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_CONNECT, make_connect6},
 };
@@ -500,28 +321,66 @@ static int map_of(int program, const char *name, uint32_t key, uint32_t value)
 	return -ENOENT;
 }
 
-static int open_map(int earlier, const char *name, uint32_t key, uint32_t max)
+static const struct map_kind {
+	const char *name;
+	size_t at; /* in struct flat_capture_bpf */
+	enum bpf_map_type type;
+	uint32_t key;
+	uint32_t value;
+	uint32_t max;
+	const char *hook; /* whose program knows it */
+} maps[] = {
+    {"flat_origins", offsetof(struct flat_capture_bpf, origins), BPF_MAP_TYPE_HASH,
+     sizeof(uint64_t), sizeof(struct flat_capture_record), ORIGINS_MAX, "flat_sockops"},
+    {"flat_arrivals", offsetof(struct flat_capture_bpf, arrivals), BPF_MAP_TYPE_HASH,
+     sizeof(struct flat_capture_key), sizeof(struct flat_capture_record), ARRIVALS_MAX,
+     "flat_sockops"},
+    {"flat_askers", offsetof(struct flat_capture_bpf, askers), BPF_MAP_TYPE_LRU_HASH,
+     sizeof(uint64_t), sizeof(struct flat_capture_record), ASKERS_MAX, "flat_dns_out"},
+    {"flat_sources", offsetof(struct flat_capture_bpf, sources), BPF_MAP_TYPE_LRU_HASH,
+     sizeof(struct flat_capture_key), sizeof(struct flat_capture_record), ASKERS_MAX,
+     "flat_dns_out"},
+    {"flat_servers", offsetof(struct flat_capture_bpf, servers), BPF_MAP_TYPE_LRU_HASH,
+     sizeof(uint32_t), sizeof(uint32_t), SERVERS_MAX, "flat_dns_send4"},
+};
+
+static int *fd_of(struct flat_capture_bpf *b, const struct map_kind *kind)
 {
-	const uint32_t value = sizeof(struct flat_capture_record);
-	struct bpf_map_create_opts opts = {.sz = sizeof(opts), .map_flags = BPF_F_NO_PREALLOC};
-	int fd = earlier >= 0 ? map_of(earlier, name, key, value) : -ENOENT;
+	return (int *)(void *)((char *)b + kind->at);
+}
+
+static int open_map(int dir, const struct map_kind *kind)
+{
+	struct bpf_map_create_opts opts = {
+	    .sz = sizeof(opts),
+	    .map_flags = kind->type == BPF_MAP_TYPE_HASH ? BPF_F_NO_PREALLOC : 0,
+	};
+	struct bpf_prog_info info;
+	size_t i = 0;
+	while (strcmp(hooks[i].name, kind->hook) != 0)
+		i++;
+	int earlier = find_attached(dir, &hooks[i], &info);
+	int fd = earlier >= 0 ? map_of(earlier, kind->name, kind->key, kind->value) : -ENOENT;
+	if (earlier >= 0)
+		close(earlier);
 	if (fd >= 0)
 		return fd;
-	fd = bpf_map_create(BPF_MAP_TYPE_HASH, name, key, value, max, &opts);
-	return fd;
+	return bpf_map_create(kind->type, kind->name, kind->key, kind->value, kind->max, &opts);
 }
 
 static int open_maps(struct flat_capture_bpf *b, int dir, char *why, size_t size)
 {
-	struct bpf_prog_info info;
-	/* The first hook's program knows both. */
-	int earlier = find_attached(dir, &hooks[0], &info);
-	b->origins = open_map(earlier, "flat_origins", sizeof(uint64_t), ORIGINS_MAX);
-	b->arrivals =
-	    open_map(earlier, "flat_arrivals", sizeof(struct flat_capture_key), ARRIVALS_MAX);
-	if (earlier >= 0)
-		close(earlier);
-	int err = b->origins < 0 ? b->origins : b->arrivals < 0 ? b->arrivals : 0;
+	struct bpf_map_info info = {0};
+	uint32_t len = sizeof(info);
+	int err = 0;
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(maps) && err == 0; i++) {
+		int fd = open_map(dir, &maps[i]);
+		err = fd < 0 ? fd : 0;
+		*fd_of(b, &maps[i]) = fd < 0 ? 0 : fd;
+	}
+	if (err == 0)
+		err = bpf_obj_get_info_by_fd(b->sources, &info, &len);
+	b->mark = info.id;
 	if (err != 0) {
 		snprintf(why, size, "the kernel makes no maps for programs: %s", strerror(-err));
 		flat_capture_bpf_close(b);
@@ -613,10 +472,10 @@ int flat_capture_bpf_detach(int dir)
 
 void flat_capture_bpf_close(struct flat_capture_bpf *b)
 {
-	if (b->origins > 0)
-		close(b->origins);
-	if (b->arrivals > 0)
-		close(b->arrivals);
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(maps); i++) {
+		if (*fd_of(b, &maps[i]) > 0)
+			close(*fd_of(b, &maps[i]));
+	}
 	memset(b, 0, sizeof(*b));
 }
 
@@ -624,4 +483,16 @@ bool flat_capture_bpf_take(const struct flat_capture_bpf *b, const struct flat_c
 			   struct flat_capture_record *record)
 {
 	return bpf_map_lookup_and_delete_elem(b->arrivals, key, record) == 0;
+}
+
+bool flat_capture_bpf_asked(const struct flat_capture_bpf *b, const struct flat_capture_key *from,
+			    uint32_t to, struct flat_capture_record *record)
+{
+	if (bpf_map_lookup_elem(b->sources, from, record) != 0)
+		return false;
+	if (to == 0)
+		return true;
+	record->ip[0] = record->ip[1] = 0;
+	record->ip[2] = V4_MARK;
+	return bpf_map_lookup_elem(b->servers, &to, &record->ip[3]) == 0;
 }

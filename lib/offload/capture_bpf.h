@@ -35,6 +35,12 @@ struct flat_capture_key {
 struct flat_capture_bpf {
 	int origins;  /* cookie of a socket -> record, until the socket is no more */
 	int arrivals; /* key -> record, until flatd takes it or the connection has failed */
+	/* Of name servers, asked by datagrams; what was not used for long makes room (capture_dns.h). */
+	int askers;  /* cookie of a socket -> record of what it asked last */
+	int sources; /* key -> record of the last datagram from there */
+	int servers; /* address of 127.128.0.0/9 -> the IPv4 address that it stands for, both in network order */
+	uint32_t
+	    mark; /* of each such datagram: the number that the kernel gave one of the maps. Never 0 */
 };
 
 /**
@@ -52,5 +58,15 @@ void flat_capture_bpf_close(struct flat_capture_bpf *b);
 /** Takes the record of a connection that arrived. False: none of this cgroup. */
 bool flat_capture_bpf_take(const struct flat_capture_bpf *b, const struct flat_capture_key *key,
 			   struct flat_capture_record *record);
+
+/** Port of name servers. */
+#define FLAT_DNS_PORT 53
+
+/**
+ * Of a datagram to a name server that arrived with b->mark: what was asked for, and by whom. `to`: where it arrived, in
+ * network order; 0: at ::1. False: nobody's, or it was forgotten.
+ */
+bool flat_capture_bpf_asked(const struct flat_capture_bpf *b, const struct flat_capture_key *from,
+			    uint32_t to, struct flat_capture_record *record);
 
 #endif

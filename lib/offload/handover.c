@@ -160,7 +160,7 @@ int flat_handover_give(struct flat_offload *o, int fd)
 		err = give_one(fd, ITEM_PORT, flat_peers_hbone_socket(o));
 	for (uint32_t i = 0; err == 0 && (port = flat_gateway_socket(o, i)) >= 0; i++)
 		err = give_one(fd, ITEM_PORT, port);
-	for (int i = 0; err == 0 && i < 2; i++)
+	for (int i = 0; err == 0 && i < FLAT_CAPTURE_SOCKETS; i++)
 		err = give_one(fd, ITEM_PORT, flat_captures_socket(o, i));
 	TAILQ_FOREACH(l, &o->listeners, link)
 	{
@@ -376,14 +376,19 @@ int flat_handover_control(struct flat_handover *h)
 	return fd;
 }
 
-int flat_handover_port(struct flat_handover *h, const struct flat_addr *addr)
+int flat_handover_port(struct flat_handover *h, const struct flat_addr *addr, int type)
 {
 	for (uint32_t i = 0; h && i < h->n_ports; i++) {
 		struct sockaddr_storage ss;
 		struct flat_addr has;
 		socklen_t len = sizeof(ss);
+		int has_type = 0;
+		socklen_t type_len = sizeof(has_type);
 		int fd = h->ports[i];
-		if (fd < 0 || flat_sys_getsockname(fd, (struct sockaddr *)&ss, &len) < 0 ||
+		if (fd < 0 ||
+		    flat_sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &has_type, &type_len) != 0 ||
+		    has_type != type ||
+		    flat_sys_getsockname(fd, (struct sockaddr *)&ss, &len) < 0 ||
 		    flat_addr_from_sockaddr(&has, (struct sockaddr *)&ss, len) != 0 ||
 		    !flat_addr_equal(&has, addr))
 			continue;

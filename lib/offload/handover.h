@@ -14,8 +14,8 @@ struct flat_handover;
 FLAT_MUST_CHECK int flat_handover_ask(struct flat_handover **out, const char *control_path);
 /** The listening control socket, once; -1: not given. The caller's from here. */
 int flat_handover_control(struct flat_handover *h);
-/** A TCP socket that listens at `addr`, once; -1: none (NULL is allowed). The caller's from here. */
-int flat_handover_port(struct flat_handover *h, const struct flat_addr *addr);
+/** A socket of the type (SOCK_STREAM: that listens) at `addr`, once; -1: none (NULL is allowed). The caller's from here. */
+int flat_handover_port(struct flat_handover *h, const struct flat_addr *addr, int type);
 /** Takes the listeners of mesh servers. 0 or a negative errno. */
 FLAT_MUST_CHECK int flat_handover_listeners(struct flat_handover *h, struct flat_offload *o);
 /** Done: the predecessor lets go of what it gave. Frees h; NULL is allowed. */

@@ -247,6 +247,7 @@ static int by_time(struct flat_offload *o)
 	wait = sooner(wait, flat_peers_wait_ms(o));
 	wait = sooner(wait, flat_admin_expire(o));
 	wait = sooner(wait, flat_health_wait_ms(o));
+	wait = sooner(wait, flat_captures_expire(o));
 	if (!TAILQ_EMPTY(&o->reminders))
 		wait = sooner(wait, FLAT_REMIND_MS);
 	return TAILQ_EMPTY(&o->half_open) ? wait : sooner(wait, TICK_MS);
@@ -258,7 +259,8 @@ static int by_time(struct flat_offload *o)
 /* Retired, and of no more use to anybody. */
 static bool is_over(struct flat_offload *o)
 {
-	return o->retired && o->n_conns == 0 && o->loop.n_ending == 0 && flat_sessions_leave(o);
+	return o->retired && o->n_conns == 0 && o->loop.n_ending == 0 &&
+	       flat_captures_expire(o) < 0 && flat_sessions_leave(o);
 }
 
 /* False: somebody has something. Either way flat_rests_wake() follows. */

@@ -33,7 +33,7 @@ int flat_port_listen(const struct flat_offload *o, const struct flat_addr *addr,
 	struct sockaddr_storage ss;
 	int on = 1;
 	int off = 0;
-	int given = flat_handover_port(o->handover, addr);
+	int given = flat_handover_port(o->handover, addr, SOCK_STREAM);
 	if (given >= 0)
 		return given;
 	socklen_t len = flat_addr_to_sockaddr(addr, &ss);
