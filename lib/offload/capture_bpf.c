@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "offload/capture_code.h"
+#include "offload/capture_hook.h"
 
 /* Sockets of one workload that are connected, or were, and connections that flatd has not accepted yet. */
 #define ORIGINS_MAX 65536
@@ -19,8 +20,6 @@
 /* Sockets that asked name servers, and those servers. */
 #define ASKERS_MAX 8192
 #define SERVERS_MAX 1024
-/* The kernel takes 64 programs at one cgroup and hook. */
-#define ATTACHED_MAX 64
 /* TCP_CLOSE of the kernel's state of a socket (include/net/tcp_states.h). */
 #define STATE_CLOSE 7
 
@@ -219,107 +218,45 @@ static void make_peer6(struct maker *m)
 }
 
 /* In the order in which they are attached: connect() is sent to flatd when all else is there. */
-static const struct hook {
-	const char *name; /* BPF_OBJ_NAME_LEN - 1 at most: how a later flatd finds it */
-	enum bpf_prog_type type;
-	enum bpf_attach_type at;
+static const struct {
+	struct flat_capture_hook hook;
 	void (*make)(struct maker *m);
 } hooks[] = {
-    {"flat_sockops", BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, make_sockops},
-    {"flat_release", BPF_PROG_TYPE_CGROUP_SOCK, BPF_CGROUP_INET_SOCK_RELEASE, make_release},
-    {"flat_peer4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_GETPEERNAME, make_peer4},
-    {"flat_peer6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_GETPEERNAME, make_peer6},
-    {"flat_create", BPF_PROG_TYPE_CGROUP_SOCK, BPF_CGROUP_INET_SOCK_CREATE, make_create},
-    {"flat_dns_out", BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_EGRESS, flat_capture_dns_out},
-    {"flat_dns_recv4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP4_RECVMSG,
+    {{"flat_sockops", BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS}, make_sockops},
+    {{"flat_release", BPF_PROG_TYPE_CGROUP_SOCK, BPF_CGROUP_INET_SOCK_RELEASE}, make_release},
+    {{"flat_peer4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_GETPEERNAME}, make_peer4},
+    {{"flat_peer6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_GETPEERNAME}, make_peer6},
+    {{"flat_create", BPF_PROG_TYPE_CGROUP_SOCK, BPF_CGROUP_INET_SOCK_CREATE}, make_create},
+    {{"flat_dns_out", BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_EGRESS}, flat_capture_dns_out},
+    {{"flat_dns_recv4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP4_RECVMSG},
      flat_capture_dns_from4},
-    {"flat_dns_recv6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP6_RECVMSG,
+    {{"flat_dns_recv6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP6_RECVMSG},
      flat_capture_dns_from6},
-    {"flat_dns_peer4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_GETPEERNAME,
+    {{"flat_dns_peer4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_GETPEERNAME},
      flat_capture_dns_from4},
-    {"flat_dns_peer6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_GETPEERNAME,
+    {{"flat_dns_peer6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_GETPEERNAME},
      flat_capture_dns_from6},
-    {"flat_dns_send4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP4_SENDMSG,
+    {{"flat_dns_send4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP4_SENDMSG},
      flat_capture_dns_to4},
-    {"flat_dns_send6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP6_SENDMSG,
+    {{"flat_dns_send6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_UDP6_SENDMSG},
      flat_capture_dns_to6},
-    {"flat_dns_conn4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT,
+    {{"flat_dns_conn4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT},
      flat_capture_dns_to4},
-    {"flat_dns_conn6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_CONNECT,
+    {{"flat_dns_conn6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_CONNECT},
      flat_capture_dns_to6},
-    {"flat_connect4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT, make_connect4},
-    {"flat_connect6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_CONNECT, make_connect6},
+    {{"flat_connect4", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT}, make_connect4},
+    {{"flat_connect6", BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET6_CONNECT}, make_connect6},
 };
 #define N_HOOKS FLAT_ARRAY_SIZE(hooks)
 
-static int load_one(const struct hook *hook, struct maker *m, char *why, size_t size)
+static int load_one(size_t i, struct maker *m, char *why, size_t size)
 {
-	char log[2048] = "";
-	struct bpf_prog_load_opts opts = {
-	    .sz = sizeof(opts),
-	    .expected_attach_type = hook->at,
-	    .log_level = 1,
-	    .log_buf = log,
-	    .log_size = sizeof(log),
-	};
 	m->code.n = 0;
-	hook->make(m);
-	int fd = bpf_prog_load(hook->type, hook->name, "libflat", m->code.v, m->code.n, &opts);
-	/* A log that is too short for what the kernel has to say is no reason to refuse a program. */
-	if (fd == -ENOSPC) {
-		struct bpf_prog_load_opts quiet = {.sz = sizeof(quiet),
-						   .expected_attach_type = hook->at};
-		fd = bpf_prog_load(hook->type, hook->name, "libflat", m->code.v, m->code.n, &quiet);
-	}
-	if (fd < 0)
-		snprintf(why, size, "the kernel does not take the program %s: %s; %.300s",
-			 hook->name, strerror(-fd), log);
-	return fd;
+	hooks[i].make(m);
+	return flat_capture_load(&hooks[i].hook, m->code.v, m->code.n, why, size);
 }
 
 /* --- what is attached --- */
-
-/* Our program at a hook of a cgroup, by its name: a descriptor, or a negative errno; -ENOENT: there is none. */
-static int find_attached(int dir, const struct hook *hook, struct bpf_prog_info *info)
-{
-	uint32_t ids[ATTACHED_MAX];
-	uint32_t n = ATTACHED_MAX;
-	int err = bpf_prog_query(dir, hook->at, 0, NULL, ids, &n);
-	for (uint32_t i = 0; err == 0 && i < n; i++) {
-		uint32_t len = sizeof(*info);
-		int fd = bpf_prog_get_fd_by_id(ids[i]);
-		if (fd < 0)
-			continue;
-		memset(info, 0, sizeof(*info));
-		if (bpf_obj_get_info_by_fd(fd, info, &len) == 0 &&
-		    strcmp(info->name, hook->name) == 0)
-			return fd;
-		close(fd);
-	}
-	return err != 0 ? err : -ENOENT;
-}
-
-/* The map that an earlier flatd's program has for this; -ENOENT: none, or of another shape. */
-static int map_of(int program, const char *name, uint32_t key, uint32_t value)
-{
-	uint32_t ids[4] = {0};
-	struct bpf_prog_info info = {.nr_map_ids = FLAT_ARRAY_SIZE(ids), .map_ids = (uintptr_t)ids};
-	uint32_t len = sizeof(info);
-	if (bpf_obj_get_info_by_fd(program, &info, &len) != 0)
-		return -ENOENT;
-	for (uint32_t i = 0; i < info.nr_map_ids && i < FLAT_ARRAY_SIZE(ids); i++) {
-		struct bpf_map_info map = {0};
-		len = sizeof(map);
-		int fd = bpf_map_get_fd_by_id(ids[i]);
-		if (fd < 0)
-			continue;
-		if (bpf_obj_get_info_by_fd(fd, &map, &len) == 0 && strcmp(map.name, name) == 0 &&
-		    map.key_size == key && map.value_size == value)
-			return fd;
-		close(fd);
-	}
-	return -ENOENT;
-}
 
 static const struct map_kind {
 	const char *name;
@@ -355,12 +292,12 @@ static int open_map(int dir, const struct map_kind *kind)
 	    .sz = sizeof(opts),
 	    .map_flags = kind->type == BPF_MAP_TYPE_HASH ? BPF_F_NO_PREALLOC : 0,
 	};
-	struct bpf_prog_info info;
 	size_t i = 0;
-	while (strcmp(hooks[i].name, kind->hook) != 0)
+	while (strcmp(hooks[i].hook.name, kind->hook) != 0)
 		i++;
-	int earlier = find_attached(dir, &hooks[i], &info);
-	int fd = earlier >= 0 ? map_of(earlier, kind->name, kind->key, kind->value) : -ENOENT;
+	int earlier = flat_capture_find(dir, &hooks[i].hook);
+	int fd = earlier >= 0 ? flat_capture_map_of(earlier, kind->name, kind->key, kind->value)
+			      : -ENOENT;
 	if (earlier >= 0)
 		close(earlier);
 	if (fd >= 0)
@@ -388,46 +325,19 @@ static int open_maps(struct flat_capture_bpf *b, int dir, char *why, size_t size
 	return err;
 }
 
-static int attach_one(int dir, const struct hook *hook, int program)
-{
-	struct bpf_prog_info info;
-	struct bpf_prog_attach_opts opts = {.sz = sizeof(opts), .flags = BPF_F_ALLOW_MULTI};
-	int earlier = find_attached(dir, hook, &info);
-	if (earlier >= 0) {
-		opts.flags |= BPF_F_REPLACE;
-		opts.replace_prog_fd = earlier;
-	}
-	int err = bpf_prog_attach_opts(program, dir, hook->at, &opts);
-	if (earlier >= 0)
-		close(earlier);
-	return err;
-}
-
-/* Which helper tells a pid that means something here. */
-static int know_pids(struct maker *m, char *why, size_t size)
-{
-	/* PROC_PID_INIT_INO (include/linux/proc_ns.h): the namespace that the kernel counts in. */
-	const ino_t first = 0xeffffffc;
-	int err = stat("/proc/self/ns/pid", &m->pid_namespace) == 0 ? 0 : -errno;
-	m->pids = m->pid_namespace.st_ino == first ? PIDS_GLOBAL : PIDS_NAMESPACE;
-	if (err != 0)
-		snprintf(why, size, "/proc/self/ns/pid: %s", strerror(-err));
-	return err;
-}
-
 int flat_capture_bpf_attach(struct flat_capture_bpf *b, int dir, uint16_t port, char *why,
 			    size_t size)
 {
 	struct maker m = {.maps = b, .port = port};
 	int programs[N_HOOKS];
 	size_t n = 0;
-	int err = know_pids(&m, why, size);
+	int err = flat_capture_know_pids(&m, why, size);
 	if (err == 0)
 		err = open_maps(b, dir, why, size);
 	if (err != 0)
 		return err;
 	while (n < N_HOOKS && err == 0) {
-		programs[n] = load_one(&hooks[n], &m, why, size);
+		programs[n] = load_one(n, &m, why, size);
 		if (programs[n] >= 0) {
 			n++;
 		} else if (m.pids == PIDS_NAMESPACE) {
@@ -438,9 +348,9 @@ int flat_capture_bpf_attach(struct flat_capture_bpf *b, int dir, uint16_t port, 
 		}
 	}
 	for (size_t i = 0; i < n && err == 0; i++) {
-		err = attach_one(dir, &hooks[i], programs[i]);
+		err = flat_capture_attach(dir, &hooks[i].hook, programs[i]);
 		if (err != 0)
-			snprintf(why, size, "%s cannot be attached: %s", hooks[i].name,
+			snprintf(why, size, "%s cannot be attached: %s", hooks[i].hook.name,
 				 strerror(-err));
 	}
 	while (n > 0)
@@ -455,17 +365,10 @@ int flat_capture_bpf_detach(int dir)
 	int done = 0;
 	/* connect() first: what goes out from then on goes where it says. */
 	for (size_t i = N_HOOKS; i-- > 0;) {
-		struct bpf_prog_info info;
-		int fd = find_attached(dir, &hooks[i], &info);
-		if (fd < 0 && fd != -ENOENT)
-			return fd;
-		if (fd < 0)
-			continue;
-		int err = bpf_prog_detach2(fd, dir, hooks[i].at);
-		close(fd);
-		if (err != 0)
-			return err;
-		done++;
+		int n = flat_capture_remove(dir, &hooks[i].hook);
+		if (n < 0)
+			return n;
+		done += n;
 	}
 	return done;
 }

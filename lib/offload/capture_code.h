@@ -1,6 +1,6 @@
 /*
  * How the programs of confined workloads are written: instructions, and the pieces that several of them have. A program that
- * got too long lacks its end, and the kernel refuses it. Used by capture_bpf.c and capture_dns_bpf.c alone.
+ * got too long lacks its end, and the kernel refuses it. Used by the files capture_*bpf.c alone.
  */
 #ifndef FLAT_OFFLOAD_CAPTURE_CODE_H
 #define FLAT_OFFLOAD_CAPTURE_CODE_H
@@ -12,7 +12,7 @@
 
 #include "offload/capture_bpf.h"
 
-#define PROGRAM_MAX 128
+#define PROGRAM_MAX 256
 /* The first bytes of an IPv4 address in the form of IPv6. */
 #define V4_MARK htonl(0xffff)
 
