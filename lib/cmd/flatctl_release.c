@@ -9,6 +9,7 @@
 #include "cmd/flatctl.h"
 #include "control/cgroup.h"
 #include "offload/capture_bpf.h"
+#include "offload/capture_in_bpf.h"
 
 static int release(const struct flat_cgroup_mount *mount, const char *path)
 {
@@ -19,6 +20,8 @@ static int release(const struct flat_cgroup_mount *mount, const char *path)
 	int dir = below ? open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
 	if (dir >= 0) {
 		n = flat_capture_bpf_detach(dir);
+		int in = n < 0 ? n : flat_in_bpf_detach(dir);
+		n = in < 0 ? in : n + in;
 		close(dir);
 	}
 	if (n < 0) {

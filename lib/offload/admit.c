@@ -502,7 +502,8 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 	}
 	bool asked = d->service && d->service->path == FLAT_PATH_FORWARDED;
 	if (d->listener) {
-		d->path = q->session && !asked ? FLAT_CONN_DIRECT : FLAT_CONN_FORWARDED;
+		d->path = q->session && !asked && !d->listener->server ? FLAT_CONN_DIRECT
+								       : FLAT_CONN_FORWARDED;
 		authorize(o, q->session, q->principal, q->sni, &q->from, d->listener, d);
 		if (!q->dry && !q->pinned && d->status == 0)
 			flat_listener_rotate(d->listener);

@@ -19,6 +19,8 @@
 #include "control/cgroup.h"
 #include "offload/capture_bpf.h"
 #include "offload/capture_dns.h"
+#include "offload/capture_in.h"
+#include "offload/capture_in_bpf.h"
 
 #define BACKLOG 4096
 /* Type of a handle that is the id of a cgroup (FILEID_KERNFS, include/linux/exportfs.h). */
@@ -34,6 +36,7 @@ struct capture {
 	uint64_t id;
 	struct flat_capture_bpf bpf;
 	struct flat_dns_client dns;
+	struct flat_in_cgroup *in; /* its servers; NULL: not yet */
 	bool wanted;
 };
 
@@ -54,9 +57,9 @@ struct flat_captures {
 
 /* --- who comes --- */
 
-/* The path of a cgroup by its id, below the mount. False: it is gone, or cannot be told. */
-static bool path_of(const struct flat_captures *all, uint64_t id, char path[PATH_MAX])
+bool flat_captures_path(const struct flat_offload *o, uint64_t id, char path[PATH_MAX])
 {
+	const struct flat_captures *all = o->captures;
 	struct {
 		struct file_handle h;
 		uint64_t id;
@@ -111,7 +114,7 @@ struct flat_session *flat_capture_session(struct flat_dns_client *client,
 {
 	const struct capture *c = FLAT_CONTAINER_OF(client, struct capture, dns);
 	char path[PATH_MAX];
-	if (r->cgroup != c->id && !path_of(c->all, r->cgroup, path))
+	if (r->cgroup != c->id && !flat_captures_path(c->all->offload, r->cgroup, path))
 		return NULL;
 	return flat_session_captured(c->all->offload, (pid_t)r->pid, r->uid, r->gid,
 				     r->cgroup == c->id ? c->path : path);
@@ -135,7 +138,7 @@ static void on_client(struct flat_source *source, int fd)
 	struct flat_question q = {0};
 	struct flat_capture_record r;
 	struct capture *c;
-	if (fd < 0)
+	if (fd < 0 || flat_captures_in_came(o, fd))
 		return;
 	memset(&ss, 0, sizeof(ss));
 	if (FLAT_SYS3(SYS_getpeername, fd, &ss, &len) == 0)
@@ -168,6 +171,7 @@ static void capture_free(struct flat_captures *all, struct capture *c)
 {
 	TAILQ_REMOVE(&all->list, c, link);
 	flat_dns_remove(&c->dns);
+	flat_captures_in_drop(all->offload, c->in);
 	flat_capture_bpf_close(&c->bpf);
 	free(c->path);
 	free(c);
@@ -231,10 +235,17 @@ static int confine_once(struct flat_captures *all, struct capture *c, const char
 			close(dir);
 		return dir < 0 ? dir : 0;
 	}
+	struct flat_in_cgroup *in = NULL;
 	int err = flat_capture_bpf_attach(&bpf, dir, all->offload->confine_port, why, size);
+	if (err == 0)
+		err = flat_captures_in_add(all->offload, &in, dir, st.st_ino, c->path, why, size);
 	close(dir);
-	if (err != 0)
+	if (err != 0) {
+		flat_capture_bpf_close(&bpf);
 		return err;
+	}
+	flat_captures_in_drop(all->offload, c->in);
+	c->in = in;
 	flat_capture_bpf_close(&c->bpf);
 	c->bpf = bpf;
 	c->id = st.st_ino;
@@ -264,6 +275,8 @@ static void release(struct flat_captures *all, struct capture *c)
 	const char *below = flat_cgroup_below(&all->mount, c->path);
 	int dir = below ? flat_cgroup_open(all->mount.mount, below, false) : -ENOENT;
 	int err = dir < 0 ? dir : flat_capture_bpf_detach(dir);
+	if (err >= 0)
+		err = flat_in_bpf_detach(dir);
 	if (dir >= 0)
 		close(dir);
 	if (err < 0)
@@ -271,6 +284,8 @@ static void release(struct flat_captures *all, struct capture *c)
 	else
 		flat_info("cgroup %s is confined no more", c->path);
 	capture_free(all, c);
+	if (TAILQ_EMPTY(&all->list))
+		flat_in_gate_unpin(all->offload->confine_port);
 }
 
 static struct capture *want(struct flat_captures *all, const char *path)
@@ -316,12 +331,50 @@ static int confine_workload(struct flat_captures *all, const struct flat_workloa
 	return first;
 }
 
+/* A cgroup of the workload at which an earlier flatd has its programs; -1: there is none. */
+static int find_earlier(const struct flat_captures *all, const struct flat_workload *w)
+{
+	for (uint32_t i = 0; w->confined && i < w->n_selectors; i++) {
+		const char *below = flat_cgroup_below(&all->mount, w->selectors[i].cgroup);
+		int dir = below ? flat_cgroup_open(all->mount.mount, below, false) : -1;
+		if (dir >= 0 && flat_in_bpf_there(dir))
+			return dir;
+		if (dir >= 0)
+			close(dir);
+	}
+	return -1;
+}
+
+/* What all confined servers share, once. */
+static int open_in(struct flat_captures *all)
+{
+	const struct flat_mesh *mesh = all->offload->mesh;
+	const int sockets[] = {all->ports[0].tcp.fd, all->ports[1].tcp.fd};
+	char why[1024] = "out of memory";
+	int dir = -1;
+	if (all->offload->captures_in)
+		return 0;
+	for (uint32_t i = 0; dir < 0 && i < flat_mesh_n_workloads(mesh); i++)
+		dir = find_earlier(all, flat_mesh_workload_at(mesh, i));
+	int err = flat_captures_in_open(all->offload, dir, sockets, why, sizeof(why));
+	if (dir >= 0)
+		close(dir);
+	if (err != 0)
+		flat_error("servers of workloads are not confined: %s", why);
+	if (err == -EPERM)
+		flat_error("confined workloads want a flatd that runs as root, with CAP_BPF and "
+			   "CAP_NET_ADMIN");
+	return err;
+}
+
 static int confine_all(struct flat_captures *all)
 {
 	const struct flat_mesh *mesh = all->offload->mesh;
 	struct capture *c;
 	struct capture *next;
-	int first = 0;
+	int first = open_in(all);
+	if (first != 0)
+		return first;
 	TAILQ_FOREACH(c, &all->list, link)
 	c->wanted = false;
 	for (uint32_t i = 0; i < flat_mesh_n_workloads(mesh); i++) {
@@ -334,6 +387,7 @@ static int confine_all(struct flat_captures *all)
 		if (!c->wanted)
 			release(all, c);
 	}
+	flat_captures_in_look(all->offload);
 	return first;
 }
 
@@ -433,6 +487,7 @@ int flat_captures_expire(struct flat_offload *o)
 
 void flat_captures_retire(struct flat_offload *o)
 {
+	flat_captures_in_retire(o);
 	for (int i = 0; o->captures && i < 2; i++) {
 		if (o->captures->ports[i].tcp.fd >= 0)
 			flat_loop_accept_end(&o->loop, &o->captures->ports[i].tcp);
@@ -452,6 +507,7 @@ void flat_captures_close(struct flat_offload *o)
 		next = TAILQ_NEXT(c, link);
 		capture_free(all, c);
 	}
+	flat_captures_in_close(o);
 	flat_dns_close(all->dns);
 	struct flat_source *const sources[] = {&all->ports[0].tcp, &all->ports[1].tcp, &all->watch};
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(sources); i++) {

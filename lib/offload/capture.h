@@ -5,6 +5,8 @@
 #ifndef FLAT_OFFLOAD_CAPTURE_H
 #define FLAT_OFFLOAD_CAPTURE_H
 
+#include <limits.h>
+
 #include "offload/offload.h"
 
 /* No service's (IANA), and below 1024: nobody but root can stand in for a flatd that is not there. */
@@ -24,6 +26,8 @@ void flat_captures_retire(struct flat_offload *o);
 int flat_captures_expire(struct flat_offload *o);
 /** Frees all. What is confined stays so: nobody answers, and its connections are refused. */
 void flat_captures_close(struct flat_offload *o);
+/** The path of a cgroup by its id, as in /proc/PID/cgroup. False: it is gone, or cannot be told. */
+bool flat_captures_path(const struct flat_offload *o, uint64_t id, char path[PATH_MAX]);
 /** The cgroups that are confined, i from 0: the path, as in /proc/PID/cgroup; NULL: no more. */
 const char *flat_captures_cgroup(const struct flat_offload *o, uint32_t i);
 

@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/capture_in.h"
 #include "offload/gateway.h"
 #include "offload/l7.h"
 #include "offload/origin.h"
@@ -219,6 +220,8 @@ static bool told_reset(const struct flat_conn *c)
 void flat_conn_destroy(struct flat_conn *c)
 {
 	struct flat_offload *o = c->offload;
+	if (c->way)
+		flat_captures_in_hung_up(c);
 	if (c->half_open)
 		settle(c);
 	else if (!c->shelved) {

@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/capture_in.h"
 #include "offload/gateway.h"
 #include "offload/health.h"
 #include "offload/l7.h"
@@ -52,7 +53,7 @@ static int bind_memory(struct flat_conn *c)
 {
 	/* A confined client has its socket. */
 	struct flat_session *s = c->end[FLAT_SIDE_CLIENT].is_tcp ? NULL : c->client;
-	struct flat_listener *l = c->listener;
+	struct flat_listener *l = flat_listener_is_dialled(c->listener) ? NULL : c->listener;
 	if (c->l7)
 		return s ? take_slot(c, FLAT_SIDE_CLIENT, s, NULL) : 0;
 	if (c->l7_upstream)
@@ -106,14 +107,22 @@ static int connect_upstream(struct flat_conn *c, char *reason, size_t size)
 	int err = c->origin ? flat_origin_prepare(c->offload, c->origin, reason, size) : 0;
 	if (err != 0)
 		return err;
-	socklen_t len = flat_addr_to_sockaddr(&c->target, &c->upstream);
 	int fd = flat_sys_socket(c->target.family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 	if (fd < 0)
 		return fd;
 	set_nodelay(fd);
 	e->is_tcp = true;
 	e->anchor.fd = fd;
-	snprintf(c->server_name, sizeof(c->server_name), "outside the mesh");
+	if (c->listener)
+		err = flat_captures_in_dial(c, fd);
+	else
+		snprintf(c->server_name, sizeof(c->server_name), "outside the mesh");
+	if (err != 0) {
+		snprintf(reason, size, "flatd has no way to the confined server: %s",
+			 strerror(-err));
+		return err;
+	}
+	socklen_t len = flat_addr_to_sockaddr(&c->target, &c->upstream);
 	return flat_loop_connect(&c->offload->loop, &e->anchor, fd,
 				 (const struct sockaddr *)&c->upstream, len, on_upstream);
 }
@@ -122,7 +131,7 @@ static int connect_upstream(struct flat_conn *c, char *reason, size_t size)
 static void reach(struct flat_conn *c, int err)
 {
 	char reason[400] = "";
-	if (err == 0 && !c->listener)
+	if (err == 0 && flat_listener_is_dialled(c->listener))
 		err = connect_upstream(c, reason, sizeof(reason));
 	else if (err == 0)
 		err = flat_listener_offer(c->listener, c);
@@ -142,7 +151,7 @@ static void reach(struct flat_conn *c, int err)
 			 strerror(-err));
 		flat_conn_fail(
 		    c, -err, err == -ENOBUFS ? FLAT_REFUSED_LIMIT : FLAT_REFUSED_RESOURCES, reason);
-	} else if (c->listener && !c->pending) {
+	} else if (!flat_listener_is_dialled(c->listener) && !c->pending) {
 		flat_conn_open(c);
 	} else {
 		flat_conn_wait(c);
@@ -167,7 +176,9 @@ void flat_conn_onward(struct flat_conn *c)
 			       "rule 15: too many wait for this listener");
 		return;
 	}
-	reach(c, c->listener ? take_slot(c, FLAT_SIDE_SERVER, NULL, c->listener) : 0);
+	reach(c, flat_listener_is_dialled(c->listener)
+		     ? 0
+		     : take_slot(c, FLAT_SIDE_SERVER, NULL, c->listener));
 }
 
 /* --- for requests of HTTP clients --- */
@@ -207,7 +218,7 @@ int flat_conn_upstream_open(struct flat_conn *c)
 {
 	char reason[400] = "";
 	int err = bind_memory(c);
-	if (err == 0 && !c->listener)
+	if (err == 0 && flat_listener_is_dialled(c->listener))
 		err = connect_upstream(c, reason, sizeof(reason));
 	else if (err == 0)
 		err = flat_listener_offer(c->listener, c);
@@ -217,7 +228,7 @@ int flat_conn_upstream_open(struct flat_conn *c)
 			    reason);
 	if (err != 0)
 		flat_conn_destroy(c);
-	else if (c->listener && !c->pending)
+	else if (!flat_listener_is_dialled(c->listener) && !c->pending)
 		flat_conn_open(c);
 	return err;
 }

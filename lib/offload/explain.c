@@ -179,6 +179,9 @@ static const char *how(const struct flat_decision *d, bool plain)
 		       "give it too, to see where";
 	if (d->origin)
 		return "through flatd, which begins TLS with a server outside the mesh";
+	if (d->listener && d->listener->server)
+		return "through flatd: the server's workload is confined, and it listens without "
+		       "the library";
 	if (!d->listener)
 		return "through flatd, which connects to a server outside the mesh: the service "
 		       "asks "
@@ -269,6 +272,14 @@ void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, const ch
 	}
 	TAILQ_FOREACH(l, &o->listeners, link)
 	{
+		if (l->server && l->session->pid == pid &&
+		    strcmp(flat_addr_str(&l->addr, text), local) == 0) {
+			flat_strbuf_printf(out,
+					   "found listener\nlistens on %s without the library, "
+					   "confined: all reach it through flatd\n",
+					   text);
+			return;
+		}
 		if (inode == 0 || l->inode != inode)
 			continue;
 		flat_strbuf_printf(out,

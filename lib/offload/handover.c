@@ -164,7 +164,7 @@ int flat_handover_give(struct flat_offload *o, int fd)
 		err = give_one(fd, ITEM_PORT, flat_captures_socket(o, i));
 	TAILQ_FOREACH(l, &o->listeners, link)
 	{
-		if (err == 0)
+		if (err == 0 && !l->server)
 			err = give_listener(fd, l);
 	}
 	memcpy(&end.id, o->own_persist_key, sizeof(end.id));

@@ -8,7 +8,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
-#include "offload/offload.h"
+#include "offload/capture_in.h"
 
 static bool is_any(const struct flat_addr *a)
 {
@@ -182,14 +182,19 @@ int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, 
 	*l = *like;
 	l->offload = o;
 	TAILQ_INIT(&l->pending);
-	int err = flat_loop_poll(&o->loop, &l->anchor, anchor, POLLOUT | POLLRDHUP, on_anchor);
-	if (err == 0)
+	l->anchor.fd = l->tcp.fd = -1;
+	int err = anchor < 0 ? 0
+			     : flat_loop_poll(&o->loop, &l->anchor, anchor, POLLOUT | POLLRDHUP,
+					      on_anchor);
+	if (err == 0 && tcp >= 0)
 		err = flat_loop_accept(&o->loop, &l->tcp, tcp, on_tcp);
 	if (err != 0) {
 		flat_loop_del(&o->loop, &l->anchor);
 		free(l);
 		return err;
 	}
+	if (!l->server)
+		flat_captures_in_yield(o, &l->addr);
 	l->session->n_listeners++;
 	o->n_listeners++;
 	o->listening++;
@@ -198,8 +203,9 @@ int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, 
 	flat_offload_listens(o, &l->addr);
 	char text[FLAT_ADDR_STRLEN];
 	char name[96];
-	flat_info("listener %s of %s (pid %d)", flat_addr_str(&l->addr, text),
-		  flat_session_name(l->session, name), (int)l->session->pid);
+	flat_info("listener %s of %s (pid %d)%s", flat_addr_str(&l->addr, text),
+		  flat_session_name(l->session, name), (int)l->session->pid,
+		  l->server ? ", confined, without the library" : "");
 	return 0;
 }
 
@@ -262,7 +268,8 @@ void flat_listener_close(struct flat_listener *l)
 	flat_lanes_orphan(o, NULL, l);
 	flat_loop_del(&o->loop, &l->anchor);
 	flat_loop_del(&o->loop, &l->tcp);
-	close(l->anchor.fd);
+	if (l->anchor.fd >= 0)
+		close(l->anchor.fd);
 	/* Given to a successor. */
 	if (l->tcp.fd >= 0)
 		close(l->tcp.fd);
@@ -271,6 +278,8 @@ void flat_listener_close(struct flat_listener *l)
 	o->listening++;
 	l->session->n_listeners--;
 	flat_session_put(l->session);
+	if (l->server)
+		flat_captures_in_forget(l);
 	flat_offload_listens_no_more(o, &l->addr);
 	free(l);
 }

@@ -43,6 +43,8 @@ struct flat_audit_log;
 struct flat_health;
 struct flat_gate;
 struct flat_sniff;
+struct flat_in_server;
+struct flat_in_way;
 
 /**
  * One process that said HELLO. What the kernel says of it, not what it says. After its end it stays, closed, for
@@ -108,7 +110,9 @@ struct flat_listener {
 	uint64_t inode; /* of the application's end of the anchor */
 	struct flat_addr addr;
 	uint32_t backlog;
-	bool v6only; /* of a v6 socket: IPV6_V6ONLY */
+	bool v6only;		       /* of a v6 socket: IPV6_V6ONLY */
+	struct flat_in_server *server; /* of a confined workload, that listens without the library:
+					  capture_in.h. NULL: a mesh server */
 	uint32_t n_pending;
 	TAILQ_HEAD(, flat_conn) pending;
 };
@@ -188,6 +192,7 @@ struct flat_conn {
 	int64_t since_ms;
 	uint32_t connect_ms; /* how long its server may take to be there; 0: as long as all */
 	struct sockaddr_storage upstream; /* of a server outside the mesh, while connecting */
+	struct flat_in_way *way;	  /* to listener->server, let through; owned; NULL: none */
 };
 
 /** Why a connection was refused, in kinds that are counted. */
@@ -274,10 +279,11 @@ struct flat_offload {
 	struct flat_gateways *gateways; /* NULL: none */
 	uint16_t
 	    confine_port; /* where connections of confined workloads, and their DNS, are sent */
-	struct flat_captures *captures; /* NULL: no workload is confined */
-	const char *audit_path;		/* where refusals are logged; NULL: nowhere */
-	struct flat_audit_log *audit;	/* that file */
-	const char *access_log;		/* where HTTP requests are logged; NULL: nowhere */
+	struct flat_captures *captures;	      /* NULL: no workload is confined */
+	struct flat_captures_in *captures_in; /* likewise: their servers */
+	const char *audit_path;		      /* where refusals are logged; NULL: nowhere */
+	struct flat_audit_log *audit;	      /* that file */
+	const char *access_log;		      /* where HTTP requests are logged; NULL: nowhere */
 	struct flat_metrics *metrics;
 	struct flat_health *health; /* active health checks */
 	struct flat_l7_node *l7;
@@ -398,8 +404,8 @@ void flat_identify(struct flat_session *s, const struct flat_msg *msg, int fd);
 /** LISTEN: fd is the application's kernel socket (owned from here). Answers on the control socket. */
 void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int tcp_fd);
 /**
- * A listener like `like` (session, id, inode, addr, backlog, v6only), with our end of its anchor and the kernel's socket,
- * which are taken. 0, or a negative errno: nothing is taken.
+ * A listener like `like` (session, id, inode, addr, backlog, v6only, server), with our end of its anchor and the kernel's socket,
+ * which are taken (-1: it has a `server`). The last one of o->listeners. 0, or a negative errno: nothing is taken.
  */
 FLAT_MUST_CHECK int flat_listener_add(struct flat_offload *o, const struct flat_listener *like,
 				      int anchor, int tcp);

@@ -55,6 +55,7 @@ static void put_listeners(struct flat_json *j, const struct flat_offload *o)
 		flat_json_string(j, "workload", flat_session_name(l->session, name));
 		flat_json_string(j, "service", service ? service->host : NULL);
 		flat_json_uint(j, "waiting", l->n_pending);
+		flat_json_bool(j, "confined", l->server != NULL);
 		flat_json_object_end(j);
 	}
 	flat_json_array_end(j);
@@ -226,8 +227,9 @@ static void text_rest(const struct flat_offload *o, struct flat_strbuf *out)
 	TAILQ_FOREACH(l, &o->listeners, link)
 	{
 		const struct flat_service *service = flat_service_of(o, l);
-		flat_strbuf_printf(out, "  %-24s pid %-8d %s%s%s\n", flat_addr_str(&l->addr, a),
+		flat_strbuf_printf(out, "  %-24s pid %-8d %s%s%s%s\n", flat_addr_str(&l->addr, a),
 				   (int)l->session->pid, flat_session_name(l->session, name),
+				   l->server ? ", confined, without the library" : "",
 				   service ? ", an endpoint of " : "",
 				   service ? service->host : "");
 	}
