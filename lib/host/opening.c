@@ -55,12 +55,16 @@ static bool settled(struct flat_sock *s)
 int flat_stream_await(struct flat_sock *s, int fd)
 {
 	const struct flat_ran then = flat_signals_ran();
+	bool slept = false;
 	int err = 0;
-	while (err == 0 && flat_stream_connecting(s))
+	while (err == 0 && flat_stream_connecting(s)) {
+		slept = true;
 		err = flat_bell_sleep(s, fd, true, settled, &then);
+	}
 	if (err == 0) {
 		atomic_store(&s->connecting, 0);
-		return -flat_stream_take_error(s);
+		/* A reset that came since is for the next call to tell, unless it ended the sleep: inet_stream_connect(). */
+		return slept || atomic_load(&s->failed) ? -flat_stream_take_error(s) : 0;
 	}
 	/* It goes on; SO_SNDTIMEO or a signal ended the wait. */
 	atomic_store(&s->connecting, 1);

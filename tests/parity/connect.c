@@ -622,3 +622,34 @@ BEHAVIOUR(connect_seen_by_other_thread)
 	}
 	say("right %d", right);
 }
+
+/* --- a server that resets what it accepts, at once --- */
+
+#define RESETS 200
+
+static void accept_and_reset(void *arg)
+{
+	const struct linger hard = {1, 0};
+	int l = *(int *)arg;
+	for (int i = 0; i < RESETS; i++) {
+		int s = accept(l, NULL, NULL);
+		setsockopt(s, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+		close(s);
+	}
+}
+
+/* However early it comes, connect() was over before. */
+BEHAVIOUR(connect_then_reset_at_once)
+{
+	int l = listener(0), connected = 0, told = 0;
+	pid_t pid = child(accept_and_reset, &l);
+	for (int i = 0; i < RESETS; i++) {
+		int c = tcp(0);
+		char b;
+		connected += go(c, 0) == 0;
+		told += recv(c, &b, 1, 0) < 0 && errno == ECONNRESET;
+		close(c);
+	}
+	say("connected %d, told by recv() %d", connected, told);
+	reap(pid);
+}
