@@ -42,6 +42,14 @@ struct way {
 	uint8_t buf[CHUNK];
 };
 
+/* Nobody holds the program's side any more; one that was only shut down is held. */
+static bool program_gone(int plain)
+{
+	struct pollfd p = {.fd = plain};
+	struct timespec zero = {0};
+	return flat_sys_ppoll(&p, 1, &zero, NULL) == 1 && (p.revents & POLLHUP);
+}
+
 static void end(struct way *w)
 {
 	/* exec failed: the connection is its old owner's again, and goes on. */
@@ -49,6 +57,9 @@ static void end(struct way *w)
 		_exit(0);
 	w->over = true;
 	w->len = 0;
+	/* Who ends lets go, no more: others may hold the connection, and the offload half sees the last one go. */
+	if (w->to_flat && program_gone(w->from))
+		return;
 	(void)(w->to_flat ? flat_shutdown(w->to, SHUT_WR) : flat_sys_shutdown(w->to, SHUT_WR));
 }
 
@@ -68,6 +79,11 @@ static bool move(struct way *w)
 	}
 	if (w->over)
 		return false;
+	/* What comes now is for who holds the connection still. */
+	if (!w->to_flat && program_gone(w->to)) {
+		w->over = true;
+		return true;
+	}
 	ssize_t n = flat_recv(w->from, w->buf, CHUNK, MSG_DONTWAIT);
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;

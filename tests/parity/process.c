@@ -465,6 +465,20 @@ BEHAVIOUR(process_system)
 	works("still", c, s);
 }
 
+/* Programs that programs start inherit the connection, and end; it is still its owner's. */
+BEHAVIOUR(process_system_of_programs)
+{
+	int c, s, right = 0;
+	char b = 'x';
+	pair(&c, &s);
+	for (int i = 0; i < 20; i++) {
+		right += system("/bin/true; :") == 0;
+		right += send(c, &b, 1, MSG_NOSIGNAL) == 1 && recv(s, &b, 1, 0) == 1;
+		right += send(s, &b, 1, MSG_NOSIGNAL) == 1 && recv(c, &b, 1, 0) == 1;
+	}
+	say("right %d", right);
+}
+
 static void in_daemon(void *arg)
 {
 	int *fds = arg;
