@@ -1,6 +1,6 @@
 #!/bin/bash
 # Other libraries that take the same names or allocate for the program: malloc libraries, a wrapper of socket calls before and
-# behind libflat, address sanitizers. Behaviours of tests/parity say the same as they do alone, and go over libflat.
+# behind libflat, address sanitizers, a program that has a name itself. Behaviours of tests/parity say the same as they do alone, and go over libflat.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 needs gcc clang
 
@@ -60,9 +60,13 @@ rm -f "$WORK/calls"
 company wrapper-behind "$PARITY" LD_PRELOAD="$OURS:$WORK/wrapper.so" WRAPPER_LOG="$WORK/calls"
 holds wrapper-behind-saw-calls awk '$1 > 0 { n++ } END { exit n == 0 }' "$WORK/calls"
 
+SOURCES=("$E2E_ROOT"/tests/parity/*.c)
+gcc -O1 -w -D_GNU_SOURCE -rdynamic -o "$WORK/own" "${SOURCES[@]}" "$E2E_ROOT/tests/e2e/company_sigaction.c" -pthread \
+	>>"$WORK/gcc.log" 2>&1 || die own "it does not compile"
+company own-sigaction "$WORK/own" LD_PRELOAD="$OURS"
+
 # Sanitizers in the program itself: theirs are the first functions of each name.
 export ASAN_OPTIONS=detect_leaks=0
-SOURCES=("$E2E_ROOT"/tests/parity/*.c)
 clang -fsanitize=address -O1 -w -D_GNU_SOURCE -o "$WORK/asan" "${SOURCES[@]}" -pthread >>"$WORK/gcc.log" 2>&1 ||
 	die asan "it does not compile"
 company asan-built "$WORK/asan" LD_PRELOAD="$OURS"
