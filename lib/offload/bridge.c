@@ -61,6 +61,18 @@ static ssize_t give(struct flat_wire_stream *s, uint8_t *buf, size_t max)
 	return flat_tube_recv(b->tube, FLAT_TUBE_FAR, buf, max);
 }
 
+static ssize_t look(struct flat_wire_stream *s, size_t max, struct iovec iov[2], int *n_iov)
+{
+	const struct flat_bridge *b = s->owner;
+	return flat_tube_peek(b->tube, FLAT_TUBE_FAR, max, iov, n_iov);
+}
+
+static void pass(struct flat_wire_stream *s, size_t len)
+{
+	const struct flat_bridge *b = s->owner;
+	flat_tube_skip(b->tube, FLAT_TUBE_FAR, len);
+}
+
 static ssize_t take(struct flat_wire_stream *s, const uint8_t *bytes, size_t len)
 {
 	const struct flat_bridge *b = s->owner;
@@ -338,6 +350,8 @@ const struct flat_wire_ops flat_bridge_ops = {
     .take = take,
     .fin = fin,
     .give = give,
+    .look = look,
+    .pass = pass,
     .ended = ended,
     .verbs = flat_peer_verbs_frame,
 };

@@ -176,26 +176,48 @@ ssize_t flat_tube_send(struct flat_tube *t, enum flat_tube_side side, const void
 	return n;
 }
 
-ssize_t flat_tube_recv(struct flat_tube *t, enum flat_tube_side side, void *buf, size_t max)
+ssize_t flat_tube_peek(const struct flat_tube *t, enum flat_tube_side side, size_t max,
+		       struct iovec iov[2], int *n_iov)
 {
-	struct side *s = &t->side[side ^ 1];
+	const struct side *s = &t->side[side ^ 1];
 	size_t n = flat_min_size(max, s->len);
+	*n_iov = 0;
 	if (t->cut)
 		return -ECONNRESET;
 	if (s->len == 0)
 		return s->reset ? -ECONNRESET : s->fin ? 0 : -EAGAIN;
 	size_t first = flat_min_size(n, FLAT_TUBE_BYTES - s->at);
-	memcpy(buf, s->v + s->at, first);
-	memcpy((uint8_t *)buf + first, s->v, n - first);
-	s->at = (s->at + n) % FLAT_TUBE_BYTES;
-	s->len -= n;
+	iov[0] = (struct iovec){s->v + s->at, first};
+	iov[1] = (struct iovec){s->v, n - first};
+	*n_iov = first < n ? 2 : 1;
+	return (ssize_t)n;
+}
+
+void flat_tube_skip(struct flat_tube *t, enum flat_tube_side side, size_t len)
+{
+	struct side *s = &t->side[side ^ 1];
+	s->at = (s->at + len) % FLAT_TUBE_BYTES;
+	s->len -= len;
 	if (s->len == 0)
 		give_buffer(s);
 	if (s->wants && s->len <= FLAT_TUBE_BYTES / 2) {
 		s->wants = false;
 		post(s, POLLOUT);
 	}
-	return (ssize_t)n;
+}
+
+ssize_t flat_tube_recv(struct flat_tube *t, enum flat_tube_side side, void *buf, size_t max)
+{
+	struct iovec iov[2];
+	int n_iov;
+	ssize_t n = flat_tube_peek(t, side, max, iov, &n_iov);
+	if (n <= 0)
+		return n;
+	memcpy(buf, iov[0].iov_base, iov[0].iov_len);
+	if (n_iov == 2)
+		memcpy((uint8_t *)buf + iov[0].iov_len, iov[1].iov_base, iov[1].iov_len);
+	flat_tube_skip(t, side, (size_t)n);
+	return n;
 }
 
 size_t flat_tube_pending(const struct flat_tube *t, enum flat_tube_side side)

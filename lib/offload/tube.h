@@ -47,6 +47,11 @@ FLAT_MUST_CHECK ssize_t flat_tube_send(struct flat_tube *t, enum flat_tube_side 
 /** Up to `max` bytes: their count, 0: the end, -EAGAIN: none now, -ECONNRESET. */
 FLAT_MUST_CHECK ssize_t flat_tube_recv(struct flat_tube *t, enum flat_tube_side side, void *buf,
 				       size_t max);
+/** As flat_tube_recv(), of bytes that stay there, in iov[0..1] (*n_iov of them), until the side takes them or closes. */
+FLAT_MUST_CHECK ssize_t flat_tube_peek(const struct flat_tube *t, enum flat_tube_side side,
+				       size_t max, struct iovec iov[2], int *n_iov);
+/** The first `len` bytes of those are taken. */
+void flat_tube_skip(struct flat_tube *t, enum flat_tube_side side, size_t len);
 /** Bytes that flat_tube_recv() has. */
 size_t flat_tube_pending(const struct flat_tube *t, enum flat_tube_side side);
 /** No byte follows from this side. */

@@ -111,16 +111,20 @@ int flat_wire_link_over(struct flat_wire_link *l, int err, const char *why)
 
 /* --- frames out --- */
 
-void flat_wire_link_encrypt(struct flat_wire_link *l, const uint8_t *bytes, size_t n)
+/* Into memory: whole, or there is none left. */
+static void written(struct flat_wire_link *l, int err)
 {
-	if (l->failed || !l->shaken)
-		return;
-	/* Into memory: whole, or there is none left. */
-	if (flat_records_write(&l->records, bytes, n, &l->outbox) != 0)
+	if (err != 0)
 		(void)flat_wire_link_over(l, -ENOMEM, "TLS could not write");
 	else if (flat_outbox_pending(&l->outbox) > FLAT_WIRE_OUT_MAX)
 		(void)flat_wire_link_over(l, -ENOBUFS,
 					  "the peer asks and does not read the answers");
+}
+
+void flat_wire_link_encrypt(struct flat_wire_link *l, const uint8_t *bytes, size_t n)
+{
+	if (!l->failed && l->shaken)
+		written(l, flat_records_write(&l->records, bytes, n, &l->outbox));
 }
 
 static void seal(struct flat_wire_link *l)
@@ -157,6 +161,23 @@ void flat_wire_link_put_data(struct flat_wire_link *l, uint32_t stream, size_t l
 	l->n_frame += flat_frame_write(&f, l->frame + l->n_frame);
 	if (l->n_frame == sizeof(l->frame))
 		seal(l);
+}
+
+void flat_wire_link_put_from(struct flat_wire_link *l, uint32_t stream, const struct iovec *body,
+			     int n)
+{
+	struct iovec in[3] = {{l->frame, l->n_frame + FLAT_FRAME_HEADER}};
+	struct flat_frame f = {.type = FLAT_FRAME_DATA,
+			       .stream = stream,
+			       .data = l->frame + l->n_frame + FLAT_FRAME_HEADER};
+	for (int i = 0; i < n; i++) {
+		in[1 + i] = body[i];
+		f.len += body[i].iov_len;
+	}
+	(void)flat_frame_write(&f, l->frame + l->n_frame);
+	l->n_frame = 0;
+	if (!l->failed && l->shaken)
+		written(l, flat_records_gather(&l->records, in, 1 + n, &l->outbox));
 }
 
 size_t flat_wire_link_output(struct flat_wire_link *l, const uint8_t **bytes)

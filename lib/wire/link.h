@@ -7,6 +7,7 @@
 #define FLAT_WIRE_LINK_H
 
 #include <sys/queue.h>
+#include <sys/uio.h>
 
 #include "base/limits.h"
 #include "wire/frame.h"
@@ -40,6 +41,12 @@ struct flat_wire_ops {
 	void (*fin)(struct flat_wire_stream *s);
 	/** Up to `max` bytes to be sent: their count, 0 at the end, -EAGAIN: none now, another: the stream is reset. */
 	ssize_t (*give)(struct flat_wire_stream *s, uint8_t *buf, size_t max);
+	/**
+	 * Where the first `max` bytes that give() would copy lie: iov[0..1], *n_iov of them; their count, or as give(). Nobody
+	 * changes them before pass() takes them. NULL: give() alone.
+	 */
+	ssize_t (*look)(struct flat_wire_stream *s, size_t max, struct iovec iov[2], int *n_iov);
+	void (*pass)(struct flat_wire_stream *s, size_t len);
 	/** Gone: err 0 when both directions ended, else why (positive). Never after refused(). */
 	void (*ended)(struct flat_wire_stream *s, int err);
 	/** A VERBS frame (wire/frame.h). 0, or -EPROTO: the link is over. NULL: nothing is known of verbs. */

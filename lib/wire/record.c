@@ -68,11 +68,14 @@ void flat_records_fini(struct flat_records *r)
 
 /* --- out --- */
 
-static int put(struct flat_records *r, enum content type, const uint8_t *bytes, size_t len,
+static int put(struct flat_records *r, enum content type, const struct iovec *in, int n_in,
 	       struct flat_outbox *out)
 {
+	size_t len = 0;
+	for (int i = 0; i < n_in; i++)
+		len += in[i].iov_len;
 	uint8_t *to = flat_outbox_reserve(out, flat_seal_length(len));
-	size_t n = to ? flat_seal_record(&r->out, (uint8_t)type, bytes, len, to) : 0;
+	size_t n = to ? flat_seal_gather(&r->out, (uint8_t)type, in, n_in, to) : 0;
 	flat_outbox_commit(out, n);
 	return n > 0 ? 0 : -ENOMEM;
 }
@@ -80,10 +83,20 @@ static int put(struct flat_records *r, enum content type, const uint8_t *bytes, 
 static int renew(struct flat_records *r, struct flat_outbox *out)
 {
 	/* Nothing is asked of the peer. */
-	static const uint8_t update[] = {KEY_UPDATE, 0, 0, 1, 0};
-	int err = put(r, HANDSHAKE, update, sizeof(update), out);
+	uint8_t update[] = {KEY_UPDATE, 0, 0, 1, 0};
+	const struct iovec in = {update, sizeof(update)};
+	int err = put(r, HANDSHAKE, &in, 1, out);
 	r->renews = false;
 	return err ? err : flat_seal_update(&r->out);
+}
+
+int flat_records_gather(struct flat_records *r, const struct iovec *in, int n_in,
+			struct flat_outbox *out)
+{
+	int err = 0;
+	if (r->renews || r->out.records >= FLAT_RECORDS_PER_KEY)
+		err = renew(r, out);
+	return err ? err : put(r, DATA, in, n_in, out);
 }
 
 int flat_records_write(struct flat_records *r, const uint8_t *bytes, size_t len,
@@ -92,10 +105,9 @@ int flat_records_write(struct flat_records *r, const uint8_t *bytes, size_t len,
 	int err = 0;
 	while (len > 0 && err == 0) {
 		size_t n = flat_min_size(len, FLAT_SEAL_CONTENT_MAX);
-		if (r->renews || r->out.records >= FLAT_RECORDS_PER_KEY)
-			err = renew(r, out);
-		if (err == 0)
-			err = put(r, DATA, bytes, n, out);
+		/* The const is ours: iovec has none. */
+		const struct iovec in = {(void *)(uintptr_t)bytes, n};
+		err = flat_records_gather(r, &in, 1, out);
 		bytes += n;
 		len -= n;
 	}
@@ -104,9 +116,10 @@ int flat_records_write(struct flat_records *r, const uint8_t *bytes, size_t len,
 
 static void alert(struct flat_records *r, uint8_t level, uint8_t what, struct flat_outbox *out)
 {
-	const uint8_t bytes[] = {level, what};
+	uint8_t bytes[] = {level, what};
+	const struct iovec in = {bytes, sizeof(bytes)};
 	/* Without memory it goes without saying. */
-	(void)put(r, ALERT, bytes, sizeof(bytes), out);
+	(void)put(r, ALERT, &in, 1, out);
 }
 
 void flat_records_close(struct flat_records *r, struct flat_outbox *out)

@@ -55,6 +55,9 @@ FLAT_MUST_CHECK ssize_t flat_records_read(struct flat_records *r, struct flat_in
 /** Writes `len` bytes in as many records as they take. 0 or -ENOMEM: nothing can be written any more. */
 FLAT_MUST_CHECK int flat_records_write(struct flat_records *r, const uint8_t *bytes, size_t len,
 				       struct flat_outbox *out);
+/** Writes one record of the bytes in in[0..n_in-1], 1 to FLAT_SEAL_CONTENT_MAX of them. As flat_records_write(). */
+FLAT_MUST_CHECK int flat_records_gather(struct flat_records *r, const struct iovec *in, int n_in,
+					struct flat_outbox *out);
 /** Says that nothing more follows. */
 void flat_records_close(struct flat_records *r, struct flat_outbox *out);
 

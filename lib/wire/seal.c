@@ -102,21 +102,31 @@ static void nonce(const struct flat_seal *s, uint8_t iv[FLAT_SEAL_IV])
 		iv[FLAT_SEAL_IV - 1 - i] ^= (uint8_t)(s->records >> (8 * i));
 }
 
-size_t flat_seal_record(struct flat_seal *s, uint8_t type, const uint8_t *bytes, size_t len,
+size_t flat_seal_gather(struct flat_seal *s, uint8_t type, const struct iovec *in, int n_in,
 			uint8_t *out)
 {
 	uint8_t iv[FLAT_SEAL_IV];
-	size_t body = len + 1 + FLAT_SEAL_TAG;
+	size_t body = 1 + FLAT_SEAL_TAG;
 	if (!s->key)
 		return 0;
+	for (int i = 0; i < n_in; i++)
+		body += in[i].iov_len;
 	/* All look like data of TLS 1.2. */
 	const uint8_t header[FLAT_SEAL_HEADER] = {23, 3, 3, (uint8_t)(body >> 8), (uint8_t)body};
 	memcpy(out, header, sizeof(header));
 	nonce(s, iv);
-	if (!s->ops->seal(s->key, iv, header, bytes, len, type, out + FLAT_SEAL_HEADER))
+	if (!s->ops->seal(s->key, iv, header, in, n_in, type, out + FLAT_SEAL_HEADER))
 		return 0;
 	s->records++;
 	return FLAT_SEAL_HEADER + body;
+}
+
+size_t flat_seal_record(struct flat_seal *s, uint8_t type, const uint8_t *bytes, size_t len,
+			uint8_t *out)
+{
+	/* The const is ours: iovec has none, and what is sealed is not written to. */
+	const struct iovec in = {(void *)(uintptr_t)bytes, len};
+	return flat_seal_gather(s, type, &in, 1, out);
 }
 
 ssize_t flat_seal_open(struct flat_seal *s, const uint8_t *bytes, size_t len, uint8_t *out,

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "base/base.h"
 
@@ -32,9 +33,9 @@ struct flat_seal_ops {
 	bool (*knows)(enum flat_seal_cipher cipher);
 	/** NULL without memory. */
 	void *(*key)(enum flat_seal_cipher cipher, const uint8_t *key, bool encrypts);
-	/** Encrypts `len` bytes and the type behind them into `out`, then the tag: len + 1 + FLAT_SEAL_TAG bytes. */
-	bool (*seal)(void *key, const uint8_t *iv, const uint8_t *header, const uint8_t *in,
-		     size_t len, uint8_t type, uint8_t *out);
+	/** Encrypts the bytes of in[0..n_in-1] and the type behind them into `out`, then the tag. */
+	bool (*seal)(void *key, const uint8_t *iv, const uint8_t *header, const struct iovec *in,
+		     int n_in, uint8_t type, uint8_t *out);
 	/** Decrypts `len` bytes, behind which the tag lies, into `out`. False: the tag is another; `out` is to be forgotten. */
 	bool (*open)(void *key, const uint8_t *iv, const uint8_t *header, const uint8_t *in,
 		     size_t len, uint8_t *out);
@@ -74,6 +75,9 @@ FLAT_MUST_CHECK int flat_seal_update(struct flat_seal *s);
 /** Writes a record of `len` bytes (to FLAT_SEAL_CONTENT_MAX) at `out`, which overlaps nothing: its length, or 0: it failed. */
 FLAT_MUST_CHECK size_t flat_seal_record(struct flat_seal *s, uint8_t type, const uint8_t *bytes,
 					size_t len, uint8_t *out);
+/** Likewise of bytes that lie in in[0..n_in-1]. */
+FLAT_MUST_CHECK size_t flat_seal_gather(struct flat_seal *s, uint8_t type, const struct iovec *in,
+					int n_in, uint8_t *out);
 /** How long a record of `len` bytes is. */
 static inline size_t flat_seal_length(size_t len)
 {

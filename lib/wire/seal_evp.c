@@ -25,20 +25,22 @@ static void *make_key(enum flat_seal_cipher cipher, const uint8_t *key, bool enc
 	return NULL;
 }
 
-static bool seal(void *key, const uint8_t *iv, const uint8_t *header, const uint8_t *in, size_t len,
-		 uint8_t type, uint8_t *out)
+static bool seal(void *key, const uint8_t *iv, const uint8_t *header, const struct iovec *in,
+		 int n_in, uint8_t type, uint8_t *out)
 {
 	EVP_CIPHER_CTX *ctx = key;
 	int n = 0;
-	int m = 0;
-	int end = 0;
-	return EVP_EncryptInit_ex(ctx, NULL, NULL, NULL, iv) == 1 &&
-	       EVP_EncryptUpdate(ctx, NULL, &n, header, (int)FLAT_SEAL_HEADER) == 1 &&
-	       EVP_EncryptUpdate(ctx, out, &n, in, (int)len) == 1 &&
-	       EVP_EncryptUpdate(ctx, out + n, &m, &type, 1) == 1 &&
-	       EVP_EncryptFinal_ex(ctx, out + n + m, &end) == 1 &&
-	       EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, (int)FLAT_SEAL_TAG, out + len + 1) ==
-		   1;
+	bool ok = EVP_EncryptInit_ex(ctx, NULL, NULL, NULL, iv) == 1 &&
+		  EVP_EncryptUpdate(ctx, NULL, &n, header, (int)FLAT_SEAL_HEADER) == 1;
+	for (int i = 0; i < n_in && ok; i++) {
+		ok = EVP_EncryptUpdate(ctx, out, &n, in[i].iov_base, (int)in[i].iov_len) == 1;
+		out += n;
+	}
+	ok = ok && EVP_EncryptUpdate(ctx, out, &n, &type, 1) == 1;
+	out += n;
+	/* Stream ciphers: nothing is left for the end. */
+	return ok && EVP_EncryptFinal_ex(ctx, out, &n) == 1 &&
+	       EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, (int)FLAT_SEAL_TAG, out) == 1;
 }
 
 static bool open_record(void *key, const uint8_t *iv, const uint8_t *header, const uint8_t *in,

@@ -62,15 +62,18 @@ static void *make_key(enum flat_seal_cipher cipher, const uint8_t *key, bool enc
 	return k;
 }
 
-static bool seal(void *key, const uint8_t *iv, const uint8_t *header, const uint8_t *in, size_t len,
-		 uint8_t type, uint8_t *out)
+static bool seal(void *key, const uint8_t *iv, const uint8_t *header, const struct iovec *in,
+		 int n_in, uint8_t type, uint8_t *out)
 {
 	const struct key *k = key;
 	struct gcm_context_data c;
 	k->init(&k->data, &c, iv, header, FLAT_SEAL_HEADER);
-	k->update(&k->data, &c, out, in, len);
-	k->update(&k->data, &c, out + len, &type, 1);
-	k->finalize(&k->data, &c, out + len + 1, FLAT_SEAL_TAG);
+	for (int i = 0; i < n_in; i++) {
+		k->update(&k->data, &c, out, in[i].iov_base, in[i].iov_len);
+		out += in[i].iov_len;
+	}
+	k->update(&k->data, &c, out, &type, 1);
+	k->finalize(&k->data, &c, out + 1, FLAT_SEAL_TAG);
 	return true;
 }
 

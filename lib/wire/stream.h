@@ -46,6 +46,9 @@ void flat_wire_link_put(struct flat_wire_link *l, const struct flat_frame *f);
 uint8_t *flat_wire_link_place(struct flat_wire_link *l, size_t len, size_t *room);
 /** Sends `len` bytes, 1 to *room, that lie there as DATA. */
 void flat_wire_link_put_data(struct flat_wire_link *l, uint32_t stream, size_t len);
+/** Sends the bytes of body[0..n-1], which fill the *room of that place, as DATA from where they lie. */
+void flat_wire_link_put_from(struct flat_wire_link *l, uint32_t stream, const struct iovec *body,
+			     int n);
 /** The link is over; the first reason stays. Returns err. */
 int flat_wire_link_over(struct flat_wire_link *l, int err, const char *why);
 

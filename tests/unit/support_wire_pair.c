@@ -71,6 +71,25 @@ static ssize_t give(struct flat_wire_stream *s, uint8_t *buf, size_t max)
 	return (ssize_t)n;
 }
 
+/* In two pieces, as where a ring wraps. */
+static ssize_t look(struct flat_wire_stream *s, size_t max, struct iovec iov[2], int *n_iov)
+{
+	const struct wire_end *e = s->owner;
+	size_t n = e->n_out - e->sent < max ? e->n_out - e->sent : max;
+	size_t first = e->sent % 3 ? n : n / 3;
+	iov[0] = (struct iovec){e->out + e->sent, first};
+	iov[1] = (struct iovec){e->out + e->sent + first, n - first};
+	*n_iov = first < n ? 2 : 1;
+	return n > 0 ? (ssize_t)n : e->out_ends ? 0 : -EAGAIN;
+}
+
+static void pass(struct flat_wire_stream *s, size_t len)
+{
+	struct wire_end *e = s->owner;
+	e->sent += len;
+	e->in_place += len;
+}
+
 static void on_ended(struct flat_wire_stream *s, int err)
 {
 	struct wire_end *e = s->owner;
@@ -86,6 +105,8 @@ const struct flat_wire_ops pair_ops = {.ready = on_ready,
 				       .take = take,
 				       .fin = on_fin,
 				       .give = give,
+				       .look = look,
+				       .pass = pass,
 				       .ended = on_ended};
 
 bool pair_carry(struct wire_side *from, struct wire_side *to, size_t step)

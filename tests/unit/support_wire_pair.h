@@ -14,6 +14,7 @@ struct wire_end {
 	uint8_t *out; /* to be sent */
 	size_t n_out;
 	size_t sent;
+	size_t in_place; /* of it, from where it lay */
 	bool out_ends;
 	uint8_t *in; /* received */
 	size_t n_in;

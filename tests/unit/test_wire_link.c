@@ -43,6 +43,9 @@ Test(wire_link, bytes_arrive_whole_and_both_ends_end_whatever_the_pieces)
 		cr_assert_eq(memcmp(s->in, c->out, n), 0);
 		cr_assert_eq(c->n_in, n / 2);
 		cr_assert_eq(memcmp(c->in, s->out, n / 2), 0);
+		/* Whole records, of which the last bytes make none. */
+		cr_assert_geq(c->in_place + FLAT_FRAME_BODY_MAX, n);
+		cr_assert_gt(c->in_place, 0);
 		cr_assert_eq(pair.client.link->n_streams + pair.server.link->n_streams, 0);
 	}
 }

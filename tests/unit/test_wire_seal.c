@@ -127,6 +127,31 @@ Test(wire_seal, both_sides_go_on_to_the_same_next_key)
 	}
 }
 
+Test(wire_seal, bytes_that_lie_in_pieces_make_the_same_record)
+{
+	static uint8_t whole[FLAT_SEAL_CONTENT_MAX + 64];
+	static const size_t cuts[] = {0, 1, 8, 15, 16, 17, 100, 4095, 16383, 16384};
+	const struct flat_seal_ops *ways[] = {&flat_seal_evp, NULL};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(suites) * 2; i++) {
+		struct flat_seal s;
+		struct flat_seal o;
+		both(suites[i / 2], ways[i & 1], NULL, &s, &o);
+		size_t n = flat_seal_record(&s, 23, in, FLAT_SEAL_CONTENT_MAX, whole);
+		for (size_t k = 0; k < FLAT_ARRAY_SIZE(cuts); k++) {
+			size_t second = (FLAT_SEAL_CONTENT_MAX - cuts[k]) / 3;
+			const struct iovec pieces[] = {
+			    {in, cuts[k]},
+			    {in + cuts[k], second},
+			    {in + cuts[k] + second, FLAT_SEAL_CONTENT_MAX - cuts[k] - second}};
+			s.records = 0;
+			cr_assert_eq(flat_seal_gather(&s, 23, pieces, 3, out), n);
+			cr_assert_eq(memcmp(out, whole, n), 0);
+		}
+		flat_seal_fini(&s);
+		flat_seal_fini(&o);
+	}
+}
+
 Test(wire_seal, padding_is_taken_off_and_nothing_but_padding_is_no_record)
 {
 	struct flat_seal s;
