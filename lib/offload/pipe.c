@@ -454,7 +454,6 @@ static ssize_t put_lane(struct flat_pipe_end *dst, const uint8_t *bytes, size_t 
 		return room;
 	put(iov, n_iov, bytes);
 	flat_ring_commit(&dst->vq.tx, (size_t)room);
-	flat_vq_notify_data(&dst->vq);
 	return room;
 }
 
@@ -471,10 +470,32 @@ static size_t held_on(struct flat_pipe_end *src, struct flat_pipe_end *dst)
 		broken(src);
 		return 0;
 	}
+	if (n > 0 && !dst->is_tcp)
+		flat_vq_notify_data(&dst->vq);
 	src->held_at += (size_t)n;
 	if (src->held_at == src->held_len)
 		let_go(src);
 	return (size_t)n;
+}
+
+size_t flat_pipe_deliver(struct flat_pipe_end *e, const uint8_t *bytes, size_t len)
+{
+	struct flat_pipe_end *dst = &e->pipe->end[e == e->pipe->end];
+	if (dst->is_tcp || e->held || e->eof || e->reset || takes_nothing(dst))
+		return 0;
+	ssize_t n = put_lane(dst, bytes, len);
+	if (n <= 0)
+		return 0;
+	e->untold = true;
+	count(e, (size_t)n);
+	return (size_t)n;
+}
+
+static void tell(struct flat_pipe_end *e)
+{
+	if (e->untold)
+		flat_vq_notify_data(&e->pipe->end[e == e->pipe->end].vq);
+	e->untold = false;
 }
 
 static size_t move(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
@@ -523,6 +544,8 @@ static void pass_closed(struct flat_pipe_end *src, const struct flat_pipe_end *d
 
 size_t flat_pipe_pump(struct flat_pipe *p, uint8_t *scratch, size_t max)
 {
+	tell(&p->end[0]);
+	tell(&p->end[1]);
 	size_t moved = pump_one(&p->end[0], &p->end[1], scratch, max);
 	moved += pump_one(&p->end[1], &p->end[0], scratch, max);
 	pass_closed(&p->end[0], &p->end[1]);
@@ -539,6 +562,7 @@ size_t flat_pipe_pump(struct flat_pipe *p, uint8_t *scratch, size_t max)
 
 void flat_pipe_event(struct flat_pipe_end *e, int events)
 {
+	tell(e);
 	if (e->is_tcp)
 		return;
 	if ((events & (POLLHUP | POLLRDHUP | POLLERR)) && !e->gone) {

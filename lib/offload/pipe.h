@@ -38,15 +38,16 @@ struct flat_pipe_end {
 	struct flat_tls *tls;	/* TCP: what its bytes go through; NULL: nothing. Borrowed */
 	uint8_t *held; /* read from it, not yet taken by the other end; owned; NULL: nothing */
 	size_t held_at, held_len;
-	bool gone;		/* hung up, its words completed; TCP: nothing more to do with it */
-	bool eof;		/* its FIN was read */
-	bool reset;		/* its RST, or it broke the rules */
-	bool broken;		/* it broke the rules: its anchor was shut, its slot is burnt */
-	bool fin_sent;		/* it was told FIN or RST */
-	bool full;		/* it had no room for what the other end has */
-	bool bulky;		/* TCP: the last read was large */
-	bool hard;		/* it was told of a reset */
-	bool deaf;		/* it was told that what it sends goes nowhere */
+	bool gone;     /* hung up, its words completed; TCP: nothing more to do with it */
+	bool eof;      /* its FIN was read */
+	bool reset;    /* its RST, or it broke the rules */
+	bool broken;   /* it broke the rules: its anchor was shut, its slot is burnt */
+	bool fin_sent; /* it was told FIN or RST */
+	bool full;     /* it had no room for what the other end has */
+	bool bulky;    /* TCP: the last read was large */
+	bool hard;     /* it was told of a reset */
+	bool deaf;     /* it was told that what it sends goes nowhere */
+	bool untold;   /* a tube: what came went to the other end, which was not told of it */
 	_Atomic uint64_t bytes; /* read from it; worker writes, anybody reads */
 };
 
@@ -87,6 +88,12 @@ void flat_pipe_free(struct flat_pipe *p);
  * the bytes moved, or 1 when only an end-of-stream moved; 0: nothing to do now.
  */
 size_t flat_pipe_pump(struct flat_pipe *p, uint8_t *scratch, size_t max);
+
+/**
+ * Bytes that came at end `e`, where none wait: how many the other end, an application's slot, takes at once. It is told by
+ * flat_pipe_event() or flat_pipe_pump(): of several such pieces once.
+ */
+size_t flat_pipe_deliver(struct flat_pipe_end *e, const uint8_t *bytes, size_t len);
 
 /** Poll events at one of its ends. */
 void flat_pipe_event(struct flat_pipe_end *e, int events);

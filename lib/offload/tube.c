@@ -14,7 +14,8 @@
 struct side {
 	TAILQ_ENTRY(side) news_link;
 	struct flat_source *watcher;
-	int events; /* not told yet; 0: it is not in the list */
+	flat_tube_sink_fn *sink; /* NULL: what comes waits */
+	int events;		 /* not told yet; 0: it is not in the list */
 	bool closed;
 	/* What it writes. */
 	uint8_t *v; /* FLAT_TUBE_BYTES; NULL: nothing is there */
@@ -74,8 +75,14 @@ void flat_tube_watch(struct flat_tube *t, enum flat_tube_side side, struct flat_
 	struct side *s = &t->side[side];
 	forget(s);
 	s->watcher = source;
+	s->sink = NULL;
 	/* What came before. */
 	post(s, POLLIN | POLLOUT);
+}
+
+void flat_tube_sink(struct flat_tube *t, enum flat_tube_side side, flat_tube_sink_fn *fn)
+{
+	t->side[side].sink = fn;
 }
 
 bool flat_tubes_tell(void)
@@ -106,6 +113,7 @@ void flat_tube_close(struct flat_tube *t, enum flat_tube_side side, bool hard)
 	struct side *other = &t->side[side ^ 1];
 	forget(own);
 	own->watcher = NULL;
+	own->sink = NULL;
 	own->closed = own->fin = true;
 	own->reset |= hard;
 	give_buffer(other);
@@ -162,18 +170,35 @@ void flat_tube_commit(struct flat_tube *t, enum flat_tube_side side, size_t len)
 	post(&t->side[side ^ 1], POLLIN);
 }
 
+/* What the other side takes at once. */
+static size_t sink(struct flat_tube *t, enum flat_tube_side side, const uint8_t *bytes, size_t len)
+{
+	const struct side *s = &t->side[side];
+	struct side *to = &t->side[side ^ 1];
+	if (!to->sink || s->len > 0 || t->cut || s->fin)
+		return 0;
+	size_t n = to->sink(to->watcher, bytes, len);
+	if (n > 0)
+		post(to, POLLIN);
+	return n;
+}
+
 ssize_t flat_tube_send(struct flat_tube *t, enum flat_tube_side side, const void *bytes, size_t len)
 {
 	struct iovec iov[2];
 	int n_iov;
-	ssize_t n = flat_tube_reserve(t, side, len, iov, &n_iov);
+	size_t done = sink(t, side, bytes, len);
+	const uint8_t *from = (const uint8_t *)bytes + done;
+	if (len > 0 && done == len)
+		return (ssize_t)len;
+	ssize_t n = flat_tube_reserve(t, side, len - done, iov, &n_iov);
 	if (n <= 0)
-		return n;
-	memcpy(iov[0].iov_base, bytes, iov[0].iov_len);
+		return done > 0 ? (ssize_t)done : n;
+	memcpy(iov[0].iov_base, from, iov[0].iov_len);
 	if (n_iov == 2)
-		memcpy(iov[1].iov_base, (const uint8_t *)bytes + iov[0].iov_len, iov[1].iov_len);
+		memcpy(iov[1].iov_base, from + iov[0].iov_len, iov[1].iov_len);
 	flat_tube_commit(t, side, (size_t)n);
-	return n;
+	return (ssize_t)done + n;
 }
 
 ssize_t flat_tube_peek(const struct flat_tube *t, enum flat_tube_side side, size_t max,

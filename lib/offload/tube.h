@@ -1,7 +1,7 @@
 /*
  * Two queues of bytes between a connection and its bridge (peers.h): what a socket pair would be, in flatd's own memory and
- * without system calls. Neither side is called while the other one writes or reads: what has happened is told by
- * flat_tubes_tell(). Control thread.
+ * without system calls. Neither side is called while the other one writes or reads, but for its sink: what has happened is told
+ * by flat_tubes_tell(). Control thread.
  */
 #ifndef FLAT_OFFLOAD_TUBE_H
 #define FLAT_OFFLOAD_TUBE_H
@@ -31,6 +31,12 @@ void flat_tube_cut(struct flat_tube *t);
 
 /** Whose function is called with poll events when something has happened for the side (borrowed); NULL: nobody's. */
 void flat_tube_watch(struct flat_tube *t, enum flat_tube_side side, struct flat_source *source);
+/**
+ * Who is asked to take at once what the other side sends while nothing waits here: how many of the bytes, 0: they wait. The
+ * watcher is told in either case. It closes no side, and writes to no tube. Until the next flat_tube_watch().
+ */
+typedef size_t flat_tube_sink_fn(struct flat_source *watcher, const uint8_t *bytes, size_t len);
+void flat_tube_sink(struct flat_tube *t, enum flat_tube_side side, flat_tube_sink_fn *fn);
 /** Calls those for whom something has happened. True: there was one. */
 bool flat_tubes_tell(void);
 /** Frees the buffers that were kept for the next. */

@@ -133,10 +133,9 @@ static void heat(struct flat_pipe *p)
 	flat_pipe_disarm(p);
 }
 
-/* Pumps, and counts what was moved. */
-static size_t pump(struct flat_worker *w, struct flat_pipe *p)
+/* What its ends moved since it was last asked. */
+static void count(struct flat_worker *w, struct flat_pipe *p)
 {
-	size_t moved = flat_pipe_pump(p, w->scratch, FLAT_PIPE_CHUNK);
 	uint64_t sum = atomic_load_explicit(&p->end[0].bytes, memory_order_relaxed) +
 		       atomic_load_explicit(&p->end[1].bytes, memory_order_relaxed);
 	/* relaxed: a count, with one writer */
@@ -146,6 +145,13 @@ static size_t pump(struct flat_worker *w, struct flat_pipe *p)
 					  p->counted,
 				      memory_order_relaxed);
 	p->counted = sum;
+}
+
+/* Pumps, and counts what was moved. */
+static size_t pump(struct flat_worker *w, struct flat_pipe *p)
+{
+	size_t moved = flat_pipe_pump(p, w->scratch, FLAT_PIPE_CHUNK);
+	count(w, p);
 	return moved;
 }
 
@@ -165,6 +171,21 @@ static void on_event(struct flat_source *source, int events)
 	struct flat_pipe_end *e = FLAT_CONTAINER_OF(source, struct flat_pipe_end, source);
 	flat_pipe_event(e, events);
 	heat(e->pipe);
+}
+
+/* From a tube straight to the application, while it is the share's turn; else they wait for that. */
+static size_t on_bytes(struct flat_source *source, const uint8_t *bytes, size_t len)
+{
+	struct flat_pipe_end *e = FLAT_CONTAINER_OF(source, struct flat_pipe_end, source);
+	struct flat_pipe *p = e->pipe;
+	struct flat_worker *w = p->worker;
+	bool alone = w->n_shares <= 1;
+	if (!alone && p->share->deficit <= 0)
+		return 0;
+	size_t n = flat_pipe_deliver(e, bytes, len);
+	p->share->deficit -= alone ? 0 : (int64_t)n;
+	count(w, p);
+	return n;
 }
 
 static bool has_socket(const struct flat_pipe *p)
@@ -187,6 +208,7 @@ static int watch(struct flat_worker *w, struct flat_pipe_end *e)
 		return flat_loop_poll(w->loop, &e->source, e->source.fd, events, on_event);
 	e->source.fn = on_event;
 	flat_tube_watch(e->tube, FLAT_TUBE_NEAR, &e->source);
+	flat_tube_sink(e->tube, FLAT_TUBE_NEAR, on_bytes);
 	return 0;
 }
 

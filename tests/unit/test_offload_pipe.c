@@ -390,6 +390,63 @@ Test(pipe, bytes_of_a_tube_for_who_reads_no_more_are_a_reset)
 	tube_close(tube);
 }
 
+Test(pipe, bytes_of_a_tube_go_at_once_where_none_wait_and_there_is_room)
+{
+	struct flat_tube *tube = server_is_a_tube();
+	struct flat_pipe_end *e = &pipe_->end[1];
+	cr_assert_eq(flat_pipe_deliver(e, sent, 1000), 1000);
+	cr_assert_eq(app_recv(&client, got, 2000), 1000);
+	cr_assert_eq(memcmp(sent, got, 1000), 0);
+	cr_assert_eq(e->bytes, 1000);
+	/* As much as there is room for. */
+	size_t n = flat_pipe_deliver(e, sent, sizeof(sent));
+	cr_assert_leq(n, 4096 + 65536);
+	cr_assert_eq(flat_pipe_deliver(e, sent, 100), 0);
+	cr_assert_eq(app_recv(&client, got, sizeof(got)), n);
+	cr_assert_eq(memcmp(sent, got, n), 0);
+	/* None for one that reads no more, or lies: the pump finds what that means. */
+	flat_vq_end_rx(&client.vq, FLAT_CONS_CLOSED);
+	cr_assert_eq(flat_pipe_deliver(e, sent, 100), 0);
+	cr_assert_not(pipe_->end[1].hard);
+	tube_close(tube);
+}
+
+Test(pipe, impossible_positions_are_found_when_a_tube_brings_bytes)
+{
+	struct flat_tube *tube = server_is_a_tube();
+	cr_assert_gt(flat_pipe_deliver(&pipe_->end[1], sent, 60000), 0);
+	atomic_store(&client.vq.rx.ctl->cons.head, 0x40000000U);
+	cr_assert_eq(flat_pipe_deliver(&pipe_->end[1], sent, 60000), 0);
+	cr_assert(pipe_->end[0].broken);
+	cr_assert_eq(flat_pipe_deliver(&pipe_->end[1], sent, 1), 0);
+	tube_close(tube);
+}
+
+/* Whether a bell is there for an application, which is taken. */
+static bool told(const struct app *a)
+{
+	uint8_t bells[8];
+	return recv(a->near, bells, sizeof(bells), MSG_DONTWAIT) > 0;
+}
+
+Test(pipe, pieces_that_a_tube_brings_in_one_turn_ring_once)
+{
+	struct flat_tube *tube = server_is_a_tube();
+	struct flat_pipe_end *e = &pipe_->end[1];
+	flat_vq_arm_rx(&client.vq, FLAT_ARM_BELL);
+	cr_assert_eq(flat_pipe_deliver(e, sent, 1000), 1000);
+	cr_assert_eq(flat_pipe_deliver(e, sent, 1000), 1000);
+	cr_assert_not(told(&client));
+	flat_pipe_event(e, POLLIN);
+	cr_assert(told(&client));
+	/* Who looks before it is told does as well. */
+	flat_vq_arm_rx(&client.vq, FLAT_ARM_BELL);
+	cr_assert_eq(flat_pipe_deliver(e, sent, 1000), 1000);
+	(void)pump();
+	cr_assert(told(&client));
+	tube_close(tube);
+}
+
 /* --- at a worker --- */
 
 Test(pipe, a_thread_moves_bytes_and_gives_the_pipe_back)
@@ -492,11 +549,21 @@ Test(pipe, one_with_a_tube_is_the_control_threads)
 	while (flat_worker_turn(&w.v[0]))
 		;
 	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_FAR, got, sizeof(got)), 1000);
-	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, sent, 1000), 1000);
-	cr_assert(flat_tubes_tell());
-	while (flat_worker_turn(&w.v[0]))
-		;
-	cr_assert_eq(app_recv(&client, got, sizeof(got)), 1000);
+	/* More than there is room for: what does not go at once is told of. */
+	for (size_t in = 0, out = 0; out < sizeof(sent);) {
+		size_t want = flat_min_size(sizeof(sent) - in, 1 + (size_t)rand() % 100000);
+		ssize_t n = want ? flat_tube_send(tube, FLAT_TUBE_FAR, sent + in, want) : 0;
+		in += n > 0 ? (size_t)n : 0;
+		(void)flat_tubes_tell();
+		settle(&w);
+		out += app_recv(&client, got + out, (size_t)rand() % 70000);
+		/* The bell for room. */
+		flat_loop_turn(&loop, 0);
+		settle(&w);
+	}
+	cr_assert_eq(memcmp(sent, got, sizeof(sent)), 0);
+	cr_assert_eq(pipe_->end[1].bytes, sizeof(sent));
+	cr_assert_eq(flat_workers_bytes(&w), sizeof(sent) + 1000);
 	close(client.near);
 	flat_tube_end(tube, FLAT_TUBE_FAR);
 	(void)flat_tubes_tell();
@@ -507,5 +574,33 @@ Test(pipe, one_with_a_tube_is_the_control_threads)
 	cr_assert_not(flat_tubes_tell());
 	tube_close(tube);
 	flat_workers_close(&w);
+	flat_loop_fini(&loop);
+}
+
+Test(pipe, bytes_of_a_tube_wait_for_their_share_of_the_turns)
+{
+	struct flat_tube *tube = server_is_a_tube();
+	struct flat_loop loop;
+	struct flat_workers w;
+	cr_assert_eq(flat_loop_init(&loop), 0);
+	cr_assert_eq(flat_workers_open(&w, 1, &loop), 0);
+	flat_worker_start(&w, pipe_);
+	settle(&w);
+	(void)flat_tubes_tell();
+	/* As with another session's pipes beside it. */
+	w.v[0].n_shares = 2;
+	pipe_->share->deficit = 1;
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, sent, 3000), 3000);
+	cr_assert_eq(flat_tube_pending(tube, FLAT_TUBE_NEAR), 0);
+	cr_assert_eq(pipe_->share->deficit, 1 - 3000);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, sent + 3000, 1000), 1000);
+	cr_assert_eq(flat_tube_pending(tube, FLAT_TUBE_NEAR), 1000);
+	(void)flat_tubes_tell();
+	settle(&w);
+	cr_assert_eq(app_recv(&client, got, sizeof(got)), 4000);
+	cr_assert_eq(memcmp(sent, got, 4000), 0);
+	w.v[0].n_shares = 1;
+	flat_workers_close(&w);
+	tube_close(tube);
 	flat_loop_fini(&loop);
 }

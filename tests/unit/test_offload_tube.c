@@ -169,6 +169,81 @@ Test(tube, who_watches_late_is_told_of_what_came_before)
 	close_both();
 }
 
+Test(tube, what_lies_there_is_seen_before_it_is_taken_also_where_it_wraps)
+{
+	struct iovec iov[2];
+	int n;
+	cr_assert_eq(flat_tube_peek(tube, FLAT_TUBE_FAR, 10, iov, &n), -EAGAIN);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_NEAR, bytes, FLAT_TUBE_BYTES), FLAT_TUBE_BYTES);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_FAR, got, FLAT_TUBE_BYTES - 10),
+		     (ssize_t)FLAT_TUBE_BYTES - 10);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_NEAR, bytes + FLAT_TUBE_BYTES, 100), 100);
+	for (size_t max = 1; max < 200; max++) {
+		size_t want = flat_min_size(max, 110);
+		cr_assert_eq(flat_tube_peek(tube, FLAT_TUBE_FAR, max, iov, &n), (ssize_t)want);
+		cr_assert_eq(n, max > 10 ? 2 : 1);
+		cr_assert_eq(iov[0].iov_len + (n == 2 ? iov[1].iov_len : 0), want);
+		cr_assert_eq(memcmp(iov[0].iov_base, bytes + FLAT_TUBE_BYTES - 10, iov[0].iov_len),
+			     0);
+		cr_assert(n == 1 ||
+			  memcmp(iov[1].iov_base, bytes + FLAT_TUBE_BYTES, iov[1].iov_len) == 0);
+	}
+	(void)events_of(FLAT_TUBE_NEAR);
+	flat_tube_skip(tube, FLAT_TUBE_FAR, 40);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_FAR, got, 100), 70);
+	cr_assert_eq(memcmp(got, bytes + FLAT_TUBE_BYTES + 30, 70), 0);
+	flat_tube_end(tube, FLAT_TUBE_NEAR);
+	cr_assert_eq(flat_tube_peek(tube, FLAT_TUBE_FAR, 10, iov, &n), 0);
+	flat_tube_cut(tube);
+	cr_assert_eq(flat_tube_peek(tube, FLAT_TUBE_FAR, 10, iov, &n), -ECONNRESET);
+	close_both();
+}
+
+static size_t sunk;
+static size_t sink_room;
+
+static size_t on_bytes(struct flat_source *s, const uint8_t *from, size_t len)
+{
+	size_t n = flat_min_size(len, sink_room);
+	cr_assert_eq(s, &source[FLAT_TUBE_NEAR]);
+	memcpy(got + sunk, from, n);
+	sunk += n;
+	sink_room -= n;
+	return n;
+}
+
+Test(tube, who_takes_bytes_at_once_has_them_and_is_told_of_all)
+{
+	flat_tube_sink(tube, FLAT_TUBE_NEAR, on_bytes);
+	sunk = 0;
+	sink_room = 1000;
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, bytes, 600), 600);
+	cr_assert_eq(sunk, 600);
+	cr_assert_eq(events_of(FLAT_TUBE_NEAR), POLLIN);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, bytes + 600, 600), 600);
+	cr_assert_eq(sunk, 1000);
+	cr_assert_eq(events_of(FLAT_TUBE_NEAR), POLLIN);
+	/* Not while others wait. */
+	sink_room = 1000;
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, bytes + 1200, 100), 100);
+	cr_assert_eq(sunk, 1000);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_NEAR, got + 1000, 1000), 300);
+	cr_assert_eq(memcmp(got, bytes, 1300), 0);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, bytes, 100), 100);
+	cr_assert_eq(sunk, 1100);
+	/* Nor after the end, or a cut; nor when nobody watches any more. */
+	flat_tube_watch(tube, FLAT_TUBE_NEAR, &source[FLAT_TUBE_NEAR]);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, bytes, 100), 100);
+	flat_tube_sink(tube, FLAT_TUBE_NEAR, on_bytes);
+	cr_assert_eq(flat_tube_recv(tube, FLAT_TUBE_NEAR, got, 1000), 100);
+	flat_tube_end(tube, FLAT_TUBE_FAR);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, bytes, 100), -EPIPE);
+	flat_tube_cut(tube);
+	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_FAR, bytes, 100), -EPIPE);
+	cr_assert_eq(sunk, 1100);
+	close_both();
+}
+
 static void on_close(struct flat_source *s, int events)
 {
 	(void)s;
