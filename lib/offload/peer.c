@@ -11,8 +11,8 @@
 #include "base/sys.h"
 #include "offload/peers.h"
 
-/* Bytes read from one socket in a turn before the others have theirs. */
-#define TURN_BYTES ((size_t)64 * 1024)
+/* Bytes read from one socket in a turn before the others have theirs: a stream's window, which wakes its reader once. */
+#define TURN_BYTES ((size_t)256 * 1024)
 /* How often in a turn streams are asked for FLAT_WIRE_OUT_HIGH bytes, while a ring takes them. */
 #define FLUSHES 4
 /* What is unacknowledged for so long ends the socket, ms: with FLAT_WIRE_DEAD_MS, by the kernel. */

@@ -94,7 +94,7 @@ struct flat_peers {
 	uint64_t rotations;
 	struct flat_wire_stats past; /* of links that are gone */
 	char last_failure[400];
-	uint8_t scratch[64 * 1024];
+	uint8_t scratch[256 * 1024];
 };
 
 /* --- peers.c --- */
