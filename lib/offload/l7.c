@@ -159,6 +159,9 @@ int flat_l7_read_answer(struct flat_l7_upstream *up)
 	struct flat_l7_upstream *c = up->is_stream ? up->carrier : up;
 	const struct flat_l7_end *e = &up->end;
 
+	/* It was read, and had to wait. */
+	if (up->in.head.bytes > 0)
+		return (int)up->in.head.bytes;
 	return flat_http1_read_known(&up->in, c && c->used ? known_of(&c->known) : NULL,
 				     e->in + e->at, e->len - e->at);
 }

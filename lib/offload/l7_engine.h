@@ -325,7 +325,7 @@ struct flat_l7_node {
 
 /* --- l7.c --- */
 
-/** Reads on in a request's head, or in that of an answer of `up`. As flat_http1_read(). */
+/** Reads on in a request's head, or in that of an answer of `up`, which may be asked for again. As flat_http1_read(). */
 FLAT_MUST_CHECK int flat_l7_read_request(struct flat_l7 *l7);
 FLAT_MUST_CHECK int flat_l7_read_answer(struct flat_l7_upstream *up);
 /** It is looked at from now on. */
