@@ -358,6 +358,8 @@ static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
 		return true;
 	}
 	x->head_out = true;
+	/* As in Envoy: an answer that has begun may take the request's whole time. */
+	x->try_us = 0;
 	return true;
 }
 
@@ -502,6 +504,9 @@ static bool delayed(struct flat_l7 *l7)
 	uint32_t delay_ms = 0;
 	int64_t now = flat_now_us();
 
+	/* The request's whole time may be over before the pause is. */
+	if (x->record.attempt > 0 && x->deadline_us && x->deadline_us < x->try_us)
+		return check_time(l7);
 	if (now < x->try_us) {
 		flat_l7_wake_at(l7, x->try_us);
 		return false;
