@@ -400,13 +400,15 @@ static void parse_patch(struct cfg *cfg, const struct yaml_node *node, void *obj
 	else if (node->kind != YAML_MAP ||
 		 (!cfg_rate_filter(cfg, node, &r->by) && !cfg_rate_patch(cfg, node, &r->by) &&
 		  !cfg_admission_filter(cfg, node, &r->by) &&
-		  !cfg_compressor_filter(cfg, node, &r->by) && !cfg_times_patch(cfg, node, &r->by)))
+		  !cfg_compressor_filter(cfg, node, &r->by) &&
+		  !cfg_times_patch(cfg, node, &r->by) && !cfg_hedge_patch(cfg, node, &r->by)))
 		cfg_warn(
 		    cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
 		    "the patch is not honoured: of EnvoyFilters only the HTTP_FILTER " FILTER
 		    " with a token_bucket, in the context SIDECAR_INBOUND, the HTTP_FILTER "
 		    "envoy.filters.http.ratelimit with a domain, rate_limits of a "
-		    "VIRTUAL_HOST or HTTP_ROUTE, both there or in the context GATEWAY, the "
+		    "VIRTUAL_HOST or HTTP_ROUTE, both there or in the context GATEWAY, a "
+		    "hedge_policy of either, the "
 		    "HTTP_FILTERs envoy.filters.http.admission_control and "
 		    "envoy.filters.http.compressor, times of the NETWORK_FILTER "
 		    "envoy.filters.network.http_connection_manager, and the health_checks of a "

@@ -54,6 +54,22 @@ bool cfg_compressor_filter(struct cfg *cfg, const struct yaml_node *patch,
 bool cfg_times_patch(struct cfg *cfg, const struct yaml_node *patch,
 		     const struct flat_limit_for *by);
 
+/** Where the routes are that a patch of HTTP_ROUTE or VIRTUAL_HOST is for. */
+struct cfg_route_place {
+	uint8_t at;	   /* enum flat_filter_place */
+	uint16_t port;	   /* 0: any */
+	const char *host;  /* of the virtual host; NULL: any */
+	const char *route; /* its name; NULL: any */
+};
+/** Reads it. False: it cannot be said, as its match names something that is not understood. */
+bool cfg_route_place(struct cfg *cfg, const struct yaml_node *patch, struct cfg_route_place *p);
+/** A port's number, and what follows it; NULL: none is there. */
+const char *cfg_port_of(const char *text, uint16_t *port);
+
+/** Whether a patch merges a hedge_policy into virtual hosts or routes; if so reads it into the mesh. `by`: for whom. */
+bool cfg_hedge_patch(struct cfg *cfg, const struct yaml_node *patch,
+		     const struct flat_limit_for *by);
+
 /** Whether a patch (`applyTo: CLUSTER`) merges active health checks into clusters. */
 bool cfg_is_health_patch(const struct yaml_node *patch);
 /** Reads it into the mesh. `selected`: the EnvoyFilter has a workloadSelector. */

@@ -2,9 +2,6 @@
  * EnvoyFilter: limits that a rate limit service decides (envoy.filters.http.ratelimit) -> struct flat_rate_limit, and rate_limits
  * of virtual hosts and routes -> struct flat_limit_patch.
  */
-#include <ctype.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "control/envoy_filter.h"
@@ -17,19 +14,6 @@
 static struct flat_rate_limit *rate_of(void *obj)
 {
 	return obj;
-}
-
-/* A port's number, and what follows it; NULL: none is there. */
-static const char *port_of(const char *text, uint16_t *port)
-{
-	char *end;
-	unsigned long n = strtoul(text, &end, 10);
-
-	/* strtoul() takes blanks and signs. */
-	if (!isdigit((unsigned char)text[0]) || n == 0 || n > 65535)
-		return NULL;
-	*port = (uint16_t)n;
-	return end;
 }
 
 /* --- the service --- */
@@ -57,7 +41,7 @@ static void parse_cluster(struct cfg *cfg, const struct yaml_node *node, void *o
 		cannot(cfg, node, rate, "a cluster that istiod does not make");
 		return;
 	}
-	end = port_of(text + 9, &port);
+	end = cfg_port_of(text + 9, &port);
 	if (!end || strncmp(end, "||", 2) != 0 || !end[2]) {
 		cannot(cfg, node, rate, "a cluster of a subset, or malformed");
 		return;
@@ -289,90 +273,19 @@ bool cfg_rate_filter(struct cfg *cfg, const struct yaml_node *patch,
 
 /* --- rate_limits of virtual hosts and routes --- */
 
-/* "HOST:PORT" of a gateway, "inbound|http|PORT" of a server. False: neither. */
-static bool read_virtual_name(struct cfg *cfg, const char *name, struct flat_limit_patch *p)
-{
-	bool inbound = strncmp(name, "inbound|http|", 13) == 0;
-	const char *digits = inbound ? name + 13 : strrchr(name, ':');
-	const char *end;
-	char *host;
-
-	if (!digits)
-		return false;
-	digits += !inbound;
-	end = port_of(digits, &p->port);
-	if (!end || *end)
-		return false;
-	if (inbound) {
-		p->gateway = false;
-		return p->server;
-	}
-	p->server = false;
-	host = flat_pool_strdup(cfg->pool, name);
-	if (!host) {
-		cfg->oom = true;
-		return false;
-	}
-	host[digits - 1 - name] = 0;
-	p->host = host;
-	return p->gateway;
-}
-
-/* Whether all that a match names is understood: a patch that is narrower than we think would count too much. */
-static bool understands(const struct yaml_node *node, const char *const *names, size_t n)
-{
-	return !node || cfg_has_only(node, names, n);
-}
-
-static bool read_port(const struct yaml_node *node, struct flat_limit_patch *p)
-{
-	const char *end;
-	uint16_t port;
-
-	if (!node)
-		return true;
-	if (node->kind != YAML_SCALAR)
-		return false;
-	end = port_of(node->text, &port);
-	if (!end || *end || (p->port && p->port != port))
-		return false;
-	p->port = port;
-	return true;
-}
-
 /* Where the patch holds. False: it cannot be said. */
 static bool read_where(struct cfg *cfg, const struct yaml_node *patch, struct flat_limit_patch *p)
 {
-	static const char *const of_match[] = {"context", "routeConfiguration"};
-	static const char *const of_config[] = {"vhost", "portNumber"};
-	static const char *const of_vhost[] = {"name", "route"};
-	static const char *const of_route[] = {"name", "action"};
-	const struct yaml_node *match = yaml_get(patch, "match");
-	const struct yaml_node *config =
-	    match && match->kind == YAML_MAP ? yaml_get(match, "routeConfiguration") : NULL;
-	const struct yaml_node *vhost =
-	    config && config->kind == YAML_MAP ? yaml_get(config, "vhost") : NULL;
-	const struct yaml_node *route =
-	    vhost && vhost->kind == YAML_MAP ? yaml_get(vhost, "route") : NULL;
-	const struct yaml_node *name;
+	struct cfg_route_place place;
 
-	if (!read_context(patch, &p->gateway, &p->server) ||
-	    !understands(match, of_match, FLAT_ARRAY_SIZE(of_match)) ||
-	    !understands(config, of_config, FLAT_ARRAY_SIZE(of_config)) ||
-	    !understands(vhost, of_vhost, FLAT_ARRAY_SIZE(of_vhost)) ||
-	    !understands(route, of_route, FLAT_ARRAY_SIZE(of_route)))
+	if (!cfg_route_place(cfg, patch, &place))
 		return false;
-	name = vhost ? yaml_get(vhost, "name") : NULL;
-	if (name &&
-	    (name->kind != YAML_SCALAR || (*name->text && !read_virtual_name(cfg, name->text, p))))
-		return false;
-	if (config && !read_port(yaml_get(config, "portNumber"), p))
-		return false;
-	name = route ? yaml_get(route, "name") : NULL;
-	if (name && name->kind == YAML_SCALAR && *name->text)
-		p->route = cfg_string(cfg, name);
-	name = route ? yaml_get(route, "action") : NULL;
-	return !name || cfg_is_text(name, "ANY") || cfg_is_text(name, "ROUTE");
+	p->gateway = place.at & FLAT_FILTER_GATEWAY;
+	p->server = place.at & FLAT_FILTER_SERVER;
+	p->port = place.port;
+	p->host = place.host;
+	p->route = place.route;
+	return p->gateway || p->server;
 }
 
 static void parse_patch_rules(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -391,10 +304,15 @@ bool cfg_rate_patch(struct cfg *cfg, const struct yaml_node *patch, const struct
 {
 	static const char *const of_virtual[] = {"patch", "value", NULL};
 	static const char *const of_route[] = {"patch", "value", "route", NULL};
-	static const struct cfg_field virtual[] = {CFG_FIELD("rate_limits", parse_patch_rules)};
+	static const char apart[] = "give it in a patch of its own";
+	static const struct cfg_field virtual[] = {
+	    CFG_FIELD("rate_limits", parse_patch_rules),
+	    CFG_UNHONOURED("hedge_policy", apart),
+	};
 	static const struct cfg_field route[] = {
 	    CFG_FIELD("rate_limits", parse_patch_rules),
 	    CFG_FIELD("include_vh_rate_limits", parse_includes),
+	    CFG_UNHONOURED("hedge_policy", apart),
 	};
 	bool is_route = cfg_is_text(yaml_get(patch, "applyTo"), "HTTP_ROUTE");
 	const struct yaml_node *node = cfg_at(patch, is_route ? of_route : of_virtual);

@@ -1,5 +1,7 @@
 #include "mesh/filter.h"
 
+#include <string.h>
+
 #include "mesh/internal.h"
 
 static bool stands(const struct flat_mesh *mesh, const struct flat_filter *f,
@@ -26,6 +28,7 @@ static const struct flat_filter *find(const struct flat_mesh *mesh, const struct
 _Static_assert(offsetof(struct flat_admission, filter) == 0, "find()");
 _Static_assert(offsetof(struct flat_compressor, filter) == 0, "find()");
 _Static_assert(offsetof(struct flat_times_patch, filter) == 0, "any()");
+_Static_assert(offsetof(struct flat_hedge_patch, filter) == 0, "any()");
 
 const struct flat_admission *flat_mesh_admission(const struct flat_mesh *mesh,
 						 const struct flat_filter_whose *whose)
@@ -86,6 +89,40 @@ void flat_mesh_times(const struct flat_mesh *mesh, const struct flat_filter_whos
 	}
 }
 
+uint32_t flat_mesh_n_hedges(const struct flat_mesh *mesh)
+{
+	return mesh->hedges.n;
+}
+
+/* Whether a virtual host of that name is the request's: a gateway has its VirtualService's, a client its service's. */
+static bool is_at(const struct flat_hedge_patch *p, const struct flat_hedge_place *place)
+{
+	const char *host = place->service ? place->service->host : NULL;
+
+	if (!p->host)
+		return true;
+	if (place->virtual)
+		host = flat_virtual_host(place->virtual, place->host);
+	return host && flat_span_equal(flat_span_of(p->host), flat_span_of(host), true);
+}
+
+const struct flat_hedge_patch *flat_mesh_hedge(const struct flat_mesh *mesh,
+					       const struct flat_hedge_place *place)
+{
+	const struct flat_hedge_patch *best = NULL;
+
+	for (uint32_t i = 0; i < mesh->hedges.n; i++) {
+		const struct flat_hedge_patch *p = mesh->hedges.v[i];
+
+		if ((best && best->of_route && !p->of_route) ||
+		    (p->route && (!place->route || strcmp(p->route, place->route) != 0)) ||
+		    !stands(mesh, &p->filter, &place->whose) || !is_at(p, place))
+			continue;
+		best = p;
+	}
+	return best && best->on ? best : NULL;
+}
+
 static bool any(const struct flat_mesh *mesh, const struct mesh_vec *vec,
 		const struct flat_workload *workload, enum flat_filter_place at)
 {
@@ -104,5 +141,6 @@ bool flat_mesh_filtered(const struct flat_mesh *mesh, const struct flat_workload
 	if (at == FLAT_FILTER_CLIENT && !workload)
 		return false;
 	return any(mesh, &mesh->admissions, workload, at) ||
-	       any(mesh, &mesh->compressors, workload, at) || any(mesh, &mesh->times, workload, at);
+	       any(mesh, &mesh->compressors, workload, at) ||
+	       any(mesh, &mesh->times, workload, at) || any(mesh, &mesh->hedges, workload, at);
 }

@@ -103,6 +103,33 @@ const struct flat_times_patch *flat_mesh_next_times(const struct flat_mesh *mesh
 uint32_t flat_mesh_n_times(const struct flat_mesh *mesh);
 FLAT_MUST_CHECK int flat_mesh_add_times(struct flat_mesh *mesh, struct flat_times_patch *patch);
 
+/*
+ * Requests are hedged: a try whose time is over goes on beside the next one. Of routes, or of the virtual hosts they are in. Source:
+ * Envoy's HedgePolicy (v3) and istiod's names of virtual hosts.
+ */
+struct flat_hedge_patch {
+	struct flat_filter filter;
+	bool of_route; /* else of the virtual host: where no patch speaks of the route */
+	bool on;
+	const char *host;  /* of the virtual host, as it is written; NULL: any */
+	const char *route; /* its name; NULL: any */
+};
+
+/* A request, for these. */
+struct flat_hedge_place {
+	struct flat_filter_whose whose;
+	struct flat_span host;			    /* of the request, at a gateway */
+	const struct flat_virtual_service *virtual; /* at a gateway */
+	const struct flat_service *service;	    /* that a client asks for; NULL: none */
+	const char *route;			    /* its name; NULL: none */
+};
+
+/** The last one in the files that holds there, a route's before a virtual host's; NULL: none, or it is not on. */
+const struct flat_hedge_patch *flat_mesh_hedge(const struct flat_mesh *mesh,
+					       const struct flat_hedge_place *place);
+uint32_t flat_mesh_n_hedges(const struct flat_mesh *mesh);
+FLAT_MUST_CHECK int flat_mesh_add_hedge(struct flat_mesh *mesh, struct flat_hedge_patch *patch);
+
 /** Whether some filter wants the requests of a workload read, as a client's (not NULL) or as a server's. */
 bool flat_mesh_filtered(const struct flat_mesh *mesh, const struct flat_workload *workload,
 			enum flat_filter_place at);

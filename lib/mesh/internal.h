@@ -87,6 +87,7 @@ struct flat_mesh {
 	struct mesh_vec admissions;    /* struct flat_admission */
 	struct mesh_vec compressors;   /* struct flat_compressor */
 	struct mesh_vec times;	       /* struct flat_times_patch */
+	struct mesh_vec hedges;	       /* struct flat_hedge_patch */
 	struct mesh_vec health;	       /* struct flat_health_check */
 	struct mesh_vec telemetry;     /* struct flat_telemetry */
 	struct mesh_vec telemetry_providers;

@@ -67,8 +67,7 @@ static bool ends_with(struct flat_span text, struct flat_span end)
 			       true);
 }
 
-/* Which of a VirtualService's hosts a request's is: itself, else the longest wildcard. NULL: none. */
-static const char *host_of(const struct flat_virtual_service *vs, struct flat_span host)
+const char *flat_virtual_host(const struct flat_virtual_service *vs, struct flat_span host)
 {
 	const char *best = NULL;
 	size_t len = 0;
@@ -97,7 +96,7 @@ static bool patch_holds(const struct flat_mesh *mesh, const struct flat_limit_pa
 	    (p->route && (!place->route || strcmp(p->route, place->route) != 0)))
 		return false;
 	if (p->host) {
-		host = place->virtual ? host_of(place->virtual, place->host) : NULL;
+		host = place->virtual ? flat_virtual_host(place->virtual, place->host) : NULL;
 		if (!host || strcmp(p->host, host) != 0)
 			return false;
 	}

@@ -179,6 +179,8 @@ uint32_t flat_mesh_n_limit_patches(const struct flat_mesh *mesh);
 /** Whether a limit is for a workload (NULL: for a server that has none). */
 bool flat_limit_selects(const struct flat_mesh *mesh, const struct flat_limit_for *by,
 			const struct flat_workload *workload);
+/** Which of a VirtualService's hosts a request's is: itself, else the longest wildcard. NULL: none. */
+const char *flat_virtual_host(const struct flat_virtual_service *vs, struct flat_span host);
 /** Whether some limit holds for requests to its servers. */
 bool flat_mesh_limited(const struct flat_mesh *mesh, const struct flat_workload *workload);
 

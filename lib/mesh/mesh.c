@@ -56,6 +56,7 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	free(mesh->admissions.v);
 	free(mesh->compressors.v);
 	free(mesh->times.v);
+	free(mesh->hedges.v);
 	free(mesh->health.v);
 	free(mesh->telemetry.v);
 	free(mesh->telemetry_providers.v);
@@ -216,6 +217,11 @@ int flat_mesh_add_admission(struct flat_mesh *mesh, struct flat_admission *admis
 int flat_mesh_add_times(struct flat_mesh *mesh, struct flat_times_patch *patch)
 {
 	return vec_add(&mesh->times, patch);
+}
+
+int flat_mesh_add_hedge(struct flat_mesh *mesh, struct flat_hedge_patch *patch)
+{
+	return vec_add(&mesh->hedges, patch);
 }
 
 int flat_mesh_add_compressor(struct flat_mesh *mesh, struct flat_compressor *compressor)

@@ -474,6 +474,7 @@ static void explain_telemetry(struct stand_in *in, struct steps *s)
 		flat_l7_admission_note(l7, in->session.workload);
 	if (flat_mesh_n_times(l7->node->offload->mesh) > 0)
 		flat_l7_idle_note(l7, in->session.workload);
+	flat_l7_hedge_note(l7);
 	flat_l7_observe_note(l7, in->session.workload, l ? l->session->workload : NULL);
 	notes = flat_strbuf_str(&l7->node->notes);
 	if (notes)

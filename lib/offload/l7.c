@@ -94,7 +94,9 @@ void flat_l7_reloaded(struct flat_offload *o)
 	node->rules = node->observes || flat_mesh_n_limits(o->mesh) > 0 ||
 		      flat_mesh_n_rates(o->mesh) > 0 || flat_mesh_n_health(o->mesh) > 0 ||
 		      flat_mesh_n_admissions(o->mesh) > 0 || flat_mesh_n_compressors(o->mesh) > 0 ||
-		      flat_mesh_n_times(o->mesh) > 0 || has_rules(o->mesh);
+		      flat_mesh_n_times(o->mesh) > 0 || flat_mesh_n_hedges(o->mesh) > 0 ||
+		      has_rules(o->mesh);
+	node->hedges = flat_mesh_n_hedges(o->mesh) > 0;
 	flat_l7_mandatory_reloaded(node);
 	free(node->shares);
 	node->shares = calloc((size_t)n + 1, sizeof(*node->shares));
@@ -197,6 +199,14 @@ void flat_l7_heat(struct flat_l7 *l7)
 	each_end(l7, flat_l7_end_disarm);
 }
 
+void flat_l7_resume(struct flat_l7 *l7)
+{
+	/* Else another attempt has answered meanwhile: its time is another. */
+	if (l7->phase == FLAT_L7_BACKOFF)
+		l7->x.try_us = flat_now_us();
+	flat_l7_heat(l7);
+}
+
 static bool over(const struct flat_l7 *l7)
 {
 	return l7->end.open && l7->end.gone;
@@ -218,13 +228,14 @@ int64_t flat_l7_hot_us(const struct flat_l7_node *node)
 /* Streams on both sides: each is told of what happens, and nothing comes between two looks. */
 static bool is_told(const struct flat_l7 *l7)
 {
-	return l7 != l7->root && (!l7->x.upstream || l7->x.upstream->is_stream);
+	return l7 != l7->root && flat_l7_on_streams(l7);
 }
 
 static void rest_streams(struct flat_l7 *l7)
 {
 	if (l7->x.upstream)
 		flat_l7_end_rest(&l7->x.upstream->end);
+	flat_l7_asides_rest(l7);
 	if (l7->x.head_len == 0)
 		flat_l7_end_rest(&l7->end);
 	leave_hot(l7);
@@ -252,6 +263,7 @@ void flat_l7_cool(struct flat_l7 *l7)
 	}
 	if (l7->x.upstream && l7->x.upstream->is_stream)
 		flat_l7_end_rest(&l7->x.upstream->end);
+	flat_l7_asides_rest(l7);
 	if (l7->x.head_len == 0)
 		flat_l7_end_rest(&l7->end);
 	leave_hot(l7);
@@ -457,7 +469,7 @@ static void upstream_gone(struct flat_conn *c)
 	flat_l7_end_fini(&up->end);
 	c->l7_upstream = NULL;
 	if (user) {
-		user->x.upstream = NULL;
+		flat_l7_upstream_leave(up);
 		flat_l7_heat(user);
 	}
 	free(up->known);
@@ -498,6 +510,20 @@ uint64_t flat_l7_bytes(const struct flat_conn *c, int i)
 
 /* --- upstreams --- */
 
+void flat_l7_upstream_leave(struct flat_l7_upstream *up)
+{
+	struct flat_l7_exchange *x = &up->user->x;
+	struct flat_l7_aside *a;
+	if (x->upstream == up)
+		x->upstream = NULL;
+	SLIST_FOREACH(a, &x->asides, link)
+	{
+		if (a->t.upstream == up)
+			a->t.upstream = NULL;
+	}
+	up->user = NULL;
+}
+
 void flat_l7_upstream_close(struct flat_l7_upstream *up, bool reset)
 {
 	if (up->is_stream) {
@@ -507,8 +533,7 @@ void flat_l7_upstream_close(struct flat_l7_upstream *up, bool reset)
 	if (up->h2)
 		flat_l7_carrier_gone(up);
 	if (up->user)
-		up->user->x.upstream = NULL;
-	up->user = NULL;
+		flat_l7_upstream_leave(up);
 	forget(up);
 	if (reset)
 		flat_l7_end_abort(&up->end);
@@ -532,8 +557,7 @@ void flat_l7_upstream_idle(struct flat_l7_upstream *up)
 		flat_l7_carrier_stream_close(up, false);
 		return;
 	}
-	up->user->x.upstream = NULL;
-	up->user = NULL;
+	flat_l7_upstream_leave(up);
 	up->used = true;
 	flat_http1_begin(&up->in, FLAT_HTTP1_RESPONSE);
 	flat_l7_guard_idle(up);

@@ -154,7 +154,7 @@ bool flat_l7_admit_client(struct flat_l7 *l7, struct flat_l7_answer *a)
 		return true;
 	if (!admit(l7, gate, a))
 		return false;
-	x->admission[0] = gate;
+	x->admission = gate;
 	return true;
 }
 
@@ -168,12 +168,12 @@ bool flat_l7_admit_server(struct flat_l7 *l7, struct flat_l7_answer *a)
 		return true;
 	gate = gate_of(l7, &l7->root->admission[1], &whose, NULL);
 	/* An attempt that waited for its turn was asked about already. */
-	if (!gate || gate == x->admission[1])
+	if (!gate || gate == x->admit)
 		return true;
-	x->admission[1] = NULL;
+	x->admit = NULL;
 	if (!admit(l7, gate, a))
 		return false;
-	x->admission[1] = gate;
+	x->admit = gate;
 	return true;
 }
 
@@ -204,14 +204,14 @@ static void note(struct flat_l7 *l7, struct flat_l7_admission *gate, unsigned st
 
 void flat_l7_admitted_request(struct flat_l7 *l7)
 {
-	note(l7, l7->x.admission[0], l7->x.record.status);
-	l7->x.admission[0] = NULL;
+	note(l7, l7->x.admission, l7->x.record.status);
+	l7->x.admission = NULL;
 }
 
 void flat_l7_admitted_attempt(struct flat_l7 *l7)
 {
-	note(l7, l7->x.admission[1], l7->x.try_status);
-	l7->x.admission[1] = NULL;
+	note(l7, l7->x.admit, l7->x.try_status);
+	l7->x.admit = NULL;
 }
 
 static void tell(struct flat_l7 *l7, const struct flat_filter_whose *whose, const char *host)

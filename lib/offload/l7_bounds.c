@@ -160,25 +160,22 @@ void flat_l7_target_leave(struct flat_l7 *l7)
 {
 	struct flat_l7_exchange *x = &l7->x;
 
-	if (x->admission[1])
+	if (x->admit)
 		flat_l7_admitted_attempt(l7);
 	x->try_status = 0;
-	flat_l7_connecting(l7, false);
+	flat_l7_connecting(&x->latest, false);
 	if (x->cluster)
 		flat_cluster_leave(x->cluster, x->host);
 	x->cluster = NULL;
 	x->host = NULL;
-	flat_l7_unwait(&x->waiter);
 }
 
-void flat_l7_connecting(struct flat_l7 *l7, bool connecting)
+void flat_l7_connecting(struct flat_l7_try *t, bool connecting)
 {
-	struct flat_l7_exchange *x = &l7->x;
-
-	if (!x->cluster || x->connecting == connecting)
+	if (!t->cluster || t->connecting == connecting)
 		return;
-	x->connecting = connecting;
-	x->cluster->n_pending += connecting ? 1U : -1U;
+	t->connecting = connecting;
+	t->cluster->n_pending += connecting ? 1U : -1U;
 }
 
 void flat_l7_outcome(struct flat_l7 *l7, enum flat_outcome outcome, unsigned status)

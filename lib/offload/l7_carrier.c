@@ -124,14 +124,16 @@ static void leave_carrier(struct flat_l7_upstream *up)
 
 void flat_l7_carrier_stream_close(struct flat_l7_upstream *up, bool reset)
 {
+	struct flat_l7_node *node = up->user->node;
+
 	if (up->carrier)
 		up->carrier->used |= !reset;
 	leave_carrier(up);
-	up->user->x.upstream = NULL;
+	flat_l7_upstream_leave(up);
 	if (reset)
 		flat_l7_end_abort(&up->end);
 	flat_l7_end_fini(&up->end);
-	stream_give(up->user->node, up);
+	stream_give(node, up);
 }
 
 void flat_l7_carrier_gone(struct flat_l7_upstream *carrier)

@@ -164,8 +164,7 @@ static void settle(struct flat_l7_check *c, enum state state, const char *why)
 {
 	c->state = state;
 	snprintf(c->why, sizeof(c->why), "%s", why);
-	c->l7->x.try_us = flat_now_us();
-	flat_l7_heat(c->l7);
+	flat_l7_resume(c->l7);
 }
 
 static void fail(struct flat_l7_check *c, const char *why)

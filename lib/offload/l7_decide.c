@@ -380,6 +380,8 @@ static enum flat_l7_verb decide(struct flat_l7 *l7, struct flat_l7_answer *a, ui
 	if (!x->route)
 		return answer_text(a, 404, FLAT_VERDICT_NO_ROUTE, NULL);
 	x->record.route = x->route->index + 1;
+	if (l7->node->hedges)
+		x->hedge = flat_l7_hedge_of(l7, source, l7->conn->gate ? vs : NULL);
 	return act(l7, a, delay_ms);
 }
 

@@ -5,7 +5,7 @@
 #include "codec/http1.h"
 #include "codec/http2.h"
 #include "codec/path.h"
-#include "mesh/route.h"
+#include "mesh/filter.h"
 #include "offload/l7.h"
 #include "offload/l7_end.h"
 #include "offload/persist.h"
@@ -26,6 +26,8 @@
 /* Copies of requests on their way at once: each holds the buffers of a request. And how long one may take. */
 #define FLAT_L7_SHADOWS_MAX 128U
 #define FLAT_L7_SHADOW_US ((int64_t)60 * 1000000)
+/* Attempts of one request beside its latest: each has buffers of its own. */
+#define FLAT_L7_ASIDES_MAX 4U
 /* Servers of a request that are remembered, so that a retry goes elsewhere. */
 #define FLAT_L7_TRIED_MAX 8U
 
@@ -50,6 +52,15 @@ enum flat_l7_admitted {
 	FLAT_L7_SUCCESS,
 	FLAT_L7_FAILURE,
 	FLAT_L7_REJECTED,
+};
+
+/* What became of hedges. */
+enum flat_l7_hedging {
+	FLAT_L7_HEDGE_MADE,    /* an attempt was made beside another one */
+	FLAT_L7_HEDGE_REFUSED, /* not: too many were, or the cluster has no room for retries */
+	FLAT_L7_HEDGE_EARLIER, /* an attempt answered beside which another one had been made */
+	FLAT_L7_HEDGE_LATEST,  /* the latest one did */
+	FLAT_L7_HEDGES,
 };
 
 enum flat_l7_phase {
@@ -110,26 +121,67 @@ struct flat_l7_persist {
 	bool kept;			   /* it goes there */
 };
 
+/*
+ * One attempt of a request. Where a request is hedged several go on at once: the latest is the exchange's own, the others stand
+ * aside (l7_hedge.c). The fields are written once, and are the exchange's as well.
+ */
+#define FLAT_L7_TRY_FIELDS                                                                         \
+	const struct flat_service *service; /* where it goes, NULL: pinned without service */      \
+	const struct flat_service_port *port;                                                      \
+	const struct flat_route_destination *destination;                                          \
+	const struct flat_series *joined; /* whom it joins, for the metrics; NULL: unknown yet */  \
+	struct flat_target target;                                                                 \
+	struct flat_l7_upstream *upstream;                                                         \
+	struct flat_traffic traffic;	 /* what the DestinationRule says of its server */         \
+	struct flat_cluster *cluster;	 /* that counts it; NULL: none */                          \
+	struct flat_cluster_host *host;	 /* of it */                                               \
+	struct flat_cluster *retrying;	 /* that counts it as a retry; NULL: it is none */         \
+	struct flat_l7_admission *admit; /* its server's, which is told how it ends; NULL: none */ \
+	bool connecting;		 /* counted as pending: its connection is being made */    \
+	bool up_done;			 /* the request is sent */                                 \
+	bool late;			 /* its time was over, which is noted, and it goes on */   \
+	bool hedged;		   /* another one was made beside it: it is not tried again */     \
+	int16_t grpc_status;	   /* of the response; -1: none was seen */                        \
+	uint16_t try_status;	   /* that it came to, 503 where it failed; 0: nothing */          \
+	uint32_t interim;	   /* responses that were none yet */                              \
+	struct flat_http1_body up; /* how far the request's body is sent */                        \
+	uint64_t up_bytes;	   /* of it */                                                     \
+	int64_t try_us;		   /* when its time is over, or a pause; 0: never */               \
+	uint64_t out_before	   /* bytes that went to the upstream before it */
+
+struct flat_l7_try {
+	FLAT_L7_TRY_FIELDS;
+};
+
+/* One that stands aside: all of the request is sent, and its answer awaited. */
+struct flat_l7_aside {
+	SLIST_ENTRY(flat_l7_aside) link;
+	struct flat_l7_try t;
+	size_t at; /* where the request ends in the client's buffer */
+	/* Of the exchange's `observed`, if there is one. */
+	const struct flat_observation *server;
+	const struct flat_workload *server_workload;
+	int64_t attempt_us;
+};
+
 /* One request and its response. */
 struct flat_l7_exchange {
+	union {
+		struct flat_l7_try latest;
+		struct {
+			FLAT_L7_TRY_FIELDS;
+		};
+	};
+	SLIST_HEAD(, flat_l7_aside) asides;   /* the latest of them first */
+	const struct flat_hedge_patch *hedge; /* that has it hedged; of `mesh`; NULL: it is not */
 	struct flat_record record;
-	struct flat_mesh *mesh;		    /* a reference, while the request is decided by it */
-	const struct flat_service *service; /* where it goes, NULL: pinned without service */
-	const struct flat_service_port *port;
+	struct flat_mesh *mesh; /* a reference, while the request is decided by it */
 	const struct flat_http_route *route;
 	const struct flat_http_match *match;
-	const struct flat_route_destination *destination;
-	const struct flat_series *joined;  /* whom it joins, for the metrics; NULL: not known yet */
-	struct flat_target target;	   /* of the attempt */
-	struct flat_l7_upstream *upstream; /* of the attempt */
 	const struct flat_workload *client; /* a gateway's, which asks for its clients; else NULL */
 	struct flat_ip
 	    remote; /* its client's, as trusted proxies say; none: as the connection has it */
-	struct flat_traffic traffic;	/* what the DestinationRule says of its server */
-	struct flat_cluster *cluster;	/* that counts the attempt; NULL: none */
-	struct flat_cluster_host *host; /* of it */
-	struct flat_cluster *retrying;	/* that counts it as a retry; NULL: it is none */
-	struct flat_waiter waiter;	/* for PENDING */
+	struct flat_waiter waiter; /* for PENDING */
 	/* Of external authorizers, the gateway's and the server's; owned; NULL: none. */
 	struct flat_l7_check *check[FLAT_L7_CHECKS];
 	const struct flat_ext_authz
@@ -142,11 +194,11 @@ struct flat_l7_exchange {
 	bool probing;			   /* the attempt is only to see whether one is asked */
 	bool settled;			   /* that is over */
 	bool noted;			   /* what decides nothing was told */
+	char cookie[17];		   /* the client is given, for `lb`; "": none */
 	struct flat_addr tried[FLAT_L7_TRIED_MAX];
 	uint32_t n_tried;
+	uint32_t n_asides;
 	struct flat_l7_persist persist;
-	bool connecting;		  /* counted as pending: its connection is being made */
-	char cookie[17];		  /* the client is given, for `lb`; "": none */
 	struct flat_http_request request; /* as it came, path canonical; in the client's buffer */
 	char *path; /* owned: the canonical path, where it is not as it came */
 	/* The head as it is sent, read, of an attempt that is just being made; NULL: it has to be read from its text. */
@@ -154,36 +206,32 @@ struct flat_l7_exchange {
 	const void *sent_text;
 	bool unwritten;	 /* its text is not made: flat_l7_head_text() */
 	size_t head_len; /* bytes of the head at the front of the client's buffer */
-	struct flat_http1_body up, down;
+	struct flat_http1_body down;
 	struct flat_http1 trailers;
-	bool continued;	     /* its client was told 100 by us */
-	bool mirrored;	     /* its copies were made */
-	bool websocket;	     /* the client asks for it */
-	bool tunnel;	     /* and the server has agreed: bytes both ways, no HTTP any more */
-	bool replayable;     /* all of it so far is in the client's buffer */
-	bool up_done;	     /* the request is sent */
-	bool head_out;	     /* a final response head went to the client */
-	bool down_done;	     /* the response is over */
-	bool close;	     /* the client's connection ends with it */
-	bool grpc;	     /* by its content-type */
-	bool grpc_deadline;  /* deadline_us is the client's own, by grpc-timeout */
-	int16_t grpc_status; /* of the response; -1: none was seen */
+	bool continued;	    /* its client was told 100 by us */
+	bool mirrored;	    /* its copies were made */
+	bool websocket;	    /* the client asks for it */
+	bool tunnel;	    /* and the server has agreed: bytes both ways, no HTTP any more */
+	bool replayable;    /* all of it so far is in the client's buffer */
+	bool whole;	    /* all of it is there, as it was sent before, and stays */
+	bool head_out;	    /* a final response head went to the client */
+	bool down_done;	    /* the response is over */
+	bool close;	    /* the client's connection ends with it */
+	bool grpc;	    /* by its content-type */
+	bool vary;	    /* the response is another for who takes other codings */
+	bool grpc_deadline; /* deadline_us is the client's own, by grpc-timeout */
 	/* What a rate limit tells the client; max 0: nothing. */
 	struct {
 		uint32_t max, left, reset_s;
 	} limit;
-	/* That of the client or gateway, and of the attempt's server, which are told how it ends; NULL: none. */
-	struct flat_l7_admission *admission[2];
+	/* That of the client or gateway, which is told how it ends; NULL: none. */
+	struct flat_l7_admission *admission;
 	struct flat_l7_gzip *gzip; /* the response is compressed; owned; NULL: not so */
-	bool vary;		   /* it is another for who takes other codings */
-	uint16_t try_status;	   /* that the attempt came to, 503 where it failed; 0: nothing */
 	uint32_t limited_attempt;  /* the last that limits were asked about, + 1 */
 	uint32_t down_head;	   /* bytes of the response's head as it was sent */
-	uint32_t interim;
 	int64_t start_us;
-	int64_t deadline_us, try_us;   /* 0: none */
-	uint64_t up_bytes, down_bytes; /* of bodies */
-	uint64_t out_before;	       /* bytes that went to the upstream before this attempt */
+	int64_t deadline_us; /* 0: none */
+	uint64_t down_bytes; /* of the body */
 };
 
 TAILQ_HEAD(flat_l7_list, flat_l7);
@@ -281,6 +329,7 @@ struct flat_l7_node {
 	bool limited;			   /* it has rate limits, of either kind */
 	bool admits;			   /* it has admission control */
 	bool compresses;		   /* it has compressors */
+	bool hedges;			   /* it has hedge policies */
 	struct flat_authz_verdict verdict; /* of the last request asked about */
 	struct flat_strbuf notes;	   /* steps of it, for `flatctl why` */
 	struct flat_authn *authn;
@@ -314,6 +363,7 @@ struct flat_l7_node {
 	uint64_t gzip_bytes[2]; /* before and after */
 	struct flat_call_channel **rate_channels; /* to the services of limits, by their index */
 	uint64_t rated[4];			  /* answers, by what they were (l7_rate.c) */
+	uint64_t hedges_n[FLAT_L7_HEDGES];	  /* by enum flat_l7_hedging */
 	struct flat_tallies *tallies;		  /* made with the first request */
 	uint32_t n_series, n_rate_channels;
 	struct flat_http1 trailers;	 /* of a body that an authorizer is to see */
@@ -330,12 +380,16 @@ FLAT_MUST_CHECK int flat_l7_read_request(struct flat_l7 *l7);
 FLAT_MUST_CHECK int flat_l7_read_answer(struct flat_l7_upstream *up);
 /** It is looked at from now on. */
 void flat_l7_heat(struct flat_l7 *l7);
+/** What its attempt waited for is there, whatever it is: it is looked at, and does not wait any longer. */
+void flat_l7_resume(struct flat_l7 *l7);
 /** It is looked at, at the latest, at that time. */
 void flat_l7_wake_at(struct flat_l7 *l7, int64_t us);
 /** Whether the attempt's server is spoken to in HTTP/2. */
 bool flat_l7_wants_h2(const struct flat_l7 *l7);
 /** The exchange's upstream, open or on its way, for x.target. NULL: x failed, *err says how (negative errno). */
 struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err);
+/** Its request has nothing to do with it any more. */
+void flat_l7_upstream_leave(struct flat_l7_upstream *up);
 /** Its request is answered: it waits for the next one of its client. */
 void flat_l7_upstream_idle(struct flat_l7_upstream *up);
 /** Whether one that is idle is there for x.target. */
@@ -442,6 +496,36 @@ void flat_l7_upstream_reset(struct flat_l7 *l7);
 void flat_l7_timed_out(struct flat_l7 *l7, bool whole);
 /** An answer came, `grpc` its status, -1: none. Whether another attempt is made in its place. */
 bool flat_l7_status_retried(struct flat_l7 *l7, unsigned status, int grpc);
+
+/** Whether an answer is one in whose place the route makes another attempt. */
+bool flat_l7_is_retriable(const struct flat_l7 *l7, unsigned status, int grpc);
+/** Makes the request ready to be sent once more: at once, or after a pause. */
+void flat_l7_again(struct flat_l7 *l7, bool at_once);
+/** Whether the route has one more attempt for a reason: it was made less often than it may. */
+bool flat_l7_has_tries(const struct flat_l7 *l7);
+
+/* --- l7_hedge.c: attempts beside each other --- */
+
+/** What has a request hedged that goes by x.route: `virtual` is a gateway's; NULL: nothing. */
+const struct flat_hedge_patch *flat_l7_hedge_of(const struct flat_l7 *l7,
+						const struct flat_workload *client,
+						const struct flat_virtual_service *virtual);
+/** The time of the latest attempt is over: it stands aside for another one. Where it may not, it goes on. */
+void flat_l7_hedge(struct flat_l7 *l7);
+/** Looks at those aside. The first one with an answer that stays is the latest from now on, and the others end. True if anything moved. */
+bool flat_l7_asides_look(struct flat_l7 *l7);
+/** The latest one came to nothing: one of those aside takes its place. False: there is none. */
+bool flat_l7_aside_next(struct flat_l7 *l7);
+/** The latest one answers: those aside end. */
+void flat_l7_latest_answers(struct flat_l7 *l7);
+/** Those aside end: the request is over. */
+void flat_l7_asides_end(struct flat_l7 *l7);
+/** Their buffers that hold nothing are given back. */
+void flat_l7_asides_rest(struct flat_l7 *l7);
+/** Whether all attempts go over streams. */
+bool flat_l7_on_streams(const struct flat_l7 *l7);
+void flat_l7_hedge_note(struct flat_l7 *l7);
+void flat_l7_hedge_metrics(const struct flat_l7_node *node, struct flat_strbuf *out);
 
 /* --- l7_idle.c: what does not move --- */
 
@@ -595,13 +679,13 @@ enum flat_l7_pass {
 
 /** Whether an attempt may go to x.target now. */
 enum flat_l7_pass flat_l7_may_pass(struct flat_l7 *l7);
-/** It waits no more. */
+/** It waits no more for its turn. */
 void flat_l7_unwait(struct flat_waiter *w);
 /** The attempt is on its way to its server, or over: whoever balances counts it. */
 void flat_l7_target_enter(struct flat_l7 *l7);
 void flat_l7_target_leave(struct flat_l7 *l7);
 /** Its connection is being made, or is there. */
-void flat_l7_connecting(struct flat_l7 *l7, bool connecting);
+void flat_l7_connecting(struct flat_l7_try *t, bool connecting);
 /** How the attempt ended. */
 void flat_l7_outcome(struct flat_l7 *l7, enum flat_outcome outcome, unsigned status);
 /** Whether one more retry may be on its way; then it is counted until flat_l7_retry_end(). */

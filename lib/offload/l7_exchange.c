@@ -29,8 +29,10 @@ static void clear(struct flat_l7_exchange *x)
 
 static void release(struct flat_l7 *l7)
 {
+	flat_l7_asides_end(l7);
+	flat_l7_unwait(&l7->x.waiter);
 	flat_l7_target_leave(l7);
-	if (l7->x.admission[0])
+	if (l7->x.admission)
 		flat_l7_admitted_request(l7);
 	if (l7->x.gzip)
 		flat_l7_compress_end(l7);
@@ -156,11 +158,29 @@ static bool passes(struct flat_l7 *l7)
 		(void)check_time(l7);
 		return false;
 	case FLAT_L7_OVERFLOW:
-		flat_l7_reply(l7, &answer);
+		if (!flat_l7_aside_next(l7))
+			flat_l7_reply(l7, &answer);
 		return false;
 	default:
 		return true;
 	}
+}
+
+/* From now on, if its route has one. Of a hedged request it counts, as in Envoy, once all of that is sent. */
+static void begin_try_time(struct flat_l7_exchange *x)
+{
+	x->try_us = 0;
+	if (x->route && x->route->retries && x->route->retries->per_try_ms &&
+	    (!x->hedge || x->up_done))
+		x->try_us = flat_now_us() + (int64_t)x->route->retries->per_try_ms * 1000;
+}
+
+/* What a server's policies answer is its answer; where there is no server, or that may be tried again, others may have a better one. */
+static bool waits_for_others(struct flat_l7 *l7, const struct flat_l7_answer *answer)
+{
+	return (answer->verdict == FLAT_VERDICT_NO_HOST ||
+		flat_l7_is_retriable(l7, answer->status, -1)) &&
+	       flat_l7_aside_next(l7);
 }
 
 void flat_l7_try(struct flat_l7 *l7)
@@ -176,7 +196,8 @@ void flat_l7_try(struct flat_l7 *l7)
 	l7->phase = FLAT_L7_SERVE;
 	verb = flat_l7_attempt(l7, &answer, &len);
 	if (verb == FLAT_L7_ANSWER) {
-		flat_l7_reply(l7, &answer);
+		if (!waits_for_others(l7, &answer))
+			flat_l7_reply(l7, &answer);
 		return;
 	}
 	if (verb == FLAT_L7_LATER) {
@@ -198,7 +219,7 @@ void flat_l7_try(struct flat_l7 *l7)
 		return;
 	}
 	x->upstream = up;
-	flat_l7_connecting(l7, !up->open);
+	flat_l7_connecting(&x->latest, !up->open);
 	x->out_before = up->end.bytes_out;
 	up->end.at = up->end.len = 0;
 	/* Queued where it is not open yet. */
@@ -211,9 +232,7 @@ void flat_l7_try(struct flat_l7 *l7)
 	}
 	if (x->up_done)
 		flat_l7_mirror(l7, true);
-	x->try_us = 0;
-	if (x->route && x->route->retries && x->route->retries->per_try_ms)
-		x->try_us = flat_now_us() + (int64_t)x->route->retries->per_try_ms * 1000;
+	begin_try_time(x);
 }
 
 /* --- the request goes --- */
@@ -232,6 +251,8 @@ static bool send_request(struct flat_l7 *l7)
 	x->up_done = x->up.over;
 	if (x->up_done)
 		flat_l7_mirror(l7, x->replayable);
+	if (x->up_done && x->hedge && !x->head_out)
+		begin_try_time(x);
 	if (ret < 0) {
 		if (x->head_out)
 			flat_l7_cut_client(l7, FLAT_VERDICT_MALFORMED);
@@ -240,7 +261,7 @@ static bool send_request(struct flat_l7 *l7)
 		return true;
 	}
 	/* A request that outgrows the buffer is not sent twice. */
-	if (flat_l7_end_is_full(e) || x->head_out)
+	if (!x->whole && (flat_l7_end_is_full(e) || x->head_out))
 		x->replayable = false;
 	if (!x->replayable && !x->up_done)
 		flat_l7_end_pack(e, x->head_len);
@@ -270,6 +291,8 @@ static void bad_response(struct flat_l7 *l7, const char *what)
 		flat_info("malformed response of %s (%s): %s",
 			  flat_addr_str(&l7->x.target.addr, host), l7->conn->service, what);
 	flat_l7_outcome(l7, FLAT_OUTCOME_FAILED, 0);
+	if (flat_l7_aside_next(l7))
+		return;
 	flat_l7_reply_status(l7, 502, FLAT_VERDICT_PROTOCOL,
 			     "upstream connect error or disconnect/reset before headers. "
 			     "reset reason: protocol error");
@@ -301,6 +324,8 @@ static bool take_interim(struct flat_l7 *l7, struct flat_l7_upstream *up, size_t
 {
 	const struct flat_http_head *h = &up->in.head;
 
+	/* As in Envoy: whoever is heard of first will answer. */
+	flat_l7_latest_answers(l7);
 	if (h->status == 101 && l7->x.websocket && flat_l7_is_websocket(h, up->end.in + up->end.at))
 		return take_switch(l7, up, n);
 	/* We never asked to switch to anything else: whatever follows a 101 is no HTTP. */
@@ -344,6 +369,7 @@ static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
 		    flat_head_field(h, up->end.in + up->end.at, flat_span_of("grpc-status")));
 	if (flat_l7_status_retried(l7, h->status, x->grpc ? x->grpc_status : -1))
 		return true;
+	flat_l7_latest_answers(l7);
 	flat_http1_body_begin(
 	    &x->down, flat_http1_response_body(h, (enum flat_http_method)l7->in.head.method_id),
 	    h->length);
@@ -431,7 +457,7 @@ static bool serve(struct flat_l7 *l7)
 	moved |= flat_l7_end_read(&up->end, QUANTUM_BYTES) > 0;
 	if (!up->open)
 		return moved;
-	flat_l7_connecting(l7, false);
+	flat_l7_connecting(&x->latest, false);
 	return (x->head_out ? take_body(l7, up) : take_head(l7, up)) || moved;
 }
 
@@ -642,6 +668,8 @@ static bool pump(struct flat_l7 *l7)
 		flat_l7_end_abort(e);
 		moved = true;
 	}
+	if (l7->x.n_asides > 0)
+		moved |= flat_l7_asides_look(l7);
 	for (int i = 0; i < STEPS && step(l7); i++)
 		moved = true;
 	moved |= flat_l7_end_flush(e) > 0;

@@ -382,6 +382,7 @@ void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 		flat_l7_rates_metrics(node, out);
 		flat_l7_admission_metrics(node, out);
 		flat_l7_compress_metrics(node, out);
+		flat_l7_hedge_metrics(node, out);
 	}
 	for (int which = -1; which < HISTOGRAMS; which++)
 		put_family(node, which, out);

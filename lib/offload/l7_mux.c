@@ -182,8 +182,7 @@ static bool pump_children(struct flat_l7 *root)
 			moved = true;
 		} else if (some) {
 			l7->last_us = now;
-		} else if (!l7->x.upstream || l7->x.upstream->is_stream ||
-			   now - l7->last_us > hot_us) {
+		} else if (flat_l7_on_streams(l7) || now - l7->last_us > hot_us) {
 			/* Streams are told of what happens; only a ring has to be looked at. */
 			flat_l7_cool(l7);
 		}

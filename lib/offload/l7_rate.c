@@ -91,8 +91,7 @@ static void on_answer(void *arg, const struct flat_call_answer *answer)
 	if (r->state == PASSED || r->state == OVER)
 		r->l7->node->rated[r->state == OVER ? RATED_OVER : RATED_OK]++;
 	/* The request is looked at again, whatever came of it. */
-	r->l7->x.try_us = flat_now_us();
-	flat_l7_heat(r->l7);
+	flat_l7_resume(r->l7);
 }
 
 /* Calls `fn` for each descriptor of the request. */

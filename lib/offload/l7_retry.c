@@ -12,24 +12,24 @@ static unsigned retry_on(const struct flat_l7_exchange *x, uint32_t *max)
 	return r ? r->on : FLAT_RETRY_DEFAULT;
 }
 
-/* Makes another attempt for one of the reasons in `why`, if the route has it. */
-static bool retry(struct flat_l7 *l7, unsigned why)
+bool flat_l7_has_tries(const struct flat_l7 *l7)
+{
+	const struct flat_l7_exchange *x = &l7->x;
+	uint32_t max;
+
+	(void)retry_on(x, &max);
+	return !l7->shadow && x->record.attempt < max && x->replayable && !x->head_out &&
+	       !x->hedged;
+}
+
+void flat_l7_again(struct flat_l7 *l7, bool at_once)
 {
 	struct flat_l7_exchange *x = &l7->x;
-	uint32_t max;
-	uint32_t shift = x->record.attempt < 4 ? x->record.attempt : 4;
 	const struct flat_http_retries *r = x->route ? x->route->retries : NULL;
+	uint32_t shift = x->record.attempt < 4 ? x->record.attempt : 4;
 	uint64_t base = r && r->backoff_ms ? r->backoff_ms * 1000ULL : FLAT_L7_BACKOFF_US;
 	uint64_t pause = shift < 4 ? base << shift : base * 10;
 
-	if (l7->shadow || !(retry_on(x, &max) & why) || x->record.attempt >= max ||
-	    !x->replayable || x->head_out)
-		return false;
-	if (!flat_l7_retry_begin(l7))
-		return false;
-	if (x->upstream)
-		flat_l7_upstream_close(x->upstream, true);
-	flat_l7_target_leave(l7);
 	x->record.attempt++;
 	x->grpc_status = -1;
 	l7->end.at = x->head_len;
@@ -37,22 +37,46 @@ static bool retry(struct flat_l7 *l7, unsigned why)
 	x->up_done = x->up.over;
 	x->up_bytes = 0;
 	x->interim = 0;
-	/* What never reached a server hurts none: at once. */
-	if (why & FLAT_RETRY_UNSENT) {
+	x->late = false;
+	if (at_once) {
 		flat_l7_try(l7);
-		return true;
+		return;
 	}
 	l7->phase = FLAT_L7_BACKOFF;
 	x->try_us = flat_now_us() +
 		    flat_l7_random(l7->node, (uint32_t)(pause < UINT32_MAX ? pause : UINT32_MAX));
 	flat_l7_wake_at(l7, x->try_us);
+}
+
+/* Makes another attempt for one of the reasons in `why`, if the route has it. */
+static bool retry(struct flat_l7 *l7, unsigned why)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	uint32_t max;
+
+	if (!(retry_on(x, &max) & why) || !flat_l7_has_tries(l7))
+		return false;
+	if (!flat_l7_retry_begin(l7))
+		return false;
+	if (x->upstream)
+		flat_l7_upstream_close(x->upstream, true);
+	flat_l7_target_leave(l7);
+	/* What never reached a server hurts none: at once. */
+	flat_l7_again(l7, why & FLAT_RETRY_UNSENT);
 	return true;
+}
+
+/* Likewise; else another one may be on its way. */
+static bool goes_on(struct flat_l7 *l7, unsigned why)
+{
+	return retry(l7, why) || flat_l7_aside_next(l7);
 }
 
 void flat_l7_connect_failed(struct flat_l7 *l7)
 {
 	flat_l7_outcome(l7, FLAT_OUTCOME_FAILED, 0);
-	if (!retry(l7, FLAT_RETRY_CONNECT | FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY | FLAT_RETRY_RESET))
+	if (!goes_on(l7,
+		     FLAT_RETRY_CONNECT | FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY | FLAT_RETRY_RESET))
 		flat_l7_reply_status(l7, 503, FLAT_VERDICT_CONNECT,
 				     "upstream connect error or disconnect/reset before headers. "
 				     "reset reason: connection failure");
@@ -84,7 +108,7 @@ void flat_l7_upstream_reset(struct flat_l7 *l7)
 	if ((!up->end.is_tcp && !up->is_stream && flat_l7_end_untaken(&up->end) >= sent) ||
 	    (up->used && up->end.len == 0 && idempotent(x->request.method)))
 		why |= FLAT_RETRY_UNSENT;
-	if (!retry(l7, why))
+	if (!goes_on(l7, why))
 		flat_l7_reply_status(l7, 503, FLAT_VERDICT_RESET,
 				     "upstream connect error or disconnect/reset before headers. "
 				     "reset reason: connection termination");
@@ -94,9 +118,14 @@ void flat_l7_timed_out(struct flat_l7 *l7, bool whole)
 {
 	struct flat_l7_exchange *x = &l7->x;
 
-	flat_l7_outcome(l7, FLAT_OUTCOME_TIMEOUT, 0);
+	if (!x->late)
+		flat_l7_outcome(l7, FLAT_OUTCOME_TIMEOUT, 0);
 	if (x->head_out) {
 		flat_l7_cut_client(l7, FLAT_VERDICT_TIMEOUT);
+		return;
+	}
+	if (!whole && x->hedge) {
+		flat_l7_hedge(l7);
 		return;
 	}
 	if (!whole && retry(l7, FLAT_RETRY_RESET | FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY))
@@ -112,7 +141,8 @@ void flat_l7_timed_out(struct flat_l7 *l7, bool whole)
 	flat_l7_reply(l7, &a);
 }
 
-bool flat_l7_status_retried(struct flat_l7 *l7, unsigned status, int grpc)
+/* What an answer is a reason for. */
+static unsigned why_of(const struct flat_l7 *l7, unsigned status, int grpc)
 {
 	const struct flat_http_retries *r = l7->x.route ? l7->x.route->retries : NULL;
 	unsigned why = 0;
@@ -129,5 +159,17 @@ bool flat_l7_status_retried(struct flat_l7 *l7, unsigned status, int grpc)
 		if (r->statuses[i] == status)
 			why |= FLAT_RETRY_STATUS;
 	}
-	return why && retry(l7, why);
+	return why;
+}
+
+bool flat_l7_is_retriable(const struct flat_l7 *l7, unsigned status, int grpc)
+{
+	uint32_t max;
+
+	return (retry_on(&l7->x, &max) & why_of(l7, status, grpc)) != 0;
+}
+
+bool flat_l7_status_retried(struct flat_l7 *l7, unsigned status, int grpc)
+{
+	return flat_l7_is_retriable(l7, status, grpc) && goes_on(l7, why_of(l7, status, grpc));
 }
