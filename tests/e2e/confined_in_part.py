@@ -108,10 +108,10 @@ def take_over(path, log):
 
 
 def inherit(port, log, *command):
-    """Listens outside, and has the command, which runs inside, serve it."""
+    """Listens outside, and becomes the command, which runs inside, to serve it."""
     sock = listening("127.0.0.1", port)
     os.set_inheritable(sock.fileno(), True)
-    subprocess.run([*command, str(sock.fileno()), log], close_fds=False, check=False)
+    os.execvp(command[0], [*command, str(sock.fileno()), log])
 
 
 def steal(host, port, seconds):
