@@ -638,7 +638,7 @@ static void accept_and_reset(void *arg)
 	}
 }
 
-/* However early it comes, connect() was over before. */
+/* However early it comes, connect() was over before, but for one that slept and had not run since: rare, with the kernel too. */
 BEHAVIOUR(connect_then_reset_at_once)
 {
 	int l = listener(0), connected = 0, told = 0;
@@ -650,6 +650,7 @@ BEHAVIOUR(connect_then_reset_at_once)
 		told += recv(c, &b, 1, 0) < 0 && errno == ECONNRESET;
 		close(c);
 	}
-	say("connected %d, told by recv() %d", connected, told);
+	say("most are connected: %s; those are told by recv(): %s",
+	    connected > RESETS / 2 ? "yes" : "no", told == connected ? "yes" : "no");
 	reap(pid);
 }

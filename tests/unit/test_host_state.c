@@ -9,6 +9,7 @@
 
 #include <flat/socket.h>
 
+#include "host/host.h"
 #include "support_whole.h"
 
 static int state(int fd)
@@ -225,4 +226,21 @@ Test(host_state, connections_that_are_begun_end_one_way_or_the_other)
 	}
 	flat_close(listener);
 	whole_end();
+}
+
+/* A reset that came before connect() looked is for the next call to tell. */
+static void reset_at_once(const char *path, int client, int server)
+{
+	struct flat_sock *s = flat_fd_sock(client);
+	(void)server;
+	if (!s)
+		return;
+	atomic_store(&s->error, ECONNRESET);
+	cr_expect_eq(flat_stream_await(s, client), 0, "%s", path);
+	cr_expect_eq(error_of(client), ECONNRESET, "%s", path);
+}
+
+Test(host_state, connect_is_over_before_a_reset_that_comes_at_once)
+{
+	whole_on_each(reset_at_once);
 }
