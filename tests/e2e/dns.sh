@@ -41,9 +41,11 @@ serve other "$OTHER" "$PYTHON" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$OTHER" 
 hosts() { printf '%s\n' '127.0.0.1 localhost' "$@" >"$HOSTS"; }
 hosts '127.0.0.2 api.e2e.example' '127.0.0.3 one.e2e.internal'
 mesh >"$CONFIG"
+# That file alone: how long the machine's name servers take for a name that is not there is theirs.
+echo 'hosts: files' >"$WORK/nsswitch"
 # shellcheck disable=SC2016
 start flatd unshare --mount --propagation private /bin/sh -c \
-	'mount --bind "$1" /etc/hosts && shift && exec flatd "$@"' sh "$HOSTS" \
+	'mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/nsswitch.conf && shift 2 && exec flatd "$@"' sh "$HOSTS" "$WORK/nsswitch" \
 	--control "$CONTROL" --config "$CONFIG" --metrics off
 wait_for 20 flatctl --control "$CONTROL" ls || die flatd-starts "$(tail -n 5 "$WORK/flatd.log")"
 
