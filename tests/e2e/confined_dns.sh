@@ -183,7 +183,9 @@ holds nslookup grep -q 'Address.*: 240.9.21.1' <<<"$(confined busybox nslookup d
 echo "nameserver $NS1" >"$WORK/etc/resolv.conf"
 echo "search e2e.svc.cluster.local e2e.example" >>"$WORK/etc/resolv.conf"
 resolving() { confined unshare -m bash -c 'mount --bind "$0" /etc/resolv.conf && exec "$@"' "$WORK/etc/resolv.conf" "$@"; }
-if [ -e /etc/resolv.conf ]; then
+if ! unshare -m true 2>/dev/null || [ ! -e /etc/resolv.conf ]; then
+	echo "SKIP $E2E_NAME/wget-by-name: no mount namespaces, or no /etc/resolv.conf"
+else
 	went wget-by-name forwarded resolving busybox wget -q -O - http://db.e2e.example/page
 	same wget-by-name-bytes page "$OUT"
 	same by-search "240.9.21.1" "$(resolving "$PYTHON" -c 'import socket; print(socket.getaddrinfo("db", 80, socket.AF_INET)[0][4][0])')"
