@@ -153,6 +153,13 @@ static inline int flat_sys_setsockopt(int fd, int level, int name, const void *v
 	return (int)FLAT_SYS5(SYS_setsockopt, fd, level, name, val, len);
 }
 
+/** The peer of a TCP socket sees a reset when it is closed, instead of an end. */
+static inline void flat_sys_reset_at_close(int fd)
+{
+	const struct linger hard = {.l_onoff = 1};
+	(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+}
+
 static inline int flat_sys_getsockname(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	return (int)FLAT_SYS3(SYS_getsockname, fd, addr, len);

@@ -123,9 +123,8 @@ struct flat_session *flat_capture_session(struct flat_dns_client *client,
 static void turn_away(struct flat_offload *o, int fd, const struct flat_addr *from,
 		      const char *reason)
 {
-	struct linger hard = {.l_onoff = 1};
 	flat_refuse(o, 0, "confined process", from, FLAT_REFUSED_RESOURCES, reason);
-	(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	flat_sys_reset_at_close(fd);
 	close(fd);
 }
 

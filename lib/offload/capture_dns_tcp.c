@@ -62,9 +62,7 @@ void flat_dns_stream_close(struct flat_dns_stream *s)
 /* Its client sees a reset, as of any connection that is refused. */
 static void reset(struct flat_dns_stream *s)
 {
-	struct linger hard = {.l_onoff = 1};
-	(void)flat_sys_setsockopt(s->way[CLIENT].source.fd, SOL_SOCKET, SO_LINGER, &hard,
-				  sizeof(hard));
+	flat_sys_reset_at_close(s->way[CLIENT].source.fd);
 	flat_dns_stream_close(s);
 }
 

@@ -495,9 +495,8 @@ static bool is_our_port(const struct flat_offload *o, const struct flat_addr *a)
 
 static void turn_away(struct flat_offload *o, int fd, const struct flat_addr *to, const char *why)
 {
-	struct linger hard = {.l_onoff = 1};
 	flat_refuse(o, 0, "plain client", to, FLAT_REFUSED_NO_ENDPOINT, why);
-	(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	flat_sys_reset_at_close(fd);
 	close(fd);
 }
 

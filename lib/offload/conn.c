@@ -442,9 +442,7 @@ void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, c
 	if (kind == FLAT_REFUSED_UNREACHABLE)
 		note(c, err == ETIMEDOUT ? FLAT_OUTCOME_TIMEOUT : FLAT_OUTCOME_FAILED);
 	if (client->is_tcp && !client->tube) {
-		struct linger hard = {.l_onoff = 1};
-		(void)flat_sys_setsockopt(client->anchor.fd, SOL_SOCKET, SO_LINGER, &hard,
-					  sizeof(hard));
+		flat_sys_reset_at_close(client->anchor.fd);
 	}
 	if (c->reply_due && c->client && !c->client->closed)
 		reply_failed(c, err, reason);
@@ -577,9 +575,8 @@ static bool unwatched(const struct flat_end *e)
 static void reset_tcp(int fd)
 {
 	const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
-	struct linger hard = {.l_onoff = 1};
 	if (flat_sys_connect(fd, &nobody, sizeof(nobody)) != 0)
-		(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+		flat_sys_reset_at_close(fd);
 }
 
 void flat_conn_cut(struct flat_conn *c, int err, const char *reason)

@@ -340,12 +340,11 @@ void flat_conn_request(struct flat_session *s, const struct flat_msg *msg)
 static void refuse_socket(struct flat_offload *o, int fd, const struct flat_question *q,
 			  const struct flat_decision *d)
 {
-	struct linger hard = {.l_onoff = 1};
 	char name[96] = "plain client";
 	if (q->session)
 		flat_session_name(q->session, name);
 	flat_refuse(o, q->session ? q->session->pid : 0, name, &q->to, d->kind, d->reason);
-	(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	flat_sys_reset_at_close(fd);
 	close(fd);
 }
 

@@ -185,8 +185,7 @@ static void end_tx(struct flat_l7_end *e, bool reset)
 		flat_sys_shutdown(e->source.fd, SHUT_WR);
 	} else {
 		/* Closed with its connection: with this, by a reset. */
-		struct linger hard = {.l_onoff = 1};
-		(void)flat_sys_setsockopt(e->source.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+		flat_sys_reset_at_close(e->source.fd);
 		e->gone = true;
 	}
 }

@@ -108,13 +108,12 @@ static bool end_write(struct flat_pipe_end *e, bool reset)
 		return true;
 	}
 	/* Closed by the control thread: with this, by a reset. */
-	struct linger hard = {.l_onoff = 1};
 	if (!reset && e->tube)
 		flat_tube_end(e->tube, FLAT_TUBE_NEAR);
 	else if (!reset)
 		flat_sys_shutdown(e->source.fd, SHUT_WR);
 	else if (!e->tube)
-		(void)flat_sys_setsockopt(e->source.fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+		flat_sys_reset_at_close(e->source.fd);
 	e->gone |= reset;
 	return true;
 }
