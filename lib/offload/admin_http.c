@@ -622,8 +622,8 @@ static void explain(struct flat_offload *o, struct stand_in *in, char **words, s
 	in->l7.port = d.port ? d.port->number : port;
 	if (d.l7_pinned)
 		in->l7.pinned = d.target;
-	snprintf(in->conn.service, sizeof(in->conn.service), "%s",
-		 d.service ? d.service->host : "");
+	in->conn.service = d.service ? d.service->host : "";
+	in->conn.client_name = in->conn.server_name = "";
 	if (d.service)
 		flat_strbuf_printf(&s->text, "service %s (%s:%u), HTTP on port %u\n",
 				   d.service->host, d.service->where.file, d.service->where.line,

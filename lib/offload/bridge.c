@@ -231,8 +231,11 @@ int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 	c->bridge = b;
 	c->end[FLAT_SIDE_SERVER].is_tcp = true;
 	c->end[FLAT_SIDE_SERVER].tube = b->tube;
-	snprintf(c->server_name, sizeof(c->server_name), "%s",
-		 c->wire.hbone ? "by HBONE" : "over the wire");
+	err = flat_conn_text(&c->server_name, c->wire.hbone ? "by HBONE" : "over the wire");
+	if (err != 0) {
+		snprintf(reason, size, "%s", strerror(-err));
+		return err;
+	}
 	if (p->link->greeted)
 		flat_bridge_start(b);
 	return 0;

@@ -122,17 +122,40 @@ void flat_conn_begin(struct flat_conn *c, const struct flat_decision *d)
 	o->n_conns++;
 }
 
+/* Of a connection that has no such name yet. */
+static const char no_text[] = "";
+
+int flat_conn_text(const char **text, const char *value)
+{
+	char *copy = strdup(value);
+	if (!copy)
+		return -ENOMEM;
+	if (*text != no_text)
+		free((void *)*text);
+	*text = copy;
+	return 0;
+}
+
+static void free_texts(struct flat_conn *c)
+{
+	const char *texts[] = {c->service, c->client_name, c->server_name};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(texts); i++) {
+		if (texts[i] != no_text)
+			free((void *)texts[i]);
+	}
+}
+
 /* Who serves it. */
 static int lead(struct flat_conn *c, const struct flat_decision *d)
 {
 	c->listener = d->listener;
 	c->target = d->target;
 	c->wire = d->wire;
-	if (d->service)
-		memcpy(c->service, d->service->host,
-		       flat_min_size(strlen(d->service->host) + 1, sizeof(c->service) - 1));
-	if (d->listener)
-		flat_session_name(d->listener->session, c->server_name);
+	char name[96];
+	if ((d->service && flat_conn_text(&c->service, d->service->host) != 0) ||
+	    (d->listener &&
+	     flat_conn_text(&c->server_name, flat_session_name(d->listener->session, name)) != 0))
+		return -ENOMEM;
 	c->series = find_series(c, d->service);
 	if (!d->origin || !d->service)
 		return 0;
@@ -144,6 +167,7 @@ struct flat_conn *flat_conn_make(struct flat_offload *o, struct flat_session *s,
 				 const struct flat_decision *d)
 {
 	struct flat_conn *c = calloc(1, sizeof(*c));
+	char name[96];
 	if (!c)
 		return NULL;
 	c->offload = o;
@@ -154,11 +178,10 @@ struct flat_conn *flat_conn_make(struct flat_offload *o, struct flat_session *s,
 	c->end[0].anchor.fd = c->end[1].anchor.fd = -1;
 	c->client_near = c->server_near = -1;
 	c->end[0].conn = c->end[1].conn = c;
-	if (s)
-		flat_session_name(s, c->client_name);
-	else
-		snprintf(c->client_name, sizeof(c->client_name), "plain client");
-	if (lead(c, d) != 0) {
+	c->service = c->client_name = c->server_name = no_text;
+	if (flat_conn_text(&c->client_name, s ? flat_session_name(s, name) : "plain client") != 0 ||
+	    lead(c, d) != 0) {
+		free_texts(c);
 		free(c);
 		return NULL;
 	}
@@ -272,6 +295,7 @@ void flat_conn_destroy(struct flat_conn *c)
 		flat_cluster_leave(c->cluster, c->host);
 	free(c->principal);
 	free(c->speaker);
+	free_texts(c);
 	free(c);
 }
 

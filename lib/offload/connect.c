@@ -116,10 +116,10 @@ static int connect_upstream(struct flat_conn *c, char *reason, size_t size)
 	if (c->listener)
 		err = flat_captures_in_dial(c, fd);
 	else
-		snprintf(c->server_name, sizeof(c->server_name), "outside the mesh");
+		err = flat_conn_text(&c->server_name, "outside the mesh");
 	if (err != 0) {
-		snprintf(reason, size, "flatd has no way to the confined server: %s",
-			 strerror(-err));
+		snprintf(reason, size, "flatd has no way to the %s: %s",
+			 c->listener ? "confined server" : "server", strerror(-err));
 		return err;
 	}
 	socklen_t len = flat_addr_to_sockaddr(&c->target, &c->upstream);
@@ -196,19 +196,17 @@ struct flat_conn *flat_conn_upstream(struct flat_conn *client, const struct flat
 	struct flat_conn *c = flat_conn_new(client->offload, client->client, &d);
 	if (!c)
 		return NULL;
-	if (target->origin) {
+	if (target->origin)
 		c->origin = flat_origin_new(target->origin, target->origin_name,
 					    h2 ? FLAT_TLS_INSIDE_H2 : FLAT_TLS_INSIDE_HTTP1);
-		if (!c->origin) {
-			flat_conn_destroy(c);
-			return NULL;
-		}
+	if ((target->origin && !c->origin) || flat_conn_text(&c->service, client->service) != 0) {
+		flat_conn_destroy(c);
+		return NULL;
 	}
 	c->gated = client->gate || client->gated;
 	/* Without memory it speaks as nobody, and is refused. */
 	c->speaker = client->speaker ? strdup(client->speaker) : NULL;
 	c->from = client->from;
-	snprintf(c->service, sizeof(c->service), "%s", client->service);
 	/* The client's connection is the one that is counted. */
 	c->series = NULL;
 	return c;
@@ -453,9 +451,9 @@ void flat_conn_gate(struct flat_offload *o, struct flat_gate *gate, const char *
 	if (flat_sys_getsockname(fd, (struct sockaddr *)&ss, &len) == 0)
 		(void)!flat_addr_from_sockaddr(&c->target, (struct sockaddr *)&ss, len);
 	flat_addr_unmap(&c->target);
-	snprintf(c->client_name, sizeof(c->client_name), "client of the gateway");
 	c->principal = strdup(principal);
-	if (!c->principal || (opaque ? flat_sniff_attach(c) : flat_l7_attach(c, &d)) != 0) {
+	if (!c->principal || flat_conn_text(&c->client_name, "client of the gateway") != 0 ||
+	    (opaque ? flat_sniff_attach(c) : flat_l7_attach(c, &d)) != 0) {
 		flat_conn_destroy(c);
 		return;
 	}
@@ -485,14 +483,14 @@ void flat_conn_wire(struct flat_listener *l, const struct flat_question *q, stru
 		flat_tube_close(tube, FLAT_TUBE_NEAR, true);
 		return;
 	}
-	if (!c || !c->principal || (d.l7 && flat_l7_attach(c, &d) != 0)) {
+	if (!c || !c->principal || flat_conn_text(&c->client_name, c->principal) != 0 ||
+	    (d.l7 && flat_l7_attach(c, &d) != 0)) {
 		flat_bridge_failed(b, ENOBUFS, "flatd is out of memory");
 		flat_tube_close(tube, FLAT_TUBE_NEAR, true);
 		if (c)
 			flat_conn_destroy(c);
 		return;
 	}
-	snprintf(c->client_name, sizeof(c->client_name), "%.95s", q->principal);
 	c->from = q->from;
 	c->target = q->to;
 	c->end[0].is_tcp = true;

@@ -63,6 +63,14 @@ static void drop(struct flat_l7_shadow *s)
 	free(s);
 }
 
+static int name(struct flat_conn *c, const struct flat_conn *from)
+{
+	char text[96];
+	snprintf(text, sizeof(text), "mirror of %.80s", from->client_name);
+	int err = flat_conn_text(&c->client_name, text);
+	return err != 0 ? err : flat_conn_text(&c->service, from->service);
+}
+
 static bool launch(struct flat_l7 *l7, const struct flat_http_mirror *mirror)
 {
 	const struct flat_conn *from = l7->conn;
@@ -78,13 +86,10 @@ static bool launch(struct flat_l7 *l7, const struct flat_http_mirror *mirror)
 		c->gated = from->gate || from->gated;
 		if (from->client && from->client->workload)
 			c->speaker = strdup(from->client->workload->principal);
-		snprintf(c->service, sizeof(c->service), "%s", from->service);
-		snprintf(c->client_name, sizeof(c->client_name), "mirror of %.80s",
-			 from->client_name);
 		/* Nobody without an identity, but one whose identity is known to be this. */
 		c->principal = strdup(l7->principal);
 	}
-	if (!c || !c->principal || flat_l7_attach(c, &d) != 0) {
+	if (!c || !c->principal || name(c, from) != 0 || flat_l7_attach(c, &d) != 0) {
 		if (c)
 			flat_conn_destroy(c);
 		if (s)

@@ -164,9 +164,10 @@ struct flat_conn {
 	struct flat_addr from;
 	struct flat_addr to;	 /* what the client asked for */
 	struct flat_addr target; /* where the server listens */
-	char service[256];
-	char client_name[96];
-	char server_name[96];
+	/* For people; set by flat_conn_text(), never NULL. */
+	const char *service; /* its host */
+	const char *client_name;
+	const char *server_name;
 	struct flat_series *series;
 	uint64_t live[2]; /* direct: bytes as last added up; never less than before */
 	bool own;	  /* a health check of ours */
@@ -581,6 +582,8 @@ FLAT_MUST_CHECK int flat_conn_lead(struct flat_conn *c, const struct flat_decisi
 /** Without being half open yet, and in no list: for flat_conn_begin(). */
 struct flat_conn *flat_conn_make(struct flat_offload *o, struct flat_session *s,
 				 const struct flat_decision *d);
+/** Takes a copy of `value` as one of its texts: 0, or -ENOMEM, and it stays as it was. */
+int flat_conn_text(const char **text, const char *value);
 /** Gives the client's end its name: what it is bound to, or the loopback address and a port of its own. */
 void flat_conn_name_client(struct flat_conn *c, const struct flat_addr *bound);
 /** Connections that the session may have. */
