@@ -5,18 +5,10 @@
 needs busybox curl
 [ "$(id -u)" -eq 0 ] || { echo "SKIP confined: only root can confine" && exit 77; }
 
-CGROUPS=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
-if [ -z "$CGROUPS" ]; then
-	CGROUPS=$WORK/cgroup2
-	mkdir "$CGROUPS"
-	mount -t cgroup2 none "$CGROUPS" 2>/dev/null || { echo "SKIP confined: cgroup v2 cannot be mounted" && exit 77; }
-fi
-mkdir -p "$CGROUPS/flat" 2>/dev/null || { echo "SKIP confined: no cgroup can be made" && exit 77; }
+cgroups
 tidy() {
-	rmdir "$CGROUPS/flat/e2e/c$$" "$CGROUPS/flat/e2e/free$$" "$CGROUPS/flat/e2e" "$CGROUPS/flat" 2>/dev/null
-	[ "$CGROUPS" != "$WORK/cgroup2" ] || umount "$CGROUPS" 2>/dev/null
+	leave_cgroups c$$ free$$
 }
-trap 'status=$?; for pid in "${E2E_PIDS[@]}"; do kill "$pid" 2>/dev/null; done; for pid in "${E2E_PIDS[@]}"; do wait_for 5 gone "$pid"; done; tidy; (exit $status); finish' EXIT
 
 part=$E2E_ROOT/tests/e2e/confined_part.py
 port && ECHO=$PORT
@@ -52,31 +44,13 @@ spec:
     to: [{ operation: { paths: ["/page"] } }]
 END
 }
-registry_only() {
-	cat <<END
----
-apiVersion: networking.istio.io/v1
-kind: Sidecar
-metadata: { name: client, namespace: e2e }
-spec: { workloadSelector: { labels: { app: client } }, outboundTrafficPolicy: { mode: REGISTRY_ONLY }, egress: [{ hosts: ["./*"] }] }
-END
-}
-launch() {
-	start "$1" flatd --control "$CONTROL" --config "$CONFIG" --metrics off --confine-port "$CONFINE" "${@:2}"
-}
 # In the workload's cgroup, without the library; `free`: in another, which nobody confines.
 confined() { flat-run --control "$CONTROL" --off --workload "c$$.e2e" -- "$@"; }
 free() { flat-run --control "$CONTROL" --off --workload "free$$.e2e" -- "$@"; }
 raw() { confined "$PYTHON" "$part" "$@"; }
 
 base >"$CONFIG"
-launch flatd
-FLATD=$PID
-wait_for 20 flatctl --control "$CONTROL" ls
-if grep -qE 'is not confined: (the kernel does not take|the kernel makes no maps|.* cannot be attached)' "$WORK/flatd.log"; then
-	echo "SKIP confined: $(grep -m 1 'is not confined' "$WORK/flatd.log" | cut -c 1-200)"
-	exit 77
-fi
+launch_first
 same says-what-is-confined "['/flat/e2e/c$$']" "$(state "s['confined']")"
 serve echo "$ECHO" over "$WORK/bin/server" "$part" serve "$ECHO" "$WORK/echo.lines"
 serve web "$WEB" over "$WORK/bin/server" -m http.server -d "$WORK/www" -b 127.0.0.1 "$WEB"

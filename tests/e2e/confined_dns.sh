@@ -5,18 +5,10 @@
 needs busybox dig
 [ "$(id -u)" -eq 0 ] || { echo "SKIP confined_dns: only root can confine" && exit 77; }
 
-CGROUPS=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
-if [ -z "$CGROUPS" ]; then
-	CGROUPS=$WORK/cgroup2
-	mkdir "$CGROUPS"
-	mount -t cgroup2 none "$CGROUPS" 2>/dev/null || { echo "SKIP confined_dns: cgroup v2 cannot be mounted" && exit 77; }
-fi
-mkdir -p "$CGROUPS/flat" 2>/dev/null || { echo "SKIP confined_dns: no cgroup can be made" && exit 77; }
+cgroups
 tidy() {
-	rmdir "$CGROUPS/flat/e2e/d$$/below" "$CGROUPS/flat/e2e/o$$/in" "$CGROUPS/flat/e2e/d$$" "$CGROUPS/flat/e2e/o$$" "$CGROUPS/flat/e2e/free$$" "$CGROUPS/flat/e2e" "$CGROUPS/flat" 2>/dev/null
-	[ "$CGROUPS" != "$WORK/cgroup2" ] || umount "$CGROUPS" 2>/dev/null
+	leave_cgroups d$$/below o$$/in d$$ o$$ free$$
 }
-trap 'status=$?; for pid in "${E2E_PIDS[@]}"; do kill "$pid" 2>/dev/null; done; for pid in "${E2E_PIDS[@]}"; do wait_for 5 gone "$pid"; done; tidy; (exit $status); finish' EXIT
 
 part=$E2E_ROOT/tests/e2e/confined_dns_part.py
 # Name servers have port 53: at addresses of the loopback of this script's own.
@@ -95,18 +87,6 @@ metadata: { name: i$$, namespace: e2e }
 spec: { serviceAccount: inner, confined: true, selectors: [{ cgroup: /flat/e2e/o$$/in }] }
 END
 }
-registry_only() {
-	cat <<END
----
-apiVersion: networking.istio.io/v1
-kind: Sidecar
-metadata: { name: client, namespace: e2e }
-spec: { workloadSelector: { labels: { app: client } }, outboundTrafficPolicy: { mode: REGISTRY_ONLY }, egress: [{ hosts: ["./*"] }] }
-END
-}
-launch() {
-	start "$1" flatd --control "$CONTROL" --config "$CONFIG" --metrics off --confine-port "$CONFINE" "${@:2}"
-}
 # In the workload's cgroup, without the library; `other`: in one of another namespace; `free`: where nobody is confined.
 confined() { flat-run --control "$CONTROL" --off --workload "d$$.e2e" -- "$@"; }
 other() { flat-run --control "$CONTROL" --off --workload "o$$.e2e" -- "$@"; }
@@ -116,13 +96,7 @@ inside() { bash -c 'echo 0 >"$0/cgroup.procs" && exec "$@"' "$CGROUPS$1" "${@:2}
 raw() { confined "$PYTHON" "$part" "$@"; }
 
 base >"$CONFIG"
-launch flatd
-FLATD=$PID
-wait_for 20 flatctl --control "$CONTROL" ls
-if grep -qE 'is not confined: (the kernel does not take|the kernel makes no maps|.* cannot be attached)' "$WORK/flatd.log"; then
-	echo "SKIP confined_dns: $(grep -m 1 'is not confined' "$WORK/flatd.log" | cut -c 1-200)"
-	exit 77
-fi
+launch_first
 ready() { [ -s "$WORK/$1.log" ]; }
 for i in 1 2; do
 	start "ns$i" "$PYTHON" "$part" serve "$NET.$i" "7.7.7.$i" "$WORK/ns$i.names"

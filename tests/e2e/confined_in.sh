@@ -5,12 +5,7 @@
 needs busybox curl ss
 [ "$(id -u)" -eq 0 ] || { echo "SKIP confined_in: only root can confine" && exit 77; }
 
-CGROUPS=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
-if [ -z "$CGROUPS" ]; then
-	CGROUPS=$WORK/cgroup2
-	mkdir "$CGROUPS"
-	mount -t cgroup2 none "$CGROUPS" 2>/dev/null || { echo "SKIP confined_in: cgroup v2 cannot be mounted" && exit 77; }
-fi
+cgroups
 # Where the program that refuses without flatd stays.
 BPFFS=$(awk '$3 == "bpf" { print $2; exit }' /proc/mounts)
 if [ -z "$BPFFS" ]; then
@@ -20,15 +15,12 @@ fi
 S=s$$
 C=c$$
 F=f$$
-mkdir -p "$CGROUPS/flat" 2>/dev/null || { echo "SKIP confined_in: no cgroup can be made" && exit 77; }
 tidy() {
 	flatctl release "/flat/e2e/$S" "/flat/e2e/$C" >/dev/null 2>&1
-	rmdir "$CGROUPS/flat/e2e/$S" "$CGROUPS/flat/e2e/$C" "$CGROUPS/flat/e2e/$F" "$CGROUPS/flat/e2e" "$CGROUPS/flat" 2>/dev/null
+	leave_cgroups "$S" "$C" "$F"
 	rm -f "${BPFFS:-$WORK/none}"/flat_in_*_"$CONFINE"
-	[ "$CGROUPS" != "$WORK/cgroup2" ] || umount "$CGROUPS" 2>/dev/null
 	[ "$BPFFS" != "$WORK/bpf" ] || umount "$BPFFS" 2>/dev/null
 }
-trap 'status=$?; for pid in "${E2E_PIDS[@]}"; do kill "$pid" 2>/dev/null; done; for pid in "${E2E_PIDS[@]}"; do wait_for 5 gone "$pid"; done; tidy; (exit $status); finish' EXIT
 
 part=$E2E_ROOT/tests/e2e/confined_in_part.py
 for name in CONFINE OPEN SHUT WEB DUAL SIX SHARED OLD MOVED OUTSIDE LIBRARY BIG; do
@@ -83,9 +75,6 @@ metadata: { name: none, namespace: e2e }
 spec: { selector: { matchLabels: { app: server } }, action: DENY, rules: [{ to: [{ operation: { ports: ["$1"] } }] }] }
 END
 }
-launch() {
-	start "$1" flatd --control "$CONTROL" --config "$CONFIG" --metrics off --confine-port "$CONFINE" "${@:2}"
-}
 inside() { flat-run --control "$CONTROL" --off --workload "$S.e2e" -- "$@"; }
 client() { flat-run --control "$CONTROL" --off --workload "$C.e2e" -- "$PYTHON" "$part" "$@"; }
 free() { flat-run --control "$CONTROL" --off --workload "$F.e2e" -- "$@"; }
@@ -100,13 +89,7 @@ server() {
 }
 
 base >"$CONFIG"
-launch flatd
-FLATD=$PID
-wait_for 20 flatctl --control "$CONTROL" ls
-if grep -qE 'confined: (the kernel|.* cannot be attached)' "$WORK/flatd.log"; then
-	echo "SKIP confined_in: $(grep -m 1 'confined: ' "$WORK/flatd.log" | cut -c 1-300)"
-	exit 77
-fi
+launch_first
 server open "$OPEN" "$PYTHON" "$part" serve 127.0.0.1 "$OPEN" "$WORK/open.lines" open
 server shut "$SHUT" "$PYTHON" "$part" serve 0.0.0.0 "$SHUT" "$WORK/shut.lines" shut
 server web "$WEB" busybox httpd -f -h "$WORK/www" -p "127.0.0.1:$WEB"

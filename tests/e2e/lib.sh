@@ -27,6 +27,9 @@ last_words() {
 	done
 }
 
+# What a script has to undo once its programs have ended: it defines this anew.
+tidy() { :; }
+
 finish() {
 	local status=$? pid
 	trap - EXIT
@@ -36,6 +39,7 @@ finish() {
 	for pid in "${E2E_PIDS[@]}"; do
 		wait_for 5 gone "$pid" || kill -9 "$pid" 2>/dev/null
 	done
+	tidy
 	[ $E2E_FAILED -eq 0 ] || status=1
 	if [ $status -ne 0 ] && [ $status -ne 77 ]; then
 		last_words
@@ -296,6 +300,51 @@ needs() {
 	for program; do
 		command -v "$program" >/dev/null || { echo "SKIP $E2E_NAME: no $program" && exit 77; }
 	done
+}
+
+# --- confined workloads ---
+
+# cgroups: where control groups of version 2 are, in $CGROUPS: mounted for the script if nowhere else. Ends it where that is not allowed.
+cgroups() {
+	CGROUPS=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
+	if [ -z "$CGROUPS" ]; then
+		CGROUPS=$WORK/cgroup2
+		mkdir "$CGROUPS"
+		mount -t cgroup2 none "$CGROUPS" 2>/dev/null || { echo "SKIP $E2E_NAME: cgroup v2 cannot be mounted" && exit 77; }
+	fi
+	# One of its own keeps those above it, should a script beside this one leave; once more, since it may leave right now.
+	local own=$CGROUPS/flat/e2e/$E2E_NAME$$
+	mkdir -p "$own" 2>/dev/null || mkdir -p "$own" 2>/dev/null || { echo "SKIP $E2E_NAME: no cgroup can be made" && exit 77; }
+}
+# leave_cgroups GROUP...: of namespace e2e, for tidy().
+leave_cgroups() {
+	rmdir "${@/#/$CGROUPS/flat/e2e/}" "$CGROUPS/flat/e2e/$E2E_NAME$$" "$CGROUPS/flat/e2e" "$CGROUPS/flat" 2>/dev/null
+	[ "$CGROUPS" != "$WORK/cgroup2" ] || umount "$CGROUPS" 2>/dev/null
+}
+# launch NAME [OPTION]...: a flatd that confines, its port being $CONFINE.
+launch() {
+	start "$1" flatd --control "$CONTROL" --config "$CONFIG" --metrics off --confine-port "$CONFINE" "${@:2}"
+}
+# launch_first: in $FLATD; ends the script where the kernel does not let it confine.
+launch_first() {
+	local refused='confined: (the kernel|.* cannot be attached)'
+	launch flatd
+	FLATD=$PID
+	wait_for 20 flatctl --control "$CONTROL" ls
+	if grep -qE "$refused" "$WORK/flatd.log"; then
+		echo "SKIP $E2E_NAME: $(grep -m 1 -E "$refused" "$WORK/flatd.log" | cut -c 1-300)"
+		exit 77
+	fi
+}
+# registry_only: workloads of the label `app: client` go nowhere but to services of their namespace.
+registry_only() {
+	cat <<END
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: { name: client, namespace: e2e }
+spec: { workloadSelector: { labels: { app: client } }, outboundTrafficPolicy: { mode: REGISTRY_ONLY }, egress: [{ hosts: ["./*"] }] }
+END
 }
 
 hash_of() { sha256sum | cut -d ' ' -f 1; }
