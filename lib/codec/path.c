@@ -19,6 +19,13 @@ static bool unreserved(unsigned c)
 	       c == '-' || c == '.' || c == '_' || c == '~';
 }
 
+/* What a URL has only as %XX (RFC 3986, 3.3) and is often sent as it is: the same path, and so one form. */
+static bool escaped(unsigned char c)
+{
+	return c == '"' || c == '<' || c == '>' || c == '^' || c == '`' || c == '{' || c == '|' ||
+	       c == '}';
+}
+
 /* Nothing to do, and nothing to look at closer. */
 static bool plain(struct flat_span path)
 {
@@ -27,7 +34,7 @@ static bool plain(struct flat_span path)
 	for (size_t i = 0; i < path.len; i++) {
 		unsigned char c = (unsigned char)path.text[i];
 		if (c <= ' ' || c >= 0x7f || c == '%' || c == '\\' || c == ';' || c == '#' ||
-		    c == '?')
+		    c == '?' || escaped(c))
 			return false;
 		if (c == '/' && i + 1 < path.len &&
 		    (path.text[i + 1] == '/' || path.text[i + 1] == '.'))
@@ -114,7 +121,7 @@ static ssize_t rebuild(struct flat_span path, char *buf)
 			if (buf[len - 1] != '/')
 				buf[len++] = '/';
 			segment = len;
-		} else if (encoded && !unreserved((unsigned)c)) {
+		} else if (encoded ? !unreserved((unsigned)c) : escaped((unsigned char)c)) {
 			buf[len++] = '%';
 			buf[len++] = digits[c >> 4];
 			buf[len++] = digits[c & 15];
@@ -123,6 +130,16 @@ static ssize_t rebuild(struct flat_span path, char *buf)
 		}
 	}
 	return close_segment(buf, segment, len);
+}
+
+/* What its form takes at most. */
+static size_t longest(struct flat_span path)
+{
+	size_t n = path.len + 1;
+
+	for (size_t i = 0; i < path.len; i++)
+		n += escaped((unsigned char)path.text[i]) ? 2 : 0;
+	return n;
 }
 
 int flat_path_canonical(struct flat_span path, char *buf, size_t size, struct flat_span *out)
@@ -141,7 +158,7 @@ int flat_path_canonical(struct flat_span path, char *buf, size_t size, struct fl
 		return 0;
 	if (path.text[0] != '/')
 		return -EBADMSG;
-	if (path.len + 1 > size)
+	if (longest(path) > size)
 		return -ENOBUFS;
 	n = rebuild(path, buf);
 	if (n < 0)

@@ -6,12 +6,12 @@
 
 /**
  * Brings the path of a URL (no query) into its canonical form: %XX of unreserved characters decoded, other %XX in
- * capitals, `/./` and `/../` resolved, several slashes one. Refused is what servers read in different ways: %2F,
+ * capitals, `"<>^`{|}` as %XX, `/./` and `/../` resolved, several slashes one. Refused is what servers read in different ways: %2F,
  * %5C and \, encoded control characters, `;` (parameters), `#`, a % without two digits, overlong UTF-8, and `..`
  * above the root. An empty path is "/"; `*` alone stays. The form of a canonical path is itself.
  *
  * Returns 0 with *out the result: `path` itself where nothing had to be changed, else text in `buf` (of `size`
- * bytes; path.len + 1 is always enough). -EBADMSG: refused. -ENOBUFS: `buf` is too small.
+ * bytes; 3 * path.len + 1 is always enough). -EBADMSG: refused. -ENOBUFS: `buf` is too small.
  */
 FLAT_MUST_CHECK int flat_path_canonical(struct flat_span path, char *buf, size_t size,
 					struct flat_span *out);

@@ -16,7 +16,11 @@ static const struct path_case cases[] = {
     {"/a/b", "/a/b"},
     {"/a/b/", "/a/b/"},
     {"/a.b/.c/..d/e..", "/a.b/.c/..d/e.."},
-    {"/a|b\"{}^`<>[]@:!$&'()*+,=~", "/a|b\"{}^`<>[]@:!$&'()*+,=~"},
+    {"/a[]@:!$&'()*+,=~", "/a[]@:!$&'()*+,=~"},
+    /* What stands in a URL as %XX alone. */
+    {"/a|b\"{}^`<>", "/a%7Cb%22%7B%7D%5E%60%3C%3E"},
+    {"/a%7cb%7B", "/a%7Cb%7B"},
+    {"/{a}/../b", "/b"},
     /* Slashes. */
     {"//a", "/a"},
     {"/a//b", "/a/b"},
@@ -102,6 +106,7 @@ Test(path, a_small_buffer_is_said)
 	cr_expect_eq(flat_path_canonical(flat_span_of("/%61bcd"), buf, sizeof(buf), &out),
 		     -ENOBUFS);
 	cr_expect_eq(flat_path_canonical(flat_span_of("/abcdef"), buf, sizeof(buf), &out), 0);
+	cr_expect_eq(flat_path_canonical(flat_span_of("/{"), buf, sizeof(buf), &out), -ENOBUFS);
 }
 
 Test(path, slashes_are_decoded_on_request)
