@@ -39,7 +39,11 @@ static int read_request_line(struct flat_http1 *p, const uint8_t *bytes, size_t 
 	int minor;
 
 	h->start = (uint16_t)at;
-	while (at < end && flat_is_token(bytes[at]))
+	/*
+	 * Methods know their case, and all that are registered have capitals: some servers take "get" for GET, which rules about GET do
+	 * not.
+	 */
+	while (at < end && flat_is_token(bytes[at]) && (bytes[at] < 'a' || bytes[at] > 'z'))
 		at++;
 	if (at == p->line || at == end || bytes[at] != ' ')
 		return fail(p, FLAT_HTTP1_START_LINE);
@@ -91,6 +95,21 @@ static int read_status_line(struct flat_http1 *p, const uint8_t *bytes, size_t e
 	return 0;
 }
 
+/*
+ * Whether a name is one that frames, routes or authenticates, with underscores in place of dashes: servers that hand fields over as
+ * variables (CGI, WSGI) cannot tell the two apart.
+ */
+static bool looks_like_another(const char *name, size_t len)
+{
+	char dashed[24];
+
+	if (len > sizeof(dashed) || !memchr(name, '_', len))
+		return false;
+	for (size_t i = 0; i < len; i++)
+		dashed[i] = (char)(name[i] == '_' ? '-' : name[i]);
+	return flat_http_name_of(dashed, len) != FLAT_HTTP_OTHER;
+}
+
 static int read_field(struct flat_http1 *p, const uint8_t *bytes, size_t end)
 {
 	struct flat_http_head *h = &p->head;
@@ -103,6 +122,8 @@ static int read_field(struct flat_http1 *p, const uint8_t *bytes, size_t end)
 	while (at < end && flat_is_token(bytes[at]))
 		at++;
 	if (at == p->line || at == end || bytes[at] != ':')
+		return fail(p, FLAT_HTTP1_NAME);
+	if (!h->response && looks_like_another((const char *)bytes + p->line, at - p->line))
 		return fail(p, FLAT_HTTP1_NAME);
 	if (h->n_fields == FLAT_HTTP_FIELDS_MAX)
 		return fail(p, FLAT_HTTP1_TOO_MANY);

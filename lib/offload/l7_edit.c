@@ -73,9 +73,20 @@ struct flat_span flat_l7_param(struct flat_span query, const char *name)
 	return (struct flat_span){NULL, 0};
 }
 
+/* An underscore counts as a dash: to servers that hand fields over as variables the two are one name. */
 static bool is_name(const char *want, struct flat_span name)
 {
-	return want && flat_span_equal(flat_span_of(want), name, true);
+	if (!want || strlen(want) != name.len)
+		return false;
+	for (size_t i = 0; i < name.len; i++) {
+		struct flat_span a = {want + i, 1};
+		struct flat_span b = {name.text + i, 1};
+
+		if (!flat_span_equal(a, b, true) &&
+		    !(strchr("-_", want[i]) && strchr("-_", name.text[i])))
+			return false;
+	}
+	return true;
 }
 
 /* Whether one of the lines added is of this name. */
