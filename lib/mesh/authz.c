@@ -175,12 +175,22 @@ static bool host_match(const struct flat_match *match, struct flat_span value)
 	return flat_span_equal(value, want, true);
 }
 
-/* A pattern without port speaks of the host, on whatever port. */
-static bool authority_match(const struct flat_match *match, const struct flat_http_request *http)
+/*
+ * As it was written by the client, with its port, as in Istio. Where a match denies, a pattern without port speaks of the host on whatever
+ * port, and with a dot at its end: neither leads past it.
+ */
+static bool authority_match(const struct flat_match *match, const struct flat_http_request *http,
+			    bool denies)
 {
+	struct flat_span host = http->host;
+
 	if (host_match(match, http->authority))
 		return true;
-	return (!match->text || !strchr(match->text, ':')) && host_match(match, http->host);
+	if (!denies || (match->text && strchr(match->text, ':')))
+		return false;
+	if (host.len > 0 && host.text[host.len - 1] == '.')
+		host.len--;
+	return host_match(match, host);
 }
 
 static bool header_value(const struct flat_match *match, struct flat_span value)
@@ -207,8 +217,8 @@ static bool target_match(const struct flat_match *match, const struct flat_http_
 }
 
 /*
- * A header that stands several times is one value, joined by commas (as Envoy since CVE-2020-25017). Where a match
- * denies, each of its values counts as well: a second one cannot hide the first.
+ * A header that stands several times: where a match denies, one of its values is enough, or all of them joined by commas: none hides
+ * another. Else each of them has to match: nobody knows which one the server takes. (Envoy takes one for enough here, too.)
  */
 static bool header_match(const struct flat_condition *c, const struct flat_match *match,
 			 const struct flat_http_request *http, bool denies)
@@ -226,12 +236,14 @@ static bool header_match(const struct flat_condition *c, const struct flat_match
 		return text_match(match, span_of(http->authority));
 	if (!value.text || !flat_http_field_get(http, name, 1).text)
 		return header_value(match, value);
-	for (uint32_t n = 0; denies && value.text; value = flat_http_field_get(http, name, ++n)) {
-		if (header_value(match, value))
-			return true;
+	for (uint32_t n = 0; value.text; value = flat_http_field_get(http, name, ++n)) {
+		if (header_value(match, value) == denies)
+			return denies;
 	}
+	if (!denies)
+		return true;
 	value = flat_http_field_joined(http, name, joined, sizeof(joined), &overflow);
-	return overflow ? denies : header_value(match, value);
+	return overflow || header_value(match, value);
 }
 
 /* --- tokens --- */
@@ -306,7 +318,7 @@ static bool value_match(const struct flat_condition *c, const struct flat_match 
 
 	switch (c->attribute) {
 	case FLAT_ATTR_HTTP_HOST:
-		return authority_match(match, http);
+		return authority_match(match, http, denies);
 	case FLAT_ATTR_HTTP_METHOD:
 		return text_match(match, span_of(http->method));
 	case FLAT_ATTR_HTTP_PATH:

@@ -31,22 +31,23 @@ struct flat_span flat_route_query(struct flat_span query, const char *name)
 }
 
 /*
- * Where a name stands several times, its values are joined, as in Envoy. `absent`: one that is not there is empty, as in
- * withoutHeaders.
+ * Where a name stands several times one of its values is enough, as in today's Envoy: a second one hides no first. `absent`: one that
+ * is not there is empty, as in withoutHeaders.
  */
 static bool header_holds(const struct flat_named_match *named,
 			 const struct flat_http_request *request, bool absent)
 {
 	struct flat_span name = flat_span_of(named->name);
 	struct flat_span value = flat_http_field_get(request, name, 0);
-	char joined[4096];
-	bool overflow;
 
 	if (!value.text && absent && named->match.kind != FLAT_TEXT_PRESENT)
-		value = flat_span_of("");
-	if (value.text && flat_http_field_get(request, name, 1).text)
-		value = flat_http_field_joined(request, name, joined, sizeof(joined), &overflow);
-	return flat_text_matches(&named->match, value);
+		return flat_text_matches(&named->match, flat_span_of(""));
+	for (uint32_t n = 1; value.text; n++) {
+		if (flat_text_matches(&named->match, value))
+			return true;
+		value = flat_http_field_get(request, name, n);
+	}
+	return false;
 }
 
 /* A claim is a text, or a list of them: one is enough, as in Istio. */
@@ -100,11 +101,8 @@ bool flat_route_match(const struct flat_http_match *match,
 	if (!bound(match, question->gateway) || (match->port && match->port != question->port) ||
 	    !text_holds(match->uri, r->path) || !text_holds(match->method, r->method) ||
 	    !text_holds(match->scheme, flat_span_of(question->tls ? "https" : "http")) ||
+	    !text_holds(match->authority, r->authority) ||
 	    !mesh_source_holds(match->source_namespace, &match->source_labels, question->source))
-		return false;
-	/* With a port or without: both are how a client may write the same host. */
-	if (match->authority && !flat_text_matches(match->authority, r->authority) &&
-	    !flat_text_matches(match->authority, r->host))
 		return false;
 	for (uint32_t i = 0; i < match->n_headers; i++) {
 		const struct flat_named_match *h = &match->headers[i];

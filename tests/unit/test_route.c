@@ -73,8 +73,12 @@ static const struct route_case cases[] = {
     {"header", "{headers: {x-a: {exact: b}}}", "GET /|X-A: b", true},
     {"header, other value", "{headers: {x-a: {exact: b}}}", "GET /|X-A: c", false},
     {"header, absent", "{headers: {x-a: {exact: b}}}", "GET /", false},
-    {"header, repeated", "{headers: {x-a: {exact: b}}}", "GET /|X-A: c|X-A: b", false},
-    {"header, joined", "{headers: {x-a: {exact: 'c,b'}}}", "GET /|X-A: c|X-A: b", true},
+    {"header, one of several", "{headers: {x-a: {exact: b}}}", "GET /|X-A: c|X-A: b", true},
+    {"header, not all together", "{headers: {x-a: {exact: 'c,b'}}}", "GET /|X-A: c|X-A: b", false},
+    {"without a header, one of several", "{withoutHeaders: {x-a: {exact: b}}}",
+     "GET /|X-A: c|X-A: b", false},
+    {"authority, literally", "{authority: {exact: web.example}}", "GET /|Host: web.example:8080",
+     false},
     {"header, hop by hop", "{headers: {x-a: {exact: b}}}", "GET /|X-A: b|Connection: x-a", false},
     {"without, absent counts as empty", "{withoutHeaders: {x-a: {regex: '.*'}}}", "GET /", false},
     {"without, absent is not the value", "{withoutHeaders: {x-a: {exact: b}}}", "GET /", true},
@@ -633,7 +637,14 @@ static const struct authz_case authz[] = {
     {"denied path, other", "DENY", TO("paths: ['/admin*']"), "GET /x", true},
     {"host", "ALLOW", TO("hosts: [web.example]"), "GET /", true},
     {"host, case", "ALLOW", TO("hosts: [web.example]"), "GET /|Host: WEB.example", true},
-    {"host, port", "ALLOW", TO("hosts: [web.example]"), "GET /|Host: web.example:80", true},
+    {"host, with a port", "ALLOW", TO("hosts: [web.example]"), "GET /|Host: web.example:80", false},
+    {"host, any port", "ALLOW", TO("hosts: ['web.example:*']"), "GET /|Host: web.example:80", true},
+    {"host, not, with a port", "ALLOW", TO("notHosts: [web.example]"), "GET /|Host: web.example:80",
+     false},
+    {"denied host, not, with a port", "DENY", TO("notHosts: [web.example]"),
+     "GET /|Host: web.example:80", false},
+    {"denied host, with a dot", "DENY", TO("hosts: [web.example]"), "GET /|Host: web.example.",
+     false},
     {"host, suffix", "ALLOW", TO("hosts: ['*.example']"), "GET /", true},
     {"host, other", "ALLOW", TO("hosts: [other]"), "GET /", false},
     {"denied host behind a port", "DENY", TO("hosts: [web.example]"), "GET /|Host: web.example:81",
@@ -770,30 +781,4 @@ Test(route, claims_are_asked_of_tokens_alone)
 		flat_pool_fini(&pool);
 		loaded_fini(&l);
 	}
-}
-
-Test(route, mirrors_have_shares)
-{
-	struct loaded l = load_good(VS(
-	    "{hosts: [web.example], http: [{route: [{destination: {host: web.example}}], mirror: "
-	    "{host: reviews, subset: v9}, mirrorPercentage: {value: 2.5}}, {route: [{destination: "
-	    "{host: web.example}}], mirrors: [{destination: {host: web.example, subset: v1}}, "
-	    "{destination: {host: web.example}, percentage: {value: 0}}]}]}"));
-	const struct flat_virtual_service *vs = flat_mesh_virtual(l.mesh, 0);
-
-	cr_assert_eq(vs->routes[0].n_mirrors, 1);
-	cr_expect_eq(vs->routes[0].mirrors[0].of_million, 25000);
-	cr_expect_not_null(vs->routes[0].mirrors[0].to.service);
-	cr_expect_null(vs->routes[0].mirrors[0].to.subset);
-	cr_assert_eq(vs->routes[1].n_mirrors, 2);
-	cr_expect_eq(vs->routes[1].mirrors[0].of_million, FLAT_MILLION);
-	cr_expect_not_null(vs->routes[1].mirrors[0].to.subset);
-	cr_expect_eq(vs->routes[1].mirrors[1].of_million, 0);
-	loaded_fini(&l);
-	l = load_yaml(
-	    VS("{hosts: [web.example], http: [{route: [{destination: {host: web.example}}], "
-	       "mirror: {host: a.b}, mirrors: [{destination: {host: a.b}}]}]}"));
-	cr_expect_neq(l.ret, 0);
-	cr_expect(strstr(loaded_text(&l), "both mirror and mirrors"), "%s", loaded_text(&l));
-	loaded_fini(&l);
 }
