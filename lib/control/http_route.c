@@ -399,7 +399,6 @@ static void parse_redirect(struct cfg *cfg, const struct yaml_node *node, void *
 		return;
 	r->redirect = d;
 	d->status = 302;
-	d->hide_own_port = true;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 	/* Without a port: the scheme's own, else the one that the request came to. */
 	if (!d->port && d->scheme)

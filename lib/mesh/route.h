@@ -113,9 +113,8 @@ struct flat_route_destination {
 struct flat_http_redirect {
 	const char *uri, *authority, *scheme; /* NULL: as it was */
 	const char *prefix; /* in place of the prefix that matched; NULL: not so */
-	uint16_t port;	    /* 0: none */
+	uint16_t port;	    /* 0: none; the scheme's own is not written */
 	bool derive_port;   /* the port that the request came to */
-	bool hide_own_port; /* the scheme's own is not written */
 	uint16_t status;    /* 301, 302, 303, 307, 308 */
 };
 

@@ -105,6 +105,8 @@ static void put_redirect(struct flat_l7 *l7, const struct flat_http_redirect *r,
 	(void)answer_text(a, r->status, FLAT_VERDICT_ANSWERED, NULL);
 	if (!flat_l7_location(l7, r, a->fields, sizeof(a->fields)))
 		(void)answer_text(a, 414, FLAT_VERDICT_MALFORMED, NULL);
+	else
+		a->of_route = true;
 }
 
 static bool origin_allowed(const struct flat_http_cors *cors, struct flat_span origin)
@@ -308,6 +310,7 @@ static enum flat_l7_verb act(struct flat_l7 *l7, struct flat_l7_answer *a, uint3
 		(void)answer_text(a, route->direct->status, FLAT_VERDICT_ANSWERED,
 				  route->direct->body);
 		a->len = route->direct->len;
+		a->of_route = true;
 		return FLAT_L7_ANSWER;
 	}
 	x->destination = flat_l7_persist_destination(l7);
@@ -398,6 +401,16 @@ enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, u
 
 /* --- one attempt: what is sent --- */
 
+/* What proxies say to each other is not a client's to say: as Envoy does at its edge. */
+static bool from_outside(const struct flat_l7 *l7, struct flat_span name)
+{
+	static const char own[] = "x-envoy-";
+	size_t len = sizeof(own) - 1;
+
+	return l7->conn->gate && name.len > len &&
+	       flat_span_equal((struct flat_span){name.text, len}, flat_span_of(own), true);
+}
+
 static void put_request_fields(const struct flat_l7 *l7, const struct flat_l7_ops *ops,
 			       struct flat_http1_out *out)
 {
@@ -419,7 +432,7 @@ static void put_request_fields(const struct flat_l7 *l7, const struct flat_l7_op
 				    flat_span_of(h->says_close ? "close" : "keep-alive"));
 			continue;
 		}
-		if (f->hidden || flat_l7_ops_drop(ops, name))
+		if (f->hidden || flat_l7_ops_drop(ops, name) || from_outside(l7, name))
 			continue;
 		if (f->id == FLAT_HTTP_HOST && authority)
 			value = flat_span_of(authority);
@@ -500,7 +513,7 @@ static bool goes_as_it_came(const struct flat_l7 *l7, const struct flat_l7_ops *
 
 int flat_l7_head_text(struct flat_l7 *l7, size_t *len)
 {
-	struct flat_l7_ops none = {{NULL, NULL, NULL, NULL}};
+	struct flat_l7_ops none = {.one_list = false};
 
 	if (!l7->x.unwritten)
 		return 0;
@@ -632,7 +645,7 @@ static bool write_response(struct flat_l7 *l7, const struct flat_http_head *h, c
 	if (!interim && x->observed)
 		flat_l7_observe_response(l7, h, text);
 	if (interim)
-		ops = (struct flat_l7_ops){{NULL, NULL, NULL, NULL}};
+		ops = (struct flat_l7_ops){.one_list = false};
 	flat_http1_put_status_line(out, h->status, flat_head_span(text, h->reason, h->reason_len));
 	for (uint32_t i = 0; i < h->n_fields; i++) {
 		const struct flat_http_field *f = &h->fields[i];

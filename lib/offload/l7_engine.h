@@ -577,6 +577,7 @@ struct flat_l7_answer {
 	const char *body; /* NULL: none */
 	size_t len;
 	const char *type;  /* content-type; NULL: none */
+	bool of_route;	   /* the route's word: what it changes of responses holds for this one */
 	char fields[2048]; /* further field lines, each with CRLF */
 };
 
@@ -627,6 +628,8 @@ FLAT_MUST_CHECK bool flat_l7_gate_fields(const struct flat_l7 *l7, struct flat_l
 struct flat_l7_ops {
 	/* The destination's, the route's, then what a gateway adds, what traces and logs do, what a compressor takes away. */
 	const struct flat_header_ops *v[5];
+	bool
+	    one_list; /* the first two are the route's and then the destination's: what either takes away goes first */
 };
 
 struct flat_l7_ops flat_l7_ops_of(const struct flat_l7_exchange *x, bool response);

@@ -1,6 +1,7 @@
 /*
- * What routes change of a head's fields, as Envoy does it: of the destination first, then of the route, then of a
- * gateway; each takes away, then sets and adds. A later one sees what an earlier one made.
+ * What routes change of a head's fields, as Istio and Envoy do it: of the destination first, then of the route, then of a
+ * gateway; each takes away, then sets and adds. A later one sees what an earlier one made. Where a route has one destination
+ * Istio makes one list of both, the route's first: all is taken away, then all is set, then all is added.
  */
 #include <stdio.h>
 #include <string.h>
@@ -12,12 +13,13 @@
 
 struct flat_l7_ops flat_l7_ops_of(const struct flat_l7_exchange *x, bool response)
 {
-	struct flat_l7_ops ops = {{NULL, NULL, NULL, NULL}};
+	struct flat_l7_ops ops = {{NULL}, x->route && x->route->n_destinations == 1};
 
 	if (x->destination)
-		ops.v[0] = response ? &x->destination->response : &x->destination->request;
+		ops.v[ops.one_list] =
+		    response ? &x->destination->response : &x->destination->request;
 	if (x->route)
-		ops.v[1] = response ? &x->route->response : &x->route->request;
+		ops.v[!ops.one_list] = response ? &x->route->response : &x->route->request;
 	return ops;
 }
 
@@ -28,12 +30,12 @@ const char *flat_l7_authority(const struct flat_l7 *l7)
 
 	if (l7->shadow)
 		return flat_l7_shadow_host(l7->shadow);
-	/* As Istio makes it: the destination's, the rewrite's, the route's. */
-	if (x->destination && x->destination->request.authority)
-		return x->destination->request.authority;
+	/* As Istio makes it: the rewrite's, the route's, the destination's. */
 	if (r && r->rewrite && r->rewrite->authority)
 		return r->rewrite->authority;
-	return r ? r->request.authority : NULL;
+	if (r && r->request.authority)
+		return r->request.authority;
+	return x->destination ? x->destination->request.authority : NULL;
 }
 
 bool flat_l7_ops_any(const struct flat_l7_ops *ops)
@@ -69,7 +71,9 @@ static bool sets(const struct flat_header_ops *o, struct flat_span name)
 static bool dropped(const struct flat_l7_ops *ops, size_t from, struct flat_span name)
 {
 	for (size_t i = from; i < FLAT_ARRAY_SIZE(ops->v); i++) {
-		if (removes(ops->v[i], name) || sets(ops->v[i], name))
+		bool before = i == 1 && from == 1 && ops->one_list;
+
+		if ((!before && removes(ops->v[i], name)) || sets(ops->v[i], name))
 			return true;
 	}
 	return false;
@@ -184,6 +188,18 @@ static void put_field(const struct flat_l7 *l7, const struct flat_name_value *v,
 	flat_http1_put_field(out, flat_span_of(v->name), (struct flat_span){made, len});
 }
 
+/* What one adds, unless those from `from` on take it away. */
+static void put_added(const struct flat_l7 *l7, const struct flat_l7_ops *ops, size_t i,
+		      size_t from, unsigned status, struct flat_http1_out *out)
+{
+	const struct flat_header_ops *o = ops->v[i];
+
+	for (uint32_t k = 0; o && k < o->n_add; k++) {
+		if (!dropped(ops, from, flat_span_of(o->add[k].name)))
+			put_field(l7, &o->add[k], status, out);
+	}
+}
+
 void flat_l7_ops_put(const struct flat_l7 *l7, const struct flat_l7_ops *ops, unsigned status,
 		     struct flat_http1_out *out)
 {
@@ -194,9 +210,10 @@ void flat_l7_ops_put(const struct flat_l7 *l7, const struct flat_l7_ops *ops, un
 			if (!dropped(ops, i + 1, flat_span_of(o->set[k].name)))
 				put_field(l7, &o->set[k], status, out);
 		}
-		for (uint32_t k = 0; o && k < o->n_add; k++) {
-			if (!dropped(ops, i + 1, flat_span_of(o->add[k].name)))
-				put_field(l7, &o->add[k], status, out);
-		}
+		if (ops->one_list && i == 0)
+			continue;
+		if (ops->one_list && i == 1)
+			put_added(l7, ops, 0, 2, status, out);
+		put_added(l7, ops, i, i + 1, status, out);
 	}
 }

@@ -43,13 +43,24 @@ static bool swallow_body(struct flat_l7 *l7)
 	return n == 0 && piece.kind == FLAT_PIECE_END;
 }
 
+/* A field of our own, unless the route takes it away or sets another. */
+static void put_line(const struct flat_l7_ops *ops, const char *name, const char *line,
+		     struct flat_http1_out *out)
+{
+	if (!flat_l7_ops_drop(ops, flat_span_of(name)))
+		flat_http1_puts(out, line);
+}
+
 /* HTTP/1 has a length for it, and says what becomes of the connection. */
 static void put_answer(const struct flat_l7 *l7, const struct flat_l7_answer *a,
 		       struct flat_http1_out *out)
 {
 	bool none = a->status == 204 || a->status == 304;
+	struct flat_l7_ops ops = {.one_list = false};
 	char line[64];
 
+	if (a->of_route)
+		ops = flat_l7_ops_of(&l7->x, true);
 	flat_http1_put_status_line(out, a->status, (struct flat_span){NULL, 0});
 	if (!none) {
 		snprintf(line, sizeof(line), "content-length: %zu\r\n", a->len);
@@ -57,9 +68,11 @@ static void put_answer(const struct flat_l7 *l7, const struct flat_l7_answer *a,
 	}
 	if (a->type) {
 		snprintf(line, sizeof(line), "content-type: %s\r\n", a->type);
-		flat_http1_puts(out, line);
+		put_line(&ops, "content-type", line, out);
 	}
-	flat_http1_puts(out, a->fields);
+	/* Of a route it is the target of a redirect. */
+	put_line(&ops, "location", a->fields, out);
+	flat_l7_ops_put(l7, &ops, a->status, out);
 	if (a->verdict == FLAT_VERDICT_LIMITED && l7->x.limit.max)
 		flat_l7_limit_put(&l7->x, out);
 	put_date(out);

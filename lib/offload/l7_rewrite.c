@@ -105,10 +105,13 @@ bool flat_l7_location(struct flat_l7 *l7, const struct flat_http_redirect *r, ch
 		path = flat_span_of(r->uri);
 	}
 	query = q->query.text && !memchr(path.text, '?', path.len);
-	/* Gateway API: a port that is the scheme's own is not written. */
-	if (to_port && !(r->hide_own_port && to_port == (strcmp(scheme, "https") == 0 ? 443 : 80)))
+	/* As in Istio: a port that is the scheme's own is not written. */
+	if (to_port && to_port != (strcmp(scheme, "https") == 0 ? 443 : 80))
 		snprintf(port, sizeof(port), ":%u", to_port);
 	host = r->authority ? flat_span_of(r->authority) : host_of(q, from, scheme, to_port != 0);
+	/* One port: the one that is said by itself. */
+	if (r->authority && port[0])
+		host = flat_http_host(host);
 	n = snprintf(out, size, "location: %s://%.*s%s%.*s%s%.*s\r\n", scheme, (int)host.len,
 		     host.text, port, (int)path.len, path.text, query ? "?" : "",
 		     query ? (int)q->query.len : 0, query ? q->query.text : "");
