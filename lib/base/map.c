@@ -128,6 +128,18 @@ int flat_map_put_str(struct flat_map *map, const char *key, void *value)
 	return flat_map_put(map, key, strlen(key), value);
 }
 
+int flat_map_replace_str(struct flat_map *map, const char *key, void *value)
+{
+	size_t len = strlen(key);
+	struct flat_map_entry *e =
+	    map->n ? map_find(map, key, len, flat_hash_quick(key, len)) : NULL;
+
+	if (!e || !e->key)
+		return -ENOENT;
+	e->value = value;
+	return 0;
+}
+
 void *flat_map_get_str(const struct flat_map *map, const char *key)
 {
 	return flat_map_get(map, key, strlen(key));

@@ -40,6 +40,9 @@ void *flat_map_get(const struct flat_map *map, const void *key, size_t len);
 /** flat_map_put() with a NUL-terminated key. */
 FLAT_MUST_CHECK int flat_map_put_str(struct flat_map *map, const char *key, void *value);
 
+/** Another value for a NUL-terminated key that is there; the key that was put stays. -ENOENT: it is not. */
+FLAT_MUST_CHECK int flat_map_replace_str(struct flat_map *map, const char *key, void *value);
+
 /** flat_map_get() with a NUL-terminated key. */
 void *flat_map_get_str(const struct flat_map *map, const char *key);
 

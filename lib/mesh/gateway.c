@@ -183,15 +183,87 @@ static void tell_taken(const struct flat_virtual_service *vs, const char *host,
 		       host);
 }
 
-static int bind_virtual(struct flat_gateway *gateway, const struct flat_virtual_service *vs,
-			struct flat_diags *diags)
+/* Whether it takes every request that comes by this gateway. */
+static bool takes_all(const struct flat_http_match *m)
+{
+	const struct flat_text_match *uri = m->uri;
+	bool any = !uri || (uri->kind == FLAT_TEXT_PREFIX && strcmp(uri->text, "/") == 0) ||
+		   (uri->kind == FLAT_TEXT_REGEX && strcmp(uri->text, ".*") == 0);
+
+	return any && !m->scheme && !m->method && !m->authority && !m->n_headers && !m->n_without &&
+	       !m->n_query && !m->port && !m->source_labels.n && !m->source_namespace && !m->also &&
+	       !m->for_gateways;
+}
+
+/*
+ * Puts the routes of a VirtualService in the order in which those of several stand (Istio: SortVHostRoutes): what takes all requests
+ * goes to `last`, the rest to `out`; what follows it in its VirtualService is reached by nobody.
+ */
+static void sort_in(const struct flat_virtual_service *vs, struct flat_http_route *out, uint32_t *n,
+		    struct flat_http_route last[2], uint32_t *n_last)
+{
+	for (uint32_t i = 0; i < vs->n_routes; i++) {
+		const struct flat_http_route *route = &vs->routes[i];
+		uint32_t k = 0;
+
+		while (k < route->n_matches && !takes_all(&route->matches[k]))
+			k++;
+		if (k > 0) {
+			out[*n] = *route;
+			out[(*n)++].n_matches = k;
+		}
+		if (k < route->n_matches || route->n_matches == 0) {
+			last[*n_last] = *route;
+			last[*n_last].matches += k;
+			last[(*n_last)++].n_matches = route->n_matches ? 1 : 0;
+			return;
+		}
+	}
+}
+
+/* The routes of both, where a host of one namespace has two: Istio splits large ones so at gateways. NULL: no memory. */
+static struct flat_virtual_service *merge(struct flat_mesh *mesh,
+					  const struct flat_virtual_service *first,
+					  const struct flat_virtual_service *second)
+{
+	/* Each of the two may have one route that becomes two. */
+	size_t room = (size_t)first->n_routes + second->n_routes + 2;
+	struct flat_virtual_service *both = flat_pool_alloc(&mesh->pool, sizeof(*both));
+	struct flat_http_route *out = flat_pool_array(&mesh->pool, room, sizeof(*out));
+	struct flat_http_route last[2]; /* of each the one that takes all */
+	uint32_t n = 0;
+	uint32_t n_last = 0;
+
+	if (!both || !out)
+		return NULL;
+	*both = *first;
+	sort_in(first, out, &n, last, &n_last);
+	sort_in(second, out, &n, last, &n_last);
+	memcpy(out + n, last, n_last * sizeof(*last));
+	both->routes = out;
+	both->n_routes = n + n_last;
+	return both;
+}
+
+static int bind_virtual(struct flat_mesh *mesh, struct flat_gateway *gateway,
+			const struct flat_virtual_service *vs, struct flat_diags *diags)
 {
 	for (uint32_t i = 0; i < vs->n_hosts; i++) {
-		int ret = flat_map_put_str(&gateway->hosts, vs->hosts[i], (void *)vs);
+		const char *host = vs->hosts[i];
+		const struct flat_virtual_service *first = flat_map_get_str(&gateway->hosts, host);
+		const struct flat_virtual_service *value = vs;
+		int ret;
 
-		if (ret == -EEXIST)
-			tell_taken(vs, vs->hosts[i], diags);
-		else if (ret)
+		if (first && (gateway->of_api || strcmp(first->namespace, vs->namespace) != 0)) {
+			tell_taken(vs, host, diags);
+			continue;
+		}
+		if (first)
+			value = merge(mesh, first, vs);
+		ret = !value  ? -ENOMEM
+		      : first ? flat_map_replace_str(&gateway->hosts, host, (void *)value)
+			      : flat_map_put_str(&gateway->hosts, host, (void *)value);
+		if (ret)
 			return ret;
 	}
 	return 0;
@@ -254,7 +326,7 @@ int mesh_index_gateways(struct flat_mesh *mesh, struct flat_diags *diags)
 			struct flat_gateway *gateway = mesh->gateways.v[i];
 
 			if (flat_gateway_named(gateway, vs->gateways, vs->n_gateways))
-				ret = bind_virtual(gateway, vs, diags);
+				ret = bind_virtual(mesh, gateway, vs, diags);
 		}
 	}
 	return ret;

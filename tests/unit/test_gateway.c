@@ -306,8 +306,44 @@ Test(gateway, a_host_meets_the_virtual_service_that_the_server_shows)
 	cr_expect_str_eq(vs_of(g, 0, "both.example"), "both");
 	cr_expect_str_eq(vs_of(g, 1, "nobody.test"), "none");
 	cr_expect(strstr(loaded_text(&l),
-			 "VirtualService a/second: host \"exact.example\" has a VirtualService at "
+			 "VirtualService a/foreign: host \"own.test\" has a VirtualService at "
 			 "that gateway already"));
+	cr_expect(!strstr(loaded_text(&l), "a/second"), "two of one namespace are one");
+	loaded_fini(&l);
+}
+
+#define SPLIT(name, routes)                                                                        \
+	"---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name    \
+	", namespace: a}\nspec: {hosts: [x.example], gateways: [edge/g], http: [" routes "]}\n"
+#define ANSWER(name) "directResponse: {status: 200}, name: " name "}"
+
+/* As Istio's "Split large virtual services": what takes all comes last, whatever the order of the resources. */
+Test(gateway, virtual_services_of_a_host_are_one_at_a_gateway)
+{
+	struct loaded l = load_good(
+	    GW "spec:\n  servers:\n  - {" HTTP ", name: s, hosts: ['*']}\n" SPLIT(
+		"one",
+		"{match: [{uri: {exact: /a}}, {uri: {prefix: /}}, {uri: {exact: /never}}], " ANSWER(
+		    "all") ", {" ANSWER("never"))
+		SPLIT("two", "{match: [{uri: {prefix: /b}}], " ANSWER(
+				 "b") ", {match: [{uri: {prefix: "
+				      "/}, port: 81}], " ANSWER("port") ", {" ANSWER("rest"))
+		    SPLIT("three",
+			  "{match: [{uri: {regex: '.*'}, method: {exact: PUT}}], " ANSWER("put")));
+	const struct flat_gateway *g = flat_mesh_gateway(l.mesh, 0);
+	const struct flat_virtual_service *vs =
+	    flat_gateway_virtual(g, &g->servers[0], flat_span_of("x.example"));
+	static const char *const order[] = {"all", "b", "port", "put", "all"};
+	static const uint32_t matches[] = {1, 1, 1, 1, 1};
+
+	cr_assert_not_null(vs);
+	cr_assert_geq(vs->n_routes, FLAT_ARRAY_SIZE(order));
+	for (uint32_t i = 0; i < FLAT_ARRAY_SIZE(order); i++) {
+		cr_expect_str_eq(vs->routes[i].name, order[i], "%u", i);
+		cr_expect_eq(vs->routes[i].n_matches, matches[i], "%u", i);
+	}
+	cr_expect_str_eq(vs->routes[0].matches[0].uri->text, "/a");
+	cr_expect_str_eq(vs->routes[4].matches[0].uri->text, "/");
 	loaded_fini(&l);
 }
 
