@@ -15,172 +15,135 @@
 
 #include "host/share.h"
 
-#define CHUNK ((size_t)64 * 1024)
-
 /* A pair has no names, so one that its program's side was given tells the carrier. */
 void flat_carry_give_back(int plain)
 {
 	struct sockaddr any = {.sa_family = AF_UNIX};
 	(void)FLAT_SYS3(SYS_bind, plain, &any, sizeof(any.sa_family));
+	/* It holds this side too. */
+	(void)flat_sys_shutdown(plain, SHUT_RDWR);
 }
 
-static bool given_back(int plain)
-{
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
-	return FLAT_SYS3(SYS_getpeername, plain, &ss, &len) == 0 && len > sizeof(ss.ss_family);
-}
+/* The descriptors that a carrier begins with. */
+enum { ANCHOR, PLAIN, PROGRAM, PIDFD, READY, N_KEPT };
 
-/* One direction: bytes read and not written yet. */
-struct way {
-	int from;
-	int to;
-	bool to_flat;
-	bool over; /* nothing more will be read */
-	size_t at;
-	size_t len;
-	uint8_t buf[CHUNK];
-};
-
-/* Nobody holds the program's side any more; one that was only shut down is held. */
-static bool program_gone(int plain)
+/* Everything but these and what is private: programs that wait for a pipe's end must not wait for us. */
+static void close_others(const int kept[N_KEPT])
 {
-	struct pollfd p = {.fd = plain};
-	struct timespec zero = {0};
-	return flat_sys_ppoll(&p, 1, &zero, NULL) == 1 && (p.revents & POLLHUP);
-}
-
-static void end(struct way *w)
-{
-	/* exec failed: the connection is its old owner's again, and goes on. */
-	if (w->to_flat && given_back(w->from))
-		_exit(0);
-	w->over = true;
-	w->len = 0;
-	/* Who ends lets go, no more: others may hold the connection, and the offload half sees the last one go. */
-	if (w->to_flat && program_gone(w->from))
-		return;
-	(void)(w->to_flat ? flat_shutdown(w->to, SHUT_WR) : flat_sys_shutdown(w->to, SHUT_WR));
-}
-
-/* One step. True: something happened. */
-static bool move(struct way *w)
-{
-	if (w->len > 0) {
-		int flags = MSG_DONTWAIT | MSG_NOSIGNAL;
-		ssize_t n = flat_send(w->to, w->buf + w->at, w->len, flags);
-		if (n < 0 && errno != EAGAIN && errno != EINTR)
-			end(w);
-		if (n <= 0)
-			return n < 0 && errno != EAGAIN;
-		w->at += (size_t)n;
-		w->len -= (size_t)n;
-		return true;
-	}
-	if (w->over)
-		return false;
-	/* What comes now is for who holds the connection still. */
-	if (!w->to_flat && program_gone(w->to)) {
-		w->over = true;
-		return true;
-	}
-	ssize_t n = flat_recv(w->from, w->buf, CHUNK, MSG_DONTWAIT);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return false;
-	if (n <= 0)
-		end(w);
-	w->at = 0;
-	w->len = n > 0 ? (size_t)n : 0;
-	return true;
-}
-
-static short wanted(const struct way *in, const struct way *out)
-{
-	return (short)((in->len == 0 && !in->over ? POLLIN : 0) | (out->len > 0 ? POLLOUT : 0));
-}
-
-/* Until both ways are over, or the program that is served is gone with nothing left that it wrote. */
-static void carry(struct way *up, struct way *down)
-{
+	unsigned int from = 0;
 	for (;;) {
-		bool moved = true;
-		while (moved) {
-			moved = move(up);
-			moved = move(down) || moved;
+		unsigned int next = ~0U;
+		for (int i = 0; i < N_KEPT; i++) {
+			if (kept[i] >= 0 && (unsigned int)kept[i] >= from &&
+			    (unsigned int)kept[i] < next)
+				next = (unsigned int)kept[i];
 		}
-		if (up->over && down->over && up->len == 0 && down->len == 0)
+		if (next > from)
+			(void)flat_close_range(from, next == ~0U ? next : next - 1, 0);
+		if (next == ~0U)
 			return;
-		struct pollfd p[2] = {
-		    {.fd = up->from, .events = wanted(up, down)},
-		    {.fd = down->from, .events = wanted(down, up)},
-		};
-		/* An end that was told already would be told again and again. */
-		if (down->over && down->len == 0 && p[1].events == 0)
-			p[1].fd = -1;
-		if (flat_poll(p, 2, -1) < 0 && errno != EINTR)
-			return;
-		if ((p[0].revents & (POLLHUP | POLLERR)) && up->over && up->len == 0)
-			return;
+		from = next + 1;
 	}
 }
 
-/* Everything but these two and what is private: programs that wait for a pipe's end must not wait for us. */
-static void close_others(int a, int b)
+/* In the carrier. `kept`: what flat_carry() made; the anchor as it is there. */
+static void run(struct flat_sock *s, int kept[N_KEPT], int pid, bool reads)
 {
-	unsigned int low = (unsigned int)(a < b ? a : b);
-	unsigned int high = (unsigned int)(a < b ? b : a);
-	if (low > 0)
-		(void)flat_close_range(0, low - 1, 0);
-	if (high > low + 1)
-		(void)flat_close_range(low + 1, high - 1, 0);
-	(void)flat_close_range(high + 1, ~0U, 0);
-}
-
-static void run(struct flat_sock *s, int anchor, int plain)
-{
-	int fd = flat_sys_fcntl(anchor, F_DUPFD_CLOEXEC, 3);
-	struct way *w =
-	    mmap(NULL, 2 * sizeof(*w), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (fd < 0 || w == MAP_FAILED)
+	kept[ANCHOR] = flat_sys_fcntl(kept[ANCHOR], F_DUPFD_CLOEXEC, 3);
+	struct flat_carrier *c =
+	    mmap(NULL, sizeof(*c), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (kept[ANCHOR] < 0 || c == MAP_FAILED)
 		return;
 	/* In a child of vfork() these numbers meant something else in the tables. */
-	flat_fd_bind_more(fd, s);
-	flat_fd_unbind(plain);
-	close_others(fd, plain);
+	flat_fd_bind_more(kept[ANCHOR], s);
+	for (int i = PLAIN; i < N_KEPT; i++) {
+		if (kept[i] >= 0)
+			flat_fd_unbind(kept[i]);
+	}
+	/* Before locks are taken: the kernel drops them with any descriptor of the anchor that is closed. */
+	close_others(kept);
 	(void)FLAT_SYS0(SYS_setsid);
 	(void)!chdir("/");
 	(void)prctl(PR_SET_NAME, "flat-carry");
-	w[0].from = w[1].to = plain;
-	w[0].to = w[1].from = fd;
-	w[0].to_flat = true;
-	carry(&w[0], &w[1]);
+	c->s = s;
+	c->anchor = kept[ANCHOR];
+	c->plain = kept[PLAIN];
+	c->program = kept[PROGRAM];
+	c->pidfd = kept[PIDFD];
+	c->pid = pid;
+	c->reads = reads;
+	if (!flat_carrier_join(c))
+		return;
+	(void)flat_sys_write(kept[READY], "", 1);
+	flat_sys_close(kept[READY]);
+	flat_carrier_run(c);
 }
 
-int flat_carry(struct flat_sock *s, int anchor)
+/* Makes the carrier, and waits until it has taken its place. False: there is none. */
+static bool start(struct flat_sock *s, int kept[N_KEPT], int ready, int pid, bool reads)
+{
+	int status;
+	char byte;
+	ssize_t n;
+	pid_t child = fork();
+	if (child == 0) {
+		/* A grandchild is nobody's to wait for. */
+		if (fork() == 0)
+			run(s, kept, pid, reads);
+		(void)flat_close_range(0, ~0U, 0);
+		_exit(0);
+	}
+	flat_sys_close(kept[READY]);
+	kept[READY] = -1;
+	if (child < 0)
+		return false;
+	(void)FLAT_SYS4(SYS_wait4, child, &status, 0, NULL);
+	do
+		n = flat_sys_read(ready, &byte, 1);
+	while (n == -EINTR);
+	return n == 1;
+}
+
+static void close_all(const int *fds, int n)
+{
+	for (int i = 0; i < n; i++) {
+		if (fds[i] >= 0)
+			flat_sys_close(fds[i]);
+	}
+}
+
+int flat_carry(struct flat_sock *s, int anchor, bool reads)
 {
 	int pair[2];
-	int status;
+	int ready[2];
 	uint64_t all = ~0ULL;
 	uint64_t old = 0;
 	int err = flat_sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair);
 	if (err < 0)
 		return err;
+	err = (int)FLAT_SYS2(SYS_pipe2, ready, O_CLOEXEC);
+	if (err < 0) {
+		close_all(pair, 2);
+		return err;
+	}
 	flat_share_export(s);
+	/* What programs before this one wrote goes before what it writes. */
+	if (flat_ring_carried(&s->vq.rx) != 0) {
+		flat_share_want(anchor, -1);
+		flat_share_unwant(anchor, -1);
+	}
+	int pid = flat_sys_getpid();
+	int kept[N_KEPT] = {[ANCHOR] = anchor,
+			    [PLAIN] = pair[1],
+			    [PROGRAM] = pair[0],
+			    [PIDFD] = (int)FLAT_SYS2(SYS_pidfd_open, pid, 0),
+			    [READY] = ready[1]};
 	/* The program's handlers are not for the processes made here. */
 	(void)FLAT_SYS4(SYS_rt_sigprocmask, SIG_BLOCK, &all, &old, sizeof(all));
-	pid_t pid = fork();
-	if (pid == 0) {
-		/* A grandchild is nobody's to wait for. */
-		if (fork() == 0)
-			run(s, anchor, pair[1]);
-		(void)flat_close_range(0, ~0U, 0);
-		_exit(0);
-	}
-	if (pid > 0)
-		(void)FLAT_SYS4(SYS_wait4, pid, &status, 0, NULL);
+	bool right = start(s, kept, ready[0], pid, reads);
 	(void)FLAT_SYS4(SYS_rt_sigprocmask, SIG_SETMASK, &old, NULL, sizeof(old));
-	flat_sys_close(pair[1]);
-	if (pid < 0) {
+	close_all((int[]){pair[1], kept[PIDFD], ready[0]}, 3);
+	if (!right) {
 		flat_sys_close(pair[0]);
 		return -EAGAIN;
 	}

@@ -197,6 +197,7 @@ int flat_stream_shutdown(struct flat_sock *s, int how)
 {
 	if (flat_stream_state(s) == TCP_CLOSE)
 		return -ENOTCONN;
+	flat_share_settle(s);
 	if (how != SHUT_RD && !atomic_exchange(&s->wr_shut, 1))
 		flat_vq_end_tx(&s->vq, FLAT_PROD_FIN);
 	if (how != SHUT_WR && !atomic_exchange(&s->rd_shut, 1))

@@ -1,6 +1,7 @@
 /* Descriptors on their way to another process: through exec, or in a message (SCM_RIGHTS). */
 #include <fcntl.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <flat/unstable/preload.h>
 
@@ -57,6 +58,16 @@ static int taken_by(const struct flat_handover *h, const struct flat_sock *s, bo
 	return -1;
 }
 
+/* Whether the program that gets it may read there: it is not its standard output or error alone. */
+static bool may_read(const struct flat_sock *s, bool foreign)
+{
+	for (int fd = 0; fd < flat_fd_top(); fd++) {
+		if (fd != STDOUT_FILENO && fd != STDERR_FILENO && staying(fd, foreign) == s)
+			return true;
+	}
+	return false;
+}
+
 static void hand_over(struct flat_handover *h, int fd, struct flat_sock *s, bool library)
 {
 	flat_share_export(s);
@@ -73,7 +84,7 @@ static void hand_over(struct flat_handover *h, int fd, struct flat_sock *s, bool
 		replace(h, fd, plain);
 		return;
 	}
-	plain = flat_carry(s, fd);
+	plain = flat_carry(s, fd, may_read(s, flat_fd_foreign()));
 	if (plain < 0)
 		return;
 	replace(h, fd, plain);

@@ -1,6 +1,7 @@
 #include "host/share.h"
 
 #include <fcntl.h>
+#include <signal.h>
 
 void flat_share_export(struct flat_sock *s)
 {
@@ -15,32 +16,128 @@ void flat_share_export(struct flat_sock *s)
 	flat_unlock(&s->tx_lock);
 }
 
-/* One byte of the anchor's inode for each direction. The lock belongs to the process: its threads have theirs. */
-static void lock_range(int fd, bool tx, short type)
+/* The lock belongs to the process: its threads have theirs. */
+bool flat_share_lock(int fd, int at, int len, short type, bool wait)
 {
-	struct flock range = {.l_type = type, .l_start = tx, .l_len = 1};
+	struct flock range = {.l_type = type, .l_start = at, .l_len = len};
 	long err;
 	do {
-		err = FLAT_SYS3(SYS_fcntl, fd, F_SETLKW, &range);
+		err = FLAT_SYS3(SYS_fcntl, fd, wait ? F_SETLKW : F_SETLK, &range);
 		/* Two threads of ours, each with a lock of its own connection, are no deadlock. */
 		if (err == -EDEADLK)
 			flat_sys_yield();
 	} while (err == -EINTR || err == -EDEADLK);
+	return err == 0;
+}
+
+/* --- carriers --- */
+
+struct flat_carrying flat_carrying;
+
+static uint32_t carried(const struct flat_sock *s)
+{
+	return flat_likely(!flat_carrying.on) ? flat_ring_carried(&s->vq.rx) : 0;
+}
+
+/* The first of these bytes that another process has under a lock. */
+static bool first_held(int fd, int at, int len, struct flock *found)
+{
+	*found = (struct flock){.l_type = F_WRLCK, .l_start = at, .l_len = len};
+	return FLAT_SYS3(SYS_fcntl, fd, F_GETLK, found) == 0 && found->l_type != F_UNLCK;
+}
+
+/* A carrier that was killed: nobody knows what its program read, or what it wrote. `tx`: LENT may change meanwhile. */
+static bool killed(const struct flat_sock *s, int fd, bool tx)
+{
+	struct flock found;
+	bool lent = !tx && (carried(s) & FLAT_CARRY_LENT);
+	bool there = lent ? first_held(fd, FLAT_LOCK_LEND, 1, &found)
+			  : first_held(fd, FLAT_LOCK_LIFE, FLAT_CARRIERS_MAX, &found);
+	/* One that has ended properly said so before it let its lock go. */
+	return !there && carried(s) != 0;
+}
+
+void flat_share_want(int fd, int self)
+{
+	struct flock found;
+	(void)flat_share_lock(fd, FLAT_LOCK_WANT, 1, F_WRLCK, self < 0);
+	while (!flat_share_lock(fd, FLAT_LOCK_WORK, FLAT_CARRIERS_MAX, F_WRLCK, false) &&
+	       first_held(fd, FLAT_LOCK_WORK, FLAT_CARRIERS_MAX, &found)) {
+		/* Blocked there, and read; to anybody else who may have the number by now it means nothing. */
+		if (found.l_pid > 0)
+			(void)FLAT_SYS2(SYS_kill, found.l_pid, SIGURG);
+		if (!flat_share_lock(fd, (int)found.l_start, 1, F_WRLCK, true))
+			return;
+	}
+}
+
+void flat_share_unwant(int fd, int self)
+{
+	int mine = self < 0 ? 0 : self;
+	if (mine > 0)
+		(void)flat_share_lock(fd, FLAT_LOCK_WORK, mine, F_UNLCK, true);
+	int after = self < 0 ? 0 : self + 1;
+	if (after < FLAT_CARRIERS_MAX)
+		(void)flat_share_lock(fd, FLAT_LOCK_WORK + after, FLAT_CARRIERS_MAX - after,
+				      F_UNLCK, true);
+	(void)flat_share_lock(fd, FLAT_LOCK_WANT, 1, F_UNLCK, true);
+}
+
+void flat_share_settle(struct flat_sock *s)
+{
+	if (flat_likely(!flat_shared(s)) || carried(s) == 0)
+		return;
+	for (int fd = 0; fd < flat_fd_top(); fd++) {
+		if (flat_fd_sock(fd) != s)
+			continue;
+		flat_share_want(fd, -1);
+		flat_share_unwant(fd, -1);
+		return;
+	}
+}
+
+/* --- one use --- */
+
+static void lock_both(struct flat_sock *s, int fd, bool tx)
+{
+	flat_lock(tx ? &s->tx_lock : &s->rx_lock);
+	if (flat_unlikely(flat_shared(s)))
+		(void)flat_share_lock(fd, tx ? FLAT_LOCK_TX : FLAT_LOCK_RX, 1, F_WRLCK, true);
+}
+
+/*
+ * What a program wrote comes before what is sent now, and what it did not read is there to be taken. A carrier that goes on
+ * lends under the lock that is held afterwards, so that nothing is lent while it is.
+ */
+static int make_way(struct flat_sock *s, int fd, bool tx)
+{
+	do {
+		if (killed(s, fd, tx))
+			return -EPROTO;
+		flat_share_end(s, fd, tx);
+		flat_share_want(fd, -1);
+		lock_both(s, fd, tx);
+		flat_share_unwant(fd, -1);
+	} while (!tx && (carried(s) & FLAT_CARRY_LENT));
+	return 0;
 }
 
 int flat_share_begin(struct flat_sock *s, int fd, bool tx)
 {
-	flat_lock(tx ? &s->tx_lock : &s->rx_lock);
+	lock_both(s, fd, tx);
 	if (flat_likely(!flat_shared(s)))
 		return 0;
-	lock_range(fd, tx, F_WRLCK);
+	uint32_t now = carried(s);
+	int err = flat_unlikely(tx ? now : now & FLAT_CARRY_LENT) ? make_way(s, fd, tx) : 0;
+	if (err != 0)
+		return err;
 	return tx ? flat_ring_tx_resume(&s->vq.tx) : flat_ring_rx_resume(&s->vq.rx);
 }
 
 void flat_share_end(struct flat_sock *s, int fd, bool tx)
 {
 	if (flat_unlikely(flat_shared(s)))
-		lock_range(fd, tx, F_UNLCK);
+		(void)flat_share_lock(fd, tx ? FLAT_LOCK_TX : FLAT_LOCK_RX, 1, F_UNLCK, true);
 	flat_unlock(tx ? &s->tx_lock : &s->rx_lock);
 }
 
@@ -54,7 +151,8 @@ static void refresh_flags(struct flat_sock *s)
 
 void flat_share_refresh(struct flat_sock *s, int fd)
 {
-	int fl = flat_sys_fcntl(fd, F_GETFL, 0);
+	/* A carrier never waits in a call. */
+	int fl = flat_carrying.on ? -1 : flat_sys_fcntl(fd, F_GETFL, 0);
 	if (fl >= 0)
 		atomic_store(&s->nonblock, (fl & O_NONBLOCK) != 0);
 	refresh_flags(s);
@@ -65,6 +163,13 @@ bool flat_share_moved(struct flat_sock *s)
 	if (flat_likely(!flat_shared(s)))
 		return flat_ring_moved(&s->vq.rx);
 	refresh_flags(s);
+	if (flat_carrying.on)
+		return flat_ring_moved_beyond(&s->vq.rx, flat_carrying.lent);
+	if (!flat_ring_moved_any(&s->vq.rx))
+		return false;
+	/* Read by a program, maybe, of which its carrier has not taken note. */
+	if (carried(s) & FLAT_CARRY_LENT)
+		flat_share_settle(s);
 	return flat_ring_moved_any(&s->vq.rx);
 }
 
@@ -72,6 +177,8 @@ ssize_t flat_share_pending(struct flat_sock *s)
 {
 	if (flat_likely(!flat_shared(s)))
 		return flat_ring_pending(&s->vq.rx);
+	if (carried(s) & FLAT_CARRY_LENT)
+		flat_share_settle(s);
 	flat_lock(&s->rx_lock);
 	ssize_t n = flat_ring_rx_resume(&s->vq.rx);
 	if (n == 0)

@@ -138,6 +138,7 @@ void flat_lane_slot_reset(const struct flat_lane *lane, uint32_t slot)
 		atomic_store_explicit(&ctl->arm.space, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->prod.bells, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->cons.head, 0, memory_order_relaxed);
+		atomic_store_explicit(&ctl->cons.carried, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->arm.flags, 0, memory_order_relaxed);
 		/* A new consumer has looked at nothing yet: whoever writes first must tell it. */
 		atomic_store_explicit(&ctl->arm.data, FLAT_ARM_BELL, memory_order_relaxed);

@@ -65,6 +65,11 @@ enum flat_arm {
 #define FLAT_CONS_SHUT 1U   /* shutdown(SHUT_RD) */
 #define FLAT_CONS_CLOSED 2U /* the consumer is gone; what is sent goes nowhere */
 
+/* flat_ring_cons.carried: processes that carry this end for programs without the library (docs/design/processes.md, 5). */
+#define FLAT_CARRY_LENT                                                                            \
+	1U /* bytes from `head` on lie in such a program's socket, and may have been read there */
+#define FLAT_CARRIER 2U /* one of them */
+
 /* flat_slot.phase: how a connection comes about whose client was answered before its server was there. */
 #define FLAT_PHASE_CONNECTING 0U
 #define FLAT_PHASE_OPEN 1U
@@ -88,7 +93,9 @@ struct flat_ring_prod {
 /** The consumer's position. The producer looks at it when it has no room left, so that the line stays with the consumer. */
 struct flat_ring_cons {
 	_Atomic uint32_t head; /* consumer: bytes consumed, free-running */
-	uint8_t pad[60];
+	_Atomic uint32_t
+	    carried; /* consumer: its carriers, FLAT_CARRIER each, and FLAT_CARRY_LENT */
+	uint8_t pad[56];
 };
 
 /**
@@ -146,6 +153,7 @@ _Static_assert(offsetof(struct flat_ring_prod, total) == 24, "total");
 _Static_assert(offsetof(struct flat_ring_prod, turned) == 32, "turned");
 _Static_assert(offsetof(struct flat_ring_prod, woken) == 40, "woken");
 _Static_assert(sizeof(struct flat_ring_cons) == 64, "one line");
+_Static_assert(offsetof(struct flat_ring_cons, carried) == 4, "carried");
 _Static_assert(sizeof(struct flat_ring_arm) == 64, "one line");
 _Static_assert(sizeof(struct flat_ring_ctl) == 192, "three lines");
 _Static_assert(offsetof(struct flat_ring_ctl, arm) == 64, "arm");

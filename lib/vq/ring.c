@@ -250,6 +250,24 @@ ssize_t flat_ring_read(struct flat_ring_rx *rx, void *buf, size_t len, int consu
 	return (ssize_t)done;
 }
 
+ssize_t flat_ring_look(struct flat_ring_rx *rx, size_t skip, struct iovec iov[4], int *n_iov)
+{
+	uint32_t here;
+	*n_iov = 0;
+	if (look_at_tail(rx, &here) != 0)
+		return -EPROTO;
+	size_t all = rx->tail - rx->head;
+	if (skip > all)
+		return -EPROTO;
+	if (skip < here)
+		*n_iov = pieces(rx, rx->which, rx->head + (uint32_t)skip, here - skip, iov);
+	size_t at = skip > here ? skip : here;
+	if (all > at)
+		*n_iov +=
+		    pieces(rx, rx->which ^ 1, rx->head + (uint32_t)at, all - at, iov + *n_iov);
+	return (ssize_t)(all - skip);
+}
+
 ssize_t flat_ring_pending(struct flat_ring_rx *rx)
 {
 	uint32_t len;

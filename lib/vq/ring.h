@@ -106,6 +106,13 @@ static inline void flat_ring_consume(struct flat_ring_rx *rx, size_t len)
  */
 FLAT_MUST_CHECK ssize_t flat_ring_read(struct flat_ring_rx *rx, void *buf, size_t len, int consume);
 
+/**
+ * Readable pieces beyond the first `skip` bytes, which stay unread like these: in iov[0..3], *n_iov 0..4. Returns their bytes
+ * (0: none), or -EPROTO, also where there are not as many as `skip`. The memory is the producer's, as with flat_ring_peek().
+ */
+FLAT_MUST_CHECK ssize_t flat_ring_look(struct flat_ring_rx *rx, size_t skip, struct iovec iov[4],
+				       int *n_iov);
+
 /** All bytes published and not consumed, or -EPROTO. */
 FLAT_MUST_CHECK ssize_t flat_ring_pending(struct flat_ring_rx *rx);
 
@@ -122,6 +129,27 @@ static inline int flat_ring_moved_any(const struct flat_ring_rx *rx)
 {
 	return atomic_load_explicit(&rx->ctl->prod.tail, memory_order_relaxed) !=
 	       atomic_load_explicit(&rx->ctl->cons.head, memory_order_relaxed);
+}
+
+/** The same beyond the first `skip` bytes. */
+static inline int flat_ring_moved_beyond(const struct flat_ring_rx *rx, uint32_t skip)
+{
+	return atomic_load_explicit(&rx->ctl->prod.tail, memory_order_relaxed) -
+		   atomic_load_explicit(&rx->ctl->cons.head, memory_order_relaxed) !=
+	       skip;
+}
+
+/** What carriers of this end say of themselves (FLAT_CARRIER, FLAT_CARRY_LENT): a hint, or read under their locks. */
+static inline uint32_t flat_ring_carried(const struct flat_ring_rx *rx)
+{
+	/* acquire: pairs with flat_ring_carry(); what a carrier did before it said so */
+	return atomic_load_explicit(&rx->ctl->cons.carried, memory_order_acquire);
+}
+
+/** A carrier begins (FLAT_CARRIER), ends (-FLAT_CARRIER), has bytes lent (FLAT_CARRY_LENT), has none (-FLAT_CARRY_LENT). */
+static inline void flat_ring_carry(struct flat_ring_rx *rx, uint32_t what)
+{
+	atomic_fetch_add_explicit(&rx->ctl->cons.carried, what, memory_order_release);
 }
 
 /** Cheapest possible "is there anything": a single load, unchecked, for a spinning waiter. */

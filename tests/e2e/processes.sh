@@ -5,7 +5,7 @@
 needs "$PYTHON" busybox
 PART=$(dirname "${BASH_SOURCE[0]}")/processes_part.py
 export PYTHONDONTWRITEBYTECODE=1
-: "${KINDS:=exec popen spawn message turns handle itself helper number clean static listener}"
+: "${KINDS:=exec popen spawn message turns handle itself helper number clean static script listener}"
 
 declare -A FLAT
 port && NATIVE=$PORT
@@ -16,6 +16,8 @@ for kind in $KINDS; do
 	service "$kind" "240.9.20.$net" 7 "$PORT"
 	service "$kind-forwarded" "240.9.21.$net" 7 "$PORT" forwarded
 done >"$CONFIG"
+port && KILLED=$PORT
+service killed 240.9.20.99 7 "$KILLED" >>"$CONFIG"
 start_flatd
 serve native "$NATIVE" "$PYTHON" "$PART" serve helper "$NATIVE"
 WANTED=$(timeout 60 "$PYTHON" "$PART" talk 127.0.0.1 "$NATIVE")
@@ -28,6 +30,10 @@ for kind in $KINDS; do
 	if [ $kind = static ]; then
 		TALK=talk-plain
 		wanted=$(seq 0 79999 | hash_of)
+	fi
+	if [ $kind = script ]; then
+		TALK=talk-script
+		wanted=right
 	fi
 	serve "$kind" "${FLAT[$kind]}" over "$PYTHON" "$PART" serve "$kind" "${FLAT[$kind]}"
 	for way in direct forwarded; do
@@ -42,6 +48,8 @@ done
 TALK=talk-bare
 went environment-emptied-path direct talk_over "${KINDS%% *}.e2e.example" 7
 same environment-emptied "$WANTED" "$OUT"
+
+same carrier-killed "b'line\\n' 1 reset" "$(over timeout 60 "$PYTHON" "$PART" killed killed.e2e.example "$KILLED")"
 
 port
 same port-of-another "100 bound" "$(over timeout 60 "$PYTHON" "$PART" after "$PORT" "$FLATD")"

@@ -2,6 +2,7 @@
 A server whose connections, or whose listener, end up in another process: `processes_part.py serve KIND PORT`; and the
 client that each kind is tried with: `processes_part.py talk HOST PORT`, which prints a hash of what came back;
 `talk-bare` empties its environment before its first socket.
+`processes_part.py killed HOST PORT`: what a reader sees when the process that carries its connection for another program is killed.
 `processes_part.py after PORT FLATD`: a port that one process closed is free for another one, however late flatd hears of it.
 """
 
@@ -90,6 +91,16 @@ def by_clean(sock):
 def by_static(sock):
     """A static program on standard input and output, as inetd starts it; another flat process talks to it."""
     child = subprocess.Popen(["busybox", "cat"], stdin=sock, stdout=sock)
+    sock.close()
+    child.wait()
+
+
+SCRIPT = 'while read -r n; do busybox dd bs=1 count="$n" 2>/dev/null; echo "end $n"; done'
+
+
+def by_script(sock):
+    """A shell with the library, and static programs that it starts, read and write by turns, and take no more than is theirs."""
+    child = subprocess.Popen(["sh", "-c", SCRIPT], stdin=sock, stdout=sock)
     sock.close()
     child.wait()
 
@@ -195,7 +206,8 @@ def by_number(sock):
 
 
 KINDS = {"exec": by_exec, "popen": by_popen, "spawn": by_spawn, "turns": by_turns, "message": by_message,
-         "handle": by_handle, "itself": to_itself, "helper": by_helper, "number": by_number, "clean": by_clean, "static": by_static}
+         "handle": by_handle, "itself": to_itself, "helper": by_helper, "number": by_number, "clean": by_clean, "static": by_static,
+         "script": by_script}
 
 
 def accept_all(listener, handle):
@@ -274,6 +286,55 @@ def talk_plain(host, port):
     print(hashlib.sha256(data).hexdigest())
 
 
+def talk_script(host, port):
+    """All at once, of which each program of the script takes its part."""
+    parts = [(bytes(10 if i % 5 == 0 else 97 + i % 26 for i in range(n)), n) for n in (1, 7, 1000, 3, 400, 5)]
+    for _ in range(3):
+        with socket.create_connection((host, port), timeout=60) as sock:
+            sock.sendall(b"".join(b"%d\n" % n + part for part, n in parts))
+            sock.shutdown(socket.SHUT_WR)
+            back = b"".join(iter(lambda: sock.recv(65536), b""))
+            if back != b"".join(part + b"end %d\n" % n for part, n in parts):
+                sys.exit(f"other bytes came back: {back[:200]}")
+    print("right")
+
+
+def carriers():
+    """Those of this mesh."""
+    mine = b"FLAT_CONTROL=" + os.environ["FLAT_CONTROL"].encode()
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/comm", "rb") as comm, open(f"/proc/{pid}/environ", "rb") as env:
+                if comm.read() == b"flat-carry\n" and mine in env.read().split(b"\0"):
+                    found.append(int(pid))
+        except OSError:
+            pass
+    return found
+
+
+def killed(host, port):
+    """Its program has read one line of two, as far as anybody knows: then no byte may come, rather than a wrong one."""
+    with socket.create_server(("127.0.0.1", port)) as listener, socket.create_connection((host, 7), timeout=60) as client:
+        sock, _ = listener.accept()
+        sock.settimeout(30)
+        with subprocess.Popen(["busybox", "sh", "-c", "read -r line; echo $line >&2; exec sleep 60"], stdin=sock,
+                              stderr=subprocess.PIPE) as child:
+            client.sendall(b"line\nrest")
+            said = child.stderr.readline()
+            found = carriers()
+            for pid in found:
+                os.kill(pid, signal.SIGKILL)
+            while carriers():
+                time.sleep(0.01)
+            try:
+                came = repr(sock.recv(100))
+            except ConnectionResetError:
+                came = "reset"
+            child.kill()
+    print(said, len(found), came)
+
+
 def bound(port):
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -322,6 +383,10 @@ def main():
         talk(args[0], int(args[1]))
     elif what == "talk-plain":
         talk_plain(args[0], int(args[1]))
+    elif what == "talk-script":
+        talk_script(args[0], int(args[1]))
+    elif what == "killed":
+        killed(args[0], int(args[1]))
     elif what == "after":
         after(int(args[0]), int(args[1]))
     elif what == "bind-when-told":

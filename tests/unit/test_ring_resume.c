@@ -30,6 +30,74 @@ static uint8_t byte_at(size_t n)
 	return (uint8_t)(n * 31 + (n >> 8));
 }
 
+/* As a carrier does: shown to somebody, and consumed when that one has taken some of it, or shown again to another. */
+static void show_and_take_back(unsigned int seed, size_t total)
+{
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	struct iovec iov[4];
+	uint8_t buf[4096];
+	size_t sent = 0;
+	size_t taken = 0;
+	size_t shown = 0;
+	flat_ring_tx_init(&tx, &lane, 0, 0);
+	flat_ring_rx_init(&rx, &lane, 0, 0);
+	srand(seed);
+	while (taken < total) {
+		size_t want = 1 + (size_t)rand() % (rand() % 4 ? 64 : sizeof(buf));
+		want = want > total - sent ? total - sent : want;
+		for (size_t i = 0; i < want; i++)
+			buf[i] = byte_at(sent + i);
+		ssize_t n = want ? flat_ring_write(&tx, buf, want) : 0;
+		cr_assert_geq(n, 0);
+		sent += (size_t)n;
+		int pieces;
+		cr_assert_eq(flat_ring_rx_resume(&rx), 0);
+		n = flat_ring_look(&rx, shown, iov, &pieces);
+		cr_assert_eq((size_t)n, sent - taken - shown);
+		cr_assert_eq(flat_ring_moved_beyond(&rx, (uint32_t)shown), n > 0);
+		size_t at = taken + shown;
+		for (int i = 0; i < pieces; i++) {
+			for (size_t j = 0; j < iov[i].iov_len; j++)
+				cr_assert_eq(((uint8_t *)iov[i].iov_base)[j], byte_at(at + j),
+					     "byte %zu", at + j);
+			at += iov[i].iov_len;
+		}
+		cr_assert_eq(at, sent);
+		shown += n > 0 ? 1 + (size_t)rand() % (size_t)n : 0;
+		size_t took = shown ? (size_t)rand() % (shown + 1) : 0;
+		cr_assert_geq(flat_ring_pending(&rx), (ssize_t)took);
+		flat_ring_consume(&rx, took);
+		taken += took;
+		shown = rand() % 3 ? shown - took : 0;
+	}
+}
+
+Test(ring_resume, what_is_shown_stays_until_it_is_consumed)
+{
+	for (unsigned int seed = 1; seed < 20; seed++) {
+		flat_lane_slot_reset(&lane, 0);
+		show_and_take_back(seed, 200000);
+	}
+}
+
+Test(ring_resume, bytes_that_were_shown_and_are_gone_are_no_honest_peers)
+{
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	struct iovec iov[4];
+	int n;
+	flat_ring_tx_init(&tx, &lane, 0, 0);
+	flat_ring_rx_init(&rx, &lane, 0, 0);
+	cr_assert_eq(flat_ring_write(&tx, "0123456789", 10), 10);
+	cr_assert_eq(flat_ring_look(&rx, 4, iov, &n), 6);
+	cr_assert_eq(flat_ring_look(&rx, 10, iov, &n), 0);
+	cr_assert_eq(n, 0);
+	atomic_store(&tx.ctl->prod.tail, 9);
+	cr_assert_eq(flat_ring_rx_resume(&rx), 0);
+	cr_assert_eq(flat_ring_look(&rx, 10, iov, &n), -EPROTO);
+}
+
 #define HOLDERS 3
 
 /* Each step by another holder of the same end, as chance has it, with pieces that turn between the rings. */
