@@ -44,9 +44,9 @@ static int connect_kernel(int fd, const struct flat_addr *peer, const struct soc
 	return err;
 }
 
-/* Takes anchor and bell (-1: it has none), and the use of the lane. */
+/* Takes anchor and bell (-1: it has none), and the use of the lane. `bound`: to a port, which stays this connection's. */
 static int become_stream(int fd, const struct flat_msg_conn *m, struct flat_lane_use *lane,
-			 int anchor, int bell)
+			 int anchor, int bell, bool bound)
 {
 	struct flat_sock *s = lane && anchor >= 0 ? flat_stream_new(m, lane, bell) : NULL;
 	if (!s) {
@@ -61,11 +61,14 @@ static int become_stream(int fd, const struct flat_msg_conn *m, struct flat_lane
 		s->bell_fd = flat_fd_private(flat_sys_fcntl(anchor, F_DUPFD_CLOEXEC, 0));
 		s->vq.bell_fd = s->bell_fd;
 	}
+	if (bound)
+		s->tcp_fd = flat_fd_private(flat_sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
 	return flat_sock_replace(fd, anchor, s);
 }
 
 /* As a CONNECT answer says. */
-static int become_answered(int fd, const struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], size_t n)
+static int become_answered(int fd, const struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], size_t n,
+			   bool bound)
 {
 	const struct flat_msg_conn *m = &msg->body.conn;
 	int anchor = flat_msg_fd(msg, fds, FLAT_FD_ANCHOR);
@@ -75,7 +78,7 @@ static int become_answered(int fd, const struct flat_msg *msg, int fds[FLAT_MSG_
 	flat_msg_close_fds(fds, n);
 	if (lane_fd >= 0)
 		flat_sys_close(lane_fd);
-	return become_stream(fd, m, lane, anchor, bell);
+	return become_stream(fd, m, lane, anchor, bell, bound);
 }
 
 /*
@@ -182,10 +185,11 @@ static int refused_later(int fd)
 	return err == -EINPROGRESS ? err : -ECONNREFUSED;
 }
 
-/* A new kernel socket takes the number, with the options of the old one; the peer is reset. */
+/* A new kernel socket, or the one that is bound, takes the number, with the options of the old one; the peer is reset. */
 static int disconnect(int fd, struct flat_sock *s)
 {
-	int fresh = flat_sys_socket(s->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fresh = s->tcp_fd >= 0 ? flat_sys_fcntl(s->tcp_fd, F_DUPFD_CLOEXEC, 0)
+				   : flat_sys_socket(s->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fresh < 0)
 		return fresh;
 	/* Of a connection that had ended, or never came, no error is left. */
@@ -239,13 +243,14 @@ static void complete_source(struct flat_addr *from, const struct flat_addr *to)
 /* Asks the offload half. 1: the descriptor is a stream; 0: the kernel is to connect it, to the answer's peer; or why not. */
 static int ask(int fd, struct flat_msg *msg)
 {
+	const bool bound = msg->body.connect.from.port != 0;
 	int fds[FLAT_MSG_FDS_MAX];
 	size_t n = 0;
 	int err = flat_session_ask(msg, -1, fds, &n);
 	if (err != 0)
 		return err;
 	if (msg->status == 0 && msg->body.conn.path != FLAT_CONN_KERNEL) {
-		err = become_answered(fd, msg, fds, n);
+		err = become_answered(fd, msg, fds, n, bound);
 		return err ? err : 1;
 	}
 	flat_msg_close_fds(fds, n);
@@ -271,15 +276,15 @@ static int connect_mesh(int fd, const struct flat_addr *to, const struct sockadd
 	    flat_sys_getsockname(fd, (struct sockaddr *)&ss, &ss_len) == 0 &&
 	    flat_addr_from_sockaddr(&msg.body.connect.from, (struct sockaddr *)&ss, ss_len) == 0)
 		complete_source(&msg.body.connect.from, to);
-	if (flat_numbers_prepare(false) != 0)
-		return -ENOBUFS;
 	flat_fd_opening(fd, true);
 	if (msg.body.connect.from.family == 0 && !flat_numbers_tight() &&
 	    flat_session_ticket(to, &ticket)) {
-		err = become_stream(fd, &ticket.conn, ticket.lane, ticket.anchor, ticket.bell);
+		err =
+		    become_stream(fd, &ticket.conn, ticket.lane, ticket.anchor, ticket.bell, false);
 		err = err ? err : 1;
 	} else {
-		err = ask(fd, &msg);
+		flat_numbers_look();
+		err = flat_numbers_prepare(false) == 0 ? ask(fd, &msg) : -ENOBUFS;
 	}
 	flat_fd_opening(fd, false);
 	flat_numbers_settle();

@@ -74,7 +74,8 @@ struct flat_sock {
 	uint32_t viewed;   /* bytes shown by flat_recv_view() */
 	bool sealed;	   /* no other process can map its lane */
 	int bell_fd;	   /* private fd; -1: ring on the anchor */
-	int tcp_fd;	   /* LISTENER: private duplicate of the kernel's socket */
+	/* Private duplicate of the kernel's socket: a LISTENER's; a STREAM's that was bound to a port, which so stays taken. */
+	int tcp_fd;
 	int backlog;
 	struct flat_addr local;
 	struct flat_addr peer;
@@ -181,11 +182,17 @@ FLAT_MUST_CHECK bool flat_session_ticket(const struct flat_addr *to, struct flat
 
 /** Descriptors that a message about a connection brings at most. */
 #define FLAT_NUMBERS_NEED 3U
-/** Keeps as many numbers as one needs, where there are any. */
-void flat_numbers_reserve(void);
+/** Keeps as many numbers as one needs, where there are any. False: there were too few for a connection. */
+FLAT_MUST_CHECK bool flat_numbers_reserve(void);
+/** Gives them up. */
+void flat_numbers_give_up(void);
 /** A descriptor got this number: whether numbers come near their limit. */
 void flat_numbers_seen(int fd);
 bool flat_numbers_tight(void);
+/** Descriptors found no number: they are looked after from now on. */
+void flat_numbers_lost(void);
+/** Whether there are any, asked of the kernel: files and what else no hook sees may have taken them. */
+void flat_numbers_look(void);
 /**
  * Before a message with descriptors is read: there is room for them, the kept ones given up where it takes them. `own`: the
  * program itself must have one free, as for accept(). 0, -EMFILE, -ENFILE. Afterwards flat_numbers_settle(), in any case.

@@ -176,6 +176,8 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 		if (err < 0)
 			return err;
 	}
+	if (err == -EMFILE)
+		flat_numbers_lost();
 	if (err != 0)
 		return err;
 	int anchor = flat_msg_fd(&msg, fds, FLAT_FD_ANCHOR);

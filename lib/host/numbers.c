@@ -4,7 +4,8 @@
  * the message: so there must be room before one is read. A few numbers are kept for that, and taken back afterwards.
  *
  * To ask the kernel each time would cost more than the call; it is asked where the program's own numbers have come near
- * their limit. A table that is full of other things, with gaps low down, is not noticed.
+ * their limit, and by connect() where it asks the offload half. A table that fills with files between two accept() is noticed
+ * by the first connection that is lost so; one that has gaps low down, not before.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -46,9 +47,13 @@ static void reserve(size_t n)
 	}
 }
 
-void flat_numbers_reserve(void)
+bool flat_numbers_reserve(void)
 {
+	size_t n = 0;
 	reserve(SPARES);
+	for (size_t i = 0; i < SPARES; i++)
+		n += atomic_load(&spare[i]) != 0;
+	return n >= FLAT_NUMBERS_NEED;
 }
 
 static bool release(void)
@@ -61,6 +66,12 @@ static bool release(void)
 		}
 	}
 	return false;
+}
+
+void flat_numbers_give_up(void)
+{
+	while (release())
+		;
 }
 
 void flat_numbers_seen(int fd)
@@ -80,6 +91,25 @@ void flat_numbers_seen(int fd)
 bool flat_numbers_tight(void)
 {
 	return flat_unlikely(atomic_load_explicit(&tight, memory_order_relaxed));
+}
+
+void flat_numbers_lost(void)
+{
+	atomic_store(&roomy, 0);
+	atomic_store(&tight, true);
+}
+
+void flat_numbers_look(void)
+{
+	if (flat_numbers_tight())
+		return;
+	int fd = take_number();
+	if (fd >= 0) {
+		flat_sys_close(fd);
+		flat_numbers_seen(fd);
+	} else if (fd == -EMFILE || fd == -ENFILE) {
+		flat_numbers_lost();
+	}
 }
 
 int flat_numbers_prepare(bool own)

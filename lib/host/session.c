@@ -117,6 +117,14 @@ static int hear(int control, uint32_t seq, struct flat_msg *msg, int fds[FLAT_MS
 			if (err == -EAGAIN)
 				break;
 		}
+		if (err == -EMFILE) {
+			flat_numbers_lost();
+			if (msg->seq == seq)
+				return err;
+			/* Tickets: they are given back, as their descriptors are closed. */
+			msg->body.tickets.n = 0;
+			err = 0;
+		}
 		if (err == 0 && msg->seq == seq)
 			return 0;
 		if (err == 0)
@@ -177,9 +185,14 @@ static int hello(void)
 	err = fd < 0 ? -EPROTO : flat_directory_map(&dir, fd, msg.body.hello.directory_len);
 	if (fd >= 0)
 		flat_sys_close(fd);
+	/* Who has hardly a number left when it begins needs them for itself, and stays with the kernel. */
+	if (!flat_numbers_reserve() && err == 0 && atomic_load(&last_turn) == 0) {
+		flat_numbers_give_up();
+		flat_directory_unmap(&dir);
+		return -EMFILE;
+	}
 	if (err == 0)
 		begin_reign(&dir);
-	flat_numbers_reserve();
 	return err;
 }
 
@@ -504,17 +517,24 @@ int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX
 			expect_lane(msg, fds);
 		if (err == 0 || err == -EAGAIN)
 			break;
+		/* The kernel's listener takes fewer numbers than ours: those that are left are for its connections. */
+		if (err == -EMFILE && !once && flat_numbers_prepare(false) == 0)
+			continue;
+		if (err == -EMFILE)
+			break;
 		if (past)
 			reign_hang_up(past);
 		else
 			drop();
 	}
 	pthread_mutex_unlock(&lock);
-	if (err != 0)
+	if (err == -EMFILE)
+		flat_warn("no descriptors are left for flatd's answer: raise RLIMIT_NOFILE");
+	else if (err != 0)
 		flat_warn("flatd does not answer: %s", strerror(-err));
 	else if (msg->status != 0 && msg->reason[0])
 		flat_warn("flatd: %s", msg->reason);
-	if (err == -EAGAIN)
-		return -ETIMEDOUT;
+	if (err == -EAGAIN || err == -EMFILE)
+		return err == -EAGAIN ? -ETIMEDOUT : -ENOBUFS;
 	return err == 0 ? 0 : -ECONNREFUSED;
 }

@@ -99,7 +99,11 @@ int flat_msg_recv(int sock, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], siz
 	int err = collect_fds(&hdr, fds, n);
 	if (len == 0 && *n == 0)
 		return -ENOTCONN;
-	if (hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+	/* Fewer than there is room for: they found no numbers. */
+	if ((hdr.msg_flags & MSG_CTRUNC) && *n < FLAT_MSG_FDS_MAX && err == 0 &&
+	    len == (ssize_t)sizeof(*msg))
+		err = -EMFILE;
+	else if (hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
 		err = -EPROTO;
 	if (err == 0)
 		err = flat_msg_check(msg, (size_t)len, *n);

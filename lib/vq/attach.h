@@ -208,7 +208,8 @@ FLAT_MUST_CHECK int flat_msg_send(int sock, const struct flat_msg *msg, const in
  * Receives one message. *n becomes the count of descriptors in fds[0..FLAT_MSG_FDS_MAX-1], all CLOEXEC, now the
  * caller's. What breaks the rules (length, magic, version, MSG_CTRUNC, more or fewer descriptors than
  * msg->fds says, a string without end) is -EPROTO, with every descriptor closed. 0: a message; -ENOTCONN: end of
- * the socket; -EAGAIN, -EINTR: as recvmsg.
+ * the socket; -EAGAIN, -EINTR: as recvmsg; -EMFILE: descriptors are lost, since this process had no numbers for them; *msg is
+ * what was sent, unchecked.
  */
 FLAT_MUST_CHECK int flat_msg_recv(int sock, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX],
 				  size_t *n, int flags);

@@ -659,3 +659,31 @@ BEHAVIOUR(accept_and_epoll_without_a_number)
 	DO(dup(0));
 	DO(accept(l, NULL, NULL));
 }
+
+/* Taken by files, which no hook of sockets sees. */
+static int use_up_numbers_by_files(void)
+{
+	int last = -1;
+	for (int fd; (fd = open("/dev/null", O_RDONLY)) >= 0;)
+		last = fd;
+	return last;
+}
+
+BEHAVIOUR(connect_without_a_number)
+{
+	struct sockaddr_in a = where(0);
+	char got[8];
+	limit_numbers(100);
+	int l = listener(0), c = tcp(0), last = use_up_numbers_by_files();
+	DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
+	DO(accept(l, NULL, NULL));
+	DO(send(c, "there", 5, 0));
+	close(last);
+	int s = accept(l, NULL, NULL);
+	say("%d", s >= 0);
+	DO(recv(s, got, sizeof(got), 0));
+	close(s);
+	DO(recv(c, got, sizeof(got), 0));
+	DO(fcntl(l, F_SETFL, O_NONBLOCK));
+	DO(accept(l, NULL, NULL));
+}

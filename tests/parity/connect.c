@@ -329,6 +329,32 @@ BEHAVIOUR(connect_bound)
 	go_bound(l, c);
 }
 
+BEHAVIOUR(connect_bound_keeps_its_port)
+{
+	struct sockaddr_in from = where(1);
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	char b[4];
+	int l = listener(0), c = tcp(0), other = tcp(0), s;
+	DO(bind(c, (struct sockaddr *)&from, sizeof(from)));
+	DO(go(c, 0));
+	s = accept(l, NULL, NULL);
+	DO(bind(other, (struct sockaddr *)&from, sizeof(from)));
+	DO(unspec(c));
+	DO(getsockname(c, (struct sockaddr *)&ss, &len));
+	say_addr("left", (struct sockaddr *)&ss, len);
+	DO(bind(other, (struct sockaddr *)&from, sizeof(from)));
+	close(s);
+	DO(go(c, 0));
+	s = accept(l, NULL, NULL);
+	DO(bind(other, (struct sockaddr *)&from, sizeof(from)));
+	/* Who ends last keeps nothing. */
+	DO(close(s));
+	DO(recv(c, b, sizeof(b), 0));
+	DO(close(c));
+	DO(bind(other, (struct sockaddr *)&from, sizeof(from)));
+}
+
 BEHAVIOUR(connect_bound_to_address_alone)
 {
 	/* Without a port, and with one that bind() chose. */

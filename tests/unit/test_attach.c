@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -130,6 +131,37 @@ Test(attach, what_breaks_the_rules_is_refused_and_leaks_nothing)
 	flat_msg_init(&msg, FLAT_MSG_HELLO, 1);
 	msg.version++;
 	refused(&msg, sizeof(msg), 0);
+}
+
+Test(attach, descriptors_that_find_no_number_are_told_of)
+{
+	struct flat_msg msg, got;
+	struct rlimit limit;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 9;
+	flat_msg_init(&msg, FLAT_MSG_CONNECT, 7);
+	msg.fds = FLAT_FD_ANCHOR | FLAT_FD_BELL;
+	const int sent[2] = {pair[0], pair[1]};
+	int before = open_fds();
+	int end = dup(0);
+	close(end);
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	const struct rlimit was = limit;
+	for (rlim_t room = 0; room < 3; room++) {
+		cr_assert_eq(flat_msg_send(pair[0], &msg, sent, 2, 0), 0);
+		limit.rlim_cur = (rlim_t)end;
+		cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+		int err = flat_msg_recv(pair[1], &got, fds, &n, MSG_DONTWAIT);
+		cr_assert_eq(setrlimit(RLIMIT_NOFILE, &was), 0);
+		cr_expect_eq(err, room < 2 ? -EMFILE : 0, "room for %d: %d", (int)room, err);
+		cr_expect_eq(got.seq, 7);
+		cr_expect_eq(n, room < 2 ? 0U : 2U);
+		flat_msg_close_fds(fds, n);
+		cr_expect_eq(open_fds(), before, "descriptors are kept");
+		/* One free number more. */
+		while (fcntl(end++, F_GETFD) >= 0)
+			;
+	}
 }
 
 Test(attach, tickets_come_with_two_descriptors_each)
