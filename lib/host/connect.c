@@ -188,6 +188,7 @@ static int refused_later(int fd)
 /* A new kernel socket, or the one that is bound, takes the number, with the options of the old one; the peer is reset. */
 static int disconnect(int fd, struct flat_sock *s)
 {
+	struct flat_epoll_kept kept;
 	int fresh = s->tcp_fd >= 0 ? flat_sys_fcntl(s->tcp_fd, F_DUPFD_CLOEXEC, 0)
 				   : flat_sys_socket(s->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fresh < 0)
@@ -216,6 +217,7 @@ static int disconnect(int fd, struct flat_sock *s)
 	/* Of a shared one nobody would know that it ended. */
 	if (flat_shared(s))
 		flat_stream_end(s);
+	flat_epoll_keep(fd, &kept);
 	flat_fd_unbind(fd);
 	int err = flat_sys_dup3(fresh, fd, cloexec ? O_CLOEXEC : 0);
 	flat_sys_close(fresh);
@@ -223,6 +225,7 @@ static int disconnect(int fd, struct flat_sock *s)
 		return err;
 	flat_fd_set_kind(fd, FLAT_FD_CANDIDATE);
 	flat_fd_mark(fd, FLAT_MARK_OPTIONS);
+	flat_epoll_give_back(fd, &kept);
 	return 0;
 }
 

@@ -454,11 +454,8 @@ int flat_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 
 /* --- what happens to descriptors --- */
 
-/* Instances that one descriptor is a member of, at the most: programs have one, rarely two. */
-#define INSTANCES_OF_ONE 32
-
 /* The members of a number; each is locked by lock_member() before it is used. */
-static uint32_t members_of(int fd, struct flat_member *out[INSTANCES_OF_ONE])
+static uint32_t members_of(int fd, struct flat_member *out[FLAT_EPOLL_OF_ONE])
 {
 	uint32_t n = 0;
 	if (!__atomic_load_n(&members, __ATOMIC_ACQUIRE) || (unsigned int)fd >= FLAT_FD_KINDS)
@@ -466,7 +463,7 @@ static uint32_t members_of(int fd, struct flat_member *out[INSTANCES_OF_ONE])
 	if (flat_likely(!__atomic_load_n(&members[fd], __ATOMIC_RELAXED)))
 		return 0;
 	flat_lock(&table_lock);
-	for (struct flat_member *m = members[fd]; m && n < INSTANCES_OF_ONE; m = m->next)
+	for (struct flat_member *m = members[fd]; m && n < FLAT_EPOLL_OF_ONE; m = m->next)
 		out[n++] = m;
 	flat_unlock(&table_lock);
 	return n;
@@ -484,7 +481,7 @@ static bool lock_member(struct flat_member *m, int fd)
 
 void flat_epoll_converting(int fd)
 {
-	struct flat_member *v[INSTANCES_OF_ONE];
+	struct flat_member *v[FLAT_EPOLL_OF_ONE];
 	uint32_t n = members_of(fd, v);
 	for (uint32_t i = 0; i < n; i++) {
 		if (!lock_member(v[i], fd))
@@ -497,7 +494,7 @@ void flat_epoll_converting(int fd)
 
 void flat_epoll_converted(int fd)
 {
-	struct flat_member *v[INSTANCES_OF_ONE];
+	struct flat_member *v[FLAT_EPOLL_OF_ONE];
 	struct flat_sock *s = flat_fd_sock(fd);
 	uint32_t n = members_of(fd, v);
 	for (uint32_t i = 0; i < n; i++) {
@@ -513,6 +510,31 @@ void flat_epoll_converted(int fd)
 			(void)kernel_ctl(e->epfd, EPOLL_CTL_ADD, fd, flat_fd_kind(fd), &ev);
 		flat_unlock(&e->lock);
 	}
+}
+
+void flat_epoll_keep(int fd, struct flat_epoll_kept *kept)
+{
+	struct flat_member *v[FLAT_EPOLL_OF_ONE];
+	uint32_t n = members_of(fd, v);
+	kept->n = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		if (!lock_member(v[i], fd))
+			continue;
+		if (!v[i]->gone) {
+			kept->epfd[kept->n] = v[i]->ep->epfd;
+			kept->event[kept->n].events = v[i]->events;
+			kept->event[kept->n++].data.u64 = v[i]->data;
+		}
+		flat_unlock(&v[i]->ep->lock);
+	}
+}
+
+void flat_epoll_give_back(int fd, struct flat_epoll_kept *kept)
+{
+	int saved = errno;
+	for (uint32_t i = 0; i < kept->n; i++)
+		(void)!flat_epoll_ctl(kept->epfd[i], EPOLL_CTL_ADD, fd, &kept->event[i]);
+	errno = saved;
 }
 
 /* Members that outlived their number end with their socket's last one here. */
@@ -556,7 +578,7 @@ static void instance_closed(int fd)
 
 void flat_epoll_closed(int fd, bool last)
 {
-	struct flat_member *v[INSTANCES_OF_ONE];
+	struct flat_member *v[FLAT_EPOLL_OF_ONE];
 	struct flat_sock *s = flat_fd_sock(fd);
 	uint32_t n;
 	if (!__atomic_load_n(&members, __ATOMIC_ACQUIRE) || (unsigned int)fd >= FLAT_FD_KINDS)

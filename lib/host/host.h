@@ -344,6 +344,17 @@ static inline void flat_gather_sent(struct flat_sock *s)
 /** Before and after a descriptor changes from the kernel's to ours under its number. */
 void flat_epoll_converting(int fd);
 void flat_epoll_converted(int fd);
+/** Instances that one descriptor is a member of, at the most: programs have one, rarely two. */
+#define FLAT_EPOLL_OF_ONE 32
+/** What instances ask of a number, while the kernel's socket takes it back. */
+struct flat_epoll_kept {
+	uint32_t n;
+	int epfd[FLAT_EPOLL_OF_ONE];
+	struct epoll_event event[FLAT_EPOLL_OF_ONE];
+};
+/** Before a flat socket is unbound, and when its number is a candidate's. The second leaves errno alone. */
+void flat_epoll_keep(int fd, struct flat_epoll_kept *kept);
+void flat_epoll_give_back(int fd, struct flat_epoll_kept *kept);
 /** A descriptor is closed; `last`: no other number of this process means the same socket. */
 void flat_epoll_closed(int fd, bool last);
 /** A descriptor of an epoll instance was duplicated. */

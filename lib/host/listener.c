@@ -123,6 +123,7 @@ static void inherit_timeout(int from, int to)
 
 int flat_listener_shut(int fd, struct flat_sock *s)
 {
+	struct flat_epoll_kept kept;
 	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
 	/* Said first: who sleeps on the anchor in accept() shall find it. */
 	atomic_store(&s->rd_shut, 1);
@@ -131,6 +132,7 @@ int flat_listener_shut(int fd, struct flat_sock *s)
 	int tcp = flat_sys_fcntl(s->tcp_fd, F_DUPFD_CLOEXEC, 0);
 	if (tcp < 0)
 		return 0;
+	flat_epoll_keep(fd, &kept);
 	flat_epoll_converting(fd);
 	flat_fd_unbind(fd);
 	int err = flat_sys_dup3(tcp, fd, cloexec ? O_CLOEXEC : 0);
@@ -139,6 +141,8 @@ int flat_listener_shut(int fd, struct flat_sock *s)
 		return err;
 	flat_fd_set_kind(fd, FLAT_FD_CANDIDATE);
 	flat_fd_mark(fd, FLAT_MARK_OPTIONS);
+	/* Instances watch it on, and are told that it hung up. */
+	flat_epoll_give_back(fd, &kept);
 	return 0;
 }
 

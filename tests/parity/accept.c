@@ -687,3 +687,26 @@ BEHAVIOUR(connect_without_a_number)
 	DO(fcntl(l, F_SETFL, O_NONBLOCK));
 	DO(accept(l, NULL, NULL));
 }
+
+BEHAVIOUR(listener_shutdown_is_told_by_epoll)
+{
+	int l = listener(0), e = epoll_create1(0), c, s;
+	struct epoll_event in = {.events = EPOLLIN, .data.fd = 1}, got;
+	set_nonblock(l);
+	DO(epoll_ctl(e, EPOLL_CTL_ADD, l, &in));
+	c = reach(0);
+	DO(epoll_wait(e, &got, 1, 1000));
+	s = accept(l, NULL, NULL);
+	DO(epoll_wait(e, &got, 1, 0));
+	DO(shutdown(l, SHUT_RDWR));
+	got.events = 0;
+	DO(epoll_wait(e, &got, 1, 0));
+	say("%#x", got.events);
+	DO(accept(l, NULL, NULL));
+	DO(epoll_wait(e, &got, 1, 0));
+	DO(epoll_ctl(e, EPOLL_CTL_DEL, l, NULL));
+	DO(epoll_wait(e, &got, 1, 0));
+	DO(send(c, "on", 2, 0));
+	await(s, POLLIN);
+	DO(recv(s, &(char[4]){0}, 4, 0));
+}

@@ -680,3 +680,19 @@ BEHAVIOUR(connect_then_reset_at_once)
 	    connected > RESETS / 2 ? "yes" : "no", told == connected ? "yes" : "no");
 	reap(pid);
 }
+
+BEHAVIOUR(connect_unspec_watched)
+{
+	int c, s, e = epoll_create1(0);
+	struct epoll_event in = {.events = EPOLLIN, .data.fd = 1}, got = {0};
+	pair(&c, &s);
+	DO(epoll_ctl(e, EPOLL_CTL_ADD, c, &in));
+	DO(epoll_wait(e, &got, 1, 0));
+	DO(unspec(c));
+	DO(epoll_wait(e, &got, 1, 0));
+	say("%#x", got.events);
+	DO(epoll_ctl(e, EPOLL_CTL_ADD, c, &in));
+	DO(epoll_ctl(e, EPOLL_CTL_MOD, c, &in));
+	DO(epoll_ctl(e, EPOLL_CTL_DEL, c, NULL));
+	DO(epoll_wait(e, &got, 1, 0));
+}
