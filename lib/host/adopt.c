@@ -49,6 +49,7 @@ static int adopt_tcp(int fd)
 		return -ENOENT;
 	flat_fd_set_kind(fd, FLAT_FD_CANDIDATE);
 	flat_fd_mark(fd, FLAT_MARK_OPTIONS);
+	flat_option_note_all();
 	return 0;
 }
 
@@ -103,6 +104,7 @@ static int adopt_listener(int fd, const struct flat_msg *msg, int tcp)
 	if (flat_sys_getsockname(tcp, (struct sockaddr *)&ss, &len) == 0)
 		(void)!flat_addr_from_sockaddr(&s->local, (struct sockaddr *)&ss, len);
 	s->domain = int_option(tcp, SOL_SOCKET, SO_DOMAIN);
+	flat_option_note_all();
 	flat_option_adopt(s, tcp, true);
 	s->backlog = (int)msg->body.listen.backlog;
 	s->tcp_fd = flat_fd_private(tcp);

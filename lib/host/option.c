@@ -15,24 +15,47 @@
 /* Loopback's 65,535 less headers and timestamps. */
 #define SEGMENT_BYTES 65483
 
-/* What a candidate may have been given that its flat socket goes on with. */
+/*
+ * What a candidate may have been given that its flat socket goes on with. In the order in which one set is read after
+ * another changes nothing: IP_TOS and IPV6_TCLASS set a priority as well.
+ */
 static const struct {
 	int level;
 	int name;
 } adopted[] = {
     {SOL_SOCKET, SO_REUSEADDR},
     {SOL_SOCKET, SO_REUSEPORT},
+    {SOL_SOCKET, SO_DEBUG},
     {SOL_SOCKET, SO_OOBINLINE},
     {SOL_SOCKET, SO_DONTROUTE},
     {SOL_SOCKET, SO_BROADCAST},
+    {SOL_SOCKET, SO_NO_CHECK},
     {SOL_SOCKET, SO_SNDBUF},
     {SOL_SOCKET, SO_RCVBUF},
     {SOL_SOCKET, SO_RCVLOWAT},
-    {SOL_SOCKET, SO_PRIORITY},
     {SOL_SOCKET, SO_MARK},
-    {SOL_SOCKET, SO_TIMESTAMP},
+    {SOL_SOCKET, SO_RCVMARK},
+    {SOL_SOCKET, SO_BINDTOIFINDEX},
+    {SOL_SOCKET, SO_TIMESTAMP_OLD},
+    {SOL_SOCKET, SO_TIMESTAMP_NEW},
+    {SOL_SOCKET, SO_TIMESTAMPNS_OLD},
+    {SOL_SOCKET, SO_TIMESTAMPNS_NEW},
+    {SOL_SOCKET, SO_TIMESTAMPING_OLD},
+    {SOL_SOCKET, SO_TIMESTAMPING_NEW},
+    {SOL_SOCKET, SO_RXQ_OVFL},
+    {SOL_SOCKET, SO_WIFI_STATUS},
+    {SOL_SOCKET, SO_PEEK_OFF},
+    {SOL_SOCKET, SO_NOFCS},
+    {SOL_SOCKET, SO_LOCK_FILTER},
+    {SOL_SOCKET, SO_SELECT_ERR_QUEUE},
     {SOL_SOCKET, SO_BUSY_POLL},
+    {SOL_SOCKET, SO_PREFER_BUSY_POLL},
+    {SOL_SOCKET, SO_BUSY_POLL_BUDGET},
+    {SOL_SOCKET, SO_MAX_PACING_RATE},
+    {SOL_SOCKET, SO_INCOMING_CPU},
     {SOL_SOCKET, SO_ZEROCOPY},
+    {SOL_SOCKET, SO_BUF_LOCK},
+    {SOL_SOCKET, SO_TXREHASH},
     {IPPROTO_TCP, TCP_CORK},
     {IPPROTO_TCP, TCP_KEEPIDLE},
     {IPPROTO_TCP, TCP_KEEPINTVL},
@@ -42,37 +65,118 @@ static const struct {
     {IPPROTO_TCP, TCP_LINGER2},
     {IPPROTO_TCP, TCP_NOTSENT_LOWAT},
     {IPPROTO_TCP, TCP_CONGESTION},
+    {IPPROTO_TCP, TCP_WINDOW_CLAMP},
+    {IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS},
+    {IPPROTO_TCP, TCP_SAVE_SYN},
+    {IPPROTO_TCP, TCP_FASTOPEN_CONNECT},
+    {IPPROTO_TCP, TCP_FASTOPEN_NO_COOKIE},
+    {IPPROTO_TCP, TCP_INQ},
+    {IPPROTO_TCP, TCP_TX_DELAY},
     {IPPROTO_IP, IP_TOS},
     {IPPROTO_IP, IP_TTL},
     {IPPROTO_IP, IP_MTU_DISCOVER},
     {IPPROTO_IP, IP_RECVERR},
+    {IPPROTO_IP, IP_RECVERR_RFC4884},
     {IPPROTO_IP, IP_FREEBIND},
+    {IPPROTO_IP, IP_TRANSPARENT},
     {IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT},
+    {IPPROTO_IP, IP_RECVOPTS},
+    {IPPROTO_IP, IP_RETOPTS},
+    {IPPROTO_IP, IP_PKTINFO},
+    {IPPROTO_IP, IP_RECVTTL},
+    {IPPROTO_IP, IP_RECVTOS},
+    {IPPROTO_IP, IP_PASSSEC},
+    {IPPROTO_IP, IP_RECVORIGDSTADDR},
+    {IPPROTO_IP, IP_MINTTL},
+    {IPPROTO_IP, IP_CHECKSUM},
+    {IPPROTO_IP, IP_MULTICAST_LOOP},
+    {IPPROTO_IP, IP_MULTICAST_ALL},
     {IPPROTO_IPV6, IPV6_V6ONLY},
     {IPPROTO_IPV6, IPV6_TCLASS},
     {IPPROTO_IPV6, IPV6_UNICAST_HOPS},
+    {IPPROTO_IPV6, IPV6_MTU_DISCOVER},
+    {IPPROTO_IPV6, IPV6_RECVERR},
+    {IPPROTO_IPV6, IPV6_RECVERR_RFC4884},
+    {IPPROTO_IPV6, IPV6_FREEBIND},
+    {IPPROTO_IPV6, IPV6_TRANSPARENT},
+    {IPPROTO_IPV6, IPV6_2292PKTINFO},
+    {IPPROTO_IPV6, IPV6_2292HOPOPTS},
+    {IPPROTO_IPV6, IPV6_2292DSTOPTS},
+    {IPPROTO_IPV6, IPV6_2292RTHDR},
+    {IPPROTO_IPV6, IPV6_2292HOPLIMIT},
+    {IPPROTO_IPV6, IPV6_RECVPKTINFO},
+    {IPPROTO_IPV6, IPV6_RECVHOPLIMIT},
+    {IPPROTO_IPV6, IPV6_RECVHOPOPTS},
+    {IPPROTO_IPV6, IPV6_RECVRTHDR},
+    {IPPROTO_IPV6, IPV6_RECVDSTOPTS},
+    {IPPROTO_IPV6, IPV6_RECVPATHMTU},
+    {IPPROTO_IPV6, IPV6_RECVTCLASS},
+    {IPPROTO_IPV6, IPV6_RECVORIGDSTADDR},
+    {IPPROTO_IPV6, IPV6_RECVFRAGSIZE},
+    {IPPROTO_IPV6, IPV6_DONTFRAG},
+    {IPPROTO_IPV6, IPV6_AUTOFLOWLABEL},
+    {IPPROTO_IPV6, IPV6_ADDR_PREFERENCES},
+    {IPPROTO_IPV6, IPV6_MINHOPCOUNT},
+    {IPPROTO_IPV6, IPV6_MULTICAST_LOOP},
+    {IPPROTO_IPV6, IPV6_MULTICAST_ALL},
+    {IPPROTO_IPV6, IPV6_ROUTER_ALERT_ISOLATE},
+    {SOL_SOCKET, SO_PRIORITY},
 };
 
+/*
+ * A bit for each of them that was set on a candidate of this process, or of one that it was forked from: no others need to be
+ * asked for. Relaxed: who connects a socket knows that an option was set on it by means of its own.
+ */
+static _Atomic uint64_t noted[(FLAT_ARRAY_SIZE(adopted) + 63) / 64];
+
+void flat_option_note(int level, int name)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(adopted); i++) {
+		uint64_t bit = UINT64_C(1) << (i % 64);
+		if (adopted[i].level != level || adopted[i].name != name)
+			continue;
+		if (!(atomic_load_explicit(&noted[i / 64], memory_order_relaxed) & bit))
+			atomic_fetch_or_explicit(&noted[i / 64], bit, memory_order_relaxed);
+	}
+}
+
+void flat_option_note_all(void)
+{
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(noted); i++)
+		atomic_store_explicit(&noted[i], UINT64_MAX, memory_order_relaxed);
+}
+
+static bool is_noted(size_t i)
+{
+	/* net/ipv6/af_inet6.c, __inet6_bind(): an address sets this one as well. */
+	if (adopted[i].level == IPPROTO_IPV6 && adopted[i].name == IPV6_V6ONLY)
+		return true;
+	return atomic_load_explicit(&noted[i / 64], memory_order_relaxed) >> (i % 64) & 1;
+}
+
+/* In the order in which they were set: setting one may change what another one said. */
 static int keep(struct flat_options *o, int level, int name, const void *value, size_t len)
 {
-	struct flat_option *v = NULL;
+	int err = 0;
+	uint32_t i = 0;
 	if (len > FLAT_OPTION_BYTES)
 		return -ENOMEM;
 	flat_lock(&o->lock);
-	for (uint32_t i = 0; i < o->n && !v; i++) {
-		if (o->v[i].level == level && o->v[i].name == name)
-			v = &o->v[i];
-	}
-	if (!v && o->n < FLAT_OPTIONS_MAX)
-		v = &o->v[o->n++];
-	if (v) {
+	while (i < o->n && (o->v[i].level != level || o->v[i].name != name))
+		i++;
+	if (i < o->n)
+		memmove(&o->v[i], &o->v[i + 1], (--o->n - i) * sizeof(o->v[0]));
+	if (o->n < FLAT_OPTIONS_MAX) {
+		struct flat_option *v = &o->v[o->n++];
 		v->level = level;
 		v->name = (int16_t)name;
 		v->len = (uint16_t)len;
 		memcpy(v->value, value, len);
+	} else {
+		err = -ENOMEM;
 	}
 	flat_unlock(&o->lock);
-	return v ? 0 : -ENOMEM;
+	return err;
 }
 
 void flat_option_apply(struct flat_sock *s, int fd)
@@ -109,6 +213,29 @@ static int lowat(const struct flat_sock *s, int n)
 	return s->kind == FLAT_FD_STREAM && n > most ? most : n;
 }
 
+/* Keeps an option of `fd` that differs from a `fresh` socket's. */
+static void adopt_one(struct flat_sock *s, int fd, int fresh, int level, int name)
+{
+	uint8_t was[FLAT_OPTION_BYTES] = {0};
+	uint8_t is[FLAT_OPTION_BYTES] = {0};
+	socklen_t was_len = sizeof(was);
+	socklen_t is_len = sizeof(is);
+	int n;
+	/* A priority is told, too, where IP_TOS was set before it and would set another one again. */
+	if (flat_sys_getsockopt(fd, level, name, is, &is_len) != 0 ||
+	    flat_sys_getsockopt(fresh, level, name, was, &was_len) != 0 ||
+	    (memcmp(is, was, sizeof(is)) == 0 &&
+	     (level != SOL_SOCKET || name != SO_PRIORITY || s->options.n == 0)))
+		return;
+	/* The kernel doubles a buffer's size each time it is set. */
+	if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF)) {
+		memcpy(&n, is, sizeof(n));
+		n /= 2;
+		memcpy(is, &n, sizeof(n));
+	}
+	(void)keep(&s->options, level, name, is, is_len);
+}
+
 void flat_option_adopt(struct flat_sock *s, int fd, bool all)
 {
 	socklen_t len = sizeof(s->sndtimeo);
@@ -131,23 +258,8 @@ void flat_option_adopt(struct flat_sock *s, int fd, bool all)
 		s->zerocopy = n != 0;
 	int fresh = flat_sys_socket(s->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(adopted) && fresh >= 0; i++) {
-		uint8_t was[FLAT_OPTION_BYTES] = {0};
-		uint8_t is[FLAT_OPTION_BYTES] = {0};
-		socklen_t was_len = sizeof(was);
-		socklen_t is_len = sizeof(is);
-		int level = adopted[i].level;
-		int name = adopted[i].name;
-		if (flat_sys_getsockopt(fd, level, name, is, &is_len) != 0 ||
-		    flat_sys_getsockopt(fresh, level, name, was, &was_len) != 0 ||
-		    memcmp(is, was, sizeof(is)) == 0)
-			continue;
-		/* The kernel doubles a buffer's size each time it is set. */
-		if (level == SOL_SOCKET && (name == SO_SNDBUF || name == SO_RCVBUF)) {
-			memcpy(&n, is, sizeof(n));
-			n /= 2;
-			memcpy(is, &n, sizeof(n));
-		}
-		(void)keep(&s->options, level, name, is, is_len);
+		if (is_noted(i))
+			adopt_one(s, fd, fresh, adopted[i].level, adopted[i].name);
 	}
 	if (fresh >= 0)
 		flat_sys_close(fresh);
@@ -240,10 +352,19 @@ static int give_peer_name(const struct flat_sock *s, void *value, socklen_t *len
 /* Level IPPROTO_IP and IPPROTO_IPV6. */
 static int get_ip(const struct flat_sock *s, int level, int name, void *value, socklen_t *len)
 {
-	/* net/ipv4/tcp_ipv4.c, tcp_v4_syn_recv_sock(): what the client's first segment had. */
+	/* net/ipv4/tcp_ipv4.c, tcp_v4_syn_recv_sock(), and v6's: what the client's first segment had. */
 	if (level == IPPROTO_IP && name == IP_MULTICAST_TTL && s->side == FLAT_SIDE_SERVER &&
 	    s->peer.family == AF_INET)
 		return give_int(value, len, IPDEFTTL);
+	if (level == IPPROTO_IPV6 && name == IPV6_MULTICAST_HOPS && s->side == FLAT_SIDE_SERVER &&
+	    s->peer.family == AF_INET6)
+		return give_int(value, len, IPDEFTTL);
+	/* The loopback device's: v4 knows no more than 65,535. */
+	if ((level == IPPROTO_IP && name == IP_MTU) ||
+	    (level == IPPROTO_IPV6 && name == IPV6_MTU && s->domain == AF_INET6))
+		return flat_stream_state(s) == TCP_CLOSE ? -ENOTCONN
+		       : s->peer.family == AF_INET	 ? give_int(value, len, 65535)
+							 : give_int(value, len, 65536);
 	if (level == IPPROTO_IPV6 && name == IPV6_ADDRFORM && s->domain == AF_INET6)
 		return flat_stream_state(s) == TCP_ESTABLISHED ? give_int(value, len, s->domain)
 							       : -ENOTCONN;
@@ -410,6 +531,8 @@ int flat_option_set(struct flat_sock *s, int fd, int level, int name, const void
 		return kernel;
 	err = flat_sys_setsockopt(kernel, level, name, value, len);
 	if (err == 0) {
+		/* The socket may be the kernel's again, and then ours once more. */
+		flat_option_note(level, name);
 		follow(s, fd, level, name, value, len, kernel);
 		if (small)
 			err = keep(&s->options, level, name, copy, len);

@@ -39,6 +39,13 @@ FLAT_MUST_CHECK int flat_option_get(struct flat_sock *s, int fd, int level, int 
 FLAT_MUST_CHECK int flat_option_set(struct flat_sock *s, int fd, int level, int name,
 				    const void *value, socklen_t len);
 
+/**
+ * Tells of an option that was set on a kernel socket of this process that may become flat; the other one, of such sockets on
+ * which others may have set any. What was never told of is not looked for by flat_option_adopt(). Any thread; no memory.
+ */
+void flat_option_note(int level, int name);
+void flat_option_note_all(void);
+
 /** Takes over what was set on the kernel socket `fd`; `all`: more than what each connection needs. */
 void flat_option_adopt(struct flat_sock *s, int fd, bool all);
 

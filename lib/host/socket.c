@@ -193,6 +193,8 @@ int flat_setsockopt(int fd, int level, int name, const void *value, socklen_t le
 	if (s)
 		return (int)flat_result(flat_option_set(s, fd, level, name, value, len));
 	flat_fd_mark(fd, FLAT_MARK_OPTIONS);
+	if (flat_fd_kind(fd) == FLAT_FD_CANDIDATE)
+		flat_option_note(level, name);
 	return (int)flat_result(flat_sys_setsockopt(fd, level, name, value, len));
 }
 

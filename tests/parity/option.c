@@ -280,6 +280,209 @@ BEHAVIOUR(option_set_before_connect)
 	say("linger %d %d", was.l_onoff, was.l_linger);
 }
 
+/* --- set while the socket is the kernel's alone: before connect(), before listen() --- */
+
+struct early {
+	int level;
+	int name;
+	int value;
+	const char *what;
+};
+
+#define EARLY(level, name, value)                                                                  \
+	{                                                                                          \
+		level, name, value, #name                                                          \
+	}
+#define EARLY_EACH 16
+
+static const struct early early[][EARLY_EACH] = {
+    {
+	EARLY(IPPROTO_IP, IP_RECVTOS, 1),
+	EARLY(IPPROTO_IP, IP_RECVTTL, 1),
+	EARLY(IPPROTO_IP, IP_PKTINFO, 1),
+	EARLY(IPPROTO_IP, IP_RECVOPTS, 1),
+	EARLY(IPPROTO_IP, IP_RETOPTS, 1),
+	EARLY(IPPROTO_IP, IP_RECVORIGDSTADDR, 1),
+	EARLY(IPPROTO_IP, IP_MINTTL, 3),
+	EARLY(IPPROTO_IP, IP_PASSSEC, 1),
+	EARLY(IPPROTO_IP, IP_CHECKSUM, 1),
+	EARLY(IPPROTO_IP, IP_MULTICAST_LOOP, 0),
+	EARLY(IPPROTO_IP, IP_MULTICAST_ALL, 0),
+	EARLY(IPPROTO_IP, IP_TRANSPARENT, 1),
+	EARLY(IPPROTO_IP, IP_RECVERR, 1),
+	EARLY(IPPROTO_IP, IP_TTL, 9),
+    },
+    {
+	EARLY(SOL_SOCKET, SO_TIMESTAMPNS, 1),
+	EARLY(SOL_SOCKET, SO_RXQ_OVFL, 1),
+	EARLY(SOL_SOCKET, SO_SELECT_ERR_QUEUE, 1),
+	EARLY(SOL_SOCKET, SO_NOFCS, 1),
+	EARLY(SOL_SOCKET, SO_WIFI_STATUS, 1),
+	EARLY(SOL_SOCKET, SO_PEEK_OFF, 3),
+	EARLY(SOL_SOCKET, SO_MAX_PACING_RATE, 1000000),
+	EARLY(SOL_SOCKET, SO_NO_CHECK, 1),
+	EARLY(SOL_SOCKET, SO_BUF_LOCK, 3),
+	EARLY(SOL_SOCKET, SO_TXREHASH, 0),
+	EARLY(SOL_SOCKET, SO_RCVMARK, 1),
+	EARLY(SOL_SOCKET, SO_LOCK_FILTER, 1),
+	EARLY(SOL_SOCKET, SO_BROADCAST, 1),
+    },
+    {
+	EARLY(SOL_SOCKET, SO_TIMESTAMPING, 3),
+	EARLY(IPPROTO_TCP, TCP_WINDOW_CLAMP, 9000),
+	EARLY(IPPROTO_TCP, TCP_THIN_LINEAR_TIMEOUTS, 1),
+	EARLY(IPPROTO_TCP, TCP_SAVE_SYN, 1),
+	EARLY(IPPROTO_TCP, TCP_INQ, 1),
+	EARLY(IPPROTO_TCP, TCP_LINGER2, 7),
+	EARLY(IPPROTO_TCP, TCP_NOTSENT_LOWAT, 5000),
+	EARLY(IPPROTO_TCP, TCP_SYNCNT, 4),
+    },
+    /* Of the priority and what sets it, the last one counts. */
+    {
+	EARLY(SOL_SOCKET, SO_PRIORITY, 4),
+	EARLY(IPPROTO_IP, IP_TOS, 0x60),
+	EARLY(SOL_SOCKET, SO_PRIORITY, 4),
+    },
+    {
+	EARLY(SOL_SOCKET, SO_PRIORITY, 4),
+	EARLY(IPPROTO_IP, IP_TOS, 0x10),
+    },
+    {
+	EARLY(IPPROTO_IP, IP_TOS, 0x10),
+	EARLY(SOL_SOCKET, SO_PRIORITY, 0),
+    },
+    {
+	EARLY(IPPROTO_IPV6, IPV6_RECVTCLASS, 1),
+	EARLY(IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1),
+	EARLY(IPPROTO_IPV6, IPV6_RECVPKTINFO, 1),
+	EARLY(IPPROTO_IPV6, IPV6_RECVHOPOPTS, 1),
+	EARLY(IPPROTO_IPV6, IPV6_RECVRTHDR, 1),
+	EARLY(IPPROTO_IPV6, IPV6_RECVDSTOPTS, 1),
+	EARLY(IPPROTO_IPV6, IPV6_RECVPATHMTU, 1),
+	EARLY(IPPROTO_IPV6, IPV6_RECVERR, 1),
+	EARLY(IPPROTO_IPV6, IPV6_DONTFRAG, 1),
+	EARLY(IPPROTO_IPV6, IPV6_MTU_DISCOVER, 2),
+	EARLY(IPPROTO_IPV6, IPV6_MULTICAST_LOOP, 0),
+	EARLY(IPPROTO_IPV6, IPV6_TCLASS, 0xe0),
+	EARLY(IPPROTO_IPV6, IPV6_MINHOPCOUNT, 1),
+    },
+    {
+	EARLY(IPPROTO_IPV6, IPV6_2292PKTINFO, 1),
+	EARLY(IPPROTO_IPV6, IPV6_2292HOPLIMIT, 1),
+	EARLY(IPPROTO_IPV6, IPV6_AUTOFLOWLABEL, 0),
+	EARLY(IPPROTO_IPV6, IPV6_FREEBIND, 1),
+	EARLY(IPPROTO_IPV6, IPV6_TRANSPARENT, 1),
+	EARLY(IPPROTO_IPV6, IPV6_RECVORIGDSTADDR, 1),
+	EARLY(IPPROTO_IPV6, IPV6_RECVFRAGSIZE, 1),
+	EARLY(IPPROTO_IPV6, IPV6_UNICAST_HOPS, 5),
+	EARLY(IPPROTO_IP, IP_RECVTOS, 1),
+    },
+};
+
+#define EARLY_V6 6
+#define EARLY_GROUPS (sizeof(early) / sizeof(early[0]))
+
+static void early_set(int fd, const struct early *e)
+{
+	for (int i = 0; i < EARLY_EACH && e[i].what; i++)
+		try_option(e[i].what, fd, e[i].level, e[i].name, e[i].value);
+}
+
+static void early_say(int fd, const struct early *e)
+{
+	for (int i = 0; i < EARLY_EACH && e[i].what; i++)
+		say_option(e[i].what, fd, e[i].level, e[i].name);
+	SAY_OPTION(fd, SOL_SOCKET, SO_PRIORITY);
+}
+
+BEHAVIOUR(option_set_early_by_a_client)
+{
+	struct sockaddr_in a = where(0);
+	listener(0);
+	for (size_t i = 0; i < EARLY_V6; i++) {
+		int c = tcp(0);
+		early_set(c, early[i]);
+		DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
+		early_say(c, early[i]);
+		close(c);
+	}
+}
+
+BEHAVIOUR(option_set_early_by_a_client_v6)
+{
+	struct sockaddr_in6 a = where6(0);
+	listener6(0, "::1", 1);
+	for (size_t i = EARLY_V6; i < EARLY_GROUPS; i++) {
+		int c = (int)DO(socket(AF_INET6, SOCK_STREAM, 0));
+		early_set(c, early[i]);
+		DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
+		early_say(c, early[i]);
+		close(c);
+	}
+}
+
+/* A listener of its own for each; what it says itself, and what its connections have of it. */
+static void early_listen(int l, const struct sockaddr *a, socklen_t len, const struct early *e)
+{
+	const int one = 1;
+	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	early_set(l, e);
+	DO(bind(l, a, len));
+	DO(listen(l, 4));
+	early_say(l, e);
+	int c = socket(a->sa_family, SOCK_STREAM, 0);
+	DO(connect(c, a, len));
+	int s = (int)DO(accept(l, NULL, NULL));
+	early_say(s, e);
+	close(c);
+	close(s);
+	close(l);
+}
+
+BEHAVIOUR(option_set_early_on_a_listener)
+{
+	struct sockaddr_in a = where(0);
+	for (size_t i = 0; i < EARLY_V6; i++)
+		early_listen(tcp(0), (struct sockaddr *)&a, sizeof(a), early[i]);
+}
+
+BEHAVIOUR(option_set_early_on_a_listener_v6)
+{
+	struct sockaddr_in6 a = where6(0);
+	for (size_t i = EARLY_V6; i < EARLY_GROUPS; i++)
+		early_listen(socket(AF_INET6, SOCK_STREAM, 0), (struct sockaddr *)&a, sizeof(a),
+			     early[i]);
+}
+
+BEHAVIOUR(option_priority_and_tos_again)
+{
+	int c, s;
+	pair(&c, &s);
+	TRY_OPTION(c, IPPROTO_IP, IP_TOS, 0x10);
+	TRY_OPTION(c, SOL_SOCKET, SO_PRIORITY, 4);
+	TRY_OPTION(c, IPPROTO_IP, IP_TOS, 0x60);
+	SAY_OPTION(c, SOL_SOCKET, SO_PRIORITY);
+}
+
+BEHAVIOUR(option_mtu)
+{
+	int c, s;
+	pair(&c, &s);
+	SAY_OPTION(c, IPPROTO_IP, IP_MTU);
+	SAY_OPTION(s, IPPROTO_IP, IP_MTU);
+	SAY_OPTION(c, IPPROTO_IPV6, IPV6_MTU);
+}
+
+BEHAVIOUR(option_mtu_v6)
+{
+	int c, s;
+	pair6(&c, &s);
+	SAY_OPTION(c, IPPROTO_IPV6, IPV6_MTU);
+	SAY_OPTION(s, IPPROTO_IPV6, IPV6_MTU);
+	SAY_OPTION(c, IPPROTO_IP, IP_MTU);
+	SAY_OPTION(s, IPPROTO_IPV6, IPV6_MULTICAST_HOPS);
+}
+
 BEHAVIOUR(option_buffer_sizes)
 {
 	int c, s;
