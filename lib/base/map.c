@@ -123,6 +123,37 @@ void *flat_map_get(const struct flat_map *map, const void *key, size_t len)
 	return map_find(map, key, len, flat_hash_quick(key, len))->value;
 }
 
+/*
+ * Knuth, The Art of Computer Programming 3, 6.4, algorithm R: what follows in the run moves up where its own place allows it,
+ * so that no empty slot parts an entry from where it is looked for.
+ */
+void *flat_map_remove(struct flat_map *map, const void *key, size_t len)
+{
+	struct flat_map_entry *e;
+	size_t mask = map->cap - 1, hole, i;
+	void *value;
+
+	if (map->n == 0)
+		return NULL;
+	e = map_find(map, key, len, flat_hash_quick(key, len));
+	value = e->value;
+	if (!e->key)
+		return NULL;
+	hole = (size_t)(e - map->slots);
+	for (i = (hole + 1) & mask; map->slots[i].key; i = (i + 1) & mask) {
+		size_t home = (size_t)map->slots[i].hash & mask;
+
+		/* Further from its place than from the hole: it is found there too. */
+		if (((i - home) & mask) < ((i - hole) & mask))
+			continue;
+		map->slots[hole] = map->slots[i];
+		hole = i;
+	}
+	map->slots[hole] = (struct flat_map_entry){.key = NULL};
+	map->n--;
+	return value;
+}
+
 int flat_map_put_str(struct flat_map *map, const char *key, void *value)
 {
 	return flat_map_put(map, key, strlen(key), value);

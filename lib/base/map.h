@@ -37,6 +37,9 @@ FLAT_MUST_CHECK int flat_map_put(struct flat_map *map, const void *key, size_t l
 /** The value of a key, or NULL. */
 void *flat_map_get(const struct flat_map *map, const void *key, size_t len);
 
+/** Takes a key out; the entry that went, or NULL: it was not there. Does not allocate. */
+void *flat_map_remove(struct flat_map *map, const void *key, size_t len);
+
 /** flat_map_put() with a NUL-terminated key. */
 FLAT_MUST_CHECK int flat_map_put_str(struct flat_map *map, const char *key, void *value);
 

@@ -28,8 +28,9 @@ struct config_file {
 	bool settled; /* not changed for some time when it was read */
 	bool met;     /* by the running load */
 	struct config_batch *batch;
-	size_t held_bytes; /* of the batch */
-	struct config_document *first;
+	struct config_batch *home; /* where it lives itself, if its trees do not; else NULL */
+	size_t held_bytes;	   /* of the batch */
+	const struct config_document *first;
 	struct config_document *last;
 };
 
@@ -52,6 +53,10 @@ struct flat_config_cache {
 	uint64_t load;
 	uint32_t n_read;
 	atomic_bool forget;
+	const struct flat_mesh *made; /* of the known files; only compared; NULL: nothing */
+	bool same;		      /* the running load has met nothing that is not known */
+	struct flat_map slices;	      /* a Service's "namespace/name" -> struct config_slice */
+	struct flat_pool slices_pool;
 };
 
 static void batch_put(void *arg)
@@ -75,9 +80,15 @@ static void batch_get(struct config_batch *batch)
 /* Files that another list goes on with keep their reference. */
 static void files_fini(struct files *files, bool all)
 {
-	for (size_t i = 0; i < files->n; i++)
-		if (all || !files->v[i]->met)
-			batch_put(files->v[i]->batch);
+	for (size_t i = 0; i < files->n; i++) {
+		struct config_batch *batch = files->v[i]->batch, *home = files->v[i]->home;
+
+		if (!all && files->v[i]->met)
+			continue;
+		batch_put(batch);
+		if (home)
+			batch_put(home);
+	}
 	flat_map_fini(&files->by_name);
 	free(files->v);
 	*files = (struct files){.n = 0};
@@ -118,6 +129,7 @@ void flat_config_cache_close(struct flat_config_cache *cache)
 	if (!cache)
 		return;
 	files_fini(&cache->known, true);
+	config_cache_forget_slices(cache);
 	free(cache);
 }
 
@@ -131,15 +143,23 @@ uint32_t flat_config_cache_read(const struct flat_config_cache *cache)
 	return cache->n_read;
 }
 
-void config_cache_begin(struct flat_config_cache *cache)
+static void note_time(struct flat_config_cache *cache)
 {
 	struct timespec now = {0};
 
-	if (atomic_exchange(&cache->forget, false))
-		files_fini(&cache->known, true);
 	/* Not time(): that may lag behind what a file system has written. */
 	(void)clock_gettime(CLOCK_REALTIME, &now);
 	cache->begun_s = now.tv_sec;
+}
+
+void config_cache_begin(struct flat_config_cache *cache, const struct flat_mesh *mesh)
+{
+	if (atomic_exchange(&cache->forget, false)) {
+		files_fini(&cache->known, true);
+		cache->made = NULL;
+	}
+	note_time(cache);
+	cache->same = mesh && cache->made == mesh;
 	cache->load++;
 	cache->n_read = 0;
 }
@@ -164,6 +184,17 @@ bool config_cache_has(const struct flat_config_cache *cache, const char *name,
 	return file && unchanged(file, st);
 }
 
+/* A known one goes on; in the order of the load before where nothing changed. */
+static int take(struct flat_config_cache *cache, struct config_file *file)
+{
+	size_t at = cache->next.n;
+	int ret = files_add(&cache->next, file);
+
+	cache->same &= at < cache->known.n && cache->known.v[at] == file;
+	file->met = ret == 0;
+	return ret;
+}
+
 int config_cache_take(struct flat_config_cache *cache, const char *name,
 		      const struct config_document **documents)
 {
@@ -171,16 +202,39 @@ int config_cache_take(struct flat_config_cache *cache, const char *name,
 
 	*documents = file->first;
 	/* Named twice it is read twice. */
-	if (file->met)
+	if (file->met) {
+		cache->same = false;
 		return 0;
-	int ret = files_add(&cache->next, file);
-	file->met = ret == 0;
-	return ret;
+	}
+	return take(cache, file);
 }
 
 struct flat_pool *config_cache_pool(struct flat_config_cache *cache)
 {
 	return &cache->batch->pool;
+}
+
+static int make_batch(struct flat_config_cache *cache)
+{
+	if (cache->batch)
+		return 0;
+	cache->batch = calloc(1, sizeof(*cache->batch));
+	if (!cache->batch)
+		return -ENOMEM;
+	cache->batch->pool.limit_bytes = FLAT_CONFIG_MEMORY_MAX;
+	atomic_init(&cache->batch->refs, 1);
+	return 0;
+}
+
+static void note_stat(const struct flat_config_cache *cache, struct config_file *file,
+		      const struct stat *st)
+{
+	file->dev = st->st_dev;
+	file->ino = st->st_ino;
+	file->size = st->st_size;
+	file->modified = st->st_mtim;
+	file->changed = st->st_ctim;
+	file->settled = st->st_ctim.tv_sec + cache->settle_s <= cache->begun_s;
 }
 
 int config_cache_new(struct flat_config_cache *cache, const char *name, const struct stat *st,
@@ -190,15 +244,12 @@ int config_cache_new(struct flat_config_cache *cache, const char *name, const st
 
 	*out = NULL;
 	cache->n_read++;
-	if (cache->next.text_bytes + (size_t)st->st_size > FLAT_CONFIG_CACHED_BYTES_MAX)
+	if (cache->next.text_bytes + (size_t)st->st_size > FLAT_CONFIG_CACHED_BYTES_MAX) {
+		cache->same = false;
 		return 0;
-	if (!cache->batch) {
-		cache->batch = calloc(1, sizeof(*cache->batch));
-		if (!cache->batch)
-			return -ENOMEM;
-		cache->batch->pool.limit_bytes = FLAT_CONFIG_MEMORY_MAX;
-		atomic_init(&cache->batch->refs, 1);
 	}
+	if (make_batch(cache))
+		return -ENOMEM;
 	file = flat_pool_alloc(&cache->batch->pool, sizeof(*file));
 	if (!file)
 		return -ENOMEM;
@@ -206,12 +257,7 @@ int config_cache_new(struct flat_config_cache *cache, const char *name, const st
 	file->name = flat_pool_strdup(&cache->batch->pool, name);
 	if (!file->name)
 		return -ENOMEM;
-	file->dev = st->st_dev;
-	file->ino = st->st_ino;
-	file->size = st->st_size;
-	file->modified = st->st_mtim;
-	file->changed = st->st_ctim;
-	file->settled = st->st_ctim.tv_sec + cache->settle_s <= cache->begun_s;
+	note_stat(cache, file, st);
 	file->batch = cache->batch;
 	*out = file;
 	return 0;
@@ -237,15 +283,48 @@ int config_file_add(struct config_file *file, const struct yaml_node *root)
 	return 0;
 }
 
-int config_cache_put(struct flat_config_cache *cache, struct config_file *file)
+static bool same_documents(const struct config_document *a, const struct config_document *b)
 {
-	int ret = files_add(&cache->next, file);
+	for (; a && b; a = a->next, b = b->next)
+		if (!yaml_same(a->root, b->root))
+			return false;
+	return !a && !b;
+}
 
+/* The known one if it has the same documents; else NULL. */
+static struct config_file *as_it_was(const struct flat_config_cache *cache,
+				     const struct config_file *file)
+{
+	struct config_file *was = flat_map_get_str(&cache->known.by_name, file->name);
+
+	if (!was || was->met || !same_documents(was->first, file->first))
+		return NULL;
+	was->dev = file->dev;
+	was->ino = file->ino;
+	was->size = file->size;
+	was->modified = file->modified;
+	was->changed = file->changed;
+	was->settled = file->settled;
+	return was;
+}
+
+int config_cache_put(struct flat_config_cache *cache, struct config_file *file,
+		     const struct config_document **documents)
+{
+	struct config_file *was = as_it_was(cache, file);
+	int ret;
+
+	*documents = was ? was->first : NULL;
+	if (was)
+		return take(cache, was);
+	cache->same = false;
+	ret = files_add(&cache->next, file);
 	/* Named twice: the first stays. */
 	if (ret == -EEXIST)
 		return 0;
 	if (ret)
 		return ret;
+	*documents = file->first;
 	file->held_bytes = file->batch->pool.used_bytes - file->held_bytes;
 	batch_get(file->batch);
 	return 0;
@@ -260,22 +339,38 @@ static int keep(struct flat_mesh *mesh, struct config_batch *batch)
 	return ret;
 }
 
+static int keep_once(struct flat_config_cache *cache, struct flat_mesh *mesh,
+		     struct config_batch *batch)
+{
+	if (!batch || batch->load == cache->load)
+		return 0;
+	batch->load = cache->load;
+	return keep(mesh, batch);
+}
+
 int config_cache_keep(struct flat_config_cache *cache, struct flat_mesh *mesh)
 {
 	int ret = 0;
 
 	for (size_t i = 0; i < cache->next.n && !ret; i++) {
-		struct config_batch *batch = cache->next.v[i]->batch;
-
-		if (batch->load == cache->load)
-			continue;
-		batch->load = cache->load;
-		ret = keep(mesh, batch);
+		ret = keep_once(cache, mesh, cache->next.v[i]->batch);
+		if (!ret)
+			ret = keep_once(cache, mesh, cache->next.v[i]->home);
 	}
 	/* A file that was read and is not kept by itself has its name there. */
-	if (!ret && cache->batch && cache->batch->load != cache->load)
-		ret = keep(mesh, cache->batch);
-	return ret;
+	return ret ? ret : keep_once(cache, mesh, cache->batch);
+}
+
+bool config_cache_same(const struct flat_config_cache *cache)
+{
+	return cache->same && cache->next.n == cache->known.n;
+}
+
+void config_cache_made(struct flat_config_cache *cache, const struct flat_mesh *mesh)
+{
+	cache->made = mesh;
+	if (!mesh)
+		config_cache_forget_slices(cache);
 }
 
 /* Whether more than half of what is held is of files that have changed since. */
@@ -304,6 +399,95 @@ void config_cache_end(struct flat_config_cache *cache)
 		batch_put(cache->batch);
 	cache->batch = NULL;
 	/* All is read again: that is dear once, and seldom. */
-	if (is_wasteful(&cache->known, ++cache->load))
+	if (is_wasteful(&cache->known, ++cache->load)) {
 		files_fini(&cache->known, true);
+		config_cache_made(cache, NULL);
+	}
+}
+
+/* --- one file changes --- */
+
+void config_cache_forget_slices(struct flat_config_cache *cache)
+{
+	flat_map_fini(&cache->slices);
+	flat_pool_fini(&cache->slices_pool);
+}
+
+int config_cache_add_slice(struct flat_config_cache *cache, const char *service,
+			   const struct yaml_node *root)
+{
+	struct config_slice *slice = flat_pool_alloc(&cache->slices_pool, sizeof(*slice));
+	struct config_slice *first = config_cache_slices(cache, service);
+	char *id;
+
+	if (!slice)
+		return -ENOMEM;
+	slice->root = root;
+	if (first) {
+		while (first->next)
+			first = first->next;
+		first->next = slice;
+		return 0;
+	}
+	id = flat_pool_strdup(&cache->slices_pool, service);
+	return id ? flat_map_put_str(&cache->slices, id, slice) : -ENOMEM;
+}
+
+struct config_slice *config_cache_slices(const struct flat_config_cache *cache, const char *service)
+{
+	return flat_map_get_str(&cache->slices, service);
+}
+
+bool config_cache_can_patch(struct flat_config_cache *cache, const struct flat_mesh *mesh)
+{
+	return cache->made == mesh && !atomic_load(&cache->forget);
+}
+
+struct config_file *config_cache_find(const struct flat_config_cache *cache, const char *name,
+				      size_t bytes)
+{
+	struct config_file *file = flat_map_get_str(&cache->known.by_name, name);
+
+	if (!file ||
+	    cache->known.text_bytes - (size_t)file->size + bytes > FLAT_CONFIG_CACHED_BYTES_MAX)
+		return NULL;
+	return file;
+}
+
+const struct config_document *config_file_documents(const struct config_file *file)
+{
+	return file->first;
+}
+
+int config_cache_patch_begin(struct flat_config_cache *cache)
+{
+	note_time(cache);
+	cache->n_read = 0;
+	return make_batch(cache);
+}
+
+void config_cache_patch_end(struct flat_config_cache *cache)
+{
+	if (cache->batch)
+		batch_put(cache->batch);
+	cache->batch = NULL;
+}
+
+void config_cache_replace(struct flat_config_cache *cache, struct config_file *file,
+			  const struct stat *st, const struct config_document *documents)
+{
+	struct config_batch *trees = file->batch;
+
+	cache->known.text_bytes += (size_t)st->st_size - (size_t)file->size;
+	cache->n_read++;
+	note_stat(cache, file, st);
+	file->first = documents;
+	file->last = NULL;
+	file->held_bytes = cache->batch->pool.used_bytes;
+	file->batch = cache->batch;
+	batch_get(file->batch);
+	if (!file->home)
+		file->home = trees;
+	else
+		batch_put(trees);
 }

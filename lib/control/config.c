@@ -357,12 +357,15 @@ static void read_resource(struct cfg *cfg, const struct yaml_node *root, unsigne
 		unknown_kind(cfg, node);
 }
 
-static int read_document(void *arg, const struct yaml_node *root)
+int cfg_read_document(struct cfg *cfg, const struct yaml_node *root)
 {
-	struct cfg *cfg = arg;
-
 	read_resource(cfg, root, 0);
 	return cfg->oom || cfg->diags->failed ? -ENOMEM : 0;
+}
+
+static int read_document(void *arg, const struct yaml_node *root)
+{
+	return cfg_read_document(arg, root);
 }
 
 /* --- the whole --- */
@@ -431,11 +434,19 @@ static int cfg_finish(struct cfg *cfg, const struct flat_mesh *previous, uint32_
 
 /* --- files --- */
 
-/* Loading with a cache: where the documents of the file that is read are kept too. */
+/* A document that was read, or that the cache has. */
+struct found {
+	const struct yaml_node *root;
+	bool kept; /* in the cache */
+	struct found *next;
+};
+
+/* All files are read first, then what they say: where nothing of it is new there is nothing to be made. */
 struct loading {
 	struct cfg cfg;
 	struct flat_config_cache *cache; /* NULL: none */
-	struct config_file *file;
+	struct config_file *file;	 /* that is read and kept, or NULL */
+	struct found *first, **last;
 };
 
 static bool is_known(void *arg, const char *name, const struct stat *st)
@@ -445,21 +456,49 @@ static bool is_known(void *arg, const char *name, const struct stat *st)
 	return config_cache_has(l->cache, name, st);
 }
 
-static int read_and_keep(void *arg, const struct yaml_node *root)
+static int find(struct loading *l, const struct yaml_node *root, bool kept)
 {
-	struct loading *l = arg;
-	int ret = config_file_add(l->file, root);
+	struct found *found = flat_pool_alloc(&l->cfg.tmp, sizeof(*found));
 
-	return ret ? ret : read_document(&l->cfg, root);
+	if (!found)
+		return -ENOMEM;
+	*found = (struct found){.root = root, .kept = kept};
+	*l->last = found;
+	l->last = &found->next;
+	return 0;
 }
 
-static int read_kept(struct loading *l, const char *name)
+static int find_new(void *arg, const struct yaml_node *root)
+{
+	struct loading *l = arg;
+	int ret = l->file ? config_file_add(l->file, root) : 0;
+
+	return ret ? ret : find(l, root, false);
+}
+
+static int find_kept(struct loading *l, const char *name)
 {
 	const struct config_document *document;
 	int ret = config_cache_take(l->cache, name, &document);
 
 	for (; document && !ret; document = document->next)
-		ret = read_document(&l->cfg, document->root);
+		ret = find(l, document->root, true);
+	return ret;
+}
+
+/* Its documents are the cache's now: those that were there, where it is as it was. */
+static int keep_file(struct loading *l, struct found **from)
+{
+	const struct config_document *document;
+	int ret = config_cache_put(l->cache, l->file, &document);
+
+	for (struct found *f = *from; f && !ret; f = f->next) {
+		f->kept = document != NULL;
+		if (!document)
+			continue;
+		f->root = document->root;
+		document = document->next;
+	}
 	return ret;
 }
 
@@ -467,52 +506,84 @@ static int read_file(void *arg, const char *name, const struct stat *st, const c
 		     size_t len)
 {
 	struct loading *l = arg;
-	struct yaml_source source;
+	struct found **from = l->last;
+	struct yaml_source source = {.text = text, .len = len};
+	struct flat_pool *pool = &l->cfg.tmp;
 	int ret;
 
 	if (!text)
-		return read_kept(l, name);
+		return find_kept(l, name);
 	l->file = NULL;
 	ret = l->cache ? config_cache_new(l->cache, name, st, &l->file) : 0;
 	if (ret)
 		return ret;
-	if (!l->file)
-		return read_text(&l->cfg, name, text, len);
-	source = (struct yaml_source){.file = config_file_name(l->file), .text = text, .len = len};
-	ret = yaml_read(&source, config_cache_pool(l->cache), l->cfg.diags, read_and_keep, l);
-	if (!ret)
-		ret = config_cache_put(l->cache, l->file);
-	/* Likewise: the others are read nevertheless. */
+	if (l->file)
+		pool = config_cache_pool(l->cache);
+	/* Places in the mesh name the file for as long as the mesh lives. */
+	source.file = l->file ? config_file_name(l->file) : flat_pool_strdup(l->cfg.pool, name);
+	if (!source.file)
+		return -ENOMEM;
+	ret = yaml_read(&source, pool, l->cfg.diags, find_new, l);
+	if (!ret && l->file)
+		ret = keep_file(l, from);
+	/* What is wrong with one file is in the diags; the others are read nevertheless. */
 	return ret == -EINVAL ? 0 : ret;
 }
 
-/* Names of kept files are in the mesh. */
-static int finish_kept(struct loading *l, const struct flat_config_sources *from, uint32_t errors,
-		       struct flat_mesh **out)
+/* What all documents say. Names of kept files are in the mesh. */
+static int make(struct loading *l, const struct flat_config_sources *from, uint32_t errors,
+		struct flat_mesh **out)
 {
-	int ret = l->cache ? config_cache_keep(l->cache, l->cfg.mesh) : 0;
+	struct flat_mesh *mesh = l->cfg.mesh;
+	int ret = 0;
 
-	return ret ? ret : cfg_finish(&l->cfg, from->previous, errors, out);
+	for (const struct found *f = l->first; f && !ret; f = f->next) {
+		l->cfg.kept = f->kept;
+		ret = cfg_read_document(&l->cfg, f->root);
+	}
+	if (!ret && l->cache)
+		ret = config_cache_keep(l->cache, mesh);
+	if (!ret)
+		ret = cfg_finish(&l->cfg, from->previous, errors, out);
+	if (!ret && l->cache && cfg_k8s_remember(&l->cfg, l->cache) == 0)
+		config_cache_made(l->cache, mesh);
+	else if (l->cache)
+		config_cache_made(l->cache, NULL);
+	return ret;
+}
+
+static int load(struct loading *l, const struct flat_config_sources *from, struct flat_mesh **out,
+		struct flat_diags *diags)
+{
+	const struct config_file_reader reader = {
+	    .known = l->cache ? is_known : NULL, .read = read_file, .arg = l};
+	uint32_t errors = diags->n_errors;
+	int ret = config_files_read(from->paths, from->n_paths, diags, &reader);
+
+	if (ret == 0 && l->cache && !from->anew && diags->n_errors == errors &&
+	    config_cache_same(l->cache))
+		return FLAT_CONFIG_SAME;
+	if (ret == 0)
+		return make(l, from, errors, out);
+	if (l->cache)
+		config_cache_made(l->cache, NULL);
+	return ret;
 }
 
 int flat_config_reload(const struct flat_config_sources *from, struct flat_mesh **out,
 		       struct flat_diags *diags)
 {
-	uint32_t errors = diags->n_errors;
 	struct loading l = {.cache = from->cache};
-	const struct config_file_reader reader = {
-	    .known = l.cache ? is_known : NULL, .read = read_file, .arg = &l};
 	int ret = cfg_open(&l.cfg, diags);
 
+	l.last = &l.first;
 	l.cfg.names = from->names;
 	if (from->names)
 		flat_names_begin(from->names);
 	if (l.cache)
-		config_cache_begin(l.cache);
+		config_cache_begin(l.cache, from->previous);
 	if (!ret)
-		ret = config_files_read(from->paths, from->n_paths, diags, &reader);
-	if (!ret)
-		ret = finish_kept(&l, from, errors, out);
+		ret = load(&l, from, out, diags);
 	if (!ret && from->names)
 		flat_names_settle(from->names, l.cfg.dns_refresh_ms);
 	cfg_close(&l.cfg);

@@ -47,14 +47,37 @@ struct flat_config_sources {
 	/* Has the addresses of endpoints by name (control/names.h), and asks for those that this load speaks of; NULL: none. */
 	struct flat_names *names;
 	struct flat_config_cache *cache; /* NULL: none */
+	bool anew;			 /* a mesh is made even where nothing changed */
 };
+
+/* There is nothing but what `previous` was made of. */
+#define FLAT_CONFIG_SAME 1
 
 /**
  * flat_config_load() that takes over allocated addresses, whatever hosts were added or removed since, and documents of
- * files that did not change.
+ * files that did not change. FLAT_CONFIG_SAME: the cache has made `previous` of the same; nothing is made.
  */
 FLAT_MUST_CHECK int flat_config_reload(const struct flat_config_sources *from,
 				       struct flat_mesh **out, struct flat_diags *diags);
+
+/* Of services' endpoints. */
+struct flat_config_patches {
+	struct flat_mesh_patch **v; /* malloc()ed; not owned once in force */
+	size_t n;
+};
+
+/**
+ * What files that changed, and nothing else, make of a mesh that is in force: where nothing but endpoints of Services did
+ * (EndpointSlices), only these files are read, and only these services made.
+ *
+ * @param mesh   in force, with all patches before; only read
+ * @param names  `n` names of files that were replaced or written since
+ * @return 0, where out->n == 0 says that nothing changed; -EAGAIN: it takes a load of everything; -ENOMEM. After an error
+ *         `out` is empty, and the next load makes a mesh.
+ */
+FLAT_MUST_CHECK int flat_config_patch(struct flat_config_cache *cache, const struct flat_mesh *mesh,
+				      const char *const *names, size_t n,
+				      struct flat_config_patches *out, struct flat_diags *diags);
 
 /** flat_config_load() of one text in memory, as if it were the file `name`. For tests and fuzzing.
  */

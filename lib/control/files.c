@@ -84,7 +84,7 @@ static int check_bounds(struct reading *r, const char *path, size_t len)
 			 "the files together are larger than 256 MiB");
 	else if (r->n_files > FLAT_CONFIG_FILES_MAX)
 		complain(r, path, FLAT_DIAG_LIMIT, "remove what does not belong there",
-			 "there are more than 10,000 files");
+			 "there are more than 50,000 files");
 	else
 		return 0;
 	return -EFBIG;
@@ -202,4 +202,12 @@ int config_files_read(const char *const *paths, size_t n_paths, struct flat_diag
 			ret = read_one(&r, paths[i]);
 	}
 	return ret;
+}
+
+int config_file_read(const char *path, struct flat_diags *diags,
+		     const struct config_file_reader *reader)
+{
+	struct reading r = {.diags = diags, .reader = reader};
+
+	return read_one(&r, path);
 }

@@ -3,10 +3,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "control/cache.h"
 #include "control/http_common.h"
 #include "control/service_common.h"
-
-#define SERVICE_NAME_LABEL "kubernetes.io/service-name"
 
 struct k8s_service {
 	struct k8s_service *next;
@@ -33,7 +32,8 @@ struct slice_endpoint {
 
 struct k8s_slice {
 	struct k8s_slice *next;
-	const char *service; /* "namespace/name" */
+	const char *service;	      /* "namespace/name" */
+	const struct yaml_node *root; /* in the cache; NULL: it is not */
 	struct flat_where where;
 	char resource[FLAT_CONFIG_NAME_MAX * 2 + 64];
 	struct slice_port *ports;
@@ -509,13 +509,14 @@ void cfg_endpoint_slice(struct cfg *cfg, const struct yaml_node *root)
 	    CFG_FIELD("endpoints", parse_slice_endpoints),
 	    CFG_FIELD("ports", parse_slice_ports),
 	};
-	const char *service = flat_labels_get(&cfg->labels, SERVICE_NAME_LABEL);
+	const char *service = flat_labels_get(&cfg->labels, CONFIG_SLICE_LABEL);
 	const struct yaml_node *type = yaml_get(root, "addressType");
 	struct k8s_slice *slice = tmp_array(cfg, 1, sizeof(*slice));
 
 	if (!slice)
 		return;
 	slice->where = cfg->where;
+	slice->root = cfg->kept ? root : NULL;
 	memcpy(slice->resource, cfg->resource, sizeof(slice->resource));
 	cfg_check_annotations(cfg, NULL, 0);
 	/* The family is needed while the addresses are read, which may come before it. */
@@ -526,7 +527,7 @@ void cfg_endpoint_slice(struct cfg *cfg, const struct yaml_node *root)
 		family[0].parse(cfg, type, slice);
 	cfg_map(cfg, root, fields, FLAT_ARRAY_SIZE(fields), slice);
 	if (!service) {
-		cfg_warn(cfg, &cfg->where, FLAT_DIAG_ADVICE, "add the label " SERVICE_NAME_LABEL,
+		cfg_warn(cfg, &cfg->where, FLAT_DIAG_ADVICE, "add the label " CONFIG_SLICE_LABEL,
 			 "the slice belongs to no Service");
 		return;
 	}
@@ -697,5 +698,44 @@ void cfg_k8s_finish(struct cfg *cfg)
 			add_alias(cfg, k8s);
 		else if (flat_mesh_add_service(cfg->mesh, k8s->service))
 			cfg->oom = true;
+	}
+}
+
+int cfg_k8s_remember(const struct cfg *cfg, struct flat_config_cache *cache)
+{
+	int ret = 0;
+
+	config_cache_forget_slices(cache);
+	for (const struct k8s_slice *slice = cfg->slice_first; slice && !ret; slice = slice->next)
+		ret = config_cache_add_slice(cache, slice->service, slice->root);
+	return ret;
+}
+
+void cfg_k8s_patch(struct cfg *cfg, struct flat_mesh_patch *patch)
+{
+	struct flat_service s = *patch->service;
+	struct k8s_service k8s = {.service = &s};
+	struct k8s_slice *slice;
+	char *id = flat_pool_printf(&cfg->tmp, "%s/%s", s.namespace, s.name);
+
+	k8s.ports = tmp_array(cfg, s.n_ports, sizeof(*k8s.ports));
+	if (!id || (s.n_ports && !k8s.ports) || flat_map_put_str(&cfg->k8s_services, id, &k8s)) {
+		cfg->oom = true;
+		return;
+	}
+	for (uint32_t p = 0; p < s.n_ports; p++) {
+		k8s.ports[p] = patch->service->ports[p];
+		k8s.ports[p].n_endpoints = 0;
+	}
+	s.ports = k8s.ports;
+	for (slice = cfg->slice_first; slice; slice = slice->next)
+		count_slice(cfg, slice);
+	make_room(cfg, &k8s);
+	for (slice = cfg->slice_first; slice && !cfg->oom; slice = slice->next)
+		if (slice->owner)
+			join_slice(slice);
+	for (uint32_t p = 0; p < s.n_ports && !cfg->oom; p++) {
+		patch->endpoints[p] = k8s.endpoints[p];
+		patch->n_endpoints[p] = k8s.ports[p].n_endpoints;
 	}
 }

@@ -6,8 +6,9 @@
 #define FLAT_CONFIG_FILE_BYTES_MAX ((size_t)64 << 20)
 /* All files of one load together. */
 #define FLAT_CONFIG_TOTAL_BYTES_MAX ((size_t)256 << 20)
-/* Files of one load: a folder of more is not a folder of configuration. */
-#define FLAT_CONFIG_FILES_MAX 10000U
+/* Files of one load: a folder of more is not a folder of configuration. 10,000 services are 20,000 files where each Service
+ * and each EndpointSlice has its own. */
+#define FLAT_CONFIG_FILES_MAX 50000U
 /* Documents of one file. */
 #define FLAT_CONFIG_DOCUMENTS_MAX 100000U
 /* Nested lists and mappings. Our deepest field is at 10; a List and a ConfigMap add a few. */

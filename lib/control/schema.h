@@ -29,6 +29,7 @@ struct cfg {
 	struct flat_map k8s_services;
 	struct k8s_service *k8s_first, *k8s_last;
 	struct k8s_slice *slice_first, *slice_last;
+	bool kept; /* the document that is read lives in the cache */
 	/* Gateway API: routes in order, and where the next goes; grants. */
 	struct api_route *api_routes, **api_last;
 	struct api_grant *api_grants;
@@ -170,6 +171,15 @@ void cfg_gateway_api_finish(struct cfg *cfg);
 
 /** Joins EndpointSlices to their Services, once everything is read. */
 void cfg_k8s_finish(struct cfg *cfg);
+
+struct flat_config_cache;
+/** Tells the cache of all EndpointSlices that were read, by Service. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int cfg_k8s_remember(const struct cfg *cfg, struct flat_config_cache *cache);
+/** Joins the EndpointSlices that were read, all of one Service, into a patch of it. */
+void cfg_k8s_patch(struct cfg *cfg, struct flat_mesh_patch *patch);
+
+/** Reads one document: a resource, or a List of them. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int cfg_read_document(struct cfg *cfg, const struct yaml_node *root);
 
 /** The fields every resource has at its top: apiVersion, kind, metadata, status. */
 #define CFG_TOP_FIELDS                                                                             \

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -34,6 +35,9 @@ struct flat_watch {
 	int timer_fd;
 	uint64_t first_ms; /* when the changes began that wait to be reported; 0: none wait */
 	bool all;	   /* every file of a folder matters */
+	bool by_name;	   /* flat_watch_name_files() */
+	char *names[FLAT_WATCH_NAMES_MAX]; /* that were not taken yet */
+	size_t n_names;
 	size_t n;
 	struct watched v[];
 };
@@ -157,6 +161,12 @@ static void close_fd(int fd)
 		close(fd);
 }
 
+static void drop_names(struct flat_watch *watch)
+{
+	while (watch->n_names > 0)
+		free(watch->names[--watch->n_names]);
+}
+
 void flat_watch_close(struct flat_watch *watch)
 {
 	size_t i;
@@ -166,6 +176,7 @@ void flat_watch_close(struct flat_watch *watch)
 	close_fd(watch->epoll_fd);
 	close_fd(watch->inotify_fd);
 	close_fd(watch->timer_fd);
+	drop_names(watch);
 	for (i = 0; i < watch->n; i++) {
 		free(watch->v[i].path);
 		free(watch->v[i].parent);
@@ -181,6 +192,54 @@ int flat_watch_fd(const struct flat_watch *watch)
 void flat_watch_every_file(struct flat_watch *watch)
 {
 	watch->all = true;
+}
+
+void flat_watch_name_files(struct flat_watch *watch)
+{
+	watch->by_name = true;
+}
+
+/* One name more. False: there is no room, or no memory. */
+static bool add_name(struct flat_watch *watch, const char *folder, const char *name)
+{
+	size_t len = strlen(folder) + strlen(name) + 2;
+	char *path = malloc(len);
+
+	if (!path)
+		return false;
+	(void)snprintf(path, len, "%s/%s", folder, name);
+	for (size_t i = 0; i < watch->n_names; i++) {
+		if (strcmp(watch->names[i], path) != 0)
+			continue;
+		free(path);
+		return true;
+	}
+	if (watch->n_names == FLAT_WATCH_NAMES_MAX) {
+		free(path);
+		return false;
+	}
+	watch->names[watch->n_names++] = path;
+	return true;
+}
+
+/* Whether an event is about one file of one folder, which is whole: then its name is noted. */
+static bool names_file(struct flat_watch *watch, const struct inotify_event *event)
+{
+	const struct watched *of = NULL;
+
+	if (!watch->by_name || event->len == 0 || !(event->mask & (IN_CLOSE_WRITE | IN_MOVED_TO)) ||
+	    (event->mask & IN_ISDIR) || !config_file_wanted(event->name))
+		return false;
+	for (size_t i = 0; i < watch->n; i++) {
+		const struct watched *w = &watch->v[i];
+
+		if (event->wd != w->self_wd && event->wd != w->parent_wd)
+			continue;
+		if (of || event->wd != w->self_wd)
+			return false;
+		of = w;
+	}
+	return of && add_name(watch, of->path, event->name);
 }
 
 /* Whether an event can have changed what a load would read. */
@@ -206,7 +265,7 @@ static bool matters(const struct flat_watch *watch, const struct inotify_event *
 	return false;
 }
 
-/* Reads all events; true if one matters. */
+/* Reads all events; true if one matters that names no file. */
 static bool drain(struct flat_watch *watch)
 {
 	char buf[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
@@ -219,7 +278,7 @@ static bool drain(struct flat_watch *watch)
 		while (at < n) {
 			const struct inotify_event *event = (const void *)(buf + at);
 
-			found |= matters(watch, event);
+			found |= matters(watch, event) && !names_file(watch, event);
 			at += (ssize_t)(sizeof(*event) + event->len);
 		}
 	}
@@ -257,9 +316,26 @@ bool flat_watch_changed(struct flat_watch *watch)
 			(void)watch_self(watch, &watch->v[i]);
 		}
 		(void)drain(watch);
+		drop_names(watch);
 		return true;
 	}
 	if (drain(watch))
 		arm(watch);
 	return false;
+}
+
+size_t flat_watch_take(struct flat_watch *watch, char **names)
+{
+	size_t n = watch->first_ms ? 0 : watch->n_names;
+
+	if (n > 0) {
+		memcpy(names, watch->names, n * sizeof(*names));
+		watch->n_names = 0;
+	}
+	return n;
+}
+
+void flat_watch_touch(struct flat_watch *watch)
+{
+	arm(watch);
 }

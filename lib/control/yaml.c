@@ -344,3 +344,21 @@ bool yaml_is_null(const struct yaml_node *node)
 	       (!*node->text || strcmp(node->text, "~") == 0 || strcmp(node->text, "null") == 0 ||
 		strcmp(node->text, "Null") == 0 || strcmp(node->text, "NULL") == 0);
 }
+
+/* Depth is bounded where they were read. */
+bool yaml_same(const struct yaml_node *a, const struct yaml_node *b)
+{
+	const struct yaml_item *x, *y;
+
+	if (a == b)
+		return true;
+	if (a->kind != b->kind || a->n != b->n || a->where.line != b->where.line ||
+	    a->where.col != b->where.col || a->plain != b->plain || a->literal != b->literal)
+		return false;
+	if (a->kind == YAML_SCALAR)
+		return strcmp(a->text, b->text) == 0;
+	for (x = a->first, y = b->first; x && y; x = x->next, y = y->next)
+		if ((x->key && !yaml_same(x->key, y->key)) || !yaml_same(x->value, y->value))
+			return false;
+	return true;
+}

@@ -59,6 +59,9 @@ FLAT_MUST_CHECK int yaml_read(const struct yaml_source *source, struct flat_pool
 /** The value of a key in a MAP, or NULL; NULL also when `map` is no MAP. */
 const struct yaml_node *yaml_get(const struct yaml_node *map, const char *key);
 
+/** Whether two values are the same, where they stand included. */
+bool yaml_same(const struct yaml_node *a, const struct yaml_node *b);
+
 /** Whether the value is null: `null`, `~`, or nothing at all. */
 bool yaml_is_null(const struct yaml_node *node);
 

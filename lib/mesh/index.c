@@ -52,8 +52,8 @@ static int index_put(struct flat_mesh *mesh, struct flat_map *map, const struct 
 	struct mesh_port_ref *first = flat_map_get(map, key, sizeof(*key));
 	struct mesh_port_ref *ref;
 
-	/* Where everybody sees everything nobody gets beyond the first. */
-	if (first && !mesh->scoped)
+	/* Where everybody sees everything nobody gets beyond the first; of endpoints it may go. */
+	if (first && !mesh->scoped && map != &mesh->endpoints)
 		return 0;
 	ref = flat_pool_alloc(&mesh->pool, sizeof(*ref));
 	if (!ref)

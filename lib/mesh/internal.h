@@ -97,10 +97,11 @@ struct flat_mesh {
 	bool scoped;	      /* some client sees less than all services */
 	uint32_t n_listeners; /* of all Sidecars */
 
-	struct flat_map hosts;	      /* host -> struct flat_service */
-	struct flat_map alias_hosts;  /* host -> struct flat_alias */
-	struct flat_map addrs;	      /* mesh_addr_key -> struct mesh_port_ref */
-	struct flat_map endpoints;    /* mesh_addr_key -> struct mesh_port_ref */
+	struct flat_map hosts;	     /* host -> struct flat_service */
+	struct flat_map alias_hosts; /* host -> struct flat_alias */
+	struct flat_map addrs;	     /* mesh_addr_key -> struct mesh_port_ref */
+	struct flat_map endpoints; /* mesh_addr_key -> struct mesh_port_ref, of all that have it */
+	struct mesh_port_ref *spare;  /* that patches left */
 	struct flat_map workload_ids; /* "namespace/name" -> struct flat_workload */
 	struct flat_map scopes;	      /* namespace -> struct mesh_scope */
 	struct flat_map

@@ -34,6 +34,8 @@ void flat_mesh_put(struct flat_mesh *mesh)
 	if (atomic_fetch_sub_explicit(&mesh->refs, 1, memory_order_release) != 1)
 		return;
 	atomic_thread_fence(memory_order_acquire);
+	for (uint32_t i = 0; i < mesh->services.n; i++)
+		flat_mesh_patch_free(((struct flat_service *)mesh->services.v[i])->patch);
 	free(mesh->services.v);
 	free(mesh->workloads.v);
 	free(mesh->authz.v);

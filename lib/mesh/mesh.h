@@ -1,7 +1,7 @@
 /*
  * One configuration of the mesh: services, workloads and policies, with the look-ups that admission
- * needs. Immutable once built; shared by reference count; every pointer that a query returns lives
- * as long as a reference to the mesh is held.
+ * needs. Immutable once built, but for the endpoints of services (mesh/build.h, flat_mesh_patch()); shared by reference
+ * count; every pointer that a query returns lives as long as a reference to the mesh is held, endpoints until the next patch.
  *
  * Files are turned into a mesh by lib/control (control/config.h); tests build one with
  * mesh/build.h. Policies are asked through mesh/authz.h and mesh/policy.h, endpoints chosen with
@@ -143,6 +143,7 @@ struct flat_service_port {
 	const char *name; /* never NULL */
 	const struct flat_endpoint *endpoints;
 	uint32_t n_endpoints;
+	uint32_t turn; /* another one with each flat_mesh_patch() of them */
 	struct flat_where where;
 };
 
@@ -159,6 +160,7 @@ struct flat_export {
 struct flat_health_check;
 struct flat_tls_origin;
 struct flat_persistence;
+struct flat_mesh_patch;
 
 /* Another name of a service: a Kubernetes Service of type ExternalName whose `externalName` is a host of the mesh. */
 struct flat_alias {
@@ -187,8 +189,9 @@ struct flat_service {
 	struct flat_export export;
 	enum flat_resolution resolution;
 	enum flat_path path;
-	const struct flat_service_port *ports;
+	struct flat_service_port *ports; /* flat_mesh_patch() changes their endpoints */
 	uint32_t n_ports;
+	struct flat_mesh_patch *patch; /* whose endpoints these are; NULL: those of the load */
 	/* Of each port, found when the mesh is finished (mesh/health.h); NULL: none of any. */
 	const struct flat_health_check **health;
 	/* Of each port, how it is spoken to where no DestinationRule says it (BackendTLSPolicy); NULL: none of any. */

@@ -424,6 +424,12 @@ void flat_health_reloaded(struct flat_offload *o)
 	look(h);
 }
 
+void flat_health_moved(struct flat_offload *o)
+{
+	if (o->health)
+		look(o->health);
+}
+
 /* --- time --- */
 
 /* Ends what takes too long, and begins what is due. */

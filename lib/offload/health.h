@@ -34,6 +34,8 @@ FLAT_MUST_CHECK int flat_health_open(struct flat_offload *o);
 void flat_health_close(struct flat_offload *o);
 /** A configuration is in force. */
 void flat_health_reloaded(struct flat_offload *o);
+/** Endpoints of it came or went. */
+void flat_health_moved(struct flat_offload *o);
 /** Begins and ends what is due. How long the loop may sleep for its sake, ms; -1: for ever. */
 int flat_health_wait_ms(struct flat_offload *o);
 

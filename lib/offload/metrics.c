@@ -77,6 +77,9 @@ static void put_counters(struct flat_offload *o, struct flat_strbuf *out)
 	    "Times a session had used up its control messages.", o->stats.throttled);
 	one(out, "flat_revoked_total", "counter", "Live connections cut by a change of policy.",
 	    o->stats.revoked);
+	one(out, "flat_endpoint_changes_total", "counter",
+	    "Changes of a service's endpoints that took no new configuration.",
+	    o->stats.endpoint_changes);
 	one(out, "flat_config_errors_total", "counter", "Configurations that were refused.",
 	    o->stats.config_errors);
 	one(out, "flat_forwarded_bytes_total", "counter", "Bytes moved by flatd.",

@@ -39,6 +39,8 @@ static void on_watch(struct flat_source *source, int result)
 	(void)result;
 	if (flat_watch_changed(o->watch))
 		flat_reload_begin(o);
+	else
+		flat_reload_files(o);
 }
 
 static void on_connect(struct flat_source *source, int result)
@@ -143,9 +145,11 @@ static int serve(struct flat_offload *o, const char *control_path, int fd)
 		err = flat_captures_reload(o);
 	if (err == 0 && o->n_paths > 0)
 		err = flat_watch_open(o->paths, o->n_paths, &o->watch);
-	if (err == 0 && o->watch)
+	if (err == 0 && o->watch) {
+		flat_watch_name_files(o->watch);
 		err = flat_loop_poll(&o->loop, &o->watch_source, flat_watch_fd(o->watch), POLLIN,
 				     on_watch);
+	}
 	/* Last: the predecessor answers under this name until it is told. */
 	if (err == 0)
 		err = flat_admin_open(o, control_path);

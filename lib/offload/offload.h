@@ -238,6 +238,7 @@ struct flat_stats {
 	uint64_t sessions_ended; /* for breaking a rule */
 	uint64_t throttled;
 	uint64_t config_errors;
+	uint64_t endpoint_changes; /* of services, without a configuration of its own */
 };
 
 /** The series of the connection that was counted last: the next one is often of the same. */

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include "base/thread.h"
 #include "control/config.h"
 #include "control/names.h"
+#include "mesh/build.h"
 #include "offload/capture.h"
 #include "offload/gateway.h"
 #include "offload/health.h"
@@ -42,8 +44,16 @@ static void load(struct flat_reload *r)
 						 .n_paths = r->offload->n_paths,
 						 .previous = r->before,
 						 .names = r->names,
-						 .cache = r->cache};
+						 .cache = r->cache,
+						 .anew = r->making};
+	r->mesh = NULL;
 	r->err = flat_config_reload(&from, &r->mesh, &r->diags);
+}
+
+static void patch(struct flat_reload *r)
+{
+	r->err = flat_config_patch(r->cache, r->before, (const char *const *)r->files, r->n_files,
+				   &r->patches, &r->diags);
 }
 
 /* What applications are to be told, and whether it is anything new. */
@@ -70,8 +80,12 @@ static void say(struct flat_reload *r, enum flat_reload_state state)
 static void *in_thread(void *arg)
 {
 	struct flat_reload *r = arg;
-	load(r);
-	list(r);
+	if (r->n_files > 0) {
+		patch(r);
+	} else {
+		load(r);
+		list(r);
+	}
 	say(r, FLAT_RELOAD_LOADED);
 	while (sem_wait(&r->taken) != 0)
 		;
@@ -85,16 +99,22 @@ static void *in_thread(void *arg)
 
 /* --- in the control thread --- */
 
-/* The mesh that was loaded, or nothing where that failed. 0 or the negative errno of the loading. */
+static void tell_diags(struct flat_reload *r, bool print)
+{
+	if (print)
+		print_diags(&r->diags);
+	flat_diags_fini(&r->diags);
+	r->diags = (struct flat_diags){0};
+}
+
+/* The mesh that was loaded, or nothing where that failed. 0 or the negative errno of the loading; FLAT_CONFIG_SAME. */
 static int take(struct flat_reload *r)
 {
 	struct flat_offload *o = r->offload;
 	struct flat_session *s;
-	print_diags(&r->diags);
-	flat_diags_fini(&r->diags);
-	r->diags = (struct flat_diags){0};
+	tell_diags(r, true);
 	if (r->err != 0) {
-		o->stats.config_errors++;
+		o->stats.config_errors += r->err != FLAT_CONFIG_SAME;
 		return r->err;
 	}
 	struct flat_mesh *old = o->mesh;
@@ -117,14 +137,73 @@ static int take(struct flat_reload *r)
 	return 0;
 }
 
-/* What was loaded is in force, for what there is too. */
-static void put_in_force(struct flat_offload *o)
+/* Ends connections that are not allowed any more: all of them are looked at, or those to an endpoint that came or went. */
+static void police(struct flat_offload *o, const struct flat_mesh_patch *patch)
 {
 	struct flat_conn *c;
 	struct flat_conn *next;
 	char reason[512];
-	if (take(&o->reloading) != 0) {
-		flat_error("the configuration was refused; the one before stays in force");
+	for (c = TAILQ_FIRST(&o->conns); c; c = next) {
+		struct flat_ip ip = flat_addr_ip(&c->target);
+		next = TAILQ_NEXT(c, link);
+		if (c->cut || (patch && !flat_mesh_patch_touches(patch, &ip, c->target.port)) ||
+		    flat_still_allowed(o, c, reason, sizeof(reason)))
+			continue;
+		o->stats.revoked++;
+		flat_conn_cut(c, ECONNRESET, reason);
+	}
+}
+
+/* 0, or -ENOMEM: it takes a load. */
+static int put_patch(struct flat_offload *o, struct flat_mesh_patch *patch)
+{
+	const struct flat_service *s = patch->service;
+	int err = flat_mesh_patch(o->mesh, patch);
+	if (err != 0) {
+		flat_mesh_patch_free(patch);
+		return err;
+	}
+	o->stats.endpoint_changes++;
+	if (s->health)
+		flat_health_moved(o);
+	flat_offload_renew(o);
+	police(o, patch);
+	flat_mesh_patch_told(patch);
+	flat_info("endpoints of service %s are others", s->host);
+	return 0;
+}
+
+/* What became of files that were named. */
+static void put_patches(struct flat_offload *o)
+{
+	struct flat_reload *r = &o->reloading;
+	int err = r->err;
+	/* What a load says is not said twice. */
+	tell_diags(r, err == 0);
+	for (size_t i = 0; i < r->patches.n; i++) {
+		int failed = put_patch(o, r->patches.v[i]);
+		if (failed != 0)
+			flat_config_cache_forget(r->cache);
+		err = failed ? failed : err;
+	}
+	free(r->patches.v);
+	r->patches = (struct flat_config_patches){.n = 0};
+	while (r->n_files > 0)
+		free(r->files[--r->n_files]);
+	if (err != 0)
+		flat_watch_touch(o->watch);
+}
+
+/* What was loaded is in force, for what there is too. */
+static void put_in_force(struct flat_offload *o)
+{
+	int err = take(&o->reloading);
+	if (err != 0) {
+		if (err == FLAT_CONFIG_SAME)
+			flat_info("configuration %llu stays in force: nothing of it changed",
+				  (unsigned long long)o->epoch);
+		else
+			flat_error("the configuration was refused; the one before stays in force");
 		return;
 	}
 	flat_peers_reload(o);
@@ -136,13 +215,7 @@ static void put_in_force(struct flat_offload *o)
 		flat_offload_renew(o);
 	else
 		flat_offload_publish(o, o->reloading.listing.addrs ? &o->reloading.listing : NULL);
-	for (c = TAILQ_FIRST(&o->conns); c; c = next) {
-		next = TAILQ_NEXT(c, link);
-		if (c->cut || flat_still_allowed(o, c, reason, sizeof(reason)))
-			continue;
-		o->stats.revoked++;
-		flat_conn_cut(c, ECONNRESET, reason);
-	}
+	police(o, NULL);
 }
 
 static bool start(struct flat_reload *r)
@@ -160,7 +233,11 @@ void flat_reload_begin(struct flat_offload *o)
 	struct flat_reload *r = &o->reloading;
 	/* What it has read may be older than the change that is told now. */
 	r->again = r->running;
-	if (r->running || start(r))
+	if (r->running)
+		return;
+	r->making = r->anew;
+	r->anew = false;
+	if (start(r))
 		return;
 	/* No thread to be had: then nobody else moves meanwhile. */
 	r->before = o->mesh;
@@ -171,8 +248,22 @@ void flat_reload_begin(struct flat_offload *o)
 	flat_listing_fini(&r->listing);
 }
 
+void flat_reload_files(struct flat_offload *o)
+{
+	struct flat_reload *r = &o->reloading;
+	if (r->running || !o->watch)
+		return;
+	r->n_files = flat_watch_take(o->watch, r->files);
+	if (r->n_files == 0 || start(r))
+		return;
+	/* No thread to be had. */
+	r->err = -EAGAIN;
+	put_patches(o);
+}
+
 void flat_reload_whole(struct flat_offload *o)
 {
+	o->reloading.anew = true;
 	if (o->reloading.cache)
 		flat_config_cache_forget(o->reloading.cache);
 	flat_reload_begin(o);
@@ -188,7 +279,10 @@ static void on_said(struct flat_source *source, int events)
 	int state = atomic_load_explicit(&r->state, memory_order_acquire);
 	if (state != FLAT_RELOAD_LOADING && !r->put) {
 		r->put = true;
-		put_in_force(r->offload);
+		if (r->n_files > 0)
+			put_patches(r->offload);
+		else
+			put_in_force(r->offload);
 		sem_post(&r->taken);
 	}
 	if (state != FLAT_RELOAD_OVER)
@@ -197,14 +291,18 @@ static void on_said(struct flat_source *source, int events)
 	r->running = r->put = false;
 	if (r->again)
 		flat_reload_begin(r->offload);
+	else
+		flat_reload_files(r->offload);
 }
 
 static void on_answered(struct flat_source *source, int events)
 {
 	struct flat_reload *r = FLAT_CONTAINER_OF(source, struct flat_reload, answered);
 	(void)events;
-	if (flat_names_changed(r->names))
-		flat_reload_begin(r->offload);
+	if (!flat_names_changed(r->names))
+		return;
+	r->anew = true;
+	flat_reload_begin(r->offload);
 }
 
 static int open_sources(struct flat_reload *r)
@@ -241,6 +339,7 @@ int flat_reload_open(struct flat_offload *o)
 	if (!flat_names_changed(r->names))
 		return 0;
 	r->before = o->mesh;
+	r->making = true;
 	load(r);
 	r->before = NULL;
 	return take(r);
@@ -256,6 +355,11 @@ void flat_reload_close(struct flat_offload *o)
 			sem_post(&r->taken);
 		pthread_join(r->thread, NULL);
 		flat_mesh_put(r->mesh);
+		for (size_t i = 0; i < r->patches.n; i++)
+			flat_mesh_patch_free(r->patches.v[i]);
+		free(r->patches.v);
+		while (r->n_files > 0)
+			free(r->files[--r->n_files]);
 		flat_diags_fini(&r->diags);
 	}
 	(void)sem_destroy(&r->taken);

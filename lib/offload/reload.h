@@ -1,6 +1,7 @@
 /*
  * Loading the configuration again, in a thread of its own: what flatd does for applications goes on meanwhile. Whole or not
- * at all; what changes while one is read is read after it.
+ * at all; what changes while one is read is read after it. Where nothing but endpoints of Services changed, in files that are
+ * known by name, these alone are read and put in force (control/config.h, flat_config_patch()).
  */
 #ifndef FLAT_OFFLOAD_RELOAD_H
 #define FLAT_OFFLOAD_RELOAD_H
@@ -10,6 +11,8 @@
 #include <stdatomic.h>
 
 #include "base/diag.h"
+#include "control/config.h"
+#include "control/watch.h"
 #include "offload/loop.h"
 #include "offload/publish.h"
 
@@ -36,6 +39,11 @@ struct flat_reload {
 	struct flat_listing
 	    listing;	   /* of what was loaded; without addrs: as before, or no memory */
 	bool same_listing; /* the directory says all that it would */
+	char *files[FLAT_WATCH_NAMES_MAX]; /* names of those that a patch is to be made of */
+	size_t n_files;			   /* 0: a load */
+	struct flat_config_patches patches;
+	bool anew;   /* the next load makes a mesh even where nothing changed */
+	bool making; /* likewise the one that runs */
 	struct flat_diags diags;
 	int err;
 	bool running; /* the thread is to be joined */
@@ -47,7 +55,9 @@ struct flat_reload {
 FLAT_MUST_CHECK int flat_reload_open(struct flat_offload *o);
 /** Loads it again: whole, or the old one stays. Cuts what is no longer allowed, once it is loaded. */
 void flat_reload_begin(struct flat_offload *o);
-/** Likewise, and reads each file whatever is known of it. */
+/** Files that the watch names changed. */
+void flat_reload_files(struct flat_offload *o);
+/** Likewise, and reads each file whatever is known of it; a configuration of its own even where nothing changed. */
 void flat_reload_whole(struct flat_offload *o);
 /** Waits for the thread. */
 void flat_reload_close(struct flat_offload *o);

@@ -225,6 +225,7 @@ static uint64_t stamp_of(const struct flat_offload *o, const struct flat_service
 	    o->epoch,
 	    o->listening,
 	    (uintptr_t)port,
+	    port->turn,
 	    (uintptr_t)how->subset,
 	    (uintptr_t)how->traffic.lb,
 	    (uintptr_t)how->traffic.outlier,

@@ -190,6 +190,7 @@ static void put_counts(struct flat_json *j, const struct flat_offload *o)
 	flat_json_uint(j, "sessions_ended", o->stats.sessions_ended);
 	flat_json_uint(j, "bytes_forwarded", flat_workers_bytes(&o->workers));
 	flat_json_uint(j, "config_errors", o->stats.config_errors);
+	flat_json_uint(j, "endpoint_changes", o->stats.endpoint_changes);
 }
 
 /* --- ls, as text --- */

@@ -179,6 +179,31 @@ Test(pool, refuses_beyond_its_limit_and_overflow)
 	flat_pool_fini(&pool);
 }
 
+Test(map, what_is_removed_is_gone_and_the_others_are_found)
+{
+	static char keys[3000][8];
+	struct flat_map map = {0};
+	size_t i;
+
+	cr_expect_null(flat_map_remove(&map, "a", 1));
+	for (i = 0; i < 3000; i++) {
+		(void)snprintf(keys[i], sizeof(keys[i]), "k%zu", i);
+		cr_assert_eq(flat_map_put_str(&map, keys[i], keys[i]), 0);
+	}
+	cr_expect_null(flat_map_remove(&map, "k3000", 5));
+	for (i = 0; i < 3000; i += 3)
+		cr_assert_eq(flat_map_remove(&map, keys[i], strlen(keys[i])), keys[i]);
+	cr_expect_eq(map.n, 2000);
+	for (i = 0; i < 3000; i++)
+		cr_assert_eq(flat_map_get_str(&map, keys[i]), i % 3 ? keys[i] : NULL);
+	for (i = 0; i < 3000; i += 3)
+		cr_assert_eq(flat_map_put_str(&map, keys[i], keys[i]), 0);
+	for (i = 0; i < 3000; i++)
+		cr_assert_eq(flat_map_remove(&map, keys[i], strlen(keys[i])), keys[i]);
+	cr_expect_eq(map.n, 0);
+	flat_map_fini(&map);
+}
+
 Test(map, finds_what_was_put)
 {
 	static char keys[20000][8];

@@ -210,3 +210,77 @@ Test(watch, errors)
 	cr_expect_null(watch);
 	flat_watch_close(NULL);
 }
+
+/* Waits for names; how many, or -1 where a change is reported instead. */
+static int names_within(int ms, char **names)
+{
+	struct pollfd fd = {.fd = flat_watch_fd(watch), .events = POLLIN};
+
+	for (int waited = 0; waited < ms; waited += 10) {
+		size_t n;
+
+		if (poll(&fd, 1, 10) > 0 && flat_watch_changed(watch))
+			return -1;
+		n = flat_watch_take(watch, names);
+		if (n > 0)
+			return (int)n;
+	}
+	return 0;
+}
+
+Test(watch, a_file_of_a_folder_is_named_at_once)
+{
+	char *names[FLAT_WATCH_NAMES_MAX];
+
+	cr_assert_eq(mkdir("d", 0700), 0);
+	put("d/a.yaml", "a");
+	watch_one("d");
+	flat_watch_name_files(watch);
+	put("d/new", "b");
+	cr_assert_eq(rename("d/new", "d/a.yaml"), 0);
+	cr_assert_eq(names_within(COMES_MS, names), 1);
+	cr_expect_str_eq(names[0], "d/a.yaml");
+	free(names[0]);
+	cr_expect_not(changed_within(NOTHING_MS));
+	put("d/a.yaml", "in place");
+	cr_assert_eq(names_within(COMES_MS, names), 1);
+	free(names[0]);
+	cr_expect_not(changed_within(NOTHING_MS));
+	flat_watch_touch(watch);
+	cr_expect(changed_within(COMES_MS));
+}
+
+Test(watch, where_files_come_and_go_nothing_is_named)
+{
+	char *names[FLAT_WATCH_NAMES_MAX];
+
+	cr_assert_eq(mkdir("d", 0700), 0);
+	put("d/a.yaml", "a");
+	watch_one("d");
+	flat_watch_name_files(watch);
+	put("d/b.yaml", "it is made, then written");
+	cr_expect_eq(names_within(COMES_MS, names), -1);
+	put("d/a.yaml", "c");
+	cr_assert_eq(unlink("d/b.yaml"), 0);
+	put("d/a.yaml", "d");
+	cr_expect_eq(names_within(COMES_MS, names), -1);
+	cr_expect_eq(names_within(NOTHING_MS, names), 0, "they were told with it");
+}
+
+Test(watch, too_many_names_are_a_change)
+{
+	char *names[FLAT_WATCH_NAMES_MAX], name[32];
+
+	cr_assert_eq(mkdir("d", 0700), 0);
+	for (unsigned i = 0; i <= FLAT_WATCH_NAMES_MAX; i++) {
+		(void)snprintf(name, sizeof(name), "d/%u.yaml", i);
+		put(name, "a");
+	}
+	watch_one("d");
+	flat_watch_name_files(watch);
+	for (unsigned i = 0; i <= FLAT_WATCH_NAMES_MAX; i++) {
+		(void)snprintf(name, sizeof(name), "d/%u.yaml", i);
+		put(name, "b");
+	}
+	cr_expect_eq(names_within(COMES_MS, names), -1);
+}
