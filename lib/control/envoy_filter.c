@@ -276,7 +276,8 @@ static void parse_tells(struct cfg *cfg, const struct yaml_node *node, void *obj
 	    cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names)) == 1;
 }
 
-static void read_limit(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
+static void read_limit(struct cfg *cfg, const struct yaml_node *patch, const struct yaml_node *node,
+		       struct reading *r)
 {
 	static const char no_keys[] = "buckets are of a workload, for all its connections";
 	static const struct cfg_field fields[] = {
@@ -306,6 +307,7 @@ static void read_limit(struct cfg *cfg, const struct yaml_node *node, struct rea
 	r->limit = limit;
 	limit->by = r->by;
 	limit->by.where = node->where;
+	limit->by.port = cfg_filter_port(cfg, patch);
 	limit->status = 429; /* Envoy's defaults */
 	limit->max_dynamic = FLAT_LIMIT_DYNAMIC_DEFAULT;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
@@ -359,17 +361,64 @@ uint8_t cfg_filter_places(const struct yaml_node *patch)
 _Static_assert(FLAT_FILTER_CLIENT == 1 && FLAT_FILTER_GATEWAY == 2 && FLAT_FILTER_SERVER == 4,
 	       "bits by the order of names");
 
+static void parse_port_number(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	*(uint16_t *)obj = cfg_port(cfg, node);
+}
+
+static const char wider[] = "the patch holds whatever that is";
+
+static void parse_filter_chain(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_SKIP("filter"), /* where in the chain; that follows here from what it is */
+	    CFG_UNHONOURED("name", wider),
+	    CFG_UNHONOURED("sni", wider),
+	    CFG_UNHONOURED("transportProtocol", wider),
+	    CFG_UNHONOURED("applicationProtocols", wider),
+	    CFG_UNHONOURED("destinationPort", "use listener.portNumber"),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+static void parse_listener(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("portNumber", parse_port_number),
+	    CFG_FIELD("filterChain", parse_filter_chain),
+	    CFG_UNHONOURED("portName", "use portNumber"),
+	    CFG_UNHONOURED("listenerFilter", wider),
+	    CFG_UNHONOURED("name", "use portNumber"),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+uint16_t cfg_filter_port(struct cfg *cfg, const struct yaml_node *patch)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_SKIP("context"),
+	    CFG_FIELD("listener", parse_listener),
+	    CFG_UNHONOURED("proxy", wider),
+	    CFG_UNHONOURED("routeConfiguration", "filters are of listeners"),
+	    CFG_UNHONOURED("cluster", "filters are of listeners"),
+	};
+	const struct yaml_node *match = yaml_get(patch, "match");
+	uint16_t port = 0;
+
+	if (match && !yaml_is_null(match))
+		cfg_map(cfg, match, fields, FLAT_ARRAY_SIZE(fields), &port);
+	return port;
+}
+
 bool cfg_filter_where(struct cfg *cfg, const struct yaml_node *patch, const struct yaml_node *node,
 		      const struct flat_limit_for *by, struct flat_filter *out)
 {
-	const struct yaml_node *port =
-	    cfg_at(patch, (const char *const[]){"match", "listener", "portNumber", NULL});
-
 	out->by = *by;
 	out->by.where = node->where;
 	out->at = cfg_filter_places(patch);
-	if (port)
-		out->port = cfg_port(cfg, port);
+	out->port = cfg_filter_port(cfg, patch);
 	if (out->at == 0)
 		cfg_warn(cfg, &patch->where, FLAT_DIAG_NOT_HONOURED,
 			 "use SIDECAR_OUTBOUND, SIDECAR_INBOUND, GATEWAY or ANY",
@@ -394,7 +443,7 @@ static void parse_patch(struct cfg *cfg, const struct yaml_node *node, void *obj
 	struct reading *r = obj;
 
 	if (limit)
-		read_limit(cfg, limit, r);
+		read_limit(cfg, node, limit, r);
 	else if (node->kind == YAML_MAP && cfg_is_health_patch(node))
 		cfg_health_patch(cfg, node, r->selected);
 	else if (node->kind != YAML_MAP ||

@@ -26,6 +26,8 @@ const struct yaml_node *cfg_filter_of(const struct yaml_node *patch, const char 
 				      const char *type, const char *has);
 /** Where a patch's match.context is, as bits of enum flat_filter_place; 0: nowhere that is known. */
 uint8_t cfg_filter_places(const struct yaml_node *patch);
+/** The port that its match.listener names, 0: any; of what else the match names and is not honoured, a warning. */
+uint16_t cfg_filter_port(struct cfg *cfg, const struct yaml_node *patch);
 /** Fills in where a filter stands; `node`: its configuration. False: it cannot be said, which was warned of. */
 bool cfg_filter_where(struct cfg *cfg, const struct yaml_node *patch, const struct yaml_node *node,
 		      const struct flat_limit_for *by, struct flat_filter *out);

@@ -265,6 +265,7 @@ bool cfg_rate_filter(struct cfg *cfg, const struct yaml_node *patch,
 					 .enabled_of_million = FLAT_MILLION,
 					 .enforced_of_million = FLAT_MILLION};
 	rate->by.where = node->where;
+	rate->by.port = cfg_filter_port(cfg, patch);
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), rate);
 	if (rate->domain)
 		settle(cfg, node, rate);

@@ -77,6 +77,7 @@ struct flat_limit_rule {
 struct flat_limit_for {
 	const char *name, *namespace; /* of the EnvoyFilter */
 	struct flat_labels selector;  /* empty: the namespace, or of the root namespace the mesh */
+	uint16_t port;		      /* of filters that limit: at that one alone; 0: at any */
 	struct flat_where where;
 };
 
@@ -176,6 +177,11 @@ const struct flat_local_limit *flat_mesh_limit(const struct flat_mesh *mesh, uin
 uint32_t flat_mesh_n_rates(const struct flat_mesh *mesh);
 const struct flat_rate_limit *flat_mesh_rate(const struct flat_mesh *mesh, uint32_t i);
 uint32_t flat_mesh_n_limit_patches(const struct flat_mesh *mesh);
+/** Whether a limit is for a port: of the service or gateway, or the server's own. */
+static inline bool flat_limit_at(const struct flat_limit_for *by, uint16_t port, uint16_t other)
+{
+	return by->port == 0 || by->port == port || by->port == other;
+}
 /** Whether a limit is for a workload (NULL: for a server that has none). */
 bool flat_limit_selects(const struct flat_mesh *mesh, const struct flat_limit_for *by,
 			const struct flat_workload *workload);

@@ -8,6 +8,8 @@
 #include <sys/queue.h>
 #include <sys/random.h>
 
+#include "offload/l7_filter.h"
+
 /* Pairs of limit and workload that have buckets. */
 #define BUCKETS_MAX 4096U
 
@@ -258,13 +260,16 @@ bool flat_l7_limit(struct flat_l7 *l7, const struct flat_http_request *request,
 {
 	const struct flat_mesh *mesh = l7->node->offload->mesh;
 	const struct flat_workload *workload = l7->x.target.listener->session->workload;
+	struct flat_filter_whose whose = {.port = 0};
 
+	(void)flat_l7_filter_server(l7, &whose);
 	for (uint32_t i = 0; i < flat_mesh_n_limits(mesh); i++) {
 		const struct flat_local_limit *limit = flat_mesh_limit(mesh, i);
 		int64_t now = flat_now_us();
 		struct bucket *b;
 
-		if (!flat_limit_selects(mesh, &limit->by, workload))
+		if (!flat_limit_at(&limit->by, whose.port, whose.other_port) ||
+		    !flat_limit_selects(mesh, &limit->by, workload))
 			continue;
 		b = find(l7->node, limit, workload);
 		if (!b)

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "offload/grpc_client.h"
+#include "offload/l7_filter.h"
 #include "offload/l7_limit.h"
 
 #define PATH "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
@@ -342,13 +343,17 @@ enum flat_l7_verb flat_l7_rate(struct flat_l7 *l7, bool gateway, struct flat_htt
 	const struct flat_mesh *mesh = l7->node->offload->mesh;
 	const struct flat_workload *workload =
 	    gateway ? l7->x.client : l7->x.target.listener->session->workload;
+	struct flat_filter_whose whose = {.port = l7->port, .other_port = l7->port};
 
+	if (!gateway)
+		(void)flat_l7_filter_server(l7, &whose);
 	for (uint32_t i = 0; i < flat_mesh_n_rates(mesh); i++) {
 		const struct flat_rate_limit *rate = flat_mesh_rate(mesh, i);
 		enum flat_l7_verb verb;
 		struct flat_l7_rate *r;
 
 		if (!(gateway ? rate->gateway : rate->server) || is_own(l7, request) ||
+		    !flat_limit_at(&rate->by, whose.port, whose.other_port) ||
 		    !flat_limit_selects(mesh, &rate->by, workload))
 			continue;
 		if (l7->dry) {

@@ -82,6 +82,27 @@ same not-enforced "200 200 200 " "$(codes 3)"
 apply < <(base && limit 1 3600s 100 other)
 same others "200 200 200 " "$(codes 3)"
 
+# --- at one port: of the service, or the server's own ---
+
+at() { limit 1 3600s 100 | sed "s/listener: { /&portNumber: $1, /; s/filter-local-ratelimit-svc/at-$1/"; }
+apply < <(base && at 81)
+same at-another-port "200 200 200 " "$(codes 3)"
+OUT=$(flatctl --control "$CONTROL" why "GET $url/echo" --from e2e/origin 2>&1)
+holds at-another-port-why test -z "$(grep 'local rate limit' <<<"$OUT")"
+apply < <(base && at 80)
+same at-the-service-port "200 429 429 " "$(codes 3)"
+apply < <(base && at "$A")
+same at-the-own-port "200 429 429 " "$(codes 3)"
+# Each has its tokens.
+apply < <(base && limit 3 3600s 100 | sed 's/filter-local-ratelimit-svc/all/' && at 80 | sed 's/at-80/too-80/' && at 81)
+same at-one-of-them "200 429 429 " "$(codes 3)"
+{ base && at 80 | sed 's/filterChain: { /&sni: a.example, /; s/context: SIDECAR_INBOUND/&\n      proxy: { proxyVersion: 1.x }/'; } >"$WORK/wider.yaml"
+OUT=$(flatctl check "$WORK/wider.yaml" 2>&1)
+holds match-sni-is-told grep -q 'field "sni" is not honoured' <<<"$OUT"
+holds match-proxy-is-told grep -q 'field "proxy" is not honoured' <<<"$OUT"
+{ base && at 0; } >"$WORK/port.yaml"
+holds bad-port-is-refused grep -q 'port.yaml:[0-9]*:[0-9]*: .*"0" is not a whole number' <<<"$(flatctl check "$WORK/port.yaml" 2>&1)"
+
 # --- by key ---
 
 by_key() {

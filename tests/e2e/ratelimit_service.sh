@@ -149,6 +149,10 @@ holds counted test "$(metrics ok)" -gt 10 -a "$(metrics over_limit)" -gt 5
 
 # --- what is asked ---
 
+for at in 81 80 "$A"; do
+	apply < <(base && filter SIDECAR_INBOUND | sed "s/listener: { /&portNumber: $at, /" && only_user)
+	same "asked-at-${at/$A/own}" "$([ "$at" = 81 ] || echo "user=at")." "$(as at -i $url/status/200 | header x-limiter | cut -d' ' -f2)."
+done
 apply < <(base && filter SIDECAR_INBOUND "rate_limited_as_resource_exhausted: true" && patch VIRTUAL_HOST SIDECAR_INBOUND "inbound|http|80" "
   { actions: [{ source_cluster: {} }, { destination_cluster: {} }, { remote_address: {} }, { masked_remote_address: { v4_prefix_mask_len: 8 } }, { generic_key: { descriptor_value: fixed } }] },
   { actions: [{ header_value_match: { descriptor_value: curls, headers: [{ name: user-agent, string_match: { prefix: curl } }] } }, { query_parameters: { query_parameter_name: q, descriptor_key: q } }], hits_addend: { number: 2 } },
