@@ -316,7 +316,8 @@ void flat_dns_stream(struct flat_dns_client *client, struct flat_session *sessio
 		close(fd);
 		return;
 	}
-	/* The one that was silent for longest makes room. */
+	session->n_conns++;
+	/* The one that was silent for longest makes room: perhaps the only other one of that session. */
 	if (client->n_streams == FLAT_DNS_STREAMS_MAX)
 		flat_dns_stream_close(TAILQ_FIRST(&client->streams));
 	s->client = client;
@@ -326,7 +327,6 @@ void flat_dns_stream(struct flat_dns_client *client, struct flat_session *sessio
 	s->way[SERVER].source.fd = -1;
 	s->way[CLIENT].stream = s->way[SERVER].stream = s;
 	s->moved_ms = flat_now_ms();
-	session->n_conns++;
 	client->n_streams++;
 	TAILQ_INSERT_TAIL(&client->streams, s, link);
 	step(s);

@@ -194,6 +194,7 @@ same outsider-marked silence "$(free "$PYTHON" "$part" marked 127.200.1.1 "$CONF
 same by-its-own-wish silence "$(raw outside 127.200.1.1 "$CONFINE" db.e2e.example)"
 descriptors() { find "/proc/$FLATD/fd" -type l | wc -l; }
 BEFORE=$(descriptors)
+as_before() { [ "$(descriptors)" -lt $((BEFORE + 20)) ]; }
 same flood-of-queries "7.7.7.1 from $NS1 53" "$(raw flood $NS1 600)"
 holds flood-waits test "$(descriptors)" -gt $((BEFORE + 100))
 holds flood-is-bounded test "$(descriptors)" -lt $((BEFORE + 300))
@@ -211,8 +212,10 @@ same stream-bytewise-others "7.7.7.1 end" "$(raw bytewise $NS1 other.test)"
 same stream-malformed "rcode 1" "$(raw junk $NS1 0012123401000001000000000000c00c00010001)"
 same stream-junk True "$(out=$(raw junk $NS1 0002abcd) && [[ $out = ended || $out = reset ]] && echo True)"
 same stream-idle "240.9.21.1 of 40" "$(raw idle $NS1 40)"
+wait_for 30 as_before
+same stream-for-its-own "240.9.21.1 for it" "$(raw oldest $NS1 31)"
+same stream-after-that 240.9.21.1 "$(raw stream $NS1 db.e2e.example)"
 
-as_before() { [ "$(descriptors)" -lt $((BEFORE + 20)) ]; }
 holds flood-goes-by wait_for 30 as_before
 
 # --- policies ---

@@ -252,6 +252,26 @@ def idle(host, count):
     return stream(host, "db.e2e.example") + f" of {len(held)}"
 
 
+def oldest(host, count):
+    """Its connection makes room for its own next one: those of another process have come between."""
+    held, end = os.pipe(), os.pipe()
+    with socket.create_connection((host, 53)) as first:
+        pid = os.fork()
+        if pid == 0:
+            first.close()
+            os.close(end[1])
+            others = [socket.create_connection((host, 53)) for _ in range(int(count))]
+            os.write(held[1], b"%d" % len(others))
+            os.read(end[0], 1)
+            os._exit(0)
+        os.read(held[0], 16)
+        out = stream(host, "db.e2e.example")
+        gone = first.recv(1) == b""
+    os.close(end[1])
+    os.waitpid(pid, 0)
+    return f"{out} {'for' if gone else 'beside'} it"
+
+
 def stay(host, name, turns):
     """Asks on one connected socket, once for each line that `turns` gets."""
     done = 0
