@@ -61,6 +61,10 @@ static void let_go(struct maker *m, size_t other[2])
 	land(c, v4);
 	other[1] = jump(c, BPF_JNE, R1, htonl(INADDR_LOOPBACK));
 	land(c, one);
+	/* What the socket asked for before is no more. */
+	cookie(c);
+	map_and_key(c, m->maps->origins, COOKIE);
+	call(c, BPF_FUNC_map_delete_elem);
 	leave(c, 1);
 }
 

@@ -97,6 +97,7 @@ fi
 same nobody-there reset "$(raw ask 127.0.0.1 1)"
 same not-by-itself reset "$(free "$PYTHON" "$part" ask 127.0.0.1 "$CONFINE")"
 same not-by-its-own-wish reset "$(raw ask 127.0.0.1 "$CONFINE")"
+same not-by-its-own-wish-after-another reset "$(raw again 240.9.20.1 7 "$CONFINE")"
 apply < <(base && registry_only)
 same registry-only reset "$(raw ask 127.0.0.1 "$PLAIN")"
 same registry-only-refused True "$(state "any('REGISTRY_ONLY' in r['reason'] and 'c$$' in r['client'] for r in s['refusals'])")"

@@ -1,5 +1,6 @@
 """A client that no library helps, for confined.sh: what the kernel's own socket calls do in a confined cgroup."""
 
+import ctypes
 import errno
 import os
 import select
@@ -69,6 +70,16 @@ def other(host, port):
     return "made"
 
 
+def again(host, port):
+    """A socket that was connected, and is to flatd's own port after that."""
+    sock = connected(host, port)
+    if ctypes.CDLL(None, use_errno=True).connect(sock.fileno(), bytes(16), 16) != 0:
+        return errno.errorcode[ctypes.get_errno()]
+    sock.connect(("127.0.0.1", int(sys.argv[4])))
+    sock.sendall(b"hello\n")
+    return answer(sock)
+
+
 def leave(host, port):
     """Says something, and is no more."""
     sock = connected(host, port)
@@ -123,5 +134,5 @@ def main(what, *args):
         print(name_of(e))
 
 
-CLIENTS = {"ask": ask, "fastopen": by_fast_open, "unblocked": unblocked, "peer": peer, "other": other, "leave": leave, "stay": stay}
+CLIENTS = {"ask": ask, "fastopen": by_fast_open, "unblocked": unblocked, "peer": peer, "other": other, "again": again, "leave": leave, "stay": stay}
 main(*sys.argv[1:])
