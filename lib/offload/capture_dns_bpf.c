@@ -15,8 +15,10 @@
 /* 127.128.0.0/9: its first nine bits. */
 #define ALIAS_NET 0x7f800000
 #define ALIAS_SHIFT 23
+/* Even: the last of them, 127.255.255.255, is a broadcast, which sockets are not let send to. */
+#define ALIAS_HASH 0x007ffffe
 
-/* R7 = the alias of the server in the record, in network order. Its low 23 bits are a hash of the address. */
+/* R7 = the alias of the server in the record, in network order. Its low 23 bits are a hash of the address, and even. */
 static void make_alias(struct code *c)
 {
 	load(c, BPF_W, R7, FP, (size_t)WORD(RECORD, 3));
@@ -24,6 +26,7 @@ static void make_alias(struct code *c)
 	/* Odd: neighbours differ. Knuth's, 2^32 over the golden ratio. */
 	emit(c, BPF_ALU | BPF_MUL | BPF_K, R7, 0, 0, (int32_t)0x9e3779b1U);
 	emit(c, BPF_ALU | BPF_RSH | BPF_K, R7, 0, 0, 32 - ALIAS_SHIFT);
+	emit(c, BPF_ALU | BPF_AND | BPF_K, R7, 0, 0, ALIAS_HASH);
 	emit(c, BPF_ALU | BPF_OR | BPF_K, R7, 0, 0, ALIAS_NET);
 	emit(c, BPF_ALU | BPF_END | BPF_TO_BE, R7, 0, 0, 32);
 	store(c, BPF_W, FP, ALIAS, R7);

@@ -118,6 +118,8 @@ same mapped "240.9.21.1 from ::ffff:$NS1 53 peer ::ffff:$NS1 53" "$(raw connecte
 same mapped-unconnected "240.9.21.1 from ::ffff:$NS1 53" "$(raw ask ::ffff:$NS1 db.e2e.example)"
 same any-case "240.9.21.1 from $NS1 53" "$(raw ask $NS1 DB.e2e.Example)"
 same of-no-server "240.9.21.1 from $NOBODY 53" "$(raw ask $NOBODY db.e2e.example)"
+# Its number of 23 bits is the highest, and 127.255.255.255 is no address of a host.
+same last-of-the-aliases "240.9.21.1 from 192.168.223.170 53" "$(raw ask 192.168.223.170 db.e2e.example)"
 same with-edns "240.9.21.1 from $NS1 53" "$(raw ask $NS1 db.e2e.example 1 1232)"
 same no-data "nothing from $NS1 53" "$(raw ask $NS1 db.e2e.example 28)"
 same no-https "nothing from $NS1 53" "$(raw ask $NS1 db.e2e.example 65)"
