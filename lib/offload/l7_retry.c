@@ -38,6 +38,8 @@ void flat_l7_again(struct flat_l7 *l7, bool at_once)
 	x->up_bytes = 0;
 	x->interim = 0;
 	x->late = false;
+	/* That of the attempt before. */
+	x->try_us = 0;
 	if (at_once) {
 		flat_l7_try(l7);
 		return;

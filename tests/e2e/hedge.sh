@@ -425,6 +425,61 @@ answer
 same grpc-not-found 'grpc-status: 5' "$(grep -i '^grpc-status' "$WORK/heads" | tr -d '\r')"
 left 2 >/dev/null
 
+# --- a try that is made at once and waits for room has no time of the one before it ---
+
+# Two keys of the hash, of either server. Then one client holds the only connection to A; the other's goes to B, which closes it.
+CASE=room
+HOST=h1
+CURL=
+apply < <(
+	base
+	rule h1 '{ connectionPool: { tcp: { maxConnections: 1 } }, loadBalancer: { consistentHash: { httpHeaderName: x-key } } }'
+	cat <<END
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: h1, namespace: e2e }
+spec:
+  hosts: [h1.e2e.example]
+  http:
+  - match: [{ uri: { prefix: /room-held } }]
+    route: [{ destination: { host: h1.e2e.example } }]
+  - retries: { attempts: 3, perTryTimeout: 300ms, retryOn: 5xx }
+    route: [{ destination: { host: h1.e2e.example } }]
+END
+)
+declare -A key_of
+for i in {1..40}; do
+	KEY=room-held-probe-$i
+	go 1 200
+	ask "$KEY" -H "x-key: $i"
+	answer
+	key_of[$(cut -d' ' -f2 "$WORK/asked/$KEY.1" | cut -c1)]=$i
+	[ "${#key_of[@]}" -lt 2 ] || break
+done
+ask room-held -H "x-key: ${key_of[a]}"
+came 1
+HOLDER=$CLIENT
+KEY=room-waits
+go 1 200
+go 2 close
+for i in {3..9}; do go "$i" 200; done
+ask room-waits -H "x-key: ${key_of[b]}" "http://h1.e2e.example/room-waits" -o "$WORK/body-2"
+came 2
+waiting() { [ "$(cluster h1 "c['pending']")" -ge "$1" ]; }
+holds room-waits wait_for 20 waiting 1
+# Longer than a try may take.
+if wait_for 2 waiting 2; then fail room-waits-once "$(cluster h1 c)"; else pass room-waits-once; fi
+same room-not-tried 2 "$(tries)"
+KEY=room-held
+go 1 200
+wait "$HOLDER"
+KEY=room-waits
+answer
+same room-is-answered '200 200' "$(xargs <"$WORK/code")"
+nobody_waits() { ! waiting 1; }
+holds room-nobody-waits wait_for 20 nobody_waits
+
 # --- what is told ---
 
 holds why grep -q "hedged after $TRY ms, up to 1 more, by EnvoyFilter istio-system/hedges (.*mesh.yaml:[0-9]*)" \
