@@ -40,6 +40,7 @@ struct flat_cluster_host {
 struct flat_waiter {
 	TAILQ_ENTRY(flat_waiter) link;
 	struct flat_cluster *cluster; /* NULL: it does not wait */
+	struct flat_cluster *woken;   /* that has room for it since; NULL: none, or it is used */
 	struct flat_l7 *l7;
 };
 

@@ -8,6 +8,15 @@
 
 /* --- connections --- */
 
+static void leave_queue(struct flat_waiter *w)
+{
+	struct flat_cluster *c = w->cluster;
+
+	TAILQ_REMOVE(&c->waiters, w, link);
+	c->n_pending--;
+	w->cluster = NULL;
+}
+
 /* One of those that wait may go on. */
 static void wake(struct flat_cluster *c)
 {
@@ -15,8 +24,20 @@ static void wake(struct flat_cluster *c)
 
 	if (!w)
 		return;
-	flat_l7_unwait(w);
+	leave_queue(w);
+	/* Still held. */
+	w->woken = c;
 	flat_l7_heat(w->l7);
+}
+
+/* The room that it was woken for is used, or there is none any more. */
+static void take_room(struct flat_waiter *w)
+{
+	struct flat_cluster *c = w->woken;
+
+	w->woken = NULL;
+	if (c)
+		flat_cluster_drop(c);
 }
 
 static void leave_idle(struct flat_l7_upstream *up)
@@ -99,12 +120,15 @@ void flat_l7_unwait(struct flat_waiter *w)
 {
 	struct flat_cluster *c = w->cluster;
 
-	if (!c)
-		return;
-	TAILQ_REMOVE(&c->waiters, w, link);
-	c->n_pending--;
-	w->cluster = NULL;
-	flat_cluster_drop(c);
+	if (c) {
+		leave_queue(w);
+		flat_cluster_drop(c);
+	}
+	/* It has no use for the room: the next one may. */
+	if (w->woken) {
+		wake(w->woken);
+		take_room(w);
+	}
 }
 
 static enum flat_l7_pass overflow(struct flat_cluster *c, enum flat_overflow what)
@@ -119,6 +143,10 @@ enum flat_l7_pass flat_l7_may_pass(struct flat_l7 *l7)
 	struct flat_cluster *c = x->target.cluster;
 	const struct flat_breaker *b = c ? &c->breaker : NULL;
 
+	if (x->waiter.woken == c)
+		take_room(&x->waiter);
+	else
+		flat_l7_unwait(&x->waiter);
 	if (!c)
 		return FLAT_L7_PASS;
 	if (c->n_requests >= b->max_requests)

@@ -127,6 +127,7 @@ bool flat_l7_aside_next(struct flat_l7 *l7)
 
 	if (!a)
 		return false;
+	flat_l7_unwait(&l7->x.waiter);
 	give_up_latest(l7);
 	take(l7, a);
 	return true;

@@ -136,6 +136,44 @@ leaves() { [ "$(cluster one "c['pending']")" = 0 ]; }
 holds pending-client-is-gone wait_for 10 leaves
 let_go 3
 wait "$HELD"
+# One that is refused when its turn comes leaves the room to the next, though nothing else moves: its holder stays connected.
+apply < <(base && rule one '{ connectionPool: { tcp: { maxConnections: 1 } } }')
+cat >"$WORK/keep.py" <<'END'
+import http.client, os, sys, time
+c = http.client.HTTPConnection("one.e2e.example", timeout=60)
+c.request("GET", "/until/let-5")
+c.getresponse().read()
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.01)
+END
+over "$PYTHON" "$WORK/keep.py" "$WORK/let-6" >"$WORK/keep.log" 2>&1 &
+KEEPER=$!
+E2E_PIDS+=("$KEEPER")
+wait_for 10 busy || die busy "$(cluster one c)"
+# in_line N PATH: the Nth that waits.
+in_line() {
+	over curl -sS -m 60 -o /dev/null -w '%{http_code}' "$one$2" >"$WORK/line-$1" 2>&1 &
+	E2E_PIDS+=("$!")
+	all_wait() { [ "$(cluster one "c['pending']")" = "$1" ]; }
+	wait_for 10 all_wait "$1" || die "in-line-$1" "$(cluster one c)"
+}
+in_line 1 /echo
+in_line 2 /status/200
+apply < <(
+	base && rule one '{ connectionPool: { tcp: { maxConnections: 1 } } }'
+	cat <<END
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: no-echo, namespace: e2e }
+spec: { selector: { matchLabels: { app: origin } }, action: DENY, rules: [{ to: [{ operation: { paths: [/echo] } }] }] }
+END
+)
+let_go 5
+told() { [ "$(cat "$WORK/line-1") $(cat "$WORK/line-2")" = '403 200' ]; }
+holds room-is-passed-on wait_for 10 told
+let_go 6
+wait "$KEEPER"
 apply < <(base && rule one '{ connectionPool: { http: { http2MaxRequests: 1, maxRequestsPerConnection: 1 } } }')
 hold 4
 wait_for 10 busy || die busy "$(cluster one c)"
