@@ -89,6 +89,8 @@ bool flat_l7_persist_lost(struct flat_l7 *l7)
 	if (!x->persist.kept)
 		return false;
 	x->persist.kept = false;
+	/* Of the destination that is left. */
+	x->cookie[0] = 0;
 	if (x->route && x->persist.by == x->route->persistence)
 		x->destination = pick(l7);
 	return true;

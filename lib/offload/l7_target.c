@@ -102,7 +102,8 @@ void flat_l7_put_cookie(const struct flat_l7_exchange *x, struct flat_http1_out 
 {
 	char age[32] = "";
 
-	if (!x->cookie[0])
+	/* It may be of another attempt's destination. */
+	if (!x->cookie[0] || !x->traffic.lb->makes_cookie)
 		return;
 	if (x->traffic.lb->ttl_s)
 		snprintf(age, sizeof(age), "; Max-Age=%u", x->traffic.lb->ttl_s);

@@ -35,7 +35,7 @@ spec:
 END
 	# shellcheck disable=SC2086
 	entry all 240.9.14.1 http $2 | sed "s|port: p${4:-none} }|port: p${4:-none}, istio.io/draining: \"true\" }|"
-	entry b 240.9.14.2 http "$B" && entry c 240.9.14.3 http "$C"
+	entry b 240.9.14.2 http "${B_IS:-$B}" && entry c 240.9.14.3 http "$C"
 	labelled cookie 240.9.14.4 'istio.io/persistent-session: "stay:/echo"'
 	labelled header 240.9.14.5 'istio.io/persistent-session-header: x-stay'
 	cat <<END
@@ -139,6 +139,24 @@ same stays-at-c c "$(servers /echo/split -b "split=$TOKEN")"
 config 0123456789abcdef0123456789abcdef "$A $B $C" 0 | apply
 same stays-without-weight b "$(servers /echo/split -b "split=$at_b")"
 same new-ones-by-weight c "$(servers /echo/split | cut -d ' ' -f 1 | sort -u)"
+
+# Its only server is gone: the other service takes over, and says nothing of the cookie that the first one would hash.
+{
+	B_IS=$A config 0123456789abcdef0123456789abcdef "$A $B $C" 0
+	cat <<END
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: b, namespace: e2e }
+spec: { host: b.e2e.example, trafficPolicy: { loadBalancer: { consistentHash: { httpCookie: { name: hashed, ttl: 10s } } } } }
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: c, namespace: e2e }
+spec: { host: c.e2e.example, trafficPolicy: { loadBalancer: { simple: ROUND_ROBIN } } }
+END
+} | apply
+holds other-service grep -qE '^c split=[A-Za-z0-9_-]{38}; Path=/echo/split; HttpOnly; SameSite=Lax$' <<<"$(ask /echo/split -b "split=$at_b")"
 
 # A server that is gone: another one, and its session from then on. Those of others go on.
 begin_at a s /echo/plain
