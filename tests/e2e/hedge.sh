@@ -425,6 +425,13 @@ answer
 same grpc-not-found 'grpc-status: 5' "$(grep -i '^grpc-status' "$WORK/heads" | tr -d '\r')"
 left 2 >/dev/null
 
+# --- what is told ---
+
+holds why grep -q "hedged after $TRY ms, up to 1 more, by EnvoyFilter istio-system/hedges (.*mesh.yaml:[0-9]*)" \
+	<(flatctl --control "$CONTROL" why 'GET http://h1.e2e.example/x' --from e2e/near 2>&1)
+holds why-not test -z "$(flatctl --control "$CONTROL" why 'GET http://h1.e2e.example/plain' --from e2e/near 2>&1 | grep hedged)"
+for by in earlier latest; do holds "counted-$by" reaches "flat_hedged_answers_total{by=\"$by\"}" 5; done
+
 # --- a try that is made at once and waits for room has no time of the one before it ---
 
 # Two keys of the hash, of either server. Then one client holds the only connection to A; the other's goes to B, which closes it.
@@ -479,10 +486,3 @@ answer
 same room-is-answered '200 200' "$(xargs <"$WORK/code")"
 nobody_waits() { ! waiting 1; }
 holds room-nobody-waits wait_for 20 nobody_waits
-
-# --- what is told ---
-
-holds why grep -q "hedged after $TRY ms, up to 1 more, by EnvoyFilter istio-system/hedges (.*mesh.yaml:[0-9]*)" \
-	<(flatctl --control "$CONTROL" why 'GET http://h1.e2e.example/x' --from e2e/near 2>&1)
-holds why-not test -z "$(flatctl --control "$CONTROL" why 'GET http://h1.e2e.example/plain' --from e2e/near 2>&1 | grep hedged)"
-for by in earlier latest; do holds "counted-$by" reaches "flat_hedged_answers_total{by=\"$by\"}" 5; done
