@@ -481,7 +481,9 @@ int flat_captures_socket(const struct flat_offload *o, int i)
 
 int flat_captures_expire(struct flat_offload *o)
 {
-	return o->captures && o->captures->dns ? flat_dns_expire(o->captures->dns) : -1;
+	int dns = o->captures && o->captures->dns ? flat_dns_expire(o->captures->dns) : -1;
+	int news = flat_captures_in_expire(o);
+	return dns < 0 || (news >= 0 && news < dns) ? news : dns;
 }
 
 void flat_captures_retire(struct flat_offload *o)

@@ -12,11 +12,15 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/capture.h"
 #include "offload/capture_diag.h"
 #include "offload/capture_in_bpf.h"
+
+/* So many times as long as a look took, news wait after it: a cgroup may make them without end. */
+#define REST 4
 
 struct flat_in_cgroup {
 	TAILQ_ENTRY(flat_in_cgroup) link;
@@ -39,6 +43,8 @@ struct flat_captures_in {
 	struct flat_in_gate gate;
 	struct ring_buffer *news;
 	struct flat_source source; /* of `news` */
+	int64_t rests_until_us;	   /* news wait until then: looking is not all that flatd does */
+	bool waits;		   /* some do */
 	TAILQ_HEAD(, flat_in_cgroup) cgroups;
 	TAILQ_HEAD(, flat_in_server) servers;
 };
@@ -49,6 +55,12 @@ struct found {
 	const struct flat_in_cgroup *cgroup;
 };
 
+/* What is found by its address: a copy, as the server may end during the look. */
+struct known {
+	struct flat_capture_key at;
+	struct flat_in_server *server;
+};
+
 struct look {
 	struct flat_captures_in *all;
 	const struct flat_in_cgroup *cgroup; /* that is being looked at */
@@ -57,6 +69,11 @@ struct look {
 	bool failed;   /* no memory: what there is stays */
 	bool any6;     /* some listen at all addresses of IPv6 */
 	uint8_t *dual; /* a bit for each port at which that is all of IPv4 too */
+	/* What there is, by address. */
+	struct known *servers;
+	size_t n_servers;
+	struct flat_capture_key *mesh; /* where the library's servers listen */
+	size_t n_mesh;
 };
 
 /* --- addresses, in the form of the kernel's programs --- */
@@ -134,27 +151,50 @@ static bool is_dual(const struct look *look, uint16_t port)
 	return look->dual && (look->dual[port / 8] >> port % 8 & 1);
 }
 
-static struct flat_in_server *find_server(const struct flat_captures_in *all,
-					  const struct flat_capture_key *at)
+/* Of what begins with one. */
+static int by_key(const void *a, const void *b)
 {
-	struct flat_in_server *s;
-	TAILQ_FOREACH(s, &all->servers, link)
-	{
-		if (memcmp(&s->at, at, sizeof(*at)) == 0)
-			break;
-	}
-	return s;
+	return memcmp(a, b, sizeof(struct flat_capture_key));
 }
 
-static bool has_mesh_server(const struct flat_offload *o, const struct flat_addr *addr)
+static struct flat_in_server *find_server(const struct look *look,
+					  const struct flat_capture_key *at)
 {
+	const struct known *found =
+	    look->n_servers > 0
+		? bsearch(at, look->servers, look->n_servers, sizeof(*look->servers), by_key)
+		: NULL;
+	return found ? found->server : NULL;
+}
+
+static bool has_mesh_server(const struct look *look, const struct flat_capture_key *at)
+{
+	return look->n_mesh > 0 &&
+	       bsearch(at, look->mesh, look->n_mesh, sizeof(*look->mesh), by_key) != NULL;
+}
+
+/* Sorted: a cgroup may have thousands, and each is looked for. False: no memory. */
+static bool sort_what_is_there(struct look *look)
+{
+	struct flat_offload *o = look->all->offload;
 	const struct flat_listener *l;
+	look->servers = calloc(o->n_listeners + 1, sizeof(*look->servers));
+	look->mesh = calloc(o->n_listeners + 1, sizeof(*look->mesh));
+	if (!look->servers || !look->mesh)
+		return false;
 	TAILQ_FOREACH(l, &o->listeners, link)
 	{
-		if (!l->server && flat_addr_equal(&l->addr, addr))
-			return true;
+		if (l->server) {
+			look->servers[look->n_servers++] =
+			    (struct known){.at = l->server->at, .server = l->server};
+		} else {
+			ip_out(&l->addr, look->mesh[look->n_mesh].ip);
+			look->mesh[look->n_mesh++].port = l->addr.port;
+		}
 	}
-	return false;
+	qsort(look->servers, look->n_servers, sizeof(*look->servers), by_key);
+	qsort(look->mesh, look->n_mesh, sizeof(*look->mesh), by_key);
+	return true;
 }
 
 static struct flat_session *session_of(struct flat_captures_in *all, const struct found *f)
@@ -183,8 +223,9 @@ static bool alike(struct flat_captures_in *all, const struct found *a, const str
 	return same;
 }
 
-static void begin(struct flat_captures_in *all, const struct found *f, const struct flat_addr *addr,
-		  bool dual)
+/* NULL: no memory, or its cgroup is gone. */
+static struct flat_in_server *begin(struct flat_captures_in *all, const struct found *f,
+				    const struct flat_addr *addr, bool dual)
 {
 	struct flat_in_server *s = calloc(1, sizeof(*s));
 	struct flat_session *session = s ? session_of(all, f) : NULL;
@@ -192,7 +233,7 @@ static void begin(struct flat_captures_in *all, const struct found *f, const str
 	    .session = session, .addr = *addr, .v6only = !dual, .server = s};
 	if (!session) {
 		free(s);
-		return;
+		return NULL;
 	}
 	s->at = f->bind.at;
 	s->who = f->bind.who;
@@ -200,10 +241,11 @@ static void begin(struct flat_captures_in *all, const struct found *f, const str
 	if (flat_listener_add(all->offload, &like, -1, -1) != 0) {
 		flat_session_put(session);
 		free(s);
-		return;
+		return NULL;
 	}
 	s->listener = TAILQ_LAST(&all->offload->listeners, flat_listeners);
 	TAILQ_INSERT_TAIL(&all->servers, s, link);
+	return s;
 }
 
 /* Who had it first has ended, and others go on. */
@@ -240,7 +282,8 @@ static void settle(struct look *look, const struct found *f, size_t n)
 	struct flat_captures_in *all = look->all;
 	const struct flat_addr addr = addr_of(&f->bind.at);
 	const bool dual = addr.family == AF_INET6 && is_any(&addr) && is_dual(look, addr.port);
-	struct flat_in_server *s = find_server(all, &f->bind.at);
+	const bool mesh = has_mesh_server(look, &f->bind.at);
+	struct flat_in_server *s = find_server(look, &f->bind.at);
 	bool mixed = false;
 	bool same = false;
 	for (size_t i = 0; i < n; i++) {
@@ -249,19 +292,17 @@ static void settle(struct look *look, const struct found *f, size_t n)
 	}
 	if (addr.family == AF_INET6 && is_any(&addr))
 		flat_in_gate_dual(&all->gate, addr.port, dual);
-	if (s && (mixed || s->listener->v6only == dual || has_mesh_server(all->offload, &addr))) {
+	if (s && (mixed || s->listener->v6only == dual || mesh)) {
 		flat_listener_close(s->listener);
 		s = NULL;
 	}
 	/* Connections would come to either, and rules of one hold for both: they are reset. */
-	if (mixed || has_mesh_server(all->offload, &addr))
+	if (mixed || mesh)
 		return;
 	if (s && !same)
 		inherit(all, s, f);
-	if (!s) {
-		begin(all, f, &addr, dual);
-		s = find_server(all, &f->bind.at);
-	}
+	if (!s)
+		s = begin(all, f, &addr, dual);
 	if (s)
 		note_cgroups(s, f, n);
 }
@@ -283,6 +324,10 @@ static void settle_all(struct look *look)
 		if (!is_found(look, s))
 			flat_listener_close(s->listener);
 	}
+	if (!sort_what_is_there(look)) {
+		look->failed = true;
+		return;
+	}
 	for (size_t i = 0; i < look->n;) {
 		size_t n = 1;
 		while (i + n < look->n && by_address(&look->v[i], &look->v[i + n]) == 0)
@@ -298,6 +343,7 @@ void flat_captures_in_look(struct flat_offload *o)
 	struct flat_in_cgroup *c;
 	if (!all || o->retired)
 		return;
+	const int64_t begun_us = flat_now_us();
 	struct look look = {.all = all};
 	TAILQ_FOREACH(c, &all->cgroups, link)
 	{
@@ -306,12 +352,29 @@ void flat_captures_in_look(struct flat_offload *o)
 	}
 	if (look.any6 && (look.dual = calloc(1, 65536 / 8)) != NULL)
 		look.failed |= flat_diag_listeners(on_dual, &look) != 0;
+	if (!look.failed && (look.n > 0 || !TAILQ_EMPTY(&all->servers)))
+		settle_all(&look);
 	if (look.failed)
 		flat_warn("who listens in confined cgroups cannot be looked up: no memory");
-	else if (look.n > 0 || !TAILQ_EMPTY(&all->servers))
-		settle_all(&look);
+	free(look.servers);
+	free(look.mesh);
 	free(look.dual);
 	free(look.v);
+	const int64_t now_us = flat_now_us();
+	all->waits = false;
+	all->rests_until_us = now_us + REST * (now_us - begun_us);
+}
+
+int flat_captures_in_expire(struct flat_offload *o)
+{
+	const struct flat_captures_in *all = o->captures_in;
+	if (!all || !all->waits || o->retired)
+		return -1;
+	const int64_t left_us = all->rests_until_us - flat_now_us();
+	if (left_us > 0)
+		return (int)(left_us / 1000) + 1;
+	flat_captures_in_look(o);
+	return -1;
 }
 
 /* --- news --- */
@@ -330,7 +393,8 @@ static void on_news(struct flat_source *source, int events)
 	(void)events;
 	/* Before the look: what happens from here on is told again. */
 	(void)ring_buffer__consume(all->news);
-	flat_captures_in_look(all->offload);
+	all->waits = true;
+	(void)flat_captures_in_expire(all->offload);
 }
 
 /* --- cgroups --- */

@@ -29,6 +29,8 @@ FLAT_MUST_CHECK int flat_captures_in_add(struct flat_offload *o, struct flat_in_
 void flat_captures_in_drop(struct flat_offload *o, struct flat_in_cgroup *c);
 /** Looks who listens. */
 void flat_captures_in_look(struct flat_offload *o);
+/** Looks, if there are news that waited long enough. How long until they have, ms; -1: there are none. */
+int flat_captures_in_expire(struct flat_offload *o);
 /** A connection at flatd's port: takes it and returns true if it is one to a server. */
 bool flat_captures_in_came(struct flat_offload *o, int fd);
 /** A mesh server listens at this address, with the library: it is no other. */

@@ -133,6 +133,20 @@ holds a-policy-ends-it wait_for 20 gone "$STAYS"
 same a-policy-ends-it-how reset "$(tail -n 1 "$WORK/stays.log")"
 apply < <(base)
 
+# --- one that listens without end ---
+
+port && CROWD=$PORT
+start crowd flat-run --control "$CONTROL" --off --workload "$S.e2e" -- "$PYTHON" "$part" crowd "$CROWD" 3500 "$WORK/crowd.stop"
+CROWD_PID=$PID
+crowd_there() { grep -q 3500 "$WORK/crowd.log"; }
+wait_for 20 crowd_there
+holds a-crowd-leaves-time timeout 20 flatctl --control "$CONTROL" ls
+same a-crowd-leaves-others open "$(plain ask 127.0.0.1 "$OPEN")"
+touch "$WORK/crowd.stop"
+wait_for 20 gone "$CROWD_PID"
+crowd_is_gone() { [ "$(state "sum(l['address'].startswith('127.77.') for l in s['listeners'])")" = 0 ]; }
+holds a-crowd-goes wait_for 20 crowd_is_gone
+
 # --- addresses ---
 
 if [ -n "$(ip -6 addr show dev lo 2>/dev/null)" ]; then

@@ -3,6 +3,7 @@
 import array
 import errno
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -139,6 +140,15 @@ def steal(host, port, seconds):
     return f"{got} {tried > 0}"
 
 
+def crowd(port, count, stop):
+    """Listens at so many addresses, and at one more again and again until the file `stop` is there."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    held = [listening(f"127.77.{i // 200}.{i % 200 + 1}", port) for i in range(count)]
+    print(len(held), flush=True)
+    while not os.path.exists(stop):
+        listening("127.78.0.1", port).close()
+
+
 def main(what, *args):
     try:
         if what == "serve":
@@ -162,6 +172,8 @@ def main(what, *args):
             take_over(*args)
         elif what == "inherit":
             inherit(int(args[0]), *args[1:])
+        elif what == "crowd":
+            crowd(int(args[0]), int(args[1]), args[2])
         elif what == "steal":
             print(steal(args[0], int(args[1]), float(args[2])))
         else:
