@@ -289,6 +289,17 @@ static int read_answer(struct flat_l7_check *c)
 	}
 }
 
+/* Who is let through must not go without what the authorizer sets in the request. */
+static void decided(struct flat_l7_check *c, bool allowed)
+{
+	if (!allowed)
+		settle(c, DENIED, "");
+	else if (!flat_l7_check_answer_whole(&c->a))
+		settle(c, FAILED, "no memory");
+	else
+		settle(c, ALLOWED, "");
+}
+
 /* The answer of one that speaks gRPC. */
 static void answered_grpc(struct flat_l7_check *c)
 {
@@ -307,7 +318,7 @@ static void answered_grpc(struct flat_l7_check *c)
 	else if (flat_l7_check_grpc_read(message.data, message.len, &c->a) != 0)
 		settle(c, FAILED, "its answer is malformed");
 	else
-		settle(c, c->a.allowed ? ALLOWED : DENIED, "");
+		decided(c, c->a.allowed);
 	flat_strbuf_fini(&message);
 }
 
@@ -328,7 +339,7 @@ static void answered(struct flat_l7_check *c)
 	else if (c->a.status >= 500)
 		settle(c, FAILED, "its answer is an error");
 	else
-		settle(c, c->a.status == 200 ? ALLOWED : DENIED, "");
+		decided(c, c->a.status == 200);
 }
 
 /* --- the connection --- */

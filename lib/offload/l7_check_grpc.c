@@ -400,6 +400,12 @@ static int read_response(const uint8_t *message, size_t len, struct flat_l7_chec
 	return denied.is_bytes ? read_denied(&denied, a) : 0;
 }
 
+bool flat_l7_check_answer_whole(const struct flat_l7_check_answer *a)
+{
+	return !(a->body.failed || a->upstream.failed || a->append.failed || a->remove.failed ||
+		 a->client.failed);
+}
+
 int flat_l7_check_grpc_read(const void *bytes, size_t len, struct flat_l7_check_answer *a)
 {
 	const uint8_t *p = bytes;
@@ -412,10 +418,5 @@ int flat_l7_check_grpc_read(const void *bytes, size_t len, struct flat_l7_check_
 		size = size << 8 | p[i];
 	if (size != len - 5)
 		return -EBADMSG;
-	if (read_response(p + 5, size, a) < 0)
-		return -EBADMSG;
-	return a->body.failed || a->upstream.failed || a->append.failed || a->remove.failed ||
-		       a->client.failed
-		   ? -EBADMSG
-		   : 0;
+	return read_response(p + 5, size, a) < 0 ? -EBADMSG : 0;
 }

@@ -42,6 +42,9 @@ void flat_l7_check_grpc_write(struct flat_strbuf *out, const struct flat_l7 *l7,
 			      const struct flat_http_request *request,
 			      const struct flat_l7_check_body *body);
 
+/** False: there was no memory for a part of it, and what is there says nothing. */
+bool flat_l7_check_answer_whole(const struct flat_l7_check_answer *a);
+
 /** Reads the answer's one message with its prefix of 5 bytes. 0 or -EBADMSG. The answer's texts are empty before. */
 FLAT_MUST_CHECK int flat_l7_check_grpc_read(const void *bytes, size_t len,
 					    struct flat_l7_check_answer *answer);
