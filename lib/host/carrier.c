@@ -93,16 +93,28 @@ static void account(struct flat_carrier *c)
 	flat_vq_notify_room(&c->s->vq);
 }
 
+/*
+ * Bytes taken out of the program's socket, all that is there, in one call: what the program reads meanwhile comes before them
+ * then, and the ring goes on behind it. They are in the ring still, so one piece of memory will do for all.
+ */
+static uint32_t take_back(const struct flat_carrier *c)
+{
+	uint8_t sink[16384];
+	struct iovec iov[UIO_MAXIOV];
+	struct msghdr msg = {.msg_iov = iov};
+	for (size_t room = 0; room <= flat_carrying.lent && msg.msg_iovlen < UIO_MAXIOV;
+	     room += sizeof(sink))
+		iov[msg.msg_iovlen++] = (struct iovec){sink, sizeof(sink)};
+	ssize_t n = flat_sys_recvmsg(c->program, &msg, MSG_DONTWAIT);
+	return n > 0 ? (uint32_t)n : 0;
+}
+
 /* Takes back what the program has not read: nothing is lent afterwards. */
 static void recall(struct flat_carrier *c)
 {
-	uint32_t back = 0;
-	ssize_t n;
 	if (flat_carrying.lent > 0) {
 		bool right = flat_share_begin(c->s, c->anchor, false) == 0;
-		uint8_t sink[16384];
-		while ((n = flat_sys_recv(c->program, sink, sizeof(sink), MSG_DONTWAIT)) > 0)
-			back += (uint32_t)n;
+		uint32_t back = take_back(c);
 		if (right && back <= flat_carrying.lent)
 			took(c, flat_carrying.lent - back);
 		none_lent(c);

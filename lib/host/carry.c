@@ -19,9 +19,9 @@
 void flat_carry_give_back(int plain)
 {
 	struct sockaddr any = {.sa_family = AF_UNIX};
-	(void)FLAT_SYS3(SYS_bind, plain, &any, sizeof(any.sa_family));
-	/* It holds this side too. */
-	(void)flat_sys_shutdown(plain, SHUT_RDWR);
+	/* It holds this side too. What has a name is no pair, but a listening socket of the kernel's, which others share. */
+	if (FLAT_SYS3(SYS_bind, plain, &any, sizeof(any.sa_family)) == 0)
+		(void)flat_sys_shutdown(plain, SHUT_RDWR);
 }
 
 /* The descriptors that a carrier begins with. */

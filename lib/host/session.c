@@ -123,6 +123,7 @@ static int hear(int control, uint32_t seq, struct flat_msg *msg, int fds[FLAT_MS
 				return err;
 			/* Tickets: they are given back, as their descriptors are closed. */
 			msg->body.tickets.n = 0;
+			msg->fds = 0;
 			err = 0;
 		}
 		if (err == 0 && msg->seq == seq)
