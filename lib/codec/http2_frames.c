@@ -178,7 +178,7 @@ static struct flat_http2_stream *new_request(struct flat_http2 *h, int32_t id)
 		flat_http2_disturbed(h, 1);
 		return NULL;
 	}
-	if (h->n_open >= FLAT_HTTP2_STREAMS_MAX) {
+	if (h->n_open >= FLAT_HTTP2_STREAMS_MAX || h->out.len - h->out.at > FLAT_HTTP2_OUT_MAX) {
 		flat_http2_send_reset(h, id, FLAT_HTTP2_REFUSED_STREAM);
 		h->n_forced++;
 		flat_http2_disturbed(h, FLAT_HTTP2_CALM_RESET);

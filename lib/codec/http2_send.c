@@ -237,6 +237,7 @@ ssize_t flat_http2_drain(struct flat_http2 *h, const uint8_t **bytes)
 		if (h->out.size > OUT_BYTES_KEPT)
 			flat_http2_bytes_free(&h->out);
 	}
+	flat_http2_begin_pending(h);
 	flat_http2_send_content(h);
 	if (h->nomem)
 		return -ENOMEM;

@@ -288,7 +288,7 @@ static bool take_number(struct flat_http2_stream *s)
 
 static bool may_begin(const struct flat_http2 *h)
 {
-	return h->n_open < h->tx_streams_max;
+	return h->n_open < h->tx_streams_max && h->out.len - h->out.at <= FLAT_HTTP2_OUT_MAX;
 }
 
 /* Fields one after the other, each as two lengths and its bytes. */

@@ -19,6 +19,8 @@
 
 /* Requests of one HTTP/2 connection at a time: Envoy and nginx allow 100 to 128. */
 #define FLAT_HTTP2_STREAMS_MAX 128U
+/* Bytes that wait to be sent: no window holds heads, so beyond this no stream begins until the peer reads. */
+#define FLAT_HTTP2_OUT_MAX ((size_t)1024 * 1024)
 /* Content of one stream that waits to be read (its window: the protocol's own first value), or to be sent. */
 #define FLAT_HTTP2_RX_BYTES_MAX 65535U
 #define FLAT_HTTP2_TX_BYTES_MAX ((size_t)32 * 1024)

@@ -136,11 +136,7 @@ void flat_rpc_conn_move(struct flat_rpc_conn *conn, uint32_t events)
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (n <= 0 || !take_bytes(conn, conn->rpc->piece, (size_t)n)) {
-			/* What it still has to say: a GOAWAY with the reason. */
-			if (n > 0)
-				flat_rpc_conn_flush(conn);
-			else
-				flat_rpc_conn_end(conn, NULL);
+			flat_rpc_conn_end(conn, NULL);
 			return;
 		}
 		if ((size_t)n < sizeof(conn->rpc->piece))
