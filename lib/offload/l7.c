@@ -579,6 +579,9 @@ static struct flat_l7_upstream *find_free(const struct flat_l7 *root,
 	{
 		if (up->mesh == (target->listener != NULL) && is_free(up, h2) &&
 		    up->cluster == target->cluster && flat_addr_equal(&up->target, &target->addr) &&
+		    up->conn->listener == target->listener &&
+		    up->conn->wire.port == target->wire.port &&
+		    up->conn->wire.hbone == target->wire.hbone &&
 		    flat_origin_fits(root->node->offload, up->conn->origin, target))
 			break;
 	}

@@ -346,8 +346,14 @@ void flat_l7_end_put(struct flat_l7_end *e, const void *bytes, size_t len)
 		if (e->out_at == e->out_len)
 			sent = send_now(e, bytes, len);
 	}
-	if (len > sent)
-		memcpy(e->out + e->out_len, (const uint8_t *)bytes + sent, len - sent);
+	if (len == sent)
+		return;
+	/* Who puts has looked for room. */
+	if (len - sent > FLAT_L7_OUT_BYTES - e->out_len) {
+		e->deaf = true;
+		return;
+	}
+	memcpy(e->out + e->out_len, (const uint8_t *)bytes + sent, len - sent);
 	e->out_len += len - sent;
 }
 

@@ -70,13 +70,14 @@ void flat_l7_finish(struct flat_l7 *l7)
 		const struct flat_http_head *h = &up->in.head;
 		bool keep = x->up_done && h->keep_alive && flat_l7_guard_keep(up) &&
 			    x->down.kind != FLAT_BODY_OPAQUE && up->end.at == up->end.len &&
-			    !up->end.deaf;
+			    up->end.out_at == up->end.out_len && !up->end.deaf;
 
-		/* Bytes that nobody asked for are nobody's answer. */
+		/* Bytes that nobody asked for are nobody's answer; a server that answered early may not want the rest. */
 		if (keep)
 			flat_l7_upstream_idle(up);
 		else
-			flat_l7_upstream_close(up, !x->up_done || up->end.at < up->end.len);
+			flat_l7_upstream_close(up, !x->up_done || up->end.at < up->end.len ||
+						       up->end.out_at < up->end.out_len);
 	}
 	release(l7);
 	flat_http1_begin(&l7->in, FLAT_HTTP1_REQUEST);

@@ -133,6 +133,7 @@ site native "$NATIVE"
 site flat "$WEB"
 serve native "$NATIVE" nginx -e "$WORK/native-error" -c "$WORK/nginx-native.conf"
 start web over nginx -e "$WORK/flat-error" -c "$WORK/nginx-flat.conf"
+export ORIGIN_WAITS=$WORK
 start origin-a over "$WORK/origin-python" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$A" a
 start origin-b over "$WORK/origin-python" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$B" b
 serve outside "$OUTSIDE" "$PYTHON" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$OUTSIDE" outside
@@ -196,6 +197,7 @@ same half-closed "200 b''" "$(raw half_closed)"
 # --- servers that fail ---
 
 same bad-servers "[(503, 200), (502, 200), (200, 200), ('half', 'reset')]" "$(raw servers_faults)"
+same early-answer '200 20006' "$(raw early)"
 same bad-answers "[502, 502, 502, 502, 502, 502, 502, 502, 'cut', 200, 502, 502]" "$(raw responses)"
 same answers-left-over "[(200, '/echo/mine'), (200, '/echo/mine'), (204, '/echo/mine'), (304, '/echo/mine')]" "$(raw left_over)"
 same outside outside "$(flat_curl http://outside.e2e.example/echo | told "t['name']")"
@@ -217,7 +219,7 @@ start load over wrk --timeout 30s -t 1 -c 16 -d 4s $web/small
 LOAD=$PID
 for i in 1 2 3 4 5 6 7 8; do
 	before=$(epoch)
-	echo "# change $i" >>"$CONFIG"
+	service "change$i" "240.9.9.$i" 80 "$A" >>"$CONFIG"
 	newer() { [ "$(epoch)" -gt "$before" ]; }
 	wait_for 10 newer || break
 done

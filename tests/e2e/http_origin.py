@@ -5,6 +5,7 @@ A server for the HTTP scripts: what it got is what it tells. Arguments: port, na
   /flaky/KEY/N   503 for the first N requests of KEY, then 200
   /slow/MS       answers after MS milliseconds
   /until/NAME    answers once there is a file NAME in the folder $ORIGIN_WAITS
+  /early         answers once there is a file `early` in $ORIGIN_WAITS, and never reads the body
   /close         ends the connection without an answer
   /half          half an answer, then ends the connection
   /stream/N      N chunks of 1000 bytes and a trailer
@@ -17,6 +18,7 @@ A server for the HTTP scripts: what it got is what it tells. Arguments: port, na
 import hashlib
 import json
 import os
+import select
 import socketserver
 import sys
 import threading
@@ -84,7 +86,19 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(data)
 
+    def early(self):
+        while not os.path.exists(os.path.join(os.environ["ORIGIN_WAITS"], "early")):
+            time.sleep(0.01)
+        self.wfile.write(OK + b"Content-Length: 0\r\n\r\n")
+        poll = select.poll()
+        poll.register(self.connection, select.POLLRDHUP)
+        poll.poll()
+        self.close_connection = True
+
     def do_any(self):
+        if self.path == "/early":
+            self.early()
+            return
         body = self.body()
         parts = self.path.split("?")[0].split("/")
         kind = parts[1]

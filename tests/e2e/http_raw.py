@@ -1,7 +1,10 @@
 """Bytes of our own making, as a client: `http_raw.py HOST PORT CASE`. Prints what a case asks for."""
+import fcntl
 import json
+import os
 import socket
 import sys
+import termios
 import time
 
 HOST, PORT, CASE = sys.argv[1], int(sys.argv[2]), sys.argv[3]
@@ -384,6 +387,19 @@ def left_over():
         s.sendall(b"GET /echo/mine HTTP/1.1\r\n" + H + b"\r\n")
         out.append((first[0], json.loads(response(f)[2])["path"]))
     print(out)
+
+
+def early():
+    """A server that answers and then does not read: what the next request is has nothing to do with it."""
+    s, f = connect()
+    s.sendall(b"POST /early HTTP/1.1\r\n" + H + b"Content-Length: 300000\r\n\r\n" + b"x" * 300000)
+    left = None
+    while left != bytes(4):  # of the body, not taken by flatd
+        left = fcntl.ioctl(s, termios.TIOCOUTQ, bytes(4))
+    open(os.path.join(os.environ["ORIGIN_WAITS"], "early"), "w").close()
+    first = response(f)[0]
+    s.sendall(b"GET /echo/" + b"y" * 20000 + b" HTTP/1.1\r\n" + H + b"\r\n")
+    print(first, len(json.loads(response(f)[2])["path"]))
 
 
 def servers_faults():
