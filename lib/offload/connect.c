@@ -314,9 +314,22 @@ static void begin(struct flat_session *s, const struct flat_msg *msg, struct fla
 	proceed(c);
 }
 
-void flat_conn_request(struct flat_session *s, const struct flat_msg *msg)
+/* Policies go by where a client comes from, and servers see it: an address that is not here is not the client's. */
+static const struct flat_msg *check_source(const struct flat_msg *msg, struct flat_msg *own)
+{
+	const struct flat_addr *from = &msg->body.connect.from;
+	if (from->family == 0 || flat_addr_is_here(from))
+		return msg;
+	*own = *msg;
+	memset(&own->body.connect.from, 0, sizeof(own->body.connect.from));
+	return own;
+}
+
+void flat_conn_request(struct flat_session *s, const struct flat_msg *asked)
 {
 	struct flat_offload *o = s->offload;
+	struct flat_msg own;
+	const struct flat_msg *msg = check_source(asked, &own);
 	const struct flat_msg_connect *m = &msg->body.connect;
 	struct flat_question q = {.session = s, .from = m->from, .to = m->to};
 	struct flat_decision d;
@@ -380,7 +393,7 @@ void flat_conn_plain(struct flat_listener *l, int fd)
 	len = sizeof(ss);
 	if (flat_sys_getsockname(fd, (struct sockaddr *)&ss, &len) == 0)
 		(void)!flat_addr_from_sockaddr(&q.to, (struct sockaddr *)&ss, len);
-	q.own = flat_health_is_own(o, &q.from);
+	q.own = flat_health_is_own(o, &q.from, &q.to);
 	flat_admit(o, &q, &d);
 	if (d.status == 0 && l->n_pending >= FLAT_SESSION_HALF_OPEN_MAX) {
 		d.status = -EAGAIN;

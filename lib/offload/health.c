@@ -170,13 +170,20 @@ static void on_result(void *arg, enum flat_health_result result, const char *why
 			  t->state.failed ? "failing" : "passing again", why);
 }
 
+static struct flat_addr probed(const struct flat_health_target *t)
+{
+	struct flat_addr to = t->addr;
+
+	if (t->group->check->alt_port)
+		to.port = t->group->check->alt_port;
+	return to;
+}
+
 static void start(struct flat_health_target *t)
 {
 	struct flat_health_group *group = t->group;
-	struct flat_addr to = t->addr;
+	struct flat_addr to = probed(t);
 
-	if (group->check->alt_port)
-		to.port = group->check->alt_port;
 	t->probe =
 	    flat_probe_start(&t->all->offload->loop, group->check, group->host, &to, on_result, t);
 	if (t->probe)
@@ -476,17 +483,22 @@ int flat_health_wait_ms(struct flat_offload *o)
 
 /* --- what others ask --- */
 
-bool flat_health_is_own(const struct flat_offload *o, const struct flat_addr *from)
+bool flat_health_is_own(const struct flat_offload *o, const struct flat_addr *from,
+			const struct flat_addr *to)
 {
 	const struct flat_health_target *t;
 	struct flat_addr a = *from;
+	struct flat_addr b = *to;
 
 	if (!o->health || o->health->n_flight == 0)
 		return false;
 	flat_addr_unmap(&a);
+	flat_addr_unmap(&b);
 	TAILQ_FOREACH(t, &o->health->targets, link)
 	{
-		if (t->mesh && t->probe && flat_probe_is_from(t->probe, &a))
+		struct flat_addr at = probed(t);
+		if (t->mesh && t->probe && flat_addr_equal(&at, &b) &&
+		    flat_probe_is_from(t->probe, &a))
 			return true;
 	}
 	return false;

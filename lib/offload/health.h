@@ -51,8 +51,9 @@ const char *flat_health_word(const struct flat_health_group *group, const struct
 /** A cluster belongs to a group (NULL: none) from now on. */
 void flat_health_join(struct flat_cluster *cluster, struct flat_health_group *group);
 
-/** Whether a client's connection from there is a check of ours that is on its way. */
-bool flat_health_is_own(const struct flat_offload *o, const struct flat_addr *from);
+/** Whether a client's connection between these is a check of ours that is on its way. */
+bool flat_health_is_own(const struct flat_offload *o, const struct flat_addr *from,
+			const struct flat_addr *to);
 
 /** Counters, in Prometheus's text form. */
 void flat_health_metrics(const struct flat_offload *o, struct flat_strbuf *out);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
@@ -14,6 +15,58 @@ static bool is_any(const struct flat_addr *a)
 {
 	static const uint8_t zero[16];
 	return memcmp(a->ip, zero, sizeof(zero)) == 0;
+}
+
+/* --- whose addresses --- */
+
+/* For so long an answer of the kernel's is good: addresses come and go by hand. */
+#define HERE_US 1000000
+#define HERE_SLOTS 64
+
+/* The network namespace that the socket is of; 0: not known. */
+static uint64_t netns_of(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+	return flat_sys_getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) < 0 ? 0 : cookie;
+}
+
+static bool ask_kernel(const struct flat_addr *addr, uint64_t *netns)
+{
+	struct flat_addr any_port = *addr;
+	struct sockaddr_storage ss;
+	any_port.port = 0;
+	socklen_t len = flat_addr_to_sockaddr(&any_port, &ss);
+	int fd = flat_sys_socket(addr->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	*netns = netns_of(fd);
+	bool here = FLAT_SYS3(SYS_bind, fd, &ss, len) == 0;
+	flat_sys_close(fd);
+	return here;
+}
+
+bool flat_addr_is_here(const struct flat_addr *addr)
+{
+	static struct {
+		struct flat_addr addr;
+		int64_t until_us;
+		bool here;
+	} known[HERE_SLOTS];
+	struct flat_addr want = *addr;
+	uint64_t netns;
+	flat_addr_unmap(&want);
+	if (want.family == AF_INET && want.ip[0] == 127)
+		return true;
+	want.port = 0;
+	size_t i = flat_hash_quick(want.ip, sizeof(want.ip)) % HERE_SLOTS;
+	int64_t now = flat_now_us();
+	if (now >= known[i].until_us || !flat_addr_equal(&known[i].addr, &want)) {
+		known[i].addr = want;
+		known[i].here = ask_kernel(&want, &netns);
+		known[i].until_us = now + HERE_US;
+	}
+	return known[i].here;
 }
 
 /* How well a listener's address fits: 0 not at all, 3 exactly. */
@@ -36,11 +89,17 @@ struct flat_listener *flat_listener_find(const struct flat_offload *o, const str
 	struct flat_listener *l;
 	struct flat_listener *best = NULL;
 	int best_fit = 0;
+	int here = -1;
 	flat_addr_unmap(&want);
 	TAILQ_FOREACH(l, &o->listeners, link)
 	{
 		int f = fit(l, &want);
-		if (f > best_fit) {
+		if (f <= best_fit)
+			continue;
+		/* All addresses are all of this host, and not another's that happens to be asked for. */
+		if (f < 3 && !l->abroad && here < 0)
+			here = flat_addr_is_here(&want);
+		if (f == 3 || l->abroad || here == 1) {
 			best = l;
 			best_fit = f;
 		}
@@ -174,6 +233,15 @@ static int verify_tcp(int fd, struct flat_addr *addr)
 	return flat_addr_from_sockaddr(addr, (struct sockaddr *)&ss, len);
 }
 
+static bool is_abroad(int fd)
+{
+	static uint64_t own;
+	const struct flat_addr loopback = {.family = AF_INET, .ip = {127, 0, 0, 1}};
+	if (own == 0)
+		(void)ask_kernel(&loopback, &own);
+	return netns_of(fd) != own;
+}
+
 int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, int anchor, int tcp)
 {
 	struct flat_listener *l = calloc(1, sizeof(*l));
@@ -183,6 +251,7 @@ int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, 
 	l->offload = o;
 	TAILQ_INIT(&l->pending);
 	l->anchor.fd = l->tcp.fd = -1;
+	l->abroad = tcp >= 0 && is_abroad(tcp);
 	int err = anchor < 0 ? 0
 			     : flat_loop_poll(&o->loop, &l->anchor, anchor, POLLOUT | POLLRDHUP,
 					      on_anchor);

@@ -110,7 +110,8 @@ struct flat_listener {
 	uint64_t inode; /* of the application's end of the anchor */
 	struct flat_addr addr;
 	uint32_t backlog;
-	bool v6only;		       /* of a v6 socket: IPV6_V6ONLY */
+	bool v6only; /* of a v6 socket: IPV6_V6ONLY */
+	bool abroad; /* in another network namespace: which addresses are its own is not known */
 	struct flat_in_server *server; /* of a confined workload, that listens without the library:
 					  capture_in.h. NULL: a mesh server */
 	uint32_t n_pending;
@@ -415,6 +416,8 @@ void flat_listener_close(struct flat_listener *l);
 /** The live listener that serves `addr`, or NULL. Changes nothing. */
 struct flat_listener *flat_listener_find(const struct flat_offload *o,
 					 const struct flat_addr *addr);
+/** Whether the address, whatever its port, is one of this host, in flatd's own network namespace. */
+bool flat_addr_is_here(const struct flat_addr *addr);
 /** Whether it listens at this address, whatever its port. */
 bool flat_listener_serves(const struct flat_listener *l, const struct flat_addr *addr);
 /** Puts a listener that was chosen behind the others: several on one address (SO_REUSEPORT) take turns. */

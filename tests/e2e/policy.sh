@@ -13,7 +13,7 @@ cp "$(readlink -f "$(command -v redis-server)")" "$WORK/bin/redis-server"
 port && A=$PORT
 port && B=$PORT
 port && OUTSIDE=$PORT
-
+port && ALL=$PORT
 
 base() {
 	own_workload shop shop-cli shop-python
@@ -100,6 +100,15 @@ WHY=$(flatctl --control "$CONTROL" why e2e/intruder redis.e2e.example:6379 2>&1)
 holds refused-reason-names-policy grep -q only-shop <(echo "$WHY")
 holds refused-reason-names-line grep -qE 'mesh\.yaml:[0-9]+' <(echo "$WHY")
 holds refused-in-the-log wait_for 10 grep -q intruder "$WORK/flatd.log"
+
+# --- a server at all addresses: those of this host ---
+
+serve all "$ALL" over "$WORK/bin/redis-server" --port "$ALL" --bind 0.0.0.0 --protected-mode no --save ""
+listed() { flatctl --control "$CONTROL" ls | grep -q "0\.0\.0\.0:$ALL"; }
+wait_for 10 listed || die all-addresses "$(tail -n 3 "$WORK/all.log")"
+path_to() { flatctl --control "$CONTROL" why e2e/shop "$1:$ALL" 2>&1 | head -n 1; }
+same all-addresses-of-this-host 'allowed, path direct' "$(path_to 127.9.8.7)"
+same no-address-of-another 'allowed, path kernel' "$(path_to 198.51.100.7)"
 
 # --- plain clients: PERMISSIVE, a policy, STRICT ---
 
