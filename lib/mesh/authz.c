@@ -60,7 +60,11 @@ static void subject_init(struct subject *subject, const struct flat_mesh *mesh,
 		return;
 	subject->principal = (struct span){principal, strlen(principal)};
 	subject->namespace = segment(subject->principal, "/ns/");
-	subject->account = segment(subject->principal, "/sa/");
+	/* After the namespace, which may be called "sa" as well. */
+	if (subject->namespace.text) {
+		const char *rest = subject->namespace.text + subject->namespace.len;
+		subject->account = segment((struct span){rest, strlen(rest)}, "/sa/");
+	}
 }
 
 /* `pattern` with stars against the span; linear in the product of the lengths, without recursion.

@@ -381,11 +381,17 @@ static void prefer(const struct compiler *c, uint32_t split, bool lazy)
 
 static void generate_repeat(struct compiler *c, const struct node *node)
 {
-	uint32_t split;
+	uint32_t split, before = c->n;
 	unsigned i;
 
-	for (i = 0; i < node->min && !c->error; i++)
+	for (i = 0; i < node->min && !c->error; i++) {
 		generate(c, node->a);
+		/* Nothing, however often. */
+		if (c->n == before) {
+			i = node->min;
+			break;
+		}
+	}
 	if (node->max == UNLIMITED) {
 		split = emit(c, OP_SPLIT, NULL);
 		generate(c, node->a);

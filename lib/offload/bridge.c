@@ -236,8 +236,15 @@ int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 		snprintf(reason, size, "%s", strerror(-err));
 		return err;
 	}
-	if (p->link->greeted)
-		flat_bridge_start(b);
+	if (!p->link->greeted)
+		return 0;
+	/* Not flat_bridge_start(): the caller's connection must not go under it. */
+	b->stream = flat_wire_open(p->link, &c->target, &b->from, b);
+	if (!b->stream) {
+		snprintf(reason, size, "the link has no room for another stream");
+		return -EAGAIN;
+	}
+	flat_peer_heat(p);
 	return 0;
 }
 

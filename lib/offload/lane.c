@@ -67,7 +67,7 @@ static uint64_t charged(const struct flat_offload *o, const struct flat_session 
 	uint64_t bytes = 0;
 	TAILQ_FOREACH(lane, &o->lanes, link)
 	{
-		if (s ? lane->client == s : !lane->client && lane->listener == l)
+		if (s ? lane->client == s : !lane->orphan && !lane->client && lane->listener == l)
 			bytes += lane->lane.len_bytes;
 	}
 	return bytes;

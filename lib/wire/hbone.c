@@ -346,7 +346,8 @@ static int on_close(nghttp2_session *h2, int32_t id, uint32_t code, void *arg)
 		/* All is here, and nothing more is wanted: what was kept is delivered still. */
 		s->fin_sent = true;
 		(void)flat_wire_stream_ends(s);
-	} else if (code != NGHTTP2_NO_ERROR || !s->fin_sent) {
+	} else {
+		/* Without its end, a reset, whatever it calls it. */
 		flat_wire_stream_end(s, ECONNRESET);
 	}
 	return 0;

@@ -200,6 +200,8 @@ static const struct authz_case cases[] = {
      0, NOT_ALLOWED},
     {"service account with namespace", ALLOW(FROM("serviceAccounts: [bar/other]")), OTHER, 0, 0, 0,
      ALLOWED},
+    {"service account of a namespace that is called sa", DENY(FROM("serviceAccounts: [sa/evil]")),
+     "cluster.local/ns/sa/sa/evil", 0, 0, 0, DENIED},
     {"notServiceAccounts", DENY(FROM("notServiceAccounts: [sleep]")), OTHER, 0, 0, 0, DENIED},
     {"notServiceAccounts, the one", DENY(FROM("notServiceAccounts: [sleep]")), SLEEP, 0, 0, 0,
      NO_POLICY},
