@@ -4,9 +4,9 @@
 
 /* --- rings and lanes --- */
 
-/* A small ring holds a typical request or reply; two of them and the slot's words are below 5 KiB for an idle
- * connection. With 4096 nothing was faster (docs/design/core.md, section 6). */
-#define FLAT_SMALL_BYTES_DEFAULT 2048U
+/* A small ring holds a typical request or reply several times over; two of them and the slot's words stay
+ * below 9 KiB for an idle connection. Half of it was slower (docs/design/core.md, section 6). */
+#define FLAT_SMALL_BYTES_DEFAULT 4096U
 /* Twice the largest write of common programs (iperf3's 128 KiB), and in level 2 cache with its copy. */
 #define FLAT_BULK_BYTES_DEFAULT (256U * 1024)
 /* Writes in a row that would have fitted the small ring before a drained stream goes back to it. */
