@@ -147,13 +147,20 @@ static void refused(struct flat_wire_stream *s, int err, const char *why)
 	bridge_free(b, true);
 }
 
-void flat_bridge_start(struct flat_bridge *b)
+static const char no_room[] = "the link has no room for another stream";
+
+static bool open_stream(struct flat_bridge *b)
 {
 	b->stream = flat_wire_open(b->peer->link, &b->conn->target, &b->from, b);
-	if (!b->stream)
-		flat_bridge_fail(b, EAGAIN, "the link has no room for another stream");
-	else
+	if (b->stream)
 		flat_peer_heat(b->peer);
+	return b->stream != NULL;
+}
+
+void flat_bridge_start(struct flat_bridge *b)
+{
+	if (!open_stream(b))
+		flat_bridge_fail(b, EAGAIN, no_room);
 }
 
 void flat_bridge_fail(struct flat_bridge *b, int err, const char *why)
@@ -236,15 +243,11 @@ int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 		snprintf(reason, size, "%s", strerror(-err));
 		return err;
 	}
-	if (!p->link->greeted)
-		return 0;
 	/* Not flat_bridge_start(): the caller's connection must not go under it. */
-	b->stream = flat_wire_open(p->link, &c->target, &b->from, b);
-	if (!b->stream) {
-		snprintf(reason, size, "the link has no room for another stream");
+	if (p->link->greeted && !open_stream(b)) {
+		snprintf(reason, size, "%s", no_room);
 		return -EAGAIN;
 	}
-	flat_peer_heat(p);
 	return 0;
 }
 
