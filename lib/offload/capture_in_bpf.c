@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "offload/capture_in_code.h"
+#include "offload/offload.h"
 
 /* Sockets of one cgroup that are bound, and those that they accepted. */
 #define BINDS_MAX 4096
@@ -22,9 +23,6 @@
 #define PASSES_MAX 16384
 #define NEWS_BYTES 4096
 #define BATCH 256
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
 #define FIRST (&flat_in_programs[0].hook)
 #define GUARD (&flat_in_programs[FLAT_IN_PROGRAMS - 1].hook)
 
@@ -239,18 +237,6 @@ bool flat_in_bpf_there(int dir)
 	return fd >= 0;
 }
 
-/* Of flatd's network namespace. 0: the kernel does not tell, and no socket is in it. */
-static int read_netns(uint64_t *netns)
-{
-	socklen_t len = sizeof(*netns);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int err =
-	    fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, netns, &len) == 0 ? 0 : -errno;
-	if (fd >= 0)
-		close(fd);
-	return err;
-}
-
 static int load_all(struct in_maker *in, int *programs, size_t *n, char *why, size_t size)
 {
 	while (*n < FLAT_IN_PROGRAMS) {
@@ -277,7 +263,7 @@ int flat_in_bpf_attach(struct flat_in_bpf *b, const struct flat_in_gate *g, int 
 	b->guests = open_map(&guests, earlier);
 	if (earlier >= 0)
 		close(earlier);
-	int err = b->binds < 0 ? b->binds : b->guests < 0 ? b->guests : read_netns(&in.netns);
+	int err = b->binds < 0 ? b->binds : b->guests < 0 ? b->guests : flat_own_netns(&in.netns);
 	if (err != 0)
 		snprintf(why, size, "the kernel makes no maps for servers: %s", strerror(-err));
 	if (err == 0)

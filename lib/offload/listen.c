@@ -23,15 +23,26 @@ static bool is_any(const struct flat_addr *a)
 #define HERE_US 1000000
 #define HERE_SLOTS 64
 
-/* The network namespace that the socket is of; 0: not known. */
-static uint64_t netns_of(int fd)
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
+static int netns_of(int fd, uint64_t *netns)
 {
-	uint64_t cookie = 0;
-	socklen_t len = sizeof(cookie);
-	return flat_sys_getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) < 0 ? 0 : cookie;
+	socklen_t len = sizeof(*netns);
+	return flat_sys_getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, netns, &len);
 }
 
-static bool ask_kernel(const struct flat_addr *addr, uint64_t *netns)
+int flat_own_netns(uint64_t *netns)
+{
+	int fd = flat_sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int err = fd < 0 ? fd : netns_of(fd, netns);
+	if (fd >= 0)
+		flat_sys_close(fd);
+	return err;
+}
+
+static bool ask_kernel(const struct flat_addr *addr)
 {
 	struct flat_addr any_port = *addr;
 	struct sockaddr_storage ss;
@@ -40,7 +51,6 @@ static bool ask_kernel(const struct flat_addr *addr, uint64_t *netns)
 	int fd = flat_sys_socket(addr->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return false;
-	*netns = netns_of(fd);
 	bool here = FLAT_SYS3(SYS_bind, fd, &ss, len) == 0;
 	flat_sys_close(fd);
 	return here;
@@ -54,7 +64,6 @@ bool flat_addr_is_here(const struct flat_addr *addr)
 		bool here;
 	} known[HERE_SLOTS];
 	struct flat_addr want = *addr;
-	uint64_t netns;
 	flat_addr_unmap(&want);
 	if (want.family == AF_INET && want.ip[0] == 127)
 		return true;
@@ -63,7 +72,7 @@ bool flat_addr_is_here(const struct flat_addr *addr)
 	int64_t now = flat_now_us();
 	if (now >= known[i].until_us || !flat_addr_equal(&known[i].addr, &want)) {
 		known[i].addr = want;
-		known[i].here = ask_kernel(&want, &netns);
+		known[i].here = ask_kernel(&want);
 		known[i].until_us = now + HERE_US;
 	}
 	return known[i].here;
@@ -236,10 +245,11 @@ static int verify_tcp(int fd, struct flat_addr *addr)
 static bool is_abroad(int fd)
 {
 	static uint64_t own;
-	const struct flat_addr loopback = {.family = AF_INET, .ip = {127, 0, 0, 1}};
+	uint64_t netns = 0;
 	if (own == 0)
-		(void)ask_kernel(&loopback, &own);
-	return netns_of(fd) != own;
+		(void)flat_own_netns(&own);
+	(void)netns_of(fd, &netns);
+	return netns != own;
 }
 
 int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, int anchor, int tcp)

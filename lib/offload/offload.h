@@ -416,6 +416,8 @@ void flat_listener_close(struct flat_listener *l);
 /** The live listener that serves `addr`, or NULL. Changes nothing. */
 struct flat_listener *flat_listener_find(const struct flat_offload *o,
 					 const struct flat_addr *addr);
+/** The cookie of flatd's own network namespace. 0, or a negative errno: the kernel does not tell. */
+int flat_own_netns(uint64_t *netns);
 /** Whether the address, whatever its port, is one of this host, in flatd's own network namespace. */
 bool flat_addr_is_here(const struct flat_addr *addr);
 /** Whether it listens at this address, whatever its port. */
