@@ -40,7 +40,7 @@ uint32_t flat_l7_limit_keys(const struct flat_l7 *l7, const struct flat_http_req
 			    struct flat_l7_limit_key keys[FLAT_L7_LIMIT_KEYS_MAX]);
 
 /* Bytes of values that are not in the request as they are: of several as long as a head may be. One more is "". */
-#define FLAT_L7_LIMIT_SCRATCH (256U * 1024)
+#define FLAT_L7_LIMIT_SCRATCH ((size_t)256 * 1024)
 
 /* What descriptors are made of. */
 struct flat_l7_limit_making {
