@@ -18,15 +18,20 @@ struct config_batch {
 	struct flat_pool pool;
 };
 
-struct config_file {
-	const char *name;
+/* By which a file is known to be what it was. */
+struct looks {
 	dev_t dev;
 	ino_t ino;
 	off_t size;
 	struct timespec modified;
 	struct timespec changed;
 	bool settled; /* not changed for some time when it was read */
-	bool met;     /* by the running load */
+};
+
+struct config_file {
+	const char *name;
+	struct looks looks;
+	bool met; /* by the running load */
 	struct config_batch *batch;
 	struct config_batch *home; /* where it lives itself, if its trees do not; else NULL */
 	size_t held_bytes;	   /* of the batch */
@@ -109,7 +114,7 @@ static int files_add(struct files *files, struct config_file *file)
 	if (ret)
 		return ret;
 	files->v[files->n++] = file;
-	files->text_bytes += (size_t)file->size;
+	files->text_bytes += (size_t)file->looks.size;
 	return 0;
 }
 
@@ -171,9 +176,11 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
 
 static bool unchanged(const struct config_file *file, const struct stat *st)
 {
-	return file->settled && file->dev == st->st_dev && file->ino == st->st_ino &&
-	       file->size == st->st_size && same_time(&file->modified, &st->st_mtim) &&
-	       same_time(&file->changed, &st->st_ctim);
+	const struct looks *was = &file->looks;
+
+	return was->settled && was->dev == st->st_dev && was->ino == st->st_ino &&
+	       was->size == st->st_size && same_time(&was->modified, &st->st_mtim) &&
+	       same_time(&was->changed, &st->st_ctim);
 }
 
 bool config_cache_has(const struct flat_config_cache *cache, const char *name,
@@ -229,12 +236,14 @@ static int make_batch(struct flat_config_cache *cache)
 static void note_stat(const struct flat_config_cache *cache, struct config_file *file,
 		      const struct stat *st)
 {
-	file->dev = st->st_dev;
-	file->ino = st->st_ino;
-	file->size = st->st_size;
-	file->modified = st->st_mtim;
-	file->changed = st->st_ctim;
-	file->settled = st->st_ctim.tv_sec + cache->settle_s <= cache->begun_s;
+	file->looks = (struct looks){
+	    .dev = st->st_dev,
+	    .ino = st->st_ino,
+	    .size = st->st_size,
+	    .modified = st->st_mtim,
+	    .changed = st->st_ctim,
+	    .settled = st->st_ctim.tv_sec + cache->settle_s <= cache->begun_s,
+	};
 }
 
 int config_cache_new(struct flat_config_cache *cache, const char *name, const struct stat *st,
@@ -299,12 +308,7 @@ static struct config_file *as_it_was(const struct flat_config_cache *cache,
 
 	if (!was || was->met || !same_documents(was->first, file->first))
 		return NULL;
-	was->dev = file->dev;
-	was->ino = file->ino;
-	was->size = file->size;
-	was->modified = file->modified;
-	was->changed = file->changed;
-	was->settled = file->settled;
+	was->looks = file->looks;
 	return was;
 }
 
@@ -448,8 +452,8 @@ struct config_file *config_cache_find(const struct flat_config_cache *cache, con
 {
 	struct config_file *file = flat_map_get_str(&cache->known.by_name, name);
 
-	if (!file ||
-	    cache->known.text_bytes - (size_t)file->size + bytes > FLAT_CONFIG_CACHED_BYTES_MAX)
+	if (!file || cache->known.text_bytes - (size_t)file->looks.size + bytes >
+			 FLAT_CONFIG_CACHED_BYTES_MAX)
 		return NULL;
 	return file;
 }
@@ -478,7 +482,7 @@ void config_cache_replace(struct flat_config_cache *cache, struct config_file *f
 {
 	struct config_batch *trees = file->batch;
 
-	cache->known.text_bytes += (size_t)st->st_size - (size_t)file->size;
+	cache->known.text_bytes += (size_t)st->st_size - (size_t)file->looks.size;
 	cache->n_read++;
 	note_stat(cache, file, st);
 	file->first = documents;

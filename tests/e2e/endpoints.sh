@@ -54,40 +54,7 @@ listeners() { [ "$(state "len(s['listeners'])")" -ge 2 ]; }
 wait_for 10 listeners || die servers "$(cat "$WORK"/origin-?.log | tail -n 3)"
 
 # Clients on kept connections and on new ones, until the file is there.
-cat >"$WORK/load.py" <<'END'
-import http.client, os, sys, threading
-until, lock, good, bad, names = sys.argv[1], threading.Lock(), [0], [], set()
-def client(k):
-    c, n = http.client.HTTPConnection("origin.e2e", timeout=20), 0
-    while not os.path.exists(until):
-        n += 1
-        try:
-            if k % 2 or n % 50 == 0:
-                c.close()
-            c.request("GET", "/echo")
-            r = c.getresponse()
-            body = r.read()
-            with lock:
-                names.add(b'"name": "a"' in body)
-                if r.status == 200:
-                    good[0] += 1
-                else:
-                    bad.append(str(r.status))
-        except Exception as e:
-            with lock:
-                bad.append(repr(e))
-            c.close()
-threads = [threading.Thread(target=client, args=(k,)) for k in range(4)]
-for t in threads:
-    t.start()
-for t in threads:
-    t.join()
-print(good[0], len(bad), len(names), " ".join(bad[:5]))
-END
-over "$PYTHON" "$WORK/load.py" "$WORK/stop" >"$WORK/load.out" 2>&1 &
-LOAD=$!
-E2E_PIDS+=("$LOAD")
-ls_of() { flatctl --control "$CONTROL" ls --json | grep -oE "\"$1\": ?[0-9]+" | grep -oE '[0-9]+$'; }
+load_begin origin.e2e
 changed() { [ "$(ls_of endpoint_changes)" -ge "$1" ]; }
 EPOCH=$(ls_of epoch)
 for n in $(seq 200); do
@@ -95,11 +62,7 @@ for n in $(seq 200); do
 	origin "$([ $((n % 2)) -eq 0 ] && echo "$A" || echo "$B")" | put origin.yaml
 	wait_for 10 changed "$n" || die change "$n: $(tail -n 5 "$WORK/flatd.log")"
 done
-touch "$WORK/stop"
-wait_for 30 gone "$LOAD"
-read -r GOOD BAD NAMES REST <"$WORK/load.out"
-same no-request-failed 0 "$BAD"
-[ "$BAD" = 0 ] || echo "-- $REST"
+load_end
 same both-answered 2 "$NAMES"
 holds "requests-went-on ($GOOD)" test "$GOOD" -ge 200
 same each-change-counted 200 "$(ls_of endpoint_changes)"

@@ -349,6 +349,22 @@ END
 
 hash_of() { sha256sum | cut -d ' ' -f 1; }
 
+# Clients that go on asking an origin at HOST until load_end, which sets GOOD, BAD, NAMES and EPOCHS and holds that no request failed.
+load_begin() {
+	over "$PYTHON" -B "$E2E_ROOT/tests/e2e/http_load.py" "$1" "$WORK/stop" >"$WORK/load.out" 2>&1 &
+	LOAD=$!
+	E2E_PIDS+=("$LOAD")
+}
+load_end() {
+	local rest
+	touch "$WORK/stop"
+	wait_for 30 gone "$LOAD"
+	read -r GOOD BAD NAMES EPOCHS rest <"$WORK/load.out"
+	same no-request-failed 0 "$BAD"
+	[ "$BAD" = 0 ] || echo "-- $rest"
+}
+# A number of `flatctl ls`, without a Python of its own each time.
+ls_of() { flatctl --control "$CONTROL" ls --json | grep -oE "\"$1\": ?[0-9]+" | grep -oE '[0-9]+$'; }
 own_net() { [ "$(readlink "/proc/$1/ns/net")" != "$(readlink /proc/self/ns/net)" ]; }
 # two_hosts PREFIX: two network namespaces joined by a veth pair, PREFIX.1 and PREFIX.2. `on_a COMMAND...`, `on_b`; as words
 # ${ON_A[@]}, ${ON_B[@]}: what is started with them is the program itself, no shell of ours between. The devices are

@@ -1,45 +1,16 @@
 /* Loads that take over the documents of files that did not change. */
 #include <criterion/criterion.h>
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "control/config.h"
 #include "mesh/mesh.h"
+#include "support_folder.h"
 
-static char folder[64];
 static const char *paths[] = {folder};
-
-static void make(void)
-{
-	snprintf(folder, sizeof(folder), "/tmp/flat-test-cache-XXXXXX");
-	cr_assert(mkdtemp(folder));
-}
-
-static const char *path_of(const char *name)
-{
-	static char path[512];
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
-	return path;
-}
-
-static void put(const char *name, const char *text)
-{
-	/* Another inode each time: whatever the clock says, it is another file. */
-	char other[600];
-	snprintf(other, sizeof(other), "%s.new", path_of(name));
-	FILE *f = fopen(other, "w");
-	cr_assert(f);
-	fputs(text, f);
-	fclose(f);
-	cr_assert_eq(rename(other, path_of(name)), 0);
-}
 
 static void put_service(const char *name, const char *endpoint)
 {
@@ -52,19 +23,7 @@ static void put_service(const char *name, const char *endpoint)
 	    name, name, endpoint);
 	char file[64];
 	snprintf(file, sizeof(file), "%s.yaml", name);
-	put(file, text);
-}
-
-static void remove_all(void)
-{
-	DIR *d = opendir(folder);
-	struct dirent *e;
-	while (d && (e = readdir(d)))
-		if (e->d_name[0] != '.')
-			unlink(path_of(e->d_name));
-	if (d)
-		closedir(d);
-	rmdir(folder);
+	folder_put(file, text);
 }
 
 static struct flat_config_cache *cache_of(int64_t settle_s)
@@ -100,7 +59,7 @@ static unsigned endpoint_of(const struct flat_mesh *mesh, const char *host)
 Test(config_cache, only_what_changed_is_read)
 {
 	struct flat_config_cache *cache = cache_of(0);
-	make();
+	folder_make();
 	put_service("a", "10.0.0.1");
 	put_service("b", "10.0.0.2");
 	put_service("c", "10.0.0.3");
@@ -118,13 +77,13 @@ Test(config_cache, only_what_changed_is_read)
 	flat_mesh_put(second);
 	flat_mesh_put(third);
 	flat_config_cache_close(cache);
-	remove_all();
+	folder_remove();
 }
 
 Test(config_cache, what_is_gone_is_gone_and_what_comes_is_read)
 {
 	struct flat_config_cache *cache = cache_of(0);
-	make();
+	folder_make();
 	put_service("a", "10.0.0.1");
 	put_service("b", "10.0.0.2");
 	flat_mesh_put(load(cache, 2));
@@ -146,20 +105,20 @@ Test(config_cache, what_is_gone_is_gone_and_what_comes_is_read)
 	cr_expect_str_eq(s->where.file, path_of("d.yaml"));
 	flat_mesh_put(mesh);
 	flat_config_cache_close(cache);
-	remove_all();
+	folder_remove();
 }
 
 Test(config_cache, a_refused_configuration_keeps_what_was_good)
 {
 	struct flat_config_cache *cache = cache_of(0);
-	make();
+	folder_make();
 	put_service("a", "10.0.0.1");
 	put_service("b", "10.0.0.2");
 	flat_mesh_put(load(cache, 2));
-	put("b.yaml", "kind: [\n");
+	folder_put("b.yaml", "kind: [\n");
 	cr_expect_null(load(cache, 1), "no YAML");
 	cr_expect_null(load(cache, 1), "it is said again");
-	put("b.yaml", "kind: Nothing\n");
+	folder_put("b.yaml", "kind: Nothing\n");
 	cr_expect_null(load(cache, 1), "no kind");
 	cr_expect_null(load(cache, 0), "it is said again");
 	put_service("b", "10.0.0.4");
@@ -168,13 +127,13 @@ Test(config_cache, a_refused_configuration_keeps_what_was_good)
 	cr_expect_eq(endpoint_of(mesh, "b.example"), 4);
 	flat_mesh_put(mesh);
 	flat_config_cache_close(cache);
-	remove_all();
+	folder_remove();
 }
 
 Test(config_cache, a_mesh_names_its_files_when_the_cache_is_closed)
 {
 	struct flat_config_cache *cache = cache_of(0);
-	make();
+	folder_make();
 	put_service("a", "10.0.0.1");
 	flat_mesh_put(load(cache, 1));
 	struct flat_mesh *mesh = load(cache, 0);
@@ -184,32 +143,32 @@ Test(config_cache, a_mesh_names_its_files_when_the_cache_is_closed)
 	cr_expect_str_eq(s->where.file, path_of("a.yaml"));
 	cr_expect_geq(s->where.line, 1);
 	flat_mesh_put(mesh);
-	remove_all();
+	folder_remove();
 }
 
 /* Of two changes within one tick of the clock the times tell but one. */
 Test(config_cache, what_changed_lately_is_read_again)
 {
 	struct flat_config_cache *cache = cache_of(3600);
-	make();
+	folder_make();
 	put_service("a", "10.0.0.1");
 	flat_mesh_put(load(cache, 1));
 	flat_mesh_put(load(cache, 1));
 	flat_config_cache_close(cache);
-	remove_all();
+	folder_remove();
 }
 
 Test(config_cache, what_is_forgotten_is_read_again)
 {
 	struct flat_config_cache *cache = cache_of(0);
-	make();
+	folder_make();
 	put_service("a", "10.0.0.1");
 	flat_mesh_put(load(cache, 1));
 	flat_config_cache_forget(cache);
 	flat_mesh_put(load(cache, 1));
 	flat_mesh_put(load(cache, 0));
 	flat_config_cache_close(cache);
-	remove_all();
+	folder_remove();
 }
 
 /* Many loads of one change each: what the files were is given back. Under ASan a leak is an error too. */
@@ -218,7 +177,7 @@ Test(config_cache, changes_without_end_are_right)
 	struct flat_config_cache *cache = cache_of(0);
 	struct flat_mesh *mesh = NULL;
 	char address[32];
-	make();
+	folder_make();
 	put_service("a", "10.0.0.1");
 	for (unsigned i = 0; i < 200; i++) {
 		snprintf(address, sizeof(address), "10.0.0.%u", 1 + i);
@@ -230,5 +189,5 @@ Test(config_cache, changes_without_end_are_right)
 	}
 	flat_mesh_put(mesh);
 	flat_config_cache_close(cache);
-	remove_all();
+	folder_remove();
 }

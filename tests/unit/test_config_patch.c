@@ -1,40 +1,20 @@
 /* What changes of EndpointSlices make of a mesh in force is what a load of everything makes. */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "control/config.h"
 #include "mesh/build.h"
+#include "support_folder.h"
 
 #define SERVICES 4
 
-static char folder[64];
 static const char *paths[] = {folder};
 static struct flat_config_cache *cache;
 static struct flat_mesh *mesh;
-
-static const char *path_of(const char *name)
-{
-	static char path[512];
-	snprintf(path, sizeof(path), "%s/%s", folder, name);
-	return path;
-}
-
-static void put(const char *name, const char *text)
-{
-	char other[600];
-	snprintf(other, sizeof(other), "%s.new", path_of(name));
-	FILE *f = fopen(other, "w");
-	cr_assert(f);
-	fputs(text, f);
-	fclose(f);
-	cr_assert_eq(rename(other, path_of(name)), 0);
-}
 
 static int load(bool anew, struct flat_diags *diags)
 {
@@ -59,17 +39,8 @@ static void load_all(void)
 
 static void setup(void)
 {
-	snprintf(folder, sizeof(folder), "/tmp/flat-test-patch-XXXXXX");
-	cr_assert(mkdtemp(folder));
+	folder_make();
 	cr_assert_eq(flat_config_cache_open(0, &cache), 0);
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
 }
 
 static void teardown(void)
@@ -77,7 +48,7 @@ static void teardown(void)
 	flat_mesh_put(mesh);
 	mesh = NULL;
 	flat_config_cache_close(cache);
-	cr_assert_eq(nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+	folder_remove();
 }
 
 TestSuite(config_patch, .init = setup, .fini = teardown, .timeout = 120);
@@ -107,7 +78,7 @@ static void put_service(unsigned i, unsigned bits)
 	char text[4096], name[32];
 	text_of(text, sizeof(text), i, bits);
 	snprintf(name, sizeof(name), "s%u.yaml", i);
-	put(name, text);
+	folder_put(name, text);
 }
 
 /* What a file makes of the mesh in force; the number of services, or the error. */
@@ -273,7 +244,7 @@ Test(config_patch, whatever_else_changes_takes_a_load)
 	/* Another port of the Service. */
 	text_of(text, sizeof(text), 0, 6);
 	memcpy(strstr(text, "port: 81"), "port: 82", 8);
-	put("s0.yaml", text);
+	folder_put("s0.yaml", text);
 	cr_expect_eq(patch("s0.yaml"), -EAGAIN);
 	cr_expect_eq(patch("s0.yaml"), -EAGAIN, "until it is loaded");
 	cr_expect_eq(load(false, &diags), 0);
@@ -281,18 +252,18 @@ Test(config_patch, whatever_else_changes_takes_a_load)
 	/* Of another Service. */
 	text_of(text, sizeof(text), 0, 6);
 	memcpy(strstr(text, "service-name: s0"), "service-name: s1", 16);
-	put("s0.yaml", text);
+	folder_put("s0.yaml", text);
 	cr_expect_eq(patch("s0.yaml"), -EAGAIN);
 	cr_expect_eq(load(false, &diags), 0);
 	/* No YAML; no address. */
-	put("s0.yaml", "kind: [\n");
+	folder_put("s0.yaml", "kind: [\n");
 	cr_expect_eq(patch("s0.yaml"), -EAGAIN);
 	cr_expect_eq(load(false, &diags), -EINVAL);
 	put_service(0, 6);
 	load_all();
 	text_of(text, sizeof(text), 0, 2);
 	memcpy(strstr(text, "10.0.0.2"), "10.0.0.x", 8);
-	put("s0.yaml", text);
+	folder_put("s0.yaml", text);
 	cr_expect_eq(patch("s0.yaml"), -EAGAIN);
 	cr_expect_eq(load(false, &diags), -EINVAL);
 	cr_expect_eq(flat_mesh_service(mesh, 0)->ports[0].n_endpoints, 3, "as before");
@@ -306,7 +277,7 @@ Test(config_patch, a_service_that_loses_all_endpoints_takes_a_load)
 	load_all();
 	text_of(text, sizeof(text), 0, 0);
 	memcpy(strstr(text, "endpoints:"), "endpoints: []\n", sizeof("endpoints: []\n"));
-	put("s0.yaml", text);
+	folder_put("s0.yaml", text);
 	cr_expect_eq(patch("s0.yaml"), -EAGAIN);
 	load_all();
 	cr_expect_eq(flat_mesh_service(mesh, 0)->ports[0].n_endpoints, 0);
@@ -319,11 +290,11 @@ Test(config_patch, a_headless_service_takes_a_load)
 	char text[4096];
 	text_of(text, sizeof(text), 0, 6);
 	memcpy(strstr(text, "240.1.0.1"), "None     ", 9);
-	put("s0.yaml", text);
+	folder_put("s0.yaml", text);
 	load_all();
 	text_of(text, sizeof(text), 0, 14);
 	memcpy(strstr(text, "240.1.0.1"), "None     ", 9);
-	put("s0.yaml", text);
+	folder_put("s0.yaml", text);
 	cr_expect_eq(patch("s0.yaml"), -EAGAIN);
 }
 
@@ -339,11 +310,11 @@ Test(config_patch, slices_of_one_service_in_many_files_are_joined)
 		char name[32];
 		snprintf(name, sizeof(name), "z%u.yaml", i);
 		snprintf(text, sizeof(text), more, i, i + 10);
-		put(name, text);
+		folder_put(name, text);
 	}
 	load_all();
 	snprintf(text, sizeof(text), more, 1U, 15U);
-	put("z1.yaml", text);
+	folder_put("z1.yaml", text);
 	cr_expect_eq(patch("z1.yaml"), 1);
 	put_service(0, 12);
 	cr_expect_eq(patch("s0.yaml"), 1);

@@ -2,7 +2,6 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,28 +10,19 @@
 #include <unistd.h>
 
 #include "control/watch.h"
+#include "support_folder.h"
 
 /* Longest wait for a change that must come; a loaded machine may be slow. */
 #define COMES_MS 5000
 /* Time in which a change that must not come would have come. */
 #define NOTHING_MS (FLAT_WATCH_QUIET_MS * 4)
 
-static char folder[64];
 static struct flat_watch *watch;
 
 static void setup(void)
 {
-	(void)snprintf(folder, sizeof(folder), "/tmp/flat-test-watch-XXXXXX");
-	cr_assert_not_null(mkdtemp(folder));
+	folder_make();
 	cr_assert_eq(chdir(folder), 0);
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
 }
 
 static void teardown(void)
@@ -40,7 +30,7 @@ static void teardown(void)
 
 	flat_watch_close(watch);
 	watch = NULL;
-	cr_assert_eq(nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+	folder_remove();
 }
 
 /* Waits as an event loop does. True when a change is reported within `ms`. */
