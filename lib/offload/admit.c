@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "mesh/authn.h"
 #include "mesh/l4_route.h"
 #include "mesh/scope.h"
@@ -10,6 +9,7 @@
 #include "offload/gateway.h"
 #include "offload/l7.h"
 #include "offload/sniff.h"
+#include "offload/telling.h"
 
 const char *flat_refusal_name(enum flat_refusal_kind kind)
 {
@@ -22,18 +22,22 @@ const char *flat_refusal_name(enum flat_refusal_kind kind)
 	return names[kind];
 }
 
-void flat_refuse(struct flat_offload *o, pid_t pid, const char *who, const struct flat_addr *to,
-		 enum flat_refusal_kind kind, const char *reason)
+void flat_refuse(struct flat_offload *o, const struct flat_session *s, const char *who,
+		 const struct flat_addr *to, enum flat_refusal_kind kind, const char *reason)
 {
+	char told[64];
+	char account[96];
 	struct flat_refusal *r = &o->refusals[o->n_refusals++ % FLAT_REFUSALS_KEPT];
 	char text[FLAT_ADDR_STRLEN];
 	r->at_ms = flat_now_us() / 1000;
-	r->pid = pid;
+	r->pid = s ? s->pid : 0;
 	r->to = *to;
 	snprintf(r->client_name, sizeof(r->client_name), "%s", who);
 	snprintf(r->reason, sizeof(r->reason), "%s", reason);
 	o->stats.refused[kind]++;
-	flat_warn("refused %s -> %s: %s", who, flat_addr_str(to, text), reason);
+	snprintf(told, sizeof(told), "refusals, %s,", flat_refusal_name(kind));
+	flat_tell(FLAT_LOG_WARN, told, s ? flat_session_account(s, account) : who,
+		  "refused %s -> %s: %s", who, flat_addr_str(to, text), reason);
 	if (kind == FLAT_REFUSED_POLICY || kind == FLAT_REFUSED_STRICT) {
 		struct flat_audit e = {.event = "denied",
 				       .client = who,

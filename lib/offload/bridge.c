@@ -299,7 +299,7 @@ static void opened(struct flat_wire_link *link, struct flat_wire_stream *s,
 		if (!l)
 			snprintf(reason, sizeof(reason), "no mesh server listens on %s",
 				 flat_addr_str(&f->to, text));
-		flat_refuse(o, 0, principal, &f->to, FLAT_REFUSED_NO_ENDPOINT, reason);
+		flat_refuse(o, NULL, principal, &f->to, FLAT_REFUSED_NO_ENDPOINT, reason);
 		flat_wire_refuse(s, l ? EINVAL : ECONNREFUSED, reason);
 		return;
 	}

@@ -123,7 +123,7 @@ struct flat_session *flat_capture_session(struct flat_dns_client *client,
 static void turn_away(struct flat_offload *o, int fd, const struct flat_addr *from,
 		      const char *reason)
 {
-	flat_refuse(o, 0, "confined process", from, FLAT_REFUSED_RESOURCES, reason);
+	flat_refuse(o, NULL, "confined process", from, FLAT_REFUSED_RESOURCES, reason);
 	flat_sys_reset_at_close(fd);
 	close(fd);
 }

@@ -93,8 +93,8 @@ static bool may(struct flat_dns_stream *s)
 	char name[96];
 	flat_admit(o, &s->q, &d);
 	if (d.status != 0)
-		flat_refuse(o, s->session->pid, flat_session_name(s->session, name), &s->q.to,
-			    d.kind, d.reason);
+		flat_refuse(o, s->session, flat_session_name(s->session, name), &s->q.to, d.kind,
+			    d.reason);
 	return d.status == 0;
 }
 

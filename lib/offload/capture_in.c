@@ -559,7 +559,7 @@ static bool is_our_port(const struct flat_offload *o, const struct flat_addr *a)
 
 static void turn_away(struct flat_offload *o, int fd, const struct flat_addr *to, const char *why)
 {
-	flat_refuse(o, 0, "plain client", to, FLAT_REFUSED_NO_ENDPOINT, why);
+	flat_refuse(o, NULL, "plain client", to, FLAT_REFUSED_NO_ENDPOINT, why);
 	flat_sys_reset_at_close(fd);
 	close(fd);
 }

@@ -16,6 +16,7 @@
 #include "offload/origin.h"
 #include "offload/peers.h"
 #include "offload/sniff.h"
+#include "offload/telling.h"
 
 uint64_t flat_inode(int fd)
 {
@@ -461,8 +462,7 @@ static void note(struct flat_conn *c, enum flat_outcome outcome)
 void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, const char *reason)
 {
 	struct flat_end *client = &c->end[FLAT_SIDE_CLIENT];
-	flat_refuse(c->offload, c->client ? c->client->pid : 0, c->client_name, &c->to, kind,
-		    reason);
+	flat_refuse(c->offload, c->client, c->client_name, &c->to, kind, reason);
 	if (kind == FLAT_REFUSED_UNREACHABLE)
 		note(c, err == ETIMEDOUT ? FLAT_OUTCOME_TIMEOUT : FLAT_OUTCOME_FAILED);
 	if (client->is_tcp && !client->tube) {
@@ -606,6 +606,7 @@ static void reset_tcp(int fd)
 void flat_conn_cut(struct flat_conn *c, int err, const char *reason)
 {
 	char text[FLAT_ADDR_STRLEN];
+	char account[96];
 	if (c->cut)
 		return;
 	if (c->half_open) {
@@ -614,7 +615,9 @@ void flat_conn_cut(struct flat_conn *c, int err, const char *reason)
 	}
 	c->cut = true;
 	remember_cut(c, err, reason);
-	flat_warn("cut %s -> %s (%s): %s", c->client_name, c->server_name,
+	flat_tell(FLAT_LOG_WARN, "cuts",
+		  c->client ? flat_session_account(c->client, account) : c->client_name,
+		  "cut %s -> %s (%s): %s", c->client_name, c->server_name,
 		  flat_addr_str(&c->to, text), reason);
 	for (int i = 0; i < 2; i++) {
 		struct flat_end *e = &c->end[i];

@@ -221,7 +221,7 @@ int flat_conn_upstream_open(struct flat_conn *c)
 	else if (err == 0)
 		err = flat_listener_offer(c->listener, c);
 	if (err != 0 && reason[0])
-		flat_refuse(c->offload, c->client ? c->client->pid : 0, c->client_name, &c->to,
+		flat_refuse(c->offload, c->client, c->client_name, &c->to,
 			    err == -EACCES ? FLAT_REFUSED_POLICY : FLAT_REFUSED_UNREACHABLE,
 			    reason);
 	if (err != 0)
@@ -337,7 +337,7 @@ void flat_conn_request(struct flat_session *s, const struct flat_msg *asked)
 	flat_admit(o, &q, &d);
 	flat_check_limits(s, &d);
 	if (d.status != 0)
-		flat_refuse(o, s->pid, flat_session_name(s, name), &m->to, d.kind, d.reason);
+		flat_refuse(o, s, flat_session_name(s, name), &m->to, d.kind, d.reason);
 	else if (d.path == FLAT_CONN_KERNEL)
 		count_kernel(o, s, &m->to, &d);
 	if (d.status != 0 || d.path == FLAT_CONN_KERNEL)
@@ -354,7 +354,7 @@ static void refuse_socket(struct flat_offload *o, int fd, const struct flat_ques
 	char name[96] = "plain client";
 	if (q->session)
 		flat_session_name(q->session, name);
-	flat_refuse(o, q->session ? q->session->pid : 0, name, &q->to, d->kind, d->reason);
+	flat_refuse(o, q->session, name, &q->to, d->kind, d->reason);
 	flat_sys_reset_at_close(fd);
 	close(fd);
 }
@@ -491,7 +491,7 @@ void flat_conn_wire(struct flat_listener *l, const struct flat_question *q, stru
 	if (c)
 		c->principal = strdup(q->principal);
 	if (d.status != 0) {
-		flat_refuse(o, 0, q->principal, &q->to, d.kind, d.reason);
+		flat_refuse(o, NULL, q->principal, &q->to, d.kind, d.reason);
 		flat_bridge_failed(b, -d.status, d.reason);
 		flat_tube_close(tube, FLAT_TUBE_NEAR, true);
 		return;

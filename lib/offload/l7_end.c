@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/rest.h"
+#include "offload/telling.h"
 #include "wire/tls.h"
 
 /* Pieces below this are gathered, so that a head and a small body go out together. */
@@ -196,7 +197,8 @@ static void breach(struct flat_l7_end *e)
 	if (e->broken)
 		return;
 	e->broken = e->reset = e->deaf = true;
-	flat_warn("an HTTP connection is closed: rule 6: positions of its %s that cannot be",
+	flat_tell(FLAT_LOG_WARN, "breaches", "all",
+		  "an HTTP connection is closed: rule 6: positions of its %s that cannot be",
 		  e->side == FLAT_SIDE_CLIENT ? "client" : "server");
 	if (!e->fin_sent)
 		end_tx(e, true);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/capture_in.h"
+#include "offload/telling.h"
 
 static bool is_any(const struct flat_addr *a)
 {
@@ -282,7 +283,9 @@ int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, 
 	flat_offload_listens(o, &l->addr);
 	char text[FLAT_ADDR_STRLEN];
 	char name[96];
-	flat_info("listener %s of %s (pid %d)%s", flat_addr_str(&l->addr, text),
+	char account[96];
+	flat_tell(FLAT_LOG_INFO, "listeners", flat_session_account(l->session, account),
+		  "listener %s of %s (pid %d)%s", flat_addr_str(&l->addr, text),
 		  flat_session_name(l->session, name), (int)l->session->pid,
 		  l->server ? ", confined, without the library" : "");
 	return 0;
@@ -295,6 +298,7 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 	int pair[2] = {-1, -1};
 	int sndbuf = 4 << 20;
 	int v6only = 0;
+	char account[96];
 	socklen_t v6_len = sizeof(v6only);
 	struct flat_listener like = {.session = s, .backlog = msg->body.listen.backlog};
 	flat_msg_init(&reply, FLAT_MSG_LISTEN, msg->seq);
@@ -320,7 +324,8 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 		reply.fds = 0;
 		snprintf(reply.reason, sizeof(reply.reason), "flatd refuses the listener: %s",
 			 strerror(-err));
-		flat_warn("listener of pid %d refused: %s", (int)s->pid, strerror(-err));
+		flat_tell(FLAT_LOG_WARN, "refused listeners", flat_session_account(s, account),
+			  "listener of pid %d refused: %s", (int)s->pid, strerror(-err));
 		if (pair[1] >= 0)
 			close(pair[1]);
 		if (tcp_fd >= 0)

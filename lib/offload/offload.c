@@ -24,6 +24,7 @@
 #include "offload/origin.h"
 #include "offload/peers.h"
 #include "offload/persist.h"
+#include "offload/telling.h"
 #include "offload/tube.h"
 
 /* A predecessor that is ending has so many looks, with a pause between them, ms. */
@@ -252,6 +253,7 @@ static int by_time(struct flat_offload *o)
 	wait = sooner(wait, flat_admin_expire(o));
 	wait = sooner(wait, flat_health_wait_ms(o));
 	wait = sooner(wait, flat_captures_expire(o));
+	wait = sooner(wait, flat_telling_wait_ms());
 	if (!TAILQ_EMPTY(&o->reminders))
 		wait = sooner(wait, FLAT_REMIND_MS);
 	return TAILQ_EMPTY(&o->half_open) ? wait : sooner(wait, TICK_MS);
@@ -348,4 +350,5 @@ void flat_offload_close(struct flat_offload *o)
 	if (o->wake.fd > 0)
 		close(o->wake.fd);
 	flat_loop_fini(&o->loop);
+	flat_telling_fini();
 }

@@ -540,9 +540,9 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 /** Whether a live connection is still allowed. */
 bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char *reason,
 			size_t size);
-/** Remembers a refusal for `flatctl why`, counts and logs it. */
-void flat_refuse(struct flat_offload *o, pid_t pid, const char *who, const struct flat_addr *to,
-		 enum flat_refusal_kind kind, const char *reason);
+/** Remembers a refusal for `flatctl why`, counts and logs it (telling.h). `s`: who was refused, as `who`; NULL: no session. */
+void flat_refuse(struct flat_offload *o, const struct flat_session *s, const char *who,
+		 const struct flat_addr *to, enum flat_refusal_kind kind, const char *reason);
 /** "policy", "strict", ...: stable, for metrics. */
 const char *flat_refusal_name(enum flat_refusal_kind kind);
 

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/peers.h"
+#include "offload/telling.h"
 
 /* Bytes read from one socket in a turn before the others have theirs: a stream's window, which wakes its reader once. */
 #define TURN_BYTES ((size_t)256 * 1024)
@@ -290,7 +291,9 @@ void flat_peer_end(struct flat_peer *p, int err, const char *why)
 		all->links_failed++;
 		snprintf(all->last_failure, sizeof(all->last_failure), "%s: %.300s",
 			 flat_addr_str(&p->addr, text), why);
-		flat_warn("link %s %s ends: %s", p->server ? "from" : "to",
+		flat_tell(FLAT_LOG_WARN, "links ended",
+			  p->server ? "other hosts" : flat_addr_str(&p->addr, text),
+			  "link %s %s ends: %s", p->server ? "from" : "to",
 			  flat_addr_str(&p->addr, text), why);
 	}
 	flat_wire_link_bye(p->link);

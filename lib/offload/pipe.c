@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/rest.h"
+#include "offload/telling.h"
 #include "wire/frame.h"
 #include "wire/tls.h"
 
@@ -125,7 +126,8 @@ static void breach(struct flat_pipe_end *e)
 		return;
 	e->broken = true;
 	e->reset = true;
-	flat_warn("connection %llu is closed: rule 6: positions of its %s that cannot be",
+	flat_tell(FLAT_LOG_WARN, "breaches", "all",
+		  "connection %llu is closed: rule 6: positions of its %s that cannot be",
 		  (unsigned long long)e->pipe->conn_id,
 		  e->side == FLAT_SIDE_CLIENT ? "client" : "server");
 	(void)end_write(e, true);

@@ -12,6 +12,7 @@
 #include "base/sys.h"
 #include "mesh/scope.h"
 #include "offload/offload.h"
+#include "offload/telling.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
@@ -428,7 +429,8 @@ void flat_session_open(struct flat_offload *o, int fd)
 {
 	struct flat_session *s = o->n_sessions < FLAT_SESSIONS_MAX ? calloc(1, sizeof(*s)) : NULL;
 	if (!s) {
-		flat_warn("a process was turned away: rule 15: %u sessions are open",
+		flat_tell(FLAT_LOG_WARN, "sessions turned away", "all",
+			  "a process was turned away: rule 15: %u sessions are open",
 			  o->n_sessions);
 		close(fd);
 		return;
@@ -472,11 +474,13 @@ void flat_session_put(struct flat_session *s)
 
 void flat_session_close(struct flat_session *s, const char *why)
 {
+	char account[96];
 	struct flat_offload *o = s->offload;
 	struct flat_conn *c;
 	struct flat_conn *next;
 	if (why) {
-		flat_warn("session of pid %d (%s) ended: %s", (int)s->pid, s->exe ? s->exe : "?",
+		flat_tell(FLAT_LOG_WARN, "sessions ended", flat_session_account(s, account),
+			  "session of pid %d (%s) ended: %s", (int)s->pid, s->exe ? s->exe : "?",
 			  why);
 		o->stats.sessions_ended++;
 	}

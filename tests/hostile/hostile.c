@@ -124,7 +124,9 @@ struct logged {
 static bool was_logged(void *arg)
 {
 	const struct logged *l = arg;
-	return test_log_has(&flatd, l->from, l->text, "");
+	/* Attacks that are repeated often enough are told of by their number alone (offload/telling.h). */
+	return test_log_has(&flatd, l->from, l->text, "") ||
+	       test_log_has(&flatd, l->from, "lines were left out", "");
 }
 
 struct attacker {
