@@ -94,6 +94,9 @@
 #define FLAT_WIRE_OUT_MAX ((size_t)2 << 20)
 /* Streams of one link, memory of each up to FLAT_WIRE_WINDOW. */
 #define FLAT_WIRE_STREAMS_MAX 4096U
+/* Streams that a peer reset before anything was answered, of which so many a second are forgiven: beyond them no further stream is
+ * opened for it. A busy host's clients that give up stay below; what each costs to set up is a tenth of a processor at that rate. */
+#define FLAT_WIRE_RESETS_MAX 1000U
 /* Links of one flatd: hosts times workloads of a large mesh; four in a hundred of its descriptors. */
 #define FLAT_WIRE_LINKS_MAX 4096U
 /* TCP connect, handshake and greeting together, ms: less than FLAT_HALF_OPEN_MS, so that the reason is told. */

@@ -430,10 +430,21 @@ static void reset_orphans(struct flat_peer *p, int64_t now_ms)
 	}
 }
 
+/* For the time since the last tick. */
+static void forgive(struct flat_peer *p, int64_t now_ms)
+{
+	int64_t ms = now_ms - p->all->tick_ms;
+	if (ms > 0)
+		flat_wire_link_forgive(p->link, ms < 1000
+						    ? (uint32_t)ms * FLAT_WIRE_RESETS_MAX / 1000
+						    : FLAT_WIRE_RESETS_MAX);
+}
+
 bool flat_peer_tick(struct flat_peer *p, int64_t now_ms, int64_t now_s)
 {
 	reset_orphans(p, now_ms);
 	if (p->link) {
+		forgive(p, now_ms);
 		tick_link(p, now_ms, now_s);
 	} else if (now_ms - p->since_ms > LAST_WORDS_MS) {
 		flat_peer_free(p);

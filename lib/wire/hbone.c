@@ -29,7 +29,6 @@ struct head {
 struct flat_hbone {
 	nghttp2_session *h2;
 	struct head head;
-	uint32_t resets; /* by the peer, less those streams that ended as they should */
 };
 
 static int fail(struct flat_wire_link *l, const char *why)
@@ -309,7 +308,9 @@ static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
 		on_settings(l, frame->hd.flags);
 		return 0;
 	}
-	if (frame->hd.type == NGHTTP2_RST_STREAM && l->hbone->resets++ == FLAT_HBONE_RESETS_MAX)
+	/* A server can reset no more than we open. */
+	if (frame->hd.type == NGHTTP2_RST_STREAM && l->server && stream_of(h2, id) &&
+	    l->resets++ == FLAT_HBONE_RESETS_MAX)
 		return fail(l, "the peer resets too many streams");
 	if (frame->hd.type == NGHTTP2_GOAWAY)
 		l->draining = true;
@@ -332,9 +333,9 @@ static int on_close(nghttp2_session *h2, int32_t id, uint32_t code, void *arg)
 {
 	struct flat_wire_link *l = arg;
 	struct flat_wire_stream *s = stream_of(h2, id);
-	struct flat_hbone *h = l->hbone;
-	if (code == NGHTTP2_NO_ERROR && h->resets > 0)
-		h->resets--;
+	/* NO_ERROR is the peer's word: of a stream that has not ended both ways it makes up for nothing. */
+	if (code == NGHTTP2_NO_ERROR && s && s->fin_got && s->fin_sent && l->resets > 0)
+		l->resets--;
 	if (!s)
 		return 0;
 	if (!l->server && !s->open) {

@@ -217,6 +217,11 @@ bool flat_wire_link_full(const struct flat_wire_link *l)
 	return l->n_streams >= l->protocol->streams_max(l);
 }
 
+void flat_wire_link_forgive(struct flat_wire_link *l, uint32_t n)
+{
+	l->resets -= n < l->resets ? n : l->resets;
+}
+
 void flat_wire_link_ping(struct flat_wire_link *l)
 {
 	l->protocol->ping(l);

@@ -107,6 +107,8 @@ struct flat_wire_link {
 	uint32_t n_streams;
 	uint32_t last_id;
 	uint32_t first_credit; /* by the peer's HELLO */
+	uint32_t
+	    resets; /* flat/1, server: streams that the peer reset unanswered, less those forgiven */
 	struct flat_wire_bucket buckets[256];
 	struct flat_wire_streams streams;
 	struct flat_wire_streams ready;
@@ -152,6 +154,8 @@ int flat_wire_link_fail(struct flat_wire_link *link, const char *why);
 
 /** Client: whether the peer takes no further stream before one has ended. */
 bool flat_wire_link_full(const struct flat_wire_link *link);
+/** Of the streams that the peer reset before they were answered, so many are forgotten: FLAT_WIRE_RESETS_MAX a second. */
+void flat_wire_link_forgive(struct flat_wire_link *link, uint32_t n);
 /** Says that it is over, where the protocol has a word for it; with flat_wire_link_output(). */
 void flat_wire_link_bye(struct flat_wire_link *link);
 /** Asks whether the peer is alive. */

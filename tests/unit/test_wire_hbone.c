@@ -322,8 +322,17 @@ Test(wire_hbone, what_is_no_connect_to_an_address_is_refused_and_the_link_goes_o
 	raw_close(&r);
 }
 
-Test(wire_hbone, a_client_that_opens_and_resets_without_end_is_cut_off)
+static ssize_t nothing_yet(nghttp2_session *h2, int32_t id, uint8_t *buf, size_t len,
+			   uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
+	(void)h2, (void)id, (void)buf, (void)len, (void)flags, (void)source, (void)arg;
+	return NGHTTP2_ERR_DEFERRED;
+}
+
+/* Opens and resets for as long as it may. body: the stream has no end before its reset. */
+static void flood(bool body, uint32_t code)
+{
+	const nghttp2_data_provider data = {.read_callback = nothing_yet};
 	struct raw r;
 	raw_open(&r);
 	for (unsigned i = 0; i < 2 * FLAT_HBONE_RESETS_MAX && pair.server.err == 0; i++) {
@@ -332,12 +341,25 @@ Test(wire_hbone, a_client_that_opens_and_resets_without_end_is_cut_off)
 		    {(uint8_t *)(uintptr_t) ":authority", (uint8_t *)(uintptr_t) "10.0.0.2:80", 10,
 		     11, 0},
 		};
-		int32_t id = nghttp2_submit_request(r.h2, NULL, nv, 2, NULL, NULL);
+		int32_t id = nghttp2_submit_request(r.h2, NULL, nv, 2, body ? &data : NULL, NULL);
 		raw_run(&r);
 		pair.server.n = 0;
-		(void)nghttp2_submit_rst_stream(r.h2, NGHTTP2_FLAG_NONE, id, NGHTTP2_CANCEL);
+		(void)nghttp2_submit_rst_stream(r.h2, NGHTTP2_FLAG_NONE, id, code);
 		raw_run(&r);
 	}
 	raw_close(&r);
 	cr_assert_neq(pair.server.err, 0);
+}
+
+Test(wire_hbone, a_client_that_opens_and_resets_without_end_is_cut_off)
+{
+	flood(false, NGHTTP2_CANCEL);
+	cr_expect_leq(pair.server.link->resets, FLAT_HBONE_RESETS_MAX + 1);
+}
+
+Test(wire_hbone, no_error_is_a_reset_all_the_same)
+{
+	flood(true, NGHTTP2_NO_ERROR);
+	cr_expect_str_eq(pair.server.link->why, "the peer resets too many streams");
+	cr_expect_eq(pair.server.link->resets, FLAT_HBONE_RESETS_MAX + 1);
 }

@@ -99,6 +99,51 @@ Test(wire_link, a_reset_reaches_the_other_side)
 	cr_assert_eq(pair.server.err, 0);
 }
 
+/* One stream that is asked for and reset. The errno with which it was refused; 0: it was not. */
+static int open_and_reset(void)
+{
+	struct wire_end *e;
+	pair.client.n = pair.server.n = 0;
+	pair.client.ends[0].over = false;
+	pair.client.ends[0].err = 0;
+	e = pair_stream();
+	pair_run(SIZE_MAX);
+	if (e->over)
+		return e->err;
+	flat_wire_reset(e->stream, ECONNRESET);
+	pair_run(SIZE_MAX);
+	return 0;
+}
+
+Test(wire_link, streams_that_are_reset_unanswered_are_bounded_and_forgiven)
+{
+	pair_run(SIZE_MAX);
+	struct wire_end *other = &pair.client.ends[1];
+	for (unsigned i = 0; i < FLAT_WIRE_RESETS_MAX; i++)
+		cr_assert_eq(open_and_reset(), 0, "stream %u", i);
+	/* Refused before its owner hears of it; the link goes on. */
+	for (unsigned i = 0; i < 10; i++) {
+		cr_assert_eq(open_and_reset(), EAGAIN);
+		cr_assert_eq(pair.server.n, 0);
+	}
+	cr_assert_eq(pair.server.err + pair.client.err, 0);
+	flat_wire_link_forgive(pair.server.link, 1);
+	cr_assert_eq(open_and_reset(), 0);
+	cr_assert_eq(open_and_reset(), EAGAIN);
+	flat_wire_link_forgive(pair.server.link, UINT32_MAX);
+	cr_assert_eq(pair.server.link->resets, 0);
+	/* One that was answered is none of these. */
+	pair.client.n = 1;
+	pair.server.n = 0;
+	cr_assert_eq(pair_stream(), other);
+	pair_run(SIZE_MAX);
+	pair_send(&pair.server.ends[0], 10, false);
+	pair_run(SIZE_MAX);
+	flat_wire_reset(other->stream, ECONNRESET);
+	pair_run(SIZE_MAX);
+	cr_assert_eq(pair.server.link->resets, 0);
+}
+
 /* A frame that an honest client would not send. */
 static void lie(struct flat_frame f)
 {
