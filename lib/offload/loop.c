@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "offload/telling.h"
+
 #define RING_ENTRIES 4096
 /* user_data of requests whose completion interests nobody (cancellations) */
 #define NOBODY 0
@@ -23,6 +25,7 @@ int flat_loop_init(struct flat_loop *loop)
 	if (err < 0)
 		return err;
 	loop->n_late = 0;
+	loop->short_told = false;
 	loop->slots = NULL;
 	loop->n_slots = 0;
 	loop->free_head = 0;
@@ -92,12 +95,34 @@ static void submit_source(struct flat_loop *loop, struct flat_source *source)
 	io_uring_sqe_set_data64(sqe, tag(loop, source));
 }
 
+static bool is_short(int res)
+{
+	return res == -EMFILE || res == -ENFILE || res == -ENOBUFS || res == -ENOMEM;
+}
+
+/* The one who waits would be told of again at once, and the loop do nothing else. */
+static void rest(struct flat_loop *loop, struct flat_source *source, int res)
+{
+	static const struct __kernel_timespec pause = {.tv_nsec = FLAT_LOOP_REST_MS * 1000000LL};
+	struct io_uring_sqe *sqe = get_sqe(loop);
+	io_uring_prep_timeout(sqe, (struct __kernel_timespec *)(uintptr_t)&pause, 0, 0);
+	io_uring_sqe_set_data64(sqe, tag(loop, source));
+	source->resting = true;
+	if (!loop->short_told)
+		flat_tell(FLAT_LOG_ERROR, "accepts that fail", "all",
+			  "no connection can be accepted: %s; tried again every %d ms%s",
+			  strerror(-res), FLAT_LOOP_REST_MS,
+			  res == -EMFILE ? ". Raise LimitNOFILE (ulimit -n) of flatd" : "");
+	loop->short_told = true;
+}
+
 static int start(struct flat_loop *loop, struct flat_source *source, int fd, uint32_t events,
 		 flat_source_fn *fn)
 {
 	source->fd = fd;
 	source->fn = fn;
 	source->events = events;
+	source->resting = false;
 	source->op = events ? FLAT_SOURCE_POLL : FLAT_SOURCE_ACCEPT;
 	return take_slot(loop, source);
 }
@@ -254,6 +279,13 @@ static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t fl
 		close(res);
 	if (!source)
 		return;
+	if (source->op == FLAT_SOURCE_ACCEPT && res >= 0)
+		loop->short_told = false;
+	if (source->resting && !source->ending) {
+		source->resting = false;
+		submit_source(loop, source);
+		return;
+	}
 	if (source->op == FLAT_SOURCE_CONNECT || source->op == FLAT_SOURCE_ONCE ||
 	    (source->ending && !(flags & IORING_CQE_F_MORE))) {
 		if (source->op == FLAT_SOURCE_ONCE && res < 0)
@@ -261,7 +293,9 @@ static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t fl
 		give_slot(loop, source);
 	} else if (!(flags & IORING_CQE_F_MORE)) {
 		bool poll = source->op == FLAT_SOURCE_POLL;
-		if (res == -EBADF || res == -EINVAL || res == -ECANCELED)
+		if (source->op == FLAT_SOURCE_ACCEPT && is_short(res))
+			rest(loop, source, res);
+		else if (res == -EBADF || res == -EINVAL || res == -ECANCELED)
 			res = poll ? POLLHUP : res;
 		else if (!(poll && (res < 0 || (res & POLLNVAL))))
 			submit_source(loop, source);

@@ -29,7 +29,8 @@ struct flat_source {
 	uint32_t index; /* in flat_loop.slots; 0: not watched */
 	uint32_t events;
 	enum flat_source_op op;
-	bool ending; /* flat_loop_accept_end() */
+	bool ending;  /* flat_loop_accept_end() */
+	bool resting; /* an accept that failed for want of descriptors or memory: a timer runs */
 };
 
 struct flat_loop_slot {
@@ -50,6 +51,7 @@ struct flat_loop {
 	uint32_t n_slots;
 	uint32_t free_head;
 	uint32_t n_ending; /* sources that accept no more, and have not told everything */
+	bool short_told;   /* that accepts fail; until one succeeds */
 };
 
 /** 0 or a negative errno (-EPERM, -ENOSYS where io_uring is forbidden). */
@@ -63,7 +65,13 @@ FLAT_MUST_CHECK int flat_loop_poll(struct flat_loop *loop, struct flat_source *s
 /** Watches for `events` until they happen: the function is called once, and may watch again. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_loop_poll_once(struct flat_loop *loop, struct flat_source *source, int fd,
 					uint32_t events, flat_source_fn *fn);
-/** Accepts on a listening socket for ever, never blocking whatever the socket's flags say. 0 or -ENOMEM. */
+/* An accept that found no descriptor, or no memory, is tried again after so long, ms: who waits in the backlog is there still. */
+#define FLAT_LOOP_REST_MS 100
+
+/**
+ * Accepts on a listening socket for ever, never blocking whatever the socket's flags say. Where descriptors or memory are used up
+ * the log says so once, the function is called with the error, and accepting rests for FLAT_LOOP_REST_MS. 0 or -ENOMEM.
+ */
 FLAT_MUST_CHECK int flat_loop_accept(struct flat_loop *loop, struct flat_source *source, int fd,
 				     flat_source_fn *fn);
 /** Connects a socket without blocking. `addr` is borrowed until the function is called. 0 or -ENOMEM. */

@@ -2,10 +2,15 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "offload/loop.h"
+#include "offload/telling.h"
 
 static struct flat_loop loop;
 static int calls;
@@ -234,4 +239,80 @@ Test(loop, many_sources)
 	for (int i = 0; i < 500; i++)
 		flat_loop_close(&loop, &s[i]);
 	flat_loop_turn(&loop, 0);
+}
+
+/* Lines of the log that say it. */
+static unsigned int lines(FILE *file)
+{
+	static char text[1 << 16];
+	unsigned int n = 0;
+	ssize_t len = pread(fileno(file), text, sizeof(text) - 1, 0);
+	text[len > 0 ? len : 0] = 0;
+	for (char *line = text; (line = strstr(line, "no connection can be")) != NULL; line++)
+		n++;
+	return n;
+}
+
+Test(loop, an_accept_without_descriptors_rests_and_goes_on)
+{
+	struct flat_source s = {0};
+	struct sockaddr_in sa;
+	struct rlimit limit;
+	FILE *log = tmpfile();
+	int fd = listener(&sa);
+	cr_assert_eq(listen(fd, 8), 0);
+	flat_log_init(fileno(log), FLAT_LOG_INFO, "t");
+	int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	/* The next descriptor is none that may be had; the limit is that of when the request is made. */
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	int next = dup(fd);
+	close(next);
+	struct rlimit none = {.rlim_cur = (rlim_t)next, .rlim_max = limit.rlim_max};
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	cr_assert_eq(flat_loop_accept(&loop, &s, fd, on_event), 0);
+	cr_assert_eq(connect(client, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	/* Told of once for each rest: it spun, some hundred thousand times a second. */
+	for (int i = 0; i < 200 && calls < 3; i++)
+		flat_loop_turn(&loop, 10);
+	cr_expect_eq(calls, 3);
+	cr_expect_eq(last, -EMFILE);
+	for (int i = 0; i < 50; i++)
+		flat_loop_turn(&loop, 0);
+	cr_expect_leq(calls, 4);
+	cr_expect_eq(lines(log), 1);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	for (int i = 0; i < 100 && last < 0; i++)
+		flat_loop_turn(&loop, 10);
+	cr_assert_geq(last, 0);
+	close(last);
+	flat_log_init(-1, FLAT_LOG_NONE, "t");
+	close(client);
+	close(fd);
+	fclose(log);
+}
+
+Test(loop, an_accept_that_rests_can_end)
+{
+	struct flat_source s = {0};
+	struct sockaddr_in sa;
+	struct rlimit limit;
+	int fd = listener(&sa);
+	cr_assert_eq(listen(fd, 8), 0);
+	int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	int next = dup(fd);
+	close(next);
+	struct rlimit none = {.rlim_cur = (rlim_t)next, .rlim_max = limit.rlim_max};
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	cr_assert_eq(flat_loop_accept(&loop, &s, fd, on_event), 0);
+	cr_assert_eq(connect(client, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	turn_until(1);
+	cr_assert(s.resting);
+	flat_loop_accept_end(&loop, &s);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	turn_until(2);
+	cr_assert_lt(last, 0);
+	cr_assert_eq(loop.n_ending, 0);
+	cr_assert_eq(s.index, 0);
+	close(client);
 }
