@@ -355,7 +355,7 @@ static bool find_service(struct flat_offload *o, const struct flat_question *q,
 		d->l7 = true;
 		return true;
 	}
-	d->listener = d->service ? NULL : flat_listener_find(o, &q->to);
+	d->listener = d->service ? NULL : flat_listener_find(o, &q->to, q->session);
 	if (owner && !d->hidden && !d->listener && flat_service_has_endpoints(owner)) {
 		refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_PORT);
 		snprintf(d->reason, sizeof(d->reason), "service %s has no port %u (%s:%u)",
@@ -386,7 +386,7 @@ static bool resolve(struct flat_offload *o, const struct flat_question *q, struc
 		    d->service->host);
 		return false;
 	}
-	d->listener = flat_listener_find(o, &d->target);
+	d->listener = flat_listener_find(o, &d->target, q->session);
 	return true;
 }
 

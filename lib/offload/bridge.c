@@ -281,13 +281,23 @@ static bool is_here(const struct flat_peer *p, const struct flat_listener *l,
 	return true;
 }
 
+/* What is asked for. Loopback addresses are this host's own affair: servers listen there so that no other host comes. */
+static struct flat_listener *asked_for(const struct flat_peer *p, const struct flat_addr *to)
+{
+	struct flat_addr want = *to;
+	flat_addr_unmap(&want);
+	if (flat_addr_is_loopback(&want) && !flat_addr_is_loopback(&p->addr))
+		return NULL;
+	return flat_listener_find(p->all->offload, &want, NULL);
+}
+
 static void opened(struct flat_wire_link *link, struct flat_wire_stream *s,
 		   const struct flat_frame *f)
 {
 	struct flat_peer *p = link->owner;
 	struct flat_offload *o = p->all->offload;
 	const char *principal = flat_spiffe_principal(link->peer.id);
-	struct flat_listener *l = flat_listener_find(o, &f->to);
+	struct flat_listener *l = asked_for(p, &f->to);
 	/* The address is the socket's, which the kernel vouches for; the port is for the server's logs. */
 	struct flat_question q = {
 	    .principal = principal, .from = p->addr, .to = f->to, .pinned = l};
@@ -322,7 +332,7 @@ void flat_bridge_opened(struct flat_bridge *b)
 	struct flat_conn *c = b->conn;
 	/* As HTTP a connection has no listener of its own: each request finds one. */
 	const struct flat_listener *l =
-	    c->listener ? c->listener : flat_listener_find(c->offload, &c->target);
+	    c->listener ? c->listener : flat_listener_find(c->offload, &c->target, NULL);
 	const struct flat_workload *w = l ? l->session->workload : NULL;
 	if (b->inbound)
 		flat_wire_accept(b->stream, w ? w->principal : "");

@@ -304,7 +304,7 @@ bool flat_dns_takes(const struct flat_offload *o, const struct flat_addr *to)
 	const struct flat_ip ip = flat_addr_ip(to);
 	return to->port == FLAT_DNS_PORT && !flat_mesh_service_owning(o->mesh, &ip) &&
 	       !flat_mesh_service_by_addr(o->mesh, &ip, to->port, NULL) &&
-	       !flat_listener_find(o, to);
+	       !flat_listener_find(o, to, NULL);
 }
 
 void flat_dns_stream(struct flat_dns_client *client, struct flat_session *session,

@@ -576,10 +576,10 @@ bool flat_captures_in_came(struct flat_offload *o, int fd)
 		turn_away(o, fd, &to, "flatd has come to itself");
 		return true;
 	}
-	struct flat_listener *l = flat_listener_find(o, &to);
+	struct flat_listener *l = flat_listener_find(o, &to, NULL);
 	if (!l) {
 		flat_captures_in_look(o);
-		l = flat_listener_find(o, &to);
+		l = flat_listener_find(o, &to, NULL);
 	}
 	if (l)
 		flat_conn_plain(l, fd);

@@ -13,6 +13,7 @@
 
 #include "base/log.h"
 #include "offload/capture_in_code.h"
+#include "offload/netns.h"
 #include "offload/offload.h"
 
 /* Sockets of one cgroup that are bound, and those that they accepted. */
@@ -263,7 +264,7 @@ int flat_in_bpf_attach(struct flat_in_bpf *b, const struct flat_in_gate *g, int 
 	b->guests = open_map(&guests, earlier);
 	if (earlier >= 0)
 		close(earlier);
-	int err = b->binds < 0 ? b->binds : b->guests < 0 ? b->guests : flat_own_netns(&in.netns);
+	int err = b->binds < 0 ? b->binds : b->guests < 0 ? b->guests : flat_netns_own(&in.netns);
 	if (err != 0)
 		snprintf(why, size, "the kernel makes no maps for servers: %s", strerror(-err));
 	if (err == 0)

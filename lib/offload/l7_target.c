@@ -145,7 +145,7 @@ static int find_target(struct flat_l7 *l7)
 	memset(&x->traffic, 0, sizeof(x->traffic));
 	if (l7->pinned.family) {
 		x->target.addr = l7->pinned;
-		x->target.listener = flat_listener_find(o, &l7->pinned);
+		x->target.listener = flat_listener_find(o, &l7->pinned, l7->conn->client);
 		x->target.cluster = NULL;
 		x->target.origin = NULL;
 		return x->target.listener ? 0 : -ECONNREFUSED;

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/capture_in.h"
+#include "offload/netns.h"
 #include "offload/telling.h"
 
 static bool is_any(const struct flat_addr *a)
@@ -23,39 +24,6 @@ static bool is_any(const struct flat_addr *a)
 /* For so long an answer of the kernel's is good: addresses come and go by hand. */
 #define HERE_US 1000000
 #define HERE_SLOTS 64
-
-#ifndef SO_NETNS_COOKIE
-#define SO_NETNS_COOKIE 71
-#endif
-
-static int netns_of(int fd, uint64_t *netns)
-{
-	socklen_t len = sizeof(*netns);
-	return flat_sys_getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, netns, &len);
-}
-
-int flat_own_netns(uint64_t *netns)
-{
-	int fd = flat_sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int err = fd < 0 ? fd : netns_of(fd, netns);
-	if (fd >= 0)
-		flat_sys_close(fd);
-	return err;
-}
-
-static bool ask_kernel(const struct flat_addr *addr)
-{
-	struct flat_addr any_port = *addr;
-	struct sockaddr_storage ss;
-	any_port.port = 0;
-	socklen_t len = flat_addr_to_sockaddr(&any_port, &ss);
-	int fd = flat_sys_socket(addr->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return false;
-	bool here = FLAT_SYS3(SYS_bind, fd, &ss, len) == 0;
-	flat_sys_close(fd);
-	return here;
-}
 
 bool flat_addr_is_here(const struct flat_addr *addr)
 {
@@ -73,7 +41,7 @@ bool flat_addr_is_here(const struct flat_addr *addr)
 	int64_t now = flat_now_us();
 	if (now >= known[i].until_us || !flat_addr_equal(&known[i].addr, &want)) {
 		known[i].addr = want;
-		known[i].here = ask_kernel(&want);
+		known[i].here = flat_netns_has(NULL, -1, &want);
 		known[i].until_us = now + HERE_US;
 	}
 	return known[i].here;
@@ -93,7 +61,31 @@ static int fit(const struct flat_listener *l, const struct flat_addr *want)
 	return flat_addr_equal(&has, want) ? 3 : 0;
 }
 
-struct flat_listener *flat_listener_find(const struct flat_offload *o, const struct flat_addr *addr)
+bool flat_addr_is_loopback(const struct flat_addr *a)
+{
+	static const uint8_t one[16] = {[15] = 1};
+	return a->family == AF_INET ? a->ip[0] == 127 : memcmp(a->ip, one, sizeof(one)) == 0;
+}
+
+/* Whether `want`, which fits so well, is an address of the place that the listener is in. *here: of this host; -1: not asked yet. */
+static bool is_its_own(const struct flat_listener *l, const struct flat_addr *want, int f,
+		       uint64_t netns, int *here)
+{
+	const struct flat_netns *ns = l->netns;
+	if (l->nowhere || (ns && !ns->ours))
+		return false;
+	if (flat_addr_is_loopback(want))
+		return netns == (ns ? ns->id : 0);
+	if (f == 3 && !ns && !l->stray)
+		return true;
+	if (*here < 0)
+		*here = flat_addr_is_here(want);
+	/* What is this host's is no other's, whatever he calls his. */
+	return ns ? !*here && flat_netns_has(ns, l->tcp.fd, want) : *here;
+}
+
+struct flat_listener *flat_listener_find(const struct flat_offload *o, const struct flat_addr *addr,
+					 const struct flat_session *asker)
 {
 	struct flat_addr want = *addr;
 	struct flat_listener *l;
@@ -104,12 +96,7 @@ struct flat_listener *flat_listener_find(const struct flat_offload *o, const str
 	TAILQ_FOREACH(l, &o->listeners, link)
 	{
 		int f = fit(l, &want);
-		if (f <= best_fit)
-			continue;
-		/* All addresses are all of this host, and not another's that happens to be asked for. */
-		if (f < 3 && !l->abroad && here < 0)
-			here = flat_addr_is_here(&want);
-		if (f == 3 || l->abroad || here == 1) {
+		if (f > best_fit && is_its_own(l, &want, f, asker ? asker->netns : 0, &here)) {
 			best = l;
 			best_fit = f;
 		}
@@ -120,8 +107,11 @@ struct flat_listener *flat_listener_find(const struct flat_offload *o, const str
 bool flat_listener_serves(const struct flat_listener *l, const struct flat_addr *addr)
 {
 	struct flat_addr want = *addr;
+	int here = -1;
 	want.port = l->addr.port;
-	return fit(l, &want) > 0;
+	flat_addr_unmap(&want);
+	int f = fit(l, &want);
+	return f > 0 && is_its_own(l, &want, f, 0, &here);
 }
 
 void flat_listener_rotate(struct flat_listener *l)
@@ -243,14 +233,26 @@ static int verify_tcp(int fd, struct flat_addr *addr)
 	return flat_addr_from_sockaddr(addr, (struct sockaddr *)&ss, len);
 }
 
-static bool is_abroad(int fd)
+/* Where its socket is. `like` may know. */
+static void place(struct flat_listener *l, int tcp)
 {
-	static uint64_t own;
-	uint64_t netns = 0;
-	if (own == 0)
-		(void)flat_own_netns(&own);
-	(void)netns_of(fd, &netns);
-	return netns != own;
+	l->stray = !is_any(&l->addr) && !l->netns && !flat_addr_is_here(&l->addr);
+	if (l->netns || tcp < 0)
+		(void)flat_netns_get(l->netns);
+	else
+		l->nowhere = flat_netns_of_socket(tcp, &l->netns) != 0;
+}
+
+/* Two at one address take turns. */
+static bool has_twin(const struct flat_offload *o, const struct flat_addr *addr)
+{
+	const struct flat_listener *l;
+	TAILQ_FOREACH(l, &o->listeners, link)
+	{
+		if (fit(l, addr) > 0)
+			return true;
+	}
+	return false;
 }
 
 int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, int anchor, int tcp)
@@ -262,7 +264,7 @@ int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, 
 	l->offload = o;
 	TAILQ_INIT(&l->pending);
 	l->anchor.fd = l->tcp.fd = -1;
-	l->abroad = tcp >= 0 && is_abroad(tcp);
+	place(l, tcp);
 	int err = anchor < 0 ? 0
 			     : flat_loop_poll(&o->loop, &l->anchor, anchor, POLLOUT | POLLRDHUP,
 					      on_anchor);
@@ -270,6 +272,7 @@ int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, 
 		err = flat_loop_accept(&o->loop, &l->tcp, tcp, on_tcp);
 	if (err != 0) {
 		flat_loop_del(&o->loop, &l->anchor);
+		flat_netns_put(l->netns);
 		free(l);
 		return err;
 	}
@@ -278,7 +281,7 @@ int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, 
 	l->session->n_listeners++;
 	o->n_listeners++;
 	o->listening++;
-	o->twins |= flat_listener_find(o, &l->addr) != NULL;
+	o->twins |= has_twin(o, &l->addr);
 	TAILQ_INSERT_TAIL(&o->listeners, l, link);
 	flat_offload_listens(o, &l->addr);
 	char text[FLAT_ADDR_STRLEN];
@@ -291,22 +294,48 @@ int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, 
 	return 0;
 }
 
+/* Who may be found at the addresses of where it is. 0, or a negative errno and the reason. */
+static int check_place(int tcp, struct flat_netns **ns, char *why, size_t size)
+{
+	int err = flat_netns_of_socket(tcp, ns);
+	if (err != 0) {
+		snprintf(why, size, "it is in a network namespace that flatd cannot look at (%s)",
+			 strerror(-err));
+		return err;
+	}
+	if (!*ns || (*ns)->ours)
+		return 0;
+	snprintf(why, size, "its network namespace is a user's own, who has any address there");
+	return -EACCES;
+}
+
+static int check_listener(struct flat_session *s, struct flat_listener *like, int tcp, char *why,
+			  size_t size)
+{
+	int v6only = 0;
+	socklen_t len = sizeof(v6only);
+	int err = tcp < 0					 ? -EINVAL
+		  : s->n_listeners >= FLAT_SESSION_LISTENERS_MAX ? -ENOBUFS
+								 : verify_tcp(tcp, &like->addr);
+	if (err == 0)
+		(void)flat_sys_getsockopt(tcp, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len);
+	like->v6only = v6only != 0;
+	snprintf(why, size, "%s", strerror(-err));
+	return err == 0 ? check_place(tcp, &like->netns, why, size) : err;
+}
+
 void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int tcp_fd)
 {
 	struct flat_offload *o = s->offload;
 	struct flat_msg reply;
 	int pair[2] = {-1, -1};
 	int sndbuf = 4 << 20;
-	int v6only = 0;
 	char account[96];
-	socklen_t v6_len = sizeof(v6only);
+	char why[sizeof(reply.reason) - 32];
 	struct flat_listener like = {.session = s, .backlog = msg->body.listen.backlog};
 	flat_msg_init(&reply, FLAT_MSG_LISTEN, msg->seq);
-	int err = tcp_fd < 0					 ? -EINVAL
-		  : s->n_listeners >= FLAT_SESSION_LISTENERS_MAX ? -ENOBUFS
-								 : verify_tcp(tcp_fd, &like.addr);
-	if (err == 0)
-		(void)flat_sys_getsockopt(tcp_fd, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &v6_len);
+	int err = check_listener(s, &like, tcp_fd, why, sizeof(why));
+	bool checked = err == 0;
 	if (err == 0)
 		err = flat_sys_socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
 	if (err == 0) {
@@ -314,18 +343,19 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 					  sizeof(sndbuf));
 		like.id = ++o->next_id;
 		like.inode = flat_inode(pair[0]);
-		like.v6only = v6only != 0;
 		reply.body.listen.listener_id = like.id;
 		reply.fds = FLAT_FD_ANCHOR;
 		err = flat_listener_add(o, &like, pair[1], tcp_fd);
 	}
+	flat_netns_put(like.netns);
 	reply.status = err;
 	if (err != 0) {
 		reply.fds = 0;
-		snprintf(reply.reason, sizeof(reply.reason), "flatd refuses the listener: %s",
-			 strerror(-err));
+		if (checked)
+			snprintf(why, sizeof(why), "%s", strerror(-err));
+		snprintf(reply.reason, sizeof(reply.reason), "flatd refuses the listener: %s", why);
 		flat_tell(FLAT_LOG_WARN, "refused listeners", flat_session_account(s, account),
-			  "listener of pid %d refused: %s", (int)s->pid, strerror(-err));
+			  "listener of pid %d refused: %s", (int)s->pid, why);
 		if (pair[1] >= 0)
 			close(pair[1]);
 		if (tcp_fd >= 0)
@@ -365,5 +395,6 @@ void flat_listener_close(struct flat_listener *l)
 	if (l->server)
 		flat_captures_in_forget(l);
 	flat_offload_listens_no_more(o, &l->addr);
+	flat_netns_put(l->netns);
 	free(l);
 }

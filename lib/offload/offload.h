@@ -45,6 +45,7 @@ struct flat_gate;
 struct flat_sniff;
 struct flat_in_server;
 struct flat_in_way;
+struct flat_netns;
 
 /**
  * One process that said HELLO. What the kernel says of it, not what it says. After its end it stays, closed, for
@@ -61,6 +62,7 @@ struct flat_session {
 	int pidfd; /* pins the pid; -1 if the kernel has none */
 	uid_t uid;
 	gid_t gid;
+	uint64_t netns; /* its network namespace when it said HELLO; 0: flatd's, or unknown */
 	uid_t exe_owner;
 	bool exe_owner_known;
 	bool greeted;
@@ -110,8 +112,10 @@ struct flat_listener {
 	uint64_t inode; /* of the application's end of the anchor */
 	struct flat_addr addr;
 	uint32_t backlog;
-	bool v6only; /* of a v6 socket: IPV6_V6ONLY */
-	bool abroad; /* in another network namespace: which addresses are its own is not known */
+	bool v6only;		  /* of a v6 socket: IPV6_V6ONLY */
+	struct flat_netns *netns; /* referenced; NULL: flatd's own */
+	bool stray; /* its address was none of this host's (IP_FREEBIND): counts while it is one */
+	bool nowhere; /* in a namespace of which flatd knows nothing: no address is its own */
 	struct flat_in_server *server; /* of a confined workload, that listens without the library:
 					  capture_in.h. NULL: a mesh server */
 	uint32_t n_pending;
@@ -413,14 +417,17 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 FLAT_MUST_CHECK int flat_listener_add(struct flat_offload *o, const struct flat_listener *like,
 				      int anchor, int tcp);
 void flat_listener_close(struct flat_listener *l);
-/** The live listener that serves `addr`, or NULL. Changes nothing. */
-struct flat_listener *flat_listener_find(const struct flat_offload *o,
-					 const struct flat_addr *addr);
-/** The cookie of flatd's own network namespace. 0, or a negative errno: the kernel does not tell. */
-int flat_own_netns(uint64_t *netns);
+/**
+ * The live listener that serves `addr`, or NULL. Changes nothing. asker: whose address it is, which matters for loopback addresses;
+ * NULL: flatd's own network namespace, as for endpoints and plain clients.
+ */
+struct flat_listener *flat_listener_find(const struct flat_offload *o, const struct flat_addr *addr,
+					 const struct flat_session *asker);
 /** Whether the address, whatever its port, is one of this host, in flatd's own network namespace. */
 bool flat_addr_is_here(const struct flat_addr *addr);
-/** Whether it listens at this address, whatever its port. */
+/** 127.0.0.0/8, ::1. */
+bool flat_addr_is_loopback(const struct flat_addr *addr);
+/** Whether it serves this address, whatever its port, of flatd's own network namespace. */
 bool flat_listener_serves(const struct flat_listener *l, const struct flat_addr *addr);
 /** Puts a listener that was chosen behind the others: several on one address (SO_REUSEPORT) take turns. */
 void flat_listener_rotate(struct flat_listener *l);

@@ -177,7 +177,7 @@ static int find_candidates(const struct flat_offload *o, const struct flat_servi
 		if (subset && !flat_labels_match(&subset->labels, e->labels))
 			continue;
 		/* Who speaks TLS itself is a server like those outside. */
-		add(c, service, e, how->traffic.origin ? NULL : flat_listener_find(o, &a));
+		add(c, service, e, how->traffic.origin ? NULL : flat_listener_find(o, &a, NULL));
 	}
 	if (!service->has_selector)
 		return 0;
@@ -315,8 +315,9 @@ int flat_resolve(struct flat_offload *o, const struct flat_service *service,
 	if (i >= 0) {
 		const struct flat_candidates *c = cluster->candidates;
 		target->addr = flat_ip_addr(&c->v[i].ip, c->v[i].port);
-		target->listener = o->twins && c->listener[i] ? flat_listener_find(o, &target->addr)
-							      : c->listener[i];
+		target->listener = o->twins && c->listener[i]
+				       ? flat_listener_find(o, &target->addr, NULL)
+				       : c->listener[i];
 		target->wire = c->wire[i];
 		target->origin = how->traffic.origin;
 		target->host = cluster->hosts[i];

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "mesh/scope.h"
+#include "offload/netns.h"
 #include "offload/offload.h"
 #include "offload/telling.h"
 
@@ -83,6 +84,7 @@ static int attest(struct flat_session *s)
 	char path[64];
 	char text[8192];
 	read_executable(s);
+	s->netns = flat_netns_of_process(s->pid);
 	snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)s->pid);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {

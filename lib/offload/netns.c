@@ -1,0 +1,254 @@
+#include "offload/netns.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/netlink.h>
+#include <linux/nsfs.h>
+#include <linux/rtnetlink.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/sys.h"
+#include "base/thread.h"
+
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
+
+static LIST_HEAD(, flat_netns) all = LIST_HEAD_INITIALIZER(all);
+
+static int cookie_of(int fd, uint64_t *cookie)
+{
+	socklen_t len = sizeof(*cookie);
+	return flat_sys_getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, cookie, &len);
+}
+
+int flat_netns_own(uint64_t *cookie)
+{
+	int fd = flat_sys_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int err = fd < 0 ? fd : cookie_of(fd, cookie);
+	if (fd >= 0)
+		flat_sys_close(fd);
+	return err;
+}
+
+/* --- what is local --- */
+
+static int open_routes(void)
+{
+	return flat_sys_socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+}
+
+struct question {
+	struct nlmsghdr head;
+	struct rtmsg route;
+	struct rtattr attr;
+	uint8_t ip[16];
+};
+
+/* 1: it is local, 0: it is not, or a negative errno: nobody answers. */
+static int ask_routes(int fd, const struct flat_addr *addr)
+{
+	size_t ip_len = addr->family == AF_INET ? 4 : 16;
+	struct question q = {
+	    .head = {.nlmsg_type = RTM_GETROUTE, .nlmsg_flags = NLM_F_REQUEST},
+	    .route = {.rtm_family = (unsigned char)addr->family,
+		      .rtm_dst_len = (unsigned char)(ip_len * 8)},
+	    .attr = {.rta_len = (unsigned short)RTA_LENGTH(ip_len), .rta_type = RTA_DST},
+	};
+	union {
+		struct nlmsghdr head;
+		uint8_t bytes[2048];
+	} a;
+	memcpy(q.ip, addr->ip, ip_len);
+	q.head.nlmsg_len = (uint32_t)(offsetof(struct question, ip) + ip_len);
+	/* Answers to earlier questions that were not read whole. */
+	while (flat_sys_recv(fd, &a, sizeof(a), MSG_DONTWAIT) > 0)
+		;
+	ssize_t n = flat_sys_send(fd, &q, q.head.nlmsg_len, MSG_DONTWAIT);
+	/* The kernel answers inside of send(). */
+	if (n > 0)
+		n = flat_sys_recv(fd, &a, sizeof(a), MSG_DONTWAIT);
+	if (n < (ssize_t)sizeof(a.head))
+		return n < 0 ? (int)n : -EPROTO;
+	/* No route leads there: it is not local. */
+	if (a.head.nlmsg_type == NLMSG_ERROR)
+		return 0;
+	const struct rtmsg *route = NLMSG_DATA(&a.head);
+	return a.head.nlmsg_type == RTM_NEWROUTE && n >= (ssize_t)NLMSG_LENGTH(sizeof(*route)) &&
+	       route->rtm_type == RTN_LOCAL;
+}
+
+/* Where netlink is not to be had. Says yes to everything where net.ipv4.ip_nonlocal_bind is set. */
+static bool can_bind(const struct flat_addr *addr)
+{
+	struct flat_addr any_port = *addr;
+	struct sockaddr_storage ss;
+	any_port.port = 0;
+	socklen_t len = flat_addr_to_sockaddr(&any_port, &ss);
+	int fd = flat_sys_socket(addr->family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return false;
+	bool can = FLAT_SYS3(SYS_bind, fd, &ss, len) == 0;
+	flat_sys_close(fd);
+	return can;
+}
+
+/* Interfaces that are told of; more of one namespace are not looked at. */
+#define INTERFACES_MAX 64
+
+static bool has_interface(int sock, const struct flat_addr *addr)
+{
+	struct ifreq v[INTERFACES_MAX];
+	struct ifconf conf = {.ifc_len = sizeof(v), .ifc_req = v};
+	if (sock < 0 || addr->family != AF_INET || ioctl(sock, SIOCGIFCONF, &conf) != 0)
+		return false;
+	for (size_t i = 0; i < (size_t)conf.ifc_len / sizeof(v[0]); i++) {
+		struct sockaddr_in in;
+		memcpy(&in, &v[i].ifr_addr, sizeof(in));
+		if (in.sin_family == AF_INET && memcmp(&in.sin_addr, addr->ip, 4) == 0)
+			return true;
+	}
+	return false;
+}
+
+bool flat_netns_has(const struct flat_netns *ns, int sock, const struct flat_addr *addr)
+{
+	static int own = -1;
+	struct flat_addr want = *addr;
+	flat_addr_unmap(&want);
+	if (ns)
+		return ns->routes >= 0 ? ask_routes(ns->routes, &want) == 1
+				       : has_interface(sock, &want);
+	if (own < 0)
+		own = open_routes();
+	int here = own < 0 ? own : ask_routes(own, &want);
+	return here < 0 ? can_bind(&want) : here == 1;
+}
+
+/* --- others --- */
+
+struct visit {
+	int ns;
+	int routes;
+};
+
+/* A thread of its own: one that could not come back would leave all of flatd there. */
+static void *visit(void *arg)
+{
+	struct visit *v = arg;
+	int err = (int)FLAT_SYS2(SYS_setns, v->ns, CLONE_NEWNET);
+	v->routes = err < 0 ? err : open_routes();
+	return NULL;
+}
+
+static int routes_of(int ns)
+{
+	struct visit v = {.ns = ns, .routes = -EAGAIN};
+	pthread_t thread;
+	int err = flat_thread_start(&thread, NULL, visit, &v);
+	if (err != 0)
+		return err;
+	pthread_join(thread, NULL);
+	return v.routes;
+}
+
+static bool is_ours(int ns)
+{
+	struct stat own;
+	struct stat its;
+	uid_t maker;
+	int fd = ioctl(ns, NS_GET_USERNS);
+	bool ours = fd >= 0 && fstat(fd, &its) == 0 && stat("/proc/self/ns/user", &own) == 0 &&
+		    its.st_ino == own.st_ino && its.st_dev == own.st_dev;
+	ours |= fd >= 0 && ioctl(fd, NS_GET_OWNER_UID, &maker) == 0 && maker == geteuid();
+	if (fd >= 0)
+		close(fd);
+	return ours;
+}
+
+static struct flat_netns *find(uint64_t id)
+{
+	struct flat_netns *ns;
+	LIST_FOREACH(ns, &all, link)
+	{
+		if (ns->id == id)
+			return ns;
+	}
+	return NULL;
+}
+
+static struct flat_netns *make(uint64_t id, int fd)
+{
+	struct flat_netns *ns = calloc(1, sizeof(*ns));
+	if (!ns)
+		return NULL;
+	ns->id = id;
+	ns->ours = is_ours(fd);
+	ns->routes = routes_of(fd);
+	LIST_INSERT_HEAD(&all, ns, link);
+	return ns;
+}
+
+int flat_netns_of_socket(int fd, struct flat_netns **ns)
+{
+	static uint64_t own;
+	uint64_t cookie = 0;
+	struct stat st;
+	*ns = NULL;
+	int err = own == 0 ? flat_netns_own(&own) : 0;
+	if (err == 0)
+		err = cookie_of(fd, &cookie);
+	if (err != 0 || cookie == own)
+		return err;
+	int its = ioctl(fd, SIOCGSKNS);
+	if (its < 0 || fstat(its, &st) != 0) {
+		err = -errno;
+	} else {
+		*ns = find(st.st_ino);
+		if (!*ns)
+			*ns = make(st.st_ino, its);
+		err = *ns ? 0 : -ENOMEM;
+	}
+	if (its >= 0)
+		close(its);
+	(void)flat_netns_get(*ns);
+	return err;
+}
+
+struct flat_netns *flat_netns_get(struct flat_netns *ns)
+{
+	if (ns)
+		ns->refs++;
+	return ns;
+}
+
+void flat_netns_put(struct flat_netns *ns)
+{
+	if (!ns || --ns->refs > 0)
+		return;
+	LIST_REMOVE(ns, link);
+	if (ns->routes >= 0)
+		close(ns->routes);
+	free(ns);
+}
+
+uint64_t flat_netns_of_process(pid_t pid)
+{
+	char path[64];
+	struct stat own;
+	struct stat its;
+	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
+	if (stat("/proc/self/ns/net", &own) != 0 || stat(path, &its) != 0)
+		return 0;
+	return its.st_ino == own.st_ino ? 0 : its.st_ino;
+}

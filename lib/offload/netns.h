@@ -1,0 +1,45 @@
+/*
+ * Network namespaces: in which one a socket is, whose that is, and which addresses are its own. Asked of the kernel by the socket,
+ * never by the process that holds it. docs/design/core.md, section 3. Control thread.
+ */
+#ifndef FLAT_OFFLOAD_NETNS_H
+#define FLAT_OFFLOAD_NETNS_H
+
+#include <stdbool.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "base/base.h"
+#include "vq/attach.h"
+
+/** Another one than flatd's, which a listener is in. */
+struct flat_netns {
+	LIST_ENTRY(flat_netns) link;
+	uint64_t id; /* as flat_netns_of_process() has it */
+	int routes;  /* a netlink socket in it, which also keeps it; -1: flatd may not enter it */
+	uint32_t refs;
+	bool ours; /* an administrator of this host made it, or flatd's own user */
+};
+
+/**
+ * The namespace of a socket: *ns NULL where it is flatd's own; else referenced. 0, or a negative errno: -EPERM where flatd may not
+ * look (it is not root).
+ */
+FLAT_MUST_CHECK int flat_netns_of_socket(int fd, struct flat_netns **ns);
+struct flat_netns *flat_netns_get(struct flat_netns *ns);
+/** NULL is nothing. */
+void flat_netns_put(struct flat_netns *ns);
+
+/** The number of a process's namespace; 0: flatd's own, or not to be had. */
+uint64_t flat_netns_of_process(pid_t pid);
+
+/**
+ * Whether packets to this address are taken in there, by its routing table; NULL: flatd's own. Ports do not matter. sock: a TCP
+ * socket in it, whose interfaces are looked at (IPv4) where flatd may not enter; -1: none.
+ */
+bool flat_netns_has(const struct flat_netns *ns, int sock, const struct flat_addr *addr);
+
+/** The cookie of flatd's own network namespace. 0, or a negative errno: the kernel does not tell. */
+FLAT_MUST_CHECK int flat_netns_own(uint64_t *cookie);
+
+#endif
