@@ -27,19 +27,43 @@ void flat_http2_disturbed(struct flat_http2 *h, int32_t cost)
 {
 	h->calm -= cost;
 	/* Who asks and does not read makes us hoard, however slowly. */
-	if ((h->calm < 0 || h->n_forced > FLAT_HTTP2_CALM_MAX) && !h->flooded)
+	if ((h->calm < 0 || h->resets < 0 || h->n_forced > FLAT_HTTP2_CALM_MAX) && !h->flooded)
 		flat_http2_end_flood(h);
+}
+
+void flat_http2_wasted(struct flat_http2 *h)
+{
+	h->resets--;
+	flat_http2_disturbed(h, 0);
+}
+
+static void forgive(struct flat_http2 *h, int32_t n)
+{
+	h->resets = h->resets + n > FLAT_HTTP2_RESETS_MAX ? FLAT_HTTP2_RESETS_MAX : h->resets + n;
+}
+
+void flat_http2_served(struct flat_http2 *h)
+{
+	flat_http2_calmed(h, FLAT_HTTP2_CALM_SERVED);
+	forgive(h, 1);
+}
+
+/* How much of a bucket has come since *since_us, which moves on when it is something. */
+static int32_t come(int64_t *since_us, int64_t now_us, int32_t per_s, int32_t max)
+{
+	int64_t n = (now_us - *since_us) * per_s / 1000000;
+
+	if (n <= 0)
+		return 0;
+	*since_us = now_us;
+	return n > max ? max : (int32_t)n;
 }
 
 static void pass_time(struct flat_http2 *h, int64_t now_us)
 {
-	int64_t n = (now_us - h->calm_us) * FLAT_HTTP2_CALM_PER_S / 1000000;
-
 	h->now_us = now_us;
-	if (n <= 0)
-		return;
-	h->calm_us = now_us;
-	flat_http2_calmed(h, n > FLAT_HTTP2_CALM_MAX ? FLAT_HTTP2_CALM_MAX : (int32_t)n);
+	flat_http2_calmed(h, come(&h->calm_us, now_us, FLAT_HTTP2_CALM_PER_S, FLAT_HTTP2_CALM_MAX));
+	forgive(h, come(&h->resets_us, now_us, FLAT_HTTP2_RESETS_PER_S, FLAT_HTTP2_RESETS_MAX));
 }
 
 /* --- life --- */
@@ -65,6 +89,7 @@ int flat_http2_open(struct flat_http2 **out, enum flat_http2_side side, flat_htt
 	h->side = side;
 	h->wake = wake;
 	h->calm = FLAT_HTTP2_CALM_MAX;
+	h->resets = FLAT_HTTP2_RESETS_MAX;
 	h->block = &h->head;
 	TAILQ_INIT(&h->streams);
 	TAILQ_INIT(&h->ready);

@@ -181,7 +181,7 @@ static struct flat_http2_stream *new_request(struct flat_http2 *h, int32_t id)
 	if (h->n_open >= FLAT_HTTP2_STREAMS_MAX || h->out.len - h->out.at > FLAT_HTTP2_OUT_MAX) {
 		flat_http2_send_reset(h, id, FLAT_HTTP2_REFUSED_STREAM);
 		h->n_forced++;
-		flat_http2_disturbed(h, FLAT_HTTP2_CALM_RESET);
+		flat_http2_wasted(h);
 		return NULL;
 	}
 	s = flat_http2_stream_new(h);
@@ -359,7 +359,7 @@ static void take_reset(struct flat_http2 *h, const uint8_t *p, size_t len)
 		flat_http2_disturbed(h, 1);
 	} else {
 		if (!s->tx_ended)
-			flat_http2_disturbed(h, FLAT_HTTP2_CALM_RESET);
+			flat_http2_wasted(h);
 		flat_http2_stream_closed(s, (enum flat_http2_error)get_u32(p), true);
 	}
 }

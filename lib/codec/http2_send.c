@@ -130,7 +130,7 @@ void flat_http2_sent_end(struct flat_http2_stream *s)
 
 	s->tx_ended = true;
 	if (h->side == FLAT_HTTP2_SERVER) {
-		flat_http2_calmed(h, FLAT_HTTP2_CALM_SERVED);
+		flat_http2_served(h);
 		/* RFC 9113, 8.1: answered before it was asked to the end. */
 		if (!s->rx_end && !s->held) {
 			flat_http2_release(s);

@@ -239,7 +239,7 @@ void flat_http2_stream_fault(struct flat_http2_stream *s, enum flat_http2_error 
 	flat_http2_send_reset(h, s->id, error);
 	flat_http2_stream_closed(s, error, false);
 	h->n_forced++;
-	flat_http2_disturbed(h, FLAT_HTTP2_CALM_RESET);
+	flat_http2_wasted(h);
 }
 
 bool flat_http2_waits(const struct flat_http2 *h)

@@ -163,6 +163,8 @@ struct flat_http2 {
 	uint32_t n_over;	 /* free-running */
 	int64_t now_us, calm_us; /* calm_us: when calm was filled up last */
 	int32_t calm;		 /* what the peer may still do of what floods are made of */
+	int64_t resets_us;	 /* when resets was filled up last */
+	int32_t resets;		 /* streams that it may still reset, or make us reset */
 	/* Reading. */
 	uint8_t rx; /* enum flat_http2_rx */
 	struct flat_http2_frame frame;
@@ -230,6 +232,10 @@ void flat_http2_stream_used(struct flat_http2_stream *s, size_t n);
 
 /** One more of what floods are made of. */
 void flat_http2_disturbed(struct flat_http2 *h, int32_t cost);
+/** A stream that the peer reset before its answer, or that we had to reset for what the peer did. */
+void flat_http2_wasted(struct flat_http2 *h);
+/** A request was answered to its end. */
+void flat_http2_served(struct flat_http2 *h);
 /** Something that is no flood. */
 void flat_http2_calmed(struct flat_http2 *h, int32_t n);
 /** It is ended for a flood. */

@@ -32,15 +32,20 @@
 /* Bytes of fields that are read and dropped beyond the largest head, so that a plain answer can be given. */
 #define FLAT_HTTP2_DROPPED_MAX ((size_t)240 * 1024)
 /*
- * What floods are made of (resets, PING, SETTINGS, PRIORITY, empty frames, streams that we had to reset): so much at
- * once, and so much per second; a frame of content and a served request give some back. gRPC pings about once per
- * frame of data, an impatient client cancels some of its requests.
+ * What floods are made of (PING, SETTINGS, PRIORITY, empty frames): so much at once, and so much per second; a frame of
+ * content and a served request give some back. gRPC pings about once per frame of data.
  */
 #define FLAT_HTTP2_CALM_MAX 1000
 #define FLAT_HTTP2_CALM_PER_S 100
-#define FLAT_HTTP2_CALM_RESET 2
 #define FLAT_HTTP2_CALM_SERVED 2
 #define FLAT_HTTP2_CALM_SETTINGS 8
+/*
+ * Streams that the peer reset before we answered, or that we had to reset for it (CVE-2023-44487, CVE-2025-8671): so many
+ * at once, and per second; a request that was answered forgives one, and no frame does: it costs its sender too little.
+ * Envoy ends a connection half of whose first 500 streams were reset early, nghttp2 allows 33 a second.
+ */
+#define FLAT_HTTP2_RESETS_MAX 500
+#define FLAT_HTTP2_RESETS_PER_S 50
 /* Frames of one block of fields after its first: 60 KiB are four. */
 #define FLAT_HTTP2_CONTINUATIONS_MAX 8U
 
