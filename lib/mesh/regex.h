@@ -14,6 +14,11 @@
 
 /* Routes of real meshes have tens; a path of 60 KiB then costs at most 31 million small steps. */
 #define FLAT_REGEX_STATES_MAX 512U
+/*
+ * Small steps of one replacement. One search is linear, but each match begins a new one, and of "a.*b|a" each runs to the
+ * end. It is 8 KiB of a path, whatever the expression; those of real meshes take some ten steps for a byte.
+ */
+#define FLAT_REGEX_REPLACE_STEPS_MAX (4U * 1024 * 1024)
 /* Groups within groups: the compiler calls itself. */
 #define FLAT_REGEX_DEPTH_MAX 32U
 
@@ -35,8 +40,8 @@ bool flat_regex_match(const struct flat_regex *regex, const char *text, size_t l
 
 /**
  * Writes `text` to `out` with each match of the expression in it replaced by `by`, in which \0 to \9 are the match and its
- * groups, and \\ a backslash: RE2's GlobalReplace. The bytes written, or -EMSGSIZE. Does not allocate; any thread; 120 KiB
- * of stack.
+ * groups, and \\ a backslash: RE2's GlobalReplace. The bytes written, or -EMSGSIZE: there was no room, or it took more than
+ * FLAT_REGEX_REPLACE_STEPS_MAX. Does not allocate; any thread; 120 KiB of stack.
  */
 FLAT_MUST_CHECK ssize_t flat_regex_replace(const struct flat_regex *regex, const char *by,
 					   const char *text, size_t len, char *out, size_t size);

@@ -34,6 +34,7 @@ struct search {
 	uint64_t in[FLAT_REGEX_STATES_MAX / 64];
 	struct todo todo[FLAT_REGEX_STATES_MAX * 2 + SLOTS];
 	size_t len;
+	uint32_t steps; /* that are left */
 };
 
 /* Adds a state and all that it leads to without a byte, in the order of preference. */
@@ -47,6 +48,8 @@ static void follow(struct search *s, struct threads *to, uint32_t from, struct s
 		struct todo t = s->todo[--n];
 		const struct regex_state *state = &s->regex->v[t.at];
 
+		if (s->steps > 0)
+			s->steps--;
 		if (t.slot != SLOTS) {
 			slots->v[t.slot] = t.old;
 			continue;
@@ -81,7 +84,7 @@ static void follow(struct search *s, struct threads *to, uint32_t from, struct s
 	}
 }
 
-/* The first match at or behind `from`. */
+/* The first match at or behind `from`. Without a step left: false. */
 static bool find(struct search *s, const char *text, size_t from, struct threads lists[2],
 		 struct slots *found)
 {
@@ -91,7 +94,7 @@ static bool find(struct search *s, const char *text, size_t from, struct threads
 
 	now->n = 0;
 	memset(s->in, 0, sizeof(s->in));
-	for (size_t pos = from;; pos++) {
+	for (size_t pos = from; s->steps > 0; pos++) {
 		struct threads *used = now;
 
 		/* One more begins here, after those that began before. */
@@ -123,6 +126,7 @@ static bool find(struct search *s, const char *text, size_t from, struct threads
 		now = next;
 		next = used;
 	}
+	return false;
 }
 
 struct output {
@@ -161,7 +165,7 @@ static void substitute(struct output *out, const char *by, const char *text, con
 ssize_t flat_regex_replace(const struct flat_regex *regex, const char *by, const char *text,
 			   size_t len, char *buf, size_t size)
 {
-	struct search s = {.regex = regex, .len = len};
+	struct search s = {.regex = regex, .len = len, .steps = FLAT_REGEX_REPLACE_STEPS_MAX};
 	struct threads lists[2];
 	struct output out = {.v = buf, .size = size};
 	size_t at = 0;
@@ -184,5 +188,5 @@ ssize_t flat_regex_replace(const struct flat_regex *regex, const char *by, const
 	}
 	if (at < len)
 		put(&out, text + at, len - at);
-	return out.full ? -EMSGSIZE : (ssize_t)out.len;
+	return out.full || s.steps == 0 ? -EMSGSIZE : (ssize_t)out.len;
 }

@@ -71,6 +71,29 @@ Test(regex_replace, what_does_not_fit_is_said)
 	flat_pool_fini(&pool);
 }
 
+/* What is looked for to the end from each of many places is not looked for for ever. */
+Test(regex_replace, steps_are_bounded)
+{
+	static char text[32 * 1024];
+	static char out[2 * sizeof(text)];
+	struct flat_pool pool = {0};
+	const char *error;
+	const struct flat_regex *r = flat_regex_compile(&pool, "a.*b|a", false, &error);
+
+	cr_assert(r);
+	memset(text, 'a', sizeof(text));
+	cr_expect_eq(flat_regex_replace(r, "cc", text, sizeof(text), out, sizeof(out)), -EMSGSIZE);
+	/* As many places, each of which is settled at once, and one that is far from its end. */
+	r = flat_regex_compile(&pool, "a|b.*c", false, &error);
+	cr_assert(r);
+	cr_expect_eq(flat_regex_replace(r, "cc", text, sizeof(text), out, sizeof(out)),
+		     (ssize_t)sizeof(out));
+	text[0] = 'b';
+	text[sizeof(text) - 1] = 'c';
+	cr_expect_eq(flat_regex_replace(r, "cc", text, sizeof(text), out, sizeof(out)), 2);
+	flat_pool_fini(&pool);
+}
+
 /* Groups change nothing of whether a whole text matches. */
 Test(regex_replace, matching_is_as_before)
 {
