@@ -88,6 +88,8 @@ static void add_fields(struct flat_http2 *h, struct list *l, const struct flat_h
 		       const uint8_t *text, bool te)
 {
 	bool grpc = false;
+	/* RFC 9110, 8.6: these have none, and clients of HTTP/2 take one for an error of the stream. */
+	bool none = head->response && (head->status < 200 || head->status == 204);
 
 	for (uint32_t i = 0; i < head->n_fields; i++) {
 		const struct flat_http_field *f = &head->fields[i];
@@ -100,7 +102,7 @@ static void add_fields(struct flat_http2 *h, struct list *l, const struct flat_h
 		bool ours = f->id == FLAT_HTTP_HOST || f->id == FLAT_HTTP_TE ||
 			    f->id == FLAT_HTTP_TRANSFER_ENCODING;
 		/* gRPC counts its messages itself: its answers that are trailers only have no length. */
-		bool length = f->id == FLAT_HTTP_CONTENT_LENGTH && grpc;
+		bool length = f->id == FLAT_HTTP_CONTENT_LENGTH && (grpc || none);
 
 		if (!f->hidden && !ours && !length)
 			add_field(h, l, text, f);

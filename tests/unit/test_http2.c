@@ -118,6 +118,12 @@ static const struct round rounds[] = {
      "HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n", true},
     {"interim", "HTTP/1.1 103 Early Hints\r\nLink: l\r\n\r\n" OK "Content-Length: 0\r\n\r\n",
      "HTTP/1.1 103 Early Hints\r\nlink: l\r\n\r\n" OK "content-length: 0\r\n\r\n", true},
+    {"no content with a length", "HTTP/1.1 204 No Content\r\nContent-Length: 9\r\nA: b\r\n\r\n",
+     "HTTP/1.1 204 No Content\r\na: b\r\n\r\n", true},
+    {"interim with a length",
+     "HTTP/1.1 103 Early Hints\r\nContent-Length: 9\r\nLink: l\r\n\r\n" OK
+     "Content-Length: 0\r\n\r\n",
+     "HTTP/1.1 103 Early Hints\r\nlink: l\r\n\r\n" OK "content-length: 0\r\n\r\n", true},
     {"trailers only",
      OK "Content-Type: application/grpc\r\ngrpc-status: 7\r\nContent-Length: 0\r\n\r\n",
      OK "content-type: application/grpc\r\ngrpc-status: 7\r\ncontent-length: 0\r\n\r\n", true},
