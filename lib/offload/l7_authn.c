@@ -64,22 +64,25 @@ static void from_header(const struct flat_http_request *request,
 	}
 }
 
+/* Each of the name: which one a server reads is its own affair. */
 static void from_param(struct flat_l7_node *node, const struct flat_http_request *request,
 		       const struct flat_jwt_location *from, struct tokens *t)
 {
-	struct flat_span value = flat_l7_param(request->query, from->name);
-	char *to = node->fields + t->used;
+	struct flat_span value;
 
-	if (!value.text)
-		return;
-	/* A query is shorter than a head, and a head than the buffer; several rules may decode the same. */
-	if (value.len > sizeof(node->fields) - t->used) {
-		t->many = true;
-		return;
+	for (uint32_t i = 0;
+	     !t->many && (value = flat_l7_param(request->query, from->name, i)).text; i++) {
+		char *to = node->fields + t->used;
+
+		/* A query is shorter than a head, and a head than the buffer; several rules may decode the same. */
+		if (value.len > sizeof(node->fields) - t->used) {
+			t->many = true;
+			return;
+		}
+		value = (struct flat_span){to, flat_l7_url_decode(value, to)};
+		t->used += value.len;
+		add_token(t, value, from);
 	}
-	value = (struct flat_span){to, flat_l7_url_decode(value, to)};
-	t->used += value.len;
-	add_token(t, value, from);
 }
 
 static struct flat_span trim(struct flat_span s)
@@ -120,10 +123,8 @@ static void from_cookie(const struct flat_http_request *request,
 			const char *end = memchr(field.text, ';', field.len);
 			size_t len = end ? (size_t)(end - field.text) : field.len;
 
-			if (cookie_value((struct flat_span){field.text, len}, name, &value)) {
+			if (cookie_value((struct flat_span){field.text, len}, name, &value))
 				add_token(t, value, from);
-				return;
-			}
 			field.text += len + (end != NULL);
 			field.len -= len + (end != NULL);
 		}
@@ -308,22 +309,6 @@ static enum flat_l7_verb ask_rules(struct flat_l7 *l7, const struct flat_jwt_rul
 	return worst == FLAT_JWT_MISSED ? FLAT_L7_GO : refuse(l7, request, worst, a);
 }
 
-bool flat_l7_verify(struct flat_l7 *l7, const struct flat_workload *workload,
-		    const struct flat_http_request *request, struct flat_l7_claims *claims,
-		    struct flat_l7_answer *a)
-{
-	const struct flat_jwt_rule *rules[2 * FLAT_JWT_RULES_MAX];
-	uint32_t n = flat_mesh_jwt_rules(l7->node->offload->mesh, workload, rules);
-	enum flat_l7_verb verb = FLAT_L7_GO;
-	struct tokens tokens;
-
-	if (n > 0)
-		verb = ask_rules(l7, rules, n, request, claims, &tokens, a);
-	if (verb == FLAT_L7_LATER)
-		(void)refuse(l7, request, FLAT_JWT_WAIT, a);
-	return verb == FLAT_L7_GO;
-}
-
 enum flat_l7_verb flat_l7_authenticate(struct flat_l7 *l7, const struct flat_workload *workload,
 				       struct flat_http_request *request, size_t *len,
 				       struct flat_l7_claims *claims, struct flat_l7_answer *a)
@@ -349,4 +334,20 @@ enum flat_l7_verb flat_l7_authenticate(struct flat_l7 *l7, const struct flat_wor
 		return FLAT_L7_GO;
 	flat_l7_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
 	return FLAT_L7_ANSWER;
+}
+
+bool flat_l7_verify(struct flat_l7 *l7, const struct flat_workload *workload,
+		    struct flat_http_request *request, struct flat_l7_claims *claims,
+		    struct flat_l7_answer *a)
+{
+	enum flat_l7_verb verb;
+	size_t len = 0;
+
+	/* Its text is not made yet, and is made only if it changes. */
+	l7->x.unwritten = true;
+	verb = flat_l7_authenticate(l7, workload, request, &len, claims, a);
+	l7->x.unwritten = false;
+	if (verb == FLAT_L7_LATER)
+		(void)refuse(l7, request, FLAT_JWT_WAIT, a);
+	return verb == FLAT_L7_GO;
 }

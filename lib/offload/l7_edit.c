@@ -61,13 +61,13 @@ static bool is_param(struct flat_span name, const char *want)
 			       flat_span_of(want), false);
 }
 
-struct flat_span flat_l7_param(struct flat_span query, const char *name)
+struct flat_span flat_l7_param(struct flat_span query, const char *name, uint32_t nth)
 {
 	struct flat_span n, value;
 	size_t at = 0;
 
 	while (next_param(query, &at, &n, &value)) {
-		if (is_param(n, name))
+		if (is_param(n, name) && nth-- == 0)
 			return value;
 	}
 	return (struct flat_span){NULL, 0};

@@ -31,6 +31,8 @@ static enum flat_l7_gate allowed(struct flat_l7 *l7, const struct flat_way *way,
 	const struct flat_conn *c = l7->conn;
 	const char *principal = c->gate->tls ? flat_tls_principal(c->gate->tls) : "";
 	struct flat_authz_verdict *v = &l7->node->verdict;
+	/* What policies see: without claims that a client wrote, with those of its token. */
+	struct flat_http_request request = l7->x.request;
 	struct flat_authz_input in = {
 	    .source_principal = principal[0] ? principal : NULL,
 	    .source_ip = flat_addr_ip(&c->from),
@@ -39,12 +41,12 @@ static enum flat_l7_gate allowed(struct flat_l7 *l7, const struct flat_way *way,
 	    .destination_port = c->target.port,
 	    .destination = way->workload,
 	    .sni = c->gate->tls ? flat_tls_host(c->gate->tls) : NULL,
-	    .http = &l7->x.request,
+	    .http = &request,
 	    .brief = true,
 	};
 	struct flat_l7_claims claims = {NULL, NULL};
 
-	if (!flat_l7_verify(l7, way->workload, &l7->x.request, &claims, a)) {
+	if (!flat_l7_verify(l7, way->workload, &request, &claims, a)) {
 		flat_l7_refused(l7, way->workload, &l7->x.request, a, NULL);
 		return FLAT_L7_GATE_ANSWER;
 	}

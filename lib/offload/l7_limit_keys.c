@@ -84,7 +84,7 @@ static bool headers_match(struct flat_l7_limit_making *m, const struct flat_limi
 	for (uint32_t i = 0; i < a->n_headers; i++) {
 		const struct flat_limit_header *h = &a->headers[i];
 		struct flat_span value = a->kind == FLAT_LIMIT_QUERY_MATCH
-					     ? flat_l7_param(m->request->query, h->name)
+					     ? flat_l7_param(m->request->query, h->name, 0)
 					     : header(m, h->name);
 
 		if (flat_text_matches(&h->match, value) == h->invert)
@@ -134,7 +134,7 @@ static struct flat_span value_of(struct flat_l7_limit_making *m, const struct fl
 	case FLAT_LIMIT_HEADER:
 		return header(m, a->name);
 	case FLAT_LIMIT_QUERY:
-		return flat_l7_param(m->request->query, a->name);
+		return flat_l7_param(m->request->query, a->name, 0);
 	case FLAT_LIMIT_REMOTE:
 	case FLAT_LIMIT_MASKED:
 		return remote(m, a);

@@ -39,8 +39,8 @@ struct flat_l7_claims {
 
 /** %XX decoded into `out`, of text.len bytes. Returns how many. */
 size_t flat_l7_url_decode(struct flat_span text, char *out);
-/** The first value of a query's parameter, still encoded; absent: there is none. */
-struct flat_span flat_l7_param(struct flat_span query, const char *name);
+/** The nth value (from 0) of a query's parameter, still encoded; absent: there is none. */
+struct flat_span flat_l7_param(struct flat_span query, const char *name, uint32_t nth);
 void flat_l7_edit_remove(struct flat_l7_edit *edit, const char *name);
 /** Adds a field; one whose value no header can carry is left out. */
 void flat_l7_edit_add(struct flat_l7_edit *edit, struct flat_span name, struct flat_span value);
@@ -56,11 +56,12 @@ FLAT_MUST_CHECK int flat_l7_edit_head(struct flat_l7 *l7, const struct flat_l7_e
 /* --- l7_authn.c --- */
 
 /**
- * Looks at the tokens alone, and does not wait for keys. True: good, with `claims` (to be put by the caller), or there is
- * none. False: `a` says what is wrong.
+ * For policies that are asked before a route is chosen: as flat_l7_authenticate(), but it does not wait for keys, and the
+ * change is in `request` alone (whose text is then node->head until something is written there), not in what is sent. True:
+ * good, with `claims` (to be put by the caller), or there is no token. False: `a` says what is wrong.
  */
 bool flat_l7_verify(struct flat_l7 *l7, const struct flat_workload *workload,
-		    const struct flat_http_request *request, struct flat_l7_claims *claims,
+		    struct flat_http_request *request, struct flat_l7_claims *claims,
 		    struct flat_l7_answer *a);
 /**
  * Tokens by the rules for `workload`. GO: with `claims` (to be put by the caller) or without a token, and the head

@@ -127,6 +127,10 @@ same own-header-prefix 403 "$(code ask -H "x-jwt: $GOOD")"
 same usual-header-no-more 403 "$(code with "$GOOD")"
 same own-param "200 /echo?a=1&b=2" "$(ask -w '%{http_code} ' -o "$WORK/out" "$url/echo?a=1&tok=$GOOD&b=2")$(told "t['path']" <"$WORK/out")"
 same own-cookie 200 "$(code ask -b "a=b; jwt=$GOOD")"
+same own-cookie-twice 401 "$(code ask -b "jwt=$GOOD; a=b; jwt=$FORGED")"
+same own-cookie-twice-good 200 "$(code ask -b "jwt=$GOOD; a=b; jwt=$GOOD")"
+same own-param-twice 401 "$(ask -o /dev/null -w '%{http_code}' "$url/echo?tok=$GOOD&b=2&%74ok=$FORGED")"
+same own-param-many 401 "$(ask -o /dev/null -w '%{http_code}' "$url/echo?$(printf "tok=$GOOD&%.0s" {1..17})")"
 same own-cookie-bad 401 "$(code ask -b "a=b; jwt=$FORGED")"
 
 # --- several rules ---

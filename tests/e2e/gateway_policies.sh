@@ -102,6 +102,25 @@ apply < <(base && authn ', forwardOriginalToken: true, outputPayloadToHeader: x-
 same claims-to-headers "me True True" "$(bearer '' -H 'x-sub: forged' $url/echo | told "' '.join([h.get('x-sub'), str('x-payload' in h), str('authorization' in h)])")"
 same no-forged-claims None "$(out -H 'x-sub: forged' $url/echo | told "h.get('x-sub')")"
 
+# A gateway's own policies see what its token says, and not what a client writes in its place.
+apply < <(base && authn ', outputClaimToHeaders: [{ header: x-sub, claim: sub }]' && routes "[{ $V1 }]" && cat <<'END'
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: by-claim-header, namespace: edge }
+spec: { selector: { matchLabels: { istio: ingressgateway } }, rules: [{ when: [{ key: 'request.headers[x-sub]', values: [me, admin] }] }] }
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: not-by-claim-header, namespace: edge }
+spec: { selector: { matchLabels: { istio: ingressgateway } }, action: DENY, rules: [{ when: [{ key: 'request.headers[x-sub]', values: [me] }], to: [{ operation: { paths: [/echo/not-me] } }] }] }
+END
+)
+same policy-by-claim-header 200 "$(bearer '' -o /dev/null -w '%{http_code}' $url/echo)"
+same policy-by-forged-claim 403 "$(code -H 'x-sub: admin' $url/echo)"
+same policy-by-forged-claim-h2 403 "$(code --http2-prior-knowledge -H 'x-sub: admin' $url/echo)"
+same policy-by-forged-claim-beside-a-token 403 "$(bearer '' -H 'x-sub: admin' -o /dev/null -w '%{http_code}' $url/echo/not-me)"
+
 # --- an external authorizer ---
 
 ask() { out -H "x-ext-authz: $1" "${@:2}"; }
