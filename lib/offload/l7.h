@@ -26,6 +26,8 @@ void flat_l7_retire(struct flat_offload *o);
 void flat_l7_reopen(struct flat_offload *o);
 /** A new configuration is in force. */
 void flat_l7_reloaded(struct flat_offload *o);
+/** Likewise, before clusters are forgotten: requests that wait for a connection look again at what bounds them. */
+void flat_l7_bounds_reloaded(struct flat_offload *o);
 
 /**
  * Whether connections to this port of a service are read as HTTP: its protocol says HTTP/1, and a VirtualService or a

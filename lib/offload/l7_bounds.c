@@ -30,6 +30,17 @@ static void wake(struct flat_cluster *c)
 	flat_l7_heat(w->l7);
 }
 
+void flat_l7_bounds_reloaded(struct flat_offload *o)
+{
+	for (size_t i = 0; i < o->clusters.cap; i++) {
+		struct flat_cluster *c =
+		    o->clusters.slots[i].key ? o->clusters.slots[i].value : NULL;
+
+		while (c && !TAILQ_EMPTY(&c->waiters))
+			wake(c);
+	}
+}
+
 /* The room that it was woken for is used, or there is none any more. */
 static void take_room(struct flat_waiter *w)
 {
@@ -137,11 +148,36 @@ static enum flat_l7_pass overflow(struct flat_cluster *c, enum flat_overflow wha
 	return FLAT_L7_OVERFLOW;
 }
 
+/* What holds now: a request of before a reload is not bounded by what its own configuration said. */
+static const struct flat_breaker *bounds_of(const struct flat_l7 *l7, const struct flat_cluster *c)
+{
+	const struct flat_mesh *mesh = l7->node->offload->mesh;
+	const struct flat_workload *client =
+	    l7->conn->client ? l7->conn->client->workload : l7->x.client;
+	const char *namespace = client ? client->namespace : NULL;
+	const char *subset = flat_cluster_subset(c);
+	const struct flat_destination_rule *rule;
+	const struct flat_service_port *port;
+	const struct flat_service *s;
+	struct flat_traffic traffic;
+
+	if (mesh == l7->x.mesh)
+		return &c->breaker;
+	s = flat_mesh_service_by_host(mesh, c->host, namespace);
+	port = s ? flat_route_port(s, c->port, c->port) : NULL;
+	if (!port)
+		return &c->breaker;
+	rule = flat_mesh_rule_for(mesh, s, namespace);
+	traffic =
+	    flat_rule_traffic(rule, subset[0] ? flat_rule_subset(rule, subset) : NULL, s, port);
+	return traffic.breaker ? traffic.breaker : &flat_unbroken;
+}
+
 enum flat_l7_pass flat_l7_may_pass(struct flat_l7 *l7)
 {
 	struct flat_l7_exchange *x = &l7->x;
 	struct flat_cluster *c = x->target.cluster;
-	const struct flat_breaker *b = c ? &c->breaker : NULL;
+	const struct flat_breaker *b;
 
 	if (x->waiter.woken == c)
 		take_room(&x->waiter);
@@ -149,6 +185,7 @@ enum flat_l7_pass flat_l7_may_pass(struct flat_l7 *l7)
 		flat_l7_unwait(&x->waiter);
 	if (!c)
 		return FLAT_L7_PASS;
+	b = bounds_of(l7, c);
 	if (c->n_requests >= b->max_requests)
 		return overflow(c, FLAT_OVERFLOW_REQUESTS);
 	if (flat_l7_upstream_ready(l7))

@@ -127,6 +127,7 @@ static int take(struct flat_reload *r)
 	}
 	TAILQ_FOREACH(s, &o->ghosts, link)
 	flat_session_identify(s);
+	flat_l7_bounds_reloaded(o);
 	flat_balance_keep(o);
 	flat_l7_reloaded(o);
 	flat_origins_forget(o);

@@ -174,6 +174,23 @@ told() { [ "$(cat "$WORK/line-1") $(cat "$WORK/line-2")" = '403 200' ]; }
 holds room-is-passed-on wait_for 10 told
 let_go 6
 wait "$KEEPER"
+# A reload that raises the bound, or takes it away, lets those go on that wait, though no connection moves.
+apply < <(base && rule one '{ connectionPool: { tcp: { maxConnections: 1 } } }')
+hold 7
+wait_for 10 busy || die busy "$(cluster one c)"
+in_line 1 /status/201
+apply < <(base && rule one '{ connectionPool: { tcp: { maxConnections: 2 } } }')
+raised() { [ "$(cat "$WORK/line-1")" = 201 ]; }
+holds raised-bound-wakes wait_for 10 raised
+one_left() { [ "$(cluster one "c['connections']")" = 1 ]; }
+wait_for 10 one_left || die one-left "$(cluster one c)"
+apply < <(base && rule one '{ connectionPool: { tcp: { maxConnections: 1 } } }')
+in_line 1 /status/201
+apply < <(base)
+removed() { [ "$(cat "$WORK/line-1")" = 201 ]; }
+holds removed-bound-wakes wait_for 10 removed
+let_go 7
+wait "$HELD"
 apply < <(base && rule one '{ connectionPool: { http: { http2MaxRequests: 1, maxRequestsPerConnection: 1 } } }')
 hold 4
 wait_for 10 busy || die busy "$(cluster one c)"
