@@ -403,6 +403,10 @@ static uint32_t set(struct flat_http2 *h, uint16_t id, uint32_t value)
 		return set_first_window(h, value);
 	case NGHTTP2_SETTINGS_MAX_FRAME_SIZE:
 		return value < PAYLOAD_MAX || value > 0xffffff ? NGHTTP2_PROTOCOL_ERROR : 0;
+	case NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL:
+	case NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES:
+		/* RFC 8441, 3, and RFC 9218, 2.1: yes or no. Neither changes anything here. */
+		return value > 1 ? NGHTTP2_PROTOCOL_ERROR : 0;
 	default:
 		return 0;
 	}

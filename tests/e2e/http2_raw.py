@@ -178,6 +178,8 @@ FRAMES = [
     ("settings-window-vast", frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 1 << 31)), "GOAWAY FLOW_CONTROL_ERROR"),
     ("settings-frame-tiny", frame(SETTINGS, 0, 0, struct.pack(">HI", 5, 1)), BROKEN),
     ("settings-push-2", frame(SETTINGS, 0, 0, struct.pack(">HI", 2, 2)), BROKEN),
+    ("settings-protocols-2", frame(SETTINGS, 0, 0, struct.pack(">HI", 8, 2)), BROKEN),
+    ("settings-priorities-2", frame(SETTINGS, 0, 0, struct.pack(">HI", 9, 2)), BROKEN),
     ("window-by-nothing", frame(WINDOW, 0, 0, b"\0\0\0\0"), BROKEN),
     ("window-too-far", frame(WINDOW, 0, 0, b"\x7f\xff\xff\xff") * 2, "GOAWAY FLOW_CONTROL_ERROR"),
     ("ping-short", frame(PING, 0, 0, b"1234"), "GOAWAY FRAME_SIZE_ERROR"),

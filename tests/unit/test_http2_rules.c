@@ -90,6 +90,9 @@ struct fault {
 static const struct fault faults[] = {
     {"SETTINGS on a stream", 4, 0, 1, "", 0, GOAWAY("1")},
     {"SETTINGS cut", 4, 0, 0, "\0\4\0", 3, GOAWAY("6")},
+    {"SETTINGS of CONNECT's protocols that are no yes or no", 4, 0, 0, "\0\10\0\0\0\2", 6,
+     GOAWAY("1")},
+    {"SETTINGS of priorities that are no yes or no", 4, 0, 0, "\0\11\0\0\0\2", 6, GOAWAY("1")},
     {"SETTINGS confirmed with content", 4, 1, 0, "\0\4\0\1\0\0", 6, GOAWAY("6")},
     {"a window too large", 4, 0, 0, "\0\4\200\0\0\0", 6, GOAWAY("3")},
     {"frames too small", 4, 0, 0, "\0\5\0\0\77\377", 6, GOAWAY("1")},
