@@ -8,10 +8,8 @@
 
 /* --- connections --- */
 
-static void leave_queue(struct flat_waiter *w)
+static void leave_queue(struct flat_cluster *c, struct flat_waiter *w)
 {
-	struct flat_cluster *c = w->cluster;
-
 	TAILQ_REMOVE(&c->waiters, w, link);
 	c->n_pending--;
 	w->cluster = NULL;
@@ -24,7 +22,7 @@ static void wake(struct flat_cluster *c)
 
 	if (!w)
 		return;
-	leave_queue(w);
+	leave_queue(c, w);
 	/* Still held. */
 	w->woken = c;
 	flat_l7_heat(w->l7);
@@ -132,7 +130,7 @@ void flat_l7_unwait(struct flat_waiter *w)
 	struct flat_cluster *c = w->cluster;
 
 	if (c) {
-		leave_queue(w);
+		leave_queue(c, w);
 		flat_cluster_drop(c);
 	}
 	/* It has no use for the room: the next one may. */
