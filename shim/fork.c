@@ -42,8 +42,7 @@ EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
 		return real(fn, stack, flags, arg, parent_tid, tls, child_tid);
 	flat_clone_begins();
 	int pid = real(in_child, stack, flags, &start, parent_tid, tls, child_tid);
-	if (pid < 0)
-		flat_clone_failed();
+	flat_clone_parent();
 	return pid;
 }
 
@@ -56,8 +55,8 @@ EXPORT pid_t _Fork(void)
 	pid_t pid = real();
 	if (pid == 0)
 		flat_clone_child();
-	if (pid < 0)
-		flat_clone_failed();
+	else
+		flat_clone_parent();
 	return pid;
 }
 

@@ -268,8 +268,8 @@ EXPORT long syscall(long nr, ...)
 	ret = real(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	if (makes && ret == 0)
 		flat_clone_child();
-	if (makes && ret < 0)
-		flat_clone_failed();
+	if (makes && ret != 0)
+		flat_clone_parent();
 	if (nr == SYS_seccomp && a[0] == SECCOMP_SET_MODE_FILTER && ret >= 0)
 		flat_filtered(PTR(const struct sock_fprog, 2), me);
 	return ret;

@@ -10,40 +10,15 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "host/epoll.h"
-#include "host/lanes.h"
+#include "host/pool.h"
 #include "host/share.h"
 
 const uint8_t *flat_fd_kinds;
 uint32_t flat_fd_count;
 
-/* Listeners that ended and may be held by the offload half still. */
-#define CLOSED_KEPT 16U
-#define CLOSED_MS 1000
-
-/*
- * Sockets that ended and are not given out again yet: a call of another thread that had found its socket, and comes to it when
- * that has ended, shall not find somebody else's connection there.
- */
-#define RESTING 256U
-
-struct pool {
-	_Atomic int lock;
-	uint32_t free_head; /* the one that rests longest; socket index + 1 */
-	uint32_t free_tail;
-	uint32_t n_free;
-	uint32_t fresh;
-	_Atomic uint32_t n_closed;
-	_Atomic uint64_t
-	    closed[CLOSED_KEPT]; /* listeners that ended: ms and port, see closed_entry() */
-	struct flat_sock socks[FLAT_SOCKS_MAX];
-};
-
 static uint8_t *kinds;
-static uint8_t *marks;		      /* fd -> FLAT_MARK_* of a candidate */
-static uint32_t *indices;	      /* fd -> socket index, also after it was closed */
-static _Atomic uint16_t *local_refs;  /* socket -> descriptors in this process, and holds */
-static _Atomic uint16_t *local_holds; /* socket -> calls of this process that sleep on it */
-static struct pool *pool;
+static uint8_t *marks;	  /* fd -> FLAT_MARK_* of a candidate */
+static uint32_t *indices; /* fd -> socket index, also after it was closed */
 static _Atomic int make_lock;
 static __thread int my_tid;
 static _Atomic int table_pid; /* whose descriptors the tables speak of */
@@ -53,8 +28,12 @@ static __thread int my_opening;	   /* the one that this thread is, + 1 */
 
 int flat_tid(void)
 {
-	if (flat_unlikely(my_tid == 0))
+	if (flat_unlikely(my_tid == 0)) {
+		/* A child of vfork() has its parent's thread memory: what it left there would be the parent's. */
+		if (flat_unlikely(flat_process_foreign()))
+			return flat_sys_gettid();
 		my_tid = flat_sys_gettid();
+	}
 	/* A filter forbids it: such programs have one thread. */
 	if (flat_unlikely(my_tid < 0))
 		my_tid = flat_sys_getpid();
@@ -93,39 +72,6 @@ long flat_result(long value)
 	return -1;
 }
 
-static void *map_zero(size_t len, int flags)
-{
-	long addr = FLAT_SYS6(SYS_mmap, 0, len, PROT_READ | PROT_WRITE,
-			      flags | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	return addr < 0 && addr > -4096 ? NULL : (void *)addr;
-}
-
-uint32_t flat_sock_index(const struct flat_sock *s)
-{
-	return (uint32_t)(s - pool->socks);
-}
-
-bool flat_sock_shared(struct flat_sock *s)
-{
-	return atomic_load_explicit(&s->refs, memory_order_relaxed) !=
-	       local_refs[flat_sock_index(s)];
-}
-
-/* Before a fork, so that the parent's close can't come before the child is counted. */
-static void add_forked(int sign)
-{
-	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
-		if (local_refs[i])
-			atomic_fetch_add(&pool->socks[i].refs,
-					 (uint32_t)(sign * (local_refs[i] - local_holds[i])));
-	}
-}
-
-static void before_fork(void)
-{
-	add_forked(1);
-}
-
 static void in_child(void)
 {
 	my_tid = 0;
@@ -135,13 +81,7 @@ static void in_child(void)
 		marks[fd] &= (uint8_t)~FLAT_MARK_OPENING;
 	atomic_store(&n_opening, 0);
 	my_opening = 0;
-	/* The threads that slept are not here. */
-	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
-		if (local_holds[i]) {
-			local_refs[i] = (uint16_t)(local_refs[i] - local_holds[i]);
-			local_holds[i] = 0;
-		}
-	}
+	flat_pool_forked();
 	flat_bell_forked();
 	flat_epoll_forked();
 }
@@ -151,13 +91,13 @@ void flat_clone_begins(void)
 	if (!flat_fd_kinds)
 		return;
 	flat_fd_marks_forking();
-	before_fork();
+	flat_pool_forking();
 }
 
-void flat_clone_failed(void)
+void flat_clone_parent(void)
 {
 	if (flat_fd_kinds)
-		add_forked(-1);
+		flat_pool_fork_over();
 }
 
 void flat_clone_child(void)
@@ -171,18 +111,13 @@ void flat_clone_child(void)
 /* Under the lock. What is missing for want of memory is tried again by the next call. */
 static void make(void)
 {
-	kinds = kinds ? kinds : map_zero(FLAT_FD_KINDS, MAP_PRIVATE);
-	marks = marks ? marks : map_zero(FLAT_FD_KINDS, MAP_PRIVATE);
-	indices = indices ? indices : map_zero(FLAT_FD_KINDS * sizeof(*indices), MAP_PRIVATE);
-	local_refs =
-	    local_refs ? local_refs : map_zero(FLAT_SOCKS_MAX * sizeof(*local_refs), MAP_PRIVATE);
-	local_holds = local_holds ? local_holds
-				  : map_zero(FLAT_SOCKS_MAX * sizeof(*local_holds), MAP_PRIVATE);
-	pool = pool ? pool : map_zero(sizeof(*pool), MAP_SHARED);
-	if (!kinds || !marks || !indices || !local_refs || !local_holds || !pool)
+	kinds = kinds ? kinds : flat_map_zero(FLAT_FD_KINDS, MAP_PRIVATE);
+	marks = marks ? marks : flat_map_zero(FLAT_FD_KINDS, MAP_PRIVATE);
+	indices = indices ? indices : flat_map_zero(FLAT_FD_KINDS * sizeof(*indices), MAP_PRIVATE);
+	if (!kinds || !marks || !indices || !flat_pool_make())
 		return;
 	atomic_store(&table_pid, flat_sys_getpid());
-	(void)pthread_atfork(before_fork, NULL, in_child);
+	(void)pthread_atfork(flat_pool_forking, flat_pool_fork_over, in_child);
 	/* release: whoever sees it sees the tables */
 	__atomic_store_n(&flat_fd_kinds, kinds, __ATOMIC_RELEASE);
 }
@@ -245,7 +180,7 @@ struct flat_sock *flat_fd_sock(int fd)
 	}
 	if (kind != FLAT_FD_STREAM && kind != FLAT_FD_LISTENER)
 		return NULL;
-	return &pool->socks[indices[fd]];
+	return flat_pool_sock(indices[fd]);
 }
 
 bool flat_fd_foreign(void)
@@ -262,46 +197,6 @@ int flat_process_foreign(void)
 int flat_fd_top(void)
 {
 	return atomic_load_explicit(&fd_top, memory_order_relaxed);
-}
-
-struct flat_sock *flat_sock_new(enum flat_fd_kind kind)
-{
-	flat_lock(&pool->lock);
-	uint32_t i = pool->free_head;
-	if (pool->fresh < FLAT_SOCKS_MAX && (i == 0 || pool->n_free <= RESTING)) {
-		i = ++pool->fresh;
-	} else if (i != 0) {
-		pool->free_head = pool->socks[i - 1].next_free;
-		/* A process that was killed in here may have left the number wrong. */
-		pool->n_free -= pool->n_free > 0;
-	}
-	flat_unlock(&pool->lock);
-	if (i == 0)
-		return NULL;
-	struct flat_sock *s = &pool->socks[i - 1];
-	memset(s, 0, sizeof(*s));
-	atomic_store(&s->refs, 1);
-	s->kind = (uint8_t)kind;
-	s->bell_fd = s->tcp_fd = -1;
-	local_refs[i - 1] = 1;
-	return s;
-}
-
-static void note_closed(uint16_t port)
-{
-	uint32_t i = atomic_fetch_add(&pool->n_closed, 1) % CLOSED_KEPT;
-	atomic_store(&pool->closed[i], (uint64_t)flat_now_coarse_ms() << 16 | port);
-}
-
-bool flat_listener_just_closed(uint16_t port)
-{
-	uint64_t now = (uint64_t)flat_now_coarse_ms();
-	for (uint32_t i = 0; pool && i < CLOSED_KEPT; i++) {
-		uint64_t entry = atomic_load(&pool->closed[i]);
-		if ((uint16_t)entry == port && entry != 0 && now - (entry >> 16) < CLOSED_MS)
-			return true;
-	}
-	return false;
 }
 
 void flat_fd_mark(int fd, uint8_t which)
@@ -372,108 +267,34 @@ void flat_fd_bind(int fd, struct flat_sock *s)
 	flat_fd_set_kind(fd, (enum flat_fd_kind)s->kind);
 }
 
-/* One more descriptor for the socket, or a hold. */
-static void sock_get(struct flat_sock *s)
+void flat_fd_forget(const struct flat_sock *s)
 {
-	atomic_fetch_add(&s->refs, 1);
-	atomic_fetch_add(&local_refs[flat_sock_index(s)], 1);
-}
-
-struct flat_sock *flat_sock_find(uint64_t conn_id, enum flat_side side)
-{
-	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
-		struct flat_sock *s = &pool->socks[i];
-		if (local_refs[i] && s->kind == FLAT_FD_STREAM && s->conn_id == conn_id &&
-		    s->side == side) {
-			sock_get(s);
-			return s;
-		}
+	for (int fd = 0; fd < flat_fd_top(); fd++) {
+		enum flat_fd_kind kind = flat_fd_kind(fd);
+		if ((kind == FLAT_FD_STREAM || kind == FLAT_FD_LISTENER) &&
+		    indices[fd] == flat_sock_index(s))
+			flat_fd_set_kind(fd, FLAT_FD_KERNEL);
 	}
-	return NULL;
 }
 
 void flat_fd_bind_more(int fd, struct flat_sock *s)
 {
-	sock_get(s);
+	flat_sock_get(s);
 	flat_fd_unbind(fd);
 	flat_fd_bind(fd, s);
-}
-
-/* Behind those that rest. */
-static void sock_rest(uint32_t i)
-{
-	flat_lock(&pool->lock);
-	pool->socks[i].next_free = 0;
-	if (pool->n_free > 0)
-		pool->socks[pool->free_tail - 1].next_free = i + 1;
-	else
-		pool->free_head = i + 1;
-	pool->free_tail = i + 1;
-	pool->n_free++;
-	flat_unlock(&pool->lock);
-}
-
-static void sock_put(struct flat_sock *s)
-{
-	uint32_t i = flat_sock_index(s);
-	int bell = s->bell_fd;
-	int tcp = s->tcp_fd;
-	/* Somebody sleeps on it still, in another thread: it will look at the lane again. */
-	struct flat_lane_use *lane =
-	    atomic_load(&s->waiters) == atomic_load(&s->exported) ? s->lane : NULL;
-	/* Who wants to hold it sees it as it was before, or over. */
-	flat_lock(&pool->lock);
-	bool last_here = atomic_fetch_sub(&local_refs[i], 1) == 1;
-	bool last = atomic_fetch_sub(&s->refs, 1) == 1;
-	flat_unlock(&pool->lock);
-	if (last) {
-		/* Where others may hold it, the kernel knows when the last one closes; the offload half ends it. */
-		if (s->kind == FLAT_FD_STREAM && !flat_shared(s))
-			flat_stream_end(s);
-		if (s->kind == FLAT_FD_LISTENER)
-			note_closed(s->local.port);
-		atomic_store(&s->wr_shut, 1);
-		atomic_store(&s->rd_shut, 1);
-		sock_rest(i);
-	}
-	if (last_here) {
-		flat_fd_close_private(bell);
-		flat_fd_close_private(tcp);
-		if (lane)
-			flat_lane_unuse(lane);
-	}
-}
-
-bool flat_sock_hold(struct flat_sock *s)
-{
-	flat_lock(&pool->lock);
-	bool there = atomic_load(&s->refs) > 0;
-	if (there) {
-		sock_get(s);
-		atomic_fetch_add(&local_holds[flat_sock_index(s)], 1);
-	}
-	flat_unlock(&pool->lock);
-	return there;
-}
-
-void flat_sock_release(struct flat_sock *s)
-{
-	atomic_fetch_sub(&local_holds[flat_sock_index(s)], 1);
-	sock_put(s);
 }
 
 void flat_fd_unbind(int fd)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
 	enum flat_fd_kind kind = flat_fd_kind(fd);
-	uint32_t i = s ? flat_sock_index(s) : 0;
-	flat_epoll_closed(fd, !s || local_refs[i] - local_holds[i] == 1);
+	flat_epoll_closed(fd, !s || flat_sock_numbers(s) == 1);
 	if (kind == FLAT_FD_KERNEL)
 		return;
 	/* Its index stays: another thread may have looked at the kind before. */
 	flat_fd_set_kind(fd, FLAT_FD_KERNEL);
 	if (s)
-		sock_put(s);
+		flat_sock_put(s);
 }
 
 /* A duplicate out of the way, or a negative errno. */
@@ -634,7 +455,7 @@ static void duplicated(int from, int to)
 	struct flat_sock *s = flat_fd_sock(from);
 	flat_fd_unbind(to);
 	if (s) {
-		sock_get(s);
+		flat_sock_get(s);
 		flat_fd_bind(to, s);
 	} else if (flat_fd_kind(from) == FLAT_FD_CANDIDATE) {
 		flat_fd_set_kind(to, FLAT_FD_CANDIDATE);

@@ -31,7 +31,7 @@ struct flat_gather {
 
 /** A connection or a listener. In memory shared with forked processes. */
 struct flat_sock {
-	_Atomic uint32_t refs; /* descriptors of all processes; 0: free */
+	_Atomic uint32_t turn; /* of this place, free-running; odd: it is in use */
 	uint32_t next_free;
 	uint8_t kind; /* enum flat_fd_kind: STREAM or LISTENER */
 	uint8_t side; /* STREAM: enum flat_side */
@@ -88,9 +88,9 @@ struct flat_sock {
 struct flat_sock *flat_fd_sock(int fd);
 /** Its number among the sockets of this process and its relatives, below FLAT_SOCKS_MAX. */
 uint32_t flat_sock_index(const struct flat_sock *s);
-/** Whether other processes hold descriptors of it too. */
-bool flat_sock_shared(struct flat_sock *s);
-/** A new socket object with one reference, or NULL when the pool is used up. */
+/** Whether other processes hold descriptors of it too; some of them may have ended. */
+bool flat_sock_shared(const struct flat_sock *s);
+/** A new socket object with one reference, or NULL when all are in use, by processes that live. */
 struct flat_sock *flat_sock_new(enum flat_fd_kind kind);
 /**
  * A call of this process sleeps on it: it does not end before the call does, though its descriptors be closed. False: it has
@@ -115,6 +115,8 @@ void flat_fd_bind_more(int fd, struct flat_sock *s);
 struct flat_sock *flat_fd_abroad(int fd);
 /** Forgets what a descriptor was; its socket ends with its last reference. Does not close the fd. */
 void flat_fd_unbind(int fd);
+/** The numbers that mean it are the kernel's: it is not there. */
+void flat_fd_forget(const struct flat_sock *s);
 void flat_fd_set_kind(int fd, enum flat_fd_kind kind);
 /** Moves a descriptor out of the application's way: a private one, CLOEXEC. -1 stays -1. */
 int flat_fd_private(int fd);

@@ -69,11 +69,11 @@ FLAT_API void flat_rights_sending(const struct msghdr *msg);
 FLAT_API void flat_rights_received(const struct msghdr *msg);
 
 /**
- * Around a call that makes a process with memory of its own and passes pthread_atfork() by (clone, _Fork): before it, after
- * it failed, and in the child, before anything else.
+ * Around a call that makes a process with memory of its own and passes pthread_atfork() by (clone, _Fork): before it; after
+ * it in the parent, whether it failed or not; and in the child, before anything else.
  */
 FLAT_API void flat_clone_begins(void);
-FLAT_API void flat_clone_failed(void);
+FLAT_API void flat_clone_parent(void);
 FLAT_API void flat_clone_child(void);
 
 /** Before chroot(): this process joins the mesh while flatd's socket is in sight. */

@@ -1,0 +1,322 @@
+#include "host/pool.h"
+
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/clock.h"
+#include "host/holders.h"
+#include "host/lanes.h"
+#include "host/share.h"
+
+/* Listeners that ended and may be held by the offload half still. */
+#define CLOSED_KEPT 16U
+#define CLOSED_MS 1000
+
+/*
+ * Sockets that ended and are not given out again yet: a call of another thread that had found its socket, and comes to it when
+ * that has ended, shall not find somebody else's connection there.
+ */
+#define RESTING 256U
+
+static struct {
+	_Atomic int lock;
+	uint32_t free_head; /* the one that rests longest; socket index + 1 */
+	uint32_t free_tail;
+	uint32_t n_free; /* as far as known: a process may be killed between two changes */
+	uint32_t fresh;
+	_Atomic uint32_t n_closed;
+	_Atomic uint64_t closed[CLOSED_KEPT]; /* listeners that ended: ms and port */
+	struct flat_sock socks[FLAT_SOCKS_MAX];
+} * pool;
+
+/* Of this process, by socket. */
+static _Atomic uint16_t *refs;	/* descriptors, and holds */
+static _Atomic uint16_t *holds; /* calls that sleep on it */
+static uint32_t *turns;		/* flat_sock.turn of those that it holds */
+
+void *flat_map_zero(size_t len, int flags)
+{
+	long addr = FLAT_SYS6(SYS_mmap, 0, len, PROT_READ | PROT_WRITE,
+			      flags | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	return addr < 0 && addr > -4096 ? NULL : (void *)addr;
+}
+
+bool flat_pool_make(void)
+{
+	refs = refs ? refs : flat_map_zero(FLAT_SOCKS_MAX * sizeof(*refs), MAP_PRIVATE);
+	holds = holds ? holds : flat_map_zero(FLAT_SOCKS_MAX * sizeof(*holds), MAP_PRIVATE);
+	turns = turns ? turns : flat_map_zero(FLAT_SOCKS_MAX * sizeof(*turns), MAP_PRIVATE);
+	pool = pool ? pool : flat_map_zero(sizeof(*pool), MAP_SHARED);
+	return refs && holds && turns && pool && flat_holders_make();
+}
+
+struct flat_sock *flat_pool_sock(uint32_t i)
+{
+	return &pool->socks[i];
+}
+
+uint32_t flat_sock_index(const struct flat_sock *s)
+{
+	return (uint32_t)(s - pool->socks);
+}
+
+uint32_t flat_sock_numbers(const struct flat_sock *s)
+{
+	uint32_t i = flat_sock_index(s);
+	return (uint32_t)(refs[i] - holds[i]);
+}
+
+bool flat_sock_shared(const struct flat_sock *s)
+{
+	return flat_holders_others(flat_sock_index(s));
+}
+
+static bool in_use(const struct flat_sock *s)
+{
+	return atomic_load_explicit(&s->turn, memory_order_relaxed) & 1;
+}
+
+/* --- those that nobody holds --- */
+
+/* Under the lock. Behind those that rest. */
+static void rest(uint32_t i)
+{
+	pool->socks[i].next_free = 0;
+	if (pool->free_head != 0)
+		pool->socks[pool->free_tail - 1].next_free = i + 1;
+	else
+		pool->free_head = i + 1;
+	pool->free_tail = i + 1;
+	pool->n_free++;
+}
+
+/*
+ * Under the lock: its holders were killed, or ended by what no hook saw. Its connection is for the offload half to end, which saw
+ * its anchor go with them; the words of its slot may be another connection's by now.
+ */
+static void freed(uint32_t i)
+{
+	if (!in_use(&pool->socks[i]))
+		return;
+	atomic_fetch_add(&pool->socks[i].turn, 1);
+	rest(i);
+}
+
+/* Under the lock: what the list has lost, since a process was killed while it changed it, and sockets whose holders were. */
+static void rebuild(void)
+{
+	pool->free_head = pool->n_free = 0;
+	for (uint32_t i = 0; i < pool->fresh; i++) {
+		if (in_use(&pool->socks[i]) && flat_holders_none(i))
+			freed(i);
+		else if (!in_use(&pool->socks[i]))
+			rest(i);
+	}
+}
+
+/* Under the lock. Socket index + 1; 0: all are in use. */
+static uint32_t next(void)
+{
+	uint32_t i = pool->free_head;
+	if (pool->fresh < FLAT_SOCKS_MAX && (i == 0 || pool->n_free <= RESTING))
+		return ++pool->fresh;
+	if (i != 0) {
+		pool->free_head = pool->socks[i - 1].next_free;
+		pool->n_free -= pool->n_free > 0;
+	}
+	return i;
+}
+
+struct flat_sock *flat_sock_new(enum flat_fd_kind kind)
+{
+	flat_lock(&pool->lock);
+	uint32_t i = next();
+	if (flat_unlikely(i == 0)) {
+		flat_holders_sweep(true, pool->fresh, freed);
+		rebuild();
+		i = next();
+	}
+	struct flat_sock *s = i ? &pool->socks[i - 1] : NULL;
+	if (s) {
+		turns[i - 1] = s->turn | 1U;
+		atomic_store(&s->turn, turns[i - 1]);
+		flat_holders_take(i - 1);
+		refs[i - 1] = 1;
+	}
+	flat_unlock(&pool->lock);
+	if (!s)
+		return NULL;
+	/* The turn stays: who looks for sockets that nobody holds shall never see it without. */
+	memset(&s->next_free, 0, sizeof(*s) - offsetof(struct flat_sock, next_free));
+	s->kind = (uint8_t)kind;
+	s->bell_fd = s->tcp_fd = -1;
+	return s;
+}
+
+static void note_closed(uint16_t port)
+{
+	uint32_t i = atomic_fetch_add(&pool->n_closed, 1) % CLOSED_KEPT;
+	atomic_store(&pool->closed[i], (uint64_t)flat_now_coarse_ms() << 16 | port);
+}
+
+bool flat_listener_just_closed(uint16_t port)
+{
+	uint64_t now = (uint64_t)flat_now_coarse_ms();
+	for (uint32_t i = 0; pool && i < CLOSED_KEPT; i++) {
+		uint64_t entry = atomic_load(&pool->closed[i]);
+		if ((uint16_t)entry == port && entry != 0 && now - (entry >> 16) < CLOSED_MS)
+			return true;
+	}
+	return false;
+}
+
+/* --- descriptors and holds --- */
+
+void flat_sock_get(struct flat_sock *s)
+{
+	uint32_t i = flat_sock_index(s);
+	if (flat_likely(atomic_fetch_add(&refs[i], 1) != 0))
+		return;
+	flat_lock(&pool->lock);
+	turns[i] = s->turn;
+	flat_holders_take(i);
+	flat_unlock(&pool->lock);
+}
+
+struct flat_sock *flat_sock_find(uint64_t conn_id, enum flat_side side)
+{
+	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
+		struct flat_sock *s = &pool->socks[i];
+		if (refs[i] && s->kind == FLAT_FD_STREAM && s->conn_id == conn_id &&
+		    s->side == side) {
+			flat_sock_get(s);
+			return s;
+		}
+	}
+	return NULL;
+}
+
+static void end(struct flat_sock *s, uint32_t i)
+{
+	/* Where others may hold it, the kernel knows when the last one closes; the offload half ends it. */
+	if (s->kind == FLAT_FD_STREAM && !flat_shared(s))
+		flat_stream_end(s);
+	if (s->kind == FLAT_FD_LISTENER)
+		note_closed(s->local.port);
+	atomic_store(&s->wr_shut, 1);
+	atomic_store(&s->rd_shut, 1);
+	flat_lock(&pool->lock);
+	flat_holders_drop(i);
+	freed(i);
+	flat_unlock(&pool->lock);
+}
+
+void flat_sock_put(struct flat_sock *s)
+{
+	uint32_t i = flat_sock_index(s);
+	int bell = s->bell_fd;
+	int tcp = s->tcp_fd;
+	/* Somebody sleeps on it still, in another thread: it will look at the lane again. */
+	struct flat_lane_use *lane =
+	    atomic_load(&s->waiters) == atomic_load(&s->exported) ? s->lane : NULL;
+	/* Who wants to hold it sees it as it was before, or over. */
+	flat_lock(&pool->lock);
+	bool last_here = atomic_fetch_sub(&refs[i], 1) == 1;
+	/* The last one's bit stays until its words are complete: who is killed in between is found to have held it. */
+	bool last = last_here && !flat_holders_others_live(i);
+	if (last_here && !last)
+		flat_holders_drop(i);
+	flat_unlock(&pool->lock);
+	if (last)
+		end(s, i);
+	if (last_here) {
+		flat_fd_close_private(bell);
+		flat_fd_close_private(tcp);
+		if (lane)
+			flat_lane_unuse(lane);
+	}
+}
+
+bool flat_sock_hold(struct flat_sock *s)
+{
+	uint32_t i = flat_sock_index(s);
+	flat_lock(&pool->lock);
+	bool there = refs[i] > 0;
+	if (there) {
+		atomic_fetch_add(&refs[i], 1);
+		atomic_fetch_add(&holds[i], 1);
+	}
+	flat_unlock(&pool->lock);
+	return there;
+}
+
+void flat_sock_release(struct flat_sock *s)
+{
+	atomic_fetch_sub(&holds[flat_sock_index(s)], 1);
+	flat_sock_put(s);
+}
+
+/* --- fork --- */
+
+static bool held(uint32_t i)
+{
+	/* The threads that sleep are not in the child. */
+	return refs[i] > holds[i];
+}
+
+void flat_pool_forking(void)
+{
+	if (pool->fresh > 0)
+		flat_holders_prepare();
+	flat_lock(&pool->lock);
+	flat_holders_sweep(false, pool->fresh, freed);
+	flat_holders_forking(pool->fresh, held);
+	flat_unlock(&pool->lock);
+}
+
+void flat_pool_fork_over(void)
+{
+	flat_holders_fork_over();
+}
+
+/*
+ * Another thread of the parent may have opened or closed it when the row was written and the child was not there yet. What it
+ * opened is the child's too if it is there still. False: it is not.
+ */
+static bool settle(uint32_t i)
+{
+	bool have = flat_holders_has(i);
+	bool same = true;
+	if (refs[i] == 0 && have) {
+		flat_holders_drop(i);
+		if (flat_holders_none(i))
+			freed(i);
+	} else if (refs[i] != 0 && !have) {
+		same = pool->socks[i].turn == turns[i] && in_use(&pool->socks[i]);
+		if (same)
+			flat_holders_take(i);
+	}
+	return same;
+}
+
+void flat_pool_forked(void)
+{
+	flat_holders_forked();
+	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
+		/* Written to only where need be: these pages are the parent's too. */
+		if (flat_unlikely(holds[i] != 0)) {
+			refs[i] = (uint16_t)(refs[i] - holds[i]);
+			holds[i] = 0;
+		}
+		if (flat_likely((refs[i] != 0) == flat_holders_has(i)))
+			continue;
+		flat_lock(&pool->lock);
+		bool same = settle(i);
+		flat_unlock(&pool->lock);
+		if (!same) {
+			refs[i] = 0;
+			flat_fd_forget(&pool->socks[i]);
+		}
+	}
+}
