@@ -42,8 +42,12 @@ int flat_exec_inherits(void)
 static void replace(struct flat_handover *h, int fd, int by)
 {
 	int saved = flat_sys_fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	if (saved < 0 || flat_sys_dup3(by, fd, 0) < 0)
+	if (saved < 0)
 		return;
+	if (flat_sys_dup3(by, fd, 0) < 0) {
+		flat_sys_close(saved);
+		return;
+	}
 	h->fd[h->n] = fd;
 	h->saved[h->n++] = saved;
 }
