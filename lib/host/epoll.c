@@ -210,6 +210,23 @@ static void leave_lane(struct flat_member *m)
 	m->lane = NULL;
 }
 
+void flat_epoll_count(struct flat_member *m)
+{
+	if (flat_likely(m->counted))
+		return;
+	flat_lock(&m->sock->bell_lock);
+	atomic_fetch_add_explicit(&m->sock->waiters, 1, memory_order_relaxed);
+	flat_unlock(&m->sock->bell_lock);
+	m->counted = true;
+}
+
+static void discount(struct flat_member *m)
+{
+	if (m->counted)
+		flat_bell_leave(m->sock);
+	m->counted = false;
+}
+
 static void member_end(struct flat_member *m)
 {
 	struct flat_epoll *e = m->ep;
@@ -223,7 +240,7 @@ static void member_end(struct flat_member *m)
 			atomic_fetch_sub(&orphans, 1);
 		/* The bell of this slot may have been the one that was to wake who sleeps. */
 		flat_epoll_beside(e);
-		flat_bell_leave(m->sock);
+		discount(m);
 	}
 	unlink_number(m);
 	m->sock = NULL;
@@ -286,6 +303,8 @@ void flat_epoll_forked(void)
 			e->lanes[i]->nap = 0;
 		}
 		for (uint32_t i = 0; i < e->n; i++) {
+			/* Its parent's count: a child that comes to wait makes one of its own. */
+			e->v[i]->counted = false;
 			if (e->v[i]->sock && !e->v[i]->gone)
 				flat_epoll_activate(e->v[i]);
 		}
@@ -301,15 +320,14 @@ static int become_flat(struct flat_member *m, int epfd, struct flat_sock *s)
 	if (err < 0)
 		return err;
 	/* Counted before its anchor is watched: from now on the last bell stays there. */
-	flat_lock(&s->bell_lock);
-	atomic_fetch_add_explicit(&s->waiters, 1, memory_order_relaxed);
-	flat_unlock(&s->bell_lock);
+	m->sock = s;
+	flat_epoll_count(m);
 	err = flat_sys_epoll_ctl(e->shadow, EPOLL_CTL_ADD, m->fd, &ev);
 	if (err < 0) {
-		flat_bell_leave(s);
+		discount(m);
+		m->sock = NULL;
 		return err;
 	}
-	m->sock = s;
 	m->fresh = true;
 	/* Of a lane's ready bits each has one taker; processes that are no relatives go by bells. */
 	if (!flat_shared(s))

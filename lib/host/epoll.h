@@ -51,6 +51,7 @@ struct flat_member {
 	bool fresh;    /* report whatever is there */
 	bool gone; /* EPOLL_CTL_DEL: its anchor stays in S until it closes, as it may come back */
 	bool active;
+	bool counted;	/* among its socket's waiters, by this process */
 	uint32_t taken; /* the ready bits, by flat_epoll.takes, that made it active */
 	uint64_t woken; /* since when its bit was up */
 	uint32_t told;	/* `inner`: the wait, by flat_epoll.waits, that reported it last */
@@ -98,6 +99,9 @@ struct flat_epoll *flat_epoll_make(int epfd);
  * among its sleepers, and are woken for its first ones. Raised and lowered around the sleep.
  */
 _Atomic uint32_t *flat_epoll_plain(int epfd);
+
+/** Under the lock: a member with a socket is among its waiters from here on: others leave the last bell there. */
+void flat_epoll_count(struct flat_member *m);
 
 /** Under the lock: a member will be looked at by the next wait. */
 void flat_epoll_activate(struct flat_member *m);

@@ -147,6 +147,7 @@ static bool rest(struct flat_member *m, int depth)
 		return depth >= FLAT_EPOLL_NESTS_MAX || flat_epoll_settle(m->inner, depth + 1) ||
 		       peek(m, depth) == 0;
 	struct flat_sock *s = m->sock;
+	flat_epoll_count(m);
 	bool alone = m->lane && !flat_sock_shared(s) &&
 		     atomic_load_explicit(&s->waiters, memory_order_relaxed) == 1;
 	uint32_t how = alone ? FLAT_ARM_READY_NAP(m->ep->crowd ? 0 : m->lane->nap) : FLAT_ARM_BELL;

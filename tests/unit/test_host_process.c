@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -13,6 +14,7 @@
 #include <flat/socket.h>
 #include <flat/unstable/preload.h>
 
+#include "host/host.h"
 #include "support_whole.h"
 
 #define ROUNDS 500
@@ -217,4 +219,47 @@ Test(host_process, many_connections_need_few_lanes)
 	cr_expect_leq(lanes_mapped(), many);
 	flat_close(listener);
 	whole_end();
+}
+
+static uint32_t waiters(int fd)
+{
+	return atomic_load(&flat_fd_sock(fd)->waiters);
+}
+
+/* Where a child closes what its parent's instance watches, the parent is among those who wait still; a child that waits is too. */
+static void watched(const char *path, int client, int server)
+{
+	struct epoll_event ev = {.events = EPOLLIN};
+	int e = flat_epoll_create1(0);
+	if (strcmp(path, "kernel") == 0)
+		return;
+	cr_assert_eq(flat_epoll_ctl(e, EPOLL_CTL_ADD, server, &ev), 0);
+	uint32_t one = waiters(server);
+	for (int round = 0; round < 3; round++) {
+		pid_t pid = fork();
+		if (pid == 0) {
+			if (round == 2)
+				(void)flat_epoll_wait(e, &ev, 1, 1);
+			if (waiters(server) != (round == 2 ? one + 1 : one))
+				_exit(1);
+			if (round == 0)
+				(void)flat_close(server);
+			else
+				(void)flat_close(e);
+			_exit(0);
+		}
+		int status;
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+		cr_expect_eq(status, 0, "%s, round %d", path, round);
+		cr_expect_eq(waiters(server), one, "%s, round %d", path, round);
+	}
+	whole_send(client, "x", 1);
+	cr_expect_eq(flat_epoll_wait(e, &ev, 1, 10000), 1, "%s", path);
+	cr_expect_eq(flat_close(e), 0);
+	cr_expect_eq(waiters(server), 0, "%s", path);
+}
+
+Test(host_process, a_child_is_no_waiter_before_it_waits)
+{
+	whole_on_each(watched);
 }
