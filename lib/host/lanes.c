@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "base/clock.h"
+#include "host/quiet.h"
 
 /* Buckets of the table: servers of many short-lived clients have hundreds of lanes. */
 #define BUCKETS 256
@@ -84,25 +85,25 @@ static struct flat_lane_use *find_or_map(const struct flat_msg_conn *m, int lane
 
 void flat_lane_expect(const struct flat_msg_conn *m, int lane_fd)
 {
-	pthread_mutex_lock(&lock);
+	flat_quiet_lock(&lock);
 	struct flat_lane_use *u = find_or_map(m, lane_fd);
 	if (u && u->idle) {
 		/* Somebody is about to use it: it is the youngest. */
 		set_idle(u, false);
 		set_idle(u, true);
 	}
-	pthread_mutex_unlock(&lock);
+	flat_quiet_unlock(&lock);
 }
 
 struct flat_lane_use *flat_lane_use(const struct flat_msg_conn *m, int lane_fd)
 {
-	pthread_mutex_lock(&lock);
+	flat_quiet_lock(&lock);
 	struct flat_lane_use *u = find_or_map(m, lane_fd);
 	if (u) {
 		set_idle(u, false);
 		u->refs++;
 	}
-	pthread_mutex_unlock(&lock);
+	flat_quiet_unlock(&lock);
 	return u;
 }
 
@@ -110,14 +111,14 @@ uint32_t flat_lane_nap(struct flat_lane_use *u, struct flat_lane_side *mine, con
 {
 	const void **napper = u->napper[flat_lane_side_of(&u->lane, mine)];
 	uint32_t nap = 0;
-	pthread_mutex_lock(&lock);
+	flat_quiet_lock(&lock);
 	for (uint32_t i = 0; i < FLAT_NAPS_MAX && nap == 0; i++)
 		nap = napper[i] == waiter ? i + 1 : 0;
 	if (nap == 0)
 		nap = flat_lane_nap_new(mine);
 	if (nap)
 		napper[nap - 1] = waiter;
-	pthread_mutex_unlock(&lock);
+	flat_quiet_unlock(&lock);
 	return nap;
 }
 
@@ -136,36 +137,36 @@ static void unmap(struct flat_lane_use *u)
 
 void flat_lane_unuse(struct flat_lane_use *u)
 {
-	pthread_mutex_lock(&lock);
+	flat_quiet_lock(&lock);
 	if (--u->refs == 0)
 		set_idle(u, true);
 	/* A server's comes with each connection again; a client's goes when it connects (session.c). */
 	u = TAILQ_FIRST(&idle);
 	if (u && u->side == FLAT_SIDE_SERVER && is_old(u))
 		unmap(u);
-	pthread_mutex_unlock(&lock);
+	flat_quiet_unlock(&lock);
 }
 
 bool flat_lane_old(uint64_t *id, bool *ours)
 {
-	pthread_mutex_lock(&lock);
+	flat_quiet_lock(&lock);
 	struct flat_lane_use *u = TAILQ_FIRST(&idle);
 	bool old = u && is_old(u);
 	if (old) {
 		*id = u->id;
 		*ours = u->side == FLAT_SIDE_CLIENT;
 	}
-	pthread_mutex_unlock(&lock);
+	flat_quiet_unlock(&lock);
 	return old;
 }
 
 void flat_lane_forget(uint64_t id)
 {
-	pthread_mutex_lock(&lock);
+	flat_quiet_lock(&lock);
 	struct flat_lane_use *u = find(id);
 	if (u && u->idle)
 		unmap(u);
-	pthread_mutex_unlock(&lock);
+	flat_quiet_unlock(&lock);
 }
 
 void flat_lanes_forked(void)

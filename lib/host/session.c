@@ -12,6 +12,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "host/lanes.h"
+#include "host/quiet.h"
 #include "host/ticket.h"
 
 /* How often a missing offload half is looked for again, ms. */
@@ -332,9 +333,9 @@ const struct flat_directory *flat_session_directory(void)
 	/* Not joined before the directory is there, although the socket is: another thread is at it. */
 	if (flat_unlikely(!atomic_load(&last_turn) || control_fd < 0 ||
 			  control_pid != flat_sys_getpid() || is_past())) {
-		pthread_mutex_lock(&lock);
+		flat_quiet_lock(&lock);
 		(void)!join(false);
-		pthread_mutex_unlock(&lock);
+		flat_quiet_unlock(&lock);
 	}
 	return flat_session_known();
 }
@@ -364,9 +365,9 @@ uint32_t flat_session_reign(uint64_t conn_id)
 	if (flat_likely(!flat_directory_over(flat_session_reign_word(turn))))
 		return turn;
 	/* Of one that ended, or of its successor, whom this process has not met. */
-	pthread_mutex_lock(&lock);
+	flat_quiet_lock(&lock);
 	(void)!join(true);
-	pthread_mutex_unlock(&lock);
+	flat_quiet_unlock(&lock);
 	return reign_of_conn(conn_id);
 }
 
@@ -473,7 +474,7 @@ bool flat_session_ticket(const struct flat_addr *to, struct flat_ticket *ticket)
 	bool got = false;
 	if (!dir || flat_fd_foreign())
 		return false;
-	pthread_mutex_lock(&lock);
+	flat_quiet_lock(&lock);
 	if (control_fd >= 0 && control_pid == flat_sys_getpid() && !is_past()) {
 		uint64_t epoch = flat_directory_epoch(dir);
 		if (flat_tickets_wanted(to) && !coming.pending)
@@ -483,7 +484,7 @@ bool flat_session_ticket(const struct flat_addr *to, struct flat_ticket *ticket)
 			await_tickets();
 		got = flat_tickets_take(to, epoch, ticket) && use_ticket(ticket);
 	}
-	pthread_mutex_unlock(&lock);
+	flat_quiet_unlock(&lock);
 	return got;
 }
 
@@ -492,7 +493,7 @@ int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX
 	struct flat_msg saved = *msg;
 	int err = -ECONNREFUSED;
 	pthread_once(&fork_once, register_fork);
-	pthread_mutex_lock(&lock);
+	flat_quiet_lock(&lock);
 	/*
 	 * Twice: the first may meet the socket of an offload half that has ended. A listener is told of once in its life: no
 	 * try of a moment ago counts, and one that fails is made again.
@@ -528,7 +529,7 @@ int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX
 		else
 			drop();
 	}
-	pthread_mutex_unlock(&lock);
+	flat_quiet_unlock(&lock);
 	if (err == -EMFILE)
 		flat_warn("no descriptors are left for flatd's answer: raise RLIMIT_NOFILE");
 	else if (err != 0)

@@ -34,6 +34,11 @@ const char *whole_dir(void)
 	return dir;
 }
 
+int whole_pid(void)
+{
+	return flatd;
+}
+
 const char *whole_control(void)
 {
 	return control;

@@ -30,6 +30,8 @@ struct flat_offload;
 void whole_begin(const char *yaml, void (*tune)(struct flat_offload *o));
 void whole_end(void);
 
+/** The offload half's process. */
+int whole_pid(void);
 /** Its control socket. */
 const char *whole_control(void);
 /** The port of 127.0.0.1 that the two services are served at. */

@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -262,4 +265,57 @@ static void watched(const char *path, int client, int server)
 Test(host_process, a_child_is_no_waiter_before_it_waits)
 {
 	whole_on_each(watched);
+}
+
+static sigjmp_buf out;
+
+static void leave(int signal)
+{
+	(void)signal;
+	siglongjmp(out, 1);
+}
+
+/* Whether this thread of the parent is asleep in the kernel. */
+static bool parent_sleeps(void)
+{
+	char path[64];
+	char text[512] = {0};
+	(void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)getppid());
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	close(fd);
+	const char *state = n > 0 ? strrchr(text, ')') : NULL;
+	return state && state[2] == 'S';
+}
+
+/* As programs limit the time of a call: a handler of theirs leaves it, while the answer of the offload half is waited for. */
+Test(host_process, a_call_that_a_handler_leaves_holds_nothing, .timeout = 60)
+{
+	whole_begin(NULL, NULL);
+	int l = whole_listen(whole_port());
+	struct sockaddr_in to = whole_addr(240, 9, 0, 1, 7);
+	cr_assert(signal(SIGUSR1, leave) != SIG_ERR);
+	/* Joined. */
+	int first = whole_connect(to);
+	int fd = flat_socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(kill(whole_pid(), SIGSTOP), 0);
+	pid_t helper = fork();
+	if (helper == 0) {
+		while (!parent_sleeps())
+			(void)usleep(1000);
+		(void)kill(getppid(), SIGUSR1);
+		(void)kill(whole_pid(), SIGCONT);
+		_exit(0);
+	}
+	if (sigsetjmp(out, 1) == 0) {
+		(void)flat_connect(fd, (struct sockaddr *)&to, sizeof(to));
+		(void)pause();
+	}
+	cr_assert_eq(waitpid(helper, NULL, 0), helper);
+	int second = whole_connect(to);
+	cr_expect_eq(flat_close(second), 0);
+	cr_expect_eq(flat_close(first), 0);
+	flat_close(fd);
+	flat_close(l);
+	whole_end();
 }
