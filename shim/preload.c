@@ -341,14 +341,23 @@ EXPORT ssize_t splice(int in_fd, off64_t *in_offset, int out_fd, off64_t *out_of
 
 /* --- readiness --- */
 
+/* What cannot be an array at all, or is longer than any may be, is the kernel's to refuse. */
+static int any_mine(const struct pollfd *fds, nfds_t n)
+{
+	uintptr_t at = (uintptr_t)fds;
+	if (!flat_fd_count || n > FLAT_FD_KINDS || at < 4096 || at > UINTPTR_MAX / 2)
+		return 0;
+	for (nfds_t i = 0; i < n; i++) {
+		if (mine(fds[i].fd))
+			return 1;
+	}
+	return 0;
+}
+
 EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout)
 {
 	REAL(int, poll, struct pollfd *, nfds_t, int);
-	for (nfds_t i = 0; flat_fd_count && fds && i < n; i++) {
-		if (mine(fds[i].fd))
-			return flat_poll(fds, n, timeout);
-	}
-	return real(fds, n, timeout);
+	return any_mine(fds, n) ? flat_poll(fds, n, timeout) : real(fds, n, timeout);
 }
 
 EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size);
@@ -362,11 +371,7 @@ EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t size)
 EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
 	REAL(int, ppoll, struct pollfd *, nfds_t, const struct timespec *, const sigset_t *);
-	for (nfds_t i = 0; flat_fd_count && fds && i < n; i++) {
-		if (mine(fds[i].fd))
-			return flat_ppoll(fds, n, timeout, mask);
-	}
-	return real(fds, n, timeout, mask);
+	return any_mine(fds, n) ? flat_ppoll(fds, n, timeout, mask) : real(fds, n, timeout, mask);
 }
 
 EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout,

@@ -1,5 +1,7 @@
 /* poll and select over flat and kernel descriptors together. */
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,8 +87,19 @@ static int kernel_results(struct pollfd *fds, const struct pollfd *copy, nfds_t 
 	return ready;
 }
 
-static int look_all(struct pollfd *fds, struct pollfd *copy, nfds_t n)
+/* What one call waits for, and room for what it does about it. */
+struct poll_set {
+	struct pollfd *fds;
+	nfds_t n;
+	struct pollfd *copy;	   /* n + 1, for the kernel */
+	struct flat_sock **joined; /* n: whose waiter an entry's sleep is; NULL: of none */
+};
+
+static int look_all(const struct poll_set *p)
 {
+	struct pollfd *fds = p->fds;
+	struct pollfd *copy = p->copy;
+	const nfds_t n = p->n;
 	struct timespec zero = {0};
 	nfds_t kernel;
 	int ready = look_flat(fds, n, &kernel);
@@ -100,9 +113,7 @@ static int look_all(struct pollfd *fds, struct pollfd *copy, nfds_t n)
 
 /* One sleep of poll: what end_sleep() takes back. */
 struct poll_sleep {
-	struct pollfd *fds;
-	struct pollfd *copy;
-	nfds_t n;
+	const struct poll_set *set;
 	struct flat_ep_raised raised; /* one per epoll instance in the set */
 	bool nap;		      /* some stream can't wake it: it looks now and then */
 };
@@ -129,17 +140,16 @@ static int join(struct flat_sock *s, int fd, struct pollfd *copy)
  */
 static int begin_sleep(struct poll_sleep *p)
 {
-	struct pollfd *fds = p->fds;
-	struct pollfd *copy = p->copy;
-	nfds_t n = p->n;
+	const struct pollfd *fds = p->set->fds;
+	struct pollfd *copy = p->set->copy;
+	const nfds_t n = p->set->n;
 	int watch = -1;
-	p->raised.n = 0;
-	p->nap = false;
 	for (nfds_t i = 0; i < n; i++) {
 		struct flat_sock *s = flat_fd_sock(fds[i].fd);
 		if (!s || s->kind != FLAT_FD_STREAM)
 			continue;
 		int w = join(s, fds[i].fd, &copy[i]);
+		p->set->joined[i] = s;
 		watch = w >= 0 ? w : watch;
 		p->nap |= w == -EAGAIN;
 	}
@@ -150,11 +160,11 @@ static int begin_sleep(struct poll_sleep *p)
 	copy[n].revents = 0;
 	bool may_sleep = true;
 	for (nfds_t i = 0; i < n && may_sleep; i++) {
-		struct flat_sock *s = flat_fd_sock(fds[i].fd);
+		struct flat_sock *s = p->set->joined[i];
 		/* Its first flat member may come while we sleep. */
 		struct flat_epoll *e =
 		    flat_fd_kind(fds[i].fd) == FLAT_FD_EPOLL ? flat_epoll_make(fds[i].fd) : NULL;
-		if (s && s->kind == FLAT_FD_STREAM) {
+		if (s) {
 			flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
 			if (fds[i].events & POLLOUT)
 				flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
@@ -168,17 +178,17 @@ static int begin_sleep(struct poll_sleep *p)
 static void end_sleep(void *arg)
 {
 	struct poll_sleep *w = arg;
-	struct pollfd *fds = w->fds;
-	const struct pollfd *copy = w->copy;
-	nfds_t n = w->n;
+	const struct pollfd *fds = w->set->fds;
+	const struct pollfd *copy = w->set->copy;
 	flat_epoll_end_sleep(&w->raised);
-	for (nfds_t i = 0; i < n; i++) {
-		struct flat_sock *s = flat_fd_sock(fds[i].fd);
-		if (!s || s->kind != FLAT_FD_STREAM)
+	for (nfds_t i = 0; i < w->set->n; i++) {
+		struct flat_sock *s = w->set->joined[i];
+		if (!s)
 			continue;
+		/* Its number may be another one's by now. */
 		if (copy[i].fd < 0) {
 			flat_bell_unwatch(fds[i].fd);
-		} else if (copy[i].revents) {
+		} else if (copy[i].revents && flat_fd_sock(fds[i].fd) == s) {
 			flat_bell_seen(fds[i].fd, (uint32_t)(unsigned short)copy[i].revents);
 			flat_bell_clear_alone(s, fds[i].fd);
 		}
@@ -215,21 +225,24 @@ static int kernel_sleep(const struct poll_sleep *w, const struct until *u)
 	struct timespec *limit = w->nap && shorten(&nap, u->left) ? &nap : u->left;
 	if (flat_signals_since(&u->then) != FLAT_SIGNALS_NONE)
 		return -EINTR;
-	return flat_sys_ppoll(w->copy, w->n + (w->copy[w->n].fd >= 0), limit, u->mask);
+	const struct poll_set *set = w->set;
+	return flat_sys_ppoll(set->copy, set->n + (set->copy[set->n].fd >= 0), limit, u->mask);
 }
 
 /* Sleeps until something may be ready: 0, or a negative errno. Count of the kernel's in *ready. */
-static int sleep_once(struct pollfd *fds, struct pollfd *copy, nfds_t n, const struct until *u,
-		      int *ready)
+static int sleep_once(const struct poll_set *p, const struct until *u, int *ready)
 {
-	struct poll_sleep w = {.fds = fds, .copy = copy, .n = n};
+	struct poll_sleep w = {.set = p};
+	struct pollfd *copy = p->copy;
+	const nfds_t n = p->n;
 	nfds_t kernel;
 	int type;
 	int err;
-	*ready = kernel_part(fds, copy, n);
+	memset(p->joined, 0, n * sizeof(struct flat_sock *));
+	*ready = kernel_part(p->fds, copy, n);
 	err = begin_sleep(&w);
 	if (err == 0)
-		*ready += look_flat(fds, n, &kernel);
+		*ready += look_flat(p->fds, n, &kernel);
 	if (err == 0 && *ready == 0) {
 		/* A cancellation point. */
 		pthread_cleanup_push(end_sleep, &w);
@@ -240,74 +253,89 @@ static int sleep_once(struct pollfd *fds, struct pollfd *copy, nfds_t n, const s
 		if (err > 0 && copy[n].revents)
 			flat_bell_swallow();
 		if (err > 0)
-			*ready = kernel_results(fds, copy, n);
+			*ready = kernel_results(p->fds, copy, n);
 	}
 	end_sleep(&w);
 	return err == -EAGAIN || err > 0 ? 0 : err;
 }
 
-static int poll_until(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct timespec *left,
-		      const sigset_t *mask)
+static int poll_until(const struct poll_set *p, struct timespec *left, const sigset_t *mask)
 {
 	const struct until until = {left, mask, flat_signals_ran()};
 	nfds_t kernel;
 	for (;;) {
 		struct flat_wait w;
-		int ready = look_all(fds, copy, n);
+		int ready = look_all(p);
 		if (ready != 0 || (left && left->tv_sec == 0 && left->tv_nsec == 0))
 			return ready;
 		flat_wait_begin(&w);
 		while (!mask && flat_wait_again(&w)) {
-			ready = w.looks % 64 == 63 ? look_all(fds, copy, n)
-						   : look_flat(fds, n, &kernel);
+			ready = w.looks % 64 == 63 ? look_all(p) : look_flat(p->fds, p->n, &kernel);
 			if (ready != 0) {
 				flat_wait_end(&w, true);
-				return look_all(fds, copy, n);
+				return look_all(p);
 			}
 		}
 		if (flat_wait_end(&w, false) != FLAT_SIGNALS_NONE)
 			return -EINTR;
 		/* ppoll keeps the rest of the time in *left */
-		int err = sleep_once(fds, copy, n, &until, &ready);
+		int err = sleep_once(p, &until, &ready);
 		if (err < 0)
 			return err;
 		nfds_t none;
-		if (ready > 0 || look_flat(fds, n, &none) > 0)
-			return look_all(fds, copy, n);
+		if (ready > 0 || look_flat(p->fds, p->n, &none) > 0)
+			return look_all(p);
 	}
 }
 
-static int poll_loop(struct pollfd *fds, struct pollfd *copy, nfds_t n, struct timespec *left,
-		     const sigset_t *mask)
+static int poll_loop(const struct poll_set *p, struct timespec *left, const sigset_t *mask)
 {
-	int ready = poll_until(fds, copy, n, left, mask);
-	for (nfds_t i = 0; i < n; i++) {
+	int ready = poll_until(p, left, mask);
+	for (nfds_t i = 0; i < p->n; i++) {
+		int fd = p->fds[i].fd;
 		struct flat_epoll *e =
-		    flat_fd_kind(fds[i].fd) == FLAT_FD_EPOLL ? flat_epoll_find(fds[i].fd) : NULL;
+		    flat_fd_kind(fd) == FLAT_FD_EPOLL ? flat_epoll_find(fd) : NULL;
 		if (e)
 			flat_epoll_leave(e, 0);
 	}
 	return ready;
 }
 
+static bool bad_time(const struct timespec *t)
+{
+	return t && (t->tv_sec < 0 || t->tv_nsec < 0 || t->tv_nsec > 999999999);
+}
+
+static void *after(struct pollfd *room, nfds_t n)
+{
+	return room + n;
+}
+
 int flat_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask)
 {
+	struct pollfd small[SMALL_SET + 1];
+	struct flat_sock *few[SMALL_SET];
+	struct poll_set set = {fds, n, small, few};
+	struct timespec left = timeout ? *timeout : (struct timespec){0};
+	if (bad_time(timeout))
+		return (int)flat_result(-EINVAL);
+	/* More than a process can have: fs/select.c, do_sys_poll(). */
+	if (n > FLAT_FD_KINDS)
+		return (int)flat_result(-EINVAL);
 	if (!flat_user_possible(fds, n * sizeof(*fds)))
 		return (int)flat_result(-EFAULT);
-	struct pollfd small[SMALL_SET + 1];
-	struct pollfd *copy = small;
-	struct timespec left = timeout ? *timeout : (struct timespec){0};
-	if (timeout &&
-	    (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))
-		return (int)flat_result(-EINVAL);
+	struct pollfd *const room =
+	    n > SMALL_SET ? calloc(n + 1, sizeof(struct pollfd) + sizeof(struct flat_sock *))
+			  : NULL;
 	if (n > SMALL_SET) {
-		copy = calloc(n + 1, sizeof(*copy));
-		if (!copy)
+		if (!room)
 			return (int)flat_result(-ENOMEM);
+		set.copy = room;
+		set.joined = after(room, n + 1);
 	}
 	int ready;
-	pthread_cleanup_push(free, n > SMALL_SET ? copy : NULL);
-	ready = poll_loop(fds, copy, n, timeout ? &left : NULL, mask);
+	pthread_cleanup_push(free, room);
+	ready = poll_loop(&set, timeout ? &left : NULL, mask);
 	pthread_cleanup_pop(1);
 	return (int)flat_result(ready);
 }
@@ -335,47 +363,6 @@ static void clear_set(fd_set *set, int n)
 		memset(set, 0, (size_t)((n + 63) / 64) * 8);
 }
 
-static int select_result(const struct pollfd *fds, nfds_t count, int n, fd_set *r, fd_set *w,
-			 fd_set *x)
-{
-	int total = 0;
-	clear_set(r, n);
-	clear_set(w, n);
-	clear_set(x, n);
-	for (nfds_t i = 0; i < count; i++) {
-		short ev = fds[i].revents;
-		if ((fds[i].events & POLLIN) && (ev & (POLLIN | POLLHUP | POLLERR))) {
-			put_in_set(r, fds[i].fd);
-			total++;
-		}
-		if ((fds[i].events & POLLOUT) && (ev & (POLLOUT | POLLERR))) {
-			put_in_set(w, fds[i].fd);
-			total++;
-		}
-		if ((fds[i].events & POLLPRI) && (ev & POLLPRI)) {
-			put_in_set(x, fds[i].fd);
-			total++;
-		}
-	}
-	return total;
-}
-
-/* The sets as entries for poll. Their count. */
-static nfds_t select_entries(struct pollfd *fds, int n, const fd_set *r, const fd_set *w,
-			     const fd_set *x)
-{
-	nfds_t count = 0;
-	for (int fd = 0; fd < n; fd++) {
-		short ev = (short)((in_set(r, fd) ? POLLIN : 0) | (in_set(w, fd) ? POLLOUT : 0) |
-				   (in_set(x, fd) ? POLLPRI : 0));
-		if (ev == 0)
-			continue;
-		fds[count].fd = fd;
-		fds[count++].events = ev;
-	}
-	return count;
-}
-
 /* A call of select(). */
 struct select_call {
 	int n;
@@ -386,36 +373,155 @@ struct select_call {
 	const sigset_t *mask;
 };
 
-static int select_wait(const struct select_call *c, struct pollfd *fds)
+static int select_result(const struct select_call *c, const struct pollfd *fds, nfds_t count)
 {
-	nfds_t count = select_entries(fds, c->n, c->r, c->w, c->x);
-	int ready;
-	do {
-		ready = poll_loop(fds, fds + c->n + 1, count, c->left, c->mask);
-		for (nfds_t i = 0; i < count && ready > 0; i++) {
-			if (fds[i].revents & POLLNVAL)
-				ready = -EBADF;
+	int total = 0;
+	clear_set(c->r, c->n);
+	clear_set(c->w, c->n);
+	clear_set(c->x, c->n);
+	for (nfds_t i = 0; i < count; i++) {
+		short ev = fds[i].revents;
+		if ((fds[i].events & POLLIN) && (ev & (POLLIN | POLLHUP | POLLERR))) {
+			put_in_set(c->r, fds[i].fd);
+			total++;
 		}
-		if (ready >= 0)
-			ready = select_result(fds, count, c->n, c->r, c->w, c->x);
-		/* HUP on a descriptor that is only in the write set wakes poll but not select. */
-	} while (ready == 0 && !(c->left && c->left->tv_sec == 0 && c->left->tv_nsec == 0));
-	return ready;
+		if ((fds[i].events & POLLOUT) && (ev & (POLLOUT | POLLERR))) {
+			put_in_set(c->w, fds[i].fd);
+			total++;
+		}
+		if ((fds[i].events & POLLPRI) && (ev & POLLPRI)) {
+			put_in_set(c->x, fds[i].fd);
+			total++;
+		}
+	}
+	return total;
 }
 
-static int select_loop(int n, fd_set *r, fd_set *w, fd_set *x, struct timespec *left,
-		       const sigset_t *mask)
+/* The sets as entries for poll, not more than `room`. Their count; fds NULL: how many there are. */
+static nfds_t select_entries(const struct select_call *c, struct pollfd *fds, nfds_t room)
 {
-	const struct select_call call = {n, r, w, x, left, mask};
+	nfds_t count = 0;
+	for (int fd = 0; fd < c->n && count < room; fd++) {
+		short ev =
+		    (short)((in_set(c->r, fd) ? POLLIN : 0) | (in_set(c->w, fd) ? POLLOUT : 0) |
+			    (in_set(c->x, fd) ? POLLPRI : 0));
+		if (ev != 0 && fds)
+			fds[count] = (struct pollfd){.fd = fd, .events = ev};
+		count += ev != 0;
+	}
+	return count;
+}
+
+/* The highest open number from `from` on that is the program's, or -1. Without /proc: the highest that we know of. */
+static int highest_open(int from)
+{
+	_Alignas(struct dirent64) char buf[4096];
+	int top = -1;
+	int dir = (int)FLAT_SYS4(SYS_openat, AT_FDCWD, "/proc/self/fd",
+				 O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+	if (dir < 0) {
+		for (int fd = flat_fd_top() - 1; fd >= from && top < 0; fd--) {
+			enum flat_fd_kind kind = flat_fd_kind(fd);
+			top = kind != FLAT_FD_KERNEL && kind != FLAT_FD_PRIVATE ? fd : -1;
+		}
+		return top;
+	}
+	/* fs/proc/fd.c: the position behind "." and ".." is the number. */
+	(void)FLAT_SYS3(SYS_lseek, dir, from + 2L, SEEK_SET);
+	for (;;) {
+		long len = FLAT_SYS3(SYS_getdents64, dir, buf, sizeof(buf));
+		if (len <= 0)
+			break;
+		for (long at = 0; at < len;) {
+			const struct dirent64 *d = (const void *)(buf + at);
+			int fd = atoi(d->d_name);
+			if (fd > top && fd >= from && fd != dir &&
+			    flat_fd_kind(fd) != FLAT_FD_PRIVATE)
+				top = fd;
+			at += d->d_reclen;
+		}
+	}
+	flat_sys_close(dir);
+	return top;
+}
+
+/*
+ * Programs say getdtablesize() of sets of 1,024. The kernel looks no further than its table of descriptors goes (fs/select.c,
+ * core_sys_select()), whose size is a power of two above the highest one (fs/file.c, alloc_fdtable()); ours, far up in
+ * it, are not to count.
+ */
+static int clamp(int n)
+{
+	int most = FD_SETSIZE;
+	if (flat_likely(n <= most))
+		return n;
+	/* The usual one, one past the highest. */
+	if (flat_fd_kind(n - 1) != FLAT_FD_PRIVATE && flat_sys_fcntl(n - 1, F_GETFD, 0) >= 0)
+		return n;
+	int top = highest_open(most);
+	while (most <= top && most < n)
+		most *= 2;
+	return n < most ? n : most;
+}
+
+/*
+ * What wakes poll() but not select(), HUP on a descriptor that is only in the write set, would wake it for ever: it is not
+ * asked any more. What comes to be of it later goes unseen in this call; nothing does, of a socket.
+ */
+static void forget_told(const struct poll_set *p)
+{
+	for (nfds_t i = 0; i < p->n; i++) {
+		if (p->fds[i].fd >= 0 && p->fds[i].revents != 0)
+			p->fds[i].fd = -1 - p->fds[i].fd;
+	}
+}
+
+static int select_wait(const struct select_call *c, const struct poll_set *p)
+{
 	int ready;
-	if (n < 0)
+	for (;;) {
+		ready = poll_loop(p, c->left, c->mask);
+		for (nfds_t i = 0; i < p->n && ready > 0; i++) {
+			if (p->fds[i].revents & POLLNVAL)
+				ready = -EBADF;
+		}
+		if (ready < 0)
+			return ready;
+		bool over = ready == 0;
+		ready = select_result(c, p->fds, p->n);
+		if (ready != 0 || over)
+			return ready;
+		forget_told(p);
+	}
+}
+static bool possible_set(const fd_set *set, int n)
+{
+	return !set || flat_user_possible(set, (size_t)(n + 63) / 64 * 8);
+}
+
+static int select_loop(const struct select_call *asked)
+{
+	struct select_call call = *asked;
+	if (call.n < 0)
 		return -EINVAL;
-	struct pollfd *fds =
-	    calloc((size_t)n + 1, 2 * sizeof(*fds)); /* the set, and poll_loop's copy */
-	if (!fds)
+	call.n = clamp(call.n);
+	if (!possible_set(call.r, call.n) || !possible_set(call.w, call.n) ||
+	    !possible_set(call.x, call.n))
+		return -EFAULT;
+	nfds_t most = select_entries(&call, NULL, (nfds_t)call.n);
+	struct pollfd *room =
+	    calloc(most + 1, 2 * sizeof(struct pollfd) + sizeof(struct flat_sock *));
+	if (!room)
 		return -ENOMEM;
-	pthread_cleanup_push(free, fds);
-	ready = select_wait(&call, fds);
+	const struct poll_set set = {
+	    .fds = room,
+	    .n = select_entries(&call, room, most),
+	    .copy = room + most,
+	    .joined = after(room, 2 * most + 1),
+	};
+	int ready;
+	pthread_cleanup_push(free, room);
+	ready = select_wait(&call, &set);
 	pthread_cleanup_pop(1);
 	return ready;
 }
@@ -423,13 +529,15 @@ static int select_loop(int n, fd_set *r, fd_set *w, fd_set *x, struct timespec *
 int flat_select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
 {
 	struct timespec left = {0};
+	if (!flat_user_possible(timeout, timeout ? sizeof(*timeout) : 0))
+		return (int)flat_result(-EFAULT);
 	if (timeout) {
 		if (timeout->tv_sec < 0 || timeout->tv_usec < 0)
 			return (int)flat_result(-EINVAL);
 		left.tv_sec = timeout->tv_sec + timeout->tv_usec / 1000000;
 		left.tv_nsec = timeout->tv_usec % 1000000 * 1000;
 	}
-	int ready = select_loop(n, r, w, x, timeout ? &left : NULL, NULL);
+	int ready = select_loop(&(struct select_call){n, r, w, x, timeout ? &left : NULL, NULL});
 	if (timeout) {
 		timeout->tv_sec = left.tv_sec;
 		timeout->tv_usec = left.tv_nsec / 1000;
@@ -441,5 +549,8 @@ int flat_pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *
 		 const sigset_t *mask)
 {
 	struct timespec left = timeout ? *timeout : (struct timespec){0};
-	return (int)flat_result(select_loop(n, r, w, x, timeout ? &left : NULL, mask));
+	if (bad_time(timeout))
+		return (int)flat_result(-EINVAL);
+	return (int)flat_result(
+	    select_loop(&(struct select_call){n, r, w, x, timeout ? &left : NULL, mask}));
 }
