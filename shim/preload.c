@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <netdb.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -160,6 +159,16 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 	return stream(fd) ? flat_ioctl(fd, request, arg) : real(fd, request, arg);
 }
 
+/* libc's asks by an ioctl() of its own. */
+EXPORT int sockatmark(int fd)
+{
+	REAL(int, sockatmark, int);
+	int answer;
+	if (!stream(fd))
+		return real(fd);
+	return flat_ioctl(fd, SIOCATMARK, &answer) == 0 ? answer : -1;
+}
+
 /* --- bytes --- */
 
 EXPORT ssize_t read(int fd, void *buf, size_t len)
@@ -204,6 +213,8 @@ static ssize_t vector_at(int fd, const struct iovec *iov, int n, off64_t offset,
 		errno = offset != -1 ? ESPIPE : n < 0 || n > IOV_MAX ? EINVAL : EOPNOTSUPP;
 		return -1;
 	}
+	if (!wait)
+		return out ? flat_writev(fd, iov, n) : flat_readv(fd, iov, n);
 	return out ? flat_sendmsg(fd, &msg, wait) : flat_recvmsg(fd, &msg, wait);
 }
 
@@ -469,36 +480,4 @@ EXPORT int getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 {
 	REAL(int, getpeername, int, struct sockaddr *, socklen_t *);
 	return stream(fd) ? flat_getpeername(fd, addr, len) : real(fd, addr, len);
-}
-
-EXPORT int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-		       struct addrinfo **res)
-{
-	REAL(int, getaddrinfo, const char *, const char *, const struct addrinfo *,
-	     struct addrinfo **);
-	char text[64];
-	return real(flat_mesh_address(node, text) == 0 ? text : node, service, hints, res);
-}
-
-EXPORT struct hostent *gethostbyname(const char *name)
-{
-	REAL(struct hostent *, gethostbyname, const char *);
-	char text[64];
-	return real(flat_mesh_address(name, text) == 0 ? text : name);
-}
-
-EXPORT struct hostent *gethostbyname2(const char *name, int family)
-{
-	REAL(struct hostent *, gethostbyname2, const char *, int);
-	char text[64];
-	return real(flat_mesh_address(name, text) == 0 ? text : name, family);
-}
-
-EXPORT int gethostbyname_r(const char *name, struct hostent *ret, char *buf, size_t len,
-			   struct hostent **result, int *err)
-{
-	REAL(int, gethostbyname_r, const char *, struct hostent *, char *, size_t,
-	     struct hostent **, int *);
-	char text[64];
-	return real(flat_mesh_address(name, text) == 0 ? text : name, ret, buf, len, result, err);
 }

@@ -17,6 +17,7 @@
 #include <sys/sendfile.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <flat/socket.h>
@@ -46,6 +47,12 @@ static int bytes(long nr, const long a[6], long *ret)
 		return 1;
 	case SYS_writev:
 		*ret = writev(INT(0), PTR(const struct iovec, 1), INT(2));
+		return 1;
+	case SYS_preadv2:
+		*ret = preadv2(INT(0), PTR(const struct iovec, 1), INT(2), a[3], INT(5));
+		return 1;
+	case SYS_pwritev2:
+		*ret = pwritev2(INT(0), PTR(const struct iovec, 1), INT(2), a[3], INT(5));
 		return 1;
 	case SYS_sendto:
 		*ret = flat_sendto(INT(0), PTR(const void, 1), SIZE(2), INT(3),
@@ -149,6 +156,10 @@ static int descriptors(long nr, const long a[6], long *ret)
 	case SYS_execve:
 		*ret = execve(PTR(const char, 0), PTR(char *const, 1), PTR(char *const, 2));
 		return 1;
+	case SYS_execveat:
+		*ret = execveat(INT(0), PTR(const char, 1), PTR(char *const, 2),
+				PTR(char *const, 3), INT(4));
+		return 1;
 	case SYS_chroot:
 		*ret = chroot(PTR(const char, 0));
 		return 1;
@@ -166,6 +177,34 @@ static int descriptors(long nr, const long a[6], long *ret)
 	default:
 		return 0;
 	}
+}
+
+/* By number it tells what is left of the time, and its mask comes with a size (pselect(2)). */
+static int pselect6(const long a[6])
+{
+	struct timespec *timeout = PTR(struct timespec, 4);
+	const struct {
+		const sigset_t *mask;
+		size_t size;
+	} *six = PTR(const void, 5);
+	struct timespec asked = timeout ? *timeout : (struct timespec){0};
+	struct timespec begin;
+	struct timespec end;
+	(void)clock_gettime(CLOCK_MONOTONIC, &begin);
+	int ret = flat_pselect(INT(0), PTR(fd_set, 1), PTR(fd_set, 2), PTR(fd_set, 3), timeout,
+			       six ? six->mask : NULL);
+	if (timeout && (ret >= 0 || errno == EINTR)) {
+		(void)clock_gettime(CLOCK_MONOTONIC, &end);
+		asked.tv_sec -= end.tv_sec - begin.tv_sec;
+		asked.tv_nsec -= end.tv_nsec - begin.tv_nsec;
+		if (asked.tv_nsec < 0 || asked.tv_nsec > 999999999) {
+			long carry = asked.tv_nsec < 0 ? 1 : -1;
+			asked.tv_sec -= carry;
+			asked.tv_nsec += carry * 1000000000;
+		}
+		*timeout = asked.tv_sec < 0 ? (struct timespec){0} : asked;
+	}
+	return ret;
 }
 
 /* libc's own select() reads what the kernel would refuse to read; without descriptors of ours the number is the kernel's. */
@@ -189,6 +228,11 @@ static int readiness(long nr, const long a[6], long *ret)
 			      PTR(struct timeval, 4));
 		return 1;
 #endif
+	case SYS_pselect6:
+		if (!flat_fd_count)
+			return 0;
+		*ret = pselect6(a);
+		return 1;
 	case SYS_epoll_create1:
 		*ret = flat_epoll_create1(INT(0));
 		return 1;
@@ -203,6 +247,10 @@ static int readiness(long nr, const long a[6], long *ret)
 	case SYS_epoll_pwait:
 		*ret = epoll_pwait(INT(0), PTR(struct epoll_event, 1), INT(2), INT(3),
 				   PTR(const sigset_t, 4));
+		return 1;
+	case SYS_epoll_pwait2:
+		*ret = epoll_pwait2(INT(0), PTR(struct epoll_event, 1), INT(2),
+				    PTR(const struct timespec, 3), PTR(const sigset_t, 4));
 		return 1;
 	default:
 		return 0;

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <sys/ioctl.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 
 /* This thread's instance; -1: none yet. */
@@ -229,37 +230,68 @@ static bool handlers_restart(const struct flat_ran *then)
 	return came != FLAT_SIGNALS_INTERRUPT;
 }
 
-/* Alone: the anchor is empty. The kernel restarts recv() after a signal, or not, as it does on any socket. */
-static int sleep_alone(struct flat_sock *s, int fd, bool tx, const struct flat_ran *then)
+/* What is left of the call's time limit, ms; -1: it has none. */
+static int left_ms(struct flat_sleeper *c, const struct flat_sock *s, int fd, bool tx)
+{
+	int64_t now = flat_now_ns();
+	if (!c->asked)
+		c->limit_ms = flat_bell_limit_ms(s, fd, tx);
+	c->asked = true;
+	if (c->begun_ns == 0)
+		c->begun_ns = now;
+	if (c->limit_ms < 0)
+		return -1;
+	int64_t left = c->limit_ms - (now - c->begun_ns) / 1000000;
+	return left > 0 ? (int)left : 0;
+}
+
+/* Until the anchor is readable, for so long. */
+static int poll_anchor(int fd, struct timespec limit)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	int n = flat_sys_ppoll(&p, 1, &limit, NULL);
+	if (n > 0)
+		flat_bell_seen(fd, (uint32_t)(unsigned short)p.revents);
+	return n == 0 ? -EAGAIN : n < 0 ? n : 0;
+}
+
+/*
+ * Alone: the anchor is empty. The kernel restarts recv() after a signal, or not, as it does on any socket; the anchor has the
+ * socket's SO_RCVTIMEO, which is right for a call's first sleep.
+ */
+static int sleep_alone(struct flat_sock *s, int fd, bool tx, struct flat_sleeper *c)
 {
 	char byte;
-	if (tx && (s->sndtimeo.tv_sec || s->sndtimeo.tv_usec)) {
-		struct pollfd p = {.fd = fd, .events = POLLIN};
-		struct timespec limit = {s->sndtimeo.tv_sec, s->sndtimeo.tv_usec * 1000};
-		int n = flat_sys_ppoll(&p, 1, &limit, NULL);
-		if (n > 0)
-			flat_bell_seen(fd, (uint32_t)(unsigned short)p.revents);
-		return n == 0 ? -EAGAIN : n < 0 ? n : 0;
+	if (c->begun_ns == 0) {
+		c->begun_ns = flat_now_ns();
+		if (tx && (s->sndtimeo.tv_sec || s->sndtimeo.tv_usec))
+			return poll_anchor(
+			    fd, (struct timespec){s->sndtimeo.tv_sec, s->sndtimeo.tv_usec * 1000});
+	} else {
+		int limit = left_ms(c, s, fd, tx);
+		if (limit >= 0)
+			return poll_anchor(
+			    fd, (struct timespec){limit / 1000, limit % 1000 * 1000000L});
 	}
 	ssize_t n = flat_sys_recv(fd, &byte, 1, MSG_PEEK);
 	if (n == 0)
 		flat_stream_died(s);
 	/* A limit for recv() is none for send(). Without recv(), see base/confine.h, nobody restarts it but us. */
 	if (n >= 0 || (tx && n == -EAGAIN) ||
-	    (n == -EINTR && flat_confine_forbids(SYS_recvfrom) && handlers_restart(then)))
+	    (n == -EINTR && flat_confine_forbids(SYS_recvfrom) && handlers_restart(&c->then)))
 		return 0;
 	return (int)n;
 }
 
-static int sleep_edge(struct flat_sock *s, int fd, bool tx, const struct flat_ran *then)
+static int sleep_edge(struct flat_sock *s, int fd, bool tx, struct flat_sleeper *c)
 {
 	struct epoll_event ev;
-	int limit = flat_bell_limit_ms(s, fd, tx);
+	int limit = left_ms(c, s, fd, tx);
 	int n = flat_sys_epoll_pwait(watch_fd, &ev, 1, limit, NULL);
 	if (n == 0)
 		return -EAGAIN;
 	if (n == -EINTR)
-		return limit < 0 && handlers_restart(then) ? 0 : -EINTR;
+		return limit < 0 && handlers_restart(&c->then) ? 0 : -EINTR;
 	if (n > 0)
 		flat_bell_seen(ev.data.fd, ev.events);
 	return n < 0 ? n : 0;
@@ -269,17 +301,19 @@ static int sleep_edge(struct flat_sock *s, int fd, bool tx, const struct flat_ra
  * Not alone, and a filter forbids instances. Where nobody of this process's relatives waits its bells may be taken, and the
  * anchor tells by its level; else the last one stays, and it is looked now and then.
  */
-static int sleep_level(struct flat_sock *s, int fd, bool tx, const struct flat_ran *then)
+static int sleep_level(struct flat_sock *s, int fd, bool tx, struct flat_sleeper *c)
 {
 	bool level = flat_bell_level(s);
-	int limit = level ? flat_bell_limit_ms(s, fd, tx) : FLAT_NAP_MS;
+	int left = left_ms(c, s, fd, tx);
+	bool nap = !level && (left < 0 || left > FLAT_NAP_MS);
+	int limit = nap ? FLAT_NAP_MS : left;
 	struct timespec ts = {limit / 1000, (long)(limit % 1000) * 1000000};
 	struct pollfd p = {.fd = fd, .events = level ? POLLIN | POLLRDHUP : POLLRDHUP};
 	int n = flat_sys_ppoll(&p, 1, limit < 0 ? NULL : &ts, NULL);
 	if (n == 0)
-		return level ? -EAGAIN : 0;
+		return nap ? 0 : -EAGAIN;
 	if (n == -EINTR)
-		return limit < 0 && handlers_restart(then) ? 0 : -EINTR;
+		return left < 0 && handlers_restart(&c->then) ? 0 : -EINTR;
 	if (n > 0)
 		flat_bell_seen(fd, (uint32_t)(unsigned short)p.revents);
 	return n < 0 ? n : 0;
@@ -305,17 +339,17 @@ static int begin(struct flat_sock *s, int fd)
 	return err == -ENOMEM || err == -EMFILE || err == -ENFILE ? -ENOBUFS : err;
 }
 
-static int sleep_as(enum how how, struct flat_sock *s, int fd, bool tx, const struct flat_ran *then)
+static int sleep_as(enum how how, struct flat_sock *s, int fd, bool tx, struct flat_sleeper *c)
 {
-	if (flat_bell_interrupted(flat_signals_since(then), s, fd, tx))
+	if (flat_bell_interrupted(flat_signals_since(&c->then), s, fd, tx))
 		return -EINTR;
-	return how == ALONE  ? sleep_alone(s, fd, tx, then)
-	       : how == EDGE ? sleep_edge(s, fd, tx, then)
-			     : sleep_level(s, fd, tx, then);
+	return how == ALONE  ? sleep_alone(s, fd, tx, c)
+	       : how == EDGE ? sleep_edge(s, fd, tx, c)
+			     : sleep_level(s, fd, tx, c);
 }
 
 int flat_bell_sleep(struct flat_sock *s, int fd, bool tx, bool (*ready)(struct flat_sock *s),
-		    const struct flat_ran *then)
+		    struct flat_sleeper *c)
 {
 	int err = 0;
 	int type;
@@ -325,7 +359,7 @@ int flat_bell_sleep(struct flat_sock *s, int fd, bool tx, bool (*ready)(struct f
 	arm(s, tx);
 	if (!ready(s)) {
 		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
-		err = sleep_as((enum how)how, s, fd, tx, then);
+		err = sleep_as((enum how)how, s, fd, tx, c);
 		pthread_setcanceltype(type, NULL);
 		/* Not if the number was closed meanwhile: it may be something else. */
 		if (how != EDGE && flat_fd_sock(fd) == s)

@@ -39,13 +39,21 @@ void flat_bell_clear(struct flat_sock *s, int fd);
 /** For a waiter that is not alone, between its wake-ups: keeps the anchor from filling up. */
 void flat_bell_trim(struct flat_sock *s, int fd);
 
+/** One call, which may sleep more than once. Begins as {.then = flat_signals_ran()}. */
+struct flat_sleeper {
+	struct flat_ran then; /* handlers that ran before it waited */
+	int64_t begun_ns;     /* its first sleep; 0: there was none yet */
+	int limit_ms;	      /* of all its sleeps together, once it was asked for */
+	bool asked;
+};
+
 /**
  * Sleeps until a bell, unless ready(s) holds once it is armed. `tx`: for room, else for bytes. Timeouts and signals, also
- * those that came after `then`, end it as the kernel ends send() and recv(): -EAGAIN, -EINTR. 0: look again.
+ * those that came after c->then, end it as the kernel ends send() and recv(): -EAGAIN, -EINTR. 0: look again. SO_RCVTIMEO and
+ * SO_SNDTIMEO bound the sleeps of one call together.
  */
 FLAT_MUST_CHECK int flat_bell_sleep(struct flat_sock *s, int fd, bool tx,
-				    bool (*ready)(struct flat_sock *s),
-				    const struct flat_ran *then);
+				    bool (*ready)(struct flat_sock *s), struct flat_sleeper *c);
 
 /** SO_RCVTIMEO, or with `tx` SO_SNDTIMEO, in ms; -1: no limit. */
 FLAT_MUST_CHECK int flat_bell_limit_ms(const struct flat_sock *s, int fd, bool tx);

@@ -195,6 +195,8 @@ static int disconnect(int fd, struct flat_sock *s)
 		return fresh;
 	/* Of a connection that had ended, or never came, no error is left. */
 	int state = flat_stream_state(s);
+	/* The bound one may be non-blocking; what follows waits. */
+	(void)flat_sys_fcntl(fresh, F_SETFL, 0);
 	if (state != TCP_CLOSE && state != TCP_SYN_SENT)
 		(void)!leave_reset(fresh, s->domain);
 	if (atomic_load(&s->nonblock))

@@ -9,6 +9,7 @@
 
 #include "host/lanes.h"
 #include "host/share.h"
+#include "host/user.h"
 
 /* Of descriptor numbers, in pages that come into being as they are used. */
 static struct flat_epoll **instances;
@@ -369,8 +370,6 @@ static int control(struct flat_epoll *e, int epfd, int op, int fd, const struct 
 	bool flat = s && s->kind == FLAT_FD_STREAM;
 	struct flat_member *m = member_of(e, fd);
 	bool there = m && !m->gone;
-	if (op != EPOLL_CTL_DEL && !event)
-		return -EFAULT;
 	if (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL)
 		return -EINVAL;
 	if (flat && op == EPOLL_CTL_ADD && there)
@@ -446,6 +445,8 @@ int flat_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 		    kind == FLAT_FD_LISTENER || kind == FLAT_FD_EPOLL;
 	if (!ours || epfd == fd)
 		return (int)flat_result(flat_sys_epoll_ctl(epfd, op, fd, event));
+	if (op != EPOLL_CTL_DEL && !flat_user_possible(event, sizeof(*event)))
+		return (int)flat_result(-EFAULT);
 	if (!e && kind == FLAT_FD_STREAM) {
 		/* A stream is no member in the kernel: an epoll instance says ENOENT, others what they are. */
 		int err = flat_sys_epoll_ctl(epfd, EPOLL_CTL_MOD, fd, &probe);
@@ -454,9 +455,7 @@ int flat_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	} else if (!e && op != EPOLL_CTL_ADD) {
 		return (int)flat_result(flat_sys_epoll_ctl(epfd, op, fd, event));
 	}
-	int err = kind == FLAT_FD_STREAM || (op != EPOLL_CTL_DEL && !event)
-		      ? 0
-		      : kernel_ctl(epfd, op, fd, kind, event);
+	int err = kind == FLAT_FD_STREAM ? 0 : kernel_ctl(epfd, op, fd, kind, event);
 	if (err < 0)
 		return (int)flat_result(err);
 	e = flat_epoll_make(epfd);

@@ -1,5 +1,6 @@
 /* epoll_wait: what members report, when they rest, and sleeping on the kernel's instance. */
 #include <errno.h>
+#include <limits.h>
 #include <pthread.h>
 
 #include "base/clock.h"
@@ -564,7 +565,8 @@ static int wait_events(struct flat_epoll *e, int epfd, struct epoll_event *out, 
 	while (n == 0) {
 		struct flat_ep_raised raised = {.n = 0};
 		int64_t left = u->timeout_us > 0 ? u->end_us - flat_now_us() : u->timeout_us;
-		int wait_ms = u->timeout_us < 0 ? -1 : left <= 0 ? 0 : (int)((left + 999) / 1000);
+		int64_t ms = u->timeout_us < 0 ? -1 : left <= 0 ? 0 : (left + 999) / 1000;
+		int wait_ms = ms < INT_MAX ? (int)ms : INT_MAX;
 		bool asleep = wait_ms != 0 && flat_epoll_begin_sleep(e, &raised);
 		if (wait_ms == 0 || asleep) {
 			n = kernel_sleep(e, epfd, out, max, wait_ms, u, &raised);
@@ -585,9 +587,10 @@ static int wait_on(int epfd, struct epoll_event *events, int max, int64_t timeou
 		   const sigset_t *mask)
 {
 	struct flat_epoll *e = flat_epoll_find(epfd);
-	if (max <= 0)
+	/* fs/eventpoll.c, do_epoll_wait() */
+	if (max <= 0 || (size_t)max > INT_MAX / sizeof(*events))
 		return -EINVAL;
-	if (!flat_user_possible(events, sizeof(*events)))
+	if (!flat_user_possible(events, (size_t)max * sizeof(*events)))
 		return -EFAULT;
 	const struct until until = {
 	    .timeout_us = timeout_us,
@@ -675,18 +678,26 @@ int flat_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_m
 	return flat_epoll_pwait(epfd, events, max, timeout_ms, NULL);
 }
 
+static bool bad_time(const struct timespec *t)
+{
+	return t && (t->tv_sec < 0 || t->tv_nsec < 0 || t->tv_nsec > 999999999);
+}
+
 int flat_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
 		      const sigset_t *mask)
 {
+	if (timeout && !flat_user_possible(timeout, sizeof(*timeout)))
+		return (int)flat_result(-EFAULT);
+	if (bad_time(timeout))
+		return (int)flat_result(-EINVAL);
+	/* More than anybody waits. */
+	bool ends = timeout && timeout->tv_sec < INT64_MAX / 2000000;
 	int64_t us =
-	    timeout ? (int64_t)timeout->tv_sec * 1000000 + (timeout->tv_nsec + 999) / 1000 : -1;
+	    ends ? (int64_t)timeout->tv_sec * 1000000 + (timeout->tv_nsec + 999) / 1000 : -1;
 	if (!flat_epoll_find(epfd)) {
 		const struct plain p = {epfd, events, max, NULL, timeout, mask};
 		int64_t begin = us > 0 ? flat_now_us() : 0;
 		return (int)flat_result(told(&p, plain_wait(&p), us, begin));
 	}
-	if (timeout &&
-	    (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))
-		return (int)flat_result(-EINVAL);
 	return (int)flat_result(wait_on(epfd, events, max, us, mask));
 }

@@ -203,6 +203,10 @@ FLAT_MUST_CHECK int flat_numbers_prepare(bool own);
 void flat_numbers_settle(void);
 /** A private epoll instance, on a kept number where there is no other. Or a negative errno. */
 int flat_numbers_epoll(void);
+/** A TCP socket of the kernel's for a moment, on a kept number where there is no other. Or a negative errno. */
+FLAT_MUST_CHECK int flat_numbers_socket(int domain);
+/** Closes it; its number is kept again. */
+void flat_numbers_back(int fd);
 
 /* --- socket.c --- */
 

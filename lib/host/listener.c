@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 
+#include "base/clock.h"
 #include "host/epoll.h"
 #include "host/lanes.h"
 #include "host/user.h"
@@ -58,6 +59,15 @@ int flat_listen(int fd, int backlog)
 	return (int)flat_result(flat_sock_replace(fd, anchor, s));
 }
 
+static void inherit_timeout(int from, int to)
+{
+	struct timeval tv = {0};
+	socklen_t len = sizeof(tv);
+	if (flat_sys_getsockopt(from, SOL_SOCKET, SO_RCVTIMEO, &tv, &len) == 0 &&
+	    (tv.tv_sec || tv.tv_usec))
+		(void)flat_sys_setsockopt(to, SOL_SOCKET, SO_RCVTIMEO, &tv, len);
+}
+
 /* The offload half ended: registers with its successor. 0 when the descriptor is a listener again. */
 static int listen_again(int fd, struct flat_sock *s)
 {
@@ -68,6 +78,7 @@ static int listen_again(int fd, struct flat_sock *s)
 	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
 	if (atomic_load(&s->nonblock))
 		(void)flat_sys_fcntl(anchor, F_SETFL, O_NONBLOCK);
+	inherit_timeout(s->tcp_fd, anchor);
 	flat_epoll_converting(fd);
 	err = flat_sys_dup3(anchor, fd, cloexec ? O_CLOEXEC : 0);
 	flat_sys_close(anchor);
@@ -99,26 +110,20 @@ static int park(int fd, const struct flat_sock *s)
 }
 
 /* The offload half ended, or had ended before. 0: try again; -EAGAIN, or what the kernel says of the wait. */
-static int find_successor(int fd, struct flat_sock *s, bool parked)
+static int find_successor(int fd, struct flat_sock *s, bool parked, int64_t begun_ms)
 {
+	int limit = parked ? flat_bell_limit_ms(s, s->tcp_fd, false) : -1;
 	uint64_t ticks;
 	if (parked) {
 		ssize_t n = flat_sys_read(fd, &ticks, sizeof(ticks));
 		if (n < 0)
 			return (int)n;
+		if (limit >= 0 && flat_now_ms() - begun_ms >= limit)
+			return -EAGAIN;
 	}
 	if (listen_again(fd, s) == 0 || parked)
 		return 0;
 	return park(fd, s);
-}
-
-static void inherit_timeout(int from, int to)
-{
-	struct timeval tv = {0};
-	socklen_t len = sizeof(tv);
-	if (flat_sys_getsockopt(from, SOL_SOCKET, SO_RCVTIMEO, &tv, &len) == 0 &&
-	    (tv.tv_sec || tv.tv_usec))
-		(void)flat_sys_setsockopt(to, SOL_SOCKET, SO_RCVTIMEO, &tv, len);
 }
 
 int flat_listener_shut(int fd, struct flat_sock *s)
@@ -153,6 +158,7 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 	size_t n = 0;
 	int err;
 	const struct flat_ran then = flat_signals_ran();
+	const int64_t begun_ms = flat_now_ms();
 	for (;;) {
 		struct flat_wait w;
 		flat_wait_begin(&w);
@@ -174,7 +180,7 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 			return -EINVAL;
 		/* A timer is no socket. */
 		if (err == -ENOTCONN || err == -ENOTSOCK)
-			err = find_successor(fd, l, err == -ENOTSOCK);
+			err = find_successor(fd, l, err == -ENOTSOCK, begun_ms);
 		else if (err != -EPROTO)
 			break;
 		if (err < 0)

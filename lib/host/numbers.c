@@ -24,6 +24,7 @@ static _Atomic int limit;	  /* of numbers, when that was seen */
 static _Atomic bool tight;
 static _Atomic uint32_t roomy;	 /* questions in a row that found more than enough */
 static __thread size_t given_up; /* by the last flat_numbers_prepare() */
+static __thread bool lent;	 /* by the last flat_numbers_socket() */
 
 static int take_number(void)
 {
@@ -146,6 +147,21 @@ int flat_numbers_epoll(void)
 	if (fd == -EMFILE && release())
 		fd = flat_sys_epoll_create1(EPOLL_CLOEXEC);
 	return flat_fd_private(fd);
+}
+
+int flat_numbers_socket(int domain)
+{
+	int fd = flat_sys_socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	lent = fd == -EMFILE && release();
+	return lent ? flat_sys_socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0) : fd;
+}
+
+void flat_numbers_back(int fd)
+{
+	flat_sys_close(fd);
+	if (flat_unlikely(lent))
+		reserve(1);
+	lent = false;
 }
 
 void flat_numbers_settle(void)

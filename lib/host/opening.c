@@ -54,12 +54,12 @@ static bool settled(struct flat_sock *s)
 
 int flat_stream_await(struct flat_sock *s, int fd)
 {
-	const struct flat_ran then = flat_signals_ran();
+	struct flat_sleeper c = {.then = flat_signals_ran()};
 	bool slept = false;
 	int err = 0;
 	while (err == 0 && flat_stream_connecting(s)) {
 		slept = true;
-		err = flat_bell_sleep(s, fd, true, settled, &then);
+		err = flat_bell_sleep(s, fd, true, settled, &c);
 	}
 	if (err == 0) {
 		atomic_store(&s->connecting, 0);

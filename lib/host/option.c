@@ -194,7 +194,7 @@ static int scratch(struct flat_sock *s)
 {
 	if (s->kind == FLAT_FD_LISTENER && s->tcp_fd >= 0)
 		return s->tcp_fd;
-	int fd = flat_sys_socket(s->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = flat_numbers_socket(s->domain);
 	if (fd >= 0)
 		flat_option_apply(s, fd);
 	return fd;
@@ -203,7 +203,7 @@ static int scratch(struct flat_sock *s)
 static void scratch_end(const struct flat_sock *s, int fd)
 {
 	if (fd != s->tcp_fd)
-		flat_sys_close(fd);
+		flat_numbers_back(fd);
 }
 
 /* No more than a ring holds, or nobody would ever be woken. */
@@ -256,13 +256,13 @@ void flat_option_adopt(struct flat_sock *s, int fd, bool all)
 		return;
 	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &n, &len) == 0)
 		s->zerocopy = n != 0;
-	int fresh = flat_sys_socket(s->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fresh = flat_numbers_socket(s->domain);
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(adopted) && fresh >= 0; i++) {
 		if (is_noted(i))
 			adopt_one(s, fd, fresh, adopted[i].level, adopted[i].name);
 	}
 	if (fresh >= 0)
-		flat_sys_close(fresh);
+		flat_numbers_back(fresh);
 }
 
 void flat_option_inherit(struct flat_sock *s, struct flat_sock *listener)
@@ -423,6 +423,16 @@ int flat_option_get(struct flat_sock *s, int fd, int level, int name, void *valu
 	if (kernel < 0)
 		return kernel;
 	err = flat_sys_getsockopt(kernel, level, name, value, len);
+	scratch_end(s, kernel);
+	return err;
+}
+
+int flat_option_ioctl(struct flat_sock *s, unsigned long request, void *arg)
+{
+	int kernel = scratch(s);
+	if (kernel < 0)
+		return kernel;
+	int err = (int)FLAT_SYS3(SYS_ioctl, kernel, request, arg);
 	scratch_end(s, kernel);
 	return err;
 }

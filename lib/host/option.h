@@ -39,6 +39,9 @@ FLAT_MUST_CHECK int flat_option_get(struct flat_sock *s, int fd, int level, int 
 FLAT_MUST_CHECK int flat_option_set(struct flat_sock *s, int fd, int level, int name,
 				    const void *value, socklen_t len);
 
+/** An ioctl(2) that any socket of its family answers alike. 0 or more, or a negative errno. */
+FLAT_MUST_CHECK int flat_option_ioctl(struct flat_sock *s, unsigned long request, void *arg);
+
 /**
  * Tells of an option that was set on a kernel socket of this process that may become flat; the other one, of such sockets on
  * which others may have set any. What was never told of is not looked for by flat_option_adopt(). Any thread; no memory.

@@ -434,7 +434,8 @@ static int highest_open(int from)
 			break;
 		for (long at = 0; at < len;) {
 			const struct dirent64 *d = (const void *)(buf + at);
-			int fd = atoi(d->d_name);
+			/* "." and ".." are 0. */
+			int fd = (int)strtoul(d->d_name, NULL, 10);
 			if (fd > top && fd >= from && fd != dir &&
 			    flat_fd_kind(fd) != FLAT_FD_PRIVATE)
 				top = fd;

@@ -64,7 +64,10 @@ static int connect_to(const char *path)
 	int fd = flat_sys_socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;
-	int err = flat_sys_connect(fd, (struct sockaddr *)&un, sizeof(un));
+	/* It waits where too many want to be taken in at once. */
+	int err = flat_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	if (err == 0)
+		err = flat_sys_connect(fd, (struct sockaddr *)&un, sizeof(un));
 	/* Only root or ourselves may say what our connections are. */
 	if (err == 0 && (flat_sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) < 0 ||
 			 (cred.uid != 0 && cred.uid != getuid())))

@@ -206,10 +206,24 @@ static int give_int(void *to, int value)
 	return 0;
 }
 
+/* Whether the kernel's file under the number knows it as any socket does: modes, and who is told by signals. */
+static bool of_any_file(unsigned long request)
+{
+	return request == FIOCLEX || request == FIONCLEX || request == FIOASYNC ||
+	       request == FIOSETOWN || request == SIOCSPGRP || request == FIOGETOWN ||
+	       request == SIOCGPGRP;
+}
+
+/* What speaks of the host's interfaces, routes and the like, and asks any socket of its family: SIOC*. */
+static bool of_family(unsigned long request)
+{
+	return (request >> 8) == 0x89;
+}
+
 int flat_ioctl(int fd, unsigned long request, void *arg)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
-	if (!s || request == FIOCLEX || request == FIONCLEX || request == FIOASYNC)
+	if (!s || of_any_file(request))
 		return (int)flat_result(FLAT_SYS3(SYS_ioctl, fd, request, arg));
 	if (request == FIONBIO) {
 		long err = FLAT_SYS3(SYS_ioctl, fd, request, arg);
@@ -217,16 +231,23 @@ int flat_ioctl(int fd, unsigned long request, void *arg)
 			atomic_store(&s->nonblock, *(int *)arg != 0);
 		return (int)flat_result(err);
 	}
-	if (s->kind == FLAT_FD_LISTENER)
-		return (int)flat_result(-EINVAL);
-	if (request == FIONREAD || request == SIOCOUTQ) {
-		ssize_t n =
-		    request == FIONREAD ? flat_share_pending(s) : flat_ring_unsent(&s->vq.tx);
-		return (int)flat_result(give_int(arg, n > 0 ? (int)n : 0));
+	bool stream = s->kind == FLAT_FD_STREAM;
+	switch (request) {
+	case FIONREAD:
+	case SIOCOUTQ:
+	case SIOCOUTQNSD: {
+		ssize_t n = !stream		  ? -EINVAL
+			    : request == FIONREAD ? flat_share_pending(s)
+			    : request == SIOCOUTQ ? flat_ring_unsent(&s->vq.tx)
+						  : 0; /* it is all on its way at once */
+		return (int)flat_result(n == -EINVAL ? -EINVAL : give_int(arg, n > 0 ? (int)n : 0));
 	}
-	if (request == SIOCATMARK)
+	case SIOCATMARK:
 		return (int)flat_result(give_int(arg, 0));
-	return (int)flat_result(-ENOTTY);
+	default:
+		return (int)flat_result(of_family(request) ? flat_option_ioctl(s, request, arg)
+							   : -ENOTTY);
+	}
 }
 
 /* A name that not everybody sees: whether this process does. 0, or a negative errno. */

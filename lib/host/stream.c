@@ -1,4 +1,6 @@
 /* Bytes of a connected flat socket: send, receive, shut down, end. */
+#include "host/stream.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -45,22 +47,13 @@ static bool more_than_seen(struct flat_sock *s)
 	return flat_share_pending(s) != seen || flat_stream_ended(s);
 }
 
-/* One call that may sleep. */
-struct call {
-	struct flat_sock *s;
-	int fd;
-	bool slept;
-	bool gathered;
-	struct flat_ran then; /* handlers that ran before it waited */
-};
-
 /* Looks for a while, then sleeps. 0: look again; or as send() and recv() end: -EAGAIN, -EINTR. */
-static int wait_until(struct call *c, bool tx, bool (*ready)(struct flat_sock *))
+static int wait_until(struct flat_call *c, bool tx, bool (*ready)(struct flat_sock *))
 {
 	struct flat_sock *s = c->s;
 	struct flat_wait w;
 	if (!c->slept) {
-		c->then = flat_signals_ran();
+		c->sleeper.then = flat_signals_ran();
 		c->slept = flat_bell_hold(s);
 	}
 	/* Another thread closed it, and it may be somebody else's connection by now. */
@@ -76,16 +69,15 @@ static int wait_until(struct call *c, bool tx, bool (*ready)(struct flat_sock *)
 	enum flat_signals came = flat_wait_end(&w, false);
 	if (flat_bell_interrupted(came, s, c->fd, tx))
 		return -EINTR;
-	return flat_bell_sleep(s, c->fd, tx, ready, &c->then);
+	return flat_bell_sleep(s, c->fd, tx, ready, &c->sleeper);
 }
 
-static int wait_for(struct call *c, bool tx)
+static int wait_for(struct flat_call *c, bool tx)
 {
 	return wait_until(c, tx, tx ? flat_stream_writable : flat_stream_readable);
 }
 
-/* What the call has slept on may end now. */
-static ssize_t over(struct call *c, ssize_t result)
+ssize_t flat_call_over(struct flat_call *c, ssize_t result)
 {
 	if (c->slept)
 		flat_bell_let_go(c->s);
@@ -110,7 +102,7 @@ static bool nothing_there(struct flat_sock *s, int fd, bool tx)
 	return !(tx ? flat_stream_writable(s) : flat_stream_readable(s));
 }
 
-static ssize_t broken_pipe(int flags)
+ssize_t flat_broken_pipe(int flags)
 {
 	if (!(flags & MSG_NOSIGNAL))
 		FLAT_SYS3(SYS_tgkill, flat_sys_getpid(), flat_tid(), SIGPIPE);
@@ -126,8 +118,8 @@ bool flat_stream_may_send(struct flat_sock *s, int fd)
 			   !atomic_load(&s->error));
 }
 
-/* Whether no more may be sent: 0, or the error; 1: what is sent now is lost, and the sender learns it afterwards. */
-static ssize_t send_state(struct flat_sock *s, int fd, int flags)
+/* Whether no more may be sent: 0, or the error; 1: what is sent now is lost, and the sender learns it after the first bytes. */
+static ssize_t send_state(struct flat_sock *s, int fd, int flags, bool bytes)
 {
 	if (flat_stream_may_send(s, fd))
 		return 0;
@@ -136,9 +128,9 @@ static ssize_t send_state(struct flat_sock *s, int fd, int flags)
 		return -error;
 	/* Nobody is there: as with the kernel it is the first send that brings the reset. */
 	if (!error && flat_stream_state(s) != TCP_CLOSE && !atomic_load(&s->wr_shut) &&
-	    !atomic_exchange(&s->lost, 1))
+	    (!bytes || !atomic_exchange(&s->lost, 1)))
 		return 1;
-	return broken_pipe(flags);
+	return flat_broken_pipe(flags);
 }
 
 /* Of bytes nobody will read: tcp_sendmsg_locked() looks at a reset that came meanwhile after 16 buffers of 32 KiB. */
@@ -149,7 +141,7 @@ static bool no_wait(const struct flat_sock *s, int flags)
 	return (flags & MSG_DONTWAIT) || atomic_load_explicit(&s->nonblock, memory_order_relaxed);
 }
 
-static ssize_t send_all(struct call *c, const void *buf, size_t len, int flags)
+ssize_t flat_call_send(struct flat_call *c, const void *buf, size_t len, int flags)
 {
 	struct flat_sock *s = c->s;
 	int fd = c->fd;
@@ -158,9 +150,9 @@ static ssize_t send_all(struct call *c, const void *buf, size_t len, int flags)
 		return -EOPNOTSUPP;
 	do {
 		/* What ended it meanwhile is for the next call to tell. */
-		if (done && !flat_stream_may_send(s, fd))
+		if (c->before + done > 0 && !flat_stream_may_send(s, fd))
 			return (ssize_t)done;
-		ssize_t n = send_state(s, fd, flags);
+		ssize_t n = send_state(s, fd, flags, len > 0);
 		if (n == 1)
 			return (ssize_t)flat_min_size(len, LOST_MAX);
 		if (n == 0 && len > 0 && flat_unlikely(!flat_user_possible(buf, 1)))
@@ -200,38 +192,43 @@ static ssize_t send_all(struct call *c, const void *buf, size_t len, int flags)
 	return (ssize_t)done;
 }
 
-static ssize_t stream_send(struct flat_sock *s, int fd, const void *buf, size_t len, int flags)
+ssize_t flat_stream_send(struct flat_sock *s, int fd, const void *buf, size_t len, int flags)
 {
-	struct call c = {.s = s, .fd = fd};
-	ssize_t n = over(&c, send_all(&c, buf, len, flags));
+	struct flat_call c = {.s = s, .fd = fd};
+	ssize_t n = flat_call_over(&c, flat_call_send(&c, buf, len, flags));
 	if (flat_unlikely((flags & MSG_ZEROCOPY) && s->zerocopy && n > 0))
 		flat_errqueue_sent(s);
 	return n;
 }
 
-/* Nothing to read: 0 for the end, -EAGAIN, or the error. As tcp_recvmsg(): after a FIN it is the end, whatever came then. */
-static ssize_t nothing_to_read(struct flat_sock *s, uint32_t prod)
+/*
+ * Nothing to read: 0 for the end, -EAGAIN, or the error. As tcp_recvmsg(): after a FIN it is the end, whatever came then. `some`:
+ * the call has bytes already, and an error is for the next one to tell.
+ */
+static ssize_t nothing_to_read(struct flat_sock *s, uint32_t prod, bool some)
 {
 	/* A cut is no end, even where the peer, cut as well, has closed since. */
 	if ((prod & FLAT_PROD_FIN) && !flat_prod_is_cut(prod))
 		return 0;
-	int error = flat_stream_take_error(s);
+	int error = some ? flat_stream_error(s) : flat_stream_take_error(s);
 	if (error)
-		return -error;
+		return some ? 0 : -error;
 	return (prod & FLAT_PROD_RST) || atomic_load(&s->rd_shut) || atomic_load(&s->dead)
 		   ? 0
 		   : -EAGAIN;
 }
 
 /* One look. Bytes, 0 for the end (or for no bytes wanted and some there), -EAGAIN for nothing. */
-static ssize_t take(struct flat_sock *s, int fd, void *buf, size_t len, int flags)
+static ssize_t take(const struct flat_call *c, void *buf, size_t len, int flags, bool some)
 {
+	struct flat_sock *s = c->s;
+	int fd = c->fd;
 	/* Flags before bytes: after FIN no byte follows. */
 	uint32_t prod = flat_vq_peer_prod_flags(&s->vq);
 	if (flat_unlikely(flat_stream_void(s)))
-		return nothing_to_read(s, prod);
+		return nothing_to_read(s, prod, some);
 	if (flat_unlikely(len == 0 || !flat_user_possible(buf, 1)))
-		return flat_share_moved(s) ? (len ? -EFAULT : 0) : nothing_to_read(s, prod);
+		return flat_share_moved(s) ? (len ? -EFAULT : 0) : nothing_to_read(s, prod, some);
 	ssize_t n = flat_share_begin(s, fd, false);
 	if (n == 0)
 		n = flat_ring_read(&s->vq.rx, buf, len, !(flags & MSG_PEEK));
@@ -245,7 +242,7 @@ static ssize_t take(struct flat_sock *s, int fd, void *buf, size_t len, int flag
 		atomic_store(&s->dead, 1);
 		atomic_store(&s->error, ECONNRESET);
 	}
-	return nothing_to_read(s, prod);
+	return nothing_to_read(s, prod, some);
 }
 
 /* Fewer bytes than this are waited for: sock_rcvlowat(). */
@@ -256,13 +253,13 @@ static size_t target(const struct flat_sock *s, size_t len, int flags)
 }
 
 /* MSG_PEEK, which takes nothing away: looks at it all anew until it is enough, or will not be more. */
-static ssize_t peek_all(struct call *c, void *buf, size_t len, int flags)
+static ssize_t peek_all(struct flat_call *c, void *buf, size_t len, int flags)
 {
 	struct flat_sock *s = c->s;
 	size_t want = flat_min_size(target(s, len, flags), s->vq.rx.mask[1]);
 	for (;;) {
 		bool ended = flat_stream_ended(s);
-		ssize_t n = take(s, c->fd, buf, len, flags);
+		ssize_t n = take(c, buf, len, flags, false);
 		if (n == -EAGAIN ? no_wait(s, flags) && nothing_there(s, c->fd, false)
 				 : n < 0 || (size_t)n >= want || ended || no_wait(s, flags))
 			return n;
@@ -273,10 +270,11 @@ static ssize_t peek_all(struct call *c, void *buf, size_t len, int flags)
 	}
 }
 
-static ssize_t recv_all(struct call *c, void *buf, size_t len, int flags)
+ssize_t flat_call_recv(struct flat_call *c, void *buf, size_t len, int flags)
 {
 	struct flat_sock *s = c->s;
 	size_t done = 0;
+	const size_t want = target(s, c->whole, flags);
 	char sink[4096];
 	/* MSG_TRUNC on TCP: throw away without copying to the caller. */
 	bool away = (flags & MSG_TRUNC) != 0;
@@ -287,22 +285,24 @@ static ssize_t recv_all(struct call *c, void *buf, size_t len, int flags)
 	flat_stream_check_reign(s, c->fd);
 	if (flat_unlikely((flags & MSG_PEEK) && !away && len > 0))
 		return peek_all(c, buf, len, flags);
-	c->gathered = flat_gather(s, len);
+	if (c->before == 0)
+		c->gathered = flat_gather(s, c->whole);
 	for (;;) {
+		bool some = c->before + done > 0;
 		ssize_t n =
-		    take(s, c->fd, away ? sink : (char *)buf + done,
-			 away ? flat_min_size(len - done, sizeof(sink)) : len - done, flags);
+		    take(c, away ? sink : (char *)buf + done,
+			 away ? flat_min_size(len - done, sizeof(sink)) : len - done, flags, some);
 		if (n > 0) {
 			done += (size_t)n;
 			if (done == len || (flags & MSG_PEEK))
 				return (ssize_t)done;
-			if (!away && done >= target(s, len, flags))
+			if (!away && c->before + done >= want)
 				return (ssize_t)done;
 			continue;
 		}
 		if (n != -EAGAIN)
 			return done ? (ssize_t)done : n;
-		if (done > 0 && done >= target(s, len, flags))
+		if (some && c->before + done >= want)
 			return (ssize_t)done;
 		if (no_wait(s, flags)) {
 			if (!nothing_there(s, c->fd, false))
@@ -316,120 +316,13 @@ static ssize_t recv_all(struct call *c, void *buf, size_t len, int flags)
 	}
 }
 
-static ssize_t stream_recv(struct flat_sock *s, int fd, void *buf, size_t len, int flags)
+ssize_t flat_stream_recv(struct flat_sock *s, int fd, void *buf, size_t len, int flags)
 {
-	struct call c = {.s = s, .fd = fd};
-	ssize_t n = recv_all(&c, buf, len, flags);
+	struct flat_call c = {.s = s, .fd = fd, .whole = len};
+	ssize_t n = flat_call_recv(&c, buf, len, flags);
 	if (n > 0)
 		flat_gather_took(s, (size_t)n, c.gathered);
-	return over(&c, n);
-}
-
-static ssize_t bad_listener(const struct flat_sock *s)
-{
-	return s->kind == FLAT_FD_LISTENER ? -ENOTCONN : 0;
-}
-
-/* Looked at before anything moves, as the kernel copies it in. */
-static ssize_t check_vector(const struct iovec *iov, size_t n)
-{
-	if (!flat_user_possible(iov, n * sizeof(*iov)))
-		return -EFAULT;
-	for (size_t i = 0; i < n; i++) {
-		if ((ssize_t)iov[i].iov_len < 0)
-			return -EINVAL;
-		if (iov[i].iov_len > (size_t)SSIZE_MAX / 2)
-			return -EFAULT;
-	}
-	return 0;
-}
-
-/* A look at the same bytes by one call, of which there may be fewer than asked for. */
-static ssize_t peek_vector(int fd, struct flat_sock *s, const struct iovec *iov, size_t n,
-			   int flags)
-{
-	char buf[16384];
-	size_t len = 0;
-	for (size_t i = 0; i < n && len < sizeof(buf); i++)
-		len += flat_min_size(iov[i].iov_len, sizeof(buf) - len);
-	ssize_t got = stream_recv(s, fd, buf, len, flags);
-	size_t at = 0;
-	for (size_t i = 0; i < n && got > 0 && at < (size_t)got; i++) {
-		size_t part = flat_min_size(iov[i].iov_len, (size_t)got - at);
-		memcpy(iov[i].iov_base, buf + at, part);
-		at += part;
-	}
-	return got;
-}
-
-/*
- * A short vector is seen whole by whoever waits for it, as a segment of TCP's is: sent piece by piece the first one would wake
- * the reader. What cannot be read ends it, as in the kernel.
- */
-#define GATHER_MAX ((size_t)4096) /* on the stack, which may be the least that a thread can have */
-
-static bool gathers(const struct iovec *iov, size_t n)
-{
-	size_t len = 0;
-	for (size_t i = 0; i < n && len <= GATHER_MAX; i++)
-		len += iov[i].iov_len;
-	return n > 1 && len <= GATHER_MAX;
-}
-
-static ssize_t send_gathered(int fd, struct flat_sock *s, const struct iovec *iov, size_t n,
-			     int flags)
-{
-	char buf[GATHER_MAX];
-	size_t len = 0;
-	for (size_t i = 0; i < n; i++) {
-		if (iov[i].iov_len > 0 && !flat_user_possible(iov[i].iov_base, 1)) {
-			if (len == 0)
-				return -EFAULT;
-			break;
-		}
-		if (iov[i].iov_len > 0)
-			memcpy(buf + len, iov[i].iov_base, iov[i].iov_len);
-		len += iov[i].iov_len;
-	}
-	return len > 0 ? stream_send(s, fd, buf, len, flags) : 0;
-}
-
-static ssize_t vector(int fd, struct flat_sock *s, const struct iovec *iov, size_t n, int flags,
-		      bool out)
-{
-	if (n > IOV_MAX)
-		return -EMSGSIZE;
-	ssize_t done = check_vector(iov, n);
-	if (done == 0)
-		done = out && s->kind == FLAT_FD_LISTENER ? broken_pipe(flags) : bad_listener(s);
-	/* One call, one completion. */
-	bool zerocopy = out && (flags & MSG_ZEROCOPY) && s->zerocopy;
-	if (flat_unlikely(zerocopy))
-		flags &= ~MSG_ZEROCOPY;
-	if (flat_unlikely(!out && (flags & MSG_PEEK) && n > 1 && done == 0))
-		return peek_vector(fd, s, iov, n, flags);
-	if (out && done == 0 && gathers(iov, n)) {
-		done = send_gathered(fd, s, iov, n, flags);
-		n = 0;
-	}
-	for (size_t i = 0; i < n && done >= 0; i++) {
-		if (iov[i].iov_len == 0)
-			continue;
-		/* After the first piece, only what is there: a vector is one call. */
-		int more = !out && done > 0 && !(flags & MSG_WAITALL) ? MSG_DONTWAIT : 0;
-		ssize_t got =
-		    out ? stream_send(s, fd, iov[i].iov_base, iov[i].iov_len, flags)
-			: stream_recv(s, fd, iov[i].iov_base, iov[i].iov_len, flags | more);
-		if (got < 0)
-			done = done > 0 ? done : got;
-		else
-			done += got;
-		if (got < 0 || (size_t)got < iov[i].iov_len)
-			break;
-	}
-	if (flat_unlikely(zerocopy) && done > 0)
-		flat_errqueue_sent(s);
-	return done;
+	return flat_call_over(&c, n);
 }
 
 /* --- the calls --- */
@@ -447,8 +340,8 @@ ssize_t flat_sendto(int fd, const void *buf, size_t len, int flags, const struct
 		return flat_result(FLAT_SYS6(SYS_sendto, fd, buf, len, flags, to, to_len));
 	if (to && to_len > sizeof(struct sockaddr_storage))
 		return flat_result(-EINVAL);
-	ssize_t err = s->kind == FLAT_FD_LISTENER ? broken_pipe(flags) : 0;
-	return flat_result(err ? err : stream_send(s, fd, buf, len, flags));
+	ssize_t err = s->kind == FLAT_FD_LISTENER ? flat_broken_pipe(flags) : 0;
+	return flat_result(err ? err : flat_stream_send(s, fd, buf, len, flags));
 }
 
 ssize_t flat_write(int fd, const void *buf, size_t len)
@@ -464,9 +357,8 @@ ssize_t flat_recvfrom(int fd, void *buf, size_t len, int flags, struct sockaddr 
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (!s)
 		return flat_result(FLAT_SYS6(SYS_recvfrom, fd, buf, len, flags, from, from_len));
-	ssize_t n = bad_listener(s);
-	if (n == 0)
-		n = stream_recv(s, fd, buf, len, flags);
+	ssize_t n =
+	    s->kind == FLAT_FD_LISTENER ? -ENOTCONN : flat_stream_recv(s, fd, buf, len, flags);
 	/* A stream names nobody; the kernel finds out when the bytes are already taken. */
 	if (n >= 0 && from) {
 		if (!flat_user_possible(from_len, sizeof(*from_len)))
@@ -489,138 +381,6 @@ ssize_t flat_read(int fd, void *buf, size_t len)
 		return flat_result(flat_sys_read(fd, buf, len));
 	/* read() of nothing asks nobody; recv() does. */
 	return len == 0 ? 0 : flat_recv(fd, buf, len, 0);
-}
-
-ssize_t flat_writev(int fd, const struct iovec *iov, int n)
-{
-	struct flat_sock *s = flat_fd_sock(fd);
-	if (!s)
-		return flat_result(FLAT_SYS3(SYS_writev, fd, iov, n));
-	return flat_result(n < 0 || n > IOV_MAX ? -EINVAL : vector(fd, s, iov, (size_t)n, 0, true));
-}
-
-ssize_t flat_readv(int fd, const struct iovec *iov, int n)
-{
-	struct flat_sock *s = flat_fd_sock(fd);
-	if (!s)
-		return flat_result(FLAT_SYS3(SYS_readv, fd, iov, n));
-	return flat_result(n < 0 || n > IOV_MAX ? -EINVAL
-						: vector(fd, s, iov, (size_t)n, 0, false));
-}
-
-/* Control data for a stream: what TCP takes is taken and means nothing here. */
-static ssize_t check_control(const struct msghdr *msg)
-{
-	const size_t head = sizeof(struct cmsghdr);
-	size_t left = msg->msg_controllen;
-	const uint8_t *at = msg->msg_control;
-	if (left > INT_MAX)
-		return -ENOBUFS;
-	if (!flat_user_possible(at, left))
-		return -EFAULT;
-	while (left >= head) {
-		struct cmsghdr c;
-		memcpy(&c, at, head);
-		if (c.cmsg_len < head || c.cmsg_len > left)
-			return -EINVAL;
-		if (c.cmsg_level == SOL_SOCKET && c.cmsg_type != SCM_RIGHTS &&
-		    c.cmsg_type != SCM_CREDENTIALS && c.cmsg_type != SO_MARK &&
-		    c.cmsg_type != SO_TIMESTAMPING)
-			return -EINVAL;
-		size_t step = CMSG_ALIGN(c.cmsg_len);
-		if (step >= left)
-			break;
-		at += step;
-		left -= step;
-	}
-	return 0;
-}
-
-/* A negative errno. */
-static ssize_t send_message(struct flat_sock *s, int fd, const struct msghdr *msg, int flags)
-{
-	if (!flat_user_possible(msg, sizeof(*msg)))
-		return -EFAULT;
-	if (msg->msg_name && (int)msg->msg_namelen < 0)
-		return -EINVAL;
-	ssize_t err = msg->msg_controllen ? check_control(msg) : 0;
-	return err ? err : vector(fd, s, msg->msg_iov, msg->msg_iovlen, flags, true);
-}
-
-ssize_t flat_sendmsg(int fd, const struct msghdr *msg, int flags)
-{
-	struct flat_sock *s = flat_fd_sock(fd);
-	if (!s)
-		return flat_result(flat_sys_sendmsg(fd, msg, flags));
-	return flat_result(send_message(s, fd, msg, flags));
-}
-
-/* A negative errno, after which nothing of *msg has changed. */
-static ssize_t receive_message(struct flat_sock *s, int fd, struct msghdr *msg, int flags)
-{
-	if (!flat_user_possible(msg, sizeof(*msg)))
-		return -EFAULT;
-	if (msg->msg_name && (int)msg->msg_namelen < 0)
-		return -EINVAL;
-	if (flat_unlikely(flags & MSG_ERRQUEUE) && s->kind == FLAT_FD_STREAM)
-		return flat_errqueue_take(s, msg);
-	ssize_t n = vector(fd, s, msg->msg_iov, msg->msg_iovlen, flags, false);
-	if (n < 0)
-		return n;
-	if (msg->msg_name)
-		msg->msg_namelen = 0;
-	size_t room = msg->msg_control ? msg->msg_controllen : 0;
-	msg->msg_controllen = 0;
-	msg->msg_flags = flags & MSG_CMSG_CLOEXEC;
-	if (s->inq && room > 0 && s->kind == FLAT_FD_STREAM)
-		flat_option_tell_inq(s, msg, room);
-	return n;
-}
-
-ssize_t flat_recvmsg(int fd, struct msghdr *msg, int flags)
-{
-	struct flat_sock *s = flat_fd_sock(fd);
-	if (!s)
-		return flat_result(flat_sys_recvmsg(fd, msg, flags));
-	return flat_result(receive_message(s, fd, msg, flags));
-}
-
-int flat_sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)
-{
-	struct flat_sock *s = flat_fd_sock(fd);
-	if (!s)
-		return (int)flat_result(FLAT_SYS4(SYS_sendmmsg, fd, msgs, n, flags));
-	n = n > IOV_MAX ? IOV_MAX : n;
-	if (!flat_user_possible(msgs, n * sizeof(*msgs)))
-		return (int)flat_result(-EFAULT);
-	for (unsigned int i = 0; i < n; i++) {
-		ssize_t got = send_message(s, fd, &msgs[i].msg_hdr, flags);
-		if (got < 0)
-			return (int)(i ? (long)i : flat_result(got));
-		msgs[i].msg_len = (unsigned int)got;
-	}
-	return (int)n;
-}
-
-int flat_recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags, struct timespec *timeout)
-{
-	struct flat_sock *s = flat_fd_sock(fd);
-	if (!s)
-		return (int)flat_result(FLAT_SYS5(SYS_recvmmsg, fd, msgs, n, flags, timeout));
-	if (timeout &&
-	    (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))
-		return (int)flat_result(-EINVAL);
-	if (!flat_user_possible(msgs, n * sizeof(*msgs)))
-		return (int)flat_result(-EFAULT);
-	for (unsigned int i = 0; i < n; i++) {
-		int more = i && (flags & MSG_WAITFORONE) ? MSG_DONTWAIT : 0;
-		ssize_t got =
-		    receive_message(s, fd, &msgs[i].msg_hdr, (flags & ~MSG_WAITFORONE) | more);
-		if (got < 0)
-			return (int)(i ? (long)i : flat_result(got));
-		msgs[i].msg_len = (unsigned int)got;
-	}
-	return (int)n;
 }
 
 int flat_shutdown(int fd, int how)
@@ -670,7 +430,7 @@ static ssize_t pipe_write(int fd, const void *buf, size_t len, bool wait)
 static ssize_t pipe_to_stream(struct flat_sock *s, int fd, int pipe, char *buf, size_t want,
 			      bool wait)
 {
-	struct call c = {.s = s, .fd = fd};
+	struct flat_call c = {.s = s, .fd = fd};
 	struct pollfd p = {.fd = pipe, .events = POLLIN};
 	struct timespec zero = {0};
 	ssize_t err = 0;
@@ -685,13 +445,13 @@ static ssize_t pipe_to_stream(struct flat_sock *s, int fd, int pipe, char *buf, 
 	ssize_t got = err ? err : flat_sys_read(pipe, buf, want);
 	/* Another writer may have been faster. */
 	while (err == 0 && sent < got) {
-		ssize_t n = stream_send(s, fd, buf + sent, (size_t)(got - sent), MSG_DONTWAIT);
+		ssize_t n = flat_stream_send(s, fd, buf + sent, (size_t)(got - sent), MSG_DONTWAIT);
 		if (n > 0)
 			sent += n;
 		else
 			err = n == -EAGAIN ? wait_for(&c, true) : n;
 	}
-	return over(&c, sent > 0 ? sent : err ? err : got);
+	return flat_call_over(&c, sent > 0 ? sent : err ? err : got);
 }
 
 ssize_t flat_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, size_t len,
@@ -717,12 +477,12 @@ ssize_t flat_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, 
 	 * Only what the pipe takes may leave the stream: look, write, then take. SPLICE_F_NONBLOCK speaks of the pipe: the
 	 * kernel waits for bytes of the socket nevertheless (tcp_splice_read()).
 	 */
-	ssize_t got = stream_recv(in, in_fd, buf, want, MSG_PEEK);
+	ssize_t got = flat_stream_recv(in, in_fd, buf, want, MSG_PEEK);
 	if (got <= 0)
 		return flat_result(got);
 	got = pipe_write(out_fd, buf, (size_t)got, wait);
 	if (got > 0)
-		got = stream_recv(in, in_fd, buf, (size_t)got, MSG_DONTWAIT);
+		got = flat_stream_recv(in, in_fd, buf, (size_t)got, MSG_DONTWAIT);
 	return flat_result(got);
 }
 
@@ -737,7 +497,7 @@ int flat_send_reserve(int fd, size_t want, struct iovec iov[2], int flags)
 	if (s->kind == FLAT_FD_LISTENER || want == 0)
 		return (int)flat_result(want ? -ENOTCONN : -EINVAL);
 	for (;;) {
-		ssize_t err = send_state(s, fd, flags);
+		ssize_t err = send_state(s, fd, flags, true);
 		if (err < 0)
 			return (int)flat_result(err);
 		ssize_t got =
@@ -749,8 +509,8 @@ int flat_send_reserve(int fd, size_t want, struct iovec iov[2], int flags)
 			return n;
 		if (no_wait(s, flags))
 			return (int)flat_result(-EAGAIN);
-		struct call c = {.s = s, .fd = fd};
-		int failed = (int)over(&c, wait_for(&c, true));
+		struct flat_call c = {.s = s, .fd = fd};
+		int failed = (int)flat_call_over(&c, wait_for(&c, true));
 		if (failed < 0)
 			return (int)flat_result(failed);
 	}
@@ -776,7 +536,7 @@ ssize_t flat_recv_view(int fd, struct iovec iov[2], int *n_iov, int flags)
 	*n_iov = 0;
 	if (!s || flat_shared(s))
 		return flat_result(flat_sys_fcntl(fd, F_GETFD, 0) < 0 ? -EBADF : -EOPNOTSUPP);
-	ssize_t got = stream_recv(s, fd, &probe, 1, MSG_PEEK | (flags & MSG_DONTWAIT));
+	ssize_t got = flat_stream_recv(s, fd, &probe, 1, MSG_PEEK | (flags & MSG_DONTWAIT));
 	if (got > 0)
 		got = flat_ring_peek(&s->vq.rx, iov, n_iov);
 	s->viewed = got > 0 ? (uint32_t)got : 0;

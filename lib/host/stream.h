@@ -1,0 +1,34 @@
+/* One call that moves bytes of a stream, in one piece or several. */
+#ifndef FLAT_HOST_STREAM_H
+#define FLAT_HOST_STREAM_H
+
+#include "host/bell.h"
+
+/** Belongs to its thread. Begins with the first three given; flat_call_over() ends it. */
+struct flat_call {
+	struct flat_sock *s;
+	int fd;
+	size_t whole; /* receiving: bytes wanted, of all pieces */
+	size_t
+	    before; /* bytes that the pieces before moved: an error that follows them is for the next call */
+	bool slept;
+	bool gathered;
+	struct flat_sleeper sleeper;
+};
+
+/** Moves one piece. Bytes, 0 for the end (receiving), or a negative errno. May sleep, as `flags` and the socket say. */
+FLAT_MUST_CHECK ssize_t flat_call_send(struct flat_call *c, const void *buf, size_t len, int flags);
+FLAT_MUST_CHECK ssize_t flat_call_recv(struct flat_call *c, void *buf, size_t len, int flags);
+/** What the call has slept on may end now. Its result. */
+FLAT_MUST_CHECK ssize_t flat_call_over(struct flat_call *c, ssize_t result);
+
+/** Calls of one piece. */
+FLAT_MUST_CHECK ssize_t flat_stream_send(struct flat_sock *s, int fd, const void *buf, size_t len,
+					 int flags);
+FLAT_MUST_CHECK ssize_t flat_stream_recv(struct flat_sock *s, int fd, void *buf, size_t len,
+					 int flags);
+
+/** SIGPIPE, but for MSG_NOSIGNAL: -EPIPE. */
+FLAT_MUST_CHECK ssize_t flat_broken_pipe(int flags);
+
+#endif

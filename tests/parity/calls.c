@@ -1,0 +1,385 @@
+/* Calls of several pieces, of no bytes, with time limits, by number, and with arguments at their edges. */
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <pty.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <utmp.h>
+
+#include "parity.h"
+
+static char buf[1 << 16];
+
+static void reset_by(int fd)
+{
+	struct linger hard = {1, 0};
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	close(fd);
+}
+
+/* Three bytes and a reset at s. */
+static void bytes_then_reset(int *c, int *s)
+{
+	pair(c, s);
+	send_all(*c, "abc", 3);
+	await_bytes(*s, 3);
+	reset_by(*c);
+	await(*s, POLLHUP);
+}
+
+BEHAVIOUR(message_reset_behind_vector)
+{
+	int c, s;
+	struct iovec two[2] = {{buf, 3}, {buf + 3, 3}};
+	bytes_then_reset(&c, &s);
+	DO(readv(s, two, 2));
+	DO(recv(s, buf, 1, 0));
+	DO(recv(s, buf, 1, 0));
+}
+
+BEHAVIOUR(message_reset_behind_waitall)
+{
+	int c, s;
+	bytes_then_reset(&c, &s);
+	DO(recv(s, buf, 10, MSG_WAITALL));
+	SAY_OPTION(s, SOL_SOCKET, SO_ERROR);
+	DO(recv(s, buf, 1, 0));
+}
+
+BEHAVIOUR(message_reset_behind_messages)
+{
+	int c, s;
+	struct iovec iov[3] = {{buf, 2}, {buf, 2}, {buf, 2}};
+	struct mmsghdr m[3] = {{.msg_hdr = {.msg_iov = &iov[0], .msg_iovlen = 1}},
+			       {.msg_hdr = {.msg_iov = &iov[1], .msg_iovlen = 1}},
+			       {.msg_hdr = {.msg_iov = &iov[2], .msg_iovlen = 1}}};
+	bytes_then_reset(&c, &s);
+	DO(recvmmsg(s, m, 3, 0, NULL));
+	DO(recvmmsg(s, m, 3, 0, NULL));
+	say("%u %u", m[0].msg_len, m[1].msg_len);
+	DO(recvmmsg(s, m, 3, 0, NULL));
+}
+
+struct slowly {
+	int fd;
+	_Atomic int over;
+};
+
+static void *send_slowly(void *arg)
+{
+	struct slowly *w = arg;
+	for (int i = 0; i < 20 && !w->over; i++) {
+		if (send(w->fd, "x", 1, MSG_NOSIGNAL) != 1)
+			break;
+		pause_ms(150);
+	}
+	return NULL;
+}
+
+static void *take_slowly(void *arg)
+{
+	static char sink[1 << 16];
+	struct slowly *w = arg;
+	for (int i = 0; i < 20 && !w->over; i++) {
+		pause_ms(150);
+		(void)!recv(w->fd, sink, sizeof(sink), MSG_DONTWAIT);
+	}
+	return NULL;
+}
+
+/* The limit is the call's, not that of each of its sleeps. */
+BEHAVIOUR(message_receive_timeout_of_all_sleeps)
+{
+	int c, s;
+	struct timeval tv = {0, 400000};
+	pair(&c, &s);
+	struct slowly w = {.fd = c};
+	setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+	pthread_t t = thread(send_slowly, &w);
+	ssize_t n = recv(s, buf, 20, MSG_WAITALL);
+	w.over = 1;
+	say("some %d, all %d", n > 0, n == 20);
+	join(t);
+}
+
+BEHAVIOUR(message_receive_timeout_of_all_sleeps_beside_another)
+{
+	int c, s;
+	struct timeval tv = {0, 400000};
+	pair(&c, &s);
+	struct slowly w = {.fd = c};
+	setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv));
+	int ep = epoll_create1(0);
+	struct epoll_event ev = {.events = EPOLLIN};
+	epoll_ctl(ep, EPOLL_CTL_ADD, s, &ev);
+	pthread_t t = thread(send_slowly, &w);
+	ssize_t n = recv(s, buf, 20, MSG_WAITALL);
+	w.over = 1;
+	say("some %d, all %d", n > 0, n == 20);
+	join(t);
+}
+
+BEHAVIOUR(message_send_timeout_of_all_sleeps)
+{
+	int c, s;
+	struct timeval tv = {0, 400000};
+	size_t len = (size_t)64 << 20;
+	char *much = calloc(1, len);
+	pair(&c, &s);
+	struct slowly w = {.fd = s};
+	setsockopt(c, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv));
+	pthread_t t = thread(take_slowly, &w);
+	long begin = now_ms();
+	ssize_t n = send(c, much, len, 0);
+	say("some %d, all %d, soon %d", n > 0, (size_t)n == len, now_ms() - begin < 2000);
+	w.over = 1;
+	join(t);
+	free(much);
+}
+
+BEHAVIOUR(message_recvmmsg_time)
+{
+	int c, s;
+	struct iovec iov = {buf, 1};
+	struct mmsghdr m[4];
+	for (int i = 0; i < 4; i++)
+		m[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &iov, .msg_iovlen = 1}};
+	pair(&c, &s);
+	send_all(c, "abcdef", 6);
+	await_bytes(s, 6);
+	struct timespec none = {0, 0};
+	DO(recvmmsg(s, m, 4, 0, &none));
+	struct timespec much = {1000, 0};
+	DO(recvmmsg(s, m, 2, 0, &much));
+	say("left %d", much.tv_sec == 999);
+	struct timespec bad = {0, 1000000000};
+	DO(recvmmsg(s, m, 2, 0, &bad));
+	DO(recvmmsg(s, m, 2, 0, (struct timespec *)8));
+	struct timespec brief = {0, 100000000};
+	struct slowly w = {.fd = c};
+	recv(s, buf, sizeof(buf), MSG_DONTWAIT);
+	pthread_t t = thread(send_slowly, &w);
+	int n = recvmmsg(s, m, 4, 0, &brief);
+	w.over = 1;
+	say("some %d, all %d, left %ld %ld", n > 0, n == 4, (long)brief.tv_sec, brief.tv_nsec);
+	join(t);
+}
+
+BEHAVIOUR(message_no_bytes)
+{
+	int c, s;
+	struct iovec none[2] = {{NULL, 0}, {buf, 0}};
+	struct msghdr m = {.msg_iov = none, .msg_iovlen = 2};
+	struct mmsghdr mm = {.msg_hdr = m};
+	pair(&c, &s);
+	DO(recvmsg(s, &m, MSG_DONTWAIT));
+	DO(readv(s, none, 2));
+	DO(sendmsg(c, &m, 0));
+	DO(writev(c, none, 2));
+	DO(sendmmsg(c, &mm, 1, 0));
+	DO(recvmmsg(s, &mm, 1, MSG_DONTWAIT, NULL));
+	DO(preadv2(s, none, 2, -1, 0));
+	DO(pwritev2(c, none, 2, -1, 0));
+	shutdown(c, SHUT_WR);
+	DO(sendmsg(c, &m, MSG_NOSIGNAL));
+	DO(writev(c, none, 2));
+	DO(sendmmsg(c, &mm, 1, MSG_NOSIGNAL));
+	await(s, POLLRDHUP);
+	DO(recvmsg(s, &m, 0));
+	DO(recvmsg(s, &m, MSG_DONTWAIT));
+}
+
+/* Of no bytes none comes back. */
+BEHAVIOUR(message_no_bytes_to_a_closed_end)
+{
+	int c, s;
+	pair(&c, &s);
+	close(s);
+	await(c, POLLRDHUP);
+	DO(send(c, buf, 0, MSG_NOSIGNAL));
+	DO(send(c, buf, 0, MSG_NOSIGNAL));
+	say_mask("closed", c);
+	DO(send(c, buf, 1, MSG_NOSIGNAL));
+	await(c, POLLHUP);
+	DO(send(c, buf, 1, MSG_NOSIGNAL));
+}
+
+static void say_name(int fd, unsigned long request, const char *what)
+{
+	struct ifreq r;
+	memset(&r, 0, sizeof(r));
+	memcpy(r.ifr_name, "lo", 3);
+	errno = 0;
+	int err = ioctl(fd, request, &r);
+	say("%s %d %s, family %d", what, err, err ? error_name(errno) : "",
+	    err ? 0 : r.ifr_addr.sa_family);
+}
+
+BEHAVIOUR(message_ioctl_others)
+{
+	int c, s, n = -1, l = listener(1);
+	pid_t me = getpid();
+	pair(&c, &s);
+	DO(ioctl(s, SIOCOUTQNSD, &n));
+	say("unsent %d", n);
+	DO(ioctl(s, FIOSETOWN, &me));
+	say("mine %d", fcntl(s, F_GETOWN) == me);
+	n = 0;
+	DO(ioctl(s, SIOCGPGRP, &n));
+	say("mine %d", n == me);
+	n = 0;
+	DO(ioctl(s, FIOGETOWN, &n));
+	say("mine %d", n == me);
+	DO(ioctl(s, SIOCSPGRP, &me));
+	say_name(s, SIOCGIFADDR, "address");
+	say_name(s, SIOCGIFNETMASK, "mask");
+	say_name(l, SIOCGIFADDR, "address");
+	DO(ioctl(l, FIONREAD, &n));
+	DO(ioctl(l, SIOCOUTQ, &n));
+	DO(ioctl(l, 0xdead, &n));
+	DO(sockatmark(s));
+	DO(sockatmark(l));
+}
+
+static void *send_later(void *arg)
+{
+	pause_ms(900);
+	if (send(*(int *)arg, "x", 1, 0) != 1)
+		exit(1);
+	return NULL;
+}
+
+BEHAVIOUR(epoll_time_out_of_range)
+{
+	int c, s, ep = epoll_create1(0);
+	struct epoll_event ev = {.events = EPOLLIN};
+	/* Times 1,000,000 it is 448,384 modulo 2^64. */
+	struct timespec endless = {18446744073710, 0};
+	struct timespec bad = {0, -1};
+	pair(&c, &s);
+	DO(epoll_ctl(ep, EPOLL_CTL_ADD, s, &ev));
+	DO(epoll_pwait2(ep, &ev, 1, &bad, NULL));
+	pthread_t t = thread(send_later, &c);
+	DO(epoll_pwait2(ep, &ev, 1, &endless, NULL));
+	join(t);
+	endless.tv_sec = INT64_MAX;
+	DO(epoll_pwait2(ep, &ev, 1, &endless, NULL));
+}
+
+BEHAVIOUR(epoll_bad_pointers)
+{
+	int c, s, ep = epoll_create1(0);
+	struct epoll_event ev = {.events = EPOLLIN};
+	pair(&c, &s);
+	DO(epoll_ctl(ep, EPOLL_CTL_ADD, s, (struct epoll_event *)8));
+	DO(epoll_ctl(ep, EPOLL_CTL_DEL, s, (struct epoll_event *)8));
+	DO(epoll_ctl(ep, EPOLL_CTL_ADD, s, &ev));
+	DO(epoll_ctl(ep, EPOLL_CTL_MOD, s, NULL));
+	send_all(c, "x", 1);
+	await(s, POLLIN);
+	DO(epoll_wait(ep, (struct epoll_event *)8, 1, 0));
+	DO(epoll_wait(ep, (struct epoll_event *)-4096, 1, 0));
+	DO(epoll_wait(ep, &ev, INT32_MAX, 0));
+	DO(epoll_wait(ep, &ev, 0, 0));
+}
+
+BEHAVIOUR(message_by_number)
+{
+	int c, s, ep = epoll_create1(0);
+	struct epoll_event ev = {.events = EPOLLIN};
+	struct timespec brief = {0, 20000000}, none = {0, 0};
+	struct iovec iov = {buf, 3};
+	fd_set r;
+	pair(&c, &s);
+	epoll_ctl(ep, EPOLL_CTL_ADD, s, &ev);
+	DO(syscall(SYS_epoll_pwait2, ep, &ev, 1, &none, NULL, 8));
+	FD_ZERO(&r);
+	FD_SET(s, &r);
+	DO(syscall(SYS_pselect6, s + 1, &r, NULL, NULL, &brief, NULL));
+	say("left %ld %ld", (long)brief.tv_sec, brief.tv_nsec);
+	DO(syscall(SYS_pwritev2, c, &iov, 1, -1L, -1L, 0));
+	await_bytes(s, 3);
+	DO(syscall(SYS_epoll_pwait2, ep, &ev, 1, &none, NULL, 8));
+	FD_SET(s, &r);
+	brief.tv_sec = 100;
+	DO(syscall(SYS_pselect6, s + 1, &r, NULL, NULL, &brief, NULL));
+	say("told %d, left %d", FD_ISSET(s, &r), brief.tv_sec >= 99);
+	DO(syscall(SYS_preadv2, s, &iov, 1, -1L, -1L, RWF_NOWAIT));
+	DO(syscall(SYS_preadv2, s, &iov, 1, -1L, -1L, RWF_NOWAIT));
+	DO(syscall(SYS_preadv2, s, &iov, 1, 0L, 0L, 0));
+}
+
+/* No number is left for a socket to try an option on. */
+BEHAVIOUR(option_without_a_number)
+{
+	int c, s, one = 1, n = 0;
+	socklen_t len = sizeof(n);
+	struct rlimit few = {40, 40};
+	setrlimit(RLIMIT_NOFILE, &few);
+	pair(&c, &s);
+	while (dup(2) >= 0)
+		n++;
+	for (int i = 0; i < 3; i++) {
+		DO(setsockopt(s, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one)));
+		DO(getsockopt(s, IPPROTO_TCP, TCP_KEEPCNT, &n, &len));
+		say("count %d", n);
+	}
+	DO(dup(2));
+}
+
+BEHAVIOUR(connect_bound_nonblocking_to_nothing)
+{
+	int l = listener(0), c = tcp(0), n;
+	struct sockaddr_in from = where(1), to = where(0);
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	DO(bind(c, (struct sockaddr *)&from, sizeof(from)));
+	set_nonblock(c);
+	n = connect(c, (struct sockaddr *)&to, sizeof(to));
+	say("connects %d", n == 0 || errno == EINPROGRESS);
+	await(c, POLLOUT);
+	DO(accept(l, NULL, NULL) >= 0);
+	DO(connect(c, &none, sizeof(none)));
+	say_mask("disconnected", c);
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+	say("flags %#x", (unsigned)fcntl(c, F_GETFL));
+	say_mask("asked", c);
+}
+
+/* A terminal takes the numbers that a connection had. */
+BEHAVIOUR(process_login_tty)
+{
+	int c, s, master, slave;
+	pair(&c, &s);
+	if (openpty(&master, &slave, NULL, NULL, NULL) != 0)
+		exit(1);
+	pid_t pid = fork();
+	if (pid == 0) {
+		dup2(s, 0);
+		dup2(s, 1);
+		if (login_tty(slave) != 0)
+			_exit(2);
+		_exit(write(1, "on the terminal\n", 16) == 16 && isatty(1) ? 0 : 3);
+	}
+	close(slave);
+	ssize_t n = read(master, buf, sizeof(buf));
+	say_bytes("terminal", buf, n);
+	reap(pid);
+	DO(recv(c, buf, sizeof(buf), MSG_DONTWAIT));
+}
+
+BEHAVIOUR(process_forkpty)
+{
+	int c, s, master, out = dup(1);
+	pair(&c, &s);
+	say_now();
+	dup2(s, 0);
+	dup2(s, 1);
+	pid_t pid = forkpty(&master, NULL, NULL, NULL);
+	if (pid == 0)
+		_exit(write(1, "on the terminal\n", 16) == 16 && isatty(0) ? 0 : 3);
+	dup2(out, 1);
+	ssize_t n = read(master, buf, sizeof(buf));
+	say_bytes("terminal", buf, n);
+	reap(pid);
+	DO(recv(c, buf, sizeof(buf), MSG_DONTWAIT));
+}
