@@ -96,7 +96,7 @@ static ssize_t pieces(struct flat_call *c, const struct iovec *iov, size_t n, in
 static ssize_t send_vector(int fd, struct flat_sock *s, const struct iovec *iov, size_t n,
 			   int flags)
 {
-	struct flat_call c = {.s = s, .fd = fd};
+	struct flat_call c;
 	ssize_t done = check_vector(iov, n);
 	if (done == 0 && s->kind == FLAT_FD_LISTENER)
 		done = flat_broken_pipe(flags);
@@ -105,6 +105,7 @@ static ssize_t send_vector(int fd, struct flat_sock *s, const struct iovec *iov,
 	size_t len = length(iov, n);
 	if (len == 0 || (n > 1 && len <= GATHER_MAX))
 		return send_gathered(fd, s, iov, n, flags);
+	flat_call_begin(&c, s, fd, 0);
 	/* One call, one completion. */
 	done = pieces(&c, iov, n, flags & ~MSG_ZEROCOPY, true);
 	if (flat_unlikely((flags & MSG_ZEROCOPY) && s->zerocopy) && done > 0)
@@ -120,7 +121,8 @@ static ssize_t recv_vector(int fd, struct flat_sock *s, const struct iovec *iov,
 		done = -ENOTCONN;
 	if (done != 0)
 		return done;
-	struct flat_call c = {.s = s, .fd = fd, .whole = length(iov, n)};
+	struct flat_call c;
+	flat_call_begin(&c, s, fd, length(iov, n));
 	/* Of no bytes it waits for some nevertheless. */
 	if (c.whole == 0)
 		return flat_stream_recv(s, fd, NULL, 0, flags);

@@ -53,7 +53,7 @@ static int wait_until(struct flat_call *c, bool tx, bool (*ready)(struct flat_so
 	struct flat_sock *s = c->s;
 	struct flat_wait w;
 	if (!c->slept) {
-		c->sleeper.then = flat_signals_ran();
+		c->sleeper = (struct flat_sleeper){.then = flat_signals_ran()};
 		c->slept = flat_bell_hold(s);
 	}
 	/* Another thread closed it, and it may be somebody else's connection by now. */
@@ -141,7 +141,9 @@ static bool no_wait(const struct flat_sock *s, int flags)
 	return (flags & MSG_DONTWAIT) || atomic_load_explicit(&s->nonblock, memory_order_relaxed);
 }
 
-ssize_t flat_call_send(struct flat_call *c, const void *buf, size_t len, int flags)
+/* Inlined: send() and recv() of one piece are nothing else. */
+__attribute__((always_inline)) static inline ssize_t send_all(struct flat_call *c, const void *buf,
+							      size_t len, int flags)
 {
 	struct flat_sock *s = c->s;
 	int fd = c->fd;
@@ -192,10 +194,16 @@ ssize_t flat_call_send(struct flat_call *c, const void *buf, size_t len, int fla
 	return (ssize_t)done;
 }
 
+ssize_t flat_call_send(struct flat_call *c, const void *buf, size_t len, int flags)
+{
+	return send_all(c, buf, len, flags);
+}
+
 ssize_t flat_stream_send(struct flat_sock *s, int fd, const void *buf, size_t len, int flags)
 {
-	struct flat_call c = {.s = s, .fd = fd};
-	ssize_t n = flat_call_over(&c, flat_call_send(&c, buf, len, flags));
+	struct flat_call c;
+	flat_call_begin(&c, s, fd, 0);
+	ssize_t n = flat_call_over(&c, send_all(&c, buf, len, flags));
 	if (flat_unlikely((flags & MSG_ZEROCOPY) && s->zerocopy && n > 0))
 		flat_errqueue_sent(s);
 	return n;
@@ -270,7 +278,8 @@ static ssize_t peek_all(struct flat_call *c, void *buf, size_t len, int flags)
 	}
 }
 
-ssize_t flat_call_recv(struct flat_call *c, void *buf, size_t len, int flags)
+__attribute__((always_inline)) static inline ssize_t recv_all(struct flat_call *c, void *buf,
+							      size_t len, int flags)
 {
 	struct flat_sock *s = c->s;
 	size_t done = 0;
@@ -316,10 +325,16 @@ ssize_t flat_call_recv(struct flat_call *c, void *buf, size_t len, int flags)
 	}
 }
 
+ssize_t flat_call_recv(struct flat_call *c, void *buf, size_t len, int flags)
+{
+	return recv_all(c, buf, len, flags);
+}
+
 ssize_t flat_stream_recv(struct flat_sock *s, int fd, void *buf, size_t len, int flags)
 {
-	struct flat_call c = {.s = s, .fd = fd, .whole = len};
-	ssize_t n = flat_call_recv(&c, buf, len, flags);
+	struct flat_call c;
+	flat_call_begin(&c, s, fd, len);
+	ssize_t n = recv_all(&c, buf, len, flags);
 	if (n > 0)
 		flat_gather_took(s, (size_t)n, c.gathered);
 	return flat_call_over(&c, n);

@@ -4,7 +4,7 @@
 
 #include "host/bell.h"
 
-/** Belongs to its thread. Begins with the first three given; flat_call_over() ends it. */
+/** Belongs to its thread. From flat_call_begin() to flat_call_over(). */
 struct flat_call {
 	struct flat_sock *s;
 	int fd;
@@ -13,8 +13,19 @@ struct flat_call {
 	    before; /* bytes that the pieces before moved: an error that follows them is for the next call */
 	bool slept;
 	bool gathered;
-	struct flat_sleeper sleeper;
+	struct flat_sleeper sleeper; /* once it has slept */
 };
+
+/** `whole`: bytes wanted, receiving. What a call that does not sleep has no use for is left as it is: this is the data path. */
+static inline void flat_call_begin(struct flat_call *c, struct flat_sock *s, int fd, size_t whole)
+{
+	c->s = s;
+	c->fd = fd;
+	c->whole = whole;
+	c->before = 0;
+	c->slept = false;
+	c->gathered = false;
+}
 
 /** Moves one piece. Bytes, 0 for the end (receiving), or a negative errno. May sleep, as `flags` and the socket say. */
 FLAT_MUST_CHECK ssize_t flat_call_send(struct flat_call *c, const void *buf, size_t len, int flags);
