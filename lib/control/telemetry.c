@@ -13,16 +13,26 @@ struct reading {
 	const char **names;
 	struct flat_trace_tag *tag;
 	bool tracing;
+	/* Of metrics. */
+	struct flat_metric_override *override;
+	struct flat_metric_tag *label;
+	const struct yaml_node *expression; /* of the label; NULL: none */
+	bool removes;
 };
 
-static void parse_mode(struct cfg *cfg, const struct yaml_node *node, void *obj)
+static void read_mode(struct cfg *cfg, const struct yaml_node *node, unsigned *out)
 {
 	static const char *const names[] = {"CLIENT_AND_SERVER", "CLIENT", "SERVER"};
 	static const unsigned modes[] = {FLAT_MODE_BOTH, FLAT_MODE_CLIENT, FLAT_MODE_SERVER};
 	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
 
 	if (i >= 0)
-		((struct reading *)obj)->item->modes = modes[i];
+		*out = modes[i];
+}
+
+static void parse_mode(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	read_mode(cfg, node, &((struct reading *)obj)->item->modes);
 }
 
 static void parse_match(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -241,6 +251,241 @@ static void parse_tracing(struct cfg *cfg, const struct yaml_node *node, void *o
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 }
 
+/* --- metrics --- */
+
+/* Of Istio: as a Telemetry calls it, and as it is served (customMetric). */
+static const struct {
+	const char *name, *served;
+	unsigned metrics; /* bits; 0: it is not counted here */
+} metrics[] = {
+    {"ALL_METRICS", NULL, (1U << FLAT_METRICS) - 1},
+    {"REQUEST_COUNT", "requests_total", 1U << FLAT_METRIC_REQUESTS},
+    {"REQUEST_DURATION", "request_duration_milliseconds", 1U << FLAT_METRIC_DURATION},
+    {"REQUEST_SIZE", "request_bytes", 1U << FLAT_METRIC_REQUEST_BYTES},
+    {"RESPONSE_SIZE", "response_bytes", 1U << FLAT_METRIC_RESPONSE_BYTES},
+    {"TCP_OPENED_CONNECTIONS", "tcp_connections_opened_total", 1U << FLAT_METRIC_TCP_OPENED},
+    {"TCP_CLOSED_CONNECTIONS", "tcp_connections_closed_total", 1U << FLAT_METRIC_TCP_CLOSED},
+    {"TCP_SENT_BYTES", "tcp_sent_bytes_total", 1U << FLAT_METRIC_TCP_SENT},
+    {"TCP_RECEIVED_BYTES", "tcp_received_bytes_total", 1U << FLAT_METRIC_TCP_RECEIVED},
+    {"GRPC_REQUEST_MESSAGES", "request_messages_total", 0},
+    {"GRPC_RESPONSE_MESSAGES", "response_messages_total", 0},
+};
+
+static void parse_metric(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	const char *names[FLAT_ARRAY_SIZE(metrics)];
+	struct flat_metric_override *o = ((struct reading *)obj)->override;
+	int at;
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(metrics); i++)
+		names[i] = metrics[i].name;
+	at = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
+	o->all = at == 0;
+	o->metrics = at >= 0 ? metrics[at].metrics : 0;
+	if (at > 0 && !o->metrics)
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
+			 "messages of gRPC calls are not counted: %s is not there", names[at]);
+}
+
+static void parse_custom_metric(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_metric_override *o = ((struct reading *)obj)->override;
+	const char *name = cfg_string(cfg, node);
+	const char *plain = name && strncmp(name, "istio_", 6) == 0 ? name + 6 : name;
+
+	o->all = false;
+	o->metrics = 0;
+	for (size_t i = 1; plain && i < FLAT_ARRAY_SIZE(metrics); i++) {
+		if (strcmp(metrics[i].served, plain) == 0)
+			o->metrics = metrics[i].metrics;
+	}
+	if (name && !o->metrics)
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED,
+			 "name one of Istio's metrics, such as requests_total",
+			 "customMetric \"%.200s\": there is no such metric here", name);
+}
+
+static void parse_metric_mode(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	read_mode(cfg, node, &((struct reading *)obj)->override->modes);
+}
+
+static void parse_metric_match(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("metric", parse_metric),
+	    CFG_FIELD("customMetric", parse_custom_metric),
+	    CFG_FIELD("mode", parse_metric_mode),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	if (node->kind == YAML_MAP && yaml_get(node, "metric") && yaml_get(node, "customMetric"))
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
+			  "metric and customMetric exclude each other");
+}
+
+static void parse_metric_disabled(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct flat_metric_override *o = ((struct reading *)obj)->override;
+
+	o->says_disabled = true;
+	o->disabled = cfg_bool(cfg, node);
+}
+
+static void parse_operation(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"UPSERT", "REMOVE"};
+
+	((struct reading *)obj)->removes = cfg_enum(cfg, node, names, 2) == 1;
+}
+
+static void parse_label_value(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	(void)cfg;
+	((struct reading *)obj)->expression = node;
+}
+
+/* As Envoy tells it to Prometheus: what may not be in a name is an underscore. NULL: it can be no label. */
+static const char *label_name(struct cfg *cfg, const struct yaml_node *key)
+{
+	size_t len = strlen(key->text);
+	char *name;
+
+	if (len == 0 || len > FLAT_METRIC_NAME_MAX || strncmp(key->text, "__", 2) == 0 ||
+	    strcmp(key->text, "le") == 0) {
+		cfg_error(cfg, &key->where, FLAT_DIAG_BAD_VALUE, "give it another name",
+			  "\"%.80s\" can be no label: it has 1 to %u bytes, does not begin with "
+			  "__, and is not le, which is the histograms' own",
+			  key->text, FLAT_METRIC_NAME_MAX);
+		return NULL;
+	}
+	name = flat_pool_printf(cfg->pool, "%s%s",
+				*key->text >= '0' && *key->text <= '9' ? "_" : "", key->text);
+	cfg->oom |= !name;
+	for (char *c = name; c && *c; c++) {
+		if (!strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_", *c))
+			*c = '_';
+	}
+	return name;
+}
+
+/* A value that is not understood leaves the label as it was. */
+static const struct flat_cel *compile_value(struct cfg *cfg, const struct yaml_node *node)
+{
+	const char *text = cfg_string(cfg, node);
+	const char *why = NULL;
+	const struct flat_cel *cel = text ? flat_cel_compile(cfg->pool, text, &why) : NULL;
+
+	if (text && !cel && !why)
+		cfg->oom = true;
+	else if (text && !cel)
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED,
+			 "see docs/configuration.md for what expressions understand",
+			 "value \"%.200s\": %s, so the label stays as it was", text, why);
+	return cel;
+}
+
+static void parse_label(struct cfg *cfg, const struct yaml_item *item, struct reading *r)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("operation", parse_operation),
+	    CFG_FIELD("value", parse_label_value),
+	};
+	struct flat_metric_override *o = r->override;
+
+	r->removes = false;
+	r->expression = NULL;
+	cfg_map(cfg, item->value, fields, FLAT_ARRAY_SIZE(fields), r);
+	r->label->name = label_name(cfg, item->key);
+	if (r->removes == (r->expression != NULL)) {
+		cfg_error(cfg, &item->value->where,
+			  r->removes ? FLAT_DIAG_BAD_VALUE : FLAT_DIAG_MISSING,
+			  r->removes ? "leave the value out" : "add a value",
+			  r->removes ? "REMOVE has no value" : "UPSERT needs a value");
+		return;
+	}
+	if (r->expression)
+		r->label->value = compile_value(cfg, r->expression);
+	if (r->label->name && (r->removes || r->label->value)) {
+		r->label++;
+		o->n_tags++;
+	}
+}
+
+static void parse_labels(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+
+	if (!cfg_expect(cfg, node, YAML_MAP))
+		return;
+	if (node->n > FLAT_METRIC_TAGS_MAX) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_LIMIT, "remove some", "more than %u labels",
+			  FLAT_METRIC_TAGS_MAX);
+		return;
+	}
+	r->label = cfg_array(cfg, (size_t)node->n + 1, sizeof(*r->label));
+	r->override->tags = r->label;
+	for (const struct yaml_item *i = r->label ? node->first : NULL; i; i = i->next)
+		parse_label(cfg, i, r);
+}
+
+static void parse_override(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("match", parse_metric_match),
+	    CFG_FIELD("disabled", parse_metric_disabled),
+	    CFG_FIELD("tagOverrides", parse_labels),
+	};
+	struct reading *r = obj;
+
+	r->override++;
+	r->override->all = true;
+	r->override->metrics = (1U << FLAT_METRICS) - 1;
+	r->override->modes = FLAT_MODE_BOTH;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+}
+
+static void parse_overrides(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+	struct flat_metric_override *v;
+
+	if (!cfg_expect(cfg, node, YAML_LIST) || node->n == 0)
+		return;
+	/* One before the first, where reading begins. */
+	v = cfg_array(cfg, (size_t)node->n + 1, sizeof(*v));
+	if (!v)
+		return;
+	r->override = v;
+	r->item->overrides = v + 1;
+	r->item->n_overrides = cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_override, r);
+}
+
+/* What is served is what is so far: no interval is needed. */
+static void parse_interval(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	uint32_t ms;
+
+	(void)obj;
+	(void)cfg_duration_ms(cfg, node, &ms);
+}
+
+static void parse_measuring(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("providers", parse_providers),
+	    CFG_FIELD("overrides", parse_overrides),
+	    CFG_FIELD("reportingInterval", parse_interval),
+	};
+	struct reading *r = obj;
+
+	r->item++;
+	r->item->modes = FLAT_MODE_BOTH;
+	r->item->where = node->where;
+	r->tracing = false;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+}
+
 /* --- the whole --- */
 
 static const struct flat_telemetry_item *parse_items(struct cfg *cfg, const struct yaml_node *node,
@@ -276,6 +521,14 @@ static void parse_tracings(struct cfg *cfg, const struct yaml_node *node, void *
 	t->tracing = parse_items(cfg, node, r, parse_tracing, &t->n_tracing);
 }
 
+static void parse_measurings(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading *r = obj;
+	struct flat_telemetry *t = r->telemetry;
+
+	t->metrics = parse_items(cfg, node, r, parse_measuring, &t->n_metrics);
+}
+
 static void parse_selector(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	((struct reading *)obj)->telemetry->selector = cfg_match_labels(cfg, node);
@@ -283,24 +536,29 @@ static void parse_selector(struct cfg *cfg, const struct yaml_node *node, void *
 
 static void parse_target(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->telemetry->detached = true;
-	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "select workloads with \"selector\"",
-		 "targetRefs are not honoured: there are no waypoints, so the Telemetry holds "
-		 "for nobody");
+	struct flat_telemetry *t = ((struct reading *)obj)->telemetry;
+	struct flat_policy_targets *targets =
+	    t->targets ? t->targets : cfg_array(cfg, 1, sizeof(*targets));
+
+	if (targets)
+		cfg_policy_targets(cfg, node, targets);
+	if (targets && targets->n > 0)
+		t->targets = targets;
 }
 
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
-	    CFG_FIELD("selector", parse_selector),
-	    CFG_FIELD("targetRef", parse_target),
-	    CFG_FIELD("targetRefs", parse_target),
-	    CFG_FIELD("accessLogging", parse_loggings),
-	    CFG_FIELD("tracing", parse_tracings),
-	    CFG_UNHONOURED("metrics", "metrics have Istio's labels, all of them"),
+	    CFG_FIELD("selector", parse_selector), CFG_FIELD("targetRef", parse_target),
+	    CFG_FIELD("targetRefs", parse_target), CFG_FIELD("accessLogging", parse_loggings),
+	    CFG_FIELD("tracing", parse_tracings),  CFG_FIELD("metrics", parse_measurings),
 	};
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	if (node->kind == YAML_MAP && yaml_get(node, "selector") &&
+	    (yaml_get(node, "targetRef") || yaml_get(node, "targetRefs")))
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
+			  "selector and targetRef exclude each other");
 }
 
 void cfg_telemetry(struct cfg *cfg, const struct yaml_node *root)

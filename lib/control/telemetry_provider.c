@@ -383,9 +383,12 @@ static void parse_default_logging(struct cfg *cfg, const struct yaml_node *node,
 
 static void parse_default_metrics(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
+	struct flat_telemetry_defaults *d = flat_mesh_telemetry_defaults(cfg->mesh);
 	struct name_list list = read_names(cfg, node);
 
 	(void)obj;
+	d->metrics = list.v;
+	d->n_metrics = list.n;
 	for (uint32_t i = 0; i < list.n; i++) {
 		if (strcmp(list.v[i], "prometheus") != 0)
 			cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, "scrape flatd's port",

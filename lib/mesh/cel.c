@@ -698,10 +698,57 @@ static struct flat_cel_value value_of(const struct question *q, const struct nod
 	}
 }
 
-bool flat_cel_holds(const struct flat_cel *cel, flat_cel_lookup_fn *lookup, void *arg)
+struct flat_cel_value flat_cel_eval(const struct flat_cel *cel, flat_cel_lookup_fn *lookup,
+				    void *arg)
 {
 	struct question q = {lookup, arg};
-	struct flat_cel_value v = value_of(&q, cel->root);
+
+	return value_of(&q, cel->root);
+}
+
+bool flat_cel_holds(const struct flat_cel *cel, flat_cel_lookup_fn *lookup, void *arg)
+{
+	struct flat_cel_value v = flat_cel_eval(cel, lookup, arg);
 
 	return is_bool(&v, true);
+}
+
+/* --- what it asks for --- */
+
+bool flat_cel_is_literal(const struct flat_cel *cel)
+{
+	return cel->root->op == OP_LITERAL;
+}
+
+struct keys {
+	enum flat_cel_attribute attribute;
+	void (*each)(void *arg, struct flat_span key);
+	void *arg;
+};
+
+/* As deep as the tree, which is bounded when it is read. */
+static void find_keys(const struct keys *keys, const struct node *n)
+{
+	bool of_it = n->op == OP_ATTRIBUTE && n->attribute == keys->attribute;
+	bool in_it =
+	    n->op == OP_IN && n->b->op == OP_ATTRIBUTE && n->b->attribute == keys->attribute;
+
+	if ((of_it || in_it) && n->a && n->a->op == OP_LITERAL && n->a->value.text.text)
+		keys->each(keys->arg, n->a->value.text);
+	if (n->a)
+		find_keys(keys, n->a);
+	if (n->b)
+		find_keys(keys, n->b);
+	if (n->c)
+		find_keys(keys, n->c);
+	if (n->next)
+		find_keys(keys, n->next);
+}
+
+void flat_cel_keys(const struct flat_cel *cel, enum flat_cel_attribute attribute,
+		   void each(void *arg, struct flat_span key), void *arg)
+{
+	struct keys keys = {attribute, each, arg};
+
+	find_keys(&keys, cel->root);
 }

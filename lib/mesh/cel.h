@@ -76,6 +76,17 @@ struct flat_cel *flat_cel_compile(struct flat_pool *pool, const char *text, cons
 /** Whether the expression is true. One that is an error, or no truth value, is not. */
 bool flat_cel_holds(const struct flat_cel *cel, flat_cel_lookup_fn *lookup, void *arg);
 
+/** What the expression says. Texts live as long as what `lookup` gave, or the expression. */
+struct flat_cel_value flat_cel_eval(const struct flat_cel *cel, flat_cel_lookup_fn *lookup,
+				    void *arg);
+
+/** Whether it says the same of everything: nobody's request has a say in it. */
+bool flat_cel_is_literal(const struct flat_cel *cel);
+
+/** Calls `each` for every key of an attribute that has keys, where it is written as a text. */
+void flat_cel_keys(const struct flat_cel *cel, enum flat_cel_attribute attribute,
+		   void each(void *arg, struct flat_span key), void *arg);
+
 /** The expression as it was written. */
 const char *flat_cel_text(const struct flat_cel *cel);
 

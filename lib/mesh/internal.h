@@ -93,7 +93,7 @@ struct flat_mesh {
 	struct mesh_vec telemetry_providers;
 	struct flat_telemetry_defaults telemetry_defaults;
 	struct flat_observation *observations; /* two of each workload, and of none */
-	bool observes;
+	bool observes, tells;
 	bool scoped;	      /* some client sees less than all services */
 	uint32_t n_listeners; /* of all Sidecars */
 
@@ -200,6 +200,12 @@ FLAT_MUST_CHECK int mesh_index_backend_tls(struct flat_mesh *mesh, struct flat_d
 
 /** Finds what is told of each workload (telemetry.c). */
 FLAT_MUST_CHECK int mesh_index_telemetry(struct flat_mesh *mesh, struct flat_diags *diags);
+
+/** Finds what resources (the widest first, NULL: none) say of a workload's metrics; *out stays where they say nothing (measure.c). */
+FLAT_MUST_CHECK int mesh_find_measures(struct flat_mesh *mesh,
+				       const struct flat_telemetry *const chain[3], unsigned mode,
+				       const struct flat_workload *w,
+				       const struct flat_metric_rules **out);
 
 /** Finds the services of external authorizers, and the authorizers of policies (ext_authz.c). */
 FLAT_MUST_CHECK int mesh_index_ext_authz(struct flat_mesh *mesh, struct flat_diags *diags);

@@ -113,4 +113,10 @@ void mesh_index_targets(struct flat_mesh *mesh, struct flat_diags *diags)
 
 		find(mesh, "RequestAuthentication", p->namespace, p->name, &p->targets, diags);
 	}
+	for (uint32_t i = 0; i < mesh->telemetry.n; i++) {
+		struct flat_telemetry *t = mesh->telemetry.v[i];
+
+		if (t->targets)
+			find(mesh, "Telemetry", t->namespace, t->name, t->targets, diags);
+	}
 }

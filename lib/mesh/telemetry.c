@@ -12,6 +12,37 @@ bool flat_mesh_observes(const struct flat_mesh *mesh)
 	return mesh->observes;
 }
 
+bool flat_mesh_tells(const struct flat_mesh *mesh)
+{
+	return mesh->tells;
+}
+
+static void each_of_item(const struct flat_telemetry_item *item,
+			 void each(void *arg, const struct flat_cel *cel), void *arg)
+{
+	if (item->filter)
+		each(arg, item->filter);
+	for (uint32_t i = 0; i < item->n_overrides; i++) {
+		for (uint32_t k = 0; k < item->overrides[i].n_tags; k++) {
+			if (item->overrides[i].tags[k].value)
+				each(arg, item->overrides[i].tags[k].value);
+		}
+	}
+}
+
+void flat_mesh_each_expression(const struct flat_mesh *mesh,
+			       void each(void *arg, const struct flat_cel *cel), void *arg)
+{
+	for (uint32_t i = 0; i < mesh->telemetry.n; i++) {
+		const struct flat_telemetry *t = mesh->telemetry.v[i];
+
+		for (uint32_t k = 0; k < t->n_logging; k++)
+			each_of_item(&t->logging[k], each, arg);
+		for (uint32_t k = 0; k < t->n_metrics; k++)
+			each_of_item(&t->metrics[k], each, arg);
+	}
+}
+
 const struct flat_observation *flat_mesh_observation(const struct flat_mesh *mesh,
 						     const struct flat_workload *workload,
 						     enum flat_side_mode mode)
@@ -64,10 +95,18 @@ static const struct flat_telemetry *of_namespace(const struct flat_mesh *mesh,
 	for (uint32_t i = 0; i < mesh->telemetry.n; i++) {
 		const struct flat_telemetry *t = mesh->telemetry.v[i];
 
-		if (!t->detached && t->selector.n == 0 && strcmp(t->namespace, namespace) == 0)
+		if (!t->targets && t->selector.n == 0 && strcmp(t->namespace, namespace) == 0)
 			return t;
 	}
 	return NULL;
+}
+
+static bool selects(const struct flat_telemetry *t, const struct flat_workload *w)
+{
+	if (t->targets)
+		return mesh_policy_selects(t->namespace, t->targets, &t->selector, w);
+	return t->selector.n > 0 && strcmp(t->namespace, w->namespace) == 0 &&
+	       flat_labels_match(&t->selector, &w->labels);
 }
 
 static const struct flat_telemetry *of_workload(const struct flat_mesh *mesh,
@@ -76,8 +115,7 @@ static const struct flat_telemetry *of_workload(const struct flat_mesh *mesh,
 	for (uint32_t i = 0; i < mesh->telemetry.n; i++) {
 		const struct flat_telemetry *t = mesh->telemetry.v[i];
 
-		if (!t->detached && t->selector.n > 0 && strcmp(t->namespace, w->namespace) == 0 &&
-		    flat_labels_match(&t->selector, &w->labels))
+		if (selects(t, w))
 			return t;
 	}
 	return NULL;
@@ -116,13 +154,19 @@ static void add_names(struct names *to, const char *const *v, uint32_t n)
 	}
 }
 
-static const struct flat_telemetry_item *items_of(const struct flat_telemetry *t, bool tracing,
-						  uint32_t *n)
+/* By what its providers are. */
+static const struct flat_telemetry_item *items_of(const struct flat_telemetry *t,
+						  enum flat_telemetry_kind kind, uint32_t *n)
 {
-	*n = !t ? 0 : tracing ? t->n_tracing : t->n_logging;
+	*n = !t				      ? 0
+	     : kind == FLAT_PROVIDER_TRACES   ? t->n_tracing
+	     : kind == FLAT_PROVIDER_FILE_LOG ? t->n_logging
+					      : t->n_metrics;
 	if (!t)
 		return NULL;
-	return tracing ? t->tracing : t->logging;
+	return kind == FLAT_PROVIDER_TRACES	? t->tracing
+	       : kind == FLAT_PROVIDER_FILE_LOG ? t->logging
+						: t->metrics;
 }
 
 /* The narrowest resource that names providers says which there are. */
@@ -137,7 +181,8 @@ static struct names names_of(const struct flat_mesh *mesh, const struct chain *c
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(c->v); i++) {
 		struct names own = {.n = 0};
 		uint32_t n;
-		const struct flat_telemetry_item *v = items_of(c->v[i], tracing, &n);
+		const struct flat_telemetry_item *v =
+		    items_of(c->v[i], tracing ? FLAT_PROVIDER_TRACES : FLAT_PROVIDER_FILE_LOG, &n);
 
 		for (uint32_t k = 0; k < n; k++) {
 			if (v[k].modes & mode)
@@ -260,12 +305,20 @@ static int find_trace(struct flat_mesh *mesh, const struct chain *c, unsigned mo
 
 /* --- the whole --- */
 
-static void check_names(const struct flat_mesh *mesh, const struct flat_telemetry *t, bool tracing,
-			struct flat_diags *diags)
+static void check_names(const struct flat_mesh *mesh, const struct flat_telemetry *t,
+			enum flat_telemetry_kind kind, struct flat_diags *diags)
 {
+	static const struct {
+		const char *what, *todo;
+	} words[] = {
+	    [FLAT_PROVIDER_FILE_LOG] = {"access logs", "declare it as envoyFileAccessLog in "
+						       "MeshConfig extensionProviders"},
+	    [FLAT_PROVIDER_TRACES] = {"traces", "declare it as opentelemetry in MeshConfig "
+						"extensionProviders"},
+	    [FLAT_PROVIDER_PROMETHEUS] = {"metrics", "name prometheus, and scrape flatd's port"},
+	};
 	uint32_t n;
-	const struct flat_telemetry_item *v = items_of(t, tracing, &n);
-	enum flat_telemetry_kind kind = tracing ? FLAT_PROVIDER_TRACES : FLAT_PROVIDER_FILE_LOG;
+	const struct flat_telemetry_item *v = items_of(t, kind, &n);
 
 	for (uint32_t i = 0; i < n; i++) {
 		for (uint32_t k = 0; k < v[i].n_providers; k++) {
@@ -273,16 +326,12 @@ static void check_names(const struct flat_mesh *mesh, const struct flat_telemetr
 			const struct flat_telemetry_provider *p =
 			    flat_mesh_telemetry_provider_by_name(mesh, name);
 
-			if (p && p->kind == kind)
-				continue;
-			flat_diags_add(
-			    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &v[i].where, NULL,
-			    tracing ? "declare it as opentelemetry in MeshConfig "
-				      "extensionProviders"
-				    : "declare it as envoyFileAccessLog in MeshConfig "
-				      "extensionProviders",
-			    "Telemetry %s/%s: there is no provider \"%s\" for %s", t->namespace,
-			    t->name, name, tracing ? "traces" : "access logs");
+			if (!p || p->kind != kind)
+				flat_diags_add(
+				    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED,
+				    &v[i].where, NULL, words[kind].todo,
+				    "Telemetry %s/%s: there is no provider \"%s\" for %s",
+				    t->namespace, t->name, name, words[kind].what);
 		}
 	}
 }
@@ -292,7 +341,7 @@ static void check_scope(const struct flat_mesh *mesh, const struct flat_telemetr
 {
 	const struct flat_telemetry *first = t->selector.n ? t : of_namespace(mesh, t->namespace);
 
-	if (t->detached)
+	if (t->targets)
 		return;
 	if (first != t)
 		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &t->where,
@@ -338,9 +387,11 @@ static int observe(struct flat_mesh *mesh, const struct flat_workload *w, uint32
 		/* A client without identity would have no sidecar. */
 		if (!w && mode == FLAT_MODE_CLIENT)
 			continue;
-		if (find_logs(mesh, &c, mode, o) != 0 || find_trace(mesh, &c, mode, o) != 0)
+		if (find_logs(mesh, &c, mode, o) != 0 || find_trace(mesh, &c, mode, o) != 0 ||
+		    mesh_find_measures(mesh, c.v, mode, w, &o->metrics) != 0)
 			return -ENOMEM;
-		mesh->observes |= o->n_logs > 0 || o->trace;
+		mesh->tells |= o->n_logs > 0 || o->trace;
+		mesh->observes |= mesh->tells || o->metrics;
 	}
 	return 0;
 }
@@ -352,11 +403,12 @@ int mesh_index_telemetry(struct flat_mesh *mesh, struct flat_diags *diags)
 
 	find_services(mesh, diags);
 	for (uint32_t i = 0; i < mesh->telemetry.n; i++) {
-		check_names(mesh, mesh->telemetry.v[i], false, diags);
-		check_names(mesh, mesh->telemetry.v[i], true, diags);
+		check_names(mesh, mesh->telemetry.v[i], FLAT_PROVIDER_FILE_LOG, diags);
+		check_names(mesh, mesh->telemetry.v[i], FLAT_PROVIDER_TRACES, diags);
+		check_names(mesh, mesh->telemetry.v[i], FLAT_PROVIDER_PROMETHEUS, diags);
 		check_scope(mesh, mesh->telemetry.v[i], diags);
 	}
-	if (mesh->telemetry.n == 0 && d->n_logging == 0 && d->n_tracing == 0)
+	if (mesh->telemetry.n == 0 && d->n_logging == 0 && d->n_tracing == 0 && d->n_metrics == 0)
 		return 0;
 	mesh->observations =
 	    flat_pool_array(&mesh->pool, ((size_t)n + 1) * 2, sizeof(*mesh->observations));

@@ -8,6 +8,7 @@
 
 #include "mesh/cel.h"
 #include "mesh/log_format.h"
+#include "mesh/measure.h"
 #include "mesh/route.h"
 
 /* Providers that one resource names: a file and a collector are usual. */
@@ -66,9 +67,9 @@ struct flat_trace_tag {
 	const char *absent; /* HEADER: without it; NULL: no tag */
 };
 
-/* One item of accessLogging or tracing. */
+/* One item of accessLogging, tracing or metrics. */
 struct flat_telemetry_item {
-	unsigned modes; /* enum flat_side_mode */
+	unsigned modes; /* enum flat_side_mode; of metrics each override has its own */
 	const char *const *providers;
 	uint32_t n_providers; /* 0: those of the wider resource */
 	bool says_disabled, disabled;
@@ -77,17 +78,23 @@ struct flat_telemetry_item {
 	uint32_t of_million;
 	const struct flat_trace_tag *tags; /* NULL: those of the wider resource */
 	uint32_t n_tags;
+	const struct flat_metric_override *overrides;
+	uint32_t n_overrides;
 	struct flat_where where;
 };
 
+struct flat_policy_targets;
+
 struct flat_telemetry {
 	const char *name, *namespace;
-	bool detached; /* for something else than workloads */
+	struct flat_policy_targets *targets; /* NULL: by the selector */
 	struct flat_labels selector;
 	const struct flat_telemetry_item *logging;
 	uint32_t n_logging;
 	const struct flat_telemetry_item *tracing;
 	uint32_t n_tracing;
+	const struct flat_telemetry_item *metrics;
+	uint32_t n_metrics;
 	struct flat_where where;
 };
 
@@ -101,6 +108,8 @@ struct flat_telemetry_defaults {
 	uint32_t n_logging;
 	const char *const *tracing;
 	uint32_t n_tracing;
+	const char *const *metrics; /* none: prometheus */
+	uint32_t n_metrics;
 	bool says_sampling; /* defaultConfig.tracing.sampling */
 	uint32_t of_million;
 };
@@ -126,13 +135,21 @@ struct flat_trace_rule {
 struct flat_observation {
 	const struct flat_log_rule *logs;
 	uint32_t n_logs;
-	const struct flat_trace_rule *trace; /* NULL: none */
+	const struct flat_trace_rule *trace;	 /* NULL: none */
+	const struct flat_metric_rules *metrics; /* NULL: all, with Istio's labels */
 };
 
 struct flat_mesh;
 
 /** Whether anything is told of anybody: else nothing has to be remembered of requests. */
 bool flat_mesh_observes(const struct flat_mesh *mesh);
+
+/** Whether some request is logged or traced, so that requests want an id. */
+bool flat_mesh_tells(const struct flat_mesh *mesh);
+
+/** Calls `each` for every expression that Telemetry resources have. */
+void flat_mesh_each_expression(const struct flat_mesh *mesh,
+			       void each(void *arg, const struct flat_cel *cel), void *arg);
 
 /**
  * What is told of a workload's requests and connections (NULL: of one that has none) in this mode. Never NULL: what is told

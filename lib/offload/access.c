@@ -412,22 +412,31 @@ void flat_access_write(const struct flat_log_format *format, const struct flat_a
 		flat_strbuf_putc(out, '\n');
 }
 
+static void want(void *arg, struct flat_span name)
+{
+	struct flat_access_headers *wanted = arg;
+	uint32_t at = 0;
+
+	while (at < wanted->n && !flat_span_equal(flat_span_of(wanted->name[at]), name, true))
+		at++;
+	if (!name.len || at < wanted->n || at == FLAT_ACCESS_HEADERS_MAX)
+		return;
+	wanted->name[wanted->n] = strndup(name.text, name.len);
+	wanted->n += wanted->name[wanted->n] != NULL;
+}
+
+void flat_access_want_keys(struct flat_access_headers *wanted, const struct flat_cel *cel)
+{
+	flat_cel_keys(cel, FLAT_CEL_RESPONSE_HEADERS, want, wanted);
+}
+
 static void want_node(struct flat_access_headers *wanted, const struct flat_log_node *node)
 {
 	for (uint32_t i = 0; i < node->n_ops; i++) {
-		const struct flat_span names[] = {node->ops[i].argument, node->ops[i].other};
-
-		for (size_t k = 0; node->ops[i].command == FLAT_LOG_RESP && k < 2; k++) {
-			uint32_t at = 0;
-
-			while (at < wanted->n &&
-			       !flat_span_equal(flat_span_of(wanted->name[at]), names[k], true))
-				at++;
-			if (!names[k].len || at < wanted->n || at == FLAT_ACCESS_HEADERS_MAX)
-				continue;
-			wanted->name[wanted->n] = strndup(names[k].text, names[k].len);
-			wanted->n += wanted->name[wanted->n] != NULL;
-		}
+		if (node->ops[i].command != FLAT_LOG_RESP)
+			continue;
+		want(wanted, node->ops[i].argument);
+		want(wanted, node->ops[i].other);
 	}
 	for (uint32_t i = 0; i < node->n_fields; i++)
 		want_node(wanted, &node->fields[i]);
@@ -620,4 +629,51 @@ bool flat_access_passes(const struct flat_cel *filter, const struct flat_access 
 	struct question q = {.access = a};
 
 	return !filter || flat_cel_holds(filter, look_up, &q);
+}
+
+/* A duration as Envoy prints it: of the units h, m and s those that are not 0. */
+static struct flat_span print_time(char made[64], int64_t ns)
+{
+	uint64_t rest = ns < 0 ? 0U - (uint64_t)ns : (uint64_t)ns;
+	uint64_t seconds = rest / 1000000000U;
+	unsigned fraction = (unsigned)(rest % 1000000000U);
+	int len;
+
+	if (seconds == 0 && fraction < 1000000)
+		len = snprintf(made, 64, "%s%gus", ns < 0 ? "-" : "", fraction / 1e3);
+	else if (seconds == 0)
+		len = snprintf(made, 64, "%s%gms", ns < 0 ? "-" : "", fraction / 1e6);
+	else
+		len = snprintf(made, 64, "%s%" PRIu64 ".%06us", ns < 0 ? "-" : "", seconds,
+			       fraction / 1000);
+	return (struct flat_span){made, (size_t)len};
+}
+
+size_t flat_access_value(const struct flat_cel *cel, const struct flat_access *a, char *to,
+			 size_t size, bool *cut)
+{
+	struct question q = {.access = a};
+	struct flat_cel_value v = flat_cel_eval(cel, look_up, &q);
+	char made[64];
+
+	switch (v.type) {
+	case FLAT_CEL_BOOL:
+		v.text = flat_span_of(v.number ? "true" : "false");
+		break;
+	case FLAT_CEL_INT:
+		v.text = (struct flat_span){
+		    made, (size_t)snprintf(made, sizeof(made), "%" PRId64, v.number)};
+		break;
+	case FLAT_CEL_TIME:
+		v.text = print_time(made, v.number);
+		break;
+	case FLAT_CEL_TEXT:
+		break;
+	default:
+		return 0;
+	}
+	*cut = v.text.len > size;
+	v.text.len = flat_min_size(v.text.len, size);
+	memcpy(to, v.text.text, v.text.len);
+	return v.text.len;
 }

@@ -52,6 +52,15 @@ void flat_access_write(const struct flat_log_format *format, const struct flat_a
 /** Whether a filter lets it be logged; NULL lets everything. */
 bool flat_access_passes(const struct flat_cel *filter, const struct flat_access *a);
 
+/**
+ * Writes what an expression says as text, at most `size` bytes of it without a NUL; how many. 0: nothing. *cut: there was more.
+ */
+size_t flat_access_value(const struct flat_cel *cel, const struct flat_access *a, char *to,
+			 size_t size, bool *cut);
+
+/** Notes response headers that an expression names, likewise. */
+void flat_access_want_keys(struct flat_access_headers *wanted, const struct flat_cel *cel);
+
 /** Notes response headers that a format names, as far as there is room. */
 void flat_access_want(struct flat_access_headers *wanted, const struct flat_log_format *format);
 

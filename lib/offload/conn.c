@@ -45,12 +45,19 @@ uint64_t flat_conn_bytes(struct flat_conn *c, int i)
 void flat_series_live(struct flat_offload *o)
 {
 	struct flat_conn *c;
-	for (uint32_t i = 0; i < o->series.n; i++)
-		o->series.v[i]->live[0] = o->series.v[i]->live[1] = 0;
+	for (uint32_t i = 0; i < o->series.n; i++) {
+		struct flat_series *s = o->series.v[i];
+
+		s->live[0] = s->live[1] = s->apart.live[0] = s->apart.live[1] = 0;
+	}
+	for (uint32_t i = 0; i < o->measures.n; i++)
+		o->measures.v[i]->live = 0;
 	TAILQ_FOREACH(c, &o->conns, link)
 	{
 		for (int i = 0; i < 2 && c->series; i++)
 			c->series->live[i] += flat_conn_bytes(c, i);
+		if (c->measures)
+			flat_measure_live(c);
 	}
 }
 
@@ -94,6 +101,8 @@ static void count_closed(struct flat_conn *c)
 		c->series->bytes[i] += flat_conn_bytes(c, i);
 	if (c->series)
 		c->series->closed++;
+	if (c->measures)
+		flat_measure_closed(c);
 }
 
 /* --- begin and end --- */
@@ -296,6 +305,7 @@ void flat_conn_destroy(struct flat_conn *c)
 		flat_cluster_leave(c->cluster, c->host);
 	free(c->principal);
 	free(c->speaker);
+	free(c->measures);
 	free_texts(c);
 	free(c);
 }
@@ -565,8 +575,10 @@ void flat_conn_open(struct flat_conn *c)
 	settle(c);
 	note(c, FLAT_OUTCOME_OPENED);
 	c->offload->stats.opened[c->path] += !c->l7_upstream;
-	if (c->series)
+	if (c->series) {
 		c->series->opened++;
+		flat_measure_opened(c);
+	}
 	/* The answer first: the client runs while we do the rest. */
 	if (c->reply_due)
 		reply_opened(c);

@@ -45,7 +45,7 @@ static inline bool flat_l7_observed_http(const struct flat_mesh *mesh,
 {
 	const struct flat_observation *o = flat_mesh_observation(mesh, workload, mode);
 
-	return o->n_logs > 0 || o->trace ||
+	return o->n_logs > 0 || o->trace || (o->metrics && o->metrics->labels_http) ||
 	       (mode == FLAT_MODE_SERVER && flat_mesh_limited(mesh, workload)) ||
 	       flat_mesh_filtered(mesh, workload,
 				  mode == FLAT_MODE_SERVER ? FLAT_FILTER_SERVER
@@ -66,13 +66,21 @@ uint64_t flat_l7_bytes(const struct flat_conn *c, int i);
 /** A connection ends: Telemetry may have a line written of it, where it was not read as HTTP. */
 void flat_observe_conn(struct flat_conn *c);
 
+/* l7_measure.c: connections that Telemetry gives labels of its own. */
+/** A connection with a series is open: makes c->measures where a side of it has overrides. */
+void flat_measure_opened(struct flat_conn *c);
+/** Adds up its live bytes; c->measures is there. */
+void flat_measure_live(struct flat_conn *c);
+/** It is over; c->measures is there. */
+void flat_measure_closed(struct flat_conn *c);
+
 /** One look at what moves; `news`: of what rested somebody had something. True while anything does: the caller yields and comes back. */
 bool flat_l7_turn(struct flat_offload *o, bool news);
 /** How long the loop may sleep for the sake of time-outs and delays, ms; -1: for ever. */
 int flat_l7_wait_ms(struct flat_offload *o);
 
 /** istio_requests_total and istio_request_duration_milliseconds in Prometheus's text form. */
-void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out);
+void flat_l7_metrics(struct flat_offload *o, struct flat_strbuf *out);
 
 /**
  * The turn of one of several destinations, by their weights (`total` together): exact shares over a full turn. `dry` uses

@@ -10,6 +10,7 @@
 #include "offload/l7_admission.h"
 #include "offload/l7_compress.h"
 #include "offload/l7_limit.h"
+#include "offload/l7_measure.h"
 #include "offload/l7_observe.h"
 #include "offload/l7_rate.h"
 #include "offload/tally.h"
@@ -23,23 +24,9 @@
 /* Of a line: six such fields (method, target, four headers), each byte escaped, and what is between them. */
 #define LINE_BYTES ((size_t)6 * 2 * QUOTED_MAX + 512)
 
-/* Upper bounds of the duration's buckets, ms: Envoy's. */
-static const double buckets[] = {0.5,	1,	5,	10,	 25,	 50,	100,
-				 250,	500,	1000,	2500,	 5000,	 10000, 30000,
-				 60000, 300000, 600000, 1800000, 3600000};
-
 struct flat_l7_series_key {
 	const struct flat_series *base; /* whom it joins: of the table of connections */
-	uint16_t status;
-	uint16_t verdict;
-	int16_t grpc; /* status of a gRPC call, -1: none was seen; else 0 */
-	uint16_t is_grpc;
-};
-
-/* Counts by bucket; those above the last one are in none. */
-struct histogram {
-	double sum;
-	uint64_t bucket[FLAT_ARRAY_SIZE(buckets)];
+	struct flat_l7_outcome outcome;
 };
 
 enum {
@@ -61,19 +48,8 @@ static const struct {
 struct flat_l7_series {
 	struct flat_l7_series_key key;
 	uint64_t n;
-	struct histogram histogram[HISTOGRAMS];
+	struct flat_histogram histogram[HISTOGRAMS];
 };
-
-static void add(struct histogram *h, double value)
-{
-	size_t i = 0;
-
-	while (i < FLAT_ARRAY_SIZE(buckets) && value > buckets[i])
-		i++;
-	h->sum += value;
-	if (i < FLAT_ARRAY_SIZE(buckets))
-		h->bucket[i]++;
-}
 
 static struct flat_l7_series *series_get(struct flat_l7_node *node,
 					 const struct flat_l7_series_key *key)
@@ -260,32 +236,45 @@ static void log_line(struct flat_l7 *l7, uint64_t ms)
 	flat_log_file_put(l7->node->log, line, make_line(l7, ms, line));
 }
 
+static void count(struct flat_l7 *l7, const struct flat_l7_outcome *outcome, double ms)
+{
+	const struct flat_l7_exchange *x = &l7->x;
+	const double values[HISTOGRAMS] = {
+	    [HISTOGRAM_MS] = ms,
+	    [HISTOGRAM_REQUEST] = (double)(x->record.head_bytes + x->up_bytes),
+	    [HISTOGRAM_RESPONSE] = (double)(x->down_head + x->down_bytes),
+	};
+	struct flat_l7_series_key key = {.base = x->joined, .outcome = *outcome};
+	struct flat_l7_series *s;
+
+	if (l7->node->observes && flat_l7_measure(l7, outcome, values))
+		return;
+	s = key.base ? series_get(l7->node, &key) : NULL;
+	if (!s)
+		return;
+	s->n++;
+	for (int i = 0; i < HISTOGRAMS; i++)
+		flat_histogram_add(&s->histogram[i], values[i]);
+}
+
 void flat_l7_count(struct flat_l7 *l7)
 {
 	struct flat_l7_exchange *x = &l7->x;
 	struct flat_l7_node *node = l7->node;
 	int64_t now = flat_now_us();
 	double ms = x->start_us ? (double)(now - x->start_us) / 1000 : 0;
-	struct flat_l7_series_key key = {
+	const struct flat_l7_outcome outcome = {
 	    .status = x->record.status,
 	    .verdict = x->record.verdict,
 	    .grpc = (int16_t)(x->grpc ? x->grpc_status : 0),
 	    .is_grpc = x->grpc,
 	};
-	struct flat_l7_series *s;
 
 	if (!x->joined) {
 		memset(&x->target, 0, sizeof(x->target));
 		flat_l7_join(l7);
 	}
-	key.base = x->joined;
-	s = key.base ? series_get(node, &key) : NULL;
-	if (s) {
-		s->n++;
-		add(&s->histogram[HISTOGRAM_MS], ms);
-		add(&s->histogram[HISTOGRAM_REQUEST], (double)(x->record.head_bytes + x->up_bytes));
-		add(&s->histogram[HISTOGRAM_RESPONSE], (double)(x->down_head + x->down_bytes));
-	}
+	count(l7, &outcome, ms);
 	flat_tally_count(l7, x->start_us ? now - x->start_us : 0);
 	if (node->log)
 		log_line(l7, ms > 0 ? (uint64_t)ms : 0);
@@ -305,73 +294,58 @@ bool flat_l7_may_tell(struct flat_l7_node *node)
 
 /* --- metrics --- */
 
-static void put_labels(const struct flat_l7_series *s, bool source, struct flat_strbuf *out)
-{
-	flat_series_labels(s->key.base, source, s->key.is_grpc ? "grpc" : "http",
-			   flat_verdict_flags((enum flat_record_verdict)s->key.verdict), out);
-	flat_strbuf_printf(out, ",response_code=\"%u\"", s->key.status);
-	/* As in Istio: empty, which is absent, where there is none. */
-	if (s->key.is_grpc && s->key.grpc >= 0)
-		flat_strbuf_printf(out, ",grpc_response_status=\"%d\"", s->key.grpc);
-}
+static const enum flat_metric metrics_of[HISTOGRAMS] = {
+    FLAT_METRIC_DURATION, FLAT_METRIC_REQUEST_BYTES, FLAT_METRIC_RESPONSE_BYTES};
 
-static void put_histogram(const struct flat_l7_series *s, int which, bool source,
-			  struct flat_strbuf *out)
+/* With what Telemetry has counted under the same labels. */
+static void put_series(const struct flat_l7_series *s, int which, bool source,
+		       struct flat_measures *measures, struct flat_strbuf *out)
 {
-	const char *name = histograms[which].name;
-	const struct histogram *h = &s->histogram[which];
-	uint64_t n = 0;
+	struct flat_metric_text *text = &measures->text;
+	struct flat_histogram h = {.sum = 0};
+	const struct flat_measure *same;
+	struct flat_l7_labels labels;
+	uint64_t n;
 
-	for (size_t i = 0; i <= FLAT_ARRAY_SIZE(buckets); i++) {
-		flat_strbuf_printf(out, "%s_bucket", name);
-		put_labels(s, source, out);
-		if (i == FLAT_ARRAY_SIZE(buckets)) {
-			flat_strbuf_printf(out, ",le=\"+Inf\"} %" PRIu64 "\n", s->n);
-			continue;
-		}
-		n += h->bucket[i];
-		flat_strbuf_printf(out, ",le=\"%g\"} %" PRIu64 "\n", buckets[i], n);
+	flat_l7_labels(s->key.base, source, &s->key.outcome, &labels);
+	flat_measures_write(measures, &labels.labels, text);
+	same = flat_measures_take(measures, which < 0 ? FLAT_METRIC_REQUESTS : metrics_of[which],
+				  text);
+	if (!flat_strbuf_str(&text->buf))
+		return;
+	n = s->n + (same ? same->n : 0);
+	if (which < 0) {
+		flat_strbuf_printf(out, "istio_requests_total%s} %" PRIu64 "\n", text->buf.data, n);
+		return;
 	}
-	flat_strbuf_printf(out, "%s_sum", name);
-	put_labels(s, source, out);
-	flat_strbuf_printf(out, "} %.3f\n%s_count", h->sum, name);
-	put_labels(s, source, out);
-	flat_strbuf_printf(out, "} %" PRIu64 "\n", s->n);
-}
-
-static void put_count(const struct flat_l7_series *s, bool source, struct flat_strbuf *out)
-{
-	flat_strbuf_puts(out, "istio_requests_total");
-	put_labels(s, source, out);
-	flat_strbuf_printf(out, "} %" PRIu64 "\n", s->n);
+	flat_histogram_join(&h, &s->histogram[which]);
+	if (same)
+		flat_histogram_join(&h, &same->histogram);
+	flat_histogram_text(&h, n, histograms[which].name, text->buf.data, out);
 }
 
 /* A family: requests (-1), or a histogram. */
-static void put_family(const struct flat_l7_node *node, int which, struct flat_strbuf *out)
+static void put_family(struct flat_offload *o, int which, struct flat_strbuf *out)
 {
-	if (which < 0)
-		flat_strbuf_puts(out, "# HELP istio_requests_total HTTP requests.\n"
-				      "# TYPE istio_requests_total counter\n");
-	else
-		flat_strbuf_printf(out, "# HELP %s %s\n# TYPE %s histogram\n",
-				   histograms[which].name, histograms[which].help,
-				   histograms[which].name);
+	const struct flat_l7_node *node = o->l7;
+	const char *name = which < 0 ? "istio_requests_total" : histograms[which].name;
+
+	flat_strbuf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name,
+			   which < 0 ? "HTTP requests." : histograms[which].help, name,
+			   which < 0 ? "counter" : "histogram");
 	for (uint32_t i = 0; node && i < node->n_series; i++) {
 		const struct flat_l7_series *s = node->series[i];
 
-		for (int side = 0; side < 2; side++) {
-			if (side == 0 ? !s->key.base->source_in_mesh
-				      : !s->key.base->destination_in_mesh)
-				continue;
-			if (which < 0)
-				put_count(s, side == 0, out);
-			else
-				put_histogram(s, which, side == 0, out);
-		}
+		if (s->key.base->source_in_mesh)
+			put_series(s, which, true, &o->measures, out);
+		if (s->key.base->destination_in_mesh)
+			put_series(s, which, false, &o->measures, out);
 	}
+	flat_measures_text(&o->measures, which < 0 ? FLAT_METRIC_REQUESTS : metrics_of[which], name,
+			   out);
 }
 
-void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out)
+void flat_l7_metrics(struct flat_offload *o, struct flat_strbuf *out)
 {
 	const struct flat_l7_node *node = o->l7;
 
@@ -385,7 +359,7 @@ void flat_l7_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 		flat_l7_hedge_metrics(node, out);
 	}
 	for (int which = -1; which < HISTOGRAMS; which++)
-		put_family(node, which, out);
+		put_family(o, which, out);
 }
 
 /* --- the end --- */

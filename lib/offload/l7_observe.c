@@ -69,6 +69,11 @@ void flat_l7_observe_reopen(struct flat_l7_node *node)
 	flat_log_files_reopen(node->observer->files);
 }
 
+static void want_keys(void *arg, const struct flat_cel *cel)
+{
+	flat_access_want_keys(arg, cel);
+}
+
 void flat_l7_observe_reloaded(struct flat_l7_node *node)
 {
 	struct flat_l7_observer *o = node->observer;
@@ -88,6 +93,7 @@ void flat_l7_observe_reloaded(struct flat_l7_node *node)
 		if (p->kind == FLAT_PROVIDER_FILE_LOG)
 			flat_access_want(&o->wanted, p->format);
 	}
+	flat_mesh_each_expression(mesh, want_keys, &o->wanted);
 }
 
 /* splitmix64 of a counter that nobody else has: ids want to be unlike, and are no secrets. */
@@ -121,6 +127,8 @@ static bool wants(const struct flat_observation *o)
 
 static void add_request_id(struct flat_l7 *l7, struct flat_l7_observed *o)
 {
+	if (!flat_mesh_tells(o->mesh))
+		return;
 	/* One from outside the mesh is not believed, as in Istio's gateways. */
 	if (!l7->conn->gate &&
 	    flat_http_field_get(&l7->x.request, flat_span_of("x-request-id"), 0).text)
@@ -266,8 +274,8 @@ static const char *protocol_of(const struct flat_l7 *l7)
 	return l7->in.head.minor ? "HTTP/1.1" : "HTTP/1.0";
 }
 
-static void fill(const struct flat_l7 *l7, const struct flat_l7_observed *o, struct flat_access *a,
-		 char trace_id[33])
+void flat_l7_observe_access(const struct flat_l7 *l7, const struct flat_l7_observed *o,
+			    struct flat_access *a, char trace_id[33])
 {
 	const struct flat_l7_exchange *x = &l7->x;
 	const struct flat_conn *c = l7->conn;
@@ -321,32 +329,21 @@ void flat_l7_observe_end(struct flat_l7 *l7)
 	o = l7->x.observed;
 	if (!o || !(wants(o->client) || wants(o->server)))
 		return;
-	fill(l7, o, &a, trace_id);
+	flat_l7_observe_access(l7, o, &a, trace_id);
 	flat_l7_trace_end(l7, o, &a);
 	write_lines(l7->node, o->mesh, o->client, o->server, &a);
 }
 
 /* --- connections --- */
 
-void flat_observe_conn(struct flat_conn *c)
+void flat_observe_access(struct flat_conn *c, struct flat_access *a)
 {
-	struct flat_l7_node *node = c->offload->l7;
-	const struct flat_mesh *mesh = c->offload->mesh;
+	const struct flat_l7_node *node = c->offload->l7;
 	const struct flat_workload *client = c->client ? c->client->workload : NULL;
 	const struct flat_workload *server = c->listener ? c->listener->session->workload : NULL;
-	const struct flat_observation *of_client, *of_server;
-	struct flat_access a;
-
-	if (!node || !node->observes || c->own || c->l7 || c->l7_upstream)
-		return;
-	of_client = flat_mesh_observation(mesh, c->client ? client : NULL, FLAT_MODE_CLIENT);
-	of_server = flat_mesh_observation(mesh, NULL, FLAT_MODE_CLIENT);
-	if (c->listener)
-		of_server = flat_mesh_observation(mesh, server, FLAT_MODE_SERVER);
-	if (!wants(of_client) && !wants(of_server))
-		return;
 	int64_t us = flat_now_us() - c->since_ms * 1000;
-	a = (struct flat_access){
+
+	*a = (struct flat_access){
 	    .grpc = -1,
 	    .flags = c->cut ? "UC" : "-",
 	    .received = flat_conn_bytes(c, FLAT_SIDE_CLIENT),
@@ -360,6 +357,7 @@ void flat_observe_conn(struct flat_conn *c)
 	    .client = c->from,
 	    .service = c->service,
 	    .service_port = c->to.port,
+	    .sni = c->gate && c->gate->tls ? flat_tls_host(c->gate->tls) : NULL,
 	    .hostname = node->observer->hostname,
 	    .connection = c->id,
 	    .attempts = 1,
@@ -367,6 +365,26 @@ void flat_observe_conn(struct flat_conn *c)
 	    .server_principal = server ? server->principal : NULL,
 	    .mtls = client || c->principal,
 	};
+}
+
+void flat_observe_conn(struct flat_conn *c)
+{
+	struct flat_l7_node *node = c->offload->l7;
+	const struct flat_mesh *mesh = c->offload->mesh;
+	const struct flat_observation *of_client, *of_server;
+	struct flat_access a;
+
+	if (!node || !node->observes || c->own || c->l7 || c->l7_upstream)
+		return;
+	of_client =
+	    flat_mesh_observation(mesh, c->client ? c->client->workload : NULL, FLAT_MODE_CLIENT);
+	of_server = flat_mesh_observation(mesh, NULL, FLAT_MODE_CLIENT);
+	if (c->listener)
+		of_server =
+		    flat_mesh_observation(mesh, c->listener->session->workload, FLAT_MODE_SERVER);
+	if (!wants(of_client) && !wants(of_server))
+		return;
+	flat_observe_access(c, &a);
 	write_lines(node, mesh, of_client, of_server, &a);
 }
 
@@ -400,18 +418,33 @@ static void note_trace(struct flat_l7 *l7, const struct flat_observation *o, con
 		    by && by->where.file ? by->where.file : "-", by ? by->where.line : 0);
 }
 
+static void note_metrics(struct flat_l7 *l7, const struct flat_observation *o, const char *side)
+{
+	const struct flat_telemetry *by = o->metrics ? o->metrics->by : NULL;
+
+	if (o->metrics)
+		flat_l7_note(l7->node, "  metrics of the %s's side: overridden by %s%s%s (%s:%u)\n",
+			     side, by ? by->namespace : "MeshConfig", by ? "/" : "",
+			     by ? by->name : "", by && by->where.file ? by->where.file : "-",
+			     by ? by->where.line : 0);
+}
+
 void flat_l7_observe_note(struct flat_l7 *l7, const struct flat_workload *client,
 			  const struct flat_workload *server)
 {
 	const struct flat_mesh *mesh = l7->node->offload->mesh;
+	const struct flat_workload *const of[] = {client, server};
+	static const char *const sides[] = {"client", "server"};
 
-	if (client) {
-		note_logs(l7, flat_mesh_observation(mesh, client, FLAT_MODE_CLIENT), "client");
-		note_trace(l7, flat_mesh_observation(mesh, client, FLAT_MODE_CLIENT), "client");
-	}
-	if (server) {
-		note_logs(l7, flat_mesh_observation(mesh, server, FLAT_MODE_SERVER), "server");
-		note_trace(l7, flat_mesh_observation(mesh, server, FLAT_MODE_SERVER), "server");
+	for (int i = 0; i < 2; i++) {
+		const struct flat_observation *o = flat_mesh_observation(
+		    mesh, of[i], i == 0 ? FLAT_MODE_CLIENT : FLAT_MODE_SERVER);
+
+		if (!of[i])
+			continue;
+		note_logs(l7, o, sides[i]);
+		note_trace(l7, o, sides[i]);
+		note_metrics(l7, o, sides[i]);
 	}
 }
 

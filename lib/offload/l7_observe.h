@@ -54,6 +54,11 @@ void flat_l7_observe_response(struct flat_l7 *l7, const struct flat_http_head *h
 			      const void *text);
 /** It is over: x.record says how. */
 void flat_l7_observe_end(struct flat_l7 *l7);
+/** What is told of it so far; `trace_id` is what *a may refer to. */
+void flat_l7_observe_access(const struct flat_l7 *l7, const struct flat_l7_observed *o,
+			    struct flat_access *a, char trace_id[33]);
+/** Likewise of a connection that is not read as HTTP. */
+void flat_observe_access(struct flat_conn *c, struct flat_access *a);
 /** NULL is allowed. */
 void flat_l7_observed_free(struct flat_l7_observed *o);
 

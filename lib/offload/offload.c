@@ -343,6 +343,7 @@ void flat_offload_close(struct flat_offload *o)
 	flat_tubes_spare_fini();
 	flat_balance_free(o);
 	flat_series_fini(&o->series);
+	flat_measures_fini(&o->measures);
 	flat_mesh_put(o->mesh);
 	flat_loop_del(&o->loop, &o->control);
 	if (o->control.fd >= 0)

@@ -174,6 +174,7 @@ struct flat_conn {
 	const char *client_name;
 	const char *server_name;
 	struct flat_series *series;
+	struct flat_conn_measures *measures; /* of Telemetry's labels; NULL: none. Owned */
 	uint64_t live[2]; /* direct: bytes as last added up; never less than before */
 	bool own;	  /* a health check of ours */
 	bool ticket;	  /* was made ahead; its client had its answer then */
@@ -304,6 +305,7 @@ struct flat_offload {
 	struct flat_lanes lanes;
 	struct flat_series_table series;
 	struct flat_last_series last_series;
+	struct flat_measures measures;
 	struct flat_stats stats;
 	uint64_t lane_bytes;
 	uint64_t next_id;

@@ -115,18 +115,6 @@ void flat_series_fini(struct flat_series_table *t)
 
 /* --- text --- */
 
-void flat_metrics_escape(struct flat_strbuf *out, const char *value)
-{
-	for (; *value; value++) {
-		if (*value == '\\' || *value == '"')
-			flat_strbuf_putc(out, '\\');
-		if (*value == '\n')
-			flat_strbuf_puts(out, "\\n");
-		else
-			flat_strbuf_putc(out, *value);
-	}
-}
-
 static const char *const label_names[FLAT_LABELS] = {
     [FLAT_LABEL_SOURCE_WORKLOAD] = "source_workload",
     [FLAT_LABEL_SOURCE_NAMESPACE] = "source_workload_namespace",
@@ -146,81 +134,112 @@ static const char *const label_names[FLAT_LABELS] = {
 static const char *const path_names[] = {"kernel", "direct", "forwarded"};
 
 void flat_series_labels(const struct flat_series *s, bool source, const char *protocol,
-			const char *flags, struct flat_strbuf *out)
+			const char *flags, struct flat_metric_labels *out)
 {
 	/* Istio says "unknown" at the source; at the destination nothing is encrypted on one host, and the
 	 * client's identity comes from the kernel, which Istio has no word for. */
 	const char *security = source || s->source_in_mesh ? "unknown"
 			       : s->mutual_tls		   ? "mutual_tls"
 							   : "none";
-	flat_strbuf_printf(out, "{reporter=\"%s\"", source ? "source" : "destination");
+	out->n = 0;
+	flat_metric_labels_add(out, "reporter", source ? "source" : "destination");
 	for (int i = 0; i < FLAT_LABELS; i++) {
 		bool is_principal =
 		    i == FLAT_LABEL_SOURCE_PRINCIPAL || i == FLAT_LABEL_DESTINATION_PRINCIPAL;
-		flat_strbuf_printf(out, ",%s=\"%s", label_names[i],
-				   is_principal && strchr(s->label[i], '/') ? "spiffe://" : "");
-		flat_metrics_escape(out, s->label[i]);
-		flat_strbuf_putc(out, '"');
+
+		flat_metric_labels_add(out, label_names[i], s->label[i]);
+		if (is_principal && strchr(s->label[i], '/'))
+			out->v[out->n - 1].before = "spiffe://";
 	}
 	/* Istio's canonical names follow from the same labels of a workload. */
-	flat_strbuf_puts(out, ",source_canonical_service=\"");
-	flat_metrics_escape(out, s->label[FLAT_LABEL_SOURCE_APP]);
-	flat_strbuf_puts(out, "\",source_canonical_revision=\"");
-	flat_metrics_escape(out, s->label[FLAT_LABEL_SOURCE_VERSION]);
-	flat_strbuf_puts(out, "\",destination_canonical_service=\"");
-	flat_metrics_escape(out, s->label[FLAT_LABEL_DESTINATION_APP]);
-	flat_strbuf_puts(out, "\",destination_canonical_revision=\"");
-	flat_metrics_escape(out, s->label[FLAT_LABEL_DESTINATION_VERSION]);
-	flat_strbuf_printf(out,
-			   "\",request_protocol=\"%s\",response_flags=\"%s\","
-			   "connection_security_policy=\"%s\",path=\"%s\"",
-			   protocol, flags, security, path_names[s->path]);
+	flat_metric_labels_add(out, "source_canonical_service", s->label[FLAT_LABEL_SOURCE_APP]);
+	flat_metric_labels_add(out, "source_canonical_revision",
+			       s->label[FLAT_LABEL_SOURCE_VERSION]);
+	flat_metric_labels_add(out, "destination_canonical_service",
+			       s->label[FLAT_LABEL_DESTINATION_APP]);
+	flat_metric_labels_add(out, "destination_canonical_revision",
+			       s->label[FLAT_LABEL_DESTINATION_VERSION]);
+	flat_metric_labels_add(out, "request_protocol", protocol);
+	flat_metric_labels_add(out, "response_flags", flags);
+	flat_metric_labels_add(out, "connection_security_policy", security);
+	flat_metric_labels_add(out, "path", path_names[s->path]);
 }
 
-static void family(const struct flat_series_table *t, struct flat_strbuf *out, const char *name,
-		   const char *help, uint64_t value(const struct flat_series *))
+struct family {
+	enum flat_metric metric;
+	const char *name, *help;
+	uint64_t (*value)(const struct flat_series *);
+};
+
+static void put_one(const struct flat_series *s, bool source, const struct family *f,
+		    struct flat_measures *measures, struct flat_strbuf *out)
 {
-	flat_strbuf_printf(out, "# HELP %s %s\n# TYPE %s counter\n", name, help, name);
+	struct flat_metric_labels labels;
+	const struct flat_measure *same;
+	struct flat_metric_text *text = &measures->text;
+
+	flat_series_labels(s, source, "tcp", "-", &labels);
+	flat_measures_write(measures, &labels, text);
+	same = flat_measures_take(measures, f->metric, text);
+	flat_strbuf_puts(out, f->name);
+	flat_strbuf_add(out, text->buf.data, text->buf.len);
+	flat_strbuf_printf(out, "} %" PRIu64 "\n", f->value(s) + (same ? same->n + same->live : 0));
+}
+
+static void put_family(const struct flat_series_table *t, const struct family *f,
+		       struct flat_measures *measures, struct flat_strbuf *out)
+{
+	flat_strbuf_printf(out, "# HELP %s %s\n# TYPE %s counter\n", f->name, f->help, f->name);
 	for (uint32_t i = 0; i < t->n; i++) {
 		const struct flat_series *s = t->v[i];
+
 		/* What the kernel carries is counted when it is opened, and not seen again. */
-		if (s->path == FLAT_CONN_KERNEL)
+		if (s->path == FLAT_CONN_KERNEL ||
+		    (s->apart.opened > 0 && s->apart.opened == s->opened))
 			continue;
-		for (int source = 1; source >= 0; source--) {
-			if (!(source ? s->source_in_mesh : s->destination_in_mesh))
-				continue;
-			flat_strbuf_puts(out, name);
-			flat_series_labels(s, source, "tcp", "-", out);
-			flat_strbuf_printf(out, "} %" PRIu64 "\n", value(s));
-		}
+		if (s->source_in_mesh)
+			put_one(s, true, f, measures, out);
+		if (s->destination_in_mesh)
+			put_one(s, false, f, measures, out);
 	}
+	flat_measures_text(measures, f->metric, f->name, out);
 }
 
+/* Of what is not counted apart. */
 static uint64_t sent(const struct flat_series *s)
 {
-	return s->bytes[1] + s->live[1];
+	return s->bytes[1] + s->live[1] - s->apart.bytes[1] - s->apart.live[1];
 }
 
 static uint64_t received(const struct flat_series *s)
 {
-	return s->bytes[0] + s->live[0];
+	return s->bytes[0] + s->live[0] - s->apart.bytes[0] - s->apart.live[0];
 }
 
 static uint64_t opened(const struct flat_series *s)
 {
-	return s->opened;
+	return s->opened - s->apart.opened;
 }
 
 static uint64_t closed(const struct flat_series *s)
 {
-	return s->closed;
+	return s->closed - s->apart.closed;
 }
 
-void flat_series_text(const struct flat_series_table *t, struct flat_strbuf *out)
+void flat_series_text(const struct flat_series_table *t, struct flat_measures *measures,
+		      struct flat_strbuf *out)
 {
 	/* Istio's directions: sent is what the server's side sent in response. */
-	family(t, out, "istio_tcp_sent_bytes_total", "Bytes of responses.", sent);
-	family(t, out, "istio_tcp_received_bytes_total", "Bytes of requests.", received);
-	family(t, out, "istio_tcp_connections_opened_total", "Connections opened.", opened);
-	family(t, out, "istio_tcp_connections_closed_total", "Connections closed.", closed);
+	static const struct family families[] = {
+	    {FLAT_METRIC_TCP_SENT, "istio_tcp_sent_bytes_total", "Bytes of responses.", sent},
+	    {FLAT_METRIC_TCP_RECEIVED, "istio_tcp_received_bytes_total", "Bytes of requests.",
+	     received},
+	    {FLAT_METRIC_TCP_OPENED, "istio_tcp_connections_opened_total", "Connections opened.",
+	     opened},
+	    {FLAT_METRIC_TCP_CLOSED, "istio_tcp_connections_closed_total", "Connections closed.",
+	     closed},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(families); i++)
+		put_family(t, &families[i], measures, out);
 }

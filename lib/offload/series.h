@@ -11,6 +11,7 @@
 #include "base/pool.h"
 #include "base/strbuf.h"
 #include "mesh/mesh.h"
+#include "offload/measures.h"
 #include "vq/attach.h"
 
 enum flat_series_label {
@@ -41,6 +42,11 @@ struct flat_series {
 	uint64_t closed;
 	uint64_t bytes[2]; /* of closed connections, by the side that sent them */
 	uint64_t live[2];  /* of open ones, as last added up by whoever shows it */
+	/* Of these, what is counted under labels of Telemetry, and shown there. */
+	struct flat_series_apart {
+		uint64_t opened, closed;
+		uint64_t bytes[2], live[2];
+	} apart;
 };
 
 /** All-zero is empty. */
@@ -68,17 +74,15 @@ struct flat_series_key {
 struct flat_series *flat_series_get(struct flat_series_table *t, const struct flat_series_key *key);
 void flat_series_fini(struct flat_series_table *t);
 
-/** The four istio_tcp_* families in Prometheus's text form, version 0.0.4. */
-void flat_series_text(const struct flat_series_table *t, struct flat_strbuf *out);
+/** The four istio_tcp_* families in Prometheus's text form, version 0.0.4; with those of `measures`. */
+void flat_series_text(const struct flat_series_table *t, struct flat_measures *measures,
+		      struct flat_strbuf *out);
 
 /**
- * Appends an opening brace and the labels that Istio's metrics of connections and requests share. `source`: as the
- * client's side reports it. protocol: "tcp", "http". The caller goes on with a comma or the closing brace.
+ * The labels that Istio's metrics of connections and requests share. `source`: as the client's side reports it. protocol: "tcp",
+ * "http". All are borrowed, of the series and of what is passed.
  */
 void flat_series_labels(const struct flat_series *s, bool source, const char *protocol,
-			const char *flags, struct flat_strbuf *out);
-
-/** Appends `value` as Prometheus wants it between the quotes of a label. */
-void flat_metrics_escape(struct flat_strbuf *out, const char *value);
+			const char *flags, struct flat_metric_labels *out);
 
 #endif

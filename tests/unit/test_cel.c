@@ -1,5 +1,6 @@
 /* Filters of access logs: what CEL says they mean (cel-spec, langdef), for the part of it that is understood. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -145,5 +146,65 @@ Test(cel, is_bounded)
 		memcpy(text_of + i, "||true", 7);
 	cr_assert_null(flat_cel_compile(&pool, text_of, &why));
 	cr_assert_str_eq(why, "it is too long");
+	flat_pool_fini(&pool);
+}
+
+static struct flat_cel_value said_by(const char *source)
+{
+	struct flat_pool pool = {0};
+	const char *why;
+	const struct flat_cel *cel = flat_cel_compile(&pool, source, &why);
+	struct flat_cel_value v;
+
+	cr_assert_not_null(cel, "%s: %s", source, why);
+	v = flat_cel_eval(cel, look_up, NULL);
+	/* A text of the expression itself goes with it. */
+	if (v.type == FLAT_CEL_TEXT)
+		v.text.text = strndup(v.text.text, v.text.len);
+	flat_pool_fini(&pool);
+	return v;
+}
+
+Test(cel, values_are_told_with_their_type)
+{
+	struct flat_cel_value v =
+	    said_by("has(request.headers['x-b']) ? request.headers['x-b'] : 'unknown'");
+
+	cr_assert_eq(v.type, FLAT_CEL_TEXT);
+	cr_assert(flat_span_equal(v.text, flat_span_of("unknown"), false));
+	v = said_by("request.headers['x-a']");
+	cr_assert(flat_span_equal(v.text, flat_span_of("1"), false));
+	cr_assert_eq(said_by("request.headers['x-b']").type, FLAT_CEL_ABSENT);
+	cr_assert_eq(said_by("response.code").number, 404);
+	cr_assert_eq(said_by("string(response.code)").type, FLAT_CEL_INT);
+	cr_assert_eq(said_by("response.code >= 400").type, FLAT_CEL_BOOL);
+	cr_assert_eq(said_by("request.duration").type, FLAT_CEL_TIME);
+}
+
+static void note_key(void *arg, struct flat_span key)
+{
+	char *keys = arg;
+	size_t len = strlen(keys);
+
+	snprintf(keys + len, 128 - len, "%.*s ", (int)key.len, key.text);
+}
+
+Test(cel, keys_that_are_asked_for_are_found)
+{
+	struct flat_pool pool = {0};
+	char keys[128] = "";
+	const char *why;
+	const struct flat_cel *cel = flat_cel_compile(
+	    &pool,
+	    "response.headers['a'] == 'x' || 'b' in response.headers || response.code in [1, "
+	    "size(response.headers['c'])] ? response.headers['d'] : request.headers['e']",
+	    &why);
+
+	cr_assert_not_null(cel, "%s", why);
+	flat_cel_keys(cel, FLAT_CEL_RESPONSE_HEADERS, note_key, keys);
+	cr_assert_str_eq(keys, "a b c d ", "%s", keys);
+	cr_assert_not(flat_cel_is_literal(cel));
+	cel = flat_cel_compile(&pool, "'a'", &why);
+	cr_assert(flat_cel_is_literal(cel));
 	flat_pool_fini(&pool);
 }

@@ -49,7 +49,9 @@ Test(series, a_client_on_another_host_is_its_certificate_s)
 				      .principal = "cluster.local/ns/far/sa/away",
 				      .destination_in_mesh = true};
 	struct flat_series *s = flat_series_get(&t, &key);
-	flat_series_labels(s, false, "http", "-", &out);
+	struct flat_metric_labels labels;
+	flat_series_labels(s, false, "http", "-", &labels);
+	flat_metric_labels_text(&labels, &out);
 	cr_assert(strstr(flat_strbuf_str(&out),
 			 "source_principal=\"spiffe://cluster.local/ns/far/sa/away\""),
 		  "%s", out.data);
@@ -87,6 +89,7 @@ Test(series, a_full_table_counts_the_rest_together)
 Test(series, text_has_istio_names_and_both_reporters)
 {
 	struct flat_series_table t = {0};
+	struct flat_measures measures = {.n = 0};
 	struct flat_strbuf out = {0};
 	struct flat_series_key key = {.source = &shop,
 				      .service = &redis,
@@ -99,7 +102,7 @@ Test(series, text_has_istio_names_and_both_reporters)
 	s->bytes[0] = 100;
 	s->live[0] = 11;
 	s->bytes[1] = 7000;
-	flat_series_text(&t, &out);
+	flat_series_text(&t, &measures, &out);
 	const char *text = flat_strbuf_str(&out);
 	cr_assert_not_null(text);
 	cr_assert_not_null(strstr(text, "# TYPE istio_tcp_sent_bytes_total counter\n"));
@@ -114,19 +117,55 @@ Test(series, text_has_istio_names_and_both_reporters)
 	line = strstr(text, "istio_tcp_sent_bytes_total{");
 	cr_assert_eq(strtoull(strstr(line, "} ") + 2, NULL, 10), 7000);
 	flat_strbuf_fini(&out);
+	flat_measures_fini(&measures);
 	flat_series_fini(&t);
+}
+
+Test(series, what_is_counted_apart_is_not_counted_twice)
+{
+	struct flat_series_table t = {0};
+	struct flat_measures measures = {.n = 0};
+	struct flat_strbuf out = {0};
+	struct flat_series_key key = {
+	    .source = &shop, .service = &redis, .path = FLAT_CONN_DIRECT, .source_in_mesh = true};
+	struct flat_series *s = flat_series_get(&t, &key);
+	s->opened = s->apart.opened = 3;
+	flat_series_text(&t, &measures, &out);
+	cr_assert_null(strstr(flat_strbuf_str(&out), "{"));
+	s->opened = 5;
+	s->bytes[0] = 100;
+	s->live[0] = 11;
+	s->apart.bytes[0] = 40;
+	s->apart.live[0] = 1;
+	/* Labels that come to the same are one line. */
+	struct flat_metric_labels labels;
+	flat_series_labels(s, true, "tcp", "-", &labels);
+	flat_measures_write(&measures, &labels, &measures.text);
+	flat_measures_get(&measures, FLAT_METRIC_TCP_OPENED, &measures.text, NULL)->n = 40;
+	flat_strbuf_reset(&out);
+	flat_series_text(&t, &measures, &out);
+	const char *line = strstr(flat_strbuf_str(&out), "istio_tcp_received_bytes_total{");
+	cr_assert_eq(strtoull(strstr(line, "} ") + 2, NULL, 10), 70);
+	line = strstr(out.data, "istio_tcp_connections_opened_total{");
+	cr_assert_eq(strtoull(strstr(line, "} ") + 2, NULL, 10), 42);
+	cr_assert_null(strstr(line + 1, "istio_tcp_connections_opened_total{"));
+	flat_strbuf_fini(&out);
+	flat_series_fini(&t);
+	flat_measures_fini(&measures);
 }
 
 Test(series, what_the_kernel_carries_is_not_in_istio_families)
 {
 	struct flat_series_table t = {0};
+	struct flat_measures measures = {.n = 0};
 	struct flat_strbuf out = {0};
 	struct flat_series_key key = {
 	    .source = &shop, .service = &redis, .path = FLAT_CONN_KERNEL, .source_in_mesh = true};
 	cr_assert_not_null(flat_series_get(&t, &key));
-	flat_series_text(&t, &out);
+	flat_series_text(&t, &measures, &out);
 	cr_assert_null(strstr(flat_strbuf_str(&out), "{"));
 	flat_strbuf_fini(&out);
+	flat_measures_fini(&measures);
 	flat_series_fini(&t);
 }
 

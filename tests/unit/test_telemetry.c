@@ -77,6 +77,11 @@ static const struct log_case cases[] = {
     {MESH T("m", "istio-system", LOG("{" P("a") "}"))
 	 T("n", "foo", LOG("{match: {mode: SERVER}, disabled: true}")),
      "a", ""},
+    /* Attached to a Service of the workload's. */
+    {MESH "---\napiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: foo}\nspec: {"
+	  "clusterIP: 10.0.0.1, selector: {app: w}, ports: [{port: 80}]}\n" T(
+	      "t", "foo", "targetRefs: [{kind: Service, name: s}], " LOG("{" P("a") "}")),
+     "a", "a"},
     /* The first of two. */
     {MESH T("n", "foo", LOG("{" P("a") "}")) T("o", "foo", LOG("{" P("b") "}")), "a", "a"},
 };
@@ -118,7 +123,10 @@ static const struct said_case said[] = {
     {MESH T("m", "istio-system", OF_W LOG("{" P("a") "}")), "of the root namespace only"},
     {MESH T("m", "foo", LOG("{" P("a") "}")) T("n", "foo", LOG("{" P("a") "}")),
      "Telemetry foo/n is not honoured: m comes first"},
-    {MESH T("m", "foo", "targetRefs: [{kind: Gateway, name: g}]"), "targetRefs are not honoured"},
+    {MESH T("m", "foo", "targetRefs: [{kind: Gateway, name: g}]"),
+     "target Gateway \"g\" is not honoured"},
+    {MESH T("m", "foo", "targetRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: g}]"),
+     "its target \"g\" selects no workloads"},
     {"kind: MeshConfig\nextensionProviders: [{name: a, envoyFileAccessLog: {path: a}}]",
      "\"a\" is no path of a file"},
     {"kind: MeshConfig\nextensionProviders: [{name: a, envoyFileAccessLog: {logFormat: {text: "
