@@ -24,6 +24,8 @@ static bool is_any(const struct flat_addr *a)
 /* For so long an answer of the kernel's is good: addresses come and go by hand. */
 #define HERE_US 1000000
 #define HERE_SLOTS 64
+/* Listeners of its port that are looked at when one begins. */
+#define ENDED_LOOKS 64
 
 bool flat_addr_is_here(const struct flat_addr *addr)
 {
@@ -324,6 +326,26 @@ static int check_listener(struct flat_session *s, struct flat_listener *like, in
 	return err == 0 ? check_place(tcp, &like->netns, why, size) : err;
 }
 
+/*
+ * Before one listens: those of its port that were closed, and that the ring has not told of yet. The kernel gave the address away, so
+ * its next connection is the new one's. No more than the first few, which are those that connections come to.
+ */
+static void close_ended(struct flat_offload *o, const struct flat_addr *addr)
+{
+	struct flat_listener *next;
+	unsigned int looked_at = 0;
+	for (struct flat_listener *l = TAILQ_FIRST(&o->listeners); l; l = next) {
+		next = TAILQ_NEXT(l, link);
+		if (l->anchor.fd < 0 || l->addr.port != addr->port)
+			continue;
+		struct pollfd p = {.fd = l->anchor.fd, .events = POLLRDHUP};
+		if (poll(&p, 1, 0) == 1)
+			flat_listener_close(l);
+		if (++looked_at == ENDED_LOOKS)
+			return;
+	}
+}
+
 void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int tcp_fd)
 {
 	struct flat_offload *o = s->offload;
@@ -345,6 +367,7 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 		like.inode = flat_inode(pair[0]);
 		reply.body.listen.listener_id = like.id;
 		reply.fds = FLAT_FD_ANCHOR;
+		close_ended(o, &like.addr);
 		err = flat_listener_add(o, &like, pair[1], tcp_fd);
 	}
 	flat_netns_put(like.netns);

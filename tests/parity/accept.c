@@ -534,6 +534,30 @@ BEHAVIOUR_ALONE(bind_listen_close_bind)
 	}
 }
 
+BEHAVIOUR(bind_listen_again_and_connect)
+{
+	/* The listener that was there a moment ago takes none of the next one's connections. */
+	struct sockaddr_in a = where(0);
+	int came = 0;
+	for (int i = 0; i < 400; i++) {
+		int l = tcp(0);
+		if (setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) < 0 ||
+		    bind(l, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(l, 8) < 0) {
+			say("round %d: no listener", i);
+			break;
+		}
+		int c = tcp(0);
+		bool connected = connect(c, (struct sockaddr *)&a, sizeof(a)) == 0;
+		came += connected;
+		if (connected)
+			close(accept(l, NULL, NULL));
+		close(c);
+		shutdown(l, SHUT_RDWR);
+		close(l);
+	}
+	say("connected: %d", came);
+}
+
 BEHAVIOUR_ALONE(bind_bad_arguments)
 {
 	struct sockaddr_in a = where(0);
