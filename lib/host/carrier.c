@@ -357,9 +357,10 @@ static bool program_holds(const struct flat_carrier *c)
 	long n;
 	(void)snprintf(path, sizeof(path), "/proc/%d/fd", c->pid);
 	int dir = (int)FLAT_SYS4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (dir < 0 || fstat(c->program, &wanted) != 0)
+	if (dir < 0)
 		return false;
-	while (!found && (n = FLAT_SYS3(SYS_getdents64, dir, buf, sizeof(buf))) > 0) {
+	bool known = fstat(c->program, &wanted) == 0;
+	while (known && !found && (n = FLAT_SYS3(SYS_getdents64, dir, buf, sizeof(buf))) > 0) {
 		for (long at = 0; at < n && !found;) {
 			const struct dirent64 *d = (const struct dirent64 *)(void *)(buf + at);
 			at += d->len;
