@@ -451,7 +451,7 @@ spec:
   http:
   - match: [{ uri: { prefix: /room-held } }]
     route: [{ destination: { host: h1.e2e.example } }]
-  - retries: { attempts: 3, perTryTimeout: 300ms, retryOn: 5xx }
+  - retries: { attempts: 3, perTryTimeout: 1500ms, retryOn: 5xx }
     route: [{ destination: { host: h1.e2e.example } }]
 END
 )
@@ -476,7 +476,7 @@ came 2
 waiting() { [ "$(cluster h1 "c['pending']")" -ge "$1" ]; }
 holds room-waits wait_for 20 waiting 1
 # Longer than a try may take.
-if wait_for 2 waiting 2; then fail room-waits-once "$(cluster h1 c)"; else pass room-waits-once; fi
+if wait_for 4 waiting 2; then fail room-waits-once "$(cluster h1 c)"; else pass room-waits-once; fi
 same room-not-tried 2 "$(tries)"
 KEY=room-held
 go 1 200
