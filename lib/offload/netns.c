@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_addr.h>
 #include <linux/netlink.h>
 #include <linux/nsfs.h>
 #include <linux/rtnetlink.h>
@@ -55,6 +56,16 @@ struct question {
 	uint8_t ip[16];
 };
 
+/* Bytes sent, or a negative errno. */
+static ssize_t ask(int fd, const struct nlmsghdr *q)
+{
+	uint8_t old[1024];
+	/* Answers to earlier questions that were not read whole. */
+	while (flat_sys_recv(fd, old, sizeof(old), MSG_DONTWAIT) > 0)
+		;
+	return flat_sys_send(fd, q, q->nlmsg_len, MSG_DONTWAIT);
+}
+
 /* 1: it is local, 0: it is not, or a negative errno: nobody answers. */
 static int ask_routes(int fd, const struct flat_addr *addr)
 {
@@ -71,10 +82,7 @@ static int ask_routes(int fd, const struct flat_addr *addr)
 	} a;
 	memcpy(q.ip, addr->ip, ip_len);
 	q.head.nlmsg_len = (uint32_t)(offsetof(struct question, ip) + ip_len);
-	/* Answers to earlier questions that were not read whole. */
-	while (flat_sys_recv(fd, &a, sizeof(a), MSG_DONTWAIT) > 0)
-		;
-	ssize_t n = flat_sys_send(fd, &q, q.head.nlmsg_len, MSG_DONTWAIT);
+	ssize_t n = ask(fd, &q.head);
 	/* The kernel answers inside of send(). */
 	if (n > 0)
 		n = flat_sys_recv(fd, &a, sizeof(a), MSG_DONTWAIT);
@@ -86,6 +94,65 @@ static int ask_routes(int fd, const struct flat_addr *addr)
 	const struct rtmsg *route = NLMSG_DATA(&a.head);
 	return a.head.nlmsg_type == RTM_NEWROUTE && n >= (ssize_t)NLMSG_LENGTH(sizeof(*route)) &&
 	       route->rtm_type == RTN_LOCAL;
+}
+
+/* An RTM_NEWADDR. IFA_ADDRESS is the other end's where there is IFA_LOCAL too. */
+static bool is_of(struct nlmsghdr *h, const struct flat_addr *addr)
+{
+	const struct ifaddrmsg *ifa = NLMSG_DATA(h);
+	const uint8_t *at = (const uint8_t *)(ifa + 1);
+	const uint8_t *end = (const uint8_t *)h + h->nlmsg_len;
+	const uint8_t *ip = NULL;
+	struct rtattr attr;
+	while (end - at >= (ssize_t)sizeof(attr)) {
+		memcpy(&attr, at, sizeof(attr));
+		if (attr.rta_len < sizeof(attr) || attr.rta_len > end - at)
+			break;
+		if (attr.rta_type == IFA_LOCAL || (attr.rta_type == IFA_ADDRESS && !ip))
+			ip = at + RTA_LENGTH(0);
+		at += RTA_ALIGN(attr.rta_len);
+	}
+	return ip && ifa->ifa_family == addr->family &&
+	       memcmp(ip, addr->ip, addr->family == AF_INET ? 4 : 16) == 0;
+}
+
+/* Rules of routing may come before the table of what is local: what an interface has is local all the same. */
+static bool ask_addresses(int fd, const struct flat_addr *addr)
+{
+	const struct {
+		struct nlmsghdr head;
+		struct ifaddrmsg ifa;
+	} q = {
+	    .head = {.nlmsg_len = sizeof(q),
+		     .nlmsg_type = RTM_GETADDR,
+		     .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+	    .ifa = {.ifa_family = (unsigned char)addr->family},
+	};
+	union {
+		struct nlmsghdr head;
+		uint8_t bytes[8192];
+	} a;
+	bool found = false;
+	ssize_t n = ask(fd, &q.head);
+	while (n > 0 && (n = flat_sys_recv(fd, &a, sizeof(a), MSG_DONTWAIT)) > 0) {
+		struct nlmsghdr *h = &a.head;
+		for (size_t left = (size_t)n; NLMSG_OK(h, left);) {
+			if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR)
+				return found;
+			found |= h->nlmsg_type == RTM_NEWADDR && is_of(h, addr);
+			size_t step = flat_min_size(NLMSG_ALIGN(h->nlmsg_len), left);
+			h = (void *)((uint8_t *)h + step);
+			left -= step;
+		}
+	}
+	return found;
+}
+
+/* As ask_routes(). */
+static int ask_kernel(int fd, const struct flat_addr *addr)
+{
+	int here = ask_routes(fd, addr);
+	return here == 0 ? ask_addresses(fd, addr) : here;
 }
 
 /* Where netlink is not to be had. Says yes to everything where net.ipv4.ip_nonlocal_bind is set. */
@@ -127,11 +194,11 @@ bool flat_netns_has(const struct flat_netns *ns, int sock, const struct flat_add
 	struct flat_addr want = *addr;
 	flat_addr_unmap(&want);
 	if (ns)
-		return ns->routes >= 0 ? ask_routes(ns->routes, &want) == 1
+		return ns->routes >= 0 ? ask_kernel(ns->routes, &want) == 1
 				       : has_interface(sock, &want);
 	if (own < 0)
 		own = open_routes();
-	int here = own < 0 ? own : ask_routes(own, &want);
+	int here = own < 0 ? own : ask_kernel(own, &want);
 	return here < 0 ? can_bind(&want) : here == 1;
 }
 
