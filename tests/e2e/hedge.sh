@@ -434,27 +434,33 @@ for by in earlier latest; do holds "counted-$by" reaches "flat_hedged_answers_to
 
 # --- a try that is made at once and waits for room has no time of the one before it ---
 
-# Two keys of the hash, of either server. Then one client holds the only connection to A; the other's goes to B, which closes it.
+# Two keys of the hash, of either server. Then one client holds a connection to A, beside the one that rests at B; when there may be
+# one alone the other's request goes to B, which closes it.
 CASE=room
-HOST=h1
+HOST=h3
 CURL=
-apply < <(
-	base
-	rule h1 '{ connectionPool: { tcp: { maxConnections: 1 } }, loadBalancer: { consistentHash: { httpHeaderName: x-key } } }'
-	cat <<END
+# at_most [POOL]
+at_most() {
+	apply < <(
+		base
+		entry h3 240.9.10.4 http "$A" "$B"
+		rule h3 "{ ${1:-}loadBalancer: { consistentHash: { httpHeaderName: x-key } } }"
+		cat <<END
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
-metadata: { name: h1, namespace: e2e }
+metadata: { name: h3, namespace: e2e }
 spec:
-  hosts: [h1.e2e.example]
+  hosts: [h3.e2e.example]
   http:
   - match: [{ uri: { prefix: /room-held } }]
-    route: [{ destination: { host: h1.e2e.example } }]
+    route: [{ destination: { host: h3.e2e.example } }]
   - retries: { attempts: 3, perTryTimeout: 1500ms, retryOn: 5xx }
-    route: [{ destination: { host: h1.e2e.example } }]
+    route: [{ destination: { host: h3.e2e.example } }]
 END
-)
+	)
+}
+at_most
 declare -A key_of
 for i in {1..40}; do
 	KEY=room-held-probe-$i
@@ -467,16 +473,17 @@ done
 ask room-held -H "x-key: ${key_of[a]}"
 came 1
 HOLDER=$CLIENT
+at_most 'connectionPool: { tcp: { maxConnections: 1 } }, '
 KEY=room-waits
 go 1 200
 go 2 close
 for i in {3..9}; do go "$i" 200; done
-ask room-waits -H "x-key: ${key_of[b]}" "http://h1.e2e.example/room-waits" -o "$WORK/body-2"
+ask room-waits -H "x-key: ${key_of[b]}" "http://h3.e2e.example/room-waits" -o "$WORK/body-2"
 came 2
-waiting() { [ "$(cluster h1 "c['pending']")" -ge "$1" ]; }
+waiting() { [ "$(cluster h3 "c['pending']")" -ge "$1" ]; }
 holds room-waits wait_for 20 waiting 1
 # Longer than a try may take.
-if wait_for 4 waiting 2; then fail room-waits-once "$(cluster h1 c)"; else pass room-waits-once; fi
+if wait_for 4 waiting 2; then fail room-waits-once "$(cluster h3 c)"; else pass room-waits-once; fi
 same room-not-tried 2 "$(tries)"
 KEY=room-held
 go 1 200
