@@ -7,9 +7,10 @@ needs "$PYTHON" ip unshare setpriv
 NS=flat-e2e-$$
 ip netns add "$NS" 2>/dev/null || { echo "SKIP $E2E_NAME: no network namespaces" && exit 77; }
 tidy() { ip netns delete "$NS"; }
-anybody() { setpriv --reuid 65534 --regid 65534 --clear-groups "$@"; }
-anybody unshare -Urn true 2>/dev/null || { echo "SKIP $E2E_NAME: no user namespaces" && exit 77; }
-anybody test -r "$FLAT_BUILD/libflat-preload.so" || { echo "SKIP $E2E_NAME: others cannot read the build" && exit 77; }
+# Words, not a function: started with them is the program itself, no shell of ours between.
+ANYBODY=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+"${ANYBODY[@]}" unshare -Urn true 2>/dev/null || { echo "SKIP $E2E_NAME: no user namespaces" && exit 77; }
+"${ANYBODY[@]}" test -r "$FLAT_BUILD/libflat-preload.so" || { echo "SKIP $E2E_NAME: others cannot read the build" && exit 77; }
 ip -n "$NS" link set lo up
 ip -n "$NS" address add 10.98.0.2/32 dev lo
 
@@ -150,7 +151,7 @@ serve honest -- "127.0.0.1:$A"
 same near "honest" "$(ask near.e2e.example 80)"
 
 # --- a network namespace that anybody makes ---
-start thief anybody flat-run --control "$CONTROL" "$PYTHON" "$WORK/thief.py" "127.0.0.1:$A" "192.0.2.5:$B" "0.0.0.0:$C"
+start thief "${ANYBODY[@]}" flat-run --control "$CONTROL" "$PYTHON" "$WORK/thief.py" "127.0.0.1:$A" "192.0.2.5:$B" "0.0.0.0:$C"
 wait_for 20 says thief listening || die thief
 THIEF=$PID
 holds thief-is-refused wait_for 10 grep -q "refused: its network namespace is a user's own" "$WORK/flatd.log"
@@ -161,7 +162,7 @@ same no-any-address "nobody" "$(ask box.e2e.example 80)"
 stop "$THIEF"
 
 # --- an address that this host has not got ---
-serve squatter anybody -- "freebind:192.0.2.5:$B"
+serve squatter "${ANYBODY[@]}" -- "freebind:192.0.2.5:$B"
 SQUATTER=$PID
 same no-address-by-freebind "nobody" "$(ask far.e2e.example 80)"
 stop "$SQUATTER"
@@ -184,9 +185,9 @@ chown 65534:65534 "$WORK/user"
 CONTROL=$WORK/user/control.sock
 start user-flatd setpriv --reuid 65534 --regid 65534 --clear-groups flatd --control "$CONTROL" --config "$CONFIG" --metrics off
 wait_for 20 test -S "$CONTROL" || die user-flatd
-ask() { anybody timeout 20 flat-run --control "$CONTROL" "$PYTHON" "$WORK/client.py" "$@" 2>&1; }
-serve neighbour anybody -- "127.0.0.1:$C"
-serve rootless anybody unshare -Urn --kill-child /bin/sh -c 'ip link set lo up; ip address add 192.0.2.5/32 dev lo; exec "$@"' sh -- \
+ask() { "${ANYBODY[@]}" timeout 20 flat-run --control "$CONTROL" "$PYTHON" "$WORK/client.py" "$@" 2>&1; }
+serve neighbour "${ANYBODY[@]}" -- "127.0.0.1:$C"
+serve rootless "${ANYBODY[@]}" unshare -Urn --kill-child /bin/sh -c 'ip link set lo up; ip address add 192.0.2.5/32 dev lo; exec "$@"' sh -- \
 	"127.0.0.1:$C" "0.0.0.0:$B"
 same rootless-by-its-address "rootless" "$(ask far.e2e.example 80)"
 same rootless-not-at-the-hosts "neighbour" "$(ask 127.0.0.1 "$C")"
