@@ -111,6 +111,14 @@ static void parse_filter(struct cfg *cfg, const struct yaml_node *node, void *ob
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
 }
 
+static void begin_item(struct reading *r, const struct yaml_node *node, bool tracing)
+{
+	r->item++;
+	r->item->modes = FLAT_MODE_BOTH;
+	r->item->where = node->where;
+	r->tracing = tracing;
+}
+
 static void parse_logging(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -121,10 +129,7 @@ static void parse_logging(struct cfg *cfg, const struct yaml_node *node, void *o
 	};
 	struct reading *r = obj;
 
-	r->item++;
-	r->item->modes = FLAT_MODE_BOTH;
-	r->item->where = node->where;
-	r->tracing = false;
+	begin_item(r, node, false);
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 }
 
@@ -244,10 +249,7 @@ static void parse_tracing(struct cfg *cfg, const struct yaml_node *node, void *o
 	};
 	struct reading *r = obj;
 
-	r->item++;
-	r->item->modes = FLAT_MODE_BOTH;
-	r->item->where = node->where;
-	r->tracing = true;
+	begin_item(r, node, true);
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 }
 
@@ -479,10 +481,7 @@ static void parse_measuring(struct cfg *cfg, const struct yaml_node *node, void 
 	};
 	struct reading *r = obj;
 
-	r->item++;
-	r->item->modes = FLAT_MODE_BOTH;
-	r->item->where = node->where;
-	r->tracing = false;
+	begin_item(r, node, false);
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 }
 

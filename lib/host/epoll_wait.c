@@ -678,17 +678,12 @@ int flat_epoll_wait(int epfd, struct epoll_event *events, int max, int timeout_m
 	return flat_epoll_pwait(epfd, events, max, timeout_ms, NULL);
 }
 
-static bool bad_time(const struct timespec *t)
-{
-	return t && (t->tv_sec < 0 || t->tv_nsec < 0 || t->tv_nsec > 999999999);
-}
-
 int flat_epoll_pwait2(int epfd, struct epoll_event *events, int max, const struct timespec *timeout,
 		      const sigset_t *mask)
 {
 	if (timeout && !flat_user_possible(timeout, sizeof(*timeout)))
 		return (int)flat_result(-EFAULT);
-	if (bad_time(timeout))
+	if (flat_user_bad_time(timeout))
 		return (int)flat_result(-EINVAL);
 	/* More than anybody waits. */
 	bool ends = timeout && timeout->tv_sec < INT64_MAX / 2000000;

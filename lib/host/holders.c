@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "host/host.h"
+#include "host/pool.h"
 
 /* Processes at a time, and bits of a word. A server with more children than this has sockets that are not given out again. */
 #define ROWS 4096U
@@ -48,9 +48,7 @@ bool flat_holders_make(void)
 {
 	if (table)
 		return true;
-	long addr = FLAT_SYS6(SYS_mmap, 0, sizeof(*table), PROT_READ | PROT_WRITE,
-			      MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	table = addr < 0 && addr > -4096 ? NULL : (void *)addr;
+	table = flat_map_zero(sizeof(*table), MAP_SHARED);
 	if (table)
 		atomic_store(&table->words, 1);
 	return table != NULL;

@@ -291,8 +291,7 @@ int flat_recvmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags, struc
 		return (int)flat_result(FLAT_SYS5(SYS_recvmmsg, fd, msgs, n, flags, timeout));
 	if (!flat_user_possible(timeout, timeout ? sizeof(*timeout) : 0))
 		return (int)flat_result(-EFAULT);
-	if (timeout &&
-	    (timeout->tv_sec < 0 || timeout->tv_nsec < 0 || timeout->tv_nsec > 999999999))
+	if (flat_user_bad_time(timeout))
 		return (int)flat_result(-EINVAL);
 	n = n > IOV_MAX ? IOV_MAX : n;
 	if (!flat_user_possible(msgs, n * sizeof(*msgs)))

@@ -301,11 +301,6 @@ static int poll_loop(const struct poll_set *p, struct timespec *left, const sigs
 	return ready;
 }
 
-static bool bad_time(const struct timespec *t)
-{
-	return t && (t->tv_sec < 0 || t->tv_nsec < 0 || t->tv_nsec > 999999999);
-}
-
 static void *after(struct pollfd *room, nfds_t n)
 {
 	return room + n;
@@ -317,7 +312,7 @@ int flat_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, con
 	struct flat_sock *few[SMALL_SET];
 	struct poll_set set = {fds, n, small, few};
 	struct timespec left = timeout ? *timeout : (struct timespec){0};
-	if (bad_time(timeout))
+	if (flat_user_bad_time(timeout))
 		return (int)flat_result(-EINVAL);
 	/* More than a process can have: fs/select.c, do_sys_poll(). */
 	if (n > FLAT_FD_KINDS)
@@ -550,7 +545,7 @@ int flat_pselect(int n, fd_set *r, fd_set *w, fd_set *x, const struct timespec *
 		 const sigset_t *mask)
 {
 	struct timespec left = timeout ? *timeout : (struct timespec){0};
-	if (bad_time(timeout))
+	if (flat_user_bad_time(timeout))
 		return (int)flat_result(-EINVAL);
 	return (int)flat_result(
 	    select_loop(&(struct select_call){n, r, w, x, timeout ? &left : NULL, mask}));

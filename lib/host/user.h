@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/base.h"
 
@@ -20,6 +21,12 @@ static inline bool flat_user_possible(const void *at, size_t len)
 {
 	uintptr_t a = (uintptr_t)at;
 	return len == 0 || (a >= 4096 && a < UINTPTR_MAX / 2 && len < UINTPTR_MAX / 2 - a);
+}
+
+/** A time that the kernel refuses with EINVAL. NULL is none. */
+static inline bool flat_user_bad_time(const struct timespec *t)
+{
+	return t && (t->tv_sec < 0 || t->tv_nsec < 0 || t->tv_nsec > 999999999);
 }
 
 /** Copies `len` bytes out to, or in from, the application. 0 or -EFAULT; len 0: 0, whatever the address. */

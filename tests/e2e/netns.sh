@@ -87,46 +87,32 @@ print(*sorted(got))
 END
 chmod 644 "$WORK"/*.py
 
+# served NAME ADDRESS ENDPOINT PORT
+served() {
+	cat <<END
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: $1, namespace: e2e }
+spec:
+  hosts: [$1.e2e.example]
+  addresses: [$2]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{ number: 80, name: tcp, protocol: TCP }]
+  endpoints: [{ address: $3, ports: { tcp: $4 } }]
+END
+}
 config() {
 	cat <<END
 apiVersion: mesh.libflat.io/v1
 kind: Workload
 metadata: { name: anybody, namespace: e2e }
 spec: { selectors: [{ uid: 65534 }] }
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: near, namespace: e2e }
-spec:
-  hosts: [near.e2e.example]
-  addresses: [240.9.8.1]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{ number: 80, name: tcp, protocol: TCP }]
-  endpoints: [{ address: 127.0.0.1, ports: { tcp: $A } }]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: far, namespace: e2e }
-spec:
-  hosts: [far.e2e.example]
-  addresses: [240.9.8.2]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{ number: 80, name: tcp, protocol: TCP }]
-  endpoints: [{ address: 192.0.2.5, ports: { tcp: $B } }]
----
-apiVersion: networking.istio.io/v1
-kind: ServiceEntry
-metadata: { name: box, namespace: e2e }
-spec:
-  hosts: [box.e2e.example]
-  addresses: [240.9.8.3]
-  location: MESH_INTERNAL
-  resolution: STATIC
-  ports: [{ number: 80, name: tcp, protocol: TCP }]
-  endpoints: [{ address: 10.98.0.2, ports: { tcp: $C } }]
 END
+	served near 240.9.8.1 127.0.0.1 "$A"
+	served far 240.9.8.2 192.0.2.5 "$B"
+	served box 240.9.8.3 10.98.0.2 "$C"
 }
 config >"$CONFIG"
 start_flatd

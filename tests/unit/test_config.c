@@ -2,7 +2,6 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 
 #include "control/limits.h"
 #include "mesh/build.h"
+#include "support_folder.h"
 #include "support_mesh.h"
 
 #define META "metadata: {name: x}\n"
@@ -571,39 +571,6 @@ Test(config, list_and_kubernetes_join_whatever_the_order)
 
 /* --- files --- */
 
-static char folder[] = "/tmp/flat-test-config-XXXXXX";
-
-static void put_file(const char *name, const char *text)
-{
-	char path[256];
-	FILE *f;
-
-	(void)snprintf(path, sizeof(path), "%s/%s", folder, name);
-	f = fopen(path, "w");
-	cr_assert_not_null(f);
-	cr_assert_geq(fputs(text, f), 0);
-	cr_assert_eq(fclose(f), 0);
-}
-
-static void folder_make(void)
-{
-	cr_assert_not_null(mkdtemp(folder));
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-static void folder_remove(void)
-{
-
-	cr_assert_eq(nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
-}
-
 static struct loaded load_folder(void)
 {
 	const char *paths[] = {folder};
@@ -619,14 +586,14 @@ Test(config_files, folder_is_read_sorted_and_only_what_is_configuration, .init =
 {
 	struct loaded l;
 
-	put_file("b.yml", "apiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {name: b}\n"
-			  "spec: {selectors: [{uid: 1}]}");
-	put_file("a.yaml", "apiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {name: a}\n"
-			   "spec: {selectors: [{uid: 2}]}");
-	put_file("c.json", "{\"kind\": \"MeshConfig\"}");
-	put_file("d.txt", "kind: Nix");
-	put_file(".e.yaml", "kind: Nix");
-	put_file("f.yaml~", "kind: Nix");
+	folder_put("b.yml", "apiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {name: b}\n"
+			    "spec: {selectors: [{uid: 1}]}");
+	folder_put("a.yaml", "apiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {name: a}\n"
+			     "spec: {selectors: [{uid: 2}]}");
+	folder_put("c.json", "{\"kind\": \"MeshConfig\"}");
+	folder_put("d.txt", "kind: Nix");
+	folder_put(".e.yaml", "kind: Nix");
+	folder_put("f.yaml~", "kind: Nix");
 	l = load_folder();
 	cr_assert_eq(l.ret, 0, "%s", loaded_text(&l));
 	cr_assert_eq(flat_mesh_n_workloads(l.mesh), 2);
@@ -639,9 +606,9 @@ Test(config_files, one_bad_file_refuses_all_and_names_itself, .init = folder_mak
 {
 	struct loaded l;
 
-	put_file("a.yaml", "kind: MeshConfig");
-	put_file("b.yaml", "kind: [");
-	put_file("c.yaml", "kind: Nix");
+	folder_put("a.yaml", "kind: MeshConfig");
+	folder_put("b.yaml", "kind: [");
+	folder_put("c.yaml", "kind: Nix");
 	l = load_folder();
 	cr_expect_eq(l.ret, -EINVAL);
 	cr_expect_null(l.mesh);
@@ -674,7 +641,7 @@ Test(config_files, a_file_too_large_is_refused, .init = folder_make, .fini = fol
 	char path[256];
 	struct loaded l;
 
-	put_file("big.yaml", "");
+	folder_put("big.yaml", "");
 	(void)snprintf(path, sizeof(path), "%s/big.yaml", folder);
 	cr_assert_eq(truncate(path, (off_t)FLAT_CONFIG_FILE_BYTES_MAX + 1), 0);
 	l = load_folder();

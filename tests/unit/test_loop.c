@@ -253,6 +253,18 @@ static unsigned int lines(FILE *file)
 	return n;
 }
 
+/* The next descriptor is none that may be had; the limit is that of when the request is made. The limit before. */
+static struct rlimit no_more_descriptors(void)
+{
+	struct rlimit limit;
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	int next = dup(STDERR_FILENO);
+	close(next);
+	struct rlimit none = {.rlim_cur = (rlim_t)next, .rlim_max = limit.rlim_max};
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	return limit;
+}
+
 Test(loop, an_accept_without_descriptors_rests_and_goes_on)
 {
 	struct flat_source s = {0};
@@ -263,12 +275,7 @@ Test(loop, an_accept_without_descriptors_rests_and_goes_on)
 	cr_assert_eq(listen(fd, 8), 0);
 	flat_log_init(fileno(log), FLAT_LOG_INFO, "t");
 	int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	/* The next descriptor is none that may be had; the limit is that of when the request is made. */
-	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
-	int next = dup(fd);
-	close(next);
-	struct rlimit none = {.rlim_cur = (rlim_t)next, .rlim_max = limit.rlim_max};
-	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	limit = no_more_descriptors();
 	cr_assert_eq(flat_loop_accept(&loop, &s, fd, on_event), 0);
 	cr_assert_eq(connect(client, (struct sockaddr *)&sa, sizeof(sa)), 0);
 	/* Told of once for each rest: it spun, some hundred thousand times a second. */
@@ -299,11 +306,7 @@ Test(loop, an_accept_that_rests_can_end)
 	int fd = listener(&sa);
 	cr_assert_eq(listen(fd, 8), 0);
 	int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
-	int next = dup(fd);
-	close(next);
-	struct rlimit none = {.rlim_cur = (rlim_t)next, .rlim_max = limit.rlim_max};
-	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	limit = no_more_descriptors();
 	cr_assert_eq(flat_loop_accept(&loop, &s, fd, on_event), 0);
 	cr_assert_eq(connect(client, (struct sockaddr *)&sa, sizeof(sa)), 0);
 	turn_until(1);
