@@ -17,6 +17,8 @@
 /* How long a connection that moves nothing is still looked at, microseconds; and flatd, before it sleeps. */
 #define HOT_US 20
 #define AWAKE_US 100
+/* Connections that moved before the applications are told of it: they work while we go on with the next. */
+#define TELL_EVERY 2
 
 /* --- the node --- */
 
@@ -337,6 +339,7 @@ bool flat_l7_turn(struct flat_offload *o, bool news)
 	struct flat_l7_node *node = o->l7;
 	struct flat_l7 *l7;
 	struct flat_l7 *next;
+	unsigned n_moved = 0;
 	int64_t now;
 	if (TAILQ_EMPTY(&node->hot) && TAILQ_EMPTY(&o->rests.list) && node->next_us == 0)
 		return false;
@@ -351,10 +354,13 @@ bool flat_l7_turn(struct flat_offload *o, bool news)
 			flat_conn_destroy(l7->conn);
 			continue;
 		}
-		if (moved)
+		if (moved) {
 			l7->last_us = node->moved_us = now;
-		else if (now - l7->last_us > flat_l7_hot_us(node))
+			if (++n_moved % TELL_EVERY == 0)
+				flat_l7_ends_tell();
+		} else if (now - l7->last_us > flat_l7_hot_us(node)) {
 			flat_l7_cool(l7);
+		}
 	}
 	flat_l7_ends_tell();
 	return !TAILQ_EMPTY(&node->hot) ||

@@ -94,8 +94,8 @@ FLAT_MUST_CHECK bool flat_l7_end_head(struct flat_l7_end *e, const struct flat_h
 /** Sends what is queued, then FIN if that is due. Returns the bytes sent, 1 for a FIN alone. */
 size_t flat_l7_end_flush(struct flat_l7_end *e);
 /**
- * Tells applications of the bytes that were sent to them since the last call: all at once, so that one that sleeps wakes once
- * and finds them all. Before the thread sleeps, and after each turn.
+ * Tells applications of the bytes that were sent to them since the last call: after every few connections, so that one that
+ * sleeps finds some work and the next is on its way. Before the thread sleeps, and after each turn.
  */
 void flat_l7_ends_tell(void);
 /** Tells it at once that its peer is gone, and that nothing is read any more. */
