@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "offload/loop_epoll.h"
 #include "offload/telling.h"
 
 #define RING_ENTRIES 4096
@@ -22,6 +23,11 @@ int flat_loop_init(struct flat_loop *loop)
 				      IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG);
 	if (err == -EINVAL)
 		err = io_uring_queue_init(RING_ENTRIES, &loop->ring, 0);
+	loop->epoll = NULL;
+	if (err < 0)
+		loop->ring.ring_fd = -1;
+	if (err == -EPERM || err == -ENOSYS || err == -EACCES)
+		err = flat_loop_epoll_open(&loop->epoll);
 	if (err < 0)
 		return err;
 	loop->n_late = 0;
@@ -37,10 +43,17 @@ void flat_loop_fini(struct flat_loop *loop)
 {
 	while (loop->n_late > 0)
 		close(loop->late[--loop->n_late]);
+	flat_loop_epoll_close(loop->epoll);
 	if (loop->ring.ring_fd > 0)
 		io_uring_queue_exit(&loop->ring);
 	free(loop->slots);
 	memset(loop, 0, sizeof(*loop));
+}
+
+static void submit(struct flat_loop *loop)
+{
+	if (!loop->epoll)
+		io_uring_submit(&loop->ring);
 }
 
 static struct io_uring_sqe *get_sqe(struct flat_loop *loop)
@@ -76,14 +89,28 @@ static int take_slot(struct flat_loop *loop, struct flat_source *source)
 	return 0;
 }
 
+static void give_slot(struct flat_loop *loop, struct flat_source *source)
+{
+	loop->n_ending -= source->ending;
+	source->ending = false;
+	struct flat_loop_slot *slot = &loop->slots[source->index];
+	slot->source = NULL;
+	slot->generation++;
+	slot->next_free = loop->free_head;
+	loop->free_head = source->index;
+	source->index = 0;
+}
+
 static uint64_t tag(const struct flat_loop *loop, const struct flat_source *source)
 {
 	return ((uint64_t)loop->slots[source->index].generation << 32) |
 	       (source->op == FLAT_SOURCE_ACCEPT ? ACCEPTED : 0) | source->index;
 }
 
-static void submit_source(struct flat_loop *loop, struct flat_source *source)
+static int submit_source(struct flat_loop *loop, struct flat_source *source)
 {
+	if (loop->epoll)
+		return flat_loop_epoll_watch(loop->epoll, source, tag(loop, source));
 	struct io_uring_sqe *sqe = get_sqe(loop);
 	if (source->op == FLAT_SOURCE_POLL)
 		io_uring_prep_poll_multishot(sqe, source->fd, source->events);
@@ -93,6 +120,7 @@ static void submit_source(struct flat_loop *loop, struct flat_source *source)
 		io_uring_prep_multishot_accept(sqe, source->fd, NULL, NULL,
 					       SOCK_CLOEXEC | SOCK_NONBLOCK);
 	io_uring_sqe_set_data64(sqe, tag(loop, source));
+	return 0;
 }
 
 static bool is_short(int res)
@@ -100,14 +128,23 @@ static bool is_short(int res)
 	return res == -EMFILE || res == -ENFILE || res == -ENOBUFS || res == -ENOMEM;
 }
 
-/* The one who waits would be told of again at once, and the loop do nothing else. */
-static void rest(struct flat_loop *loop, struct flat_source *source, int res)
+static int pause_source(struct flat_loop *loop, const struct flat_source *source)
 {
 	static const struct __kernel_timespec pause = {.tv_nsec = FLAT_LOOP_REST_MS * 1000000LL};
+	if (loop->epoll)
+		return flat_loop_epoll_later(loop->epoll, tag(loop, source), -ETIME,
+					     FLAT_LOOP_REST_MS);
 	struct io_uring_sqe *sqe = get_sqe(loop);
 	io_uring_prep_timeout(sqe, (struct __kernel_timespec *)(uintptr_t)&pause, 0, 0);
 	io_uring_sqe_set_data64(sqe, tag(loop, source));
-	source->resting = true;
+	return 0;
+}
+
+/* The one who waits would be told of again at once, and the loop do nothing else. */
+static void rest(struct flat_loop *loop, struct flat_source *source, int res)
+{
+	/* Without memory for a pause there is none. */
+	source->resting = pause_source(loop, source) == 0 || submit_source(loop, source) != 0;
 	if (!loop->short_told)
 		flat_tell(FLAT_LOG_ERROR, "accepts that fail", "all",
 			  "no connection can be accepted: %s; tried again every %d ms%s",
@@ -127,13 +164,20 @@ static int start(struct flat_loop *loop, struct flat_source *source, int fd, uin
 	return take_slot(loop, source);
 }
 
+/* What cannot be watched has no slot. */
+static int watch(struct flat_loop *loop, struct flat_source *source)
+{
+	int err = submit_source(loop, source);
+	if (err != 0)
+		give_slot(loop, source);
+	return err;
+}
+
 int flat_loop_poll(struct flat_loop *loop, struct flat_source *source, int fd, uint32_t events,
 		   flat_source_fn *fn)
 {
 	int err = start(loop, source, fd, events, fn);
-	if (err == 0)
-		submit_source(loop, source);
-	return err;
+	return err == 0 ? watch(loop, source) : err;
 }
 
 int flat_loop_poll_once(struct flat_loop *loop, struct flat_source *source, int fd, uint32_t events,
@@ -143,16 +187,13 @@ int flat_loop_poll_once(struct flat_loop *loop, struct flat_source *source, int 
 	if (err != 0)
 		return err;
 	source->op = FLAT_SOURCE_ONCE;
-	submit_source(loop, source);
-	return 0;
+	return watch(loop, source);
 }
 
 int flat_loop_accept(struct flat_loop *loop, struct flat_source *source, int fd, flat_source_fn *fn)
 {
 	int err = start(loop, source, fd, 0, fn);
-	if (err == 0)
-		submit_source(loop, source);
-	return err;
+	return err == 0 ? watch(loop, source) : err;
 }
 
 int flat_loop_connect(struct flat_loop *loop, struct flat_source *source, int fd,
@@ -162,22 +203,16 @@ int flat_loop_connect(struct flat_loop *loop, struct flat_source *source, int fd
 	if (err != 0)
 		return err;
 	source->op = FLAT_SOURCE_CONNECT;
+	if (loop->epoll) {
+		err = flat_loop_epoll_connect(loop->epoll, source, tag(loop, source), addr, len);
+		if (err != 0)
+			give_slot(loop, source);
+		return err;
+	}
 	struct io_uring_sqe *sqe = get_sqe(loop);
 	io_uring_prep_connect(sqe, fd, addr, len);
 	io_uring_sqe_set_data64(sqe, tag(loop, source));
 	return 0;
-}
-
-static void give_slot(struct flat_loop *loop, struct flat_source *source)
-{
-	loop->n_ending -= source->ending;
-	source->ending = false;
-	struct flat_loop_slot *slot = &loop->slots[source->index];
-	slot->source = NULL;
-	slot->generation++;
-	slot->next_free = loop->free_head;
-	loop->free_head = source->index;
-	source->index = 0;
 }
 
 /* Done is done: no completion says so. */
@@ -193,6 +228,10 @@ static void nobody(struct io_uring_sqe *sqe)
  */
 static void cancel(struct flat_loop *loop, const struct flat_source *source)
 {
+	if (loop->epoll) {
+		flat_loop_epoll_unwatch(loop->epoll, source);
+		return;
+	}
 	struct io_uring_sqe *sqe = get_sqe(loop);
 	io_uring_prep_cancel64(sqe, tag(loop, source), 0);
 	nobody(sqe);
@@ -204,7 +243,7 @@ void flat_loop_del(struct flat_loop *loop, struct flat_source *source)
 		return;
 	cancel(loop, source);
 	/* Now, while the descriptor is open: a poll holds the file, and its far end must see the close. */
-	io_uring_submit(&loop->ring);
+	submit(loop);
 	give_slot(loop, source);
 }
 
@@ -215,13 +254,20 @@ void flat_loop_accept_end(struct flat_loop *loop, struct flat_source *source)
 	source->ending = true;
 	loop->n_ending++;
 	cancel(loop, source);
-	io_uring_submit(&loop->ring);
+	submit(loop);
 	close(source->fd);
 	source->fd = -1;
+	/* The last word, which a cancelled accept of io_uring says itself. */
+	if (loop->epoll && flat_loop_epoll_due(loop->epoll, tag(loop, source), -ECANCELED) != 0)
+		give_slot(loop, source);
 }
 
 void flat_loop_close_fd(struct flat_loop *loop, int fd)
 {
+	if (loop->epoll) {
+		close(fd);
+		return;
+	}
 	struct io_uring_sqe *sqe = get_sqe(loop);
 	io_uring_prep_close(sqe, fd);
 	nobody(sqe);
@@ -245,7 +291,7 @@ void flat_loop_close(struct flat_loop *loop, struct flat_source *source)
 	source->fd = -1;
 }
 
-static struct flat_source *source_of(const struct flat_loop *loop, uint64_t data)
+struct flat_source *flat_loop_source(const struct flat_loop *loop, uint64_t data)
 {
 	uint32_t i = (uint32_t)data & ~ACCEPTED;
 	if (data == NOBODY || i >= loop->n_slots ||
@@ -271,9 +317,9 @@ void flat_loop_close_late(struct flat_loop *loop, struct flat_source *source)
 	source->fd = -1;
 }
 
-static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t flags)
+void flat_loop_dispatch(struct flat_loop *loop, uint64_t data, int res, bool more)
 {
-	struct flat_source *source = source_of(loop, data);
+	struct flat_source *source = flat_loop_source(loop, data);
 	/* Accepted before nobody wanted it any more. */
 	if (!source && data != NOBODY && (data & ACCEPTED) && res >= 0)
 		close(res);
@@ -283,22 +329,23 @@ static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t fl
 		loop->short_told = false;
 	if (source->resting && !source->ending) {
 		source->resting = false;
-		submit_source(loop, source);
+		if (submit_source(loop, source) != 0)
+			rest(loop, source, -ENOMEM);
 		return;
 	}
 	if (source->op == FLAT_SOURCE_CONNECT || source->op == FLAT_SOURCE_ONCE ||
-	    (source->ending && !(flags & IORING_CQE_F_MORE))) {
+	    (source->ending && !more)) {
 		if (source->op == FLAT_SOURCE_ONCE && res < 0)
 			res = POLLHUP;
 		give_slot(loop, source);
-	} else if (!(flags & IORING_CQE_F_MORE)) {
+	} else if (!more) {
 		bool poll = source->op == FLAT_SOURCE_POLL;
 		if (source->op == FLAT_SOURCE_ACCEPT && is_short(res))
 			rest(loop, source, res);
 		else if (res == -EBADF || res == -EINVAL || res == -ECANCELED)
 			res = poll ? POLLHUP : res;
 		else if (!(poll && (res < 0 || (res & POLLNVAL))))
-			submit_source(loop, source);
+			(void)submit_source(loop, source);
 	}
 	source->fn(source, res);
 }
@@ -306,6 +353,11 @@ static void dispatch(struct flat_loop *loop, uint64_t data, int res, uint32_t fl
 uint32_t flat_loop_turn(struct flat_loop *loop, int wait_ms)
 {
 	uint32_t handled = 0;
+	if (loop->epoll) {
+		if (wait_ms != 0)
+			close_late(loop);
+		return flat_loop_epoll_turn(loop->epoll, loop, wait_ms);
+	}
 	struct io_uring_cqe *cqe;
 	struct __kernel_timespec ts = {.tv_sec = wait_ms / 1000,
 				       .tv_nsec = (long long)(wait_ms % 1000) * 1000000};
@@ -322,7 +374,7 @@ uint32_t flat_loop_turn(struct flat_loop *loop, int wait_ms)
 		uint32_t flags = cqe->flags;
 		io_uring_cqe_seen(&loop->ring, cqe);
 		handled += data != NOBODY;
-		dispatch(loop, data, res, flags);
+		flat_loop_dispatch(loop, data, res, flags & IORING_CQE_F_MORE);
 	}
 	return handled;
 }

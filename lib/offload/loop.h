@@ -1,4 +1,4 @@
-/* The offload half's event loop: io_uring with multishot polls and accepts. One thread each. */
+/* The offload half's event loop: io_uring with multishot polls and accepts, or epoll where that is forbidden. One thread each. */
 #ifndef FLAT_OFFLOAD_LOOP_H
 #define FLAT_OFFLOAD_LOOP_H
 
@@ -7,6 +7,7 @@
 
 #include "base/base.h"
 
+struct flat_loop_epoll;
 struct flat_source;
 
 /**
@@ -45,6 +46,7 @@ struct flat_loop_slot {
 
 struct flat_loop {
 	struct io_uring ring;
+	struct flat_loop_epoll *epoll; /* instead of the ring; NULL: the ring is there */
 	int late[FLAT_LOOP_LATE];
 	uint32_t n_late;
 	struct flat_loop_slot *slots;
@@ -54,15 +56,15 @@ struct flat_loop {
 	bool short_told;   /* that accepts fail; until one succeeds */
 };
 
-/** 0 or a negative errno (-EPERM, -ENOSYS where io_uring is forbidden). */
+/** 0 or a negative errno. Where io_uring is forbidden (-EPERM, -EACCES, -ENOSYS) the loop stands on epoll. */
 FLAT_MUST_CHECK int flat_loop_init(struct flat_loop *loop);
 /** Frees all. Safe on a zeroed loop. */
 void flat_loop_fini(struct flat_loop *loop);
 
-/** Watches fd for `events`; edges: the handler reads until EAGAIN. 0 or -ENOMEM. */
+/** Watches fd for `events`; edges: the handler reads until EAGAIN. 0 or a negative errno, -ENOMEM mostly. */
 FLAT_MUST_CHECK int flat_loop_poll(struct flat_loop *loop, struct flat_source *source, int fd,
 				   uint32_t events, flat_source_fn *fn);
-/** Watches for `events` until they happen: the function is called once, and may watch again. 0 or -ENOMEM. */
+/** Watches for `events` until they happen: the function is called once, and may watch again. 0 or a negative errno, -ENOMEM mostly. */
 FLAT_MUST_CHECK int flat_loop_poll_once(struct flat_loop *loop, struct flat_source *source, int fd,
 					uint32_t events, flat_source_fn *fn);
 /* An accept that found no descriptor, or no memory, is tried again after so long, ms: who waits in the backlog is there still. */
@@ -70,11 +72,11 @@ FLAT_MUST_CHECK int flat_loop_poll_once(struct flat_loop *loop, struct flat_sour
 
 /**
  * Accepts on a listening socket for ever, never blocking whatever the socket's flags say. Where descriptors or memory are used up
- * the log says so once, the function is called with the error, and accepting rests for FLAT_LOOP_REST_MS. 0 or -ENOMEM.
+ * the log says so once, the function is called with the error, and accepting rests for FLAT_LOOP_REST_MS. 0 or a negative errno, -ENOMEM mostly.
  */
 FLAT_MUST_CHECK int flat_loop_accept(struct flat_loop *loop, struct flat_source *source, int fd,
 				     flat_source_fn *fn);
-/** Connects a socket without blocking. `addr` is borrowed until the function is called. 0 or -ENOMEM. */
+/** Connects a socket without blocking. `addr` is borrowed until the function is called. 0 or a negative errno, -ENOMEM mostly. */
 FLAT_MUST_CHECK int flat_loop_connect(struct flat_loop *loop, struct flat_source *source, int fd,
 				      const struct sockaddr *addr, socklen_t len,
 				      flat_source_fn *fn);

@@ -186,10 +186,12 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	o->n_paths = n_paths;
 	int err = flat_loop_init(&o->loop);
 	if (err != 0) {
-		flat_error("io_uring is not to be had (%s): allow io_uring_setup for flatd",
-			   strerror(-err));
+		flat_error("no event loop is to be had: %s", strerror(-err));
 		return err;
 	}
+	if (o->loop.epoll)
+		flat_info("io_uring is forbidden here: epoll does its work, with more system "
+			  "calls; allow io_uring_setup to flatd for its full speed");
 	int wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	err = wake < 0 ? -errno : flat_loop_poll(&o->loop, &o->wake, wake, POLLIN, on_signal);
 	if (err != 0)

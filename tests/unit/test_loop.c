@@ -1,12 +1,18 @@
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "offload/loop.h"
@@ -26,6 +32,28 @@ static void on_event(struct flat_source *source, int result)
 static void setup(void)
 {
 	cr_assert_eq(flat_loop_init(&loop), 0);
+	cr_assert_null(loop.epoll);
+}
+
+/* As the default profile of container engines has it. */
+static void forbid_io_uring(void)
+{
+	struct sock_filter code[] = {
+	    BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+	    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+	    BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+	cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+	cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), 0);
+}
+
+static void setup_epoll(void)
+{
+	forbid_io_uring();
+	cr_assert_eq(flat_loop_init(&loop), 0);
+	cr_assert_not_null(loop.epoll);
 }
 
 static void teardown(void)
@@ -34,6 +62,20 @@ static void teardown(void)
 }
 
 TestSuite(loop, .init = setup, .fini = teardown);
+TestSuite(loop_epoll, .init = setup_epoll, .fini = teardown);
+
+/* One test for both. */
+#define BOTH(name)                                                                                 \
+	static void name(void);                                                                    \
+	Test(loop, name)                                                                           \
+	{                                                                                          \
+		name();                                                                            \
+	}                                                                                          \
+	Test(loop_epoll, name)                                                                     \
+	{                                                                                          \
+		name();                                                                            \
+	}                                                                                          \
+	static void name(void)
 
 /* Turns until `n` calls were made, or for two seconds. */
 static void turn_until(int n)
@@ -54,7 +96,7 @@ static int listener(struct sockaddr_in *sa)
 	return fd;
 }
 
-Test(loop, a_poll_tells_again_and_again)
+BOTH(a_poll_tells_again_and_again)
 {
 	struct flat_source s = {0};
 	int fds[2];
@@ -72,7 +114,7 @@ Test(loop, a_poll_tells_again_and_again)
 	cr_assert(last & POLLHUP);
 }
 
-Test(loop, nothing_comes_after_del)
+BOTH(nothing_comes_after_del)
 {
 	struct flat_source s = {0};
 	int fds[2];
@@ -89,7 +131,7 @@ Test(loop, nothing_comes_after_del)
 	flat_loop_del(&loop, &s);
 }
 
-Test(loop, a_slot_used_again_hears_nothing_of_the_one_before)
+BOTH(a_slot_used_again_hears_nothing_of_the_one_before)
 {
 	struct flat_source a = {0};
 	struct flat_source b = {0};
@@ -107,7 +149,7 @@ Test(loop, a_slot_used_again_hears_nothing_of_the_one_before)
 	cr_assert_eq(calls, 0);
 }
 
-Test(loop, close_is_seen_at_the_far_end)
+BOTH(close_is_seen_at_the_far_end)
 {
 	struct flat_source s = {0};
 	struct pollfd far = {.events = POLLIN};
@@ -187,7 +229,7 @@ Test(loop, an_accept_that_ends_tells_what_it_has_and_that_it_is_over)
 	close(other);
 }
 
-Test(loop, accepts_for_ever)
+BOTH(accepts_for_ever)
 {
 	struct flat_source s = {0};
 	struct sockaddr_in sa;
@@ -205,7 +247,7 @@ Test(loop, accepts_for_ever)
 	}
 }
 
-Test(loop, a_connect_says_how_it_went_once)
+BOTH(a_connect_says_how_it_went_once)
 {
 	struct flat_source s = {0};
 	struct sockaddr_in sa;
@@ -225,7 +267,7 @@ Test(loop, a_connect_says_how_it_went_once)
 	cr_assert_eq(last, 0);
 }
 
-Test(loop, many_sources)
+BOTH(many_sources)
 {
 	static struct flat_source s[500];
 	static int fds[500][2];
@@ -265,7 +307,7 @@ static struct rlimit no_more_descriptors(void)
 	return limit;
 }
 
-Test(loop, an_accept_without_descriptors_rests_and_goes_on)
+BOTH(an_accept_without_descriptors_rests_and_goes_on)
 {
 	struct flat_source s = {0};
 	struct sockaddr_in sa;
@@ -298,7 +340,7 @@ Test(loop, an_accept_without_descriptors_rests_and_goes_on)
 	fclose(log);
 }
 
-Test(loop, an_accept_that_rests_can_end)
+BOTH(an_accept_that_rests_can_end)
 {
 	struct flat_source s = {0};
 	struct sockaddr_in sa;
@@ -318,4 +360,75 @@ Test(loop, an_accept_that_rests_can_end)
 	cr_assert_eq(loop.n_ending, 0);
 	cr_assert_eq(s.index, 0);
 	close(client);
+}
+
+/* What the listener has when accepting ends is for whoever has the socket too. */
+Test(loop_epoll, an_accept_that_ends_says_so)
+{
+	struct flat_source s = {0};
+	struct sockaddr_in sa;
+	int fd = listener(&sa);
+	cr_assert_eq(listen(fd, 8), 0);
+	int other = dup(fd);
+	cr_assert_eq(flat_loop_accept(&loop, &s, fd, on_event), 0);
+	int client = connected_to(&sa);
+	flat_loop_accept_end(&loop, &s);
+	cr_expect_eq(loop.n_ending, 1);
+	turn_until(1);
+	cr_expect_eq(last, -ECANCELED);
+	cr_expect_eq(s.index, 0);
+	cr_expect_eq(loop.n_ending, 0);
+	int got = accept(other, NULL, NULL);
+	cr_expect_geq(got, 0);
+	close(got);
+	close(client);
+	close(other);
+}
+
+static _Atomic int taken;
+
+static void *take_too(void *arg)
+{
+	int *fd = arg;
+	for (;;) {
+		int got = accept(*fd, NULL, NULL);
+		if (got < 0)
+			return NULL;
+		close(got);
+		taken++;
+	}
+}
+
+static void on_accepted(struct flat_source *source, int result)
+{
+	(void)source;
+	if (result >= 0)
+		close(result);
+	taken++;
+}
+
+/* Its server blocks in accept() too: which of the two takes a connection, nobody knows; the loop sleeps in none. */
+BOTH(a_listener_that_blocks_is_shared_with_its_server)
+{
+	struct flat_source s = {0};
+	struct sockaddr_in sa;
+	pthread_t server;
+	int fd = listener(&sa);
+	cr_assert_eq(listen(fd, 64), 0);
+	int own = dup(fd);
+	cr_assert_eq(flat_loop_accept(&loop, &s, own, on_accepted), 0);
+	cr_assert_eq(pthread_create(&server, NULL, take_too, &fd), 0);
+	for (int i = 0; i < 500; i++) {
+		int client = connected_to(&sa);
+		flat_loop_turn(&loop, 0);
+		close(client);
+	}
+	for (int i = 0; i < 200 && taken < 500; i++)
+		flat_loop_turn(&loop, 10);
+	cr_expect_eq(taken, 500);
+	shutdown(fd, SHUT_RD);
+	cr_assert_eq(pthread_join(server, NULL), 0);
+	flat_loop_del(&loop, &s);
+	close(own);
+	close(fd);
 }
