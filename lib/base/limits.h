@@ -99,13 +99,21 @@
 #define FLAT_WIRE_RESETS_MAX 1000U
 /* Links of one flatd: hosts times workloads of a large mesh; four in a hundred of its descriptors. */
 #define FLAT_WIRE_LINKS_MAX 4096U
+/* Of these, links that came and have not greeted: a handshake takes milliseconds, so more are a flood. Of one host so many as it has
+ * workloads, which may all come at once when this flatd starts anew (Kubernetes: 110 by default). One more ends the oldest. */
+#define FLAT_WIRE_STRANGERS_MAX 512U
+#define FLAT_WIRE_STRANGERS_HOST 256U
+/* Links of one identity from one host: flat/1 needs one, HBONE one for FLAT_HBONE_POOL streams. */
+#define FLAT_WIRE_HOST_LINKS_MAX 128U
 /* TCP connect, handshake and greeting together, ms: less than FLAT_HALF_OPEN_MS, so that the reason is told. */
 #define FLAT_WIRE_HANDSHAKE_MS 4000
 /* A link with streams that is silent for so long is asked, and given up when it stays silent, ms. */
 #define FLAT_WIRE_ASK_MS 2000
 #define FLAT_WIRE_DEAD_MS 6000
-/* A link without streams is closed after so long, ms. */
+/* A link without streams is closed after so long by the client, ms; by the server if the client, which may be of another make, has not
+ * done so in twice the time. */
 #define FLAT_WIRE_IDLE_MS 60000
+#define FLAT_WIRE_LONG_IDLE_MS 120000
 /* Certificates and bundles of one folder, bytes of one file. */
 #define FLAT_WIRE_SVIDS_MAX 1024
 #define FLAT_WIRE_FILE_MAX ((size_t)1 << 20)

@@ -198,36 +198,120 @@ static const struct flat_svid *server_at(const struct flat_peers *all, const str
 	return one ? one : all->svids->node;
 }
 
+/* --- who comes --- */
+
+/* One host may have any address of its network of IPv6. */
+static bool is_same_host(const struct flat_addr *a, const struct flat_addr *b)
+{
+	return a->family == b->family && memcmp(a->ip, b->ip, a->family == AF_INET ? 4 : 8) == 0;
+}
+
+static void turn_away(struct flat_peers *all, struct flat_peer *p, const char *why)
+{
+	char text[FLAT_ADDR_STRLEN];
+	all->links_failed++;
+	snprintf(all->last_failure, sizeof(all->last_failure), "%s: %.300s",
+		 flat_addr_str(&p->addr, text), why);
+	flat_tell(FLAT_LOG_WARN, "links ended", "other hosts", "link from %s ends: %s",
+		  flat_addr_str(&p->addr, text), why);
+	flat_peer_free(p);
+}
+
+/* For one more from there: who has not greeted, and came first, goes. False: all that there are have greeted. */
+static bool make_room(struct flat_peers *all, const struct flat_addr *from)
+{
+	struct flat_peer *p;
+	struct flat_peer *oldest = NULL;
+	char text[FLAT_ADDR_STRLEN];
+	uint32_t n = 0;
+	TAILQ_FOREACH(p, &all->strangers, stranger_link)
+	{
+		if (!is_same_host(&p->addr, from))
+			continue;
+		oldest = oldest ? oldest : p;
+		n++;
+	}
+	if (n >= FLAT_WIRE_STRANGERS_HOST)
+		turn_away(all, oldest, "too many from its host have not greeted");
+	else if (all->n_strangers >= FLAT_WIRE_STRANGERS_MAX)
+		turn_away(all, TAILQ_FIRST(&all->strangers), "too many have not greeted");
+	else if (all->n >= FLAT_WIRE_LINKS_MAX && all->n_strangers > 0)
+		turn_away(all, TAILQ_FIRST(&all->strangers), "there are too many links");
+	if (all->n < FLAT_WIRE_LINKS_MAX)
+		return true;
+	flat_tell(FLAT_LOG_WARN, "links turned away", "other hosts",
+		  "a link from %s was turned away: there are %u links", flat_addr_str(from, text),
+		  all->n);
+	return false;
+}
+
+static void meet(struct flat_peer *p)
+{
+	p->stranger = true;
+	p->all->n_strangers++;
+	TAILQ_INSERT_TAIL(&p->all->strangers, p, stranger_link);
+}
+
+static void part(struct flat_peer *p)
+{
+	if (!p->stranger)
+		return;
+	p->stranger = false;
+	p->all->n_strangers--;
+	TAILQ_REMOVE(&p->all->strangers, p, stranger_link);
+}
+
+/* It is known now. */
+static void greeted(struct flat_peer *p)
+{
+	const struct flat_peer *other;
+	uint32_t n = 0;
+	part(p);
+	TAILQ_FOREACH(other, &p->all->list, link_)
+	{
+		n += other->server && other->link && other->link->greeted &&
+		     is_same_host(&other->addr, &p->addr) &&
+		     strcmp(other->link->peer.id, p->link->peer.id) == 0;
+	}
+	if (n > FLAT_WIRE_HOST_LINKS_MAX)
+		flat_peer_end(p, ENOBUFS, "its identity has too many links from its host");
+}
+
 void flat_peer_accept(struct flat_peers *all, int fd, bool hbone)
 {
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
 	struct flat_peer *p = NULL;
 	struct flat_addr local = {0};
+	struct flat_addr from;
 	const struct flat_svid *svid = all->svids->node;
+	memset(&ss, 0, sizeof(ss));
+	if (FLAT_SYS3(SYS_getpeername, fd, &ss, &len) != 0 ||
+	    flat_addr_from_sockaddr(&from, (struct sockaddr *)&ss, len) != 0) {
+		close(fd);
+		return;
+	}
+	flat_addr_unmap(&from);
+	len = sizeof(ss);
 	memset(&ss, 0, sizeof(ss));
 	if (hbone && flat_sys_getsockname(fd, (struct sockaddr *)&ss, &len) == 0 &&
 	    flat_addr_from_sockaddr(&local, (struct sockaddr *)&ss, len) == 0) {
 		flat_addr_unmap(&local);
 		svid = server_at(all, &local);
 	}
-	len = sizeof(ss);
-	if (all->n < FLAT_WIRE_LINKS_MAX && svid)
+	if (svid && make_room(all, &from))
 		p = peer_new(all, svid, true, hbone, NULL);
 	if (!p) {
 		close(fd);
 		return;
 	}
 	p->tcp.fd = fd;
+	p->addr = from;
 	p->local = local;
+	meet(p);
 	set_options(fd);
-	memset(&ss, 0, sizeof(ss));
-	if (FLAT_SYS3(SYS_getpeername, fd, &ss, &len) != 0 ||
-	    flat_addr_from_sockaddr(&p->addr, (struct sockaddr *)&ss, len) != 0 || watch(p) != 0) {
+	if (watch(p) != 0)
 		flat_peer_free(p);
-		return;
-	}
-	flat_addr_unmap(&p->addr);
 }
 
 /* --- ending --- */
@@ -257,6 +341,7 @@ static void drop_link(struct flat_peer *p, int err, const char *why)
 void flat_peer_free(struct flat_peer *p)
 {
 	drop_link(p, ECONNRESET, "the link is closed");
+	part(p);
 	if (p->hot)
 		TAILQ_REMOVE(&p->all->hot, p, hot_link);
 	TAILQ_REMOVE(&p->all->list, p, link_);
@@ -373,6 +458,8 @@ void flat_peer_turn(struct flat_peer *p)
 	if (!p->connected && p->link)
 		return;
 	read_in(p);
+	if (p->stranger && p->link && p->link->greeted)
+		greeted(p);
 	if (p->link)
 		more = write_out(p);
 	if (p->link && p->link->failed)
@@ -384,6 +471,20 @@ void flat_peer_turn(struct flat_peer *p)
 }
 
 /* --- time --- */
+
+/* Its client should have ended it. A stream that it opens at this moment must not be lost: it is told first. */
+static void end_idle_server(struct flat_peer *p, int64_t quiet_ms)
+{
+	char text[FLAT_ADDR_STRLEN];
+	if (quiet_ms > FLAT_WIRE_LONG_IDLE_MS + FLAT_WIRE_DEAD_MS) {
+		flat_info("link from %s ends: it had no stream for %lld s",
+			  flat_addr_str(&p->addr, text), (long long)quiet_ms / 1000);
+		flat_peer_end(p, 0, "idle");
+	} else if (quiet_ms > FLAT_WIRE_LONG_IDLE_MS && !p->link->draining) {
+		flat_wire_link_drain(p->link);
+		flat_peer_heat(p);
+	}
+}
 
 static void tick_link(struct flat_peer *p, int64_t now_ms, int64_t now_s)
 {
@@ -413,8 +514,11 @@ static void tick_link(struct flat_peer *p, int64_t now_ms, int64_t now_s)
 		}
 		return;
 	}
-	if (!p->server && TAILQ_EMPTY(&p->bridges) &&
-	    (l->draining || now_ms - p->quiet_ms > FLAT_WIRE_IDLE_MS))
+	if (!TAILQ_EMPTY(&p->bridges))
+		return;
+	if (p->server)
+		end_idle_server(p, now_ms - p->quiet_ms);
+	else if (l->draining || now_ms - p->quiet_ms > FLAT_WIRE_IDLE_MS)
 		flat_peer_end(p, 0, "idle");
 }
 

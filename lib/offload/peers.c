@@ -178,6 +178,7 @@ int flat_peers_open(struct flat_offload *o)
 	all->tick_ms = flat_now_us() / 1000;
 	TAILQ_INIT(&all->list);
 	TAILQ_INIT(&all->hot);
+	TAILQ_INIT(&all->strangers);
 	int err = first_svids(all);
 	if (err != 0)
 		return err;

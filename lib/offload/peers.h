@@ -34,6 +34,7 @@ TAILQ_HEAD(flat_bridges, flat_bridge);
 struct flat_peer {
 	TAILQ_ENTRY(flat_peer) link_;
 	TAILQ_ENTRY(flat_peer) hot_link;
+	TAILQ_ENTRY(flat_peer) stranger_link;
 	struct flat_peers *all;
 	struct flat_source tcp;
 	struct flat_wire_link *link; /* NULL: over, its last words are on their way */
@@ -58,8 +59,9 @@ struct flat_peer {
 	int64_t quiet_ms;	/* since when without streams */
 	struct flat_addr local; /* HBONE: where they came to */
 	uint32_t n_bridges;
-	bool server; /* they came to us */
-	bool hbone;  /* HBONE is spoken, not flat/1 */
+	bool server;   /* they came to us */
+	bool stranger; /* and have not greeted: in flat_peers.strangers */
+	bool hbone;    /* HBONE is spoken, not flat/1 */
 	bool connected;
 	bool hot;
 	bool readable;
@@ -81,7 +83,9 @@ struct flat_peers {
 	const char *folder;	       /* or the source's name */
 	struct flat_peer_list list;
 	struct flat_peer_list hot;
+	struct flat_peer_list strangers; /* oldest first */
 	uint32_t n;
+	uint32_t n_strangers;
 	int64_t tick_ms;
 	const char *verbs_name;		  /* NULL: no verbs */
 	struct flat_verbs_device *device; /* open while a link uses it */

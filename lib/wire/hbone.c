@@ -308,8 +308,8 @@ static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
 		on_settings(l, frame->hd.flags);
 		return 0;
 	}
-	/* A server can reset no more than we open. */
-	if (frame->hd.type == NGHTTP2_RST_STREAM && l->server && stream_of(h2, id) &&
+	/* A server can reset no more than we open. Of a client each counts, those of streams that we have refused too. */
+	if (frame->hd.type == NGHTTP2_RST_STREAM && l->server &&
 	    l->resets++ == FLAT_HBONE_RESETS_MAX)
 		return fail(l, "the peer resets too many streams");
 	if (frame->hd.type == NGHTTP2_GOAWAY)
@@ -463,6 +463,9 @@ static int open_session(struct flat_wire_link *l)
 	if (c && err == 0) {
 		nghttp2_option_set_no_auto_window_update(o, 1);
 		nghttp2_option_set_no_closed_streams(o, 1);
+		/* Its own limit, 33 a second, ends a busy host's link with all that is open on it. Ours (on_frame()) is met first. */
+		nghttp2_option_set_stream_reset_rate_limit(o, (uint64_t)2 * FLAT_HBONE_RESETS_MAX,
+							   FLAT_WIRE_RESETS_MAX);
 		err = l->server ? nghttp2_session_server_new2(&l->hbone->h2, c, l, o)
 				: nghttp2_session_client_new2(&l->hbone->h2, c, l, o);
 	}

@@ -282,8 +282,9 @@ static void raw_close(struct raw *r)
 	flat_wire_peer_fini(&r->peer);
 }
 
-/* Asks, and says how it ends: the status, 0 for a reset stream, -1 for a link that is over. */
-static int ask(struct raw *r, const char *method, const char *authority, const char *path)
+/* Asks, and says how it ends: the status, 0 for a reset stream, -1 for a link that is over. body: NULL: it has none. */
+static int ask_for(struct raw *r, const char *method, const char *authority, const char *path,
+		   const nghttp2_data_provider *body)
 {
 	nghttp2_nv nv[4] = {
 	    {(uint8_t *)(uintptr_t) ":method", (uint8_t *)(uintptr_t)method, 7, strlen(method), 0},
@@ -294,9 +295,14 @@ static int ask(struct raw *r, const char *method, const char *authority, const c
 	     0},
 	};
 	r->status = 0;
-	cr_assert_gt(nghttp2_submit_request(r->h2, NULL, nv, path ? 4 : 2, NULL, NULL), 0);
+	cr_assert_gt(nghttp2_submit_request(r->h2, NULL, nv, path ? 4 : 2, body, NULL), 0);
 	raw_run(r);
 	return pair.server.err ? -1 : r->status;
+}
+
+static int ask(struct raw *r, const char *method, const char *authority, const char *path)
+{
+	return ask_for(r, method, authority, path, NULL);
 }
 
 Test(wire_hbone, what_is_no_connect_to_an_address_is_refused_and_the_link_goes_on)
@@ -329,37 +335,77 @@ static ssize_t nothing_yet(nghttp2_session *h2, int32_t id, uint8_t *buf, size_t
 	return NGHTTP2_ERR_DEFERRED;
 }
 
-/* Opens and resets for as long as it may. body: the stream has no end before its reset. */
-static void flood(bool body, uint32_t code)
+/* What the client has to say goes to its TLS, and not on yet. */
+static void raw_say(struct raw *r)
+{
+	const uint8_t *bytes;
+	ssize_t n;
+	while ((n = nghttp2_session_mem_send(r->h2, &bytes)) > 0)
+		cr_assert_eq(SSL_write(r->ssl, bytes, (int)n), n);
+}
+
+/*
+ * Opens and resets n times, for as long as it may. body: the stream has no end before its reset. beside: one goes on, and others are
+ * refused. forgiven: so many after each.
+ */
+static void open_and_reset(unsigned n, bool body, uint32_t code, bool beside, uint32_t forgiven)
 {
 	const nghttp2_data_provider data = {.read_callback = nothing_yet};
 	struct raw r;
 	raw_open(&r);
-	for (unsigned i = 0; i < 2 * FLAT_HBONE_RESETS_MAX && pair.server.err == 0; i++) {
+	if (beside) {
+		cr_assert_eq(ask_for(&r, "CONNECT", "10.0.0.2:80", NULL, &data), 200);
+		pair.server.refuse = EACCES;
+	}
+	for (unsigned i = 0; i < n && pair.server.err == 0; i++) {
 		nghttp2_nv nv[2] = {
 		    {(uint8_t *)(uintptr_t) ":method", (uint8_t *)(uintptr_t) "CONNECT", 7, 7, 0},
 		    {(uint8_t *)(uintptr_t) ":authority", (uint8_t *)(uintptr_t) "10.0.0.2:80", 10,
 		     11, 0},
 		};
 		int32_t id = nghttp2_submit_request(r.h2, NULL, nv, 2, body ? &data : NULL, NULL);
-		raw_run(&r);
-		pair.server.n = 0;
+		if (beside)
+			raw_say(&r);
+		else
+			raw_run(&r);
+		pair.server.n = beside;
 		(void)nghttp2_submit_rst_stream(r.h2, NGHTTP2_FLAG_NONE, id, code);
 		raw_run(&r);
+		flat_wire_link_forgive(pair.server.link, forgiven);
 	}
 	raw_close(&r);
+}
+
+static void flood(bool body, uint32_t code, bool beside)
+{
+	open_and_reset(2 * FLAT_HBONE_RESETS_MAX, body, code, beside, 0);
 	cr_assert_neq(pair.server.err, 0);
 }
 
 Test(wire_hbone, a_client_that_opens_and_resets_without_end_is_cut_off)
 {
-	flood(false, NGHTTP2_CANCEL);
+	flood(false, NGHTTP2_CANCEL, false);
 	cr_expect_leq(pair.server.link->resets, FLAT_HBONE_RESETS_MAX + 1);
 }
 
 Test(wire_hbone, no_error_is_a_reset_all_the_same)
 {
-	flood(true, NGHTTP2_NO_ERROR);
+	flood(true, NGHTTP2_NO_ERROR, false);
 	cr_expect_str_eq(pair.server.link->why, "the peer resets too many streams");
 	cr_expect_eq(pair.server.link->resets, FLAT_HBONE_RESETS_MAX + 1);
+}
+
+/* Each has cost a look at who listens there and at policies, and is answered by a head that its reset takes back. */
+Test(wire_hbone, streams_that_are_refused_and_reset_count_too)
+{
+	flood(true, NGHTTP2_CANCEL, true);
+	cr_expect_str_eq(pair.server.link->why, "the peer resets too many streams");
+}
+
+/* nghttp2's own limit would end it, with the stream that goes on. */
+Test(wire_hbone, a_busy_host_whose_resets_are_forgiven_goes_on)
+{
+	open_and_reset(FLAT_HBONE_RESETS_MAX + 500, true, NGHTTP2_CANCEL, true, 1);
+	cr_expect(pair.server.err == 0 && !pair.server.link->failed, "%s", pair.server.link->why);
+	cr_expect_eq(pair.server.link->n_streams, 1);
 }

@@ -1,0 +1,244 @@
+/* Links that other hosts open and leave alone: how many there may be, of whom, for how long. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/limits.h"
+#include "offload/peers.h"
+#include "support_wire_pair.h"
+
+static struct flat_offload o;
+static struct wire_folder folder;
+static struct flat_svids *svids;
+static int listening;
+static struct sockaddr_in at;
+
+static void setup(void)
+{
+	struct rlimit fds;
+	socklen_t len = sizeof(at);
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &fds), 0);
+	fds.rlim_cur = fds.rlim_max;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &fds), 0);
+	wire_folder_init(&folder, "d");
+	svids = wire_load(&folder);
+	TAILQ_INIT(&o.listeners);
+	TAILQ_INIT(&o.conns);
+	cr_assert_eq(flat_loop_init(&o.loop), 0);
+	o.svids = folder.svids;
+	cr_assert_eq(flat_peers_open(&o), 0);
+	at.sin_family = AF_INET;
+	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	listening = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(bind(listening, (struct sockaddr *)&at, sizeof(at)), 0);
+	cr_assert_eq(listen(listening, 64), 0);
+	cr_assert_eq(getsockname(listening, (struct sockaddr *)&at, &len), 0);
+}
+
+static void teardown(void)
+{
+	flat_peers_close(&o);
+	flat_loop_fini(&o.loop);
+	flat_svids_put(svids);
+	wire_folder_fini(&folder);
+	close(listening);
+}
+
+TestSuite(peers, .init = setup, .fini = teardown, .timeout = 120);
+
+/* Comes from 127.0.0.HOST. The client's socket. */
+static int come_from(uint32_t host)
+{
+	struct sockaddr_in from = {.sin_family = AF_INET,
+				   .sin_addr.s_addr = htonl(0x7f000000 | host)};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(bind(fd, (struct sockaddr *)&from, sizeof(from)), 0);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+	int far = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	cr_assert_geq(far, 0);
+	flat_peer_accept(o.peers, far, false);
+	return fd;
+}
+
+static void turn(void)
+{
+	(void)flat_loop_turn(&o.loop, 0);
+	(void)flat_peers_turn(&o);
+}
+
+static bool is_over(int fd)
+{
+	char sink[4096];
+	ssize_t n;
+	/* What was closed is so with the next turn's system call. */
+	turn();
+	turn();
+	while ((n = recv(fd, sink, sizeof(sink), MSG_DONTWAIT)) > 0)
+		;
+	return n == 0 || errno != EAGAIN;
+}
+
+static bool ends(int fd)
+{
+	for (int i = 0; i < 1000; i++) {
+		if (is_over(fd))
+			return true;
+		(void)poll(NULL, 0, 1);
+	}
+	return false;
+}
+
+static int64_t now_ms(void)
+{
+	return flat_now_us() / 1000;
+}
+
+Test(peers, one_that_says_nothing_is_ended_in_time)
+{
+	int fd = come_from(1);
+	struct flat_peer *p = TAILQ_FIRST(&o.peers->list);
+	cr_assert_eq(o.peers->n_strangers, 1);
+	cr_assert(flat_peer_tick(p, now_ms(), 0));
+	cr_assert(!is_over(fd));
+	cr_assert(flat_peer_tick(p, now_ms() + FLAT_WIRE_HANDSHAKE_MS + 1, 0));
+	cr_expect(ends(fd));
+	cr_expect(strstr(o.peers->last_failure, "did not answer in time"), "%s",
+		  o.peers->last_failure);
+	cr_expect_eq(o.peers->n_strangers, 1, "it has a socket and memory still");
+	cr_expect(!flat_peer_tick(p, now_ms() + FLAT_WIRE_HANDSHAKE_MS, 0));
+	cr_expect_eq(o.peers->n + o.peers->n_strangers, 0);
+}
+
+Test(peers, many_of_one_host_that_say_nothing_end_each_other_and_no_other_hosts)
+{
+	static int fds[FLAT_WIRE_STRANGERS_HOST];
+	int other = come_from(3);
+	for (size_t i = 0; i < FLAT_WIRE_STRANGERS_HOST; i++)
+		fds[i] = come_from(2);
+	cr_assert_eq(o.peers->n_strangers, FLAT_WIRE_STRANGERS_HOST + 1);
+	cr_assert(!is_over(fds[0]));
+	int more = come_from(2);
+	cr_expect_eq(o.peers->n_strangers, FLAT_WIRE_STRANGERS_HOST + 1);
+	cr_expect(ends(fds[0]));
+	cr_expect(!is_over(fds[1]) && !is_over(other) && !is_over(more));
+	cr_expect(strstr(o.peers->last_failure, "127.0.0.2") &&
+		      strstr(o.peers->last_failure, "too many from its host"),
+		  "%s", o.peers->last_failure);
+}
+
+Test(peers, many_of_all_hosts_that_say_nothing_leave_room_for_one_more)
+{
+	static int fds[FLAT_WIRE_STRANGERS_MAX];
+	for (uint32_t i = 0; i < FLAT_WIRE_STRANGERS_MAX; i++)
+		fds[i] = come_from(1 + i % 8);
+	cr_assert_eq(o.peers->n_strangers, FLAT_WIRE_STRANGERS_MAX);
+	int more = come_from(100);
+	cr_expect_eq(o.peers->n_strangers, FLAT_WIRE_STRANGERS_MAX);
+	cr_expect(ends(fds[0]));
+	cr_expect(!is_over(fds[1]) && !is_over(more));
+}
+
+/* --- clients that greet --- */
+
+struct client {
+	int fd;
+	struct flat_wire_link *link;
+	bool over;
+};
+
+static void pump(struct client *c)
+{
+	uint8_t buf[65536];
+	const uint8_t *bytes;
+	size_t len;
+	ssize_t n;
+	(void)flat_wire_link_flush(c->link);
+	while ((len = flat_wire_link_output(c->link, &bytes)) > 0) {
+		n = send(c->fd, bytes, len, MSG_NOSIGNAL);
+		flat_wire_link_sent(c->link, n > 0 ? (size_t)n : len);
+	}
+	turn();
+	n = recv(c->fd, buf, sizeof(buf), MSG_DONTWAIT);
+	if (n > 0)
+		c->over |= flat_wire_link_input(c->link, buf, (size_t)n) != 0;
+	c->over |= n == 0 || (n < 0 && errno != EAGAIN);
+}
+
+static struct client greet(const char *who, uint32_t host)
+{
+	struct client c = {.fd = come_from(host)};
+	c.link =
+	    flat_wire_link_new(svids, flat_svids_find(svids, who), false, &pair_ops, &pair.client);
+	cr_assert_not_null(c.link);
+	for (int i = 0; i < 10000 && !c.link->greeted && !c.over; i++)
+		pump(&c);
+	/* The server's side has read the greeting when it has nothing more to read. */
+	for (int i = 0; i < 10; i++)
+		pump(&c);
+	return c;
+}
+
+static void leave(struct client *c)
+{
+	flat_wire_link_free(c->link, ECONNRESET);
+	close(c->fd);
+}
+
+Test(peers, one_that_greeted_is_no_stranger)
+{
+	struct client c = greet("d/ns/a/sa/client", 1);
+	cr_expect(c.link->greeted && !c.over);
+	cr_expect_eq(o.peers->n, 1);
+	cr_expect_eq(o.peers->n_strangers, 0);
+	leave(&c);
+}
+
+Test(peers, one_that_greeted_and_asks_for_nothing_is_ended_after_it_was_told)
+{
+	struct client c = greet("d/ns/a/sa/client", 1);
+	struct flat_peer *p = TAILQ_FIRST(&o.peers->list);
+	int64_t idle_ms = FLAT_WIRE_LONG_IDLE_MS;
+	int64_t now_s = (int64_t)time(NULL);
+	cr_assert(p->link && p->link->greeted);
+	cr_assert(flat_peer_tick(p, p->quiet_ms + idle_ms, now_s));
+	pump(&c);
+	cr_expect(!c.link->draining);
+	cr_assert(flat_peer_tick(p, p->quiet_ms + idle_ms + 1, now_s));
+	for (int i = 0; i < 1000 && !c.link->draining; i++)
+		pump(&c);
+	cr_expect(c.link->draining && !c.over && p->link);
+	cr_assert(flat_peer_tick(p, p->quiet_ms + idle_ms + FLAT_WIRE_DEAD_MS + 1, now_s));
+	for (int i = 0; i < 1000 && !c.over; i++)
+		pump(&c);
+	cr_expect(c.over);
+	leave(&c);
+}
+
+Test(peers, one_identity_has_so_many_links_from_one_host)
+{
+	static struct client v[FLAT_WIRE_HOST_LINKS_MAX];
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++)
+		v[i] = greet("d/ns/a/sa/client", 2);
+	cr_assert(v[0].link->greeted && !v[FLAT_ARRAY_SIZE(v) - 1].over);
+	struct client one_more = greet("d/ns/a/sa/client", 2);
+	struct client other = greet("d/ns/a/sa/other", 2);
+	struct client elsewhere = greet("d/ns/a/sa/client", 3);
+	for (int i = 0; i < 1000 && !one_more.over; i++)
+		pump(&one_more);
+	cr_expect(one_more.over);
+	cr_expect(strstr(o.peers->last_failure, "its identity has too many links"), "%s",
+		  o.peers->last_failure);
+	cr_expect(!v[0].over && !other.over && !elsewhere.over);
+	leave(&one_more);
+	leave(&other);
+	leave(&elsewhere);
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++)
+		leave(&v[i]);
+}
