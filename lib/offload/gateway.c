@@ -15,6 +15,7 @@
 #include "base/sys.h"
 #include "control/limits.h"
 #include "control/watch.h"
+#include "offload/telling.h"
 
 #define BACKLOG 4096
 
@@ -488,8 +489,12 @@ static void on_client(struct flat_source *source, int fd)
 	int one = 1;
 	if (fd < 0)
 		return;
-	struct flat_gate *gate =
-	    all->n_clients < FLAT_GATEWAY_CLIENTS_MAX && w ? calloc(1, sizeof(*gate)) : NULL;
+	bool full = all->n_clients >= FLAT_GATEWAY_CLIENTS_MAX;
+	if (full)
+		flat_tell(FLAT_LOG_WARN, "gateway clients turned away", "all",
+			  "a client of the gateway's port %u was turned away: there are %u",
+			  port->addr.port, all->n_clients);
+	struct flat_gate *gate = !full && w ? calloc(1, sizeof(*gate)) : NULL;
 	/* OpenSSL reads and writes as the descriptor says. */
 	if (!gate || flat_sys_fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
 		free(gate);
