@@ -24,6 +24,9 @@
 #define FLAT_REPLY_TIMEOUT_MS 5000
 /* Sessions on one flatd: 4 fds each, within the 1,048,576 that flatd asks for. */
 #define FLAT_SESSIONS_MAX 65536
+/* Sessions of one process: it needs one. A few more are there for a moment where it joins again, or says HELLO in several
+ * threads at once; so many processes as FLAT_SESSIONS_MAX divided by this are needed to keep all others out. */
+#define FLAT_PROCESS_SESSIONS_MAX 64U
 /* Connections of one session by default; a Workload may say otherwise. */
 #define FLAT_SESSION_CONNS_MAX 65536
 /* Clients of a gateway's ports at once: a descriptor each, and while they move 176 KiB of buffers. */

@@ -24,6 +24,29 @@ uint64_t flat_inode(int fd)
 	return FLAT_SYS2(SYS_fstat, fd, &st) == 0 ? st.st_ino : 0;
 }
 
+uint64_t flat_cookie(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+	return flat_sys_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
+void flat_end_name(struct flat_end *e, const struct flat_pair *pair)
+{
+	e->inode = pair->inode;
+	e->cookie = pair->cookie;
+	flat_index_put(&e->conn->offload->anchors, &e->by_inode, e->inode);
+}
+
+void flat_conn_serve(struct flat_conn *c, struct flat_listener *l)
+{
+	if (c->listener)
+		LIST_REMOVE(c, listener_link);
+	c->listener = l;
+	if (l)
+		LIST_INSERT_HEAD(&l->conns, c, listener_link);
+}
+
 /* --- counting --- */
 
 uint64_t flat_conn_bytes(struct flat_conn *c, int i)
@@ -128,6 +151,7 @@ void flat_conn_begin(struct flat_conn *c, const struct flat_decision *d)
 		c->client->n_half_open++;
 	}
 	TAILQ_INSERT_TAIL(&o->conns, c, link);
+	flat_index_put(&o->conn_ids, &c->by_id, c->id);
 	TAILQ_INSERT_TAIL(&o->half_open, c, half_link);
 	o->n_conns++;
 }
@@ -158,7 +182,7 @@ static void free_texts(struct flat_conn *c)
 /* Who serves it. */
 static int lead(struct flat_conn *c, const struct flat_decision *d)
 {
-	c->listener = d->listener;
+	flat_conn_serve(c, d->listener);
 	c->target = d->target;
 	c->wire = d->wire;
 	char name[96];
@@ -191,6 +215,7 @@ struct flat_conn *flat_conn_make(struct flat_offload *o, struct flat_session *s,
 	c->service = c->client_name = c->server_name = no_text;
 	if (flat_conn_text(&c->client_name, s ? flat_session_name(s, name) : "plain client") != 0 ||
 	    lead(c, d) != 0) {
+		flat_conn_serve(c, NULL);
 		free_texts(c);
 		free(c);
 		return NULL;
@@ -270,8 +295,11 @@ void flat_conn_destroy(struct flat_conn *c)
 	pipe_free(o, c->pipe);
 	if (c->remind)
 		TAILQ_REMOVE(&o->reminders, c, half_link);
+	flat_conn_serve(c, NULL);
+	flat_index_remove(&o->conn_ids, &c->by_id);
 	for (int i = 0; i < 2; i++) {
 		struct flat_source *anchor = &c->end[i].anchor;
+		flat_index_remove(&o->anchors, &c->end[i].by_inode);
 		/* Nobody is at the other ends. */
 		if (c->end[0].gone && c->end[1].gone)
 			flat_loop_close_late(&o->loop, anchor);

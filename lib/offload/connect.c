@@ -127,6 +127,100 @@ static int connect_upstream(struct flat_conn *c, char *reason, size_t size)
 				 (const struct sockaddr *)&c->upstream, len, on_upstream);
 }
 
+/* --- a listener that is gone --- */
+
+/* Memory that joins it to its server: of the one before nobody knows. */
+static int bind_again(struct flat_conn *c)
+{
+	struct flat_end *server = &c->end[FLAT_SIDE_SERVER];
+	struct flat_end *client = &c->end[FLAT_SIDE_CLIENT];
+	flat_slot_give(c->offload, server->lane, server->slot, false);
+	server->lane = NULL;
+	if (c->path != FLAT_CONN_DIRECT)
+		return take_slot(c, FLAT_SIDE_SERVER, NULL, c->listener);
+	client->lane = NULL;
+	int err = take_slot(c, FLAT_SIDE_CLIENT, c->client, c->listener);
+	server->lane = client->lane;
+	server->slot = client->slot;
+	return err;
+}
+
+/* Whether what was decided holds for it too: it is the same workload's, or it is asked for anew. */
+static bool may_serve(struct flat_conn *c, struct flat_listener *l)
+{
+	if (l->session->workload == c->listener->session->workload)
+		return true;
+	const struct flat_question q = {
+	    .session = c->client,
+	    .principal = c->principal,
+	    .from = c->from,
+	    .to = c->target,
+	    .pinned = l,
+	    .own = c->own,
+	    .sni = c->sniff ? flat_sniff_name(c->sniff) : NULL,
+	};
+	struct flat_decision d;
+	/* Of a request it was the server's policies that were asked. */
+	if (c->l7_upstream)
+		return false;
+	flat_admit(c->offload, &q, &d);
+	return d.status == 0 && !d.l7;
+}
+
+/*
+ * Its listener takes nothing more, of which we have not heard yet: the kernel would have given it to another one at the address. 0,
+ * -EPIPE (there is none that it may go to), -ENOBUFS or -ENOMEM.
+ */
+static int lead_elsewhere(struct flat_conn *c)
+{
+	struct flat_listener *old = c->listener;
+	char name[96];
+	if (!old->gone) {
+		old->gone = true;
+		c->offload->listening++;
+	}
+	/* A loopback address is that of the namespace that it was found in, whoever asked. */
+	const struct flat_session there = {.netns = old->netns};
+	struct flat_listener *l = flat_listener_find(c->offload, &c->target, &there);
+	if (!l || flat_listener_is_dialled(l) || !may_serve(c, l))
+		return -EPIPE;
+	if (flat_conn_text(&c->server_name, flat_session_name(l->session, name)) != 0)
+		return -ENOMEM;
+	flat_conn_serve(c, l);
+	flat_listener_rotate(l);
+	return bind_again(c);
+}
+
+/* As flat_listener_offer(), to the listeners of the address one after the other. */
+static int offer(struct flat_conn *c)
+{
+	int err;
+	do
+		err = flat_listener_offer(c->listener, c);
+	while ((err == -EPIPE || err == -ECONNRESET) && (err = lead_elsewhere(c)) == 0);
+	return err;
+}
+
+bool flat_conn_again(struct flat_conn *c)
+{
+	/* Told of its slot, which is of memory that it shares with those who are gone. */
+	if (c->ticket || (c->path == FLAT_CONN_DIRECT && c->connecting))
+		return false;
+	TAILQ_REMOVE(&c->listener->pending, c, pending_link);
+	c->listener->n_pending--;
+	c->pending = false;
+	int err = lead_elsewhere(c);
+	if (err == 0)
+		err = offer(c);
+	if (err != 0)
+		flat_conn_fail(c, ECONNREFUSED, FLAT_REFUSED_UNREACHABLE, "the listener is gone");
+	else if (!c->pending)
+		flat_conn_open(c);
+	return true;
+}
+
+/* --- going for it --- */
+
 /* Goes for the server's end, `err`: what there is of memory for it. The connection may be open when it returns, or gone. */
 static void reach(struct flat_conn *c, int err)
 {
@@ -134,7 +228,7 @@ static void reach(struct flat_conn *c, int err)
 	if (err == 0 && flat_listener_is_dialled(c->listener))
 		err = connect_upstream(c, reason, sizeof(reason));
 	else if (err == 0)
-		err = flat_listener_offer(c->listener, c);
+		err = offer(c);
 	if (err != 0 && reason[0]) {
 		flat_conn_fail(c, -err,
 			       err == -EACCES ? FLAT_REFUSED_POLICY : FLAT_REFUSED_UNREACHABLE,
@@ -219,7 +313,7 @@ int flat_conn_upstream_open(struct flat_conn *c)
 	if (err == 0 && flat_listener_is_dialled(c->listener))
 		err = connect_upstream(c, reason, sizeof(reason));
 	else if (err == 0)
-		err = flat_listener_offer(c->listener, c);
+		err = offer(c);
 	if (err != 0 && reason[0])
 		flat_refuse(c->offload, c->client, c->client_name, &c->to,
 			    err == -EACCES ? FLAT_REFUSED_POLICY : FLAT_REFUSED_UNREACHABLE,
@@ -308,17 +402,19 @@ static void begin(struct flat_session *s, const struct flat_msg *msg, struct fla
 	c->reply_due = true;
 	c->early = (msg->body.connect.flags & FLAT_CONNECT_EARLY) != 0;
 	c->client_near = pair.near;
-	c->end[0].inode = pair.inode;
 	c->end[0].anchor.fd = pair.far;
+	flat_end_name(&c->end[0], &pair);
 	flat_conn_name_client(c, &msg->body.connect.from);
 	proceed(c);
 }
 
 /* Policies go by where a client comes from, and servers see it: an address that is not here is not the client's. */
-static const struct flat_msg *check_source(const struct flat_msg *msg, struct flat_msg *own)
+static const struct flat_msg *check_source(const struct flat_session *s, const struct flat_msg *msg,
+					   struct flat_msg *own)
 {
 	const struct flat_addr *from = &msg->body.connect.from;
-	if (from->family == 0 || flat_addr_is_here(from))
+	/* Who is in another network namespace has none of this one's. */
+	if (from->family == 0 || (s->netns ? flat_addr_is_loopback(from) : flat_addr_is_here(from)))
 		return msg;
 	*own = *msg;
 	memset(&own->body.connect.from, 0, sizeof(own->body.connect.from));
@@ -329,7 +425,7 @@ void flat_conn_request(struct flat_session *s, const struct flat_msg *asked)
 {
 	struct flat_offload *o = s->offload;
 	struct flat_msg own;
-	const struct flat_msg *msg = check_source(asked, &own);
+	const struct flat_msg *msg = check_source(s, asked, &own);
 	const struct flat_msg_connect *m = &msg->body.connect;
 	struct flat_question q = {.session = s, .from = m->from, .to = m->to};
 	struct flat_decision d;

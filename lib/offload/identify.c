@@ -8,27 +8,38 @@
 #include "base/sys.h"
 #include "offload/offload.h"
 
-static const struct flat_listener *find_listener(const struct flat_offload *o, uint64_t inode)
+/*
+ * The inode's number alone would not do: it comes again, and our end of a connection may be there for as long as its other side
+ * lives, when the socket that it belonged to has long been closed. Of a listener that a predecessor made the cookie may be unknown.
+ */
+static bool is_same(uint64_t known, uint64_t cookie)
 {
-	const struct flat_listener *l;
-	TAILQ_FOREACH(l, &o->listeners, link)
-	{
-		if (l->inode == inode)
+	return known == 0 || known == cookie;
+}
+
+static const struct flat_listener *find_listener(const struct flat_offload *o, uint64_t inode,
+						 uint64_t cookie)
+{
+	const struct flat_indexed *at = flat_index_find(&o->listener_anchors, inode);
+	for (; at; at = flat_indexed_next(at)) {
+		const struct flat_listener *l =
+		    FLAT_CONTAINER_OF(at, struct flat_listener, by_inode);
+		if (is_same(l->cookie, cookie))
 			return l;
 	}
 	return NULL;
 }
 
-static const struct flat_end *find_end(const struct flat_offload *o, uint64_t inode)
+static const struct flat_end *find_end(const struct flat_offload *o, uint64_t inode,
+				       uint64_t cookie)
 {
-	const struct flat_conn *c;
-	TAILQ_FOREACH(c, &o->conns, link)
-	{
-		for (int i = 0; i < 2; i++) {
-			const struct flat_end *e = &c->end[i];
-			if (e->inode == inode && e->lane && !e->is_tcp && e->anchor.fd >= 0)
-				return c->cut ? NULL : e;
-		}
+	const struct flat_indexed *at = flat_index_find(&o->anchors, inode);
+	for (; at; at = flat_indexed_next(at)) {
+		const struct flat_end *e = FLAT_CONTAINER_OF(at, struct flat_end, by_inode);
+		/* What was made ahead is nobody's connection yet. */
+		if (is_same(e->cookie, cookie) && e->lane && !e->is_tcp && e->anchor.fd >= 0 &&
+		    !e->conn->shelved)
+			return e->conn->cut ? NULL : e;
 	}
 	return NULL;
 }
@@ -36,6 +47,9 @@ static const struct flat_end *find_end(const struct flat_offload *o, uint64_t in
 static int answer_listener(const struct flat_listener *l, struct flat_msg *reply, int *fds,
 			   size_t *n)
 {
+	/* Retired: its successor has the socket. */
+	if (l->tcp.fd < 0)
+		return -ESTALE;
 	reply->body.listen.backlog = l->backlog;
 	reply->body.listen.listener_id = l->id;
 	reply->fds = FLAT_FD_TCP;
@@ -80,8 +94,9 @@ void flat_identify(struct flat_session *s, const struct flat_msg *msg, int fd)
 	/* A socket first: fstat() of whatever an application sent might wait for it (FUSE), or bear the same number. */
 	int err = flat_sys_getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len);
 	uint64_t inode = err == 0 ? flat_inode(fd) : 0;
-	const struct flat_listener *l = inode ? find_listener(s->offload, inode) : NULL;
-	const struct flat_end *e = inode && !l ? find_end(s->offload, inode) : NULL;
+	uint64_t cookie = inode ? flat_cookie(fd) : 0;
+	const struct flat_listener *l = inode ? find_listener(s->offload, inode, cookie) : NULL;
+	const struct flat_end *e = inode && !l ? find_end(s->offload, inode, cookie) : NULL;
 	if (l)
 		reply.status = answer_listener(l, &reply, fds, &n);
 	else

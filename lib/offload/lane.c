@@ -19,6 +19,10 @@ static void lane_free(struct flat_offload *o, struct flat_lane_link *lane)
 	(void)FLAT_SYS4(SYS_fallocate, lane->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
 			lane->lane.len_bytes);
 	TAILQ_REMOVE(&o->lanes, lane, link);
+	if (lane->client)
+		LIST_REMOVE(lane, client_link);
+	if (lane->listener)
+		LIST_REMOVE(lane, listener_link);
 	o->n_lanes--;
 	o->lane_bytes -= lane->lane.len_bytes;
 	flat_lane_unmap(&lane->lane);
@@ -31,14 +35,15 @@ void flat_lanes_orphan(struct flat_offload *o, const struct flat_session *s,
 		       const struct flat_listener *l)
 {
 	struct flat_lane_link *lane;
-	struct flat_lane_link *next;
-	for (lane = TAILQ_FIRST(&o->lanes); lane; lane = next) {
-		next = TAILQ_NEXT(lane, link);
-		if (!(s && lane->client == s) && !(l && lane->listener == l))
-			continue;
+	while ((lane = s ? LIST_FIRST(&s->lanes) : LIST_FIRST(&l->lanes)) != NULL) {
 		lane->orphan = true;
-		lane->client = s ? NULL : lane->client;
-		lane->listener = l ? NULL : lane->listener;
+		if (s) {
+			LIST_REMOVE(lane, client_link);
+			lane->client = NULL;
+		} else {
+			LIST_REMOVE(lane, listener_link);
+			lane->listener = NULL;
+		}
 		if (lane->used == 0)
 			lane_free(o, lane);
 	}
@@ -47,9 +52,9 @@ void flat_lanes_orphan(struct flat_offload *o, const struct flat_session *s,
 void flat_lane_dropped(struct flat_offload *o, const struct flat_session *s, uint64_t id)
 {
 	struct flat_lane_link *lane;
-	TAILQ_FOREACH(lane, &o->lanes, link)
+	LIST_FOREACH(lane, &s->lanes, client_link)
 	{
-		if (lane->client == s && lane->id == id)
+		if (lane->id == id)
 			break;
 	}
 	if (!lane)
@@ -59,15 +64,25 @@ void flat_lane_dropped(struct flat_offload *o, const struct flat_session *s, uin
 		lane_free(o, lane);
 }
 
+/* Lanes of the client, or else of the listener, last one first. */
+static struct flat_lane_link *first_of(const struct flat_session *s, const struct flat_listener *l)
+{
+	return s ? LIST_FIRST(&s->lanes) : LIST_FIRST(&l->lanes);
+}
+
+static struct flat_lane_link *next_of(const struct flat_lane_link *lane,
+				      const struct flat_session *s)
+{
+	return s ? LIST_NEXT(lane, client_link) : LIST_NEXT(lane, listener_link);
+}
+
 /* Bytes of lanes that are charged to the client, or else to the listener. */
-static uint64_t charged(const struct flat_offload *o, const struct flat_session *s,
-			const struct flat_listener *l)
+static uint64_t charged(const struct flat_session *s, const struct flat_listener *l)
 {
 	const struct flat_lane_link *lane;
 	uint64_t bytes = 0;
-	TAILQ_FOREACH(lane, &o->lanes, link)
-	{
-		if (s ? lane->client == s : !lane->orphan && !lane->client && lane->listener == l)
+	for (lane = first_of(s, l); lane; lane = next_of(lane, s)) {
+		if (s || (!lane->orphan && !lane->client))
 			bytes += lane->lane.len_bytes;
 	}
 	return bytes;
@@ -114,8 +129,7 @@ int flat_lane_get(struct flat_offload *o, struct flat_session *s, struct flat_li
 {
 	struct flat_lane_link *lane;
 	uint32_t slots = FLAT_LANE_SLOTS_FIRST;
-	TAILQ_FOREACH(lane, &o->lanes, link)
-	{
+	for (lane = first_of(s, l); lane; lane = next_of(lane, s)) {
 		if (lane->orphan || lane->client != s || lane->listener != l)
 			continue;
 		uint32_t n = lane->lane.geo.slots;
@@ -127,7 +141,7 @@ int flat_lane_get(struct flat_offload *o, struct flat_session *s, struct flat_li
 			slots = n * 4 > FLAT_LANE_SLOTS_MAX ? FLAT_LANE_SLOTS_MAX : n * 4;
 	}
 	struct flat_lane_geometry geo = {slots, FLAT_SMALL_BYTES_DEFAULT, FLAT_BULK_BYTES_DEFAULT};
-	if (charged(o, s, l) + flat_lane_len(&geo) > allowance(s ? s : l->session))
+	if (charged(s, l) + flat_lane_len(&geo) > allowance(s ? s : l->session))
 		return -ENOBUFS;
 	int err = lane_new(o, slots, &lane);
 	if (err != 0)
@@ -138,6 +152,10 @@ int flat_lane_get(struct flat_offload *o, struct flat_session *s, struct flat_li
 	if (l)
 		(void)flat_sys_fcntl(lane->fd, F_ADD_SEALS, F_SEAL_SEAL);
 	TAILQ_INSERT_HEAD(&o->lanes, lane, link);
+	if (s)
+		LIST_INSERT_HEAD(&s->lanes, lane, client_link);
+	if (l)
+		LIST_INSERT_HEAD(&l->lanes, lane, listener_link);
 	o->n_lanes++;
 	o->lane_bytes += lane->lane.len_bytes;
 	*out = lane;

@@ -49,6 +49,33 @@ bool flat_addr_is_here(const struct flat_addr *addr)
 	return known[i].here;
 }
 
+/* --- which one --- */
+
+static struct flat_listeners *list_at(struct flat_offload *o, uint16_t port)
+{
+	struct flat_listeners *list = &o->ports[port % FLAT_PORTS];
+	if (!list->tqh_last)
+		TAILQ_INIT(list);
+	return list;
+}
+
+struct flat_listener *flat_listener_at(const struct flat_offload *o, uint16_t port)
+{
+	return TAILQ_FIRST(&o->ports[port % FLAT_PORTS]);
+}
+
+void flat_listener_enlist(struct flat_offload *o, struct flat_listener *l)
+{
+	TAILQ_INSERT_TAIL(&o->listeners, l, link);
+	TAILQ_INSERT_TAIL(list_at(o, l->addr.port), l, port_link);
+}
+
+void flat_listener_delist(struct flat_offload *o, struct flat_listener *l)
+{
+	TAILQ_REMOVE(&o->listeners, l, link);
+	TAILQ_REMOVE(list_at(o, l->addr.port), l, port_link);
+}
+
 /* How well a listener's address fits: 0 not at all, 3 exactly. */
 static int fit(const struct flat_listener *l, const struct flat_addr *want)
 {
@@ -71,13 +98,13 @@ bool flat_addr_is_loopback(const struct flat_addr *a)
 
 /* Whether `want`, which fits so well, is an address of the place that the listener is in. *here: of this host; -1: not asked yet. */
 static bool is_its_own(const struct flat_listener *l, const struct flat_addr *want, int f,
-		       uint64_t netns, int *here)
+		       const struct flat_netns *netns, int *here)
 {
 	const struct flat_netns *ns = l->netns;
 	if (l->nowhere || (ns && !ns->ours))
 		return false;
 	if (flat_addr_is_loopback(want))
-		return netns == (ns ? ns->id : 0);
+		return netns == ns;
 	if (f == 3 && !ns && !l->stray)
 		return true;
 	if (*here < 0)
@@ -95,10 +122,9 @@ struct flat_listener *flat_listener_find(const struct flat_offload *o, const str
 	int best_fit = 0;
 	int here = -1;
 	flat_addr_unmap(&want);
-	TAILQ_FOREACH(l, &o->listeners, link)
-	{
-		int f = fit(l, &want);
-		if (f > best_fit && is_its_own(l, &want, f, asker ? asker->netns : 0, &here)) {
+	for (l = flat_listener_at(o, want.port); l; l = TAILQ_NEXT(l, port_link)) {
+		int f = l->gone ? 0 : fit(l, &want);
+		if (f > best_fit && is_its_own(l, &want, f, asker ? asker->netns : NULL, &here)) {
 			best = l;
 			best_fit = f;
 		}
@@ -113,14 +139,13 @@ bool flat_listener_serves(const struct flat_listener *l, const struct flat_addr 
 	want.port = l->addr.port;
 	flat_addr_unmap(&want);
 	int f = fit(l, &want);
-	return f > 0 && is_its_own(l, &want, f, 0, &here);
+	return f > 0 && is_its_own(l, &want, f, NULL, &here);
 }
 
 void flat_listener_rotate(struct flat_listener *l)
 {
-	struct flat_offload *o = l->offload;
-	TAILQ_REMOVE(&o->listeners, l, link);
-	TAILQ_INSERT_TAIL(&o->listeners, l, link);
+	flat_listener_delist(l->offload, l);
+	flat_listener_enlist(l->offload, l);
 }
 
 /* The pair's far end stays ours as the server's anchor; its near end goes out and is not kept. */
@@ -131,9 +156,9 @@ static int take_pair(struct flat_listener *l, struct flat_conn *c)
 	int err = flat_pairs_take(&l->offload->pairs, &pair);
 	if (err < 0)
 		return err;
-	server->inode = pair.inode;
 	server->anchor.fd = pair.far;
 	c->server_near = pair.near;
+	flat_end_name(server, &pair);
 	return 0;
 }
 
@@ -172,7 +197,8 @@ static int send_accept(struct flat_listener *l, struct flat_conn *c)
 
 int flat_listener_offer(struct flat_listener *l, struct flat_conn *c)
 {
-	int err = c->ticket ? 0 : take_pair(l, c);
+	/* Made ahead, or for one who did not take it. */
+	int err = c->server_near >= 0 ? 0 : take_pair(l, c);
 	if (err == 0)
 		err = l->n_pending > 0 ? -EAGAIN : send_accept(l, c);
 	if (err != -EAGAIN)
@@ -204,11 +230,12 @@ static void on_anchor(struct flat_source *source, int result)
 		int err = send_accept(l, c);
 		if (err == -EAGAIN)
 			return;
-		if (err != 0)
+		bool over = err == -EPIPE || err == -ECONNRESET;
+		if (err == 0)
+			flat_conn_open(c);
+		else if (!over || !flat_conn_again(c))
 			flat_conn_fail(c, ECONNREFUSED, FLAT_REFUSED_UNREACHABLE,
 				       "the listener is gone");
-		else
-			flat_conn_open(c);
 	}
 }
 
@@ -248,13 +275,10 @@ static void place(struct flat_listener *l, int tcp)
 /* Two at one address take turns. */
 static bool has_twin(const struct flat_offload *o, const struct flat_addr *addr)
 {
-	const struct flat_listener *l;
-	TAILQ_FOREACH(l, &o->listeners, link)
-	{
-		if (fit(l, addr) > 0)
-			return true;
-	}
-	return false;
+	const struct flat_listener *l = flat_listener_at(o, addr->port);
+	while (l && fit(l, addr) == 0)
+		l = TAILQ_NEXT(l, port_link);
+	return l != NULL;
 }
 
 int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, int anchor, int tcp)
@@ -283,8 +307,10 @@ int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, 
 	l->session->n_listeners++;
 	o->n_listeners++;
 	o->listening++;
-	o->twins |= has_twin(o, &l->addr);
-	TAILQ_INSERT_TAIL(&o->listeners, l, link);
+	o->twins = o->twins || has_twin(o, &l->addr);
+	flat_listener_enlist(o, l);
+	if (l->inode)
+		flat_index_put(&o->listener_anchors, &l->by_inode, l->inode);
 	flat_offload_listens(o, &l->addr);
 	char text[FLAT_ADDR_STRLEN];
 	char name[96];
@@ -334,8 +360,8 @@ static void close_ended(struct flat_offload *o, const struct flat_addr *addr)
 {
 	struct flat_listener *next;
 	unsigned int looked_at = 0;
-	for (struct flat_listener *l = TAILQ_FIRST(&o->listeners); l; l = next) {
-		next = TAILQ_NEXT(l, link);
+	for (struct flat_listener *l = flat_listener_at(o, addr->port); l; l = next) {
+		next = TAILQ_NEXT(l, port_link);
 		if (l->anchor.fd < 0 || l->addr.port != addr->port)
 			continue;
 		struct pollfd p = {.fd = l->anchor.fd, .events = POLLRDHUP};
@@ -365,6 +391,7 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 					  sizeof(sndbuf));
 		like.id = ++o->next_id;
 		like.inode = flat_inode(pair[0]);
+		like.cookie = flat_cookie(pair[0]);
 		reply.body.listen.listener_id = like.id;
 		reply.fds = FLAT_FD_ANCHOR;
 		close_ended(o, &like.addr);
@@ -393,15 +420,15 @@ void flat_listener_close(struct flat_listener *l)
 {
 	struct flat_offload *o = l->offload;
 	struct flat_conn *c;
-	struct flat_conn *next;
-	while ((c = TAILQ_FIRST(&l->pending)) != NULL)
-		flat_conn_fail(c, ECONNREFUSED, FLAT_REFUSED_UNREACHABLE, "the listener is gone");
-	flat_tickets_end(o, NULL, l);
-	for (c = TAILQ_FIRST(&o->conns); c; c = next) {
-		next = TAILQ_NEXT(c, link);
-		if (c->listener == l)
-			c->listener = NULL;
+	l->gone = true;
+	while ((c = TAILQ_FIRST(&l->pending)) != NULL) {
+		if (!flat_conn_again(c))
+			flat_conn_fail(c, ECONNREFUSED, FLAT_REFUSED_UNREACHABLE,
+				       "the listener is gone");
 	}
+	flat_tickets_end(NULL, l);
+	while ((c = LIST_FIRST(&l->conns)) != NULL)
+		flat_conn_serve(c, NULL);
 	flat_lanes_orphan(o, NULL, l);
 	flat_loop_del(&o->loop, &l->anchor);
 	flat_loop_del(&o->loop, &l->tcp);
@@ -410,7 +437,8 @@ void flat_listener_close(struct flat_listener *l)
 	/* Given to a successor. */
 	if (l->tcp.fd >= 0)
 		close(l->tcp.fd);
-	TAILQ_REMOVE(&o->listeners, l, link);
+	flat_listener_delist(o, l);
+	flat_index_remove(&o->listener_anchors, &l->by_inode);
 	o->n_listeners--;
 	o->listening++;
 	l->session->n_listeners--;

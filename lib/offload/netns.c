@@ -260,17 +260,33 @@ static struct flat_netns *make(uint64_t id, int fd)
 	if (!ns)
 		return NULL;
 	ns->id = id;
-	ns->ours = is_ours(fd);
-	ns->routes = routes_of(fd);
+	ns->fd = fd;
+	ns->routes = -1;
 	LIST_INSERT_HEAD(&all, ns, link);
 	return ns;
+}
+
+/* That of `fd` (taken), referenced. NULL: no memory, or it is none. */
+static struct flat_netns *take(int fd)
+{
+	struct stat st;
+	struct flat_netns *ns = NULL;
+	if (fstat(fd, &st) == 0) {
+		ns = find(st.st_ino);
+		if (!ns) {
+			ns = make(st.st_ino, fd);
+			fd = ns ? -1 : fd;
+		}
+	}
+	if (fd >= 0)
+		close(fd);
+	return flat_netns_get(ns);
 }
 
 int flat_netns_of_socket(int fd, struct flat_netns **ns)
 {
 	static uint64_t own;
 	uint64_t cookie = 0;
-	struct stat st;
 	*ns = NULL;
 	int err = own == 0 ? flat_netns_own(&own) : 0;
 	if (err == 0)
@@ -278,18 +294,17 @@ int flat_netns_of_socket(int fd, struct flat_netns **ns)
 	if (err != 0 || cookie == own)
 		return err;
 	int its = ioctl(fd, SIOCGSKNS);
-	if (its < 0 || fstat(its, &st) != 0) {
-		err = -errno;
-	} else {
-		*ns = find(st.st_ino);
-		if (!*ns)
-			*ns = make(st.st_ino, its);
-		err = *ns ? 0 : -ENOMEM;
+	if (its < 0)
+		return -errno;
+	*ns = take(its);
+	if (!*ns)
+		return -ENOMEM;
+	if (!(*ns)->looked) {
+		(*ns)->looked = true;
+		(*ns)->ours = is_ours((*ns)->fd);
+		(*ns)->routes = routes_of((*ns)->fd);
 	}
-	if (its >= 0)
-		close(its);
-	(void)flat_netns_get(*ns);
-	return err;
+	return 0;
 }
 
 struct flat_netns *flat_netns_get(struct flat_netns *ns)
@@ -306,16 +321,22 @@ void flat_netns_put(struct flat_netns *ns)
 	LIST_REMOVE(ns, link);
 	if (ns->routes >= 0)
 		close(ns->routes);
+	close(ns->fd);
 	free(ns);
 }
 
-uint64_t flat_netns_of_process(pid_t pid)
+struct flat_netns *flat_netns_of_process(pid_t pid)
 {
 	char path[64];
 	struct stat own;
 	struct stat its;
 	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
-	if (stat("/proc/self/ns/net", &own) != 0 || stat(path, &its) != 0)
-		return 0;
-	return its.st_ino == own.st_ino ? 0 : its.st_ino;
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	if (stat("/proc/self/ns/net", &own) == 0 && fstat(fd, &its) == 0 &&
+	    its.st_ino != own.st_ino)
+		return take(fd);
+	close(fd);
+	return NULL;
 }

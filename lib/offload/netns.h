@@ -12,13 +12,18 @@
 #include "base/base.h"
 #include "vq/attach.h"
 
-/** Another one than flatd's, which a listener is in. */
+/**
+ * Another one than flatd's, which a listener or a process is in. It is kept by a descriptor as long as it is referenced: so its
+ * number, which the kernel gives out again, is no other one's meanwhile, and two are one if they are the same struct.
+ */
 struct flat_netns {
 	LIST_ENTRY(flat_netns) link;
-	uint64_t id; /* as flat_netns_of_process() has it */
-	int routes;  /* a netlink socket in it, which also keeps it; -1: flatd may not enter it */
+	uint64_t id; /* the inode of /proc/PID/ns/net */
+	int fd;
 	uint32_t refs;
-	bool ours; /* an administrator of this host made it, or flatd's own user */
+	bool looked; /* the following is known: a listener is in it */
+	int routes;  /* a netlink socket in it; negative: flatd may not enter it */
+	bool ours;   /* an administrator of this host made it, or flatd's own user */
 };
 
 /**
@@ -30,8 +35,8 @@ struct flat_netns *flat_netns_get(struct flat_netns *ns);
 /** NULL is nothing. */
 void flat_netns_put(struct flat_netns *ns);
 
-/** The number of a process's namespace; 0: flatd's own, or not to be had. */
-uint64_t flat_netns_of_process(pid_t pid);
+/** That of a process, referenced; NULL: flatd's own, or not to be had. The caller knows that `pid` is that process still. */
+struct flat_netns *flat_netns_of_process(pid_t pid);
 
 /**
  * Whether packets to this address are taken in there, by its routing table; NULL: flatd's own. Ports do not matter. sock: a TCP

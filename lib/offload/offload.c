@@ -175,6 +175,7 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	TAILQ_INIT(&o->half_open);
 	TAILQ_INIT(&o->reminders);
 	TAILQ_INIT(&o->lanes);
+	TAILQ_INIT(&o->settling);
 	flat_rests_init(&o->rests);
 	if (getrandom(o->own_persist_key, sizeof(o->own_persist_key), 0) !=
 	    (ssize_t)sizeof(o->own_persist_key))
@@ -300,7 +301,7 @@ void flat_offload_run(struct flat_offload *o)
 		bool busy = flat_worker_turn(&o->workers.v[0]);
 		busy |= flat_l7_turn(o, news);
 		busy |= flat_sessions_turn(o);
-		busy |= flat_peers_turn(o) || o->n_settling > 0;
+		busy |= flat_peers_turn(o) || !TAILQ_EMPTY(&o->settling);
 		reap(o);
 		/* Made while nobody waits: as many as a connection took. */
 		if (!busy && flat_pairs_fill(&o->pairs))
@@ -344,6 +345,10 @@ void flat_offload_close(struct flat_offload *o)
 	flat_pairs_fini(&o->pairs);
 	flat_tubes_spare_fini();
 	flat_balance_free(o);
+	flat_index_fini(&o->conn_ids);
+	flat_index_fini(&o->anchors);
+	flat_index_fini(&o->listener_anchors);
+	flat_index_fini(&o->processes);
 	flat_series_fini(&o->series);
 	flat_measures_fini(&o->measures);
 	flat_mesh_put(o->mesh);

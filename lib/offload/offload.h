@@ -23,6 +23,7 @@
 #include "mesh/route.h"
 #include "offload/bucket.h"
 #include "offload/cluster.h"
+#include "offload/index.h"
 #include "offload/loop.h"
 #include "offload/pairs.h"
 #include "offload/reload.h"
@@ -55,21 +56,27 @@ struct flat_netns;
 struct flat_session {
 	TAILQ_ENTRY(flat_session) link;
 	TAILQ_ENTRY(flat_session) ready_link;
+	TAILQ_ENTRY(flat_session) settle_link;
+	struct flat_indexed
+	    by_pid; /* in flat_offload.processes, while its control socket is open */
 	struct flat_offload *offload;
 	struct flat_source control;
 	uint64_t id;
-	pid_t pid;
+	pid_t pid; /* of who connected; the kernel's word */
 	int pidfd; /* pins the pid; -1 if the kernel has none */
 	uid_t uid;
 	gid_t gid;
-	uint64_t netns; /* its network namespace when it said HELLO; 0: flatd's, or unknown */
+	struct flat_netns
+	    *netns; /* its network namespace when it said HELLO; referenced. NULL: flatd's,
+				     or unknown */
 	uid_t exe_owner;
 	bool exe_owner_known;
 	bool greeted;
 	bool closed;	  /* its control socket is no more, or never was; in flat_offload.ghosts */
 	bool captured;	  /* a process that is confined: capture.h. Has no control socket */
 	bool ready;	  /* has messages to be read; in flat_offload.ready */
-	uint8_t settling; /* turns of the loop until it is answered; 0: it did not ask */
+	uint8_t settling; /* turns of the loop until it is answered; 0: it did not ask. In
+			     flat_offload.settling while not 0 */
 	uint32_t settle_seq;
 	const char *doom; /* why it is to be ended after this turn; NULL: it goes on */
 	int64_t joined_ms;
@@ -82,12 +89,15 @@ struct flat_session {
 	uint32_t n_half_open;
 	uint32_t n_listeners;
 	uint32_t n_tickets;
-	TAILQ_HEAD(, flat_conn) tickets; /* made ahead for it, not begun: ticket.c */
+	TAILQ_HEAD(, flat_conn) tickets;   /* made ahead for it, not begun: ticket.c */
+	LIST_HEAD(, flat_lane_link) lanes; /* whose client it is; last one first */
 };
 
 /** Memory joining a client session (NULL: the offload half) and a listener (NULL: the offload half). */
 struct flat_lane_link {
 	TAILQ_ENTRY(flat_lane_link) link;
+	LIST_ENTRY(flat_lane_link) client_link;	  /* of client->lanes */
+	LIST_ENTRY(flat_lane_link) listener_link; /* of listener->lanes */
 	uint64_t id;
 	int fd;
 	struct flat_lane lane;
@@ -104,22 +114,29 @@ struct flat_lane_link {
 
 struct flat_listener {
 	TAILQ_ENTRY(flat_listener) link;
+	TAILQ_ENTRY(flat_listener) port_link; /* with others of its port; in the order of `link` */
+	struct flat_indexed by_inode;	      /* in flat_offload.listener_anchors */
 	struct flat_offload *offload;
 	struct flat_session *session; /* who registered it; never NULL */
 	struct flat_source anchor;    /* our end of the listener anchor */
 	struct flat_source tcp;	      /* the kernel's listening socket, passed by the application */
 	uint64_t id;
-	uint64_t inode; /* of the application's end of the anchor */
+	uint64_t inode;	 /* of the application's end of the anchor */
+	uint64_t cookie; /* likewise its SO_COOKIE, which no other socket ever has; 0: unknown */
 	struct flat_addr addr;
 	uint32_t backlog;
 	bool v6only;		  /* of a v6 socket: IPV6_V6ONLY */
 	struct flat_netns *netns; /* referenced; NULL: flatd's own */
 	bool stray; /* its address was none of this host's (IP_FREEBIND): counts while it is one */
 	bool nowhere; /* in a namespace of which flatd knows nothing: no address is its own */
+	bool
+	    gone; /* its application takes nothing more: nobody is sent there. Its end is yet to be told */
 	struct flat_in_server *server; /* of a confined workload, that listens without the library:
 					  capture_in.h. NULL: a mesh server */
 	uint32_t n_pending;
 	TAILQ_HEAD(, flat_conn) pending;
+	LIST_HEAD(, flat_conn) conns;	   /* whose `listener` it is, those made ahead too */
+	LIST_HEAD(, flat_lane_link) lanes; /* likewise; last one first */
 };
 
 /** One side of a connection as the offload half holds it. */
@@ -129,10 +146,12 @@ struct flat_end {
 	struct flat_conn *conn;
 	struct flat_lane_link *lane; /* NULL: TCP */
 	uint32_t slot;
-	uint64_t inode; /* of the application's end of the anchor: what /proc/PID/fd shows */
-	bool gone;	/* direct: hung up, words completed */
-	bool is_tcp;	/* or a tube */
-	struct flat_tube *tube; /* to c->bridge; its near side is ours; NULL: none */
+	uint64_t inode;	 /* of the application's end of the anchor: what /proc/PID/fd shows */
+	uint64_t cookie; /* likewise its SO_COOKIE, which no other socket ever has; 0: unknown */
+	struct flat_indexed by_inode; /* in flat_offload.anchors */
+	bool gone;		      /* direct: hung up, words completed */
+	bool is_tcp;		      /* or a tube */
+	struct flat_tube *tube;	      /* to c->bridge; its near side is ours; NULL: none */
 };
 
 /* How an endpoint on another host is reached. */
@@ -149,6 +168,8 @@ struct flat_conn {
 	TAILQ_ENTRY(flat_conn) link;
 	TAILQ_ENTRY(flat_conn) pending_link;
 	TAILQ_ENTRY(flat_conn) half_link;
+	LIST_ENTRY(flat_conn) listener_link; /* of listener->conns */
+	struct flat_indexed by_id;	     /* in flat_offload.conn_ids, while in `conns` */
 	struct flat_offload *offload;
 	uint64_t id;
 	enum flat_conn_path path;
@@ -235,6 +256,9 @@ struct flat_cut {
 
 #define FLAT_CUTS_KEPT 256
 
+/* Lists of listeners by port: of a node's servers few share one. */
+#define FLAT_PORTS 256
+
 struct flat_stats {
 	uint64_t opened[3]; /* by enum flat_conn_path */
 	uint64_t closed;
@@ -303,6 +327,14 @@ struct flat_offload {
 	struct flat_conns half_open; /* oldest first */
 	struct flat_conns reminders; /* likewise */
 	struct flat_lanes lanes;
+	struct flat_sessions settling; /* who wait for flat_sessions_settle() */
+	struct flat_listeners
+	    ports[FLAT_PORTS];		    /* listeners by port_link, of the ports that have this
+						    remainder */
+	struct flat_index conn_ids;	    /* of struct flat_conn */
+	struct flat_index anchors;	    /* of struct flat_end, by inode */
+	struct flat_index listener_anchors; /* of struct flat_listener, by inode */
+	struct flat_index processes;	    /* of struct flat_session, by pid */
 	struct flat_series_table series;
 	struct flat_last_series last_series;
 	struct flat_measures measures;
@@ -321,7 +353,7 @@ struct flat_offload {
 	struct flat_cut cuts[FLAT_CUTS_KEPT];
 	uint32_t n_workers; /* wanted; 0: 1 */
 	uint32_t n_sessions;
-	uint32_t n_settling; /* sessions that wait for flat_sessions_settle() */
+	uint32_t n_strangers; /* sessions that have not said HELLO */
 	uint32_t n_listeners;
 	uint32_t n_conns;
 	uint32_t n_lanes;
@@ -398,6 +430,8 @@ struct flat_session *flat_session_ghost(struct flat_offload *o, const struct fla
  */
 struct flat_session *flat_session_captured(struct flat_offload *o, pid_t pid, uid_t uid, gid_t gid,
 					   const char *cgroup);
+/** Whether all that is known of the two processes is the same. */
+bool flat_session_is_same(const struct flat_session *a, const struct flat_session *b);
 /** How long the loop may sleep for the sake of throttled or silent sessions, ms; -1: for ever. */
 int flat_sessions_wait_ms(const struct flat_offload *o);
 /** "workload.namespace (pid 7)" */
@@ -419,6 +453,11 @@ void flat_listener_open(struct flat_session *s, const struct flat_msg *msg, int 
 FLAT_MUST_CHECK int flat_listener_add(struct flat_offload *o, const struct flat_listener *like,
 				      int anchor, int tcp);
 void flat_listener_close(struct flat_listener *l);
+/** Puts it behind the others, and takes it out: where flat_listener_find() looks. */
+void flat_listener_enlist(struct flat_offload *o, struct flat_listener *l);
+void flat_listener_delist(struct flat_offload *o, struct flat_listener *l);
+/** Listeners of a port come by port_link, those of some other ports between them. NULL: no more. */
+struct flat_listener *flat_listener_at(const struct flat_offload *o, uint16_t port);
 /**
  * The live listener that serves `addr`, or NULL. Changes nothing. asker: whose address it is, which matters for loopback addresses;
  * NULL: flatd's own network namespace, as for endpoints and plain clients.
@@ -574,6 +613,12 @@ void flat_conn_gate(struct flat_offload *o, struct flat_gate *gate, const char *
 /** A connection of ours to a server, for an HTTP client's requests. NULL without memory. c->l7_upstream is the caller's. */
 FLAT_MUST_CHECK struct flat_conn *flat_conn_upstream(struct flat_conn *client,
 						     const struct flat_target *target, bool h2);
+/**
+ * Its listener's application takes nothing more, and has not taken this one, which is pending: goes to another one at the address,
+ * as with the kernel, or comes to nothing; the connection may be gone. False: its client was told already in which memory it is, and
+ * nothing is changed.
+ */
+bool flat_conn_again(struct flat_conn *c);
 /** What the client asks for is known, and was decided on: goes for the server. The connection may be gone with it. */
 void flat_conn_onward(struct flat_conn *c);
 /** Goes for its server. 0: open, or on its way; a negative errno: it is gone. */
@@ -581,6 +626,10 @@ FLAT_MUST_CHECK int flat_conn_upstream_open(struct flat_conn *c);
 
 /* --- conn.c --- */
 
+/** Another server's listener, or none. */
+void flat_conn_serve(struct flat_conn *c, struct flat_listener *l);
+/** The application's end of its anchor is this one. */
+void flat_end_name(struct flat_end *e, const struct flat_pair *pair);
 /** A half-open connection as decided, counted nowhere but in its session. NULL without memory. */
 FLAT_MUST_CHECK struct flat_conn *flat_conn_new(struct flat_offload *o, struct flat_session *s,
 						const struct flat_decision *d);
@@ -620,6 +669,8 @@ void flat_conn_destroy(struct flat_conn *c);
 uint64_t flat_conn_bytes(struct flat_conn *c, int i);
 /** The inode of an open descriptor, 0 if it has none. */
 uint64_t flat_inode(int fd);
+/** A socket's number that no other one has as long as the system runs; 0: the kernel does not tell. */
+uint64_t flat_cookie(int fd);
 /** The cut connection of this id, or NULL. */
 const struct flat_cut *flat_cut_find(const struct flat_offload *o, uint64_t conn_id);
 /** Adds up the live bytes of every series. */
@@ -634,8 +685,7 @@ void flat_ticket_use(struct flat_session *s, const struct flat_msg *msg);
 /** Ends one that has not begun. */
 void flat_ticket_drop(struct flat_conn *c);
 /** Ends tickets of a session, or of a listener (the other NULL). Their lanes are given up by the caller. */
-void flat_tickets_end(struct flat_offload *o, struct flat_session *s,
-		      const struct flat_listener *l);
+void flat_tickets_end(struct flat_session *s, const struct flat_listener *l);
 
 /* --- lane.c --- */
 

@@ -1,5 +1,6 @@
 #include "offload/pairs.h"
 
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 static int make(struct flat_pair *pair)
 {
 	struct stat st;
+	socklen_t len = sizeof(pair->cookie);
 	int fds[2];
 	int err = flat_sys_socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds);
 	if (err < 0)
@@ -15,6 +17,8 @@ static int make(struct flat_pair *pair)
 	pair->near = fds[0];
 	pair->far = fds[1];
 	pair->inode = FLAT_SYS2(SYS_fstat, fds[0], &st) == 0 ? st.st_ino : 0;
+	pair->cookie = 0;
+	(void)flat_sys_getsockopt(fds[0], SOL_SOCKET, SO_COOKIE, &pair->cookie, &len);
 	return 0;
 }
 

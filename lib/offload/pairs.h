@@ -14,9 +14,10 @@
 
 /** A connected pair of AF_UNIX stream sockets. */
 struct flat_pair {
-	int near;	/* goes to the application */
-	int far;	/* stays here */
-	uint64_t inode; /* of `near`: what /proc/PID/fd shows */
+	int near;	 /* goes to the application */
+	int far;	 /* stays here */
+	uint64_t inode;	 /* of `near`: what /proc/PID/fd shows */
+	uint64_t cookie; /* of `near`: SO_COOKIE; 0: the kernel does not tell */
 };
 
 /** Owner: the control thread. All-zero is empty. */

@@ -183,7 +183,7 @@ static int find_candidates(const struct flat_offload *o, const struct flat_servi
 		return 0;
 	TAILQ_FOREACH(l, &o->listeners, link)
 	{
-		if (!selects(service, port, l) ||
+		if (l->gone || !selects(service, port, l) ||
 		    (subset && !flat_labels_match(&subset->labels, &l->session->workload->labels)))
 			continue;
 		struct flat_endpoint e = selected(l);

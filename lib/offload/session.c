@@ -121,6 +121,8 @@ void flat_sessions_reap(struct flat_offload *o)
 	struct flat_session *s;
 	struct flat_session *next;
 	int64_t now_ms = flat_now_us() / 1000;
+	if (!o->doomed && o->n_strangers == 0)
+		return;
 	o->doomed = false;
 	for (s = TAILQ_FIRST(&o->sessions); s; s = next) {
 		next = TAILQ_NEXT(s, link);
@@ -141,6 +143,7 @@ static void answer_hello(struct flat_session *s, const struct flat_msg *msg)
 		return;
 	}
 	s->greeted = true;
+	o->n_strangers--;
 	flat_session_identify(s);
 	flat_msg_init(&reply, FLAT_MSG_HELLO, msg->seq);
 	reply.body.hello.session_id = s->id;
@@ -161,7 +164,8 @@ static void answer_hello(struct flat_session *s, const struct flat_msg *msg)
 
 static void settle_later(struct flat_session *s, uint32_t seq)
 {
-	s->offload->n_settling += s->settling == 0;
+	if (s->settling == 0)
+		TAILQ_INSERT_TAIL(&s->offload->settling, s, settle_link);
 	s->settling = SETTLE_TURNS;
 	s->settle_seq = seq;
 }
@@ -171,11 +175,11 @@ void flat_sessions_settle(struct flat_offload *o)
 	struct flat_msg reply;
 	struct flat_session *s;
 	struct flat_session *next;
-	for (s = o->n_settling ? TAILQ_FIRST(&o->sessions) : NULL; s; s = next) {
-		next = TAILQ_NEXT(s, link);
-		if (s->settling == 0 || --s->settling > 0)
+	for (s = TAILQ_FIRST(&o->settling); s; s = next) {
+		next = TAILQ_NEXT(s, settle_link);
+		if (--s->settling > 0)
 			continue;
-		o->n_settling--;
+		TAILQ_REMOVE(&o->settling, s, settle_link);
 		flat_msg_init(&reply, FLAT_MSG_WHY, s->settle_seq);
 		reply.status = -ECONNRESET;
 		flat_session_reply(s, &reply, NULL, 0);
@@ -235,12 +239,8 @@ static void answer_drop(struct flat_session *s, const struct flat_msg *msg)
 static void answer_ring(struct flat_session *s, const struct flat_msg *msg)
 {
 	struct flat_msg reply;
-	struct flat_conn *c;
-	TAILQ_FOREACH(c, &s->offload->conns, link)
-	{
-		if (c->id == msg->body.ring.conn_id)
-			break;
-	}
+	struct flat_indexed *at = flat_index_find(&s->offload->conn_ids, msg->body.ring.conn_id);
+	struct flat_conn *c = at ? FLAT_CONTAINER_OF(at, struct flat_conn, by_id) : NULL;
 	bool part = c && (c->client == s || (c->listener && c->listener->session == s));
 	for (int i = 0; part && i < 2; i++) {
 		/* A plain client's socket carries its stream, not bells. */
@@ -415,25 +415,46 @@ bool flat_sessions_leave(struct flat_offload *o)
 
 int flat_sessions_wait_ms(const struct flat_offload *o)
 {
-	const struct flat_session *s;
 	/* Throttled: a token comes within a millisecond. */
 	if (!TAILQ_EMPTY(&o->ready))
 		return 1;
-	TAILQ_FOREACH(s, &o->sessions, link)
-	{
-		if (!s->greeted)
-			return FLAT_HELLO_TIMEOUT_MS / 4;
+	return o->n_strangers > 0 ? FLAT_HELLO_TIMEOUT_MS / 4 : -1;
+}
+
+static uint32_t count_of(const struct flat_offload *o, pid_t pid)
+{
+	uint32_t n = 0;
+	const struct flat_indexed *at = flat_index_find(&o->processes, (uint64_t)pid);
+	for (; at; at = flat_indexed_next(at))
+		n++;
+	return n;
+}
+
+/* pid 0: the kernel has no number for it here. */
+static bool has_place(const struct flat_offload *o, const struct ucred *who)
+{
+	char account[32];
+	if (who->pid > 0 && count_of(o, who->pid) >= FLAT_PROCESS_SESSIONS_MAX) {
+		snprintf(account, sizeof(account), "uid %u", (unsigned int)who->uid);
+		flat_tell(FLAT_LOG_WARN, "sessions turned away", account,
+			  "pid %d was turned away: rule 15: it has %u sessions", (int)who->pid,
+			  FLAT_PROCESS_SESSIONS_MAX);
+		return false;
 	}
-	return -1;
+	if (o->n_sessions < FLAT_SESSIONS_MAX)
+		return true;
+	flat_tell(FLAT_LOG_WARN, "sessions turned away", "all",
+		  "a process was turned away: rule 15: %u sessions are open", o->n_sessions);
+	return false;
 }
 
 void flat_session_open(struct flat_offload *o, int fd)
 {
-	struct flat_session *s = o->n_sessions < FLAT_SESSIONS_MAX ? calloc(1, sizeof(*s)) : NULL;
+	struct ucred cred = {.pid = 0};
+	socklen_t len = sizeof(cred);
+	(void)flat_sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len);
+	struct flat_session *s = has_place(o, &cred) ? calloc(1, sizeof(*s)) : NULL;
 	if (!s) {
-		flat_tell(FLAT_LOG_WARN, "sessions turned away", "all",
-			  "a process was turned away: rule 15: %u sessions are open",
-			  o->n_sessions);
 		close(fd);
 		return;
 	}
@@ -445,8 +466,11 @@ void flat_session_open(struct flat_offload *o, int fd)
 	s->control.fd = fd;
 	flat_bucket_init(&s->bucket, FLAT_SESSION_MSGS_PER_S, FLAT_SESSION_MSGS_BURST,
 			 flat_now_us());
+	s->pid = cred.pid;
 	TAILQ_INSERT_TAIL(&o->sessions, s, link);
+	flat_index_put(&o->processes, &s->by_pid, (uint64_t)s->pid);
 	o->n_sessions++;
+	o->n_strangers++;
 	o->stats.sessions++;
 	if (flat_loop_poll(&o->loop, &s->control, fd, POLLIN | POLLRDHUP, on_control) != 0)
 		flat_session_close(s, "out of memory");
@@ -457,6 +481,7 @@ static void forget(struct flat_session *s)
 {
 	if (s->pidfd >= 0)
 		close(s->pidfd);
+	flat_netns_put(s->netns);
 	free(s->exe);
 	free(s->cgroup);
 }
@@ -492,7 +517,10 @@ void flat_session_close(struct flat_session *s, const char *why)
 	TAILQ_REMOVE(&o->sessions, s, link);
 	TAILQ_INSERT_TAIL(&o->ghosts, s, link);
 	o->n_sessions--;
-	o->n_settling -= s->settling != 0;
+	o->n_strangers -= !s->greeted;
+	flat_index_remove(&o->processes, &s->by_pid);
+	if (s->settling)
+		TAILQ_REMOVE(&o->settling, s, settle_link);
 	s->settling = 0;
 	/* Kept from being freed by the last of these. */
 	s->n_conns++;
@@ -503,7 +531,7 @@ void flat_session_close(struct flat_session *s, const char *why)
 		if (c->client == s && !c->told && !o->leaving)
 			flat_conn_destroy(c);
 	}
-	flat_tickets_end(o, s, NULL);
+	flat_tickets_end(s, NULL);
 	flat_lanes_orphan(o, s, NULL);
 	s->n_conns--;
 	flat_session_put(s);
@@ -541,10 +569,11 @@ static bool same_text(const char *a, const char *b)
 	return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-static bool same_process(const struct flat_session *a, const struct flat_session *b)
+bool flat_session_is_same(const struct flat_session *a, const struct flat_session *b)
 {
 	return a->pid == b->pid && a->pid != 0 && a->uid == b->uid && a->gid == b->gid &&
-	       same_text(a->exe, b->exe) && same_text(a->cgroup, b->cgroup) && !is_dead(a);
+	       a->exe_owner_known == b->exe_owner_known && a->exe_owner == b->exe_owner &&
+	       same_text(a->exe, b->exe) && same_text(a->cgroup, b->cgroup);
 }
 
 struct flat_session *flat_session_captured(struct flat_offload *o, pid_t pid, uid_t uid, gid_t gid,
@@ -567,7 +596,7 @@ struct flat_session *flat_session_captured(struct flat_offload *o, pid_t pid, ui
 	}
 	TAILQ_FOREACH(s, &o->ghosts, link)
 	{
-		if (s->captured && same_process(s, &like))
+		if (s->captured && flat_session_is_same(s, &like) && !is_dead(s))
 			break;
 	}
 	if (s || !(s = flat_session_ghost(o, &like)))

@@ -16,9 +16,8 @@
 /* Whether another listener may be meant by the address of this one. */
 static bool has_rival(const struct flat_listener *l)
 {
-	const struct flat_listener *other;
-	TAILQ_FOREACH(other, &l->offload->listeners, link)
-	{
+	const struct flat_listener *other = flat_listener_at(l->offload, l->addr.port);
+	for (; other; other = TAILQ_NEXT(other, port_link)) {
 		if (other != l && other->addr.port == l->addr.port)
 			return true;
 	}
@@ -45,14 +44,14 @@ static int take_pairs(struct flat_conn *c)
 	if (err < 0)
 		return err;
 	c->client_near = client.near;
-	c->end[FLAT_SIDE_CLIENT].inode = client.inode;
 	c->end[FLAT_SIDE_CLIENT].anchor.fd = client.far;
+	flat_end_name(&c->end[FLAT_SIDE_CLIENT], &client);
 	err = flat_pairs_take(&c->offload->pairs, &server);
 	if (err < 0)
 		return err;
 	c->server_near = server.near;
-	c->end[FLAT_SIDE_SERVER].inode = server.inode;
 	c->end[FLAT_SIDE_SERVER].anchor.fd = server.far;
+	flat_end_name(&c->end[FLAT_SIDE_SERVER], &server);
 	return 0;
 }
 
@@ -148,16 +147,14 @@ void flat_ticket_drop(struct flat_conn *c)
 	flat_conn_destroy(c);
 }
 
-void flat_tickets_end(struct flat_offload *o, struct flat_session *s, const struct flat_listener *l)
+void flat_tickets_end(struct flat_session *s, const struct flat_listener *l)
 {
-	struct flat_session *first = s ? s : TAILQ_FIRST(&o->sessions);
-	for (struct flat_session *at = first; at; at = s ? NULL : TAILQ_NEXT(at, link)) {
-		struct flat_conn *next;
-		for (struct flat_conn *c = TAILQ_FIRST(&at->tickets); c; c = next) {
-			next = TAILQ_NEXT(c, link);
-			if (s || c->listener == l)
-				flat_ticket_drop(c);
-		}
+	struct flat_conn *next;
+	for (struct flat_conn *c = s ? TAILQ_FIRST(&s->tickets) : LIST_FIRST(&l->conns); c;
+	     c = next) {
+		next = s ? TAILQ_NEXT(c, link) : LIST_NEXT(c, listener_link);
+		if (c->shelved)
+			flat_ticket_drop(c);
 	}
 }
 

@@ -17,8 +17,9 @@ ip -n "$NS" address add 10.98.0.2/32 dev lo
 port && A=$PORT
 port && B=$PORT
 port && C=$PORT
+port && D=$PORT
 
-# server.py NAME ADDR:PORT...: says its name to whoever connects. freebind: IP_FREEBIND.
+# server.py NAME ADDR:PORT...: says its name to whoever connects; called "peer": the client's address. freebind: IP_FREEBIND.
 cat >"$WORK/server.py" <<'END'
 import selectors, socket, sys
 loop = selectors.DefaultSelector()
@@ -35,9 +36,19 @@ for at in sys.argv[2:]:
 print("listening", flush=True)
 while True:
     for key, _ in loop.select():
-        c, _ = key.fileobj.accept()
-        c.sendall(sys.argv[1].encode())
+        c, peer = key.fileobj.accept()
+        c.sendall((peer[0] if sys.argv[1] == "peer" else sys.argv[1]).encode())
         c.close()
+END
+# claim.py ADDR HOST PORT: connects from that address, whosever it is; what the server says.
+cat >"$WORK/claim.py" <<'END'
+import socket, sys
+s = socket.socket()
+s.settimeout(10)
+s.setsockopt(socket.IPPROTO_IP, 15, 1)
+s.bind((sys.argv[1], 0))
+s.connect((sys.argv[2], int(sys.argv[3])))
+print(s.recv(100).decode())
 END
 # thief.py: a child in a network namespace of its own binds and gives its sockets to its parent, which listens.
 cat >"$WORK/thief.py" <<'END'
@@ -113,6 +124,7 @@ END
 	served near 240.9.8.1 127.0.0.1 "$A"
 	served far 240.9.8.2 192.0.2.5 "$B"
 	served box 240.9.8.3 10.98.0.2 "$C"
+	served seen 240.9.8.4 127.0.0.1 "$D"
 }
 config >"$CONFIG"
 start_flatd
@@ -164,6 +176,16 @@ same endpoint-of-the-host-inside "honest" "$(inside near.e2e.example 80)"
 same container-by-its-address-inside "box" "$(inside 10.98.0.2 "$C")"
 
 stop "$PID"
+
+# --- where a client comes from, which policies go by ---
+HOST=$(ip -o -4 address show scope global | sed -n '1s/.* inet \([0-9.]*\).*/\1/p')
+if [ -n "$HOST" ]; then
+	serve peer -- "127.0.0.1:$D"
+	claim() { timeout 20 "$@" flat-run --control "$CONTROL" "$PYTHON" "$WORK/claim.py" "$HOST" seen.e2e.example 80 2>&1; }
+	same host-address-of-the-host "$HOST" "$(claim env)"
+	same host-address-not-of-a-container 127.0.0.1 "$(claim ip netns exec "$NS")"
+	stop "$PID"
+fi
 
 # --- a flatd of an ordinary user's, and his rootless container ---
 mkdir "$WORK/user"

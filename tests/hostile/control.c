@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/limits.h"
 #include "hostile.h"
 
 static int joined(struct attack_env *env)
@@ -280,6 +281,119 @@ static int never_accepts(struct attack_env *env)
 	return 0;
 }
 
+/* LISTEN: the listener's anchor, or -1. */
+static int listen_raw(int sock, int tcp)
+{
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	flat_msg_init(&msg, FLAT_MSG_LISTEN, 2);
+	msg.fds = FLAT_FD_TCP;
+	if (raw_ask(sock, &msg, &tcp, 1, fds, &n) != 0 || msg.status != 0)
+		return -1;
+	return flat_msg_fd(&msg, fds, FLAT_FD_ANCHOR);
+}
+
+/* Another socket that listens where `first` does, or -1. */
+static int tcp_twin(int first)
+{
+	struct sockaddr_in addr;
+	socklen_t len = sizeof(addr);
+	int one = 1;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (setsockopt(first, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &one, sizeof(one)) != 0 ||
+	    getsockname(first, (struct sockaddr *)&addr, &len) != 0 ||
+	    bind(fd, (struct sockaddr *)&addr, len) != 0 || listen(fd, 64) != 0)
+		return -1;
+	return fd;
+}
+
+struct taken {
+	int anchor;
+	unsigned int n;
+	unsigned int want;
+};
+
+static bool took(void *arg)
+{
+	struct taken *t = arg;
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	while (flat_msg_recv(t->anchor, &msg, fds, &n, MSG_DONTWAIT) == 0) {
+		flat_msg_close_fds(fds, n);
+		t->n++;
+	}
+	return t->n >= t->want;
+}
+
+#define TWIN_ROUNDS 8
+
+/*
+ * Of two listeners of one port the first takes nothing more, and flatd has not heard of its end: as when its process closes it, at
+ * the moment in which somebody connects. All reach the other one.
+ */
+static int twin_takes_nothing(struct attack_env *env)
+{
+	struct flat_msg msg;
+	struct sockaddr_in addr;
+	socklen_t len = sizeof(addr);
+	struct taken t = {.want = 2 * TWIN_ROUNDS};
+	int sock = joined(env);
+	int tcp = tcp_listener();
+	int twin = tcp_twin(tcp);
+	int anchor = listen_raw(sock, tcp);
+	t.anchor = listen_raw(sock, twin);
+	if (anchor < 0 || t.anchor < 0 || shutdown(anchor, SHUT_RD) != 0 ||
+	    getsockname(tcp, (struct sockaddr *)&addr, &len) != 0)
+		return wrong(env, "no listeners");
+	for (uint32_t i = 0; i < TWIN_ROUNDS; i++) {
+		int fds[FLAT_MSG_FDS_MAX];
+		size_t n = 0;
+		flat_msg_init(&msg, FLAT_MSG_CONNECT, i + 3);
+		msg.body.connect.to = (struct flat_addr){
+		    .family = AF_INET, .port = ntohs(addr.sin_port), .ip = {127, 0, 0, 1}};
+		int err = raw_ask(sock, &msg, NULL, 0, fds, &n);
+		/* The descriptors are kept: the connections are there until the attacker ends. */
+		if (err != 0 || msg.status != 0)
+			return wrong(env, "connection %u: %d, %d %.80s", i, err, msg.status,
+				     msg.reason);
+		/* The kernel chooses one of the two for it. */
+		int plain = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (connect(plain, (struct sockaddr *)&addr, len) != 0)
+			return wrong(env, "plain connection %u: %s", i, strerror(errno));
+	}
+	if (!test_until(took, &t, OUSTED_MS))
+		return wrong(env, "%u of %u reached the other listener", t.n, t.want);
+	return 0;
+}
+
+static bool can_join(void *arg)
+{
+	struct attack_env *env = arg;
+	env->sock = raw_hello(env->control);
+	return env->sock >= 0;
+}
+
+/* One process takes the places of others. */
+static int many_sessions(struct attack_env *env)
+{
+	int socks[FLAT_PROCESS_SESSIONS_MAX];
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(socks); i++) {
+		socks[i] = joined(env);
+		if (socks[i] < 0)
+			return 1;
+	}
+	if (raw_hello(env->control) >= 0)
+		return wrong(env, "one process has more than %u sessions",
+			     FLAT_PROCESS_SESSIONS_MAX);
+	close(socks[0]);
+	if (!test_until(can_join, env, OUSTED_MS))
+		return wrong(env, "the place of one that has ended is not given out again");
+	return 0;
+}
+
 static int foreign_ids(struct attack_env *env)
 {
 	struct flat_msg msg;
@@ -449,6 +563,8 @@ const struct attack control_attacks[] = {
     {"rule15-never-hello", never_hello, "rule 15"},
     {"rule15-listen-repeated", listen_repeated, NULL},
     {"rule15-never-accepts", never_accepts, NULL},
+    {"rule15-twin-takes-nothing", twin_takes_nothing, NULL},
+    {"rule15-many-sessions", many_sessions, "rule 15: it has 64 sessions"},
     {"rule15-any-bytes", any_bytes, "rule 15"},
     {"rule15-use-up-connections", use_up_connections, "limit"},
     {"rule15-die-in-attach", die_in_attach, NULL},

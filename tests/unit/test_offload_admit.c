@@ -108,7 +108,7 @@ static void listens(struct flat_listener *l, struct flat_session *s, const char 
 	l->offload = &o;
 	l->session = s;
 	l->addr = address(ip, port);
-	TAILQ_INSERT_TAIL(&o.listeners, l, link);
+	flat_listener_enlist(&o, l);
 	o.n_listeners++;
 	o.listening++;
 	o.twins = true;

@@ -70,7 +70,7 @@ static void setup(void)
 	listener.anchor.fd = anchors[0];
 	accept_fd = anchors[1];
 	TAILQ_INIT(&listener.pending);
-	TAILQ_INSERT_TAIL(&o.listeners, &listener, link);
+	flat_listener_enlist(&o, &listener);
 	load(open_yaml);
 }
 
@@ -236,7 +236,7 @@ Test(ticket, ends_with_its_listener)
 {
 	uint64_t id = 0;
 	struct held h = ask();
-	flat_tickets_end(&o, NULL, &listener);
+	flat_tickets_end(NULL, &listener);
 	(void)flat_loop_turn(&o.loop, 0);
 	cr_expect_eq(client.n_tickets, 0);
 	cr_expect_eq(o.n_tickets, 0);
@@ -258,9 +258,9 @@ Test(ticket, shelves_are_bounded)
 Test(ticket, none_where_decisions_may_differ)
 {
 	struct flat_listener other = {.offload = &o, .session = &server, .addr = web};
-	TAILQ_INSERT_TAIL(&o.listeners, &other, link);
+	flat_listener_enlist(&o, &other);
 	cr_expect_eq(ask().n, 0, "two listeners take turns");
-	TAILQ_REMOVE(&o.listeners, &other, link);
+	flat_listener_delist(&o, &other);
 	listener.n_pending = 1;
 	cr_expect_eq(ask().n, 0, "its queue is full");
 	listener.n_pending = 0;
@@ -271,8 +271,8 @@ Test(ticket, none_where_decisions_may_differ)
 	cr_expect_eq(ask().n, 0, "a policy forbids it");
 	cr_expect_eq(o.stats.refused[FLAT_REFUSED_POLICY], 0, "nobody tried to connect");
 	load(open_yaml);
-	TAILQ_REMOVE(&o.listeners, &listener, link);
+	flat_listener_delist(&o, &listener);
 	cr_expect_eq(ask().n, 0, "nobody listens");
-	TAILQ_INSERT_TAIL(&o.listeners, &listener, link);
+	flat_listener_enlist(&o, &listener);
 	cr_expect_gt(ask().n, 0);
 }
