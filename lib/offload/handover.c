@@ -25,8 +25,10 @@
 #define FDS_MAX 3
 /* The predecessor sends all at once; how long it may take to begin, ms. */
 #define ANSWER_MS 10000
-/* Room for everything a flatd may give, bytes: what it cannot send without waiting it does not give. */
+/* Room for everything a flatd may give, bytes. Without CAP_NET_ADMIN it has less, and waits for the successor to read. */
 #define SEND_BYTES (256 << 20)
+/* So long, all in all, ms: nothing is decided meanwhile. */
+#define SEND_MS 2000
 
 enum kind {
 	ITEM_CONTROL, /* the listening control socket */
@@ -34,6 +36,7 @@ enum kind {
 	ITEM_MAKER, /* a flatd that made anchors which are given, by its pid; the last one first */
 	ITEM_LISTENER, /* of a mesh server: anchor, TCP socket, pidfd if there is one */
 	ITEM_END,
+	ITEM_COOKIE, /* of the listener before it (`id`), in `inode`; a flatd of before sends none */
 };
 
 _Static_assert(FLAT_SIPHASH_KEY_BYTES == 2 * sizeof(uint64_t), "a key goes in two words");
@@ -57,6 +60,7 @@ struct listener {
 	struct item item;
 	int fds[FDS_MAX];
 	char *exe, *cgroup; /* owned; NULL: unknown */
+	uint64_t cookie;    /* of its anchor; 0: unknown */
 };
 
 struct flat_handover {
@@ -73,6 +77,17 @@ struct flat_handover {
 
 /* --- giving --- */
 
+/* Until then it may wait. */
+static int64_t give_until_ms;
+
+static bool has_room(int fd)
+{
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	int64_t left = give_until_ms - flat_now_us() / 1000;
+	return left > 0 && poll(&p, 1, (int)left) == 1 && (p.revents & POLLOUT);
+}
+
+/* Whole, or not: what is sent is far smaller than the least buffer. */
 static int send_item(int fd, struct item *item, const char *exe, const char *cgroup, const int *fds)
 {
 	union {
@@ -98,7 +113,10 @@ static int send_item(int fd, struct item *item, const char *exe, const char *cgr
 		memcpy(CMSG_DATA(c), fds, sizeof(int) * item->n_fds);
 	}
 	size_t all = sizeof(*item) + item->exe_len + item->cgroup_len;
-	ssize_t n = FLAT_SYS3(SYS_sendmsg, fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	ssize_t n;
+	do
+		n = FLAT_SYS3(SYS_sendmsg, fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (n == -EAGAIN && has_room(fd));
 	return n == (ssize_t)all ? 0 : n < 0 ? (int)n : -EMSGSIZE;
 }
 
@@ -137,7 +155,9 @@ static int give_listener(int fd, const struct flat_listener *l)
 	    .inode = l->inode,
 	    .addr = l->addr,
 	};
-	return send_item(fd, &item, s->exe, s->cgroup, fds);
+	struct item cookie = {.kind = ITEM_COOKIE, .id = l->id, .inode = l->cookie};
+	int err = send_item(fd, &item, s->exe, s->cgroup, fds);
+	return err == 0 && l->cookie ? send_item(fd, &cookie, NULL, NULL, NULL) : err;
 }
 
 int flat_handover_give(struct flat_offload *o, int fd)
@@ -149,6 +169,7 @@ int flat_handover_give(struct flat_offload *o, int fd)
 	if (o->giving || o->retired)
 		return -EALREADY;
 	(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+	give_until_ms = flat_now_us() / 1000 + SEND_MS;
 	int err = give_one(fd, ITEM_CONTROL, o->control.fd);
 	if (err == 0)
 		err = give_makers(o, fd);
@@ -289,6 +310,13 @@ static int keep(struct flat_handover *h, const struct listener *got)
 			h->makers[h->n_makers++] = got->item.pid;
 		return 0;
 	}
+	if (got->item.kind == ITEM_COOKIE) {
+		struct listener *last = h->n_listeners ? &h->listeners[h->n_listeners - 1] : NULL;
+		if (!last || last->item.id != got->item.id)
+			return -EPROTO;
+		last->cookie = got->item.inode;
+		return 0;
+	}
 	if (got->item.kind == ITEM_PORT && got->item.n_fds == 1) {
 		int *ports = realloc(h->ports, (h->n_ports + 1) * sizeof(*ports));
 		if (!ports)
@@ -333,6 +361,8 @@ static int connect_admin(const char *control_path)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
 	struct timeval limit = {.tv_sec = ANSWER_MS / 1000};
+	struct ucred who;
+	socklen_t len = sizeof(who);
 	int n = snprintf(un.sun_path, sizeof(un.sun_path), "%s.admin", control_path);
 	if (n < 0 || (size_t)n >= sizeof(un.sun_path))
 		return -ENAMETOOLONG;
@@ -340,6 +370,14 @@ static int connect_admin(const char *control_path)
 	if (fd < 0)
 		return fd;
 	int err = flat_sys_connect(fd, (struct sockaddr *)&un, sizeof(un));
+	/* Whoever may write where the socket lies could say that he served, and who listens. */
+	if (err == 0)
+		err = flat_sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len);
+	if (err == 0 && who.uid != 0 && who.uid != geteuid()) {
+		flat_error("%s is answered by a process of uid %u: not by a flatd", un.sun_path,
+			   (unsigned int)who.uid);
+		err = -EACCES;
+	}
 	if (err == 0)
 		err = flat_sys_setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	if (err == 0)
@@ -403,11 +441,6 @@ static struct flat_session *owner_of(struct flat_offload *o, struct listener *v)
 {
 	const struct item *item = &v->item;
 	struct flat_session *s;
-	TAILQ_FOREACH(s, &o->ghosts, link)
-	{
-		if (s->pid == item->pid && s->uid == item->uid && !s->captured)
-			return s;
-	}
 	const struct flat_session like = {
 	    .pid = item->pid,
 	    .pidfd = item->n_fds > 2 ? v->fds[2] : -1,
@@ -418,6 +451,12 @@ static struct flat_session *owner_of(struct flat_offload *o, struct listener *v)
 	    .exe_owner_known = item->exe_owner_known != 0,
 	    .cgroup = v->cgroup,
 	};
+	/* Not by its pid alone: of two that listen one may have ended, and the other have its number. */
+	TAILQ_FOREACH(s, &o->ghosts, link)
+	{
+		if (!s->captured && flat_session_is_same(s, &like))
+			return s;
+	}
 	s = flat_session_ghost(o, &like);
 	if (!s)
 		return NULL;
@@ -445,6 +484,7 @@ int flat_handover_listeners(struct flat_handover *h, struct flat_offload *o)
 		    .session = s,
 		    .id = v->item.id,
 		    .inode = v->item.inode,
+		    .cookie = v->cookie,
 		    .addr = v->item.addr,
 		    .backlog = v->item.backlog,
 		    .v6only = v->item.v6only != 0,

@@ -140,3 +140,27 @@ holds "kept-connection ($(said hold-plain) pieces, longest ms)" test "$(said hol
 holds predecessor-ends wait_for 10 gone "$A"
 holds successor-stays kill -0 "$FLATD"
 holds control-stays answers
+
+# A flatd without privileges, whose sockets take no more than the system's default at a time, hands over more than that.
+if [ "$(id -u)" != 0 ] || ! setpriv --reuid 65534 --regid 65534 --clear-groups test -r "$FLAT_BUILD/libflat-preload.so"; then
+	exit 0
+fi
+ANYBODY=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+MANY=500
+mkdir "$WORK/user" && chown 65534:65534 "$WORK/user"
+cat >"$WORK/many.py" <<END
+import socket, time
+v = [socket.create_server(("127.0.0.1", 0)) for _ in range($MANY)]
+print("listening", flush=True)
+time.sleep(600)
+END
+chmod 644 "$WORK/many.py"
+CONTROL=$WORK/user/control.sock
+start user-a "${ANYBODY[@]}" flatd --control "$CONTROL" --config "$CONFIG" --metrics off
+wait_for 10 answers || die user-flatd
+start many "${ANYBODY[@]}" flat-run --control "$CONTROL" "$PYTHON" "$WORK/many.py"
+all_listen() { [ "$(state "len(s['listeners'])")" = $MANY ]; }
+wait_for 30 all_listen || die many-listen "$(tail -n 3 "$WORK/many.log")"
+start user-b "${ANYBODY[@]}" flatd --control "$CONTROL" --config "$CONFIG" --metrics off --take-over
+holds user-predecessor-retired wait_for 20 retired user-a
+holds user-listeners wait_for 10 all_listen
