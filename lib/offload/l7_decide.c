@@ -319,11 +319,12 @@ static enum flat_l7_verb act(struct flat_l7 *l7, struct flat_l7_answer *a, uint3
 
 static enum flat_l7_verb enter_gate(struct flat_l7 *l7, struct flat_l7_answer *a,
 				    struct flat_route_question *question,
+				    struct flat_http_request *seen,
 				    const struct flat_virtual_service **vs)
 {
 	static const struct flat_http_redirect secure = {.scheme = "https", .status = 301};
 
-	switch (flat_l7_enter(l7, question, vs, a)) {
+	switch (flat_l7_enter(l7, question, seen, vs, a)) {
 	case FLAT_L7_GATE_OPEN:
 		return FLAT_L7_GO;
 	case FLAT_L7_GATE_SECURE:
@@ -341,6 +342,7 @@ static enum flat_l7_verb decide(struct flat_l7 *l7, struct flat_l7_answer *a, ui
 	struct flat_l7_exchange *x = &l7->x;
 	const struct flat_workload *source = source_of(l7);
 	const struct flat_virtual_service *vs;
+	struct flat_http_request seen;
 	struct flat_route_question question = {
 	    .request = &x->request, .port = l7->port, .source = source};
 
@@ -369,7 +371,7 @@ static enum flat_l7_verb decide(struct flat_l7 *l7, struct flat_l7_answer *a, ui
 		return FLAT_L7_GO;
 	}
 	if (l7->conn->gate) {
-		enum flat_l7_verb verb = enter_gate(l7, a, &question, &vs);
+		enum flat_l7_verb verb = enter_gate(l7, a, &question, &seen, &vs);
 		if (verb != FLAT_L7_GO)
 			return verb;
 		x->virtual = vs;

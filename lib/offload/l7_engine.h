@@ -606,8 +606,12 @@ enum flat_l7_gate {
 	FLAT_L7_GATE_SECURE,  /* by https alone: 301 */
 	FLAT_L7_GATE_ANSWER, /* refused by a token or a policy of the gateway's own: `a` is the answer */
 };
-/** Whether a request may come in, and whose routes it meets. Fills in question and *vs where it may. */
+/**
+ * Whether a request may come in, and whose routes it meets. Fills in question and *vs where it may; *seen is the request of the question, as
+ * the gateway's tokens leave it, good until another head is written.
+ */
 enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *question,
+				struct flat_http_request *seen,
 				const struct flat_virtual_service **vs, struct flat_l7_answer *a);
 
 /** One attempt's head, as it is to be sent: what the gateway's tokens change, and its authorizer, if there is one. */

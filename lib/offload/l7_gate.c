@@ -25,14 +25,13 @@ static struct flat_ip remote_of(const struct flat_l7 *l7)
 	return ip;
 }
 
+/* What policies and routes see comes to *request: without claims that a client wrote, with those of its token. */
 static enum flat_l7_gate allowed(struct flat_l7 *l7, const struct flat_way *way,
-				 struct flat_l7_answer *a)
+				 struct flat_http_request *request, struct flat_l7_answer *a)
 {
 	const struct flat_conn *c = l7->conn;
 	const char *principal = c->gate->tls ? flat_tls_principal(c->gate->tls) : "";
 	struct flat_authz_verdict *v = &l7->node->verdict;
-	/* What policies see: without claims that a client wrote, with those of its token. */
-	struct flat_http_request request = l7->x.request;
 	struct flat_authz_input in = {
 	    .source_principal = principal[0] ? principal : NULL,
 	    .source_ip = flat_addr_ip(&c->from),
@@ -41,12 +40,13 @@ static enum flat_l7_gate allowed(struct flat_l7 *l7, const struct flat_way *way,
 	    .destination_port = c->target.port,
 	    .destination = way->workload,
 	    .sni = c->gate->tls ? flat_tls_host(c->gate->tls) : NULL,
-	    .http = &request,
+	    .http = request,
 	    .brief = true,
 	};
 	struct flat_l7_claims claims = {NULL, NULL};
 
-	if (!flat_l7_verify(l7, way->workload, &request, &claims, a)) {
+	*request = l7->x.request;
+	if (!flat_l7_verify(l7, way->workload, request, &claims, a)) {
 		flat_l7_refused(l7, way->workload, &l7->x.request, a, NULL);
 		return FLAT_L7_GATE_ANSWER;
 	}
@@ -69,6 +69,7 @@ static enum flat_l7_gate allowed(struct flat_l7 *l7, const struct flat_way *way,
 }
 
 enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *question,
+				struct flat_http_request *seen,
 				const struct flat_virtual_service **vs, struct flat_l7_answer *a)
 {
 	struct flat_l7_exchange *x = &l7->x;
@@ -80,10 +81,11 @@ enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *
 	if (way.server->redirect)
 		return FLAT_L7_GATE_SECURE;
 	x->remote = remote_of(l7);
-	gate = allowed(l7, &way, a);
+	gate = allowed(l7, &way, seen, a);
 	if (gate != FLAT_L7_GATE_OPEN)
 		return gate;
 	x->client = way.workload;
+	question->request = seen;
 	question->gateway = way.gateway;
 	question->tls = l7->conn->gate->tls != NULL;
 	question->claims = x->jwt ? x->jwt->claims : NULL;

@@ -102,6 +102,15 @@ apply < <(base && authn ', forwardOriginalToken: true, outputPayloadToHeader: x-
 same claims-to-headers "me True True" "$(bearer '' -H 'x-sub: forged' $url/echo | told "' '.join([h.get('x-sub'), str('x-payload' in h), str('authorization' in h)])")"
 same no-forged-claims None "$(out -H 'x-sub: forged' $url/echo | told "h.get('x-sub')")"
 
+# Routes too see a token's claims in their headers, and not what a client writes there.
+apply < <(base && authn ', outputClaimToHeaders: [{ header: x-sub, claim: sub }]' && routes "[{ match: [{ headers: { x-sub: { regex: 'me|admin' } } }], $V2 },
+  { match: [{ uri: { prefix: /only }, withoutHeaders: { x-sub: {} } }], directResponse: { status: 299 } }, { $V1 }]")
+same route-by-claim-header b "$(bearer '' $url/echo | name)"
+same route-by-forged-claim a "$(out -H 'x-sub: admin' $url/echo | name)"
+same route-by-forged-claim-h2 a "$(out --http2-prior-knowledge -H 'x-sub: admin' $url/echo | name)"
+same route-without-forged-claim 299 "$(code -H 'x-sub: admin' $url/only/x)"
+same route-by-claim-beside-a-forged-one b "$(bearer '' -H 'x-sub: x' $url/echo | name)"
+
 # A gateway's own policies see what its token says, and not what a client writes in its place.
 apply < <(base && authn ', outputClaimToHeaders: [{ header: x-sub, claim: sub }]' && routes "[{ $V1 }]" && cat <<'END'
 ---
