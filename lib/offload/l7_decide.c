@@ -574,9 +574,11 @@ enum flat_l7_verb flat_l7_attempt(struct flat_l7 *l7, struct flat_l7_answer *a, 
 	struct flat_l7_exchange *x = &l7->x;
 	enum flat_l7_verb verb;
 
-	/* Waiting for an authorizer uses up no turn of a server; what goes on then is decided anew. */
+	/* Whoever is asked is asked about one server: its turn is used up once, and the answer is about it. */
 	x->probing = l7->node->asks && !x->settled && !l7->dry;
 	verb = try_once(l7, a, len);
+	if (verb == FLAT_L7_LATER)
+		flat_l7_target_stay(l7);
 	if (!x->probing || verb != FLAT_L7_GO)
 		return verb;
 	x->probing = false;

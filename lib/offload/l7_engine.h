@@ -193,8 +193,10 @@ struct flat_l7_exchange {
 	struct flat_l7_observed *observed; /* what Telemetry asks for; owned; NULL: nothing */
 	bool probing;			   /* the attempt is only to see whether one is asked */
 	bool settled;			   /* that is over */
-	bool noted;			   /* what decides nothing was told */
-	char cookie[17];		   /* the client is given, for `lb`; "": none */
+	uint64_t
+	    stay;   /* the tag (persist.h) of the endpoint that was asked about; 0: any will do */
+	bool noted; /* what decides nothing was told */
+	char cookie[17]; /* the client is given, for `lb`; "": none */
 	struct flat_addr tried[FLAT_L7_TRIED_MAX];
 	uint32_t n_tried;
 	uint32_t n_asides;
@@ -658,6 +660,8 @@ FLAT_MUST_CHECK bool flat_l7_location(struct flat_l7 *l7, const struct flat_http
 
 /** Finds x.target for an attempt. 0, or a negative errno: there is none. */
 FLAT_MUST_CHECK int flat_l7_target(struct flat_l7 *l7);
+/** Somebody is asked whether the request may go to x.target: it goes there and nowhere else, as long as that is there, until flat_l7_again(). */
+void flat_l7_target_stay(struct flat_l7 *l7);
 /** Puts Set-Cookie, if the client is given one. */
 void flat_l7_put_cookie(const struct flat_l7_exchange *x, struct flat_http1_out *out);
 /** The value of the nth cookie of a name, from 0; absent: there are not so many. */

@@ -171,7 +171,7 @@ static int find_target(struct flat_l7 *l7)
 	how.traffic = x->traffic;
 	if (x->service->persistence)
 		flat_l7_persist_begin(l7, x->service->persistence);
-	how.kept = x->persist.kept ? x->persist.token.endpoint : 0;
+	how.kept = x->persist.kept ? x->persist.token.endpoint : x->stay;
 	x->target.origin_name =
 	    x->service->host[0] == '*' ? x->request.host : flat_span_of(x->service->host);
 	return flat_resolve(o, x->service, x->port, &how, &x->target);
@@ -179,7 +179,34 @@ static int find_target(struct flat_l7 *l7)
 
 int flat_l7_target(struct flat_l7 *l7)
 {
+	struct flat_l7_exchange *x = &l7->x;
 	int err = find_target(l7);
 
+	if (err != 0 && x->stay) {
+		x->stay = 0;
+		err = find_target(l7);
+	}
 	return err != 0 && flat_l7_persist_lost(l7) ? find_target(l7) : err;
+}
+
+void flat_l7_target_stay(struct flat_l7 *l7)
+{
+	struct flat_l7_exchange *x = &l7->x;
+	const struct flat_target target = x->target;
+	const uint8_t *key = l7->node->offload->persist_key;
+	uint64_t tag;
+
+	if (x->stay || x->persist.kept || !target.cluster)
+		return;
+	tag = flat_persist_destination(key, target.cluster->host, target.cluster->port,
+				       flat_cluster_subset(target.cluster));
+	tag = flat_persist_endpoint(key, tag, &target.addr);
+	/* The turn that was only looked at is used up, or all that come meanwhile would stay at the same one. */
+	if (x->probing) {
+		x->probing = false;
+		(void)find_target(l7);
+		x->probing = true;
+		x->target = target;
+	}
+	x->stay = tag;
 }

@@ -98,6 +98,45 @@ same to-upstream 'from-authorizer allowed' "$(sed '1,/^$/d' <<<"$OUT" | told "h[
 same to-client-on-allow "GET origin.e2e.example /check/echo content-length,host,x-ext-authz,x-more" "$(header x-ext-authz-asked <<<"$OUT")"
 same to-client-on-deny ' from-authorizer' "$(as deny -i $url/echo >"$WORK/out"; header x-ext-authz-check-result <"$WORK/out") $(header x-user <"$WORK/out")"
 
+# --- endpoints of several workloads ---
+
+cp "$(readlink -f "$PYTHON")" "$WORK/other-python"
+port && C=$PORT
+turns() {
+	workload other "$WORK/other-python"
+	cat <<END
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: turns, namespace: e2e }
+spec:
+  hosts: [turns.e2e.example]
+  addresses: [240.9.11.2]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{ number: 80, name: http, protocol: HTTP }]
+  endpoints: [{ address: 127.0.0.1, ports: { http: $A } }, { address: 127.0.0.1, ports: { http: $C } }]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: turns, namespace: e2e }
+spec: { host: turns.e2e.example, trafficPolicy: { loadBalancer: { simple: ROUND_ROBIN } } }
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: all, namespace: e2e }
+spec: { action: CUSTOM, provider: { name: ext }, rules: [{ to: [{ operation: { paths: ["/echo/turn/*"] } }] }] }
+END
+}
+apply < <(base && turns && providers "[$(http ext '' '' "$SEEN, timeout: 20s")]")
+start origin-c over "$WORK/other-python" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$C" c
+listeners() { [ "$(state "len(s['listeners'])")" -ge 3 ]; }
+wait_for 10 listeners || die third-server "$(tail -n 3 "$WORK/origin-c.log")"
+for i in $(seq 20); do printf 'url = "http://turns.e2e.example/echo/turn/%s"\noutput = "%s/turn-%s"\n' "$i" "$WORK" "$i"; done >"$WORK/turns"
+as slow -Z --parallel-immediate --parallel-max 20 -K "$WORK/turns" >/dev/null
+same each-is-asked-about-once 20 "$(grep -c 'GET /echo/turn/' "$WORK/ext.log")"
+same turns-are-kept '10 10' "$(for i in $(seq 20); do told "t['name']" <"$WORK/turn-$i"; done | sort | uniq -c | awk '{ printf "%s%s", sep, $1; sep = " " }')"
+
 # --- authorizers that fail ---
 
 apply < <(base && providers "[$(http ext dead.e2e.example 8001 ', statusOnError: "503"')]" && custom)
