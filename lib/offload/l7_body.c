@@ -9,6 +9,8 @@ void flat_l7_put_piece(struct flat_l7_end *to, const struct flat_piece *piece, c
 	struct flat_http1_out out = {.size = flat_l7_end_room(to)};
 	const struct flat_http_head *h = trailers ? &trailers->head : NULL;
 
+	if (to->bare && piece->kind != FLAT_PIECE_DATA)
+		return;
 	out.bytes = to->out + to->out_len;
 	switch (piece->kind) {
 	case FLAT_PIECE_DATA:

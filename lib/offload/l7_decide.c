@@ -212,6 +212,9 @@ static enum flat_l7_verb check_form(struct flat_l7 *l7, struct flat_l7_answer *a
 		(void)answer_text(a, 405, FLAT_VERDICT_MALFORMED, "CONNECT is not allowed");
 		return FLAT_L7_ANSWER;
 	}
+	/* As in Envoy: OPTIONS * is about a server, and here are routes by paths. */
+	if (h->form == FLAT_FORM_ASTERISK && l7->conn->gate)
+		return answer_text(a, 404, FLAT_VERDICT_NO_ROUTE, NULL);
 	/* As in Istio: WebSocket wherever there is HTTP, and nothing else. */
 	l7->x.websocket = flat_l7_is_websocket(h, l7->end.in);
 	if (!h->upgrade || l7->x.websocket)
@@ -635,6 +638,11 @@ static bool is_plain(const struct flat_l7 *l7, const struct flat_http_head *h)
 	return !x->route || !x->route->cors;
 }
 
+static bool is_of_chunks(const struct flat_http_field *f)
+{
+	return f->id == FLAT_HTTP_TRANSFER_ENCODING || f->id == FLAT_HTTP_TRAILER;
+}
+
 /* False: it does not fit. */
 static bool write_response(struct flat_l7 *l7, const struct flat_http_head *h, const void *text,
 			   struct flat_http1_out *out)
@@ -663,7 +671,7 @@ static bool write_response(struct flat_l7 *l7, const struct flat_http_head *h, c
 		}
 		struct flat_span value = flat_head_span(text, f->value, f->value_len);
 		if (f->hidden || flat_l7_ops_drop(&ops, name) || (cors && is_cors(name)) ||
-		    flat_l7_persist_drops(x, name) ||
+		    flat_l7_persist_drops(x, name) || (l7->end.bare && is_of_chunks(f)) ||
 		    (x->gzip && flat_l7_compress_drops(f, name, value)))
 			continue;
 		flat_http1_put_field(out, name, value);

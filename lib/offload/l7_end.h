@@ -43,6 +43,7 @@ struct flat_l7_end {
 	bool fin_due;		/* FIN follows what is in `out` */
 	bool fin_sent;		/* it was told FIN or RST */
 	bool full;		/* it had no room for what we have */
+	bool bare;		/* content alone is put: its reader does not know chunks */
 	uint8_t *in;		/* FLAT_L7_IN_BYTES, or NULL while there is nothing */
 	size_t at, len;		/* bytes [at, len) are not used up */
 	uint8_t *out;		/* FLAT_L7_OUT_BYTES, or NULL */

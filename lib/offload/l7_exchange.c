@@ -374,8 +374,10 @@ static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
 	flat_http1_body_begin(
 	    &x->down, flat_http1_response_body(h, (enum flat_http_method)l7->in.head.method_id),
 	    h->length);
+	/* RFC 9112, 6.1: none of HTTP/1.0 knows chunks. */
+	l7->end.bare = l7->in.head.minor == 0 && h->body == FLAT_BODY_CHUNKED;
 	/* Its end is the connection's; or the client may go on sending what nobody reads. */
-	if (x->down.kind == FLAT_BODY_OPAQUE || !x->up_done)
+	if (x->down.kind == FLAT_BODY_OPAQUE || !x->up_done || l7->end.bare)
 		x->close = true;
 	x->record.status = h->status;
 	if (l7->node->compresses)

@@ -193,3 +193,7 @@ same remote-untrusted 403 "$(from '10.2.0.1, 10.9.9.9')"
 same remote-untrusted-deny 403 "$(from '10.1.0.1, 10.9.9.9')"
 apply < <(base && routes "[{ $V1 }]")
 same proto-ours http "$(out -H 'X-Forwarded-Proto: https' $url/echo | told "h['x-forwarded-proto']")"
+
+# Of the gateway as a whole, and of no route.
+server_options() { code -X OPTIONS --request-target '*' "$@" $url/; }
+same options-of-the-server '404 404' "$(server_options) $(server_options --http2-prior-knowledge)"

@@ -292,7 +292,11 @@ def http10():
     a = response(f)
     s.sendall(b"GET /echo HTTP/1.0\r\n" + H + b"Connection: keep-alive\r\n\r\n")
     b = response(f)
-    print(first[0], closed, a[0], b[0])
+    s, f = connect()
+    s.sendall(b"GET /stream/3 HTTP/1.0\r\n" + H + b"Connection: keep-alive\r\n\r\n")
+    c = response(f)
+    bare = b"transfer-encoding" not in c[1] and b"trailer" not in c[1] and c[1][b"connection"] == b"close"
+    print(first[0], closed, a[0], b[0], c[0], bare, len(c[2]))
 
 
 def limits():
