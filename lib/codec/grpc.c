@@ -120,3 +120,35 @@ void flat_grpc_message(struct flat_span text, char *buf, size_t size)
 	}
 	buf[at] = 0;
 }
+
+/* The flag says compressed or not, and nothing else so far. */
+#define FLAG_MAX 1U
+#define FRONT_BYTES 5
+
+void flat_grpc_frames_feed(struct flat_grpc_frames *f, const void *bytes, size_t len)
+{
+	const uint8_t *p = bytes;
+	const uint8_t *end = p + len;
+
+	while (p < end && !f->bad) {
+		if (f->left > 0) {
+			uint32_t n = (uint32_t)flat_min_size(f->left, (size_t)(end - p));
+
+			f->left -= n;
+			p += n;
+			continue;
+		}
+		if (f->at == 0) {
+			f->bad = *p > FLAG_MAX;
+			f->n += !f->bad;
+			f->size = 0;
+		} else {
+			f->size = f->size << 8 | *p;
+		}
+		p++;
+		if (++f->at < FRONT_BYTES)
+			continue;
+		f->at = 0;
+		f->left = f->size;
+	}
+}

@@ -3,6 +3,7 @@
 #define FLAT_CODEC_GRPC_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "codec/http.h"
 
@@ -20,6 +21,18 @@ enum flat_grpc_status {
 	FLAT_GRPC_UNAUTHENTICATED = 16,
 	FLAT_GRPC_STATUSES = 17,
 };
+
+/* Messages of one direction of a call: each is a flag, its length (4 bytes, big-endian) and as many bytes (gRPC's PROTOCOL-HTTP2.md). All-zero is none. */
+struct flat_grpc_frames {
+	uint64_t n;    /* that have begun, as Envoy counts them */
+	uint32_t left; /* bytes of the last one that are yet to come */
+	uint32_t size;
+	uint8_t at; /* bytes of its front that came, while that is not whole */
+	bool bad;   /* it is something else: nothing is counted any more */
+};
+
+/** Content of the direction goes by, whole messages or not. */
+void flat_grpc_frames_feed(struct flat_grpc_frames *f, const void *bytes, size_t len);
 
 /** What a client makes of an HTTP status without grpc-status (gRPC's http-grpc-status-mapping.md). */
 enum flat_grpc_status flat_grpc_of_http(unsigned status);

@@ -258,7 +258,7 @@ static void parse_tracing(struct cfg *cfg, const struct yaml_node *node, void *o
 /* Of Istio: as a Telemetry calls it, and as it is served (customMetric). */
 static const struct {
 	const char *name, *served;
-	unsigned metrics; /* bits; 0: it is not counted here */
+	unsigned metrics; /* bits */
 } metrics[] = {
     {"ALL_METRICS", NULL, (1U << FLAT_METRICS) - 1},
     {"REQUEST_COUNT", "requests_total", 1U << FLAT_METRIC_REQUESTS},
@@ -269,8 +269,8 @@ static const struct {
     {"TCP_CLOSED_CONNECTIONS", "tcp_connections_closed_total", 1U << FLAT_METRIC_TCP_CLOSED},
     {"TCP_SENT_BYTES", "tcp_sent_bytes_total", 1U << FLAT_METRIC_TCP_SENT},
     {"TCP_RECEIVED_BYTES", "tcp_received_bytes_total", 1U << FLAT_METRIC_TCP_RECEIVED},
-    {"GRPC_REQUEST_MESSAGES", "request_messages_total", 0},
-    {"GRPC_RESPONSE_MESSAGES", "response_messages_total", 0},
+    {"GRPC_REQUEST_MESSAGES", "request_messages_total", 1U << FLAT_METRIC_REQUEST_MESSAGES},
+    {"GRPC_RESPONSE_MESSAGES", "response_messages_total", 1U << FLAT_METRIC_RESPONSE_MESSAGES},
 };
 
 static void parse_metric(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -284,9 +284,6 @@ static void parse_metric(struct cfg *cfg, const struct yaml_node *node, void *ob
 	at = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
 	o->all = at == 0;
 	o->metrics = at >= 0 ? metrics[at].metrics : 0;
-	if (at > 0 && !o->metrics)
-		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
-			 "messages of gRPC calls are not counted: %s is not there", names[at]);
 }
 
 static void parse_custom_metric(struct cfg *cfg, const struct yaml_node *node, void *obj)

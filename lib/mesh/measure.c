@@ -128,8 +128,12 @@ static int finish(struct merging *m, const struct flat_workload *w, bool ours,
 		rules->of[i].disabled = !ours || m->off || m->disabled[i];
 		if (copy_tags(m, rules, i) != 0)
 			return -ENOMEM;
-		if (i < FLAT_METRICS_HTTP && m->n_tags[i] > 0 && !rules->of[i].disabled)
-			rules->labels_http = true;
+		if ((i >= FLAT_METRICS_HTTP && i < FLAT_METRICS_CONN) || rules->of[i].disabled)
+			continue;
+		rules->labels_http |= m->n_tags[i] > 0;
+		for (uint32_t k = 0; k < m->n_tags[i]; k++)
+			rules->computes_http |=
+			    m->tags[i][k].value && !flat_cel_is_literal(m->tags[i][k].value);
 	}
 	*out = rules;
 	return 0;

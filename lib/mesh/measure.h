@@ -22,8 +22,11 @@ enum flat_metric {
 	FLAT_METRIC_TCP_CLOSED,
 	FLAT_METRIC_TCP_SENT,
 	FLAT_METRIC_TCP_RECEIVED,
+	FLAT_METRIC_REQUEST_MESSAGES, /* of gRPC calls: counted as they go by */
+	FLAT_METRIC_RESPONSE_MESSAGES,
 	FLAT_METRICS,
-	FLAT_METRICS_HTTP = FLAT_METRIC_TCP_OPENED, /* those before are of requests */
+	FLAT_METRICS_HTTP = FLAT_METRIC_TCP_OPENED, /* those before are of requests that are over */
+	FLAT_METRICS_CONN = FLAT_METRIC_REQUEST_MESSAGES, /* those between are of connections */
 };
 
 /* A label. */
@@ -52,8 +55,9 @@ struct flat_metric_rule {
 /* What holds for a workload on one side. */
 struct flat_metric_rules {
 	struct flat_metric_rule of[FLAT_METRICS];
-	bool labels_http;  /* some metric of requests has labels of its own */
-	const char *owner; /* "NAMESPACE/NAME as a client", for people and for bounds */
+	bool labels_http;   /* some metric of requests has labels of its own */
+	bool computes_http; /* and some of their values are not the same for all */
+	const char *owner;  /* "NAMESPACE/NAME as a client", for people and for bounds */
 	const struct flat_telemetry *by; /* the last that said something; NULL: MeshConfig */
 };
 

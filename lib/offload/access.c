@@ -510,6 +510,13 @@ struct question {
 	uint32_t n;
 };
 
+/* Room for texts is left as it is: it is written before it is read. */
+static void question_begin(struct question *q, const struct flat_access *a)
+{
+	q->access = a;
+	q->n = 0;
+}
+
 static struct flat_cel_value text_value(struct flat_span s)
 {
 	struct flat_cel_value v = {.type = s.text ? FLAT_CEL_TEXT : FLAT_CEL_ABSENT, .text = s};
@@ -626,8 +633,9 @@ static void look_up(void *arg, enum flat_cel_attribute attribute, struct flat_sp
 
 bool flat_access_passes(const struct flat_cel *filter, const struct flat_access *a)
 {
-	struct question q = {.access = a};
+	struct question q;
 
+	question_begin(&q, a);
 	return !filter || flat_cel_holds(filter, look_up, &q);
 }
 
@@ -652,10 +660,12 @@ static struct flat_span print_time(char made[64], int64_t ns)
 size_t flat_access_value(const struct flat_cel *cel, const struct flat_access *a, char *to,
 			 size_t size, bool *cut)
 {
-	struct question q = {.access = a};
-	struct flat_cel_value v = flat_cel_eval(cel, look_up, &q);
+	struct question q;
+	struct flat_cel_value v;
 	char made[64];
 
+	question_begin(&q, a);
+	v = flat_cel_eval(cel, look_up, &q);
 	switch (v.type) {
 	case FLAT_CEL_BOOL:
 		v.text = flat_span_of(v.number ? "true" : "false");

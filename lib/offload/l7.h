@@ -74,6 +74,9 @@ void flat_measure_live(struct flat_conn *c);
 /** It is over; c->measures is there. */
 void flat_measure_closed(struct flat_conn *c);
 
+/** Counts what went by of gRPC calls that are not over: each scrape has it. */
+void flat_l7_messages_live(struct flat_offload *o);
+
 /** One look at what moves; `news`: of what rested somebody had something. True while anything does: the caller yields and comes back. */
 bool flat_l7_turn(struct flat_offload *o, bool news);
 /** How long the loop may sleep for the sake of time-outs and delays, ms; -1: for ever. */

@@ -37,7 +37,8 @@ void flat_l7_put_piece(struct flat_l7_end *to, const struct flat_piece *piece, c
 }
 
 int flat_l7_move_piece(struct flat_l7_end *from, struct flat_l7_end *to, struct flat_http1_body *b,
-		       struct flat_http1 *trailers, uint64_t *bytes)
+		       struct flat_http1 *trailers, uint64_t *bytes,
+		       struct flat_grpc_frames *frames)
 {
 	struct flat_piece piece;
 	size_t room = flat_l7_end_room(to);
@@ -54,6 +55,8 @@ int flat_l7_move_piece(struct flat_l7_end *from, struct flat_l7_end *to, struct 
 	flat_l7_put_piece(to, &piece, from->in + from->at, trailers);
 	if (piece.kind == FLAT_PIECE_DATA)
 		*bytes += piece.size;
+	if (piece.kind == FLAT_PIECE_DATA && frames)
+		flat_grpc_frames_feed(frames, from->in + from->at, (size_t)piece.size);
 	from->at += (size_t)n;
 	return n > 0;
 }

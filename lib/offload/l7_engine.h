@@ -2,6 +2,7 @@
 #ifndef FLAT_OFFLOAD_L7_ENGINE_H
 #define FLAT_OFFLOAD_L7_ENGINE_H
 
+#include "codec/grpc.h"
 #include "codec/http1.h"
 #include "codec/http2.h"
 #include "codec/path.h"
@@ -129,7 +130,7 @@ struct flat_l7_persist {
 	const struct flat_service *service; /* where it goes, NULL: pinned without service */      \
 	const struct flat_service_port *port;                                                      \
 	const struct flat_route_destination *destination;                                          \
-	const struct flat_series *joined; /* whom it joins, for the metrics; NULL: unknown yet */  \
+	struct flat_series *joined; /* whom it joins, for the metrics; NULL: unknown yet */        \
 	struct flat_target target;                                                                 \
 	struct flat_l7_upstream *upstream;                                                         \
 	struct flat_traffic traffic;	 /* what the DestinationRule says of its server */         \
@@ -234,6 +235,9 @@ struct flat_l7_exchange {
 	int64_t start_us;
 	int64_t deadline_us; /* 0: none */
 	uint64_t down_bytes; /* of the body */
+	/* Of a gRPC call: what goes by of each direction (of the request, of the response), and of it what was seen, and counted. */
+	struct flat_grpc_frames frames[2];
+	uint64_t messages[2], counted[2];
 };
 
 TAILQ_HEAD(flat_l7_list, flat_l7);
@@ -273,8 +277,7 @@ struct flat_l7 {
 	int64_t wake_us; /* timed: when */
 	uint64_t drained;
 	uint32_t n_requests;
-	const struct flat_series
-	    *joined; /* of the last request, in the epoch and for the key below */
+	struct flat_series *joined; /* of the last request, in the epoch and for the key below */
 	uint64_t joined_epoch;
 	const void *joined_key[3];
 	struct flat_http1_known *known;		/* of a root's second request and later; owned */
@@ -457,11 +460,11 @@ bool flat_l7_drain_h2(struct flat_http2 *h2, struct flat_l7_end *e, int *err);
 
 /**
  * Moves one piece of a body from an end to another, in normal form. 1: done, 0: no more now, or -EBADMSG. `*bytes` counts
- * content; `trailers` is filled with the last piece.
+ * content, `frames` (NULL: nothing) the messages of a gRPC call; `trailers` is filled with the last piece.
  */
 FLAT_MUST_CHECK int flat_l7_move_piece(struct flat_l7_end *from, struct flat_l7_end *to,
 				       struct flat_http1_body *b, struct flat_http1 *trailers,
-				       uint64_t *bytes);
+				       uint64_t *bytes, struct flat_grpc_frames *frames);
 /** Writes a piece whose bytes begin at `bytes`; there is room for it. `trailers` (NULL: none) are for the last one. */
 void flat_l7_put_piece(struct flat_l7_end *to, const struct flat_piece *piece, const uint8_t *bytes,
 		       const struct flat_http1 *trailers);
@@ -726,6 +729,10 @@ void flat_put_policy(struct flat_strbuf *out, const struct flat_traffic_policy *
 
 /** Counts an exchange that is over, and logs it. */
 void flat_l7_count(struct flat_l7 *l7);
+/** Counts messages of a gRPC call that went by since the last time. */
+void flat_l7_count_messages(struct flat_l7 *l7);
+/** The request of a gRPC call is sent once more. */
+void flat_l7_messages_again(struct flat_l7_exchange *x);
 /** Whether one more line about a request may go to flatd's log: a client cannot fill it. */
 bool flat_l7_may_tell(struct flat_l7_node *node);
 /** Notes whom the attempt joins. */

@@ -246,7 +246,8 @@ static bool send_request(struct flat_l7 *l7)
 	int ret = 1;
 
 	for (int i = 0; i < STEPS && ret > 0 && !x->up.over; i++) {
-		ret = flat_l7_move_piece(e, &x->upstream->end, &x->up, &x->trailers, &x->up_bytes);
+		ret = flat_l7_move_piece(e, &x->upstream->end, &x->up, &x->trailers, &x->up_bytes,
+					 x->grpc ? &x->frames[0] : NULL);
 		moved |= ret > 0;
 	}
 	x->up_done = x->up.over;
@@ -343,6 +344,17 @@ static bool take_interim(struct flat_l7 *l7, struct flat_l7_upstream *up, size_t
 	return true;
 }
 
+static void take_grpc_head(struct flat_l7_exchange *x, const struct flat_http_head *h,
+			   const void *text)
+{
+	/* A call that ends with its head: trailers that come later cannot be taken back. */
+	x->grpc_status =
+	    (int16_t)flat_grpc_status_read(flat_head_field(h, text, flat_span_of("grpc-status")));
+	/* Words of somebody in between are no messages. */
+	x->frames[1].bad =
+	    !flat_http_is_grpc(flat_head_field(h, text, flat_span_of("content-type")));
+}
+
 static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
 {
 	struct flat_l7_exchange *x = &l7->x;
@@ -364,10 +376,8 @@ static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
 	if (h->status < 200)
 		return take_interim(l7, up, (size_t)n);
 	flat_l7_outcome(l7, FLAT_OUTCOME_STATUS, h->status);
-	/* A call that ends with its head: trailers that come later cannot be taken back. */
 	if (x->grpc)
-		x->grpc_status = (int16_t)flat_grpc_status_read(
-		    flat_head_field(h, up->end.in + up->end.at, flat_span_of("grpc-status")));
+		take_grpc_head(x, h, up->end.in + up->end.at);
 	if (flat_l7_status_retried(l7, h->status, x->grpc ? x->grpc_status : -1))
 		return true;
 	flat_l7_latest_answers(l7);
@@ -403,9 +413,9 @@ static bool take_body(struct flat_l7 *l7, struct flat_l7_upstream *up)
 	for (int i = 0; i < STEPS && ret > 0 && !x->down.over; i++) {
 		const uint8_t *piece = e->in + e->at;
 
-		ret = x->gzip
-			  ? flat_l7_compress_piece(l7, up)
-			  : flat_l7_move_piece(e, &l7->end, &x->down, &x->trailers, &x->down_bytes);
+		ret = x->gzip ? flat_l7_compress_piece(l7, up)
+			      : flat_l7_move_piece(e, &l7->end, &x->down, &x->trailers,
+						   &x->down_bytes, x->grpc ? &x->frames[1] : NULL);
 		moved |= ret > 0;
 		if (x->grpc && x->down.over && x->down.kind == FLAT_BODY_CHUNKED)
 			x->grpc_status = (int16_t)flat_grpc_status_read(

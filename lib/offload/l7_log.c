@@ -274,6 +274,8 @@ void flat_l7_count(struct flat_l7 *l7)
 		memset(&x->target, 0, sizeof(x->target));
 		flat_l7_join(l7);
 	}
+	if (x->grpc)
+		flat_l7_count_messages(l7);
 	count(l7, &outcome, ms);
 	flat_tally_count(l7, x->start_us ? now - x->start_us : 0);
 	if (node->log)

@@ -33,6 +33,8 @@ void flat_l7_again(struct flat_l7 *l7, bool at_once)
 	x->record.attempt++;
 	x->grpc_status = -1;
 	x->stay = 0;
+	if (x->grpc)
+		flat_l7_messages_again(x);
 	l7->end.at = x->head_len;
 	flat_http1_body_begin(&x->up, (enum flat_body_kind)l7->in.head.body, l7->in.head.length);
 	x->up_done = x->up.over;

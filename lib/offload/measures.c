@@ -1,6 +1,7 @@
 #include "offload/measures.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -123,17 +124,22 @@ struct entry {
 	struct key key;
 };
 
-void flat_measures_write(struct flat_measures *t, const struct flat_metric_labels *l,
-			 struct flat_metric_text *out)
+static uint64_t hash_of(struct flat_measures *t, const void *bytes, size_t len)
 {
 	/* Without random bytes the address of the table is what outsiders do not know. */
 	if (!t->keyed && getrandom(t->key, sizeof(t->key), 0) != (ssize_t)sizeof(t->key))
 		memcpy(t->key, &t, sizeof(t));
 	t->keyed = true;
+	return flat_siphash(t->key, bytes, len);
+}
+
+void flat_measures_write(struct flat_measures *t, const struct flat_metric_labels *l,
+			 struct flat_metric_text *out)
+{
 	flat_strbuf_reset(&out->buf);
 	flat_metric_labels_text(l, &out->buf);
 	if (!out->buf.failed)
-		out->hash = flat_siphash(t->key, out->buf.data, out->buf.len);
+		out->hash = hash_of(t, out->buf.data, out->buf.len);
 }
 
 static struct flat_measure *look_up(const struct flat_measures *t, const struct key *key,
@@ -233,6 +239,25 @@ struct flat_measure *flat_measures_get(struct flat_measures *t, enum flat_metric
 	return m;
 }
 
+struct flat_measure_recent *flat_measures_recent(struct flat_measures *t,
+						 const struct flat_measure_made_of *of)
+{
+	size_t len = offsetof(struct flat_measure_made_of, values) + of->len;
+	struct flat_measure_recent *r;
+
+	if (!t->recent)
+		t->recent = calloc(FLAT_MEASURES_RECENT, sizeof(*t->recent));
+	if (!t->recent)
+		return NULL;
+	r = &t->recent[hash_of(t, of, len) % FLAT_MEASURES_RECENT];
+	/* An empty place has no series. */
+	if (r->of.base && memcmp(&r->of, of, len) == 0)
+		return r;
+	memcpy(&r->of, of, len);
+	memset(r->v, 0, sizeof(r->v));
+	return r;
+}
+
 struct flat_measure *flat_measures_take(struct flat_measures *t, enum flat_metric metric,
 					const struct flat_metric_text *text)
 {
@@ -256,6 +281,7 @@ void flat_measures_fini(struct flat_measures *t)
 	flat_strbuf_fini(&t->text.buf);
 	flat_strbuf_fini(&t->other.buf);
 	free(t->v);
+	free(t->recent);
 	memset(t, 0, sizeof(*t));
 }
 

@@ -7,6 +7,9 @@
  * FLAT_MEASURES_MAX / 2 of all, have values that were computed; after that such values are "other", so that sums stay right.
  * M2: nor long ones: FLAT_METRIC_VALUE_MAX bytes of each value. M3: nor ones that fall into one slot: what is looked up is a keyed hash.
  * M4: nor text that Prometheus refuses: what is not UTF-8 becomes a question mark, quotes are escaped.
+ *
+ * Most requests come to the labels of one before: what those were counted under is found by what they were made of (flat_measures_recent()),
+ * without making the text. M5: that is of one configuration, and a hash of which a client can choose neither the key nor the slot.
  */
 #ifndef FLAT_OFFLOAD_MEASURES_H
 #define FLAT_OFFLOAD_MEASURES_H
@@ -25,6 +28,10 @@
 #define FLAT_METRIC_VALUE_MAX 128U
 /* Labels of one count: Istio's are 24. */
 #define FLAT_METRIC_LABELS_MAX (FLAT_METRIC_TAGS_MAX + 32)
+
+/* Of the labels of requests that were counted lately: places (200 bytes each), and bytes of computed values in one. */
+#define FLAT_MEASURES_RECENT 1024U
+#define FLAT_MEASURES_RECENT_BYTES 128U
 
 struct flat_metric_label {
 	const char *name;   /* borrowed, as all */
@@ -73,6 +80,22 @@ enum flat_measure_bound {
 	FLAT_BOUNDS,
 };
 
+/* What the labels of a request's metric are made of. Hashed and compared as bytes, up to the end of the values: no padding. */
+struct flat_measure_made_of {
+	uint64_t epoch;	  /* of the configuration, which says what the addresses below mean */
+	const void *tags; /* of the rule; NULL: Istio's labels alone */
+	const void *base; /* the series */
+	uint64_t outcome; /* struct flat_l7_outcome */
+	uint32_t kind;	  /* 0: as the server's side tells it, 1: the client's; 2 more: messages */
+	uint32_t len;	  /* bytes of the values */
+	char values[FLAT_MEASURES_RECENT_BYTES]; /* that were computed, each with a NUL */
+};
+
+struct flat_measure_recent {
+	struct flat_measure_made_of of;
+	struct flat_measure *v[FLAT_METRICS]; /* NULL: not found yet */
+};
+
 /** All-zero is empty. */
 struct flat_measures {
 	struct flat_map map;
@@ -84,6 +107,7 @@ struct flat_measures {
 	uint32_t max, max_of_one; /* 0: FLAT_MEASURES_MAX, FLAT_MEASURES_OF_ONE */
 	uint8_t key[FLAT_SIPHASH_KEY_BYTES];
 	bool keyed;
+	struct flat_measure_recent *recent; /* FLAT_MEASURES_RECENT; NULL: none yet */
 	uint64_t bounded[FLAT_BOUNDS];
 	struct flat_metric_text text, other; /* for whoever makes labels */
 };
@@ -100,6 +124,13 @@ void flat_measures_write(struct flat_measures *t, const struct flat_metric_label
  */
 struct flat_measure *flat_measures_get(struct flat_measures *t, enum flat_metric metric,
 				       const struct flat_metric_text *text, const char *owner);
+
+/**
+ * What labels made of `of` were counted under lately: what is not known is NULL in it, to be filled in. Valid until the next call. NULL: no
+ * memory.
+ */
+struct flat_measure_recent *flat_measures_recent(struct flat_measures *t,
+						 const struct flat_measure_made_of *of);
 
 /** That count if it is there; it is then shown by the caller. */
 struct flat_measure *flat_measures_take(struct flat_measures *t, enum flat_metric metric,

@@ -104,6 +104,7 @@ void flat_metrics_text(struct flat_offload *o, struct flat_strbuf *out)
 	put_gauges(o, out);
 	put_counters(o, out);
 	flat_series_live(o);
+	flat_l7_messages_live(o);
 	flat_series_text(&o->series, &o->measures, out);
 	flat_l7_metrics(o, out);
 	flat_measures_bounds_text(&o->measures, out);

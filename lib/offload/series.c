@@ -159,14 +159,17 @@ void flat_series_labels(const struct flat_series *s, bool source, const char *pr
 			       s->label[FLAT_LABEL_DESTINATION_APP]);
 	flat_metric_labels_add(out, "destination_canonical_revision",
 			       s->label[FLAT_LABEL_DESTINATION_VERSION]);
-	flat_metric_labels_add(out, "request_protocol", protocol);
-	flat_metric_labels_add(out, "response_flags", flags);
-	flat_metric_labels_add(out, "connection_security_policy", security);
+	if (protocol) {
+		flat_metric_labels_add(out, "request_protocol", protocol);
+		flat_metric_labels_add(out, "response_flags", flags);
+		flat_metric_labels_add(out, "connection_security_policy", security);
+	}
 	flat_metric_labels_add(out, "path", path_names[s->path]);
 }
 
 struct family {
 	enum flat_metric metric;
+	bool messages; /* of gRPC calls, not of connections */
 	const char *name, *help;
 	uint64_t (*value)(const struct flat_series *);
 };
@@ -178,12 +181,20 @@ static void put_one(const struct flat_series *s, bool source, const struct famil
 	const struct flat_measure *same;
 	struct flat_metric_text *text = &measures->text;
 
-	flat_series_labels(s, source, "tcp", "-", &labels);
+	flat_series_labels(s, source, f->messages ? NULL : "tcp", "-", &labels);
 	flat_measures_write(measures, &labels, text);
 	same = flat_measures_take(measures, f->metric, text);
 	flat_strbuf_puts(out, f->name);
 	flat_strbuf_add(out, text->buf.data, text->buf.len);
 	flat_strbuf_printf(out, "} %" PRIu64 "\n", f->value(s) + (same ? same->n + same->live : 0));
+}
+
+static bool is_hidden(const struct flat_series *s, const struct family *f)
+{
+	if (f->messages)
+		return f->value(s) == 0;
+	/* What the kernel carries is counted when it is opened, and not seen again. */
+	return s->path == FLAT_CONN_KERNEL || (s->apart.opened > 0 && s->apart.opened == s->opened);
 }
 
 static void put_family(const struct flat_series_table *t, const struct family *f,
@@ -193,9 +204,7 @@ static void put_family(const struct flat_series_table *t, const struct family *f
 	for (uint32_t i = 0; i < t->n; i++) {
 		const struct flat_series *s = t->v[i];
 
-		/* What the kernel carries is counted when it is opened, and not seen again. */
-		if (s->path == FLAT_CONN_KERNEL ||
-		    (s->apart.opened > 0 && s->apart.opened == s->opened))
+		if (is_hidden(s, f))
 			continue;
 		if (s->source_in_mesh)
 			put_one(s, true, f, measures, out);
@@ -226,18 +235,33 @@ static uint64_t closed(const struct flat_series *s)
 	return s->closed - s->apart.closed;
 }
 
+static uint64_t requests(const struct flat_series *s)
+{
+	return s->messages[0];
+}
+
+static uint64_t responses(const struct flat_series *s)
+{
+	return s->messages[1];
+}
+
 void flat_series_text(const struct flat_series_table *t, struct flat_measures *measures,
 		      struct flat_strbuf *out)
 {
 	/* Istio's directions: sent is what the server's side sent in response. */
 	static const struct family families[] = {
-	    {FLAT_METRIC_TCP_SENT, "istio_tcp_sent_bytes_total", "Bytes of responses.", sent},
-	    {FLAT_METRIC_TCP_RECEIVED, "istio_tcp_received_bytes_total", "Bytes of requests.",
-	     received},
-	    {FLAT_METRIC_TCP_OPENED, "istio_tcp_connections_opened_total", "Connections opened.",
-	     opened},
-	    {FLAT_METRIC_TCP_CLOSED, "istio_tcp_connections_closed_total", "Connections closed.",
-	     closed},
+	    {FLAT_METRIC_TCP_SENT, false, "istio_tcp_sent_bytes_total", "Bytes of responses.",
+	     sent},
+	    {FLAT_METRIC_TCP_RECEIVED, false, "istio_tcp_received_bytes_total",
+	     "Bytes of requests.", received},
+	    {FLAT_METRIC_TCP_OPENED, false, "istio_tcp_connections_opened_total",
+	     "Connections opened.", opened},
+	    {FLAT_METRIC_TCP_CLOSED, false, "istio_tcp_connections_closed_total",
+	     "Connections closed.", closed},
+	    {FLAT_METRIC_REQUEST_MESSAGES, true, "istio_request_messages_total",
+	     "Messages of gRPC requests.", requests},
+	    {FLAT_METRIC_RESPONSE_MESSAGES, true, "istio_response_messages_total",
+	     "Messages of gRPC responses.", responses},
 	};
 
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(families); i++)

@@ -47,6 +47,8 @@ struct flat_series {
 		uint64_t opened, closed;
 		uint64_t bytes[2], live[2];
 	} apart;
+	uint64_t
+	    messages[2]; /* of gRPC requests and responses; others are under labels of Telemetry */
 };
 
 /** All-zero is empty. */
@@ -74,13 +76,13 @@ struct flat_series_key {
 struct flat_series *flat_series_get(struct flat_series_table *t, const struct flat_series_key *key);
 void flat_series_fini(struct flat_series_table *t);
 
-/** The four istio_tcp_* families in Prometheus's text form, version 0.0.4; with those of `measures`. */
+/** The four istio_tcp_* families and those of gRPC's messages in Prometheus's text form, version 0.0.4; with those of `measures`. */
 void flat_series_text(const struct flat_series_table *t, struct flat_measures *measures,
 		      struct flat_strbuf *out);
 
 /**
  * The labels that Istio's metrics of connections and requests share. `source`: as the client's side reports it. protocol: "tcp",
- * "http". All are borrowed, of the series and of what is passed.
+ * "http"; NULL: only who and where, as Istio counts messages, while it is not known yet how it ends. All are borrowed, of the series and of what is passed.
  */
 void flat_series_labels(const struct flat_series *s, bool source, const char *protocol,
 			const char *flags, struct flat_metric_labels *out);

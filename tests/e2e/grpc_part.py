@@ -53,6 +53,19 @@ def interleaved():
     return n, list(answers)
 
 
+def talk():
+    """Five messages each way, and nothing more until standard input ends."""
+    asked = queue.Queue()
+    answers = chat(iter(asked.get, None), timeout=60)
+    for _ in range(5):
+        asked.put(b"x")
+        next(answers)
+    print("talking", flush=True)
+    sys.stdin.read()
+    asked.put(None)
+    return len(list(answers))
+
+
 def large():
     """20 MB each way in one message, and 64 MB in a stream."""
     blob = bytes(range(256)) * 80000

@@ -129,6 +129,32 @@ if [ -n "$GRPC" ]; then
 	for side in source destination; do
 		sees grpc-$side "(all('istio_requests_total', reporter='$side', call='/test.Echo/Unary', code='5', request_protocol='grpc', grpc_response_status='5') > 0)" True
 	done
+	# Messages of one call of each kind: Unary 1 and 1, Down 1 and 3, Up 2 and 1, Chat 3 and 3.
+	messages() { echo "(all('istio_request_messages_total', reporter='$1'), all('istio_response_messages_total', reporter='$1'))"; }
+	BEFORE=("$(metrics "$(messages source)")" "$(metrics "$(messages destination)")")
+	holds kinds grep -q a <<<"$(ask kinds)"
+	for i in 0 1; do
+		side=$([ $i = 0 ] && echo source || echo destination)
+		sees messages-$side "[a - b for a, b in zip($(messages $side), ${BEFORE[i]})]" '[7, 8]'
+		sees messages-labels-$side "[n('istio_request_messages_total', reporter='$side', **{l: None}) == n('istio_request_messages_total', reporter='$side') > 0 for l in ('request_protocol', 'response_code', 'grpc_response_status', 'response_flags', 'connection_security_policy')]" '[True, True, True, True, True]'
+	done
+	apply < <(base && telemetry mesh istio-system "{ match: { metric: GRPC_REQUEST_MESSAGES }, tagOverrides: { call: { value: request.url_path } } }, { match: { metric: GRPC_RESPONSE_MESSAGES, mode: CLIENT }, disabled: true }")
+	BEFORE=$(metrics "all('istio_response_messages_total', reporter='source')")
+	ask kinds >/dev/null
+	for side in source destination; do
+		sees messages-by-call-$side "[all('istio_request_messages_total', reporter='$side', call='/test.Echo/' + c) for c in ('Unary', 'Down', 'Up', 'Chat')]" '[1, 1, 2, 3]'
+	done
+	sees messages-off "all('istio_response_messages_total', reporter='source')" "$BEFORE"
+	# Those of a call that goes on are told before its end, and once.
+	mkfifo "$WORK/talk"
+	over "$WORK/shop-python" -B "$E2E_ROOT/tests/e2e/grpc_part.py" calls.e2e.example:80 talk <"$WORK/talk" >"$WORK/talk.out" 2>&1 &
+	TALKER=$!
+	exec 7>"$WORK/talk"
+	wait_for 20 grep -q talking "$WORK/talk.out" || fail talker "$(cat "$WORK/talk.out")"
+	sees messages-live "all('istio_request_messages_total', reporter='source', call='/test.Echo/Chat')" 8
+	exec 7>&-
+	wait "$TALKER"
+	sees messages-once "[all('istio_request_messages_total', reporter=r, call='/test.Echo/Chat') for r in ('source', 'destination')]" '[8, 8]'
 fi
 
 # --- connections ---

@@ -25,7 +25,7 @@
 /* "-" of a metric that is off, else "name=value" of its labels, "name" of one that goes; of each metric that differs. */
 static const char *text_of(const struct flat_metric_rules *r, char out[512])
 {
-	static const char letters[FLAT_METRICS + 1] = "ndioOCSR";
+	static const char letters[FLAT_METRICS + 1] = "ndioOCSRqp";
 	size_t len = 0;
 
 	out[0] = 0;
@@ -45,8 +45,8 @@ static const char *text_of(const struct flat_metric_rules *r, char out[512])
 	return out;
 }
 
-#define ALL_OFF "n:- d:- i:- o:- O:- C:- S:- R:-"
-#define ALL(x) "n:" x " d:" x " i:" x " o:" x " O:" x " C:" x " S:" x " R:" x
+#define ALL_OFF "n:- d:- i:- o:- O:- C:- S:- R:- q:- p:-"
+#define ALL(x) "n:" x " d:" x " i:" x " o:" x " O:" x " C:" x " S:" x " R:" x " q:" x " p:" x
 
 static const struct measure_case {
 	const char *yaml, *client, *server;
@@ -56,6 +56,10 @@ static const struct measure_case {
      ALL("a=request.host")},
     {MESH T("m", "istio-system", M(ON("REQUEST_COUNT", GONE("path")))), "n:path", "n:path"},
     {MESH T("m", "istio-system", M(ON("TCP_SENT_BYTES", "disabled: true"))), "S:-", "S:-"},
+    {MESH T("m", "istio-system", M(ON("GRPC_REQUEST_MESSAGES", "disabled: true"))), "q:-", "q:-"},
+    {MESH T("m", "istio-system",
+	    M("{match: {customMetric: response_messages_total}, " SET("a", "request.host") "}")),
+     "p:a=request.host", "p:a=request.host"},
     {MESH T("m", "istio-system", M("{match: {customMetric: istio_request_bytes}, disabled: true}")),
      "i:-", "i:-"},
     {MESH T("m", "istio-system", M("{disabled: true}")), ALL_OFF, ALL_OFF},
@@ -130,6 +134,17 @@ Test(measure, metrics_with_the_same_labels_share_them)
 	cr_assert_neq(r->of[FLAT_METRIC_REQUESTS].tags, r->of[FLAT_METRIC_RESPONSE_BYTES].tags);
 	cr_assert_str_eq(r->owner, "foo/w as a server");
 	cr_assert(r->labels_http);
+	cr_assert(r->computes_http);
+	loaded_fini(&l);
+	l = load_good(MESH T("m", "foo",
+			     M(ON("TCP_SENT_BYTES", SET("a", "request.host")) ", " ON(
+				 "REQUEST_COUNT", SET("a", "'x'")))));
+	r = flat_mesh_observation(l.mesh, flat_mesh_workload_by_name(l.mesh, "foo", "w"),
+				  FLAT_MODE_SERVER)
+		->metrics;
+	cr_assert(r->labels_http);
+	/* Texts alone: nothing has to be known of a request. */
+	cr_assert(!r->computes_http);
 	loaded_fini(&l);
 }
 
@@ -166,8 +181,6 @@ static const struct said_case {
      "REMOVE has no value", true},
     {MESH T("m", "foo", M("{tagOverrides: {a: {operation: DROP, value: '1'}}}")), "UPSERT", true},
     {MESH T("m", "foo", M(ON("REQUEST_COUNTS", "disabled: true"))), "REQUEST_COUNT", true},
-    {MESH T("m", "foo", M(ON("GRPC_REQUEST_MESSAGES", "disabled: true"))),
-     "messages of gRPC calls are not counted", false},
     {MESH T("m", "foo", M("{match: {customMetric: mine}, disabled: true}")),
      "customMetric \"mine\": there is no such metric here", false},
     {MESH T("m", "foo", M("{match: {customMetric: mine, metric: REQUEST_COUNT}}")),

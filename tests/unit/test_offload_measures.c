@@ -176,6 +176,79 @@ Test(measures, histograms_have_their_own_label_last)
 	flat_strbuf_fini(&out);
 }
 
+static struct flat_measure_made_of made_of(const void *base, const char *value)
+{
+	struct flat_measure_made_of of = {.epoch = 1, .base = base};
+
+	of.len = (uint32_t)strlen(value) + 1;
+	memcpy(of.values, value, of.len);
+	return of;
+}
+
+Test(measures, what_was_found_lately_is_found_by_all_that_it_was_made_of)
+{
+	static const char base[2], tags[1];
+	struct flat_measures t = {.n = 0};
+	struct flat_measure_made_of of = made_of(&base[0], "a");
+	struct flat_measure_recent *r = flat_measures_recent(&t, &of);
+
+	cr_assert_not_null(r);
+	cr_assert_null(r->v[FLAT_METRIC_REQUESTS]);
+	r->v[FLAT_METRIC_REQUESTS] = get(&t, "a", NULL);
+	cr_assert_eq(flat_measures_recent(&t, &of)->v[FLAT_METRIC_REQUESTS], get(&t, "a", NULL));
+	for (int i = 0; i < 7; i++) {
+		struct flat_measure_made_of other = of;
+
+		if (i == 0)
+			other.epoch = 2;
+		else if (i == 1)
+			other.tags = tags;
+		else if (i == 2)
+			other.base = &base[1];
+		else if (i == 3)
+			other.outcome = 1;
+		else if (i == 4)
+			other.kind = 1;
+		else if (i == 5)
+			other = made_of(&base[0], "b");
+		else
+			other.len = 0;
+		cr_assert_null(flat_measures_recent(&t, &other)->v[FLAT_METRIC_REQUESTS],
+			       "difference %d", i);
+	}
+	flat_measures_fini(&t);
+}
+
+Test(measures, what_was_found_lately_is_bounded_and_never_anothers)
+{
+	static const char base[1];
+	struct flat_measures t = {.n = 0};
+	static struct flat_measure marks[5000];
+	char value[16];
+	int known = 0;
+
+	for (int turn = 0; turn < 2; turn++) {
+		for (int i = 0; i < 5000; i++) {
+			snprintf(value, sizeof(value), "v%d", i);
+			struct flat_measure_made_of of = made_of(base, value);
+			struct flat_measure_recent *r = flat_measures_recent(&t, &of);
+
+			cr_assert(r >= t.recent && r < t.recent + FLAT_MEASURES_RECENT);
+			cr_assert(!r->v[0] || r->v[0] == &marks[i], "%d", i);
+			r->v[0] = &marks[i];
+		}
+	}
+	/* 5000 values in 1024 places: the last are mostly still there. */
+	for (int i = 4990; i < 5000; i++) {
+		snprintf(value, sizeof(value), "v%d", i);
+		struct flat_measure_made_of of = made_of(base, value);
+
+		known += flat_measures_recent(&t, &of)->v[0] == &marks[i];
+	}
+	cr_assert_gt(known, 5);
+	flat_measures_fini(&t);
+}
+
 Test(measures, bounds_are_told)
 {
 	struct flat_measures t = {.bounded = {1, 2, 3}};

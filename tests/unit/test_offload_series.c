@@ -154,6 +154,43 @@ Test(series, what_is_counted_apart_is_not_counted_twice)
 	flat_measures_fini(&measures);
 }
 
+Test(series, messages_of_calls_have_the_labels_of_who_and_where)
+{
+	struct flat_series_table t = {0};
+	struct flat_measures measures = {.n = 0};
+	struct flat_strbuf out = {0};
+	struct flat_series_key key = {.source = &shop,
+				      .service = &redis,
+				      .path = FLAT_CONN_FORWARDED,
+				      .source_in_mesh = true};
+	struct flat_series *s = flat_series_get(&t, &key);
+	flat_series_text(&t, &measures, &out);
+	cr_assert_not_null(
+	    strstr(flat_strbuf_str(&out), "# TYPE istio_request_messages_total counter\n"));
+	cr_assert_null(strstr(out.data, "istio_request_messages_total{"));
+	s->messages[0] = 3;
+	s->messages[1] = 4;
+	/* As in Istio: how the call ends is not known when its messages are counted. */
+	struct flat_metric_labels labels;
+	flat_series_labels(s, true, NULL, NULL, &labels);
+	flat_measures_write(&measures, &labels, &measures.text);
+	flat_measures_get(&measures, FLAT_METRIC_RESPONSE_MESSAGES, &measures.text, NULL)->n = 10;
+	flat_strbuf_reset(&out);
+	flat_series_text(&t, &measures, &out);
+	const char *line =
+	    strstr(flat_strbuf_str(&out), "istio_request_messages_total{reporter=\"source\"");
+	cr_assert_not_null(line);
+	cr_assert_eq(strtoull(strstr(line, "} ") + 2, NULL, 10), 3);
+	line = strstr(out.data, "istio_response_messages_total{reporter=\"source\"");
+	cr_assert_eq(strtoull(strstr(line, "} ") + 2, NULL, 10), 14);
+	cr_assert_null(strstr(line, "request_protocol"));
+	cr_assert_null(strstr(line, "response_flags"));
+	cr_assert_null(strstr(line, "connection_security_policy"));
+	flat_strbuf_fini(&out);
+	flat_measures_fini(&measures);
+	flat_series_fini(&t);
+}
+
 Test(series, what_the_kernel_carries_is_not_in_istio_families)
 {
 	struct flat_series_table t = {0};
