@@ -1,6 +1,7 @@
 #include "codec/path.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/types.h>
 
 static int hex_of(char c)
@@ -193,4 +194,48 @@ struct flat_span flat_path_decode_slashes(struct flat_span path, char *buf)
 		i += slash ? 2 : 0;
 	}
 	return any ? (struct flat_span){buf, n} : path;
+}
+
+/* Whether `text` has a segment that canonical paths have not: an empty one, "." or "..". */
+static bool has_odd_segment(const char *text, bool ends)
+{
+	for (const char *p = strchr(text, '/'); p; p = strchr(p + 1, '/')) {
+		size_t dots = strspn(p + 1, ".");
+
+		if (p[1] == '/' || (dots > 0 && dots <= 2 &&
+				    (p[1 + dots] == '/' || (ends && p[1 + dots] == '\0'))))
+			return true;
+	}
+	return false;
+}
+
+bool flat_path_spell(const char *piece, bool ends, char *buf)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	struct flat_span span = {piece, strlen(piece)};
+	bool good = true;
+	size_t len = 0;
+	size_t i = 0;
+
+	while (i < span.len) {
+		size_t from = i;
+		bool encoded;
+		int c = next_byte(span, &i, &encoded);
+
+		if (c < 0) {
+			/* As it is written: what follows is spelled all the same. */
+			good = false;
+			i = from + 1;
+			buf[len++] = piece[from];
+		} else if (encoded ? !unreserved((unsigned)c)
+				   : c != '{' && c != '}' && escaped((unsigned char)c)) {
+			buf[len++] = '%';
+			buf[len++] = digits[c >> 4];
+			buf[len++] = digits[c & 15];
+		} else {
+			buf[len++] = (char)c;
+		}
+	}
+	buf[len] = '\0';
+	return good && !has_odd_segment(buf, ends);
 }

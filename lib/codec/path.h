@@ -22,4 +22,13 @@ FLAT_MUST_CHECK int flat_path_canonical(struct flat_span path, char *buf, size_t
  */
 struct flat_span flat_path_decode_slashes(struct flat_span path, char *buf);
 
+/**
+ * Spells a piece of a path that a rule names as canonical paths do: %XX of unreserved characters decoded, other %XX in capitals,
+ * `"<>^`|` as %XX; braces stay. `buf` takes 3 * strlen(piece) + 1 bytes. `ends`: a path ends with it.
+ *
+ * False: no canonical path has such a piece (two slashes, `.` or `..` as a segment, a query, what is refused above), so that
+ * it matches nothing; `buf` then has it as far as it could be spelled.
+ */
+bool flat_path_spell(const char *piece, bool ends, char *buf);
+
 #endif

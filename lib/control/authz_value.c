@@ -3,8 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "control/http_common.h"
+
 enum value_form {
 	VALUE_TEXT,
+	VALUE_PRINCIPAL,
 	VALUE_GLOB,
 	VALUE_ACCOUNT,
 	VALUE_CIDR,
@@ -18,7 +21,7 @@ static enum value_form form_of(enum flat_attribute attribute)
 {
 	switch (attribute) {
 	case FLAT_ATTR_SOURCE_PRINCIPAL:
-		return VALUE_TEXT;
+		return VALUE_PRINCIPAL;
 	case FLAT_ATTR_SOURCE_NAMESPACE:
 		return VALUE_GLOB;
 	case FLAT_ATTR_SOURCE_SERVICE_ACCOUNT:
@@ -43,18 +46,11 @@ static enum value_form form_of(enum flat_attribute attribute)
 }
 
 /* "abc", "abc*", "*abc", "*"; the star first, as in Istio, so that "*a*" is the suffix "a*". */
-static void set_text(struct cfg *cfg, const struct yaml_node *node, struct flat_match *match)
+static void set_stars(struct cfg *cfg, const struct yaml_node *node, const char *text,
+		      struct flat_match *match)
 {
-	const char *text = cfg_string(cfg, node);
-	size_t len;
+	size_t len = strlen(text);
 
-	if (!text)
-		return;
-	len = strlen(text);
-	if (strncmp(text, "spiffe://", 9) == 0)
-		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "remove \"spiffe://\"",
-			  "principals are written without scheme, so \"%.200s\" matches nobody",
-			  text);
 	match->kind = FLAT_MATCH_EXACT;
 	match->text = text;
 	if (strcmp(text, "*") == 0) {
@@ -74,19 +70,36 @@ static void set_text(struct cfg *cfg, const struct yaml_node *node, struct flat_
 			 "only one star, at the start or the end, stands for any text");
 }
 
+static void set_text(struct cfg *cfg, const struct yaml_node *node, struct flat_match *match)
+{
+	const char *text = cfg_string(cfg, node);
+
+	if (text)
+		set_stars(cfg, node, text, match);
+}
+
+static void set_principal(struct cfg *cfg, const struct yaml_node *node, struct flat_match *match)
+{
+	if (node->kind == YAML_SCALAR && strncmp(node->text, "spiffe://", 9) == 0)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "remove \"spiffe://\"",
+			  "principals are written without scheme, so \"%.200s\" matches nobody",
+			  node->text);
+	set_text(cfg, node, match);
+}
+
 /*
  * A path with {*} (one segment) or {**} (any number, last or before one fixed suffix), as Istio's URI templates; else a
- * text. Requests are compared in canonical form: a value in another form would match nothing.
+ * text. Requests are compared in canonical form, so that values are brought into it.
  */
 static void set_path(struct cfg *cfg, const struct yaml_node *node, struct flat_match *match)
 {
-	const char *text = cfg_string(cfg, node), *error, *p;
+	const char *text = cfg_path_spelled(cfg, node, cfg_string(cfg, node), true), *error, *p;
 	struct flat_strbuf pattern = {0};
 
 	if (!text)
 		return;
 	if (!strchr(text, '{') && !strchr(text, '}')) {
-		set_text(cfg, node, match);
+		set_stars(cfg, node, text, match);
 		return;
 	}
 	for (p = text; *p; p++) {
@@ -197,6 +210,9 @@ static void set_value(struct cfg *cfg, const struct yaml_node *node, enum value_
 	switch (form) {
 	case VALUE_TEXT:
 		set_text(cfg, node, match);
+		break;
+	case VALUE_PRINCIPAL:
+		set_principal(cfg, node, match);
 		break;
 	case VALUE_GLOB:
 		match->kind = FLAT_MATCH_GLOB;

@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "codec/http.h"
+#include "codec/path.h"
 
 /* Digits with a fraction of at most `places`, scaled to whole numbers; the end in *end. false: none, or too large. */
 static bool read_decimal(const char *text, unsigned places, uint64_t *out, const char **end)
@@ -433,8 +434,14 @@ void cfg_header_names(struct cfg *cfg, const struct yaml_node *node, struct flat
 	const struct yaml_item *item;
 	const char **v;
 
-	if (!cfg_expect(cfg, node, YAML_LIST) || node->n > FLAT_CONFIG_MATCHES_MAX)
+	if (!cfg_expect(cfg, node, YAML_LIST))
 		return;
+	if (node->n > FLAT_CONFIG_MATCHES_MAX) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_LIMIT, "remove some", "more than %u headers",
+			  FLAT_CONFIG_MATCHES_MAX);
+		return;
+	}
+	ops->n_remove = 0;
 	v = cfg_array(cfg, node->n, sizeof(*v));
 	for (item = v ? node->first : NULL; item; item = item->next) {
 		v[ops->n_remove] = cfg_header_name(cfg, item->value, true);
@@ -508,6 +515,39 @@ const char *cfg_url_text(struct cfg *cfg, const struct yaml_node *node)
 		}
 	}
 	return text;
+}
+
+const char *cfg_path_spelled(struct cfg *cfg, const struct yaml_node *node, const char *text,
+			     bool ends)
+{
+	char *spelled = text ? flat_pool_alloc(cfg->pool, 3 * strlen(text) + 1) : NULL;
+	bool good;
+
+	if (!spelled) {
+		cfg->oom |= text != NULL;
+		return NULL;
+	}
+	good = flat_path_spell(text, ends, spelled);
+	if (!good || (spelled[0] != '/' && spelled[0] != '*'))
+		cfg_warn(
+		    cfg, &node->where, FLAT_DIAG_ADVICE,
+		    "write the path without its query, from its first slash on, with one slash "
+		    "between segments",
+		    "no request's path is like \"%.200s\": it matches nothing", text);
+	return spelled;
+}
+
+void cfg_path_match(struct cfg *cfg, const struct yaml_node *node, struct flat_text_match *match)
+{
+	const char *spelled;
+
+	if (!match->text || match->kind == FLAT_TEXT_REGEX || match->kind == FLAT_TEXT_PRESENT)
+		return;
+	spelled = cfg_path_spelled(cfg, node, match->text, match->kind == FLAT_TEXT_EXACT);
+	if (!spelled)
+		return;
+	match->text = spelled;
+	match->len = strlen(spelled);
 }
 
 const char *cfg_host(struct cfg *cfg, const struct yaml_node *node, bool wildcard)

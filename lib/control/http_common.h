@@ -55,6 +55,16 @@ void cfg_header_names(struct cfg *cfg, const struct yaml_node *node, struct flat
 /** A URL's piece that goes into a start line or a header: visible ASCII; NULL with an error. */
 const char *cfg_url_text(struct cfg *cfg, const struct yaml_node *node);
 
+/**
+ * A path, or a piece of one, that requests are compared with: spelled as theirs are (codec/path.h), with a warning where no request's is
+ * so. `text` is what `node` says (NULL: nothing); `ends`: paths end with it. In the pool; NULL: nothing, or no memory.
+ */
+const char *cfg_path_spelled(struct cfg *cfg, const struct yaml_node *node, const char *text,
+			     bool ends);
+
+/** Likewise what a match of a path compares with; a regular expression stays as it is. */
+void cfg_path_match(struct cfg *cfg, const struct yaml_node *node, struct flat_text_match *match);
+
 /** Texts of a list joined by commas; NULL with an error or for an empty list. */
 const char *cfg_joined(struct cfg *cfg, const struct yaml_node *node);
 

@@ -17,7 +17,7 @@ struct reading {
 
 /* --- matches --- */
 
-static const struct flat_text_match *read_text(struct cfg *cfg, const struct yaml_node *node)
+static struct flat_text_match *read_text(struct cfg *cfg, const struct yaml_node *node)
 {
 	struct flat_text_match *match = cfg_array(cfg, 1, sizeof(*match));
 
@@ -28,7 +28,11 @@ static const struct flat_text_match *read_text(struct cfg *cfg, const struct yam
 
 static void parse_uri(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->match->uri = read_text(cfg, node);
+	struct flat_text_match *match = read_text(cfg, node);
+
+	if (match)
+		cfg_path_match(cfg, node, match);
+	((struct reading *)obj)->match->uri = match;
 }
 
 static void parse_scheme(struct cfg *cfg, const struct yaml_node *node, void *obj)

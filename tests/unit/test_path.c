@@ -125,3 +125,48 @@ Test(path, slashes_are_decoded_on_request)
 			  pairs[i][0], (int)out.len, out.text);
 	}
 }
+
+/* What rules name is spelled as what they are compared with. */
+Test(path, pieces_of_rules_are_spelled_likewise)
+{
+	static const struct {
+		const char *in, *want;
+		bool ends, good;
+	} pieces[] = {
+	    {"/%61dmin/*", "/admin/*", true, true},
+	    {"/%c3%a9", "/%C3%A9", true, true},
+	    {"/a|b", "/a%7Cb", true, true},
+	    {"/a/{*}/%7e", "/a/{*}/~", true, true},
+	    {"*.txt", "*.txt", true, true},
+	    {"/.", "/.", false, true},
+	    {"/.", "/.", true, false},
+	    {"/..", "/..", true, false},
+	    {"/...", "/...", true, true},
+	    {"/.git", "/.git", true, true},
+	    {"/a/%2e%2e/b", "/a/../b", true, false},
+	    {"/./a", "/./a", true, false},
+	    {"//a", "//a", true, false},
+	    {"/a/", "/a/", true, true},
+	    {"/a%2fb", "/a%2fb", true, false},
+	    {"/a%", "/a%", true, false},
+	    {"/a%4", "/a%4", true, false},
+	    {"/a;b/%41", "/a;b/A", true, false},
+	    {"/a?b", "/a?b", true, false},
+	    {"/\xc3\xa9", "/\xc3\xa9", true, false},
+	    {"", "", true, true},
+	};
+	char buf[128];
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(pieces); i++) {
+		cr_expect_eq(flat_path_spell(pieces[i].in, pieces[i].ends, buf), pieces[i].good,
+			     "%s", pieces[i].in);
+		cr_expect_str_eq(buf, pieces[i].want);
+	}
+	/* A canonical path is spelled as it is. */
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		if (!cases[i].want)
+			continue;
+		cr_expect(flat_path_spell(cases[i].want, true, buf), "%s", cases[i].want);
+		cr_expect_str_eq(buf, cases[i].want);
+	}
+}
