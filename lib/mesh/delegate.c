@@ -55,14 +55,16 @@ static bool says(const struct flat_header_ops *ops)
 	return ops->n_set || ops->n_add || ops->n_remove || ops->authority;
 }
 
-/* They are found for each by itself: another namespace may mean another service. */
+/* Short names are those of the namespace in which they are written, as in Istio. */
 static bool copy_mirrors(struct flat_mesh *mesh, const struct flat_http_route *from,
-			 struct flat_http_route *out)
+			 const char *namespace, struct flat_http_route *out)
 {
 	struct flat_http_mirror *v = flat_pool_array(&mesh->pool, from->n_mirrors + 1, sizeof(*v));
 
-	for (uint32_t i = 0; v && i < from->n_mirrors; i++)
+	for (uint32_t i = 0; v && i < from->n_mirrors; i++) {
 		v[i] = from->mirrors[i];
+		v[i].to.namespace = namespace;
+	}
 	out->mirrors = v;
 	out->n_mirrors = v ? from->n_mirrors : 0;
 	return v != NULL;
@@ -70,7 +72,8 @@ static bool copy_mirrors(struct flat_mesh *mesh, const struct flat_http_route *f
 
 /* One route of the other VirtualService, as it holds here. 0, -ENOENT: it never does, -ENOMEM. */
 static int join_route(struct flat_mesh *mesh, const struct flat_http_route *root,
-		      const struct flat_http_route *from, struct flat_http_route *out)
+		      const struct flat_virtual_service *to, const struct flat_http_route *from,
+		      struct flat_http_route *out)
 {
 	size_t n = from->n_destinations;
 	struct flat_route_destination *d = flat_pool_array(&mesh->pool, n + 1, sizeof(*d));
@@ -79,10 +82,13 @@ static int join_route(struct flat_mesh *mesh, const struct flat_http_route *root
 	if (!d)
 		return -ENOMEM;
 	*out = *from;
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		d[i] = from->destinations[i];
+		d[i].namespace = to->namespace;
+	}
 	out->destinations = d;
-	if (!copy_mirrors(mesh, from->n_mirrors ? from : root, out))
+	if (!copy_mirrors(mesh, from->n_mirrors ? from : root,
+			  from->n_mirrors ? to->namespace : NULL, out))
 		return -ENOMEM;
 	err = join_matches(mesh, root, out);
 	if (!*out->name)
@@ -170,7 +176,7 @@ int mesh_delegate(struct flat_mesh *mesh, struct flat_virtual_service *vs, struc
 
 			/* One delegates, and no further. */
 			if (!to->routes[k].delegate)
-				err = join_route(mesh, r, &to->routes[k], &v[n]);
+				err = join_route(mesh, r, to, &to->routes[k], &v[n]);
 			if (err == -ENOMEM)
 				return err;
 			n += err == 0 && !to->routes[k].delegate;

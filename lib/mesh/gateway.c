@@ -116,6 +116,29 @@ static bool shows_any(const struct flat_gateway_server *server,
 	return false;
 }
 
+/*
+ * Whether gateways see a VirtualService that is bound to them: as in Istio it must be exported to the namespace of a workload that the
+ * Gateway selects (of one that is not in the files, to the Gateway's).
+ */
+static bool seen_at(const struct flat_mesh *mesh, const struct flat_gateway *gateway,
+		    const struct flat_virtual_service *vs)
+{
+	bool any = false;
+
+	if (gateway->of_api || !vs->export.limited)
+		return true;
+	for (uint32_t i = 0; i < mesh->workloads.n; i++) {
+		const struct flat_workload *w = mesh->workloads.v[i];
+
+		if (!flat_labels_match(&gateway->selector, &w->labels))
+			continue;
+		if (mesh_exported(&vs->export, vs->namespace, w->namespace))
+			return true;
+		any = true;
+	}
+	return !any && mesh_exported(&vs->export, vs->namespace, gateway->namespace);
+}
+
 /* By the name that is asked for. */
 static const struct flat_l4_route *route_by_name(const struct flat_mesh *mesh,
 						 const struct flat_gateway *gateway,
@@ -129,7 +152,7 @@ static const struct flat_l4_route *route_by_name(const struct flat_mesh *mesh,
 		const struct flat_virtual_service *vs = mesh->virtual.v[i];
 
 		if (flat_gateway_named(gateway, vs->gateways, vs->n_gateways) &&
-		    shown(server, vs, name))
+		    shown(server, vs, name) && seen_at(mesh, gateway, vs))
 			route = flat_l4_first(vs->tls, vs->n_tls, question);
 	}
 	return route;
@@ -150,7 +173,7 @@ const struct flat_l4_route *flat_gateway_l4(const struct flat_mesh *mesh,
 		const struct flat_virtual_service *vs = mesh->virtual.v[i];
 
 		if (flat_gateway_named(gateway, vs->gateways, vs->n_gateways) &&
-		    shows_any(server, vs))
+		    shows_any(server, vs) && seen_at(mesh, gateway, vs))
 			route = flat_l4_first(vs->tcp, vs->n_tcp, question);
 	}
 	return route;
@@ -269,6 +292,20 @@ static int bind_virtual(struct flat_mesh *mesh, struct flat_gateway *gateway,
 	return 0;
 }
 
+/* The Gateway of that name that sees it; *found: there is one at all. */
+static bool is_seen(const struct flat_mesh *mesh, const struct flat_virtual_service *vs,
+		    const char *name, bool *found)
+{
+	for (uint32_t k = 0; k < mesh->gateways.n; k++) {
+		if (!flat_gateway_named(mesh->gateways.v[k], &name, 1))
+			continue;
+		*found = true;
+		if (seen_at(mesh, mesh->gateways.v[k], vs))
+			return true;
+	}
+	return false;
+}
+
 static void check_names(const struct flat_mesh *mesh, const struct flat_virtual_service *vs,
 			struct flat_diags *diags)
 {
@@ -277,14 +314,17 @@ static void check_names(const struct flat_mesh *mesh, const struct flat_virtual_
 	for (uint32_t i = 0; i < vs->n_gateways; i++) {
 		bool found = false;
 
-		for (uint32_t k = 0; k < mesh->gateways.n && !found; k++)
-			found = flat_gateway_named(mesh->gateways.v[k], &vs->gateways[i], 1);
-		if (found)
+		if (is_seen(mesh, vs, vs->gateways[i], &found))
 			continue;
 		snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace,
 			 vs->name);
 		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &vs->where, resource,
-			       "declare it, or correct its name", "there is no Gateway \"%.300s\"",
+			       found ? "name the namespace of its workloads in exportTo"
+				     : "declare it, or correct its name",
+			       found
+				   ? "it is not exported to Gateway \"%.300s\", and has no effect "
+				     "there"
+				   : "there is no Gateway \"%.300s\"",
 			       vs->gateways[i]);
 	}
 }
@@ -325,7 +365,8 @@ int mesh_index_gateways(struct flat_mesh *mesh, struct flat_diags *diags)
 		for (uint32_t i = 0; !ret && vs->n_routes > 0 && i < mesh->gateways.n; i++) {
 			struct flat_gateway *gateway = mesh->gateways.v[i];
 
-			if (flat_gateway_named(gateway, vs->gateways, vs->n_gateways))
+			if (flat_gateway_named(gateway, vs->gateways, vs->n_gateways) &&
+			    seen_at(mesh, gateway, vs))
 				ret = bind_virtual(mesh, gateway, vs, diags);
 		}
 	}

@@ -185,6 +185,8 @@ struct flat_service {
 	bool headless;	   /* Kubernetes, clusterIP None: addresses are those of the endpoints */
 	bool external;	   /* ServiceEntry location MESH_EXTERNAL: endpoints are outside the mesh */
 	bool has_selector; /* local workloads are endpoints too, by flat_service_selects() */
+	bool not_ready; /* Kubernetes, publishNotReadyAddresses: endpoints that are not ready too */
+	bool routes_below; /* a wildcard's: there are routes of names that it holds */
 	struct flat_labels selector;
 	struct flat_export export;
 	enum flat_resolution resolution;

@@ -210,7 +210,8 @@ const struct flat_virtual_service *flat_mesh_virtual_by_host(const struct flat_s
 
 	if (mesh->virtual.n == 0)
 		return NULL;
-	if (service) {
+	/* A name below a wildcard service may have one of its own, before the wildcard's. */
+	if (service && service->host[0] != '*') {
 		vs = mesh_virtual_closest(flat_map_get_str(&mesh->virtual_hosts, service->host),
 					  scope);
 		if (vs)
@@ -300,7 +301,8 @@ static void settle_destination(struct flat_mesh *mesh, const struct flat_virtual
 		return;
 	d->settled = true;
 	d->index = mesh->n_destinations++;
-	d->service = flat_mesh_service_by_host(mesh, d->host, vs->namespace);
+	d->service =
+	    flat_mesh_service_by_host(mesh, d->host, d->namespace ? d->namespace : vs->namespace);
 	if (!d->service) {
 		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &d->where, resource,
 			       "declare it with a ServiceEntry or Service",
@@ -366,6 +368,21 @@ static int add_host(struct flat_mesh *mesh, struct flat_map *map, struct flat_vi
 	return 0;
 }
 
+/* The wildcard service that has a name, or all names below one, of a VirtualService: its requests have to be looked at. */
+static void note_below(struct flat_mesh *mesh, const char *host, const char *namespace)
+{
+	const struct flat_service *service;
+	char below[256];
+
+	/* Any name will do that such a wildcard holds. */
+	if (snprintf(below, sizeof(below), "%s%s", host[0] == '*' ? "x" : "",
+		     host + (host[0] == '*')) >= (int)sizeof(below))
+		return;
+	service = flat_mesh_service_by_host(mesh, below, namespace);
+	if (service && service->host[0] == '*')
+		((struct flat_service *)mesh->services.v[service->index])->routes_below = true;
+}
+
 static int index_hosts(struct flat_mesh *mesh, struct flat_virtual_service *vs,
 		       struct flat_diags *diags)
 {
@@ -380,6 +397,8 @@ static int index_hosts(struct flat_mesh *mesh, struct flat_virtual_service *vs,
 		/* A wildcard service of that name is another host. */
 		if (service && service->host[0] != '*')
 			key = service->host;
+		if (vs->n_routes > 0 && (!service || service->host[0] == '*'))
+			note_below(mesh, key, vs->namespace);
 		if (vs->n_routes > 0)
 			ret = add_host(mesh, &mesh->virtual_hosts, vs, key, vs->hosts[i], diags);
 		if (ret == 0 && (vs->n_tcp > 0 || vs->n_tls > 0))

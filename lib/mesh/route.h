@@ -96,6 +96,7 @@ struct flat_destination_rule {
 
 struct flat_route_destination {
 	const char *host;	 /* as written */
+	const char *namespace;	 /* in which short names are looked for; NULL: the route's */
 	const char *subset_name; /* NULL: none */
 	const struct flat_service
 	    *service;			  /* found when the mesh is finished; NULL: there is none */

@@ -212,6 +212,9 @@ static int index_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule
 
 	snprintf(resource, sizeof(resource), "DestinationRule %s/%s", rule->namespace, rule->name);
 	rule->service = flat_mesh_service_by_host(mesh, rule->host, rule->namespace);
+	/* What is said of one name says nothing of the wildcard service that has it. */
+	if (rule->service && rule->service->host[0] == '*')
+		rule->service = NULL;
 	if (rule->service && rule->host[0] != '*')
 		key = rule->service->host;
 	mesh->wild_rules |= rule->host[0] == '*';

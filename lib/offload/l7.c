@@ -131,7 +131,8 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 		       flat_l7_observed_http(o->mesh, pinned->session->workload, FLAT_MODE_SERVER);
 	scope = flat_mesh_scope(o->mesh, client, port->number);
 	return flat_service_has_endpoints(service) &&
-	       (flat_mesh_virtual_by_host(&scope, flat_span_of(service->host), service) ||
+	       (service->routes_below ||
+		flat_mesh_virtual_by_host(&scope, flat_span_of(service->host), service) ||
 		flat_mesh_has_traffic(o->mesh, service, client ? client->namespace : NULL) ||
 		flat_service_health(service, port) || flat_resolve_needs_http(o, service, port));
 }
