@@ -34,7 +34,7 @@ static void parse_attempts(struct cfg *cfg, const struct yaml_node *node, void *
 {
 	uint64_t n;
 
-	if (cfg_uint(cfg, node, 1, 100, &n))
+	if (cfg_uint(cfg, node, 0, 100, &n))
 		((struct flat_http_retries *)obj)->attempts = (uint32_t)n;
 }
 

@@ -13,7 +13,7 @@
 
 struct granting {
 	struct api_grant grant;
-	const char *kind;
+	const char *group, *kind;
 	const char *from[64];	 /* namespaces whose routes may */
 	enum api_kind kinds[64]; /* and of which kind */
 	uint32_t n_from;
@@ -34,10 +34,11 @@ static void parse_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	((struct granting *)obj)->grant.name = cfg_string(cfg, node);
 }
 
-static void parse_nothing(struct cfg *cfg, const struct yaml_node *node, void *obj)
+/* "" is the core's group. */
+static void parse_group(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	(void)cfg_expect(cfg, node, YAML_SCALAR);
-	(void)obj;
+	if (cfg_expect(cfg, node, YAML_SCALAR))
+		((struct granting *)obj)->group = *node->text ? cfg_string(cfg, node) : "";
 }
 
 int cfg_api_kind_of(const char *name)
@@ -57,17 +58,19 @@ int cfg_api_kind_of(const char *name)
 static void parse_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
-	    CFG_FIELD("group", parse_nothing),
+	    CFG_FIELD("group", parse_group),
 	    CFG_FIELD("kind", parse_kind),
 	    CFG_FIELD("namespace", parse_namespace),
 	};
 	struct granting *g = obj;
 	int kind;
 
-	g->kind = g->grant.from = NULL;
+	g->group = g->kind = g->grant.from = NULL;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), g);
 	kind = cfg_api_kind_of(g->kind);
-	if (kind < 0 || !g->grant.from)
+	/* Kinds of others, even of the same name, are permitted nothing here. */
+	if (kind < 0 || !g->grant.from || !g->group ||
+	    strcmp(g->group, "gateway.networking.k8s.io") != 0)
 		return;
 	g->kinds[g->n_from] = (enum api_kind)kind;
 	g->from[g->n_from++] = g->grant.from;
@@ -83,14 +86,17 @@ static void parse_froms(struct cfg *cfg, const struct yaml_node *node, void *obj
 static void parse_to(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
-	    CFG_FIELD("group", parse_nothing),
+	    CFG_FIELD("group", parse_group),
 	    CFG_FIELD("kind", parse_kind),
 	    CFG_FIELD("name", parse_name),
 	};
 	struct granting *g = obj;
 
+	g->group = "";
 	g->kind = g->grant.name = NULL;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), g);
+	if (!g->group || *g->group)
+		return;
 	for (uint32_t i = 0; g->kind && i < g->n_from; i++) {
 		bool secret = g->kinds[i] == API_GATEWAY;
 		struct api_grant *grant;

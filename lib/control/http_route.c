@@ -14,14 +14,15 @@ struct reading {
 	struct flat_named_match *first, *named; /* of a list, and the one being read */
 	struct flat_text_match *text;		/* likewise */
 	struct flat_header_ops *ops;
-	struct flat_name_value *pair;
+	struct flat_name_value *pairs, *pair; /* likewise */
 	struct flat_route_destination *destination;
 	struct flat_http_redirect *redirect;
 	struct flat_http_rewrite *rewrite;
 	const char *type, *value;
 	const char *full, *prefix; /* of a path modifier */
 	const struct yaml_node *value_node;
-	bool backend; /* a backendRef's filters are being read */
+	unsigned filters; /* bits of those that were read, of a list */
+	bool backend;	  /* a backendRef's filters are being read */
 };
 
 static void parse_type(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -76,8 +77,13 @@ static void set_text(struct cfg *cfg, const struct yaml_node *node, struct readi
 	if (strcmp(types[i], "PathPrefix") != 0)
 		return;
 	m->kind = FLAT_TEXT_PATH;
-	/* "/a/" means "/a". */
-	while (m->len > 0 && m->text[m->len - 1] == '/')
+}
+
+/* As paths of requests are spelled. A prefix "/a/" means "/a". */
+static void spell(struct cfg *cfg, const struct yaml_node *node, struct flat_text_match *m)
+{
+	cfg_path_match(cfg, node, m);
+	while (m->kind == FLAT_TEXT_PATH && m->len > 0 && m->text[m->len - 1] == '/')
 		m->len--;
 }
 
@@ -102,6 +108,8 @@ static void parse_path(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	if (m->kind != FLAT_TEXT_REGEX && m->text && m->text[0] != '/')
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "begin it with a slash",
 			  "\"%.200s\" is no path", m->text);
+	else
+		spell(cfg, node, m);
 }
 
 static void parse_method(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -165,7 +173,7 @@ static const struct flat_named_match *read_list(struct cfg *cfg, const struct ya
 {
 	struct flat_named_match *v;
 
-	if (!cfg_expect(cfg, node, YAML_LIST) || node->n > FLAT_CONFIG_MATCHES_MAX)
+	if (!cfg_expect(cfg, node, YAML_LIST))
 		return NULL;
 	v = r->first = r->named = cfg_array(cfg, node->n, sizeof(*v));
 	if (v)
@@ -246,11 +254,18 @@ static void parse_pair(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	};
 	struct reading *r = obj;
 	uint32_t errors = cfg->diags->n_errors;
+	const struct flat_name_value *p;
 
+	*r->pair = (struct flat_name_value){.name = NULL};
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 	if (cfg->diags->n_errors == errors && (!r->pair->name || !r->pair->value))
 		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "give both",
 			  "a header needs name and value");
+	/* Of several of one name the first alone counts (Gateway API, HTTPHeaderFilter). */
+	for (p = r->pairs; p < r->pair; p++) {
+		if (p->name && r->pair->name && strcasecmp(p->name, r->pair->name) == 0)
+			return;
+	}
 	r->pair++;
 }
 
@@ -259,10 +274,12 @@ static const struct flat_name_value *read_pairs(struct cfg *cfg, const struct ya
 {
 	struct flat_name_value *v;
 
-	if (!cfg_expect(cfg, node, YAML_LIST) || node->n > FLAT_CONFIG_MATCHES_MAX)
+	if (!cfg_expect(cfg, node, YAML_LIST))
 		return NULL;
-	v = r->pair = cfg_array(cfg, node->n, sizeof(*v));
-	*n = v ? cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_pair, r) : 0;
+	v = r->pairs = r->pair = cfg_array(cfg, node->n, sizeof(*v));
+	if (v)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_pair, r);
+	*n = (uint32_t)(r->pair - r->pairs);
 	return v;
 }
 
@@ -471,48 +488,70 @@ static void parse_cors(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	cfg_api_cors(cfg, node, ((struct reading *)obj)->rule);
 }
 
+/* What a filter may be, its type and the field that says what it does. */
+static const struct {
+	const char *type, *field;
+	cfg_parse_fn *parse;
+	bool of_backend, of_grpc;
+} filters[] = {
+    {"RequestHeaderModifier", "requestHeaderModifier", parse_request_modifier, true, true},
+    {"ResponseHeaderModifier", "responseHeaderModifier", parse_response_modifier, true, true},
+    {"RequestMirror", "requestMirror", parse_mirror, true, true},
+    {"RequestRedirect", "requestRedirect", parse_redirect, false, false},
+    {"URLRewrite", "urlRewrite", parse_rewrite, false, false},
+    {"CORS", "cors", parse_cors, false, false},
+    {"ExtensionRef", "extensionRef", parse_unknown_filter, true, true},
+    {"ExternalAuth", "externalAuth", parse_unknown_filter, true, false},
+};
+
+/* Type and field belong together; a type that is not known must not be left out in silence. */
+static void check_filter(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
+{
+	/* Not r->type: what is within a filter may have a type too. */
+	const struct yaml_node *type = yaml_get(node, "type");
+	unsigned seen = 0;
+	size_t i = 0;
+
+	while (type && i < FLAT_ARRAY_SIZE(filters) && strcmp(filters[i].type, type->text) != 0)
+		i++;
+	for (size_t k = 0; k < FLAT_ARRAY_SIZE(filters); k++)
+		seen |= yaml_get(node, filters[k].field) ? 1U << k : 0;
+	if (i == FLAT_ARRAY_SIZE(filters))
+		parse_unknown_filter(cfg, node, r);
+	else if (!type || seen != 1U << i)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			  "write its type, and the one field that belongs to it",
+			  "a filter whose type and field differ");
+	/* Copies may go to several. */
+	else if ((r->filters & seen) && filters[i].parse != parse_mirror)
+		cfg_error(cfg, &node->where, FLAT_DIAG_DUPLICATE, "join them",
+			  "a second filter of type %s", type->text);
+	r->filters |= seen;
+}
+
 static void parse_filter(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	static const struct cfg_field fields[] = {
-	    CFG_FIELD("type", parse_type),
-	    CFG_FIELD("requestHeaderModifier", parse_request_modifier),
-	    CFG_FIELD("responseHeaderModifier", parse_response_modifier),
-	    CFG_FIELD("requestRedirect", parse_redirect),
-	    CFG_FIELD("urlRewrite", parse_rewrite),
-	    CFG_FIELD("extensionRef", parse_unknown_filter),
-	    CFG_FIELD("requestMirror", parse_mirror),
-	    CFG_FIELD("cors", parse_cors),
-	};
-	static const struct cfg_field of_backend[] = {
-	    CFG_FIELD("type", parse_type),
-	    CFG_FIELD("requestHeaderModifier", parse_request_modifier),
-	    CFG_FIELD("responseHeaderModifier", parse_response_modifier),
-	    CFG_FIELD("requestRedirect", parse_unknown_filter),
-	    CFG_FIELD("urlRewrite", parse_unknown_filter),
-	    CFG_FIELD("extensionRef", parse_unknown_filter),
-	    CFG_FIELD("requestMirror", parse_mirror),
-	    CFG_FIELD("cors", parse_unknown_filter),
-	};
-	static const struct cfg_field of_grpc[] = {
-	    CFG_FIELD("type", parse_type),
-	    CFG_FIELD("requestHeaderModifier", parse_request_modifier),
-	    CFG_FIELD("responseHeaderModifier", parse_response_modifier),
-	    CFG_FIELD("extensionRef", parse_unknown_filter),
-	    CFG_FIELD("requestMirror", parse_mirror),
-	};
+	struct cfg_field fields[FLAT_ARRAY_SIZE(filters) + 1] = {CFG_FIELD("type", parse_type)};
 	struct reading *r = obj;
+	uint32_t errors = cfg->diags->n_errors;
+	size_t n = 1;
 
-	r->type = NULL;
-	if (r->route->kind == API_GRPC)
-		cfg_map(cfg, node, of_grpc, FLAT_ARRAY_SIZE(of_grpc), r);
-	else if (r->backend)
-		cfg_map(cfg, node, of_backend, FLAT_ARRAY_SIZE(of_backend), r);
-	else
-		cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(filters); i++) {
+		bool may = !r->backend || filters[i].of_backend;
+
+		if (r->route->kind == API_GRPC && !filters[i].of_grpc)
+			continue;
+		fields[n++] = (struct cfg_field)CFG_FIELD(
+		    filters[i].field, may ? filters[i].parse : parse_unknown_filter);
+	}
+	cfg_map(cfg, node, fields, n, r);
+	if (cfg->diags->n_errors == errors)
+		check_filter(cfg, node, r);
 }
 
 static void parse_filters(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
+	((struct reading *)obj)->filters = 0;
 	if (cfg_expect(cfg, node, YAML_LIST))
 		(void)cfg_list(cfg, node, FLAT_CONFIG_MATCHES_MAX, parse_filter, obj);
 }

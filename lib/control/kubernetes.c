@@ -16,6 +16,8 @@ struct k8s_service {
 	bool external_name;
 	const char *external; /* externalName */
 	uint32_t n_addresses_max;
+	uint32_t n_slices;
+	struct flat_map *seen; /* per port: endpoints of several slices */
 };
 
 struct slice_port {
@@ -256,6 +258,11 @@ static void parse_affinity(struct cfg *cfg, const struct yaml_node *node, void *
 			 "sessionAffinity is not honoured: endpoints are chosen by weight only");
 }
 
+static void parse_not_ready(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct service_reading *)obj)->s->not_ready = cfg_bool(cfg, node);
+}
+
 /* `selector` is read first: parse_port_target asks for it. */
 static void parse_service_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
@@ -278,7 +285,7 @@ static void parse_service_spec(struct cfg *cfg, const struct yaml_node *node, vo
 	    CFG_UNHONOURED("internalTrafficPolicy", "endpoints are chosen by weight only"),
 	    CFG_UNHONOURED("trafficDistribution", "endpoints are chosen by weight only"),
 	    CFG_UNHONOURED("healthCheckNodePort", "there is no load balancer"),
-	    CFG_UNHONOURED("publishNotReadyAddresses", "endpoints that are not ready are left out"),
+	    CFG_FIELD("publishNotReadyAddresses", parse_not_ready),
 	    CFG_SKIP("ipFamilies"),
 	    CFG_SKIP("ipFamilyPolicy"),
 	};
@@ -558,40 +565,78 @@ static uint16_t slice_port(const struct k8s_slice *slice, const struct flat_serv
 static bool is_draining(const struct k8s_service *k8s, const struct slice_endpoint *endpoint)
 {
 	return endpoint->not_ready && endpoint->serving && endpoint->terminating &&
-	       k8s->service->persistence;
+	       !k8s->service->not_ready && k8s->service->persistence;
 }
 
 static bool is_used(const struct k8s_service *k8s, const struct slice_endpoint *endpoint)
 {
-	return !endpoint->not_ready || is_draining(k8s, endpoint);
+	return !endpoint->not_ready || k8s->service->not_ready || is_draining(k8s, endpoint);
+}
+
+/* What an endpoint is found again by, hashed as bytes: there is no padding. */
+struct endpoint_key {
+	struct flat_ip ip;
+	uint8_t port[2];
+};
+
+/*
+ * One that stands in several slices, as while it moves from one to another, is one; what says of it that it is good holds
+ * (Kubernetes: "EndpointSlices", Duplicate endpoints).
+ */
+static void add_endpoint(struct cfg *cfg, struct k8s_service *k8s, uint32_t p,
+			 const struct flat_endpoint *endpoint)
+{
+	struct flat_service_port *port = &k8s->ports[p];
+	struct flat_endpoint *v = k8s->endpoints[p];
+	struct flat_endpoint *first = NULL;
+	struct endpoint_key *key = k8s->n_slices > 1 ? tmp_array(cfg, 1, sizeof(*key)) : NULL;
+
+	if (key) {
+		*key = (struct endpoint_key){
+		    endpoint->ip, {(uint8_t)(endpoint->port >> 8), (uint8_t)endpoint->port}};
+		first = flat_map_get(&k8s->seen[p], key, sizeof(*key));
+	}
+	if (first) {
+		first->draining &= endpoint->draining;
+		return;
+	}
+	if (key && flat_map_put(&k8s->seen[p], key, sizeof(*key), &v[port->n_endpoints]))
+		cfg->oom = true;
+	v[port->n_endpoints++] = *endpoint;
 }
 
 /* Adds a slice's ready addresses to each port of its Service; the arrays have the room. */
-static void join_slice(const struct k8s_slice *slice)
+static void join_slice(struct cfg *cfg, const struct k8s_slice *slice)
 {
 	static const struct flat_labels no_labels;
 	struct k8s_service *k8s = slice->owner;
 	uint32_t p, e, a;
 
 	for (p = 0; p < k8s->service->n_ports; p++) {
-		struct flat_service_port *port = &k8s->ports[p];
-		struct flat_endpoint *v = k8s->endpoints[p];
-		uint16_t number = slice_port(slice, port);
+		uint16_t number = slice_port(slice, &k8s->ports[p]);
 
 		for (e = 0; number && e < slice->n_endpoints; e++) {
 			const struct slice_endpoint *endpoint = &slice->endpoints[e];
 
 			for (a = 0; is_used(k8s, endpoint) && a < endpoint->n_ips; a++)
-				v[port->n_endpoints++] = (struct flat_endpoint){
-				    .ip = endpoint->ips[a],
-				    .port = number,
-				    .weight = 1,
-				    .labels = &no_labels,
-				    .draining = is_draining(k8s, endpoint),
-				    .where = endpoint->where,
-				};
+				add_endpoint(cfg, k8s, p,
+					     &(struct flat_endpoint){
+						 .ip = endpoint->ips[a],
+						 .port = number,
+						 .weight = 1,
+						 .labels = &no_labels,
+						 .draining = is_draining(k8s, endpoint),
+						 .where = endpoint->where,
+					     });
 		}
 	}
+}
+
+static void forget_seen(struct k8s_service *k8s)
+{
+	for (uint32_t p = 0; k8s->seen && p < k8s->service->n_ports; p++)
+		flat_map_fini(&k8s->seen[p]);
+	k8s->seen = NULL;
 }
 
 /* Counts what a slice will add, so that one allocation per port is enough. */
@@ -607,6 +652,7 @@ static void count_slice(struct cfg *cfg, struct k8s_slice *slice)
 			 "there is no Service %s: the slice is not used", slice->service);
 		return;
 	}
+	slice->owner->n_slices++;
 	for (e = 0; e < slice->n_endpoints; e++)
 		if (is_used(slice->owner, &slice->endpoints[e]))
 			slice->owner->n_addresses_max += slice->endpoints[e].n_ips;
@@ -656,6 +702,8 @@ static void make_room(struct cfg *cfg, struct k8s_service *k8s)
 		return;
 	}
 	k8s->endpoints = tmp_array(cfg, k8s->service->n_ports, sizeof(struct flat_endpoint *));
+	if (k8s->n_slices > 1)
+		k8s->seen = tmp_array(cfg, k8s->service->n_ports, sizeof(*k8s->seen));
 	for (p = 0; k8s->endpoints && p < k8s->service->n_ports; p++) {
 		k8s->endpoints[p] =
 		    cfg_array(cfg, k8s->n_addresses_max, sizeof(*k8s->endpoints[p]));
@@ -691,8 +739,9 @@ void cfg_k8s_finish(struct cfg *cfg)
 		return;
 	for (slice = cfg->slice_first; slice; slice = slice->next)
 		if (slice->owner)
-			join_slice(slice);
+			join_slice(cfg, slice);
 	for (k8s = cfg->k8s_first; k8s; k8s = k8s->next) {
+		forget_seen(k8s);
 		settle_headless(cfg, k8s);
 		if (k8s->external_name)
 			add_alias(cfg, k8s);
@@ -733,7 +782,8 @@ void cfg_k8s_patch(struct cfg *cfg, struct flat_mesh_patch *patch)
 	make_room(cfg, &k8s);
 	for (slice = cfg->slice_first; slice && !cfg->oom; slice = slice->next)
 		if (slice->owner)
-			join_slice(slice);
+			join_slice(cfg, slice);
+	forget_seen(&k8s);
 	for (uint32_t p = 0; p < s.n_ports && !cfg->oom; p++) {
 		patch->endpoints[p] = k8s.endpoints[p];
 		patch->n_endpoints[p] = k8s.ports[p].n_endpoints;

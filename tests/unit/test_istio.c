@@ -1,0 +1,412 @@
+/*
+ * What Istio's and Gateway API's references say beside what test_route.c, test_mesh_authz.c, test_gateway.c and test_http_route.c
+ * ask: names below wildcards, namespaces of short names and of gateways, endpoints of several slices, grants, filters.
+ */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <string.h>
+
+#include "mesh/build.h"
+#include "mesh/gateway.h"
+#include "mesh/l4_route.h"
+#include "support_mesh.h"
+
+#define RESOURCE(api, kind, name, namespace, spec)                                                 \
+	"---\napiVersion: " api "\nkind: " kind "\nmetadata: {name: " name                         \
+	", namespace: " namespace "}\nspec: " spec "\n"
+#define ENTRY(name, namespace, spec)                                                               \
+	RESOURCE("networking.istio.io/v1", "ServiceEntry", name, namespace, spec)
+#define VIRTUAL(name, namespace, spec)                                                             \
+	RESOURCE("networking.istio.io/v1", "VirtualService", name, namespace, spec)
+#define RULE(name, namespace, spec)                                                                \
+	RESOURCE("networking.istio.io/v1", "DestinationRule", name, namespace, spec)
+#define SERVICE(name, namespace, spec) RESOURCE("v1", "Service", name, namespace, spec)
+#define ANSWER(status) "http: [{directResponse: {status: " status "}}]"
+
+#define WILD                                                                                       \
+	ENTRY("wild", "foo",                                                                       \
+	      "{hosts: ['*.wild.example'], addresses: [10.9.0.0/16], resolution: STATIC, ports: "  \
+	      "[{number: 80, name: http}], endpoints: [{address: 10.0.0.1}]}")
+
+/* The VirtualService of a host, as a request to the service that has it meets it. */
+static const char *routed(const struct loaded *l, const char *host)
+{
+	const struct flat_service *s = flat_mesh_service_by_host(l->mesh, host, "foo");
+	const struct flat_virtual_service *vs = virtual_for(l->mesh, "foo", flat_span_of(host), s);
+
+	return vs ? vs->name : "-";
+}
+
+Test(istio, a_name_below_a_wildcard_service_has_routes_of_its_own)
+{
+	struct loaded l = load_good(
+	    WILD VIRTUAL("all", "foo", "{hosts: ['*.wild.example'], " ANSWER("201") "}")
+		VIRTUAL("own", "foo", "{hosts: [a.wild.example], " ANSWER("202") "}")
+		    VIRTUAL("deep", "foo", "{hosts: ['*.b.wild.example'], " ANSWER("203") "}"));
+
+	cr_expect_str_eq(routed(&l, "a.wild.example"), "own");
+	cr_expect_str_eq(routed(&l, "c.wild.example"), "all");
+	cr_expect_str_eq(routed(&l, "x.b.wild.example"), "deep");
+	cr_expect_str_eq(routed(&l, "x.a.wild.example"), "all");
+	loaded_fini(&l);
+}
+
+/* Only where there are such routes have the requests to be read. */
+Test(istio, routes_of_names_below_a_wildcard_service_are_known)
+{
+	static const struct {
+		const char *yaml;
+		bool want;
+	} cases[] = {
+	    {WILD, false},
+	    {WILD VIRTUAL("own", "foo", "{hosts: [a.wild.example], " ANSWER("202") "}"), true},
+	    {WILD VIRTUAL("deep", "foo", "{hosts: ['*.b.wild.example'], " ANSWER("202") "}"), true},
+	    {WILD VIRTUAL("other", "foo", "{hosts: [a.tame.example], " ANSWER("202") "}"), false},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		struct loaded l = load_good(cases[i].yaml);
+
+		cr_expect_eq(flat_mesh_service(l.mesh, 0)->routes_below, cases[i].want, "%zu", i);
+		loaded_fini(&l);
+	}
+}
+
+/* Istio: a rule holds for a service whose host its own one holds, not for one that holds its own. */
+Test(istio, a_rule_of_a_name_below_a_wildcard_service_is_none_of_the_service)
+{
+	struct loaded l = load_good(WILD RULE(
+	    "one", "foo", "{host: a.wild.example, trafficPolicy: {tls: {mode: DISABLE}}}"));
+	const struct flat_service *s = flat_mesh_service(l.mesh, 0);
+
+	cr_expect_null(flat_mesh_rule_for(l.mesh, s, "foo"));
+	cr_expect(strstr(loaded_text(&l), "no service has the host \"a.wild.example\""), "%s",
+		  loaded_text(&l));
+	loaded_fini(&l);
+	l = load_good(WILD RULE("all", "foo", "{host: '*.wild.example'}"));
+	cr_expect_not_null(flat_mesh_rule_for(l.mesh, flat_mesh_service(l.mesh, 0), "foo"));
+	loaded_fini(&l);
+}
+
+#define REVIEWS(namespace) SERVICE("reviews", namespace, "{ports: [{port: 80, name: http}]}")
+
+Test(istio, short_names_of_a_delegate_are_of_its_own_namespace)
+{
+	struct loaded l = load_good(
+	    REVIEWS("foo") REVIEWS("bar") VIRTUAL(
+		"root", "foo",
+		"{hosts: [web.example], http: [{match: [{uri: {prefix: /a}}], delegate: {name: "
+		"leaf, namespace: bar}}, {route: [{destination: {host: reviews}}]}]}")
+		VIRTUAL("leaf", "bar",
+			"{http: [{route: [{destination: {host: reviews}}], mirror: {host: "
+			"reviews}}]}"));
+	const struct flat_virtual_service *vs = flat_mesh_virtual(l.mesh, 0);
+
+	cr_assert_eq(vs->n_routes, 2);
+	cr_expect_str_eq(vs->routes[0].destinations[0].service->namespace, "bar");
+	cr_expect_str_eq(vs->routes[0].mirrors[0].to.service->namespace, "bar");
+	cr_expect_str_eq(vs->routes[1].destinations[0].service->namespace, "foo");
+	loaded_fini(&l);
+}
+
+/* exportTo is for gateways too; it is their workloads' namespace that counts. */
+Test(istio, a_gateway_sees_what_is_exported_to_its_workload)
+{
+#define EDGE                                                                                       \
+	"---\napiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {name: ingress, "          \
+	"namespace: edge, labels: {gw: i}}\nspec: {selectors: [{uid: 1}]}\n" RESOURCE(             \
+	    "networking.istio.io/v1", "Gateway", "g", "shop",                                      \
+	    "{selector: {gw: i}, servers: [{port: {number: 80, name: h, protocol: HTTP}, hosts: "  \
+	    "['*']}, {port: {number: 81, name: t, protocol: TCP}, hosts: ['*']}]}")
+	static const struct {
+		const char *before, *to;
+		bool want;
+	} cases[] = {
+	    {"", "", true},
+	    {"", "exportTo: ['*'], ", true},
+	    {"", "exportTo: [edge], ", true},
+	    {"", "exportTo: [., edge], ", true},
+	    {"", "exportTo: [.], ", false},
+	    {"", "exportTo: [other], ", false},
+	    {"---\nkind: MeshConfig\ndefaultVirtualServiceExportTo: [.]\n", "", false},
+	    {"---\nkind: MeshConfig\ndefaultVirtualServiceExportTo: [.]\n", "exportTo: ['*'], ",
+	     true},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		struct flat_l4_question q = {.port = 81};
+		struct flat_strbuf yaml = {0};
+		const struct flat_gateway *g;
+		struct loaded l;
+
+		flat_strbuf_printf(
+		    &yaml,
+		    "%s" EDGE REVIEWS("shop")
+			VIRTUAL("v", "shop",
+				"{hosts: [a.example], gateways: [g], %s" ANSWER(
+				    "200") ", tcp: [{route: [{destination: {host: reviews}}]}]}"),
+		    cases[i].before, cases[i].to);
+		l = load_good(flat_strbuf_str(&yaml));
+		g = flat_mesh_gateway(l.mesh, 0);
+		q.gateway = g;
+		cr_expect_eq(flat_gateway_virtual(g, &g->servers[0], flat_span_of("a.example")) !=
+				 NULL,
+			     cases[i].want, "%zu", i);
+		cr_expect_eq(flat_gateway_l4(l.mesh, g, &g->servers[1], &q) != NULL, cases[i].want,
+			     "%zu", i);
+		cr_expect_eq(strstr(loaded_text(&l), "is not exported to Gateway \"shop/g\"") ==
+				 NULL,
+			     cases[i].want, "%zu: %s", i, loaded_text(&l));
+		loaded_fini(&l);
+		flat_strbuf_fini(&yaml);
+	}
+}
+
+#define SLICE(name, endpoints)                                                                     \
+	"---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: " name        \
+	", namespace: foo, labels: {kubernetes.io/service-name: web}}\naddressType: IPv4\n"        \
+	"ports: [{name: http, port: 8080}]\nendpoints: [" endpoints "]\n"
+#define WEB(more) SERVICE("web", "foo", "{ports: [{port: 80, name: http}]" more "}")
+
+/* Kubernetes, "EndpointSlices": one endpoint may stand in several slices, and is one. */
+Test(istio, endpoints_of_several_slices_count_once)
+{
+	static const struct {
+		const char *yaml;
+		uint32_t want;
+	} cases[] = {
+	    {WEB("") SLICE("a", "{addresses: [10.1.0.1]}, {addresses: [10.1.0.2]}"), 2},
+	    {WEB("") SLICE("a", "{addresses: [10.1.0.1]}") SLICE("b", "{addresses: [10.1.0.2]}"),
+	     2},
+	    {WEB("") SLICE("a", "{addresses: [10.1.0.1]}, {addresses: [10.1.0.2]}")
+		 SLICE("b", "{addresses: [10.1.0.2]}, {addresses: [10.1.0.3]}"),
+	     3},
+	    {WEB("") SLICE("a", "{addresses: [10.1.0.1], conditions: {ready: false}}")
+		 SLICE("b", "{addresses: [10.1.0.1]}"),
+	     1},
+	    {WEB("") SLICE("a", "{addresses: [10.1.0.1]}, {addresses: [10.1.0.2], conditions: "
+				"{ready: false}}"),
+	     1},
+	    {WEB(", publishNotReadyAddresses: false")
+		 SLICE("a", "{addresses: [10.1.0.1], conditions: {ready: false}}"),
+	     0},
+	    /* As in Istio. */
+	    {WEB(", publishNotReadyAddresses: true")
+		 SLICE("a", "{addresses: [10.1.0.1]}, {addresses: [10.1.0.2], conditions: "
+			    "{ready: false}}"),
+	     2},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		struct loaded l = load_good(cases[i].yaml);
+
+		cr_expect_eq(flat_mesh_service(l.mesh, 0)->ports[0].n_endpoints, cases[i].want,
+			     "%zu", i);
+		cr_expect_str_eq(loaded_text(&l), "", "%zu", i);
+		loaded_fini(&l);
+	}
+}
+
+#define ROUTE(name, namespace, spec)                                                               \
+	RESOURCE("gateway.networking.k8s.io/v1", "HTTPRoute", name, namespace, spec)
+#define GRANT(from, to)                                                                            \
+	RESOURCE("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", "g", "bar",                \
+		 "{from: [{" from "}], to: [{" to "}]}")
+#define FROM "group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: foo"
+#define TO "group: '', kind: Service"
+
+Test(istio, a_grant_is_of_groups_and_kinds)
+{
+	static const struct {
+		const char *grant;
+		bool want;
+	} cases[] = {
+	    {GRANT(FROM, TO), true},
+	    {GRANT(FROM, "kind: Service"), true},
+	    {GRANT(FROM, TO ", name: far"), true},
+	    {GRANT(FROM, TO ", name: near"), false},
+	    {GRANT("group: example.com, kind: HTTPRoute, namespace: foo", TO), false},
+	    {GRANT("kind: HTTPRoute, namespace: foo", TO), false},
+	    {GRANT("group: gateway.networking.k8s.io, kind: TCPRoute, namespace: foo", TO), false},
+	    {GRANT("group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: baz", TO), false},
+	    {GRANT(FROM, "group: example.com, kind: Service"), false},
+	    {GRANT(FROM, "group: '', kind: Secret"), false},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		struct flat_strbuf yaml = {0};
+		struct loaded l;
+
+		flat_strbuf_puts(&yaml,
+				 WEB("") SERVICE("far", "bar", "{ports: [{port: 80, name: http}]}")
+				     ROUTE("r", "foo",
+					   "{parentRefs: [{group: '', kind: Service, name: web}], "
+					   "rules: [{backendRefs: [{name: far, namespace: bar, "
+					   "port: 80}]}]}"));
+		flat_strbuf_puts(&yaml, cases[i].grant);
+		l = load_good(flat_strbuf_str(&yaml));
+		cr_expect_eq(flat_mesh_virtual(l.mesh, 0)->routes[0].n_destinations, cases[i].want,
+			     "%zu", i);
+		loaded_fini(&l);
+		flat_strbuf_fini(&yaml);
+	}
+}
+
+#define FILTERS(filters)                                                                           \
+	WEB("")                                                                                    \
+	ROUTE("r", "foo",                                                                          \
+	      "{parentRefs: [{group: '', kind: Service, name: web}], rules: [{filters: [" filters  \
+	      "], backendRefs: [{name: web, port: 80}]}]}")
+#define SET(list) "{type: RequestHeaderModifier, requestHeaderModifier: {set: [" list "]}}"
+#define REMOVE(list) "{type: RequestHeaderModifier, requestHeaderModifier: {remove: [" list "]}}"
+
+/* Nothing that a filter says is left out in silence. */
+Test(istio, filters_are_what_their_types_say)
+{
+	static const struct {
+		const char *yaml;
+		int ret;
+		const char *said; /* NULL: the rule answers 500 */
+	} cases[] = {
+	    {FILTERS(SET("{name: a, value: b}")), 0, ""},
+	    {FILTERS("{type: URLRewrite}"), -EINVAL, "a filter whose type and field differ"},
+	    {FILTERS("{urlRewrite: {hostname: a.example}}"), -EINVAL,
+	     "a filter whose type and field differ"},
+	    {FILTERS("{type: URLRewrite, requestRedirect: {scheme: https}}"), -EINVAL,
+	     "a filter whose type and field differ"},
+	    {FILTERS("{type: CORS, cors: {}, urlRewrite: {hostname: a.example}}"), -EINVAL,
+	     "a filter whose type and field differ"},
+	    {FILTERS(REMOVE("a, b, c") ", " REMOVE("d")), -EINVAL,
+	     "a second filter of type RequestHeaderModifier"},
+	    {FILTERS("{type: Later}"), 0, NULL},
+	    {FILTERS("{type: ExternalAuth, externalAuth: {protocol: HTTP}}"), 0, NULL},
+	    {FILTERS("{type: ExtensionRef, extensionRef: {group: a, kind: B, name: c}}"), 0, NULL},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		struct loaded l = load_yaml(cases[i].yaml);
+
+		cr_expect_eq(l.ret, cases[i].ret, "%zu: %s", i, loaded_text(&l));
+		if (cases[i].said)
+			cr_expect(strstr(loaded_text(&l), cases[i].said), "%zu: %s", i,
+				  loaded_text(&l));
+		else if (l.mesh)
+			cr_expect_eq(flat_mesh_virtual(l.mesh, 0)->routes[0].direct->status, 500);
+		loaded_fini(&l);
+	}
+}
+
+/* Gateway API, HTTPHeaderFilter: of equal names the first, in whatever case. */
+Test(istio, of_several_changes_of_one_header_the_first_counts)
+{
+	struct loaded l =
+	    load_good(FILTERS(SET("{name: X-A, value: one}, {name: x-b, value: two}, {name: x-a, "
+				  "value: three}")));
+	const struct flat_header_ops *o = &flat_mesh_virtual(l.mesh, 0)->routes[0].request;
+
+	cr_assert_eq(o->n_set, 2);
+	cr_expect_str_eq(o->set[0].value, "one");
+	cr_expect_str_eq(o->set[1].value, "two");
+	loaded_fini(&l);
+}
+
+/* A list that is too long is an error, not a match of everything, or a header that stays. */
+Test(istio, lists_that_are_too_long_are_refused)
+{
+	static const char *const forms[][2] = {
+	    {"matches: [{headers: [", "]}]"},
+	    {"filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [", "]}}]"},
+	    {"filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [", "]}}]"},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(forms); i++) {
+		struct flat_strbuf yaml = {0};
+		struct loaded l;
+
+		flat_strbuf_printf(
+		    &yaml,
+		    WEB("") "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"
+			    "metadata: {name: r, namespace: foo}\nspec: {parentRefs: [{group: '', "
+			    "kind: Service, name: web}], rules: [{%s",
+		    forms[i][0]);
+		for (unsigned k = 0; k < 101; k++) {
+			if (i < 2)
+				flat_strbuf_printf(&yaml, "{name: x%u, value: y}, ", k);
+			else
+				flat_strbuf_printf(&yaml, "x%u, ", k);
+		}
+		flat_strbuf_printf(&yaml, "%s, backendRefs: [{name: web, port: 80}]}]}\n",
+				   forms[i][1]);
+		l = load_yaml(flat_strbuf_str(&yaml));
+		cr_expect_eq(l.ret, -EINVAL, "%zu", i);
+		cr_expect(strstr(loaded_text(&l), "100"), "%zu: %s", i, loaded_text(&l));
+		loaded_fini(&l);
+		flat_strbuf_fini(&yaml);
+	}
+}
+
+#define POLICY(rules)                                                                              \
+	RESOURCE("security.istio.io/v1", "AuthorizationPolicy", "p", "foo",                        \
+		 "{action: DENY, rules: [" rules "]}")
+#define PATHS(paths) POLICY("{to: [{operation: {paths: [" paths "]}}]}")
+#define NOTHING "no request's path is like"
+
+/* A path that no request has matches nothing: said, because a rule that denies is then none. */
+Test(istio, paths_that_no_request_has_are_said)
+{
+	static const struct {
+		const char *yaml, *said; /* "": nothing */
+	} cases[] = {
+	    {PATHS("/a, '/a/*', '*.txt', '*', '/a/{*}/b', '/.git*', '/a.', '/%41%2e'"), ""},
+	    {PATHS("'/a?b=c'"), NOTHING},
+	    {PATHS("'/a//b'"), NOTHING},
+	    {PATHS("'/a/../b'"), NOTHING},
+	    {PATHS("'/a/..'"), NOTHING},
+	    {PATHS("'/a/./*'"), NOTHING},
+	    {PATHS("'/a%2Fb'"), NOTHING},
+	    {PATHS("'/a\\b'"), NOTHING},
+	    {PATHS("admin"), NOTHING},
+	    {PATHS("'/a//{*}'"), NOTHING},
+	    {VIRTUAL("v", "foo",
+		     "{hosts: [a.example], http: [{match: [{uri: {prefix: '/a?b'}}], "
+		     "directResponse: {status: 200}}]}"),
+	     NOTHING},
+	    {VIRTUAL("v", "foo",
+		     "{hosts: [a.example], http: [{match: [{uri: {prefix: '/a/.'}}], "
+		     "directResponse: {status: 200}}]}"),
+	     ""},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		struct loaded l = load_good(cases[i].yaml);
+
+		if (*cases[i].said)
+			cr_expect(strstr(loaded_text(&l), cases[i].said), "%zu: %s", i,
+				  loaded_text(&l));
+		else
+			cr_expect_null(strstr(loaded_text(&l), NOTHING), "%zu: %s", i,
+				       loaded_text(&l));
+		loaded_fini(&l);
+	}
+}
+
+/* SPIFFE's tokens name their subject so; principals of connections are written without scheme. */
+Test(istio, only_principals_are_without_scheme)
+{
+	static const struct {
+		const char *yaml;
+		int ret;
+	} cases[] = {
+	    {POLICY("{when: [{key: 'request.auth.claims[sub]', values: ['spiffe://a/b']}]}"), 0},
+	    {POLICY("{when: [{key: 'request.headers[x-id]', values: ['spiffe://a/b']}]}"), 0},
+	    {POLICY("{when: [{key: source.principal, values: ['spiffe://a/b']}]}"), -EINVAL},
+	    {POLICY("{from: [{source: {notPrincipals: ['spiffe://a/b']}}]}"), -EINVAL},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		struct loaded l = load_yaml(cases[i].yaml);
+
+		cr_expect_eq(l.ret, cases[i].ret, "%zu: %s", i, loaded_text(&l));
+		loaded_fini(&l);
+	}
+}
