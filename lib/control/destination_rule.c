@@ -80,6 +80,11 @@ static void parse_export(struct cfg *cfg, const struct yaml_node *node, void *ob
 	cfg_export_to(cfg, node, &((struct reading *)obj)->rule->export);
 }
 
+static void parse_selector(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->rule->selector = cfg_match_labels(cfg, node);
+}
+
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -87,7 +92,7 @@ static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("subsets", parse_subsets),
 	    CFG_FIELD("trafficPolicy", parse_policy),
 	    CFG_FIELD("exportTo", parse_export),
-	    CFG_UNHONOURED("workloadSelector", "it holds for every client"),
+	    CFG_FIELD("workloadSelector", parse_selector),
 	};
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);

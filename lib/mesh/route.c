@@ -290,6 +290,21 @@ enum flat_variable flat_header_variable(const char *name, size_t len)
 
 /* --- building --- */
 
+/* One that a rule for some clients' workloads has. */
+static const struct flat_subset *some_subset(const struct flat_mesh *mesh,
+					     const struct flat_service *service, const char *name)
+{
+	const struct flat_subset *subset = NULL;
+
+	for (uint32_t i = 0; !subset && i < mesh->rules.n; i++) {
+		const struct flat_destination_rule *r = mesh->rules.v[i];
+
+		if (r->selector.n > 0 && r->service == service)
+			subset = flat_rule_subset(r, name);
+	}
+	return subset;
+}
+
 static void settle_destination(struct flat_mesh *mesh, const struct flat_virtual_service *vs,
 			       struct flat_route_destination *d, struct flat_diags *diags)
 {
@@ -319,6 +334,8 @@ static void settle_destination(struct flat_mesh *mesh, const struct flat_virtual
 		return;
 	rule = flat_mesh_rule_for(mesh, d->service, vs->namespace);
 	d->subset = flat_rule_subset(rule, d->subset_name);
+	if (!d->subset)
+		d->subset = some_subset(mesh, d->service, d->subset_name);
 	if (!d->subset)
 		flat_diags_add(
 		    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &d->where, resource,

@@ -87,6 +87,8 @@ struct flat_destination_rule {
 	const char *host; /* as written; "*.x" holds for services that no other rule names */
 	const struct flat_service *service; /* found when the mesh is finished; NULL: none */
 	struct flat_export export;
+	struct flat_labels
+	    selector; /* of clients' workloads of its namespace; empty: all clients */
 	struct flat_destination_rule *next; /* of the same host, further on in the files */
 	const struct flat_subset *subsets;
 	uint32_t n_subsets;

@@ -8,23 +8,38 @@
 
 /* --- which rule --- */
 
-/* The rule of a namespace in a chain that clients of another see. */
+/* Whose rule is looked for. */
+struct client {
+	const char *namespace; /* NULL: none */
+	const struct flat_labels
+	    *labels; /* of its workload; NULL: no rule for some workloads holds */
+};
+
+/* The rule of a namespace in a chain that a client sees: one that selects it, else the one for all. */
 static const struct flat_destination_rule *of_namespace(const struct flat_destination_rule *r,
-							const char *namespace, const char *client)
+							const char *namespace,
+							const struct client *client)
 {
+	bool own = client->namespace && strcmp(namespace, client->namespace) == 0;
+	const struct flat_destination_rule *all = NULL;
+
 	for (; r; r = r->next) {
-		if (strcmp(r->namespace, namespace) == 0 &&
-		    ((client && strcmp(namespace, client) == 0) ||
-		     mesh_exported(&r->export, r->namespace, client)))
+		if (strcmp(r->namespace, namespace) != 0)
+			continue;
+		if (r->selector.n == 0 && !all &&
+		    (own || mesh_exported(&r->export, r->namespace, client->namespace)))
+			all = r;
+		if (r->selector.n > 0 && own && client->labels &&
+		    flat_labels_match(&r->selector, client->labels))
 			return r;
 	}
-	return NULL;
+	return all;
 }
 
 /* Of a namespace's rules that of the host itself, else of the longest wildcard that holds it. */
 static const struct flat_destination_rule *in_namespace(const struct flat_mesh *mesh,
 							const char *host, const char *namespace,
-							const char *client)
+							const struct client *client)
 {
 	const struct flat_destination_rule *r =
 	    of_namespace(flat_map_get_str(&mesh->rules_by_host, host), namespace, client);
@@ -45,9 +60,9 @@ static const struct flat_destination_rule *in_namespace(const struct flat_mesh *
 	return r;
 }
 
-const struct flat_destination_rule *flat_mesh_rule_for(const struct flat_mesh *mesh,
-						       const struct flat_service *service,
-						       const char *namespace)
+static const struct flat_destination_rule *rule_for(const struct flat_mesh *mesh,
+						    const struct flat_service *service,
+						    const struct client *client)
 {
 	const char *root = mesh->root_namespace;
 	const struct flat_destination_rule *r = NULL;
@@ -55,11 +70,28 @@ const struct flat_destination_rule *flat_mesh_rule_for(const struct flat_mesh *m
 	if (mesh->rules.n == 0)
 		return NULL;
 	/* Its own rules hold for a client whether they are exported or not. */
-	if (namespace && strcmp(namespace, root) != 0)
-		r = in_namespace(mesh, service->host, namespace, namespace);
+	if (client->namespace && strcmp(client->namespace, root) != 0)
+		r = in_namespace(mesh, service->host, client->namespace, client);
 	if (!r)
-		r = in_namespace(mesh, service->host, service->namespace, namespace);
-	return r ? r : in_namespace(mesh, service->host, root, namespace);
+		r = in_namespace(mesh, service->host, service->namespace, client);
+	return r ? r : in_namespace(mesh, service->host, root, client);
+}
+
+const struct flat_destination_rule *flat_mesh_rule_for(const struct flat_mesh *mesh,
+						       const struct flat_service *service,
+						       const char *namespace)
+{
+	return rule_for(mesh, service, &(struct client){.namespace = namespace});
+}
+
+const struct flat_destination_rule *flat_mesh_rule_of(const struct flat_mesh *mesh,
+						      const struct flat_service *service,
+						      const struct flat_workload *client)
+{
+	const struct client of = {client ? client->namespace : NULL,
+				  client ? &client->labels : NULL};
+
+	return rule_for(mesh, service, &of);
 }
 
 const struct flat_subset *flat_rule_subset(const struct flat_destination_rule *rule,
@@ -128,9 +160,9 @@ static bool policy_says(const struct flat_traffic_policy *policy)
 }
 
 bool flat_mesh_has_traffic(const struct flat_mesh *mesh, const struct flat_service *service,
-			   const char *namespace)
+			   const struct flat_workload *client)
 {
-	const struct flat_destination_rule *rule = flat_mesh_rule_for(mesh, service, namespace);
+	const struct flat_destination_rule *rule = flat_mesh_rule_of(mesh, service, client);
 	bool any = service->tls || service->persistence || (rule && policy_says(&rule->policy));
 
 	for (uint32_t i = 0; rule && i < rule->n_subsets; i++)
@@ -166,7 +198,7 @@ const char *flat_hash_key_name(enum flat_hash_key key)
 
 /* --- building --- */
 
-/* Two rules of one namespace for one host are one: subsets of both, the first policy. */
+/* Two rules of one namespace for one host and the same clients are one: subsets of both, the first policy. */
 static int merge(struct flat_mesh *mesh, struct flat_destination_rule *into,
 		 const struct flat_destination_rule *from, const char *resource,
 		 struct flat_diags *diags)
@@ -203,6 +235,11 @@ static int merge(struct flat_mesh *mesh, struct flat_destination_rule *into,
 	return 0;
 }
 
+static bool same_labels(const struct flat_labels *a, const struct flat_labels *b)
+{
+	return a->n == b->n && flat_labels_match(a, b);
+}
+
 static int index_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule,
 		      struct flat_diags *diags)
 {
@@ -227,7 +264,8 @@ static int index_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule
 	if (!r)
 		return flat_map_put_str(&mesh->rules_by_host, key, rule);
 	for (;; r = r->next) {
-		if (strcmp(r->namespace, rule->namespace) == 0)
+		if (strcmp(r->namespace, rule->namespace) == 0 &&
+		    same_labels(&r->selector, &rule->selector))
 			return merge(mesh, r, rule, resource, diags);
 		if (!r->next)
 			break;

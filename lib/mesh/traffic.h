@@ -139,11 +139,19 @@ const struct flat_backend_tls *flat_mesh_backend_tls(const struct flat_mesh *mes
 
 /**
  * The DestinationRule that holds for clients of a namespace (NULL: of none): of the client's namespace, else of the
- * service's, else of the root namespace, the last two if they are exported to it. NULL: none.
+ * service's, else of the root namespace, the last two if they are exported to it. Those for some workloads alone are left out. NULL: none.
  */
 const struct flat_destination_rule *flat_mesh_rule_for(const struct flat_mesh *mesh,
 						       const struct flat_service *service,
 						       const char *namespace);
+
+/**
+ * Likewise for a client's workload (NULL: it has none): of its namespace's rules of a host one that selects it goes before those for
+ * all, as in Istio.
+ */
+const struct flat_destination_rule *flat_mesh_rule_of(const struct flat_mesh *mesh,
+						      const struct flat_service *service,
+						      const struct flat_workload *client);
 
 /**
  * What holds for a port of a service, or of a subset of it (NULL: the whole), by a rule (NULL: none); of TLS, where the rule
@@ -161,9 +169,9 @@ const struct flat_subset *flat_rule_subset(const struct flat_destination_rule *r
 /** How localities count where a rule says nothing (MeshConfig); NULL: Istio's default. */
 const struct flat_locality_lb *flat_mesh_locality(const struct flat_mesh *mesh);
 
-/** Whether anything is said of the traffic to a service, for clients of a namespace. */
+/** Whether anything is said of the traffic to a service, for a client's workload (NULL: it has none). */
 bool flat_mesh_has_traffic(const struct flat_mesh *mesh, const struct flat_service *service,
-			   const char *namespace);
+			   const struct flat_workload *client);
 
 /** How its endpoints are chosen: of `lb`, NULL included. */
 enum flat_lb_kind flat_lb_kind_of(const struct flat_lb *lb);

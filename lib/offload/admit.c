@@ -269,8 +269,7 @@ static bool begins_tls(const struct flat_question *q, const struct flat_decision
 static bool pick_endpoint(struct flat_offload *o, const struct flat_question *q,
 			  struct flat_decision *d, const struct flat_workload *client)
 {
-	const struct flat_destination_rule *rule =
-	    flat_mesh_rule_for(o->mesh, d->service, client ? client->namespace : NULL);
+	const struct flat_destination_rule *rule = flat_mesh_rule_of(o->mesh, d->service, client);
 	const struct flat_subset *subset;
 	struct flat_target target = {0};
 	if (!find_subset(d, rule, &subset))

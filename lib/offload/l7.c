@@ -133,7 +133,7 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 	return flat_service_has_endpoints(service) &&
 	       (service->routes_below ||
 		flat_mesh_virtual_by_host(&scope, flat_span_of(service->host), service) ||
-		flat_mesh_has_traffic(o->mesh, service, client ? client->namespace : NULL) ||
+		flat_mesh_has_traffic(o->mesh, service, client) ||
 		flat_service_health(service, port) || flat_resolve_needs_http(o, service, port));
 }
 

@@ -165,7 +165,7 @@ static const struct flat_breaker *bounds_of(const struct flat_l7 *l7, const stru
 	port = s ? flat_route_port(s, c->port, c->port) : NULL;
 	if (!port)
 		return &c->breaker;
-	rule = flat_mesh_rule_for(mesh, s, namespace);
+	rule = flat_mesh_rule_of(mesh, s, client);
 	traffic =
 	    flat_rule_traffic(rule, subset[0] ? flat_rule_subset(rule, subset) : NULL, s, port);
 	return traffic.breaker ? traffic.breaker : &flat_unbroken;

@@ -160,7 +160,7 @@ static int find_target(struct flat_l7 *l7)
 	if (!x->port)
 		return -ECONNREFUSED;
 	x->record.service = x->service->index + 1;
-	rule = flat_mesh_rule_for(x->mesh, x->service, client ? client->namespace : NULL);
+	rule = flat_mesh_rule_of(x->mesh, x->service, client);
 	how.subset = d && d->subset_name ? flat_rule_subset(rule, d->subset_name) : NULL;
 	if (d && d->subset_name && !how.subset)
 		return -ECONNREFUSED;

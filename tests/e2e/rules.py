@@ -49,6 +49,15 @@ def rule(status, match=None, **more):
             **({"matches": [match]} if match else {}), **more}
 
 
+def of_clients(name, subset, labels):
+    return document("DestinationRule", name, {"host": "only.far.svc.cluster.local", "subsets": [{"name": subset}],
+                                              "workloadSelector": {"matchLabels": labels}}, "edge")
+
+
+def to_subset(subset):
+    return {"route": [{"destination": {"host": "only.far.svc.cluster.local", "subset": subset}}]}
+
+
 def config(gate, api, origin):
     return [
         document("Workload", "ingress", {"selectors": [{"executable": "/nobody"}]}, "edge", "mesh.libflat.io/v1",
@@ -81,6 +90,11 @@ def config(gate, api, origin):
         {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
          "metadata": {"name": "only-1", "namespace": "far", "labels": {"kubernetes.io/service-name": "only"}},
          "ports": [{"name": "http", "port": origin}], "endpoints": [{"addresses": ["127.0.0.1"]}]},
+        # Rules for some clients alone: the gateway is one of the first's.
+        of_clients("mine", "mine", {"gw": "i"}),
+        of_clients("theirs", "theirs", {"gw": "j"}),
+        virtual("mine", "mine.example", [to_subset("mine")], **GATES),
+        virtual("theirs", "theirs.example", [to_subset("theirs")], **GATES),
         # HTTPRoute: what is more specific first, whatever the order.
         http_route("prefixes", "api.example", [
             rule(301, {"path": {"type": "PathPrefix", "value": "/"}}),
@@ -122,6 +136,8 @@ ASKED = [
     ("PUT", "root.example", "/a", {}, 208),
     ("GET", "root.example", "/a", {}, 200),
     ("PUT", "root.example", "/b", {}, 209),
+    ("GET", "mine.example", "/", {}, 200),
+    ("GET", "theirs.example", "/", {}, 503),
 ]
 API_ASKED = [
     ("GET", "api.example", "/", {}, 301),

@@ -269,6 +269,9 @@ Test(istio, filters_are_what_their_types_say)
 		const char *said; /* NULL: the rule answers 500 */
 	} cases[] = {
 	    {FILTERS(SET("{name: a, value: b}")), 0, ""},
+	    {FILTERS("{type: URLRewrite, urlRewrite: {path: {type: ReplaceFullPath, "
+		     "replaceFullPath: /a}}}"),
+	     0, ""},
 	    {FILTERS("{type: URLRewrite}"), -EINVAL, "a filter whose type and field differ"},
 	    {FILTERS("{urlRewrite: {hostname: a.example}}"), -EINVAL,
 	     "a filter whose type and field differ"},
@@ -287,6 +290,8 @@ Test(istio, filters_are_what_their_types_say)
 		struct loaded l = load_yaml(cases[i].yaml);
 
 		cr_expect_eq(l.ret, cases[i].ret, "%zu: %s", i, loaded_text(&l));
+		if (l.mesh && cases[i].said)
+			cr_expect_null(flat_mesh_virtual(l.mesh, 0)->routes[0].direct, "%zu", i);
 		if (cases[i].said)
 			cr_expect(strstr(loaded_text(&l), cases[i].said), "%zu: %s", i,
 				  loaded_text(&l));
@@ -409,4 +414,71 @@ Test(istio, only_principals_are_without_scheme)
 		cr_expect_eq(l.ret, cases[i].ret, "%zu: %s", i, loaded_text(&l));
 		loaded_fini(&l);
 	}
+}
+
+#define CLIENT(name, namespace, labels)                                                            \
+	"---\napiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {name: " name              \
+	", namespace: " namespace ", labels: {" labels                                             \
+				  "}}\nspec: {selectors: [{executable: /" name "}]}\n"
+
+/* workloadSelector: of the client's namespace one that selects it, else the one for all; in other namespaces it selects nobody. */
+Test(istio, a_rule_for_some_workloads_is_for_these)
+{
+#define FOR(name, namespace, labels)                                                               \
+	RULE(name, namespace,                                                                      \
+	     "{host: web.foo.svc.cluster.local, workloadSelector: {matchLabels: {" labels "}}}")
+	static const struct {
+		const char *namespace, *client, *want;
+	} cases[] = {
+	    {"shop", "a", "of-a"},   {"shop", "b", "of-all"}, {"bank", "c", "of-all-else"},
+	    {"foo", "d", "of-tier"}, {"foo", "e", "of-foo"},  {"none", "f", "of-foo"},
+	};
+	struct loaded l = load_good(
+	    WEB("") CLIENT("a", "shop", "app: a, x: y") CLIENT("b", "shop", "app: b")
+		CLIENT("c", "bank", "app: a") CLIENT("d", "foo", "tier: t")
+		    CLIENT("e", "foo", "app: a") CLIENT("f", "none", "tier: t")
+			RULE("of-all", "shop", "{host: web.foo.svc.cluster.local}")
+			    FOR("of-a", "shop", "app: a") FOR("of-b-z", "shop", "app: b, z: z") FOR(
+				"of-tier", "foo", "tier: t") RULE("of-foo", "foo", "{host: web}")
+				RULE("of-all-else", "bank",
+				     "{host: web.foo.svc.cluster.local, workloadSelector: {}}"));
+	const struct flat_service *s = flat_mesh_service_by_host(l.mesh, "web.foo", NULL);
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		const struct flat_workload *w =
+		    flat_mesh_workload_by_name(l.mesh, cases[i].namespace, cases[i].client);
+		const struct flat_destination_rule *r = flat_mesh_rule_of(l.mesh, s, w);
+
+		cr_assert_not_null(w);
+		cr_assert_not_null(r, "%s", cases[i].client);
+		cr_expect_str_eq(r->name, cases[i].want, "%s", cases[i].client);
+	}
+	cr_expect_str_eq(flat_mesh_rule_of(l.mesh, s, NULL)->name, "of-foo");
+	cr_expect_null(strstr(loaded_text(&l), "not honoured"), "%s", loaded_text(&l));
+	loaded_fini(&l);
+}
+
+/* Two for the same workloads are one, two for others are two. */
+Test(istio, rules_are_joined_for_the_same_workloads)
+{
+#define PART(name, subset, labels)                                                                 \
+	RULE(name, "shop",                                                                         \
+	     "{host: web.foo.svc.cluster.local, subsets: [{name: " subset                          \
+	     "}], workloadSelector: {matchLabels: {" labels "}}}")
+	struct loaded l =
+	    load_good(WEB("") CLIENT("a", "shop", "app: a") CLIENT("b", "shop", "app: b") PART(
+		"one", "v1", "app: a") PART("two", "v2", "app: b") PART("three", "v3", "app: a"));
+	const struct flat_service *s = flat_mesh_service_by_host(l.mesh, "web.foo", NULL);
+	const struct flat_destination_rule *a =
+	    flat_mesh_rule_of(l.mesh, s, flat_mesh_workload_by_name(l.mesh, "shop", "a"));
+	const struct flat_destination_rule *b =
+	    flat_mesh_rule_of(l.mesh, s, flat_mesh_workload_by_name(l.mesh, "shop", "b"));
+
+	cr_assert(a && b);
+	cr_expect_not_null(flat_rule_subset(a, "v1"));
+	cr_expect_not_null(flat_rule_subset(a, "v3"));
+	cr_expect_null(flat_rule_subset(a, "v2"));
+	cr_expect_not_null(flat_rule_subset(b, "v2"));
+	cr_expect_null(flat_rule_subset(b, "v1"));
+	loaded_fini(&l);
 }
