@@ -1,4 +1,4 @@
-/* Gateway API: what an HTTPRoute's rule says of retries. */
+/* Gateway API: what an HTTPRoute's rule says of retries, and what of it goes together. */
 #include <string.h>
 
 #include "control/http_route.h"
@@ -71,4 +71,26 @@ void cfg_api_retry(struct cfg *cfg, const struct yaml_node *node, struct api_rul
 
 	if (retries)
 		cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), retries);
+}
+
+/* --- the whole --- */
+
+void cfg_api_check_rule(struct cfg *cfg, const struct yaml_node *node, const struct api_rule *rule)
+{
+	const struct flat_http_redirect *redirect = rule->route.redirect;
+	const struct flat_http_rewrite *rewrite = rule->route.rewrite;
+	bool prefix = (redirect && redirect->prefix) || (rewrite && rewrite->uri);
+
+	if (redirect && rewrite)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
+			  "requestRedirect and urlRewrite exclude each other");
+	for (uint32_t i = 0; prefix && i < rule->n_matches; i++) {
+		const struct flat_http_match *m = &rule->matches[i];
+
+		if (!m->uri || m->uri->kind == FLAT_TEXT_PATH)
+			continue;
+		cfg_error(cfg, &m->where, FLAT_DIAG_BAD_VALUE,
+			  "match by PathPrefix, or write replaceFullPath",
+			  "replacePrefixMatch where no prefix is matched");
+	}
 }

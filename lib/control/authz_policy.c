@@ -349,6 +349,12 @@ static void hint_at_key(struct cfg *cfg, const struct yaml_node *key)
 	for (i = 0; i < FLAT_ARRAY_SIZE(when_keys); i++)
 		names[i] = when_keys[i].key;
 	near = cfg_nearest(key->text, names, FLAT_ARRAY_SIZE(names));
+	/* It is known, but needs a name. */
+	if (near && strcmp(near, key->text) == 0) {
+		cfg_error(cfg, &key->where, FLAT_DIAG_BAD_VALUE, "add it in brackets: [NAME]",
+			  "attribute \"%.100s\" without a name", key->text);
+		return;
+	}
 	(void)snprintf(todo, sizeof(todo), near ? "did you mean \"%s\"?" : "see %s",
 		       near ? near : "docs/configuration.md");
 	cfg_error(cfg, &key->where, FLAT_DIAG_BAD_VALUE, todo, "unknown attribute \"%.100s\"",

@@ -87,6 +87,27 @@ static void set_principal(struct cfg *cfg, const struct yaml_node *node, struct 
 	set_text(cfg, node, match);
 }
 
+/* As Istio takes them: each operator is a segment by itself, and none follows {**}. */
+static bool check_template(struct cfg *cfg, const struct yaml_node *node, const char *text)
+{
+	bool last = false;
+
+	for (const char *p = strchr(text, '{'); p; p = strchr(p + 1, '{')) {
+		size_t len = strncmp(p, "{**}", 4) == 0 ? 4 : 3;
+		bool whole = p > text && p[-1] == '/' && strlen(p) >= len &&
+			     (p[len] == '/' || p[len] == '\0');
+
+		if (last || !whole) {
+			cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+				  "write {*} and {**} as segments of their own, {**} as the last",
+				  "\"%.200s\" is no path template", text);
+			return false;
+		}
+		last = len == 4;
+	}
+	return true;
+}
+
 /*
  * A path with {*} (one segment) or {**} (any number, last or before one fixed suffix), as Istio's URI templates; else a
  * text. Requests are compared in canonical form, so that values are brought into it.
@@ -102,6 +123,8 @@ static void set_path(struct cfg *cfg, const struct yaml_node *node, struct flat_
 		set_stars(cfg, node, text, match);
 		return;
 	}
+	if (!check_template(cfg, node, text))
+		return;
 	for (p = text; *p; p++) {
 		if (strncmp(p, "{**}", 4) == 0) {
 			flat_strbuf_puts(&pattern, ".*");
@@ -131,6 +154,12 @@ static void set_path(struct cfg *cfg, const struct yaml_node *node, struct flat_
 	}
 	cfg->oom |= pattern.failed;
 	flat_strbuf_fini(&pattern);
+}
+
+/* As Envoy compares them: one that is written in small letters is another. */
+static void check_method(struct cfg *cfg, const struct yaml_node *node)
+{
+	cfg_method_case(cfg, node, node->kind == YAML_SCALAR ? node->text : NULL);
 }
 
 static void set_account(struct cfg *cfg, const struct yaml_node *node, struct flat_match *match)
@@ -267,7 +296,10 @@ const struct flat_match *cfg_authz_values(struct cfg *cfg, const struct yaml_nod
 		return NULL;
 	}
 	v = cfg_array(cfg, node->n, sizeof(*v));
-	for (item = v ? node->first : NULL; item; item = item->next)
+	for (item = v ? node->first : NULL; item; item = item->next) {
+		if (attribute == FLAT_ATTR_HTTP_METHOD)
+			check_method(cfg, item->value);
 		set_value(cfg, item->value, form, &v[(*n)++]);
+	}
 	return v;
 }

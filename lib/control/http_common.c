@@ -550,6 +550,13 @@ void cfg_path_match(struct cfg *cfg, const struct yaml_node *node, struct flat_t
 	match->len = strlen(spelled);
 }
 
+void cfg_method_case(struct cfg *cfg, const struct yaml_node *node, const char *name)
+{
+	if (name && strpbrk(name, "abcdefghijklmnopqrstuvwxyz"))
+		cfg_warn(cfg, &node->where, FLAT_DIAG_ADVICE, "write it in capitals",
+			 "no request's method is like \"%.50s\": it matches nothing", name);
+}
+
 const char *cfg_host(struct cfg *cfg, const struct yaml_node *node, bool wildcard)
 {
 	const char *text = cfg_string(cfg, node);

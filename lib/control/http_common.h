@@ -65,6 +65,9 @@ const char *cfg_path_spelled(struct cfg *cfg, const struct yaml_node *node, cons
 /** Likewise what a match of a path compares with; a regular expression stays as it is. */
 void cfg_path_match(struct cfg *cfg, const struct yaml_node *node, struct flat_text_match *match);
 
+/** A warning where the name of a method (NULL: none) has small letters: requests' have not, and so it matches nothing. */
+void cfg_method_case(struct cfg *cfg, const struct yaml_node *node, const char *name);
+
 /** Texts of a list joined by commas; NULL with an error or for an empty list. */
 const char *cfg_joined(struct cfg *cfg, const struct yaml_node *node);
 

@@ -119,6 +119,7 @@ static void parse_method(struct cfg *cfg, const struct yaml_node *node, void *ob
 
 	if (!m || !text)
 		return;
+	cfg_method_case(cfg, node, text);
 	*m = (struct flat_text_match){.kind = FLAT_TEXT_EXACT, .text = text, .len = strlen(text)};
 	((struct reading *)obj)->match->method = m;
 }
@@ -354,11 +355,12 @@ static void read_path(struct cfg *cfg, const struct yaml_node *node, struct read
 	    CFG_FIELD("replacePrefixMatch", parse_replace_prefix),
 	};
 
-	r->full = r->prefix = NULL;
+	r->full = r->prefix = r->type = NULL;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	if ((r->full != NULL) == (r->prefix != NULL))
+	if ((r->full != NULL) == (r->prefix != NULL) ||
+	    (r->type && strcmp(r->type, r->full ? "ReplaceFullPath" : "ReplacePrefixMatch") != 0))
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
-			  "give one of replaceFullPath and replacePrefixMatch",
+			  "give one of replaceFullPath and replacePrefixMatch, as type says",
 			  "a path is replaced in one way");
 }
 
@@ -707,9 +709,7 @@ static void parse_rule(struct cfg *cfg, const struct yaml_node *node, void *obj)
 		cfg_map(cfg, node, of_tcp, FLAT_ARRAY_SIZE(of_tcp), r);
 	else
 		cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	if (r->rule->route.redirect && r->rule->route.rewrite)
-		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
-			  "requestRedirect and urlRewrite exclude each other");
+	cfg_api_check_rule(cfg, node, r->rule);
 }
 
 static void parse_rules(struct cfg *cfg, const struct yaml_node *node, void *obj)

@@ -119,6 +119,9 @@ void cfg_api_mirror(struct cfg *cfg, const struct yaml_node *node, struct flat_h
 void cfg_api_backend_timeout(struct cfg *cfg, const struct yaml_node *node, struct api_rule *rule);
 void cfg_api_retry(struct cfg *cfg, const struct yaml_node *node, struct api_rule *rule);
 
+/** What of a rule's filters and matches goes together. */
+void cfg_api_check_rule(struct cfg *cfg, const struct yaml_node *node, const struct api_rule *rule);
+
 /** A rule's filter `cors`. */
 void cfg_api_cors(struct cfg *cfg, const struct yaml_node *node, struct api_rule *rule);
 

@@ -66,6 +66,11 @@ void cfg_route_redirect(struct cfg *cfg, const struct yaml_node *node, void *obj
 		return;
 	redirect->status = 301;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), redirect);
+	if (node->kind == YAML_MAP && !yaml_get(node, "uri") && !yaml_get(node, "authority") &&
+	    !yaml_get(node, "scheme") && !yaml_get(node, "port") && !yaml_get(node, "derivePort"))
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING,
+			  "add uri, authority, scheme or port",
+			  "a redirect to where the request came");
 	if (redirect->port && redirect->derive_port)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
 			  "a redirect has both port and derivePort");
@@ -207,6 +212,9 @@ void cfg_route_rewrite(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	if (!rewrite)
 		return;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), rewrite);
+	if (node->kind == YAML_MAP && node->n == 0)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING,
+			  "add uri, uriRegexRewrite or authority", "a rewrite of nothing");
 	if (rewrite->uri && rewrite->regex)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
 			  "a rewrite has both uri and uriRegexRewrite");
@@ -376,6 +384,17 @@ static void warn_never(struct cfg *cfg, const struct yaml_node *node, const stru
 			 "a fault without a percentage is for no request");
 }
 
+/* One that does nothing. */
+static void check_fault(struct cfg *cfg, const struct yaml_node *node, const char *const names[3])
+{
+	for (size_t i = 0; i < 3; i++) {
+		if (node->kind != YAML_MAP || yaml_get(node, names[i]))
+			return;
+	}
+	cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it", "field \"%s\" is missing",
+		  names[0]);
+}
+
 static void parse_delay(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -384,11 +403,13 @@ static void parse_delay(struct cfg *cfg, const struct yaml_node *node, void *obj
 	    CFG_FIELD("percent", parse_fault_percent),
 	    CFG_UNHONOURED("exponentialDelay", "use fixedDelay"),
 	};
+	static const char *const names[3] = {"fixedDelay", "exponentialDelay", "fixedDelay"};
 	struct fault *f = obj;
 
 	f->percent = &f->fault->delay_of_million;
 	f->set = false;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), f);
+	check_fault(cfg, node, names);
 	warn_never(cfg, node, f);
 }
 
@@ -424,12 +445,14 @@ static void parse_abort(struct cfg *cfg, const struct yaml_node *node, void *obj
 	    CFG_FIELD("grpcStatus", parse_abort_grpc),
 	    CFG_UNHONOURED("http2Error", "use httpStatus"),
 	};
+	static const char *const names[3] = {"httpStatus", "grpcStatus", "http2Error"};
 	struct fault *f = obj;
 
 	f->percent = &f->fault->abort_of_million;
 	f->set = false;
 	f->fault->abort_grpc = -1;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), f);
+	check_fault(cfg, node, names);
 	warn_never(cfg, node, f);
 }
 

@@ -170,6 +170,16 @@ def of_paths(*paths):
     return policy("p", {"action": "DENY", "rules": [{"to": [{"operation": {"paths": list(paths)}}]}]})
 
 
+def in_match(match):
+    return document("HTTPRoute", "r", {"parentRefs": [{"group": "", "kind": "Service", "name": "web"}], "rules": [
+        {"matches": [match], "filters": [{"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/b"}}}],
+         "backendRefs": [{"name": "web", "port": 80}]}]}, api=API)
+
+
+def does(**more):
+    return virtual("v", "a.example", [{"route": [{"destination": {"host": "web"}}], **more}])
+
+
 REMOVE = {"type": "RequestHeaderModifier", "requestHeaderModifier": {"remove": ["a", "b", "c"]}}
 # Documents, the severity of what is said ("": nothing), a piece of it.
 CHECKED = [
@@ -186,6 +196,24 @@ CHECKED = [
     ([WEB, filtered({"type": "URLRewrite"})], "error", "type and field differ"),
     ([WEB, filtered({"type": "Later"})], "warning", "the rule answers 500"),
     ([WEB, filtered({"type": "ExternalAuth", "externalAuth": {"protocol": "GRPC"}})], "warning", "the rule answers 500"),
+    ([of_paths("/a/{*}.txt")], "error", "is no path template"),
+    ([of_paths("/{**}/a/{*}")], "error", "is no path template"),
+    ([of_paths("/a/{**}/b", "/{*}/{*}/{**}")], "", ""),
+    ([policy("p", {"rules": [{"to": [{"operation": {"methods": ["GET", "P*"]}}]}]})], "", ""),
+    ([policy("p", {"action": "DENY", "rules": [{"to": [{"operation": {"methods": ["get"]}}]}]})], "warning", "no request's method"),
+    ([policy("p", {"rules": [{"when": [{"key": "request.headers", "values": ["a"]}]}]})], "error", "without a name"),
+    ([WEB, in_match({"path": {"type": "PathPrefix", "value": "/a"}})], "", ""),
+    ([WEB, in_match({"method": "GET"})], "", ""),
+    ([WEB, in_match({"method": "get"})], "warning", "no request's method"),
+    ([WEB, in_match({"path": {"type": "Exact", "value": "/a"}})], "error", "where no prefix is matched"),
+    ([WEB, filtered({"type": "URLRewrite", "urlRewrite": {"path": {"type": "ReplaceFullPath", "replacePrefixMatch": "/b"}}})], "error", "as type says"),
+    ([WEB, does()], "", ""),
+    ([WEB, does(rewrite={})], "error", "a rewrite of nothing"),
+    ([WEB, does(fault={"abort": {"percentage": {"value": 100}}})], "error", "field \"httpStatus\" is missing"),
+    ([WEB, does(fault={"delay": {"percentage": {"value": 100}}})], "error", "field \"fixedDelay\" is missing"),
+    ([WEB, does(fault={"abort": {"grpcStatus": "UNAVAILABLE", "percentage": {"value": 100}}})], "", ""),
+    ([virtual("v", "a.example", [{"redirect": {"redirectCode": 302}}])], "error", "a redirect to where the request came"),
+    ([virtual("v", "a.example", [{"redirect": {"scheme": "https"}}])], "", ""),
     ([document("Service", "w", {"ports": [{"port": 80, "name": "http"}], "publishNotReadyAddresses": True}, api="v1")], "", ""),
 ]
 
