@@ -25,26 +25,45 @@ static int in_child(void *arg)
 	return s->fn(s->arg);
 }
 
+typedef int clone_call(int (*fn)(void *), void *stack, int flags, void *arg, ...);
+clone_call __clone; /* libc's other name of it, which no header declares */
+
+/* What clone() was given beyond `arg`. */
+struct rest {
+	pid_t *parent_tid;
+	void *tls;
+	pid_t *child_tid;
+};
+
 /* A child in our memory is vfork()'s or a thread: the library knows of it by its process id. */
-EXPORT int clone(int (*fn)(void *), void *stack, int flags, void *arg, ...)
+static int clone_by(clone_call *real, struct start start, void *stack, int flags, struct rest r)
 {
-	static int (*real)(int (*)(void *), void *, int, void *, ...);
-	struct start start = {fn, arg};
-	va_list ap;
-	if (!real)
-		*(void **)&real = dlsym(RTLD_NEXT, "clone");
-	va_start(ap, arg);
-	pid_t *parent_tid = va_arg(ap, pid_t *);
-	void *tls = va_arg(ap, void *);
-	pid_t *child_tid = va_arg(ap, pid_t *);
-	va_end(ap);
-	if (!fn || (flags & CLONE_VM))
-		return real(fn, stack, flags, arg, parent_tid, tls, child_tid);
+	if (!start.fn || (flags & CLONE_VM))
+		return real(start.fn, stack, flags, start.arg, r.parent_tid, r.tls, r.child_tid);
 	flat_clone_begins();
-	int pid = real(in_child, stack, flags, &start, parent_tid, tls, child_tid);
+	int pid = real(in_child, stack, flags, &start, r.parent_tid, r.tls, r.child_tid);
 	flat_clone_parent();
 	return pid;
 }
+
+#define CLONE(name)                                                                                \
+	EXPORT int name(int (*fn)(void *), void *stack, int flags, void *arg, ...)                 \
+	{                                                                                          \
+		static clone_call *real;                                                           \
+		struct rest rest;                                                                  \
+		va_list ap;                                                                        \
+		if (!real)                                                                         \
+			*(void **)&real = dlsym(RTLD_NEXT, #name);                                 \
+		va_start(ap, arg);                                                                 \
+		rest.parent_tid = va_arg(ap, pid_t *);                                             \
+		rest.tls = va_arg(ap, void *);                                                     \
+		rest.child_tid = va_arg(ap, pid_t *);                                              \
+		va_end(ap);                                                                        \
+		return clone_by(real, (struct start){fn, arg}, stack, flags, rest);                \
+	}
+
+CLONE(clone)
+CLONE(__clone)
 
 EXPORT pid_t _Fork(void)
 {

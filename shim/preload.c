@@ -481,3 +481,77 @@ EXPORT int getpeername(int fd, struct sockaddr *addr, socklen_t *len)
 	REAL(int, getpeername, int, struct sockaddr *, socklen_t *);
 	return stream(fd) ? flat_getpeername(fd, addr, len) : real(fd, addr, len);
 }
+
+/*
+ * --- libc's second names of some of these ---
+ *
+ * No header declares them. What must reach libc whoever else has the first name calls these: so each goes on to its own next one.
+ */
+
+int __close(int fd);
+int __connect(int fd, const struct sockaddr *addr, socklen_t len);
+int __dup2(int fd, int to);
+int __fcntl(int fd, int cmd, ...);
+int __poll(struct pollfd *fds, nfds_t n, int timeout);
+ssize_t __read(int fd, void *buf, size_t len);
+int __select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout);
+ssize_t __send(int fd, const void *buf, size_t len, int flags);
+ssize_t __write(int fd, const void *buf, size_t len);
+
+EXPORT int __close(int fd)
+{
+	REAL(int, __close, int);
+	return mine(fd) ? flat_close(fd) : real(fd);
+}
+
+EXPORT int __connect(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	REAL(int, __connect, int, const struct sockaddr *, socklen_t);
+	return mine(fd) ? flat_connect(fd, addr, len) : real(fd, addr, len);
+}
+
+EXPORT int __dup2(int fd, int to)
+{
+	REAL(int, __dup2, int, int);
+	return mine(fd) || mine(to) ? flat_dup2(fd, to) : real(fd, to);
+}
+
+EXPORT int __fcntl(int fd, int cmd, ...)
+{
+	REAL(int, __fcntl, int, int, ...);
+	va_list ap;
+	va_start(ap, cmd);
+	long arg = fcntl_arg(ap);
+	va_end(ap);
+	return mine(fd) ? flat_fcntl(fd, cmd, arg) : real(fd, cmd, arg);
+}
+
+EXPORT int __poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+	REAL(int, __poll, struct pollfd *, nfds_t, int);
+	return any_mine(fds, n) ? flat_poll(fds, n, timeout) : real(fds, n, timeout);
+}
+
+EXPORT ssize_t __read(int fd, void *buf, size_t len)
+{
+	REAL(ssize_t, __read, int, void *, size_t);
+	return blocking(fd) ? flat_read(fd, buf, len) : real(fd, buf, len);
+}
+
+EXPORT int __select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout)
+{
+	REAL(int, __select, int, fd_set *, fd_set *, fd_set *, struct timeval *);
+	return flat_fd_count ? flat_select(n, r, w, x, timeout) : real(n, r, w, x, timeout);
+}
+
+EXPORT ssize_t __send(int fd, const void *buf, size_t len, int flags)
+{
+	REAL(ssize_t, __send, int, const void *, size_t, int);
+	return blocking(fd) ? flat_send(fd, buf, len, flags) : real(fd, buf, len, flags);
+}
+
+EXPORT ssize_t __write(int fd, const void *buf, size_t len)
+{
+	REAL(ssize_t, __write, int, const void *, size_t);
+	return blocking(fd) ? flat_write(fd, buf, len) : real(fd, buf, len);
+}

@@ -1,4 +1,5 @@
 /* Calls of several pieces, of no bytes, with time limits, by number, and with arguments at their edges. */
+#include <aio.h>
 #include <linux/sockios.h>
 #include <net/if.h>
 #include <pty.h>
@@ -378,4 +379,96 @@ BEHAVIOUR(process_forkpty)
 	say_bytes("terminal", buf, n);
 	reap(pid);
 	DO(recv(c, buf, sizeof(buf), MSG_DONTWAIT));
+}
+
+/* libc's other names of these. No header declares them. */
+int __clone(int (*fn)(void *), void *stack, int flags, void *arg, ...);
+int __close(int fd);
+int __connect(int fd, const struct sockaddr *addr, socklen_t len);
+int __dup2(int fd, int to);
+int __fcntl(int fd, int cmd, ...);
+int __poll(struct pollfd *fds, nfds_t n, int timeout);
+ssize_t __read(int fd, void *data, size_t len);
+int __select(int n, fd_set *r, fd_set *w, fd_set *x, struct timeval *timeout);
+ssize_t __send(int fd, const void *data, size_t len, int flags);
+ssize_t __write(int fd, const void *data, size_t len);
+
+BEHAVIOUR(descriptor_second_names)
+{
+	int l = listener(0), c = tcp(0), s;
+	struct sockaddr_in to = where(0);
+	struct timeval none = {0, 0};
+	fd_set r;
+	DO(__connect(c, (struct sockaddr *)&to, sizeof(to)));
+	s = accept(l, NULL, NULL);
+	struct pollfd p = {.fd = s, .events = POLLIN};
+	DO(__poll(&p, 1, 0));
+	DO(__write(c, "abc", 3));
+	DO(__send(c, "def", 3, MSG_NOSIGNAL));
+	await_bytes(s, 6);
+	DO(__poll(&p, 1, 0));
+	FD_ZERO(&r);
+	FD_SET(s, &r);
+	DO(__select(s + 1, &r, NULL, NULL, &none));
+	say_bytes("read", buf, __read(s, buf, 6));
+	int flags = __fcntl(s, F_GETFL);
+	DO(__fcntl(s, F_SETFL, flags | O_NONBLOCK));
+	DO(__read(s, buf, 6));
+	say("dup2 %d", __dup2(s, l) == l);
+	DO(__close(s));
+	DO(__write(c, "ghi", 3));
+	await_bytes(l, 3);
+	DO(__read(l, buf, 6));
+	DO(__close(l));
+	await(c, POLLIN);
+	DO(__read(c, buf, 6));
+}
+
+static int by_clone(void *arg)
+{
+	int fd = *(int *)arg;
+	send_all(fd, "cloned", 6);
+	return close(fd);
+}
+
+BEHAVIOUR(mixed_clone_by_its_second_name)
+{
+	int c, s;
+	static char stack[65536] __attribute__((aligned(16)));
+	pair(&c, &s);
+	pid_t pid = __clone(by_clone, stack + sizeof(stack), SIGCHLD, &s);
+	say("%d", pid > 0);
+	close(s);
+	DO(recv(c, buf, 6, MSG_WAITALL));
+	reap(pid);
+	DO(recv(c, buf, 6, 0));
+}
+
+static void say_aio(const char *what, struct aiocb *cb, int submitted)
+{
+	const struct aiocb *list[] = {cb};
+	while (submitted == 0 && aio_error(cb) == EINPROGRESS)
+		aio_suspend(list, 1, NULL);
+	if (submitted == 0)
+		say("%s: %zd", what, aio_return(cb));
+}
+
+BEHAVIOUR(message_asynchronous)
+{
+	int c, s;
+	char text[] = "abc";
+	struct aiocb out = {.aio_buf = text, .aio_nbytes = 3, .aio_lio_opcode = LIO_WRITE};
+	struct aiocb *list[] = {&out};
+	pair(&c, &s);
+	struct aiocb in = {.aio_fildes = s, .aio_buf = buf, .aio_nbytes = 6};
+	out.aio_fildes = c;
+	say_aio("written", &out, (int)DO(aio_write(&out)));
+	DO(lio_listio(LIO_WAIT, list, 1, NULL));
+	DO(send(c, "def", 3, 0));
+	await(s, POLLIN);
+	say_aio("read", &in, (int)DO(aio_read(&in)));
+	/* Neither end was hurt. */
+	DO(send(c, "g", 1, 0));
+	shutdown(c, SHUT_WR);
+	say("%d", recv_all(s, buf, sizeof(buf)) > 0);
 }
