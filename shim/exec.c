@@ -3,7 +3,8 @@
  * The variadic ones are written out, since what they call inside libc passes no hook.
  *
  * A program that gets flat sockets gets the library too, where the environment made for it forgot it (nginx's new binary):
- * without, its sockets would be strangers to it. One that cannot have it gets sockets of the kernel's.
+ * without, its sockets would be strangers to it. So does one that may be sent them (dovecot's and postfix's services). One
+ * that cannot have it gets sockets of the kernel's.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -70,12 +71,18 @@ static size_t count(char *const envp[])
 	return n;
 }
 
+static int has_us(char *const envp[])
+{
+	const char *preload = value_of(envp, PRELOAD);
+	return !own_path[0] || (preload && strstr(preload, own_path));
+}
+
 /* The environment with us in it; `room` holds three entries more than it. */
 static char *const *environment(struct start *s, char *const envp[], char **room)
 {
 	const char *preload = value_of(envp, PRELOAD);
 	size_t n = 0;
-	if (!own_path[0] || (preload && strstr(preload, own_path)))
+	if (has_us(envp))
 		return envp;
 	int len = snprintf(s->preload, sizeof(s->preload), PRELOAD "%s%s%s", own_path,
 			   preload && *preload ? ":" : "", preload ? preload : "");
@@ -96,7 +103,7 @@ static char *const *environment(struct start *s, char *const envp[], char **room
 static char *const *begin(struct start *s, struct flat_handover *h, const char *file, int search,
 			  char *const envp[], char **room)
 {
-	if (flat_exec_inherits() == 0)
+	if (flat_exec_inherits() == 0 && (has_us(envp) || !flat_exec_may_receive()))
 		return envp;
 	int library = flat_program_preloads(file, search);
 	flat_exec_prepare(library != 0, h);

@@ -66,6 +66,10 @@
 /* So few left, and more are asked for: they come while these are used, 0.2 ms of the fastest client. */
 #define FLAT_TICKETS_LOW 4U
 
+/* Numbers below this are looked at for listening UNIX sockets before exec: services get theirs at the lowest ones (dovecot
+ * from 7, postfix from 6, systemd from 3). */
+#define FLAT_EXEC_LOOK_MAX 64
+
 /* --- names for confined workloads --- */
 
 /* Queries of one cgroup that are on their way to a name server, a descriptor each: what a busy client has at a time, several

@@ -6,6 +6,7 @@
 #include <flat/unstable/preload.h>
 
 #include "base/confine.h"
+#include "base/limits.h"
 #include "host/share.h"
 #include "host/user.h"
 
@@ -36,6 +37,22 @@ int flat_exec_inherits(void)
 	for (int fd = 0; fd < flat_fd_top(); fd++)
 		n += staying(fd, foreign) != NULL;
 	return n;
+}
+
+int flat_exec_may_receive(void)
+{
+	int is, domain;
+	for (int fd = 0; flat_fd_count != 0 && fd < FLAT_EXEC_LOOK_MAX; fd++) {
+		socklen_t is_len = sizeof(is), domain_len = sizeof(domain);
+		int flags = flat_sys_fcntl(fd, F_GETFD, 0);
+		if (flags < 0 || (flags & FD_CLOEXEC))
+			continue;
+		if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is, &is_len) == 0 && is &&
+		    flat_sys_getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &domain_len) == 0 &&
+		    domain == AF_UNIX)
+			return 1;
+	}
+	return 0;
 }
 
 /* Something of the kernel's takes the number until exec, or until it failed. */

@@ -1,5 +1,6 @@
 /* fork, exec, spawn, and sockets that travel between processes. */
 #include <spawn.h>
+#include <sys/un.h>
 
 #include "parity.h"
 
@@ -551,6 +552,38 @@ BEHAVIOUR(process_pass_to_self)
 	close(t);
 	await(c, POLLRDHUP);
 	DO(recv(c, buf, 1, 0));
+}
+
+/* dovecot's and postfix's services: no environment, a listening UNIX socket as standard input, and connections are sent there. */
+BEHAVIOUR(process_pass_to_service)
+{
+	static char program[] = "import socket; c = socket.socket(fileno=0).accept()[0]; "
+				"s = socket.socket(fileno=socket.recv_fds(c, 9, 1)[1][0]); "
+				"s.sendall(s.recv(9).upper())";
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	socklen_t len = sizeof(sa_family_t);
+	int c, s, u = socket(AF_UNIX, SOCK_STREAM, 0), l = socket(AF_UNIX, SOCK_STREAM, 0);
+	pair(&c, &s);
+	/* A name that the kernel gives. */
+	bind(l, (struct sockaddr *)&name, len);
+	len = sizeof(name);
+	getsockname(l, (struct sockaddr *)&name, &len);
+	listen(l, 1);
+	fflush(NULL);
+	pid_t pid = fork();
+	if (pid == 0) {
+		dup2(l, 0);
+		closefrom(3);
+		execle("/usr/bin/python3", "python3", "-Ic", program, NULL, (char *[]){NULL});
+		_exit(127);
+	}
+	DO(connect(u, (struct sockaddr *)&name, len));
+	give(u, s);
+	close(s);
+	send_all(c, "a service", 9);
+	ssize_t n = (ssize_t)recv_all(c, buf, 100);
+	say_bytes("came", buf, n);
+	reap(pid);
 }
 
 static void take_and_echo(void *arg)

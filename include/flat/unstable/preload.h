@@ -44,6 +44,8 @@ FLAT_API int flat_mesh_address(const char *host, char text[64]);
 
 /** Flat descriptors that stay open through exec as things are. */
 FLAT_API int flat_exec_inherits(void);
+/** Whether a program that is started now may be sent flat descriptors: a listening UNIX socket stays open for it. */
+FLAT_API int flat_exec_may_receive(void);
 
 /** What exec took from the program's descriptors, to be given back if it fails. Room for more than programs inherit. */
 #define FLAT_HANDOVER_MAX 32
