@@ -12,6 +12,7 @@
 #include "host/epoll.h"
 #include "host/pool.h"
 #include "host/share.h"
+#include "host/stream.h"
 
 const uint8_t *flat_fd_kinds;
 uint32_t flat_fd_count;
@@ -511,7 +512,11 @@ int flat_fcntl(int fd, int cmd, long arg)
 		return made_abroad(fd, ret);
 	if (ret >= 0 && made)
 		duplicated(fd, ret);
-	if (ret >= 0 && s && cmd == F_SETFL)
+	if (ret >= 0 && !s && (cmd == F_SETOWN || cmd == F_SETOWN_EX || cmd == F_SETSIG))
+		flat_fd_mark(fd, FLAT_MARK_OPTIONS);
+	if (ret >= 0 && s && cmd == F_SETFL) {
 		atomic_store(&s->nonblock, (arg & O_NONBLOCK) != 0);
+		flat_stream_signals(s, fd, (arg & O_ASYNC) != 0);
+	}
 	return (int)flat_result(ret);
 }

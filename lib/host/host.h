@@ -42,6 +42,7 @@ struct flat_sock {
 	_Atomic uint8_t exported;   /* held by processes that are no relatives: share.h */
 	_Atomic uint8_t lost;	    /* sent to a peer that had closed: its reset came back */
 	_Atomic uint8_t nonblock;   /* O_NONBLOCK of the file description */
+	_Atomic uint8_t async;	    /* its O_ASYNC: the kernel signals each bell on the anchor */
 	_Atomic uint8_t tx_blocked; /* a send found no room; cleared when EPOLLOUT is reported */
 	uint8_t nodelay;
 	uint8_t inq; /* TCP_INQ: recvmsg() tells what is left */

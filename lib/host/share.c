@@ -153,8 +153,10 @@ void flat_share_refresh(struct flat_sock *s, int fd)
 {
 	/* A carrier never waits in a call. */
 	int fl = flat_carrying.on ? -1 : flat_sys_fcntl(fd, F_GETFL, 0);
-	if (fl >= 0)
+	if (fl >= 0) {
 		atomic_store(&s->nonblock, (fl & O_NONBLOCK) != 0);
+		atomic_store(&s->async, (fl & O_ASYNC) != 0);
+	}
 	refresh_flags(s);
 }
 

@@ -10,6 +10,7 @@
 
 #include "host/epoll.h"
 #include "host/share.h"
+#include "host/stream.h"
 #include "host/user.h"
 
 int flat_socket(int domain, int type, int protocol)
@@ -108,6 +109,17 @@ static void adopt_settings(struct flat_sock *s, int fd, int anchor)
 		(void)flat_sys_setsockopt(anchor, SOL_SOCKET, SO_RCVTIMEO, &tv, tv_len);
 }
 
+/* Whom O_ASYNC tells, and by which signal. */
+static void adopt_owner(int fd, int anchor)
+{
+	struct f_owner_ex owner;
+	int sig = flat_sys_fcntl(fd, F_GETSIG, 0);
+	if (flat_sys_fcntl(fd, F_GETOWN_EX, (long)(uintptr_t)&owner) == 0 && owner.pid != 0)
+		(void)flat_sys_fcntl(anchor, F_SETOWN_EX, (long)(uintptr_t)&owner);
+	if (sig > 0)
+		(void)flat_sys_fcntl(anchor, F_SETSIG, sig);
+}
+
 /* Under one more number of the candidate. One that cannot be stays the kernel's, unconnected. */
 static void replace_twin(int fd, int anchor, struct flat_sock *s)
 {
@@ -127,9 +139,12 @@ int flat_sock_replace(int fd, int anchor, struct flat_sock *s)
 	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
 	s->domain = flat_fd_domain(fd);
 	adopt_settings(s, fd, anchor);
-	if (fl & O_NONBLOCK)
-		(void)flat_sys_fcntl(anchor, F_SETFL, O_NONBLOCK);
+	if ((fl & O_ASYNC) || (flat_fd_marks(fd) & FLAT_MARK_OPTIONS))
+		adopt_owner(fd, anchor);
+	if (fl & (O_NONBLOCK | O_ASYNC))
+		(void)flat_sys_fcntl(anchor, F_SETFL, fl & (O_NONBLOCK | O_ASYNC));
 	atomic_store(&s->nonblock, (fl & O_NONBLOCK) != 0);
+	atomic_store(&s->async, (fl & O_ASYNC) != 0);
 	flat_fd_twins(fd, &twins);
 	flat_epoll_converting(fd);
 	int err = flat_sys_dup3(anchor, fd, cloexec ? O_CLOEXEC : 0);
@@ -223,8 +238,12 @@ static bool of_family(unsigned long request)
 int flat_ioctl(int fd, unsigned long request, void *arg)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
-	if (!s || of_any_file(request))
-		return (int)flat_result(FLAT_SYS3(SYS_ioctl, fd, request, arg));
+	if (!s || of_any_file(request)) {
+		long ret = FLAT_SYS3(SYS_ioctl, fd, request, arg);
+		if (s && request == FIOASYNC && ret == 0)
+			flat_stream_signals(s, fd, *(int *)arg != 0);
+		return (int)flat_result(ret);
+	}
 	if (request == FIONBIO) {
 		long err = FLAT_SYS3(SYS_ioctl, fd, request, arg);
 		if (err == 0)

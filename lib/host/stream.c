@@ -102,6 +102,42 @@ static bool nothing_there(struct flat_sock *s, int fd, bool tx)
 	return !(tx ? flat_stream_writable(s) : flat_stream_readable(s));
 }
 
+/* A signal to whom F_SETOWN names, as the kernel sends it for a file of his. */
+static void tell_owner(int fd)
+{
+	struct f_owner_ex owner;
+	int sig = flat_sys_fcntl(fd, F_GETSIG, 0);
+	if (flat_sys_fcntl(fd, F_GETOWN_EX, (long)(uintptr_t)&owner) != 0 || owner.pid == 0)
+		return;
+	if (sig <= 0)
+		sig = SIGIO;
+	if (owner.type == F_OWNER_TID)
+		FLAT_SYS2(SYS_tkill, owner.pid, sig);
+	else
+		FLAT_SYS2(SYS_kill, owner.type == F_OWNER_PGRP ? -owner.pid : owner.pid, sig);
+}
+
+void flat_stream_signals(struct flat_sock *s, int fd, bool on)
+{
+	atomic_store(&s->async, on);
+	if (on && s->kind == FLAT_FD_STREAM)
+		(void)nothing_there(s, fd, false);
+}
+
+/*
+ * Who has O_ASYNC has taken bytes, and may wait for the next ones by signal alone: the bell is armed. Whether the call goes on:
+ * bytes that came before it was belong to a call with room for them; of what is left to others nobody knows when it came.
+ */
+static bool signals_next(struct flat_sock *s, int fd, bool room)
+{
+	if (flat_likely(!atomic_load_explicit(&s->async, memory_order_relaxed)) ||
+	    nothing_there(s, fd, false))
+		return false;
+	if (!room)
+		tell_owner(fd);
+	return room;
+}
+
 ssize_t flat_broken_pipe(int flags)
 {
 	if (!(flags & MSG_NOSIGNAL))
@@ -303,9 +339,10 @@ __attribute__((always_inline)) static inline ssize_t recv_all(struct flat_call *
 			 away ? flat_min_size(len - done, sizeof(sink)) : len - done, flags, some);
 		if (n > 0) {
 			done += (size_t)n;
-			if (done == len || (flags & MSG_PEEK))
+			if (flags & MSG_PEEK)
 				return (ssize_t)done;
-			if (!away && c->before + done >= want)
+			if ((done == len || (!away && c->before + done >= want)) &&
+			    !signals_next(s, c->fd, done < len))
 				return (ssize_t)done;
 			continue;
 		}

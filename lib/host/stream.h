@@ -33,6 +33,9 @@ FLAT_MUST_CHECK ssize_t flat_call_recv(struct flat_call *c, void *buf, size_t le
 /** What the call has slept on may end now. Its result. */
 FLAT_MUST_CHECK ssize_t flat_call_over(struct flat_call *c, ssize_t result);
 
+/** O_ASYNC was set or cleared on its descriptor `fd`: from now on whoever F_SETOWN names is signalled of each arrival, or is not. */
+void flat_stream_signals(struct flat_sock *s, int fd, bool on);
+
 /** Calls of one piece. */
 FLAT_MUST_CHECK ssize_t flat_stream_send(struct flat_sock *s, int fd, const void *buf, size_t len,
 					 int flags);

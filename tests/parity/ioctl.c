@@ -88,3 +88,58 @@ BEHAVIOUR(message_sigio)
 		pause_ms(5);
 	say("told %d", signals_seen > 0);
 }
+
+static void told_by_signal(const char *what, int before)
+{
+	for (int i = 0; i < 400 && signals_seen == before; i++)
+		pause_ms(5);
+	say("%s: told %d", what, signals_seen > before);
+}
+
+/* Each time anew: after a read that left nothing, one that asked for no more, and none. */
+BEHAVIOUR(message_sigio_each_time)
+{
+	int c, s, before, on = 1;
+	char buf[8];
+	pair(&c, &s);
+	count_signal(SIGIO, 0);
+	DO(fcntl(s, F_SETOWN, getpid()));
+	DO(ioctl(s, FIOASYNC, &on));
+	for (int i = 0; i < 3; i++) {
+		before = signals_seen;
+		send_all(c, "ab", 2);
+		told_by_signal("short", before);
+		DO(read(s, buf, sizeof(buf)));
+		before = signals_seen;
+		send_all(c, "cd", 2);
+		told_by_signal("after a short read", before);
+		DO(read(s, buf, 2));
+	}
+	before = signals_seen;
+	shutdown(c, SHUT_WR);
+	told_by_signal("end", before);
+	DO(read(s, buf, sizeof(buf)));
+	DO(fcntl(s, F_SETFL, fcntl(s, F_GETFL) & ~O_ASYNC));
+}
+
+BEHAVIOUR(message_sigio_from_before_connect)
+{
+	int l = listener(0), c = tcp(0), before;
+	struct sockaddr_in to = where(0);
+	char buf[8];
+	count_signal(SIGUSR1, 0);
+	DO(fcntl(c, F_SETOWN, getpid()));
+	DO(fcntl(c, F_SETSIG, SIGUSR1));
+	DO(fcntl(c, F_SETFL, O_ASYNC));
+	/* Where a handshake is made, its end is told too, and ends the call. */
+	(void)!connect(c, (struct sockaddr *)&to, sizeof(to));
+	int s = accept(l, NULL, NULL);
+	say("owner %d signal %d", fcntl(c, F_GETOWN) == getpid(), fcntl(c, F_GETSIG) == SIGUSR1);
+	say("flags %#x", (unsigned)fcntl(c, F_GETFL));
+	for (int i = 0; i < 2; i++) {
+		before = signals_seen;
+		send_all(s, "ab", 2);
+		told_by_signal("bytes", before);
+		DO(read(c, buf, 2));
+	}
+}
