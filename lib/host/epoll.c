@@ -20,7 +20,7 @@ static struct flat_epoll **instances;
 
 static struct flat_epoll *all;
 static struct flat_member **members; /* first of each number's chain */
-static _Atomic int table_lock;	     /* of chains; innermost */
+static _Atomic uint64_t table_lock;  /* of chains; innermost */
 static _Atomic uint32_t orphans;     /* members whose number was closed before their socket */
 /* Of numbers modulo their count: where two meet an instance is kicked for nothing. */
 static _Atomic uint32_t plain[256];

@@ -60,7 +60,7 @@ struct flat_member {
 TAILQ_HEAD(flat_member_list, flat_member);
 
 struct flat_epoll {
-	_Atomic int lock;
+	_Atomic uint64_t lock;
 	int epfd;    /* one of its descriptor numbers */
 	int shadow;  /* S; -1: no flat member yet */
 	int kick_fd; /* eventfd in S: wakes sleepers for a member that another thread added; -1 */

@@ -1,15 +1,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/limits.h"
 #include "host/epoll.h"
+#include "host/holders.h"
 #include "host/pool.h"
 #include "host/share.h"
 #include "host/stream.h"
@@ -20,7 +23,8 @@ uint32_t flat_fd_count;
 static uint8_t *kinds;
 static uint8_t *marks;	  /* fd -> FLAT_MARK_* of a candidate */
 static uint32_t *indices; /* fd -> socket index, also after it was closed */
-static _Atomic int make_lock;
+static _Atomic uint64_t make_lock;
+static _Atomic uint64_t abroad_lock;
 static __thread int my_tid;
 static _Atomic int table_pid; /* whose descriptors the tables speak of */
 static _Atomic int fd_top;
@@ -41,18 +45,34 @@ int flat_tid(void)
 	return my_tid;
 }
 
-void flat_lock(_Atomic int *lock)
+/* Whether who holds it, and is another thread, is there no more. */
+static bool holder_gone(uint64_t held)
 {
-	int me = flat_tid();
-	int free = 0;
+	enum flat_life life = flat_holders_life(held);
+	if (life != FLAT_LIFE_UNKNOWN)
+		return life == FLAT_LIFE_OVER;
+	/* Its process is this one, or its row tells nothing. */
+	uint32_t tid = flat_holders_tid(held);
+	siginfo_t ended = {0};
+	if (FLAT_SYS2(SYS_tkill, tid, 0) == -ESRCH)
+		return true;
+	/* A child that was killed is there until we wait for it, which we may be about to do. */
+	(void)FLAT_SYS5(SYS_waitid, P_PID, tid, &ended, WEXITED | WNOHANG | WNOWAIT | __WALL, NULL);
+	return ended.si_pid == (pid_t)tid;
+}
+
+void flat_lock(_Atomic uint64_t *lock)
+{
+	uint64_t me = flat_holders_word((uint32_t)flat_tid());
+	uint64_t free = 0;
 	uint32_t yields = 0;
 	while (!atomic_compare_exchange_weak_explicit(lock, &free, me, memory_order_acquire,
 						      memory_order_relaxed)) {
 		/* A signal handler of this thread, or one that was left by longjmp: see core.md, 6. */
-		if (free == me)
+		if (free != 0 && flat_holders_same(free, me))
 			return;
 		/* Held for nanoseconds: a holder that is gone was killed, in a process that shares the socket. */
-		if (free != 0 && ++yields % 1024 == 0 && FLAT_SYS2(SYS_tkill, free, 0) == -ESRCH)
+		if (free != 0 && ++yields % 1024 == 0 && holder_gone(free))
 			(void)atomic_compare_exchange_strong(lock, &free, 0);
 		else if (free != 0)
 			flat_sys_yield();
@@ -60,7 +80,7 @@ void flat_lock(_Atomic int *lock)
 	}
 }
 
-void flat_unlock(_Atomic int *lock)
+void flat_unlock(_Atomic uint64_t *lock)
 {
 	atomic_store_explicit(lock, 0, memory_order_release);
 }
@@ -76,6 +96,8 @@ long flat_result(long value)
 static void in_child(void)
 {
 	my_tid = 0;
+	/* Of this memory; another thread of the parent may have had it. */
+	atomic_store(&abroad_lock, 0);
 	atomic_store(&table_pid, flat_sys_getpid());
 	/* The threads that were opening are the parent's. */
 	for (int fd = 0; atomic_load(&n_opening) != 0 && fd < flat_fd_top(); fd++)
@@ -378,7 +400,6 @@ static struct abroad {
 	struct flat_sock *sock; /* NULL: something else has the number */
 } abroad[64];
 static uint32_t n_abroad;
-static _Atomic int abroad_lock;
 
 struct flat_sock *flat_fd_abroad(int fd)
 {

@@ -25,14 +25,16 @@ static struct {
 	_Atomic uint32_t words; /* rows beyond so many words of bits were never used */
 	uint32_t look_at;
 	_Atomic uint8_t state[ROWS];
+	_Atomic uint32_t turn[ROWS]; /* free-running: processes that had it and ended */
 	_Atomic uint64_t file[ROWS]; /* LOCKED: the inode of the file that has the lock */
 	_Atomic uint64_t bits[ROWS / BITS][FLAT_SOCKS_MAX];
 } * table;
 
 /* This process's. A child by vfork() is its parent here, as it is in memory. */
 static _Atomic uint32_t my_row; /* UNKNOWN: none yet */
+_Atomic uint64_t flat_holder_process;
 /* The file of locks that it has, and those forked since it was made; -1: none yet. */
-static int file_fd = -1;
+static _Atomic int file_fd = -1; /* release: after the next two, which do not change any more */
 static uint64_t file_ino;
 static uint64_t file_dev;
 
@@ -60,7 +62,8 @@ bool flat_holders_make(void)
 static bool file_there(void)
 {
 	struct stat st;
-	return file_fd >= 0 && FLAT_SYS2(SYS_fstat, file_fd, &st) == 0 && st.st_ino == file_ino &&
+	int fd = atomic_load_explicit(&file_fd, memory_order_acquire);
+	return fd >= 0 && FLAT_SYS2(SYS_fstat, fd, &st) == 0 && st.st_ino == file_ino &&
 	       st.st_dev == file_dev;
 }
 
@@ -77,7 +80,7 @@ void flat_holders_prepare(void)
 	}
 	file_ino = st.st_ino;
 	file_dev = st.st_dev;
-	file_fd = fd;
+	atomic_store_explicit(&file_fd, fd, memory_order_release);
 }
 
 /*
@@ -118,6 +121,33 @@ static bool is_dead(uint32_t row)
 
 /* --- rows --- */
 
+static uint64_t process_of(uint32_t row)
+{
+	uint64_t turn = atomic_load(&table->turn[row]) % (1U << FLAT_HOLDER_TURN_BITS);
+	return (((uint64_t)row << FLAT_HOLDER_TURN_BITS) | turn) << FLAT_HOLDER_TID_BITS;
+}
+
+static void set_mine(uint32_t row)
+{
+	my_row = row;
+	atomic_store(&flat_holder_process, row == UNKNOWN ? 0 : process_of(row));
+}
+
+enum flat_life flat_holders_life(uint64_t word)
+{
+	uint64_t process = word >> FLAT_HOLDER_TID_BITS << FLAT_HOLDER_TID_BITS;
+	uint32_t row = (uint32_t)(word >> FLAT_HOLDER_TID_BITS >> FLAT_HOLDER_TURN_BITS);
+	if (row == UNKNOWN || !table)
+		return FLAT_LIFE_UNKNOWN;
+	if (process != process_of(row))
+		return FLAT_LIFE_OVER;
+	/* The file first: what it is is known then. */
+	if (row == my_row || !file_there() || atomic_load(&table->state[row]) != LOCKED ||
+	    atomic_load(&table->file[row]) != file_ino)
+		return FLAT_LIFE_UNKNOWN;
+	return is_dead(row) ? FLAT_LIFE_OVER : FLAT_LIFE_GOES_ON;
+}
+
 /* A free row, locked if it can be: *lock, NULL else. UNKNOWN: there is none. */
 static uint32_t claim(void **lock)
 {
@@ -149,7 +179,7 @@ static uint32_t mine(void)
 {
 	void *lock;
 	if (flat_unlikely(my_row == UNKNOWN)) {
-		my_row = claim(&lock);
+		set_mine(claim(&lock));
 		keep(lock);
 	}
 	return my_row;
@@ -265,7 +295,8 @@ static void take_back(uint32_t row, uint32_t n, void (*freed)(uint32_t i))
 		if (flat_holders_none(i))
 			freed(i);
 	}
-	/* Last: who is killed in here leaves a row that is dead still. */
+	/* Last: who is killed in here leaves a row that is dead still. Locks that name it are nobody's from the turn on. */
+	atomic_fetch_add(&table->turn[row], 1);
 	atomic_store(&table->state[row], FREE);
 }
 
@@ -335,7 +366,7 @@ void flat_holders_forked(void)
 {
 	struct pending *p = my_pending;
 	my_pending = NULL;
-	my_row = p ? p->row : UNKNOWN;
+	set_mine(p ? p->row : UNKNOWN);
 	if (p) {
 		keep(p->lock);
 		p->lock = NULL;

@@ -2,12 +2,14 @@
  * Who holds which socket, among a process and those forked from it (docs/design/processes.md, section 11). Each process that
  * holds any has a row: a bit for each socket. A row is its process's as long as that has its memory, whatever ends it.
  *
- * All of this but flat_holders_others() and what goes around fork is called under the pool's lock.
+ * All of this but flat_holders_others(), flat_holders_life() and what goes around fork is called under the pool's lock.
  */
 #ifndef FLAT_HOST_HOLDERS_H
 #define FLAT_HOST_HOLDERS_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/base.h"
 
@@ -39,7 +41,37 @@ void flat_holders_fork_over(void);
 /** And in the child. Not under the lock. */
 void flat_holders_forked(void);
 
-/** What tells of ends is a file: its private descriptor, made before the first fork. Not under the lock. */
+/** What tells of ends is a file: its private descriptor, made before the first fork. Once: threads may fork at a time. */
 void flat_holders_prepare(void);
+
+/*
+ * A thread as locks have it: its process's row, how often that row was another's before, and its id. So nobody in another PID
+ * namespace, and no later process, is taken for it.
+ */
+#define FLAT_HOLDER_TID_BITS 22U /* PID_MAX_LIMIT of linux/threads.h */
+#define FLAT_HOLDER_TURN_BITS 30U
+
+/** Row and turn of this process; 0: it has no row. */
+extern _Atomic uint64_t flat_holder_process;
+
+static inline uint64_t flat_holders_word(uint32_t tid)
+{
+	return atomic_load_explicit(&flat_holder_process, memory_order_relaxed) | tid;
+}
+
+static inline uint32_t flat_holders_tid(uint64_t word)
+{
+	return (uint32_t)(word & ((UINT64_C(1) << FLAT_HOLDER_TID_BITS) - 1));
+}
+
+/** Whether one thread took both: it may have had no row yet for the first. */
+static inline bool flat_holders_same(uint64_t first, uint64_t second)
+{
+	return first == second || first == flat_holders_tid(second);
+}
+
+/** Whether that process, another one, lives. UNKNOWN: it is this one, or its row says nothing. Makes system calls. */
+enum flat_life { FLAT_LIFE_UNKNOWN, FLAT_LIFE_GOES_ON, FLAT_LIFE_OVER };
+FLAT_MUST_CHECK enum flat_life flat_holders_life(uint64_t word);
 
 #endif

@@ -52,9 +52,9 @@ struct flat_sock {
 	_Atomic uint32_t zc_told; /* of these, told by the error queue */
 	_Atomic int error;	  /* SO_ERROR */
 	_Atomic int rst_told;	  /* ECONNRESET was reported once */
-	_Atomic int rx_lock;	  /* tid of the holder */
-	_Atomic int tx_lock;
-	_Atomic int bell_lock;	     /* of waiters, and of taking bells off the anchor: bell.h */
+	_Atomic uint64_t rx_lock; /* flat_lock() */
+	_Atomic uint64_t tx_lock;
+	_Atomic uint64_t bell_lock;  /* of waiters, and of taking bells off the anchor: bell.h */
 	_Atomic uint32_t waiters;    /* threads asleep or about to be, and epoll memberships */
 	_Atomic uint64_t seen_reign; /* the word of its reign as it was looked at */
 	uint32_t reign;		     /* whose connection it is: flat_session_reign() */
@@ -155,8 +155,9 @@ void flat_fd_opening(int fd, bool begins);
 void flat_fd_marks_forking(void);
 /** This thread's id, cached. */
 int flat_tid(void);
-void flat_lock(_Atomic int *lock);
-void flat_unlock(_Atomic int *lock);
+/** Locks of nanoseconds, in memory that processes may share: see core.md, 6. 0: free; else who holds it. */
+void flat_lock(_Atomic uint64_t *lock);
+void flat_unlock(_Atomic uint64_t *lock);
 /** -1 with errno for a negative result of ours; the one place where errno is set. */
 long flat_result(long value);
 

@@ -28,7 +28,7 @@ struct flat_option {
 
 /** In shared memory, under its lock. */
 struct flat_options {
-	_Atomic int lock;
+	_Atomic uint64_t lock;
 	uint32_t n;
 	struct flat_option v[FLAT_OPTIONS_MAX];
 };

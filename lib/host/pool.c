@@ -20,7 +20,7 @@
 #define RESTING 256U
 
 static struct {
-	_Atomic int lock;
+	_Atomic uint64_t lock;
 	uint32_t free_head; /* the one that rests longest; socket index + 1 */
 	uint32_t free_tail;
 	uint32_t n_free; /* as far as known: a process may be killed between two changes */
@@ -267,9 +267,9 @@ static bool held(uint32_t i)
 
 void flat_pool_forking(void)
 {
+	flat_lock(&pool->lock);
 	if (pool->fresh > 0)
 		flat_holders_prepare();
-	flat_lock(&pool->lock);
 	flat_holders_sweep(false, pool->fresh, freed);
 	flat_holders_forking(pool->fresh, held);
 	flat_unlock(&pool->lock);

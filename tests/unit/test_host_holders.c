@@ -2,17 +2,21 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <flat/socket.h>
 #include <flat/unstable/preload.h>
 
+#include "host/holders.h"
 #include "host/host.h"
 
 /* Together more than there are sockets. */
@@ -58,6 +62,28 @@ static pid_t forked(void)
 static void reap(pid_t pid)
 {
 	cr_assert_eq(waitpid(pid, NULL, 0), pid);
+}
+
+/*
+ * All sockets that are left: so many. A process's memory may outlast it by moments, for who reads of it in /proc; so nobody else
+ * lets go of them later than that.
+ */
+static void take_all(uint32_t n)
+{
+	const struct timespec nap = {.tv_nsec = 1000000};
+	struct flat_sock *s;
+	uint32_t had = 0;
+	for (int looks = 0; had < n && looks < 20000; looks++) {
+		while ((s = flat_sock_new(FLAT_FD_LISTENER))) {
+			given[flat_sock_index(s)]++;
+			had++;
+		}
+		if (had < n)
+			(void)nanosleep(&nap, NULL);
+	}
+	cr_expect_eq(had, n, "%u, not %u", had, n);
+	for (uint32_t i = 0; i < FLAT_SOCKS_MAX; i++)
+		cr_assert(given[i] <= 1, "%u was given out twice", i);
 }
 
 enum end { EXITS, KILLED, EXECUTES, GRANDCHILD, CLONED, ENDS };
@@ -137,7 +163,6 @@ Test(host_holders, sockets_of_processes_that_ended_are_given_out_again, .timeout
 Test(host_holders, the_last_socket_is_looked_for, .timeout = 120)
 {
 	pid_t pid[8];
-	uint32_t n = 0;
 	flat_host_init();
 	for (size_t k = 0; k < FLAT_ARRAY_SIZE(pid); k++) {
 		make_all((int)k);
@@ -148,16 +173,12 @@ Test(host_holders, the_last_socket_is_looked_for, .timeout = 120)
 		}
 		unbind_all();
 	}
-	while (flat_sock_new(FLAT_FD_LISTENER))
-		n++;
-	cr_expect_eq(n, FLAT_SOCKS_MAX - EACH * FLAT_ARRAY_SIZE(pid), "%u", n);
+	take_all(FLAT_SOCKS_MAX - EACH * FLAT_ARRAY_SIZE(pid));
 	for (size_t k = 0; k < FLAT_ARRAY_SIZE(pid); k++) {
 		cr_assert_eq(kill(pid[k], SIGKILL), 0);
 		reap(pid[k]);
 	}
-	while (flat_sock_new(FLAT_FD_LISTENER))
-		n++;
-	cr_expect_eq(n, FLAT_SOCKS_MAX, "%u", n);
+	take_all(EACH * FLAT_ARRAY_SIZE(pid));
 }
 
 /* A filter, a program or a limit may take away what tells of ends: then nobody is taken for dead. */
@@ -216,4 +237,199 @@ Test(host_holders, without_the_file_of_locks_nobody_is_dead, .timeout = 120)
 Test(host_holders, another_file_under_its_number_says_nothing, .timeout = 120)
 {
 	nobody_is_dead(close_and_take);
+}
+
+/* Makes, shares and ends sockets without end; a byte for each turn. */
+static _Noreturn void churn(int told)
+{
+	(void)setpgid(0, 0);
+	for (int turn = 0;; turn++) {
+		for (int i = 0; i < EACH; i++)
+			(void)make(FIRST + i, turn);
+		if (turn % 4 == 0 && fork() == 0) {
+			for (int i = 0; i < EACH / 2; i++)
+				flat_fd_unbind(FIRST + i);
+			_exit(0);
+		}
+		unbind_all();
+		(void)!write(told, "", 1);
+	}
+}
+
+/* A family that is killed somewhere in the middle; this process needs a socket before it has seen that it ended. */
+static void kill_a_family(unsigned int *chance)
+{
+	int told[2];
+	char bytes[64];
+	cr_assert_eq(pipe2(told, O_CLOEXEC), 0);
+	pid_t pid = forked();
+	if (pid == 0)
+		churn(told[1]);
+	close(told[1]);
+	for (int left = rand_r(chance) % 32; left >= 0; left--)
+		cr_assert_eq(read(told[0], bytes, 1), 1);
+	for (int spin = rand_r(chance) % 256; spin > 0; spin--)
+		(void)sched_yield();
+	cr_assert_eq(kill(-pid, SIGKILL), 0);
+	for (int i = 0; i < EACH; i++)
+		cr_assert_not_null(make(FIRST + i, 0));
+	unbind_all();
+	close(told[0]);
+	/* And those forked from it, which are ours to wait for. */
+	while (waitpid(-1, NULL, 0) > 0)
+		;
+}
+
+Test(host_holders, families_that_are_killed_leave_nothing_held, .timeout = 120)
+{
+	unsigned int chance = 7;
+	flat_host_init();
+	cr_assert_eq(prctl(PR_SET_CHILD_SUBREAPER, 1), 0);
+	struct flat_sock *own = make(FIRST + EACH, -2);
+	cr_assert_not_null(own);
+	for (int round = 0; round < 40; round++)
+		kill_a_family(&chance);
+	take_all(FLAT_SOCKS_MAX - 1);
+	cr_expect_eq(given[flat_sock_index(own)], 0);
+	cr_expect_eq(own->backlog, -2);
+}
+
+#define STEPS 200000
+
+static struct {
+	_Atomic uint64_t lock;
+	_Atomic int ready;
+	long n;
+} * counted;
+
+static void count(int fd)
+{
+	cr_assert_not_null(make(fd, 0));
+	atomic_fetch_add(&counted->ready, 1);
+	while (atomic_load(&counted->ready) < 3)
+		(void)sched_yield();
+	for (int i = 0; i < STEPS; i++) {
+		flat_lock(&counted->lock);
+		/* Others come while it is held. */
+		long n = counted->n;
+		if (i % 64 == 0)
+			(void)sched_yield();
+		counted->n = n + 1;
+		flat_unlock(&counted->lock);
+	}
+}
+
+/* Process ids of another namespace are other processes', or nobody's. */
+Test(host_holders, a_lock_is_one_holders_across_pid_namespaces, .timeout = 120)
+{
+	pid_t pid[2];
+	flat_host_init();
+	counted =
+	    mmap(NULL, sizeof(*counted), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	cr_assert_neq(counted, MAP_FAILED);
+	cr_assert_not_null(make(FIRST + 1, 0));
+	for (int k = 0; k < 2; k++) {
+		flat_clone_begins();
+		pid[k] = (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, 0, 0, 0, 0);
+		if (pid[k] == 0)
+			flat_clone_child();
+		else
+			flat_clone_parent();
+		if (pid[k] < 0 && errno == EPERM)
+			cr_skip("it takes root");
+		cr_assert_geq(pid[k], 0);
+		if (pid[k] == 0) {
+			(void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+			count(FIRST);
+			_exit(0);
+		}
+	}
+	count(FIRST);
+	reap(pid[0]);
+	reap(pid[1]);
+	cr_expect_eq(counted->n, 3 * STEPS, "%ld", counted->n);
+}
+
+/* With a row that tells, and without any: the parent has not waited for the child yet, and may be about to. */
+static void outlives(bool rows)
+{
+	siginfo_t ended;
+	flat_host_init();
+	counted =
+	    mmap(NULL, sizeof(*counted), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	cr_assert_neq(counted, MAP_FAILED);
+	if (rows)
+		cr_assert_not_null(make(FIRST, 0));
+	pid_t pid = forked();
+	if (pid == 0) {
+		flat_lock(&counted->lock);
+		(void)raise(SIGKILL);
+	}
+	cr_assert_eq(waitid(P_PID, (id_t)pid, &ended, WEXITED | WNOWAIT), 0);
+	cr_assert_neq(counted->lock, 0);
+	cr_assert_eq(counted->lock >> FLAT_HOLDER_TID_BITS != 0, rows);
+	flat_lock(&counted->lock);
+	cr_expect_eq(counted->lock, flat_holders_word((uint32_t)flat_tid()));
+	flat_unlock(&counted->lock);
+	reap(pid);
+}
+
+Test(host_holders, a_killed_childs_lock_is_free_before_it_is_waited_for, .timeout = 60)
+{
+	outlives(true);
+}
+
+Test(host_holders, and_so_is_one_of_a_child_without_a_row, .timeout = 60)
+{
+	outlives(false);
+}
+
+static _Atomic bool taken;
+
+static void *take(void *arg)
+{
+	flat_lock(arg);
+	atomic_store(&taken, true);
+	flat_unlock(arg);
+	return NULL;
+}
+
+/* 0: another thread of this process got the lock when it was free, not before. */
+static int hold_long(void)
+{
+	static _Atomic uint64_t lock;
+	struct timespec used = {0};
+	clockid_t clock;
+	pthread_t thread;
+	flat_lock(&lock);
+	if (pthread_create(&thread, NULL, take, &lock) != 0 ||
+	    pthread_getcpuclockid(thread, &clock) != 0)
+		return 2;
+	/* It has asked many times whether this one is there. */
+	while (!taken && used.tv_sec == 0 && used.tv_nsec < 200000000) {
+		(void)sched_yield();
+		(void)clock_gettime(clock, &used);
+	}
+	bool early = taken;
+	flat_unlock(&lock);
+	(void)pthread_join(thread, NULL);
+	return early || !taken;
+}
+
+/* In a process whose row was another's before: its words tell thread and turn apart. */
+Test(host_holders, a_lock_of_a_living_thread_is_not_taken, .timeout = 60)
+{
+	const uint64_t turns = (UINT64_C(1) << FLAT_HOLDER_TURN_BITS) - 1;
+	int status = 0;
+	flat_host_init();
+	cr_assert_not_null(make(FIRST, 0));
+	for (int tries = 0; tries == 0 || (WEXITSTATUS(status) == 3 && tries < 1000); tries++) {
+		pid_t pid = forked();
+		if (pid == 0) {
+			bool first = ((flat_holder_process >> FLAT_HOLDER_TID_BITS) & turns) == 0;
+			_exit(first ? 3 : hold_long());
+		}
+		cr_assert_eq(waitpid(pid, &status, 0), pid);
+	}
+	cr_expect_eq(status, 0, "%#x", status);
 }
