@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 
 #include "host/lanes.h"
+#include "host/openfds.h"
 #include "host/share.h"
 
 /* --- what it is --- */
@@ -149,39 +150,18 @@ int flat_adopt(int fd)
 
 /* --- through exec --- */
 
-struct dirent64 {
-	uint64_t ino;
-	int64_t off;
-	uint16_t len;
-	uint8_t type;
-	char name[];
-};
-
-static void adopt_named(const char *name)
+static bool adopt_one(int fd, int dir, const char *name, void *arg)
 {
-	int fd = 0;
-	for (; *name >= '0' && *name <= '9' && fd < (int)FLAT_FD_KINDS; name++)
-		fd = fd * 10 + *name - '0';
-	if (*name == '\0' && flat_fd_kind(fd) == FLAT_FD_KERNEL)
+	(void)dir;
+	(void)name;
+	(void)arg;
+	if (flat_fd_kind(fd) == FLAT_FD_KERNEL)
 		(void)!flat_adopt(fd);
+	return false;
 }
 
 __attribute__((constructor)) static void adopt_inherited(void)
 {
-	_Alignas(8) char buf[2048];
-	long n;
-	int dir = (int)FLAT_SYS4(SYS_openat, AT_FDCWD, "/proc/self/fd",
-				 O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (dir < 0)
-		return;
 	flat_host_init();
-	while ((n = FLAT_SYS3(SYS_getdents64, dir, buf, sizeof(buf))) > 0) {
-		for (long at = 0; at < n;) {
-			const struct dirent64 *d = (const struct dirent64 *)(void *)(buf + at);
-			at += d->len;
-			if (d->name[0] != '.')
-				adopt_named(d->name);
-		}
-	}
-	flat_sys_close(dir);
+	(void)!flat_open_each(0, 0, adopt_one, NULL);
 }

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/clock.h"
+#include "host/openfds.h"
 #include "host/share.h"
 
 /* Bytes that are lent at once. */
@@ -332,43 +333,27 @@ static void give_way(struct flat_carrier *c)
 
 /* --- whether the program holds its side --- */
 
-static bool same_file(int dir, const char *name, const struct stat *wanted)
-{
-	struct stat st;
-	return fstatat(dir, name, &st, 0) == 0 && st.st_dev == wanted->st_dev &&
-	       st.st_ino == wanted->st_ino;
-}
-
-struct dirent64 {
-	uint64_t ino;
-	int64_t off;
-	uint16_t len;
-	uint8_t type;
-	char name[];
+struct wanted {
+	struct stat file;
+	bool found;
 };
+
+static bool same_file(int fd, int dir, const char *name, void *arg)
+{
+	struct wanted *w = arg;
+	struct stat st;
+	(void)fd;
+	w->found = fstatat(dir, name, &st, 0) == 0 && st.st_dev == w->file.st_dev &&
+		   st.st_ino == w->file.st_ino;
+	return w->found;
+}
 
 /* False too where nobody may look: then it is better to miss what it leaves unread than to miss its end. */
 static bool program_holds(const struct flat_carrier *c)
 {
-	_Alignas(8) char buf[2048];
-	char path[32];
-	struct stat wanted;
-	bool found = false;
-	long n;
-	(void)snprintf(path, sizeof(path), "/proc/%d/fd", c->pid);
-	int dir = (int)FLAT_SYS4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (dir < 0)
-		return false;
-	bool known = fstat(c->program, &wanted) == 0;
-	while (known && !found && (n = FLAT_SYS3(SYS_getdents64, dir, buf, sizeof(buf))) > 0) {
-		for (long at = 0; at < n && !found;) {
-			const struct dirent64 *d = (const struct dirent64 *)(void *)(buf + at);
-			at += d->len;
-			found = d->name[0] != '.' && same_file(dir, d->name, &wanted);
-		}
-	}
-	flat_sys_close(dir);
-	return found;
+	struct wanted w = {0};
+	return fstat(c->program, &w.file) == 0 && flat_open_each(c->pid, 0, same_file, &w) == 0 &&
+	       w.found;
 }
 
 static void look_after(struct flat_carrier *c, bool moved)

@@ -1,5 +1,4 @@
 /* poll and select over flat and kernel descriptors together. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -8,6 +7,7 @@
 
 #include "base/limits.h"
 #include "host/epoll.h"
+#include "host/openfds.h"
 #include "host/user.h"
 
 /* Sets up to this size need no allocation. */
@@ -407,37 +407,26 @@ static nfds_t select_entries(const struct select_call *c, struct pollfd *fds, nf
 	return count;
 }
 
+static bool note_highest(int fd, int dir, const char *name, void *arg)
+{
+	int *top = arg;
+	(void)dir;
+	(void)name;
+	if (fd > *top && flat_fd_kind(fd) != FLAT_FD_PRIVATE)
+		*top = fd;
+	return false;
+}
+
 /* The highest open number from `from` on that is the program's, or -1. Without /proc: the highest that we know of. */
 static int highest_open(int from)
 {
-	_Alignas(struct dirent64) char buf[4096];
 	int top = -1;
-	int dir = (int)FLAT_SYS4(SYS_openat, AT_FDCWD, "/proc/self/fd",
-				 O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (dir < 0) {
-		for (int fd = flat_fd_top() - 1; fd >= from && top < 0; fd--) {
-			enum flat_fd_kind kind = flat_fd_kind(fd);
-			top = kind != FLAT_FD_KERNEL && kind != FLAT_FD_PRIVATE ? fd : -1;
-		}
+	if (flat_open_each(0, from, note_highest, &top) == 0)
 		return top;
+	for (int fd = flat_fd_top() - 1; fd >= from && top < 0; fd--) {
+		enum flat_fd_kind kind = flat_fd_kind(fd);
+		top = kind != FLAT_FD_KERNEL && kind != FLAT_FD_PRIVATE ? fd : -1;
 	}
-	/* fs/proc/fd.c: the position behind "." and ".." is the number. */
-	(void)FLAT_SYS3(SYS_lseek, dir, from + 2L, SEEK_SET);
-	for (;;) {
-		long len = FLAT_SYS3(SYS_getdents64, dir, buf, sizeof(buf));
-		if (len <= 0)
-			break;
-		for (long at = 0; at < len;) {
-			const struct dirent64 *d = (const void *)(buf + at);
-			/* "." and ".." are 0. */
-			int fd = (int)strtoul(d->d_name, NULL, 10);
-			if (fd > top && fd >= from && fd != dir &&
-			    flat_fd_kind(fd) != FLAT_FD_PRIVATE)
-				top = fd;
-			at += d->d_reclen;
-		}
-	}
-	flat_sys_close(dir);
 	return top;
 }
 
