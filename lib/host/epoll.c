@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 
 #include "host/lanes.h"
+#include "host/openfds.h"
 #include "host/share.h"
 #include "host/user.h"
 
@@ -17,6 +18,9 @@ static struct flat_epoll **instances;
 #define EXCLUSIVE_OK                                                                               \
 	((uint32_t)EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET |              \
 	 EPOLLEXCLUSIVE)
+
+/* What stays of a spent EPOLLONESHOT: EP_PRIVATE_BITS of fs/eventpoll.c. */
+#define PRIVATE_BITS ((uint32_t)EPOLLWAKEUP | EPOLLONESHOT | EPOLLET | EPOLLEXCLUSIVE)
 
 static struct flat_epoll *all;
 static struct flat_member **members; /* first of each number's chain */
@@ -425,6 +429,36 @@ static int kernel_ctl(int epfd, int op, int fd, enum flat_fd_kind kind,
 	return flat_sys_epoll_ctl(epfd, op, fd, &copy);
 }
 
+/* A spent EPOLLONESHOT of a number that became the kernel's again: there is no way to put such a member into the kernel's instance. */
+static bool is_away(const struct flat_member *m)
+{
+	return !m->sock && !m->inner && m->events == 0;
+}
+
+/* epoll_ctl() of what the kernel watches. */
+static int kernel_member_ctl(struct flat_epoll *e, int epfd, int op, int fd, enum flat_fd_kind kind,
+			     const struct epoll_event *event)
+{
+	bool away = false;
+	if (e) {
+		flat_lock(&e->lock);
+		const struct flat_member *m = member_of(e, fd);
+		away = m && is_away(m);
+		flat_unlock(&e->lock);
+	}
+	if (flat_likely(!away) ||
+	    (op != EPOLL_CTL_ADD && op != EPOLL_CTL_MOD && op != EPOLL_CTL_DEL))
+		return kernel_ctl(epfd, op, fd, kind, event);
+	if (op == EPOLL_CTL_DEL)
+		return 0;
+	if (op == EPOLL_CTL_ADD)
+		return -EEXIST;
+	/* epoll_ctl(2): it is for EPOLL_CTL_ADD. */
+	if (event->events & EPOLLEXCLUSIVE)
+		return -EINVAL;
+	return kernel_ctl(epfd, EPOLL_CTL_ADD, fd, kind, event);
+}
+
 /* What the kernel says of an instance inside is ours to read: its own members, or bells (epoll_wait.c). */
 static void mark_inner(const struct flat_epoll *e, int epfd, int fd)
 {
@@ -455,7 +489,7 @@ int flat_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 	} else if (!e && op != EPOLL_CTL_ADD) {
 		return (int)flat_result(flat_sys_epoll_ctl(epfd, op, fd, event));
 	}
-	int err = kind == FLAT_FD_STREAM ? 0 : kernel_ctl(epfd, op, fd, kind, event);
+	int err = kind == FLAT_FD_STREAM ? 0 : kernel_member_ctl(e, epfd, op, fd, kind, event);
 	if (err < 0)
 		return (int)flat_result(err);
 	e = flat_epoll_make(epfd);
@@ -496,6 +530,16 @@ static bool lock_member(struct flat_member *m, int fd)
 	return false;
 }
 
+/* The kernel alone knows whether it has told what it was to tell once. */
+static void note_spent(struct flat_member *m)
+{
+	uint32_t left = 0;
+	if (flat_likely(!(m->events & EPOLLONESHOT)) || m->sock || m->inner)
+		return;
+	if (flat_open_watched(m->ep->epfd, m->fd, &left) == 0 && (left & ~PRIVATE_BITS) == 0)
+		m->events = 0;
+}
+
 void flat_epoll_converting(int fd)
 {
 	struct flat_member *v[FLAT_EPOLL_OF_ONE];
@@ -503,6 +547,7 @@ void flat_epoll_converting(int fd)
 	for (uint32_t i = 0; i < n; i++) {
 		if (!lock_member(v[i], fd))
 			continue;
+		note_spent(v[i]);
 		if (!v[i]->sock)
 			(void)flat_sys_epoll_ctl(v[i]->ep->epfd, EPOLL_CTL_DEL, fd, NULL);
 		flat_unlock(&v[i]->ep->lock);
@@ -522,7 +567,7 @@ void flat_epoll_converted(int fd)
 		struct epoll_event ev = {.events = m->events, .data.u64 = m->data};
 		if (!m->sock && s && s->kind == FLAT_FD_STREAM)
 			(void)!become_flat(m, e->epfd, s);
-		else if (!m->sock)
+		else if (!m->sock && !is_away(m))
 			/* A listener's anchor is the kernel's to watch, as the socket before it was. */
 			(void)kernel_ctl(e->epfd, EPOLL_CTL_ADD, fd, flat_fd_kind(fd), &ev);
 		flat_unlock(&e->lock);
@@ -538,6 +583,7 @@ void flat_epoll_keep(int fd, struct flat_epoll_kept *kept)
 		if (!lock_member(v[i], fd))
 			continue;
 		if (!v[i]->gone) {
+			note_spent(v[i]);
 			kept->epfd[kept->n] = v[i]->ep->epfd;
 			kept->event[kept->n].events = v[i]->events;
 			kept->event[kept->n++].data.u64 = v[i]->data;
@@ -546,11 +592,27 @@ void flat_epoll_keep(int fd, struct flat_epoll_kept *kept)
 	}
 }
 
+static void give_back_spent(int epfd, int fd, const struct epoll_event *event)
+{
+	struct flat_epoll *e = flat_epoll_find(epfd);
+	if (!e)
+		return;
+	flat_lock(&e->lock);
+	struct flat_member *m = member_of(e, fd) ? NULL : member_new(e, fd);
+	if (m)
+		m->data = event->data.u64;
+	flat_unlock(&e->lock);
+}
+
 void flat_epoll_give_back(int fd, struct flat_epoll_kept *kept)
 {
 	int saved = errno;
-	for (uint32_t i = 0; i < kept->n; i++)
-		(void)!flat_epoll_ctl(kept->epfd[i], EPOLL_CTL_ADD, fd, &kept->event[i]);
+	for (uint32_t i = 0; i < kept->n; i++) {
+		if (kept->event[i].events == 0)
+			give_back_spent(kept->epfd[i], fd, &kept->event[i]);
+		else
+			(void)!flat_epoll_ctl(kept->epfd[i], EPOLL_CTL_ADD, fd, &kept->event[i]);
+	}
 	errno = saved;
 }
 
