@@ -1,6 +1,7 @@
 #include "program.h"
 
 #include <elf.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
@@ -8,6 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include <flat/unstable/preload.h>
 
 #if defined(__x86_64__)
 #define MACHINE EM_X86_64
@@ -44,20 +47,29 @@ static char *interpreter(char *head)
 	return *name ? name : NULL;
 }
 
+/* How a file begins; -1: it may not be read. */
+static ssize_t beginning(const char *path, const struct stat *st, unsigned char *head, size_t room)
+{
+	int fd = flat_exec_opened(st);
+	if (fd != -ENOENT)
+		return fd >= 0 ? pread(fd, head, room, 0) : -1;
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return -1;
+	ssize_t n = pread(fd, head, room, 0);
+	close(fd);
+	return n;
+}
+
 static int path_preloads(const char *path, int depth)
 {
 	_Alignas(Elf64_Ehdr) unsigned char head[4096];
 	struct stat st;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		/* May be executed, not read. */
-		return access(path, X_OK) == 0 ? 0 : -1;
-	int bad = fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || access(path, X_OK) != 0;
-	ssize_t n = bad ? -1 : pread(fd, head, sizeof(head) - 1, 0);
-	close(fd);
-	if (n < 0)
+	if (stat(path, &st) != 0 || !S_ISREG(st.st_mode) || access(path, X_OK) != 0)
 		return -1;
-	if (st.st_mode & (S_ISUID | S_ISGID))
+	ssize_t n = beginning(path, &st, head, sizeof(head) - 1);
+	/* It may be executed all the same. */
+	if (n < 0 || (st.st_mode & (S_ISUID | S_ISGID)))
 		return 0;
 	head[n] = '\0';
 	if ((size_t)n >= sizeof(Elf64_Ehdr) && memcmp(head, ELFMAG, SELFMAG) == 0)

@@ -1,12 +1,15 @@
 /* Descriptors on their way to another process: through exec, or in a message (SCM_RIGHTS). */
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <flat/unstable/preload.h>
 
 #include "base/confine.h"
 #include "base/limits.h"
+#include "host/openfds.h"
 #include "host/share.h"
 #include "host/user.h"
 
@@ -141,6 +144,35 @@ void flat_exec_keeps(int fd)
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (s)
 		flat_share_export(s);
+}
+
+struct opened {
+	const struct stat *file;
+	int fd;
+};
+
+static bool is_opened(int fd, int dir, const char *name, void *arg)
+{
+	struct opened *o = arg;
+	struct stat st;
+	(void)dir;
+	(void)name;
+	if (FLAT_SYS2(SYS_fstat, fd, &st) < 0 || st.st_dev != o->file->st_dev ||
+	    st.st_ino != o->file->st_ino)
+		return false;
+	int flags = flat_sys_fcntl(fd, F_GETFL, 0);
+	/* One that only names it locks nothing. */
+	if (flags < 0 || (flags & O_PATH))
+		return false;
+	o->fd = (flags & O_ACCMODE) == O_WRONLY ? -EACCES : fd;
+	return o->fd >= 0;
+}
+
+int flat_exec_opened(const struct stat *file)
+{
+	struct opened o = {file, -ENOENT};
+	int err = flat_open_each(0, 0, is_opened, &o);
+	return err < 0 ? -ENOENT : o.fd;
 }
 
 /* --- messages --- */

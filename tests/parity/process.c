@@ -288,6 +288,42 @@ BEHAVIOUR_ALONE(process_exec_binds_what_ended)
 	say("%d", failed);
 }
 
+static void say_locked(void *arg)
+{
+	struct flock all = {.l_type = F_WRLCK};
+	say("%s", fcntl(*(int *)arg, F_GETLK, &all) != 0 ? "failed"
+		  : all.l_type == F_RDLCK		 ? "locked"
+							 : "free");
+}
+
+static void spawn_self(char *const argv[])
+{
+	pid_t pid;
+	int status = 0;
+	DO(posix_spawn(&pid, "/proc/self/exe", NULL, NULL, argv, environ));
+	say("%d", waitpid(pid, &status, 0) == pid ? status : -1);
+}
+
+/* A lock in its own file, which it holds on while others are made from that; with a socket that they inherit. */
+BEHAVIOUR(process_spawn_keeps_locks)
+{
+	char *argv[] = {"flat-parity", "process_spawn_keeps_locks", NULL};
+	struct flock all = {.l_type = F_RDLCK};
+	int c, s, fd;
+	if (getenv("PARITY_STARTED"))
+		_exit(0);
+	setenv("PARITY_STARTED", "1", 1);
+	pair(&c, &s);
+	fd = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	DO(fcntl(fd, F_SETLK, &all));
+	reap(child(say_locked, &fd));
+	spawn_self(argv);
+	reap(child(say_locked, &fd));
+	DO(execl("/proc/self/exe/none", "none", NULL));
+	reap(child(say_locked, &fd));
+	works("goes on", c, s);
+}
+
 /* --- other programs on our socket: coreutils do the reading and writing, with libc's own calls --- */
 
 static pid_t run_program(int in, int out, char *const argv[])

@@ -64,6 +64,12 @@ FLAT_API void flat_exec_prepare(int library, struct flat_handover *h);
 FLAT_API void flat_exec_failed(struct flat_handover *h);
 /** One descriptor will be handed to another program, whatever its CLOEXEC says. */
 FLAT_API void flat_exec_keeps(int fd);
+struct stat;
+/**
+ * A descriptor by which this process has a file open, and may read it; -EACCES: none of those that it has may; -ENOENT: it has
+ * none. To close another one of the same file would end the locks that it holds there (fcntl(2), F_SETLK). Allocates nothing.
+ */
+FLAT_API int flat_exec_opened(const struct stat *file);
 
 struct msghdr;
 /** Before a message with descriptors is sent over a socket of the kernel's, and after one came. */
