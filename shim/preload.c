@@ -49,6 +49,12 @@ static int blocking(int fd)
 	return ours;
 }
 
+/* Of a send: MSG_FASTOPEN connects. */
+static int sends(int fd, int flags)
+{
+	return flags & MSG_FASTOPEN ? mine(fd) : blocking(fd);
+}
+
 EXPORT int socket(int domain, int type, int protocol)
 {
 	return flat_socket(domain, type, protocol);
@@ -252,8 +258,8 @@ EXPORT ssize_t sendto(int fd, const void *buf, size_t len, int flags, const stru
 		      socklen_t to_len)
 {
 	REAL(ssize_t, sendto, int, const void *, size_t, int, const struct sockaddr *, socklen_t);
-	return blocking(fd) ? flat_sendto(fd, buf, len, flags, to, to_len)
-			    : real(fd, buf, len, flags, to, to_len);
+	return sends(fd, flags) ? flat_sendto(fd, buf, len, flags, to, to_len)
+				: real(fd, buf, len, flags, to, to_len);
 }
 
 EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
@@ -261,7 +267,7 @@ EXPORT ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 	REAL(ssize_t, sendmsg, int, const struct msghdr *, int);
 	if (!stream(fd))
 		flat_rights_sending(msg);
-	return blocking(fd) ? flat_sendmsg(fd, msg, flags) : real(fd, msg, flags);
+	return sends(fd, flags) ? flat_sendmsg(fd, msg, flags) : real(fd, msg, flags);
 }
 
 EXPORT int sendmmsg(int fd, struct mmsghdr *msgs, unsigned int n, int flags)

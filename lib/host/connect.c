@@ -340,10 +340,33 @@ static int connect_flat(int fd, struct flat_sock *s, const struct sockaddr *addr
 	return s->kind == FLAT_FD_STREAM ? connect_pending(fd, s) : -EISCONN;
 }
 
+/* Whether the offload half is asked for this address: *to, and *ss as it was given. */
+static bool to_mesh(int fd, const struct sockaddr *addr, socklen_t len, struct sockaddr_storage *ss,
+		    struct flat_addr *to)
+{
+	const struct flat_directory *dir;
+	if (flat_fd_kind(fd) != FLAT_FD_CANDIDATE || !(dir = flat_session_directory()) ||
+	    len > sizeof(*ss) || len < sizeof(struct sockaddr_in) || !addr ||
+	    flat_user_get(ss, addr, len) != 0 ||
+	    flat_addr_from_sockaddr(to, (struct sockaddr *)ss, len) != 0)
+		return false;
+	flat_addr_unmap(to);
+	unspecified(to);
+	return (flat_directory_find_addr(dir, to) != FLAT_DIRECTORY_NONE ||
+		(flat_directory_flags(dir) & FLAT_DIRECTORY_ASK_ALL)) &&
+	       fits(fd, (struct sockaddr *)ss);
+}
+
+bool flat_connect_meshed(int fd, const struct sockaddr *addr, socklen_t len)
+{
+	struct sockaddr_storage ss;
+	struct flat_addr to;
+	return to_mesh(fd, addr, len, &ss, &to);
+}
+
 int flat_connect(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
-	const struct flat_directory *dir;
 	struct sockaddr_storage ss;
 	struct flat_addr to;
 	/* One that came to nothing, and was told so, begins anew. */
@@ -356,16 +379,7 @@ int flat_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	}
 	if (s)
 		return (int)flat_result(connect_flat(fd, s, addr, len));
-	if (flat_fd_kind(fd) != FLAT_FD_CANDIDATE || !(dir = flat_session_directory()) ||
-	    len > sizeof(ss) || len < sizeof(struct sockaddr_in) || !addr ||
-	    flat_user_get(&ss, addr, len) != 0 ||
-	    flat_addr_from_sockaddr(&to, (struct sockaddr *)&ss, len) != 0)
-		return (int)flat_result(flat_sys_connect(fd, addr, len));
-	flat_addr_unmap(&to);
-	unspecified(&to);
-	if ((flat_directory_find_addr(dir, &to) == FLAT_DIRECTORY_NONE &&
-	     !(flat_directory_flags(dir) & FLAT_DIRECTORY_ASK_ALL)) ||
-	    !fits(fd, (struct sockaddr *)&ss))
+	if (!to_mesh(fd, addr, len, &ss, &to))
 		return (int)flat_result(flat_sys_connect(fd, addr, len));
 	int err = earlier_try(fd);
 	if (err == -EAFNOSUPPORT)

@@ -223,6 +223,11 @@ FLAT_MUST_CHECK int flat_sock_name(const struct flat_addr *a, int domain, struct
 /** Whether a listener at this port (of flat_addr) ended within the last second here: the offload half may hold it. */
 bool flat_listener_just_closed(uint16_t port);
 
+/* --- connect.c --- */
+
+/** Whether connect() of this descriptor would ask the offload half for that address. */
+bool flat_connect_meshed(int fd, const struct sockaddr *addr, socklen_t len);
+
 /* --- listener.c --- */
 
 /** The listener ends as shutdown(SHUT_RD) ends it: the kernel's socket takes its number back, sleepers wake. */

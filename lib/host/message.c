@@ -194,13 +194,30 @@ static ssize_t send_message(struct flat_sock *s, int fd, const struct msghdr *ms
 		return -EFAULT;
 	if (msg->msg_name && (int)msg->msg_namelen < 0)
 		return -EINVAL;
-	ssize_t err = msg->msg_controllen ? check_control(msg) : 0;
+	ssize_t err = 0;
+	if (flat_unlikely(msg->msg_name != NULL))
+		err = flat_stream_check_name(msg->msg_name,
+					     msg->msg_namelen < sizeof(struct sockaddr_storage)
+						 ? msg->msg_namelen
+						 : sizeof(struct sockaddr_storage));
+	if (err == 0 && msg->msg_controllen)
+		err = check_control(msg);
+	if (err == 0 && flat_unlikely(flags & MSG_FASTOPEN))
+		err = -EISCONN;
 	return err ? err : send_vector(fd, s, msg->msg_iov, msg->msg_iovlen, flags);
 }
 
 ssize_t flat_sendmsg(int fd, const struct msghdr *msg, int flags)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s && flat_unlikely(flags & MSG_FASTOPEN) && flat_user_possible(msg, sizeof(*msg)) &&
+	    flat_connect_meshed(fd, msg->msg_name, msg->msg_namelen)) {
+		struct msghdr rest = *msg;
+		if (flat_connect(fd, msg->msg_name, msg->msg_namelen) != 0)
+			return -1;
+		rest.msg_name = NULL;
+		return flat_sendmsg(fd, &rest, flags & ~MSG_FASTOPEN);
+	}
 	if (!s)
 		return flat_result(flat_sys_sendmsg(fd, msg, flags));
 	return flat_result(send_message(s, fd, msg, flags));

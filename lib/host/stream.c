@@ -384,15 +384,31 @@ ssize_t flat_send(int fd, const void *buf, size_t len, int flags)
 	return flat_sendto(fd, buf, len, flags, NULL, 0);
 }
 
+/* A stream goes where it goes, and the address is looked at all the same: net/socket.c, move_addr_to_kernel(). */
+int flat_stream_check_name(const void *to, socklen_t len)
+{
+	struct sockaddr_storage ss;
+	return len > sizeof(ss) ? -EINVAL : flat_user_get(&ss, to, len);
+}
+
 ssize_t flat_sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *to,
 		    socklen_t to_len)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s && flat_unlikely(flags & MSG_FASTOPEN) && flat_connect_meshed(fd, to, to_len)) {
+		/* Its first bytes are as fast as any. */
+		if (flat_connect(fd, to, to_len) != 0)
+			return -1;
+		return flat_sendto(fd, buf, len, flags & ~MSG_FASTOPEN, NULL, 0);
+	}
 	if (!s)
 		return flat_result(FLAT_SYS6(SYS_sendto, fd, buf, len, flags, to, to_len));
-	if (to && to_len > sizeof(struct sockaddr_storage))
-		return flat_result(-EINVAL);
-	ssize_t err = s->kind == FLAT_FD_LISTENER ? flat_broken_pipe(flags) : 0;
+	ssize_t err = flat_unlikely(to != NULL) ? flat_stream_check_name(to, to_len) : 0;
+	if (err == 0 && flat_unlikely(flags & MSG_FASTOPEN))
+		err = -EISCONN;
+	if (flat_unlikely(err != 0))
+		return flat_result(err);
+	err = s->kind == FLAT_FD_LISTENER ? flat_broken_pipe(flags) : 0;
 	return flat_result(err ? err : flat_stream_send(s, fd, buf, len, flags));
 }
 

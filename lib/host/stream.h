@@ -42,6 +42,9 @@ FLAT_MUST_CHECK ssize_t flat_stream_send(struct flat_sock *s, int fd, const void
 FLAT_MUST_CHECK ssize_t flat_stream_recv(struct flat_sock *s, int fd, void *buf, size_t len,
 					 int flags);
 
+/** The address of a send: 0, -EFAULT, -EINVAL. It means nothing. */
+FLAT_MUST_CHECK int flat_stream_check_name(const void *to, socklen_t len);
+
 /** SIGPIPE, but for MSG_NOSIGNAL: -EPIPE. */
 FLAT_MUST_CHECK ssize_t flat_broken_pipe(int flags);
 

@@ -201,6 +201,23 @@ BEHAVIOUR(message_no_bytes_to_a_closed_end)
 	DO(send(c, buf, 1, MSG_NOSIGNAL));
 }
 
+BEHAVIOUR(message_send_bad_address)
+{
+	int c, s, l = listener(1);
+	struct iovec iov = {(char *)"ab", 2};
+	struct msghdr m = {
+	    .msg_name = bad_address, .msg_namelen = 16, .msg_iov = &iov, .msg_iovlen = 1};
+	pair(&c, &s);
+	DO(sendto(c, "ab", 2, 0, bad_address, 16));
+	DO(sendto(c, "ab", 2, 0, bad_address, 0));
+	DO(sendmsg(c, &m, 0));
+	DO(sendto(l, "ab", 2, MSG_NOSIGNAL, bad_address, 16));
+	DO(sendmsg(l, &m, MSG_NOSIGNAL));
+	m.msg_namelen = 0;
+	DO(sendmsg(c, &m, 0));
+	await_bytes(s, 4);
+}
+
 static void say_name(int fd, unsigned long request, const char *what)
 {
 	struct ifreq r;
