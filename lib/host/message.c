@@ -118,7 +118,7 @@ static ssize_t recv_vector(int fd, struct flat_sock *s, const struct iovec *iov,
 {
 	ssize_t done = check_vector(iov, n);
 	if (done == 0 && s->kind == FLAT_FD_LISTENER)
-		done = -ENOTCONN;
+		done = flags & MSG_ERRQUEUE ? -EAGAIN : -ENOTCONN;
 	if (done != 0)
 		return done;
 	struct flat_call c;

@@ -15,6 +15,9 @@
 /* Loopback's 65,535 less headers and timestamps. */
 #define SEGMENT_BYTES 65483
 
+/* Of TCP_INFO, more than any kernel has. */
+#define INFO_BYTES_MAX 1024
+
 /*
  * What a candidate may have been given that its flat socket goes on with. In the order in which one set is read after
  * another changes nothing: IP_TOS and IPV6_TCLASS set a priority as well.
@@ -296,8 +299,29 @@ static int tcp_state(const struct flat_sock *s)
 	return flat_stream_state(s);
 }
 
+/* How much of it the kernel knows, which is more than libc's header does. */
+static size_t info_bytes(void)
+{
+	static _Atomic size_t known;
+	uint8_t info[INFO_BYTES_MAX];
+	socklen_t len = sizeof(info);
+	size_t n = atomic_load_explicit(&known, memory_order_relaxed);
+	if (flat_likely(n != 0))
+		return n;
+	int fd = flat_numbers_socket(AF_INET);
+	if (fd < 0)
+		return sizeof(struct tcp_info);
+	n = flat_sys_getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &len) == 0
+		? len
+		: sizeof(struct tcp_info);
+	flat_numbers_back(fd);
+	atomic_store_explicit(&known, n, memory_order_relaxed);
+	return n;
+}
+
 static int give_info(struct flat_sock *s, void *value, socklen_t *len)
 {
+	uint8_t whole[INFO_BYTES_MAX] = {0};
 	struct tcp_info info = {
 	    .tcpi_state = (uint8_t)tcp_state(s),
 	    .tcpi_rto = 200000,
@@ -313,7 +337,8 @@ static int give_info(struct flat_sock *s, void *value, socklen_t *len)
 	    .tcpi_reordering = 3,
 	    .tcpi_rcv_space = SEGMENT_BYTES,
 	};
-	return flat_user_give(value, len, &info, sizeof(info));
+	memcpy(whole, &info, sizeof(info));
+	return flat_user_give(value, len, whole, info_bytes());
 }
 
 static int give_int(void *value, socklen_t *len, int n)
@@ -412,9 +437,18 @@ static int get_stream(struct flat_sock *s, int fd, int level, int name, void *va
 	}
 }
 
+/* The new names of the times say the same as the old ones, where time has 64 bits: net/core/sock.c, sock_set_timeout(). */
+static int one_name(int level, int name)
+{
+	if (level != SOL_SOCKET || sizeof(struct timeval) != 2 * sizeof(int64_t))
+		return name;
+	return name == SO_RCVTIMEO_NEW ? SO_RCVTIMEO : name == SO_SNDTIMEO_NEW ? SO_SNDTIMEO : name;
+}
+
 int flat_option_get(struct flat_sock *s, int fd, int level, int name, void *value, socklen_t *len)
 {
 	int err = -ENOPROTOOPT;
+	name = one_name(level, name);
 	if (s->kind == FLAT_FD_STREAM)
 		err = get_stream(s, fd, level, name, value, len);
 	if (err != -ENOPROTOOPT)
@@ -522,6 +556,7 @@ int flat_option_set(struct flat_sock *s, int fd, int level, int name, const void
 	uint8_t copy[FLAT_OPTION_BYTES];
 	int n = 0;
 	bool small = len <= sizeof(copy);
+	name = one_name(level, name);
 	if (small && flat_user_get(copy, value, len) != 0)
 		return -EFAULT;
 	if (small && len >= sizeof(n))

@@ -264,8 +264,10 @@ int flat_ioctl(int fd, unsigned long request, void *arg)
 	case SIOCATMARK:
 		return (int)flat_result(give_int(arg, 0));
 	default:
-		return (int)flat_result(of_family(request) ? flat_option_ioctl(s, request, arg)
-							   : -ENOTTY);
+		/* The rest is the file system's, or nobody's. */
+		return (int)flat_result(of_family(request)
+					    ? flat_option_ioctl(s, request, arg)
+					    : FLAT_SYS3(SYS_ioctl, fd, request, arg));
 	}
 }
 

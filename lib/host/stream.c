@@ -425,8 +425,9 @@ ssize_t flat_recvfrom(int fd, void *buf, size_t len, int flags, struct sockaddr 
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (!s)
 		return flat_result(FLAT_SYS6(SYS_recvfrom, fd, buf, len, flags, from, from_len));
-	ssize_t n =
-	    s->kind == FLAT_FD_LISTENER ? -ENOTCONN : flat_stream_recv(s, fd, buf, len, flags);
+	ssize_t n = s->kind == FLAT_FD_STREAM ? flat_stream_recv(s, fd, buf, len, flags)
+		    : flags & MSG_ERRQUEUE    ? -EAGAIN
+					      : -ENOTCONN;
 	/* A stream names nobody; the kernel finds out when the bytes are already taken. */
 	if (n >= 0 && from) {
 		if (!flat_user_possible(from_len, sizeof(*from_len)))
