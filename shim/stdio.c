@@ -7,12 +7,15 @@
  * that no hook sees.
  */
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <link.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -63,6 +66,79 @@ static ssize_t file_write(FILE *f, const void *buf, ssize_t len)
 static int file_close(FILE *f)
 {
 	return flat_fd_kind(f->_fileno) == FLAT_FD_KERNEL ? libc_close(f) : flat_close(f->_fileno);
+}
+
+/*
+ * From glibc 2.37 on dprintf() is no stream's: what it makes is written by a write() inside libc (libio/iovdprintf.c). As there,
+ * a signal ends nothing, and what is written before an error is not counted.
+ */
+static int write_all(int fd, const char *text, int len)
+{
+	ssize_t done = 0;
+	pthread_testcancel();
+	while (done < len) {
+		ssize_t n = flat_write(fd, text + done, (size_t)(len - done));
+		if (n < 0 && errno != EINTR)
+			return -1;
+		done += n > 0 ? n : 0;
+	}
+	return len;
+}
+
+static int print(int fd, char *text, int len)
+{
+	int done;
+	pthread_cleanup_push(free, text);
+	done = write_all(fd, text, len);
+	pthread_cleanup_pop(1);
+	return done;
+}
+
+EXPORT int vdprintf(int fd, const char *format, va_list ap)
+{
+	static int (*real)(int, const char *, va_list);
+	char *text;
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "vdprintf");
+	if (!stream(fd))
+		return real(fd, format, ap);
+	int len = vasprintf(&text, format, ap);
+	return len < 0 ? len : print(fd, text, len);
+}
+
+EXPORT int dprintf(int fd, const char *format, ...)
+{
+	va_list ap;
+	va_start(ap, format);
+	int n = vdprintf(fd, format, ap);
+	va_end(ap);
+	return n;
+}
+
+/* What they are called by in a program that was compiled with FORTIFY; no header of a program declares them. */
+int __vasprintf_chk(char **text, int flag, const char *format, va_list ap);
+int __vdprintf_chk(int fd, int flag, const char *format, va_list ap);
+int __dprintf_chk(int fd, int flag, const char *format, ...);
+
+EXPORT int __vdprintf_chk(int fd, int flag, const char *format, va_list ap)
+{
+	static int (*real)(int, int, const char *, va_list);
+	char *text;
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "__vdprintf_chk");
+	if (!stream(fd))
+		return real(fd, flag, format, ap);
+	int len = __vasprintf_chk(&text, flag, format, ap);
+	return len < 0 ? len : print(fd, text, len);
+}
+
+EXPORT int __dprintf_chk(int fd, int flag, const char *format, ...)
+{
+	va_list ap;
+	va_start(ap, format);
+	int n = __vdprintf_chk(fd, flag, format, ap);
+	va_end(ap);
+	return n;
 }
 
 /*

@@ -1,4 +1,5 @@
 /* Streams of libc over sockets, and programs that find one at 0 and 1, as inetd starts them. */
+#include <stdarg.h>
 #include <wchar.h>
 
 #include "parity.h"
@@ -30,6 +31,38 @@ BEHAVIOUR(stdio_lines_both_ways)
 	DO(fclose(out));
 	DO(fclose(in));
 	DO(recv(c, buf, 1, 0));
+}
+
+static int print_list(int fd, const char *format, ...)
+{
+	va_list ap;
+	va_start(ap, format);
+	int n = vdprintf(fd, format, ap);
+	va_end(ap);
+	return n;
+}
+
+BEHAVIOUR(stdio_dprintf)
+{
+	int c, s, n = 0;
+	char much[9000];
+	pair(&c, &s);
+	memset(much, 'm', sizeof(much));
+	DO(dprintf(c, "%s %d%n\n", "one", 1, &n));
+	DO(n);
+	DO(print_list(c, "%.3s", "three"));
+	DO(dprintf(c, "%s", ""));
+	await_bytes(s, 9);
+	say_bytes("came", buf, recv(s, buf, sizeof(buf), 0));
+	DO(dprintf(c, "%.*s.", (int)sizeof(much), much));
+	DO(drain(s, sizeof(much) + 1));
+	close(s);
+	count_signal(SIGPIPE, 0);
+	await(c, POLLIN);
+	DO(dprintf(c, "x"));
+	await(c, POLLHUP);
+	DO(dprintf(c, "y"));
+	say("signals %d", (int)signals_seen);
 }
 
 BEHAVIOUR(stdio_line_buffered)
