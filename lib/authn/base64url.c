@@ -54,3 +54,18 @@ size_t flat_base64url_encode(const uint8_t *bytes, size_t len, char *out)
 		out[at++] = alphabet[bits << (6 - n) & 63];
 	return at;
 }
+
+size_t flat_base64_encode(const uint8_t *bytes, size_t len, char *out)
+{
+	size_t n = flat_base64url_encode(bytes, len, out);
+
+	for (size_t i = 0; i < n; i++) {
+		if (out[i] == '-')
+			out[i] = '+';
+		else if (out[i] == '_')
+			out[i] = '/';
+	}
+	while (n % 4)
+		out[n++] = '=';
+	return n;
+}

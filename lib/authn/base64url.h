@@ -1,4 +1,4 @@
-/* base64url without padding (RFC 7515, appendix C): the one spelling of each value; every other is refused. */
+/* base64url without padding (RFC 7515, appendix C): the one spelling of each value; every other is refused. And base64, to be written. */
 #ifndef FLAT_AUTHN_BASE64URL_H
 #define FLAT_AUTHN_BASE64URL_H
 
@@ -14,5 +14,8 @@ FLAT_MUST_CHECK ssize_t flat_base64url_decode(const char *text, size_t len, uint
 
 /** Encodes `len` bytes into `out`, of (len * 4 + 2) / 3 characters, without NUL. Returns their number. */
 size_t flat_base64url_encode(const uint8_t *bytes, size_t len, char *out);
+
+/** Likewise in the usual base64 (RFC 4648, 4), padded: into (len + 2) / 3 * 4 characters. */
+size_t flat_base64_encode(const uint8_t *bytes, size_t len, char *out);
 
 #endif

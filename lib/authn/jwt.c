@@ -32,10 +32,23 @@ static bool find_alg(struct flat_jwt *jwt, const char *name)
 	return false;
 }
 
+/* Padding as base64 has it (RFC 4648, 3.2), which some issuers write, is let pass; the signature is of the text with it. */
+static struct flat_span unpadded(struct flat_span part)
+{
+	size_t len = part.len;
+
+	if (len % 4)
+		return part;
+	for (int i = 0; i < 2 && len > 0 && part.text[len - 1] == '='; i++)
+		len--;
+	return (struct flat_span){part.text, len};
+}
+
 static bool decode(struct flat_jwt *jwt, struct flat_span part, const uint8_t **out, size_t *len)
 {
-	uint8_t *bytes = flat_pool_alloc(&jwt->pool, part.len * 3 / 4 + 1);
-	ssize_t n = bytes ? flat_base64url_decode(part.text, part.len, bytes) : -1;
+	struct flat_span s = unpadded(part);
+	uint8_t *bytes = flat_pool_alloc(&jwt->pool, s.len * 3 / 4 + 1);
+	ssize_t n = bytes ? flat_base64url_decode(s.text, s.len, bytes) : -1;
 
 	*out = bytes;
 	*len = n < 0 ? 0 : (size_t)n;
@@ -72,14 +85,33 @@ static bool optional_text(const struct flat_json_node *object, const char *name,
 	return node->kind == FLAT_JSON_TEXT;
 }
 
-/* Likewise a time: a number of seconds that is not negative. */
-static bool optional_time(const struct flat_json_node *object, const char *name, double *out)
+/* Likewise a time: a number of seconds that is not negative. OK, `bad` or `range`. */
+static enum flat_jwt_status optional_time(const struct flat_json_node *object, const char *name,
+					  double *out, enum flat_jwt_status bad,
+					  enum flat_jwt_status range)
 {
 	const struct flat_json_node *node = flat_json_member(object, name);
 
 	if (!node)
-		return true;
-	return flat_json_number(node, out) && *out >= 0 && *out < 9.2e18;
+		return FLAT_JWT_OK;
+	if (node->kind != FLAT_JSON_NUMBER)
+		return bad;
+	return flat_json_number(node, out) && *out >= 0 && *out < 9.2e18 ? FLAT_JWT_OK : range;
+}
+
+static enum flat_jwt_status read_times(struct flat_jwt *jwt)
+{
+	double iat = 0;
+	enum flat_jwt_status status =
+	    optional_time(jwt->claims, "iat", &iat, FLAT_JWT_IAT, FLAT_JWT_IAT_RANGE);
+
+	if (status == FLAT_JWT_OK)
+		status =
+		    optional_time(jwt->claims, "nbf", &jwt->nbf, FLAT_JWT_NBF, FLAT_JWT_NBF_RANGE);
+	if (status == FLAT_JWT_OK)
+		status =
+		    optional_time(jwt->claims, "exp", &jwt->exp, FLAT_JWT_EXP, FLAT_JWT_EXP_RANGE);
+	return status;
 }
 
 static enum flat_jwt_status read_header(struct flat_jwt *jwt, struct flat_span part)
@@ -101,6 +133,9 @@ static enum flat_jwt_status read_header(struct flat_jwt *jwt, struct flat_span p
 		return FLAT_JWT_HEADER_ALG_UNKNOWN;
 	if (!optional_text(header, "kid", &jwt->kid))
 		return FLAT_JWT_HEADER_KID;
+	/* An empty one names no key, as in Envoy. */
+	if (jwt->kid && !*jwt->kid)
+		jwt->kid = NULL;
 	/* RFC 7515, 4.1.11: who does not understand it must refuse, and we understand none. */
 	return flat_json_member(header, "crit") ? FLAT_JWT_HEADER_CRIT : FLAT_JWT_OK;
 }
@@ -124,7 +159,7 @@ static enum flat_jwt_status read_payload(struct flat_jwt *jwt, struct flat_span 
 {
 	const char *unused = NULL;
 	const uint8_t *bytes;
-	double iat = 0;
+	enum flat_jwt_status status;
 	size_t len;
 
 	jwt->payload = part;
@@ -138,12 +173,9 @@ static enum flat_jwt_status read_payload(struct flat_jwt *jwt, struct flat_span 
 		return FLAT_JWT_ISS;
 	if (!optional_text(jwt->claims, "sub", &unused))
 		return FLAT_JWT_SUB;
-	if (!optional_time(jwt->claims, "iat", &iat))
-		return FLAT_JWT_IAT;
-	if (!optional_time(jwt->claims, "nbf", &jwt->nbf))
-		return FLAT_JWT_NBF;
-	if (!optional_time(jwt->claims, "exp", &jwt->exp))
-		return FLAT_JWT_EXP;
+	status = read_times(jwt);
+	if (status != FLAT_JWT_OK)
+		return status;
 	if (!optional_text(jwt->claims, "jti", &unused))
 		return FLAT_JWT_JTI;
 	return audience_good(flat_json_member(jwt->claims, "aud")) ? FLAT_JWT_OK : FLAT_JWT_AUD;
@@ -272,6 +304,9 @@ const char *flat_jwt_status_text(enum flat_jwt_status status)
 	    [FLAT_JWT_IAT] = "Jwt payload [iat] field is not an integer",
 	    [FLAT_JWT_NBF] = "Jwt payload [nbf] field is not an integer",
 	    [FLAT_JWT_EXP] = "Jwt payload [exp] field is not an integer",
+	    [FLAT_JWT_IAT_RANGE] = "Jwt payload [iat] field is not a positive 64 bit integer",
+	    [FLAT_JWT_NBF_RANGE] = "Jwt payload [nbf] field is not a positive 64 bit integer",
+	    [FLAT_JWT_EXP_RANGE] = "Jwt payload [exp] field is not a positive 64 bit integer",
 	    [FLAT_JWT_JTI] = "Jwt payload [jti] field is not a string",
 	    [FLAT_JWT_AUD] = "Jwt payload [aud] field is not a string or string list",
 	    [FLAT_JWT_SIGNATURE_BASE64] = "Jwt signature is an invalid Base64url encoded",

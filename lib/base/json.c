@@ -208,6 +208,12 @@ void flat_json_double(struct flat_json *json, const char *key, double value)
 	flat_strbuf_printf(json->out, "%.17g", value);
 }
 
+void flat_json_number_text(struct flat_json *json, const char *key, const char *text, size_t len)
+{
+	json_begin_value(json, key);
+	flat_strbuf_add(json->out, text, len);
+}
+
 void flat_json_null(struct flat_json *json, const char *key)
 {
 	json_begin_value(json, key);

@@ -53,6 +53,9 @@ void flat_json_bool(struct flat_json *json, const char *key, bool value);
 /** A number with up to 17 digits; infinities and NaN, which JSON lacks, are written as null. */
 void flat_json_double(struct flat_json *json, const char *key, double value);
 
+/** A number as somebody wrote it: `text` has JSON's grammar of numbers. */
+void flat_json_number_text(struct flat_json *json, const char *key, const char *text, size_t len);
+
 void flat_json_null(struct flat_json *json, const char *key);
 
 #endif

@@ -3,12 +3,18 @@
  * enough; else each rule must have found none; and the first thing wrong is told.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "authn/authn.h"
+#include "authn/base64url.h"
+#include "base/json.h"
 #include "offload/gateway.h"
 #include "offload/l7_mandatory.h"
+
+/* The longest number that is written with six digits behind its point. */
+#define FLAT_CLAIM_NUMBER_MAX 336U
 
 struct token {
 	struct flat_span text;
@@ -57,11 +63,16 @@ static void from_header(const struct flat_http_request *request,
 			const struct flat_jwt_location *from, struct tokens *t)
 {
 	struct flat_span name = flat_span_of(from->name), value, token;
+	uint32_t n = 0;
 
 	for (uint32_t i = 0; (value = flat_http_field_get(request, name, i)).text; i++) {
-		if (after_prefix(value, from->prefix, &token))
-			add_token(t, token, from);
+		if (!after_prefix(value, from->prefix, &token))
+			continue;
+		add_token(t, token, from);
+		n++;
 	}
+	/* Several fields of a name are one list (RFC 9110, 5.3), and a list is no token. As Envoy. */
+	t->many |= n > 1;
 }
 
 /* Each of the name: which one a server reads is its own affair. */
@@ -173,7 +184,61 @@ static enum flat_jwt_status ask_rule(struct flat_l7_node *node,
 	return status;
 }
 
-/* A claim as a header has it: texts, numbers and truth values. Dots lead into objects, unless a name has them. */
+static void put_json(struct flat_json *j, const char *key, const struct flat_json_node *node)
+{
+	switch (node->kind) {
+	case FLAT_JSON_TEXT:
+		flat_json_string_n(j, key, node->text, node->len);
+		return;
+	case FLAT_JSON_TRUE:
+	case FLAT_JSON_FALSE:
+		flat_json_bool(j, key, node->kind == FLAT_JSON_TRUE);
+		return;
+	case FLAT_JSON_LIST:
+		flat_json_array(j, key);
+		break;
+	case FLAT_JSON_OBJECT:
+		flat_json_object(j, key);
+		break;
+	case FLAT_JSON_NUMBER:
+		flat_json_number_text(j, key, node->text, node->len);
+		return;
+	default:
+		flat_json_null(j, key);
+		return;
+	}
+	/* As deep as the reader lets a token be. */
+	for (const struct flat_json_node *i = node->first; i; i = i->next)
+		put_json(j, i->name, i);
+	if (node->kind == FLAT_JSON_LIST)
+		flat_json_array_end(j);
+	else
+		flat_json_object_end(j);
+}
+
+/* A list or object: its JSON in base64, as in Envoy. */
+static void add_structure(const struct flat_claim_header *want, const struct flat_json_node *node,
+			  struct flat_l7_edit *edit)
+{
+	struct flat_strbuf text = {0};
+	struct flat_json j;
+	char *out;
+
+	flat_json_init(&j, &text, false);
+	put_json(&j, NULL, node);
+	out = text.failed ? NULL : malloc(text.len / 3 * 4 + 5);
+	if (out) {
+		size_t n = flat_base64_encode((const uint8_t *)text.data, text.len, out);
+
+		flat_l7_edit_add(edit, flat_span_of(want->header), (struct flat_span){out, n});
+	} else {
+		edit->failed = true;
+	}
+	free(out);
+	flat_strbuf_fini(&text);
+}
+
+/* A claim as a header has it. Dots lead into objects, unless a name has them. */
 static void add_claim(const struct flat_jwt *jwt, const struct flat_claim_header *want,
 		      struct flat_l7_edit *edit)
 {
@@ -181,7 +246,7 @@ static void add_claim(const struct flat_jwt *jwt, const struct flat_claim_header
 	const struct flat_json_node *in = jwt->claims;
 	const char *at = want->claim;
 	char name[FLAT_L7_PARAM_MAX];
-	char text[32];
+	char text[FLAT_CLAIM_NUMBER_MAX];
 	double number;
 
 	while (!node && in) {
@@ -208,13 +273,14 @@ static void add_claim(const struct flat_jwt *jwt, const struct flat_claim_header
 		if (whole)
 			snprintf(text, sizeof(text), "%llu", (unsigned long long)number);
 		else
-			snprintf(text, sizeof(text), "%f",
-				 number < 1e20 && number > -1e20 ? number : 0);
+			snprintf(text, sizeof(text), "%f", number);
 	} else if (node->kind == FLAT_JSON_TEXT && node->len > 0) {
 		flat_l7_edit_add(edit, flat_span_of(want->header),
 				 (struct flat_span){node->text, node->len});
 		return;
 	} else {
+		if (node->kind == FLAT_JSON_LIST || node->kind == FLAT_JSON_OBJECT)
+			add_structure(want, node, edit);
 		return;
 	}
 	flat_l7_edit_add(edit, flat_span_of(want->header), flat_span_of(text));

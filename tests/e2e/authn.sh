@@ -87,6 +87,11 @@ same other-issuer 'Jwt issuer is not configured 401' "$(with "$(jwt token one '{
 same alg-none 'Jwt header [alg] is not supported 401' \
 	"$(with eyJhbGciOiJub25lIn0.e30.c2ln -w ' %{http_code}' $url/echo)"
 same two-tokens 401 "$(code ask -H "Authorization: Bearer $GOOD" -H "Authorization: Bearer $FORGED")"
+same two-good-tokens 401 "$(code ask -H "Authorization: Bearer $GOOD" -H "Authorization: Bearer $GOOD")"
+same padded 200 "$(code with "$(jwt padded one "$(claims)")")"
+same padded-too-much 401 "$(code with "$GOOD=")"
+same empty-kid 200 "$(code with "$(jwt token one "$(claims)" '')")"
+same out-of-range 'Jwt payload [exp] field is not a positive 64 bit integer 401' "$(with "$(jwt token one "{\"iss\":\"$ISS\",\"exp\":-1}")" -w ' %{http_code}' $url/echo)"
 same keeps-the-connection 1 "$(with deadbeef -o /dev/null -o /dev/null -w '%{num_connects}\n' $url/echo $url/echo | awk '{ n += $1 } END { print n }')"
 same plain-client 401 "$(curl -sS -m 20 -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $FORGED" "http://127.0.0.1:$A/echo")"
 OUT=$(flatctl --control "$CONTROL" why "GET $url/echo" --from e2e/origin --header "Authorization: Bearer $FORGED" 2>&1)
@@ -110,10 +115,11 @@ same deny-elsewhere 200 "$(ask -o /dev/null -w '%{http_code}' $url/status/200)"
 # --- what the server is told ---
 
 apply < <(base && authn "[$(rule ", outputPayloadToHeader: x-payload, outputClaimToHeaders: [{ header: x-foo, claim: foo }, { header: x-n, claim: n },
-  { header: x-yes, claim: yes }, { header: x-none, claim: none }]")]" && policy foo "action: DENY, rules: [{ when: [{ key: 'request.headers[x-foo]', values: [forged] }] }]")
+  { header: x-yes, claim: yes }, { header: x-none, claim: none }, { header: x-groups, claim: groups }, { header: x-nested, claim: nested }]")]" && policy foo "action: DENY, rules: [{ when: [{ key: 'request.headers[x-foo]', values: [forged] }] }]")
 OUT=$(with "$GROUPS_1" -H 'x-foo: forged' -H 'x-none: forged' $url/echo)
 same claims-to-headers "bar 7 true False" "$(told "h['x-foo'] + ' ' + h['x-n'] + ' ' + h['x-yes'] + ' ' + str('x-none' in h)" <<<"$OUT")"
 same payload-to-header "$(cut -d. -f2 <<<"$GROUPS_1")" "$(told "h['x-payload']" <<<"$OUT")"
+same claims-of-lists-and-objects '["group1","group2"] {"key":["v1"]}' "$(told "__import__('base64').b64decode(h['x-groups']).decode() + ' ' + __import__('base64').b64decode(h['x-nested']).decode()" <<<"$OUT")"
 same forged-claim False "$(ask -H 'x-foo: forged' $url/echo | told "'x-foo' in h")"
 apply < <(base && authn "[$(rule ', forwardOriginalToken: true')]")
 same forwarded "Bearer $GOOD" "$(with "$GOOD" $url/echo | told "h['authorization']")"

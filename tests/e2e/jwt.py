@@ -2,7 +2,8 @@
 Tokens and keys of our own, made with openssl's program: `jwt.py DIR COMMAND...`.
   key NAME              makes a key of 2048 bits
   jwks NAME...          prints the public halves as a key set
-  token NAME CLAIMS     prints a token with these claims (JSON), signed RS256
+  token NAME CLAIMS [KID]   prints a token with these claims (JSON), signed RS256
+  padded NAME CLAIMS    likewise, in base64 with padding
   serve PORT FILE [CRT KEY]   serves FILE to every GET, over TLS where a certificate is named
 """
 import base64
@@ -41,11 +42,15 @@ def jwks(*names):
     print(json.dumps({"keys": keys}))
 
 
-def token(name, claims):
-    head = b64(json.dumps({"alg": "RS256", "kid": name, "typ": "JWT"}).encode())
-    body = b64(claims.encode())
+def token(name, claims, kid=None, encode=b64):
+    head = encode(json.dumps({"alg": "RS256", "kid": name if kid is None else kid, "typ": "JWT"}).encode())
+    body = encode(claims.encode())
     signed = f"{head}.{body}".encode()
-    print(signed.decode() + "." + b64(openssl("dgst", "-sha256", "-sign", path(name), input=signed)))
+    print(signed.decode() + "." + encode(openssl("dgst", "-sha256", "-sign", path(name), input=signed)))
+
+
+def padded(name, claims):
+    token(name, claims, encode=lambda data: base64.urlsafe_b64encode(data).decode())
 
 
 def serve(port, file, crt=None, private=None):
