@@ -68,9 +68,8 @@ void cfg_route_redirect(struct cfg *cfg, const struct yaml_node *node, void *obj
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), redirect);
 	if (node->kind == YAML_MAP && !yaml_get(node, "uri") && !yaml_get(node, "authority") &&
 	    !yaml_get(node, "scheme") && !yaml_get(node, "port") && !yaml_get(node, "derivePort"))
-		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING,
-			  "add uri, authority, scheme or port",
-			  "a redirect to where the request came");
+		cfg_warn(cfg, &node->where, FLAT_DIAG_ADVICE, "add uri, authority, scheme or port",
+			 "a redirect to where the request came");
 	if (redirect->port && redirect->derive_port)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
 			  "a redirect has both port and derivePort");

@@ -212,7 +212,7 @@ CHECKED = [
     ([WEB, does(fault={"abort": {"percentage": {"value": 100}}})], "error", "field \"httpStatus\" is missing"),
     ([WEB, does(fault={"delay": {"percentage": {"value": 100}}})], "error", "field \"fixedDelay\" is missing"),
     ([WEB, does(fault={"abort": {"grpcStatus": "UNAVAILABLE", "percentage": {"value": 100}}})], "", ""),
-    ([virtual("v", "a.example", [{"redirect": {"redirectCode": 302}}])], "error", "a redirect to where the request came"),
+    ([virtual("v", "a.example", [{"redirect": {"redirectCode": 302}}])], "warning", "a redirect to where the request came"),
     ([virtual("v", "a.example", [{"redirect": {"scheme": "https"}}])], "", ""),
     ([document("Service", "w", {"ports": [{"port": 80, "name": "http"}], "publishNotReadyAddresses": True}, api="v1")], "", ""),
 ]
