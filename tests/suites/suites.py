@@ -185,6 +185,8 @@ SUITES += [
     Suite("perl-libnet", package="perl", parse=tap, flat=2, find=perl_programs("cpan/libnet", "*")),
     Suite("perl-core", package="perl", parse=tap, flat=2, find=perl_programs(
         "t", "io/socket io/socketpair io/dup io/pipe io/eintr io/closepid")),
+    # The distribution's module is tested, if it is there.
+    Suite("perl-io-socket-ssl", package="libio-socket-ssl-perl", parse=tap, flat=100, more=True, find=perl_programs("", "*")),
     Suite("libuv", package="libuv1", find=uv_programs, parse=lambda text: {}, flat=100, more=True, env={"UV_RUN_AS_ROOT": "1"}),
     Suite("libevent", package="libevent", find=libevent_programs, parse=tinytest, flat=100, more=True, limit_s=200),
     Suite("tcl", package="tcl8.6", find=tcl_programs, parse=tcl, flat=20, more=True),
