@@ -245,10 +245,13 @@ static void on_event(struct turn *t, uint64_t tag, uint32_t events)
 static void tell_due(struct turn *t)
 {
 	struct flat_loop_epoll *ep = t->ep;
-	int64_t now = ep->n_due ? flat_now_us() : 0;
 	uint32_t n = ep->n_due;
 	uint32_t kept = 0;
+	int64_t now;
 
+	if (n == 0)
+		return;
+	now = flat_now_us();
 	for (uint32_t i = 0; i < n; i++) {
 		struct due d = ep->due[i];
 
