@@ -32,7 +32,9 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_HEAD = do_DELETE = do_OPTIONS = do_any
 
     def log_message(self, *args):
-        print(self.client_address[1], *args, flush=True)
+        # In one piece: print() writes each of its arguments, and other threads' come between.
+        sys.stdout.write(" ".join(str(a) for a in (self.client_address[1], *args)) + "\n")
+        sys.stdout.flush()
 
 
 ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
