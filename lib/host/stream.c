@@ -384,11 +384,22 @@ ssize_t flat_send(int fd, const void *buf, size_t len, int flags)
 	return flat_sendto(fd, buf, len, flags, NULL, 0);
 }
 
-/* A stream goes where it goes, and the address is looked at all the same: net/socket.c, move_addr_to_kernel(). */
+/*
+ * A stream goes where it goes, and the address is looked at all the same: net/socket.c, move_addr_to_kernel(). That takes a system call,
+ * which programs that name their peer with each send (sockperf) make once: one that was there is not asked for again.
+ */
 int flat_stream_check_name(const void *to, socklen_t len)
 {
+	static __thread const void *good;
+	static __thread socklen_t good_len;
 	struct sockaddr_storage ss;
-	return len > sizeof(ss) ? -EINVAL : flat_user_get(&ss, to, len);
+	if (flat_likely(to == good && len <= good_len))
+		return 0;
+	if (len > sizeof(ss) || flat_user_get(&ss, to, len) != 0)
+		return len > sizeof(ss) ? -EINVAL : -EFAULT;
+	good = to;
+	good_len = len;
+	return 0;
 }
 
 ssize_t flat_sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *to,
