@@ -1,6 +1,7 @@
 #include "authn/base64url.h"
 
 #include <errno.h>
+#include <openssl/evp.h>
 
 static const char alphabet[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
@@ -57,15 +58,5 @@ size_t flat_base64url_encode(const uint8_t *bytes, size_t len, char *out)
 
 size_t flat_base64_encode(const uint8_t *bytes, size_t len, char *out)
 {
-	size_t n = flat_base64url_encode(bytes, len, out);
-
-	for (size_t i = 0; i < n; i++) {
-		if (out[i] == '-')
-			out[i] = '+';
-		else if (out[i] == '_')
-			out[i] = '/';
-	}
-	while (n % 4)
-		out[n++] = '=';
-	return n;
+	return (size_t)EVP_EncodeBlock((unsigned char *)out, bytes, (int)len);
 }

@@ -15,7 +15,7 @@ FLAT_MUST_CHECK ssize_t flat_base64url_decode(const char *text, size_t len, uint
 /** Encodes `len` bytes into `out`, of (len * 4 + 2) / 3 characters, without NUL. Returns their number. */
 size_t flat_base64url_encode(const uint8_t *bytes, size_t len, char *out);
 
-/** Likewise in the usual base64 (RFC 4648, 4), padded: into (len + 2) / 3 * 4 characters. */
+/** Likewise in the usual base64 (RFC 4648, 4), padded: (len + 2) / 3 * 4 characters and a NUL. */
 size_t flat_base64_encode(const uint8_t *bytes, size_t len, char *out);
 
 #endif

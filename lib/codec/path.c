@@ -98,9 +98,23 @@ static ssize_t close_segment(const char *buf, size_t from, size_t len)
 	return (ssize_t)len;
 }
 
-static ssize_t rebuild(struct flat_span path, char *buf)
+/* Writes a byte that next_byte() gave, as it is or as %XX. The new length. */
+static size_t put(char *buf, size_t len, int c, bool as_code)
 {
 	static const char digits[] = "0123456789ABCDEF";
+
+	if (!as_code) {
+		buf[len] = (char)c;
+		return len + 1;
+	}
+	buf[len] = '%';
+	buf[len + 1] = digits[c >> 4];
+	buf[len + 2] = digits[c & 15];
+	return len + 3;
+}
+
+static ssize_t rebuild(struct flat_span path, char *buf)
+{
 	size_t segment = 1;
 	size_t len = 1;
 	size_t i = 1;
@@ -122,12 +136,9 @@ static ssize_t rebuild(struct flat_span path, char *buf)
 			if (buf[len - 1] != '/')
 				buf[len++] = '/';
 			segment = len;
-		} else if (encoded ? !unreserved((unsigned)c) : escaped((unsigned char)c)) {
-			buf[len++] = '%';
-			buf[len++] = digits[c >> 4];
-			buf[len++] = digits[c & 15];
 		} else {
-			buf[len++] = (char)c;
+			len = put(buf, len, c,
+				  encoded ? !unreserved((unsigned)c) : escaped((unsigned char)c));
 		}
 	}
 	return close_segment(buf, segment, len);
@@ -211,7 +222,6 @@ static bool has_odd_segment(const char *text, bool ends)
 
 bool flat_path_spell(const char *piece, bool ends, char *buf)
 {
-	static const char digits[] = "0123456789ABCDEF";
 	struct flat_span span = {piece, strlen(piece)};
 	bool good = true;
 	size_t len = 0;
@@ -227,13 +237,10 @@ bool flat_path_spell(const char *piece, bool ends, char *buf)
 			good = false;
 			i = from + 1;
 			buf[len++] = piece[from];
-		} else if (encoded ? !unreserved((unsigned)c)
-				   : c != '{' && c != '}' && escaped((unsigned char)c)) {
-			buf[len++] = '%';
-			buf[len++] = digits[c >> 4];
-			buf[len++] = digits[c & 15];
 		} else {
-			buf[len++] = (char)c;
+			len = put(buf, len, c,
+				  encoded ? !unreserved((unsigned)c)
+					  : c != '{' && c != '}' && escaped((unsigned char)c));
 		}
 	}
 	buf[len] = '\0';

@@ -234,8 +234,34 @@ static bool sides_at(struct sides *b, int i, struct side *s)
 	return true;
 }
 
-static void count_request(struct side *s, const double values[3])
+typedef void count_fn(struct side *s, const void *arg);
+
+/* Counts an event on each side that counts it. False: neither has rules, and Istio's labels are all there is. */
+static bool each_side(struct flat_l7 *l7, count_fn *count, const void *arg)
 {
+	struct sides b;
+
+	if (!sides_begin(&b, l7))
+		return false;
+	for (int i = 0; i < 2; i++) {
+		struct side s;
+
+		if (sides_at(&b, i, &s))
+			count(&s, arg);
+	}
+	return true;
+}
+
+struct request {
+	const struct flat_l7_outcome *outcome;
+	const double *values;
+};
+
+static void count_request(struct side *s, const void *arg)
+{
+	const struct request *r = arg;
+
+	s->outcome = r->outcome;
 	for (unsigned i = 0; i < FLAT_METRICS_HTTP; i++) {
 		struct flat_measure *m = find(s, (enum flat_metric)i);
 
@@ -243,52 +269,32 @@ static void count_request(struct side *s, const double values[3])
 			continue;
 		m->n++;
 		if (i != FLAT_METRIC_REQUESTS)
-			flat_histogram_add(&m->histogram, values[i - 1]);
+			flat_histogram_add(&m->histogram, r->values[i - 1]);
 	}
 }
 
 bool flat_l7_measure(struct flat_l7 *l7, const struct flat_l7_outcome *outcome,
 		     const double values[3])
 {
-	struct sides b;
+	const struct request r = {outcome, values};
 
-	if (!sides_begin(&b, l7))
-		return false;
-	for (int i = 0; i < 2; i++) {
-		struct side s;
-
-		if (!sides_at(&b, i, &s))
-			continue;
-		s.outcome = outcome;
-		count_request(&s, values);
-	}
-	return true;
+	return each_side(l7, count_request, &r);
 }
 
 /* --- messages of calls --- */
 
-static bool measure_messages(struct flat_l7 *l7, const uint64_t n[2])
+static void count_messages(struct side *s, const void *arg)
 {
-	struct sides b;
+	const uint64_t *n = arg;
 
-	if (!sides_begin(&b, l7))
-		return false;
-	for (int i = 0; i < 2; i++) {
-		struct side s;
+	s->messages = true;
+	for (unsigned k = 0; k < 2; k++) {
+		struct flat_measure *m =
+		    n[k] ? find(s, (enum flat_metric)(FLAT_METRIC_REQUEST_MESSAGES + k)) : NULL;
 
-		if (!sides_at(&b, i, &s))
-			continue;
-		s.messages = true;
-		for (unsigned k = 0; k < 2; k++) {
-			struct flat_measure *m =
-			    n[k] ? find(&s, (enum flat_metric)(FLAT_METRIC_REQUEST_MESSAGES + k))
-				 : NULL;
-
-			if (m)
-				m->n += n[k];
-		}
+		if (m)
+			m->n += n[k];
 	}
-	return true;
 }
 
 /* What an attempt saw of a request that is sent again is no more of it. */
@@ -316,7 +322,7 @@ void flat_l7_count_messages(struct flat_l7 *l7)
 	if (!x->joined || (n[0] == 0 && n[1] == 0))
 		return;
 	memcpy(x->counted, x->messages, sizeof(x->counted));
-	if (l7->node->observes && measure_messages(l7, n))
+	if (l7->node->observes && each_side(l7, count_messages, n))
 		return;
 	for (int i = 0; i < 2; i++)
 		x->joined->messages[i] += n[i];

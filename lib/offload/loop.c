@@ -258,7 +258,8 @@ void flat_loop_accept_end(struct flat_loop *loop, struct flat_source *source)
 	close(source->fd);
 	source->fd = -1;
 	/* The last word, which a cancelled accept of io_uring says itself. */
-	if (loop->epoll && flat_loop_epoll_due(loop->epoll, tag(loop, source), -ECANCELED) != 0)
+	if (loop->epoll &&
+	    flat_loop_epoll_later(loop->epoll, tag(loop, source), -ECANCELED, 0) != 0)
 		give_slot(loop, source);
 }
 

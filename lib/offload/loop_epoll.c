@@ -98,11 +98,6 @@ int flat_loop_epoll_later(struct flat_loop_epoll *ep, uint64_t tag, int res, int
 	return 0;
 }
 
-int flat_loop_epoll_due(struct flat_loop_epoll *ep, uint64_t tag, int res)
-{
-	return flat_loop_epoll_later(ep, tag, res, 0);
-}
-
 int flat_loop_epoll_connect(struct flat_loop_epoll *ep, const struct flat_source *source,
 			    uint64_t tag, const struct sockaddr *addr, socklen_t len)
 {
@@ -111,9 +106,9 @@ int flat_loop_epoll_connect(struct flat_loop_epoll *ep, const struct flat_source
 	if (flags < 0 || fcntl(source->fd, F_SETFL, flags | O_NONBLOCK) != 0)
 		return -errno;
 	if (connect(source->fd, addr, len) == 0)
-		return flat_loop_epoll_due(ep, tag, 0);
+		return flat_loop_epoll_later(ep, tag, 0, 0);
 	if (errno != EINPROGRESS && errno != EINTR)
-		return flat_loop_epoll_due(ep, tag, -errno);
+		return flat_loop_epoll_later(ep, tag, -errno, 0);
 	return add(ep, source->fd, EPOLLOUT, tag);
 }
 
@@ -145,6 +140,13 @@ static int make_alarm(struct flat_loop_epoll *ep)
 	return 0;
 }
 
+static int accept_now(int fd)
+{
+	int res = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	return res >= 0 ? res : errno == EINTR ? -EAGAIN : -errno;
+}
+
 /*
  * A listener that a server listens on itself is shared with it, flags and all. Where it blocks, and somebody else takes the
  * connection after poll() saw it, accept() would sleep: an alarm that goes off again and again ends that.
@@ -154,29 +156,23 @@ static int accept_shared(struct flat_loop_epoll *ep, int fd)
 	static const struct itimerspec on = {{0, ACCEPT_NS}, {0, ACCEPT_NS}};
 	static const struct itimerspec off;
 	struct pollfd look = {.fd = fd, .events = POLLIN};
-	int err = ep->has_alarm ? 0 : make_alarm(ep);
-	int res;
+	int res = ep->has_alarm ? 0 : make_alarm(ep);
 
-	if (err != 0)
-		return err;
+	if (res != 0)
+		return res;
 	if (poll(&look, 1, 0) <= 0)
 		return -EAGAIN;
 	timer_settime(ep->alarm, 0, &on, NULL);
-	res = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	err = -errno;
+	res = accept_now(fd);
 	timer_settime(ep->alarm, 0, &off, NULL);
-	return res >= 0 ? res : err == -EINTR ? -EAGAIN : err;
+	return res;
 }
 
 static int accept_one(struct flat_loop_epoll *ep, int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
-	int res;
 
-	if (flags >= 0 && !(flags & O_NONBLOCK))
-		return accept_shared(ep, fd);
-	res = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	return res >= 0 ? res : errno == EINTR ? -EAGAIN : -errno;
+	return flags >= 0 && !(flags & O_NONBLOCK) ? accept_shared(ep, fd) : accept_now(fd);
 }
 
 /* --- a turn --- */

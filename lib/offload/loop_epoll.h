@@ -18,9 +18,7 @@ FLAT_MUST_CHECK int flat_loop_epoll_watch(struct flat_loop_epoll *ep,
 FLAT_MUST_CHECK int flat_loop_epoll_connect(struct flat_loop_epoll *ep,
 					    const struct flat_source *source, uint64_t tag,
 					    const struct sockaddr *addr, socklen_t len);
-/** The next turn gives `res` for `tag`. 0 or -ENOMEM. */
-FLAT_MUST_CHECK int flat_loop_epoll_due(struct flat_loop_epoll *ep, uint64_t tag, int res);
-/** The same, in so many milliseconds. */
+/** `res` is given for `tag` in so many milliseconds; 0: by the next turn. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_loop_epoll_later(struct flat_loop_epoll *ep, uint64_t tag, int res,
 					  int ms);
 /** Before its descriptor is closed. Nothing where it is not watched. */
