@@ -198,10 +198,11 @@ int flat_stream_shutdown(struct flat_sock *s, int how)
 	if (flat_stream_state(s) == TCP_CLOSE)
 		return -ENOTCONN;
 	flat_share_settle(s);
-	if (how != SHUT_RD && !atomic_exchange(&s->wr_shut, 1))
-		flat_vq_end_tx(&s->vq, FLAT_PROD_FIN);
+	/* In this order: flat_vq_peer_deaf(). */
 	if (how != SHUT_WR && !atomic_exchange(&s->rd_shut, 1))
 		flat_vq_end_rx(&s->vq, FLAT_CONS_SHUT);
+	if (how != SHUT_RD && !atomic_exchange(&s->wr_shut, 1))
+		flat_vq_end_tx(&s->vq, FLAT_PROD_FIN);
 	flat_stream_wake_own(s);
 	return 0;
 }

@@ -145,13 +145,32 @@ ssize_t flat_broken_pipe(int flags)
 	return -EPIPE;
 }
 
+/* One that is held and has shut both ways: the reset comes of bytes that reach it, and without room none do. */
+static bool peer_resets(struct flat_sock *s)
+{
+	enum flat_deaf deaf = flat_vq_peer_deaf(&s->vq);
+	return flat_unlikely(deaf != FLAT_DEAF_NOT) &&
+	       (deaf == FLAT_DEAF_GONE || flat_share_space(s) != 0);
+}
+
 bool flat_stream_may_send(struct flat_sock *s, int fd)
 {
 	flat_stream_check_reign(s, fd);
-	return flat_likely(!(flat_vq_peer_cons_flags(&s->vq) & FLAT_CONS_CLOSED) &&
-			   !(flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST) &&
+	return flat_likely(!peer_resets(s) && !(flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST) &&
 			   !atomic_load(&s->wr_shut) && !atomic_load(&s->dead) &&
 			   !atomic_load(&s->error));
+}
+
+/*
+ * Bytes for a peer that takes none: as with the kernel both ends know it from then on, a peer that is still held as well. False: they
+ * do already.
+ */
+static bool lose(struct flat_sock *s)
+{
+	if (atomic_exchange(&s->lost, 1))
+		return false;
+	flat_vq_end_tx(&s->vq, FLAT_PROD_RST);
+	return true;
 }
 
 /* Whether no more may be sent: 0, or the error; 1: what is sent now is lost, and the sender learns it after the first bytes. */
@@ -164,7 +183,7 @@ static ssize_t send_state(struct flat_sock *s, int fd, int flags, bool bytes)
 		return -error;
 	/* Nobody is there: as with the kernel it is the first send that brings the reset. */
 	if (!error && flat_stream_state(s) != TCP_CLOSE && !atomic_load(&s->wr_shut) &&
-	    (!bytes || !atomic_exchange(&s->lost, 1)))
+	    (!bytes || lose(s)))
 		return 1;
 	return flat_broken_pipe(flags);
 }
@@ -191,6 +210,9 @@ __attribute__((always_inline)) static inline ssize_t send_all(struct flat_call *
 		if (c->before + done > 0 && !flat_stream_may_send(s, fd))
 			return (ssize_t)done;
 		ssize_t n = send_state(s, fd, flags, len > 0);
+		/* It waited behind bytes that brought the reset before. */
+		if (flat_unlikely(n == 1) && c->slept)
+			n = send_state(s, fd, flags, true);
 		if (n == 1)
 			return (ssize_t)flat_min_size(len, LOST_MAX);
 		if (n == 0 && len > 0 && flat_unlikely(!flat_user_possible(buf, 1)))

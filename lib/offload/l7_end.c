@@ -280,8 +280,7 @@ static bool takes_nothing(const struct flat_l7_end *e)
 {
 	if (e->stream)
 		return e->gone || e->fin_sent || flat_http2_is_reset(e->stream);
-	return e->gone || e->fin_sent || e->broken ||
-	       (is_lane(e) && (flat_vq_peer_cons_flags(&e->vq) & FLAT_CONS_CLOSED) != 0);
+	return e->gone || e->fin_sent || e->broken || (is_lane(e) && flat_vq_peer_deaf(&e->vq));
 }
 
 /* Bytes taken now. What nobody takes any more is dropped. */

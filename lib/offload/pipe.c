@@ -142,10 +142,13 @@ static void broken(struct flat_pipe_end *src)
 	(void)end_write(src, true);
 }
 
-static bool takes_nothing(const struct flat_pipe_end *e)
+static bool takes_nothing(struct flat_pipe_end *e)
 {
-	return e->gone || e->broken ||
-	       (!e->is_tcp && (flat_vq_peer_cons_flags(&e->vq) & FLAT_CONS_CLOSED) != 0);
+	if (e->gone || e->broken)
+		return true;
+	enum flat_deaf deaf = e->is_tcp ? FLAT_DEAF_NOT : flat_vq_peer_deaf(&e->vq);
+	return flat_unlikely(deaf != FLAT_DEAF_NOT) &&
+	       (deaf == FLAT_DEAF_GONE || flat_ring_space(&e->vq.tx) != 0);
 }
 
 /* What a source without bytes has to say. */
@@ -166,7 +169,7 @@ static void put(const struct iovec *iov, int n, const uint8_t *from)
 
 static size_t lane_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch);
 
-/* What an end sent before it closed goes to the other before that one's reset: as much as it has room for. */
+/* What an end sent before it closed goes to the other before that one's reset, and its FIN: as much as it has room for. */
 static void last_words(struct flat_pipe_end *closed, struct flat_pipe_end *other, uint8_t *scratch)
 {
 	size_t done = 0;
@@ -179,6 +182,8 @@ static void last_words(struct flat_pipe_end *closed, struct flat_pipe_end *other
 		count(closed, n);
 		done += n;
 	}
+	if (closed->eof && !closed->reset)
+		(void)end_write(other, false);
 }
 
 static size_t lane_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
@@ -534,8 +539,8 @@ static size_t pump_one(struct flat_pipe_end *src, struct flat_pipe_end *dst, uin
 	return done;
 }
 
-/* `dst` has closed and `src` has been told that nothing more comes: so it learns at its first send that nobody is there. */
-static void pass_closed(struct flat_pipe_end *src, const struct flat_pipe_end *dst)
+/* `dst` takes nothing, closed or shut both ways, and `src` has been told that nothing more comes: so it learns at its first send that nobody is there. */
+static void pass_closed(struct flat_pipe_end *src, struct flat_pipe_end *dst)
 {
 	if (src->is_tcp || dst->is_tcp || src->deaf || !src->fin_sent || !takes_nothing(dst))
 		return;

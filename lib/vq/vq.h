@@ -155,6 +155,25 @@ static inline uint32_t flat_vq_peer_cons_flags(const struct flat_vq *vq)
 	return atomic_load_explicit(&vq->tx.ctl->arm.flags, memory_order_acquire);
 }
 
+/** Whether what I send is answered by a reset: the peer is gone, or has shut both its directions. */
+enum flat_deaf {
+	FLAT_DEAF_NOT = 0,
+	FLAT_DEAF_SHUT =
+	    1, /* and is held: what has no room waits until some of what is there is taken */
+	FLAT_DEAF_GONE = 2,
+};
+
+/** Who shuts both sets SHUT before FIN, so that whoever has seen the FIN sends nothing that would be kept. */
+static inline enum flat_deaf flat_vq_peer_deaf(const struct flat_vq *vq)
+{
+	uint32_t cons = flat_vq_peer_cons_flags(vq);
+	if (flat_likely((cons & (FLAT_CONS_SHUT | FLAT_CONS_CLOSED)) == 0))
+		return FLAT_DEAF_NOT;
+	if (cons & FLAT_CONS_CLOSED)
+		return FLAT_DEAF_GONE;
+	return flat_vq_peer_prod_flags(vq) & FLAT_PROD_FIN ? FLAT_DEAF_SHUT : FLAT_DEAF_NOT;
+}
+
 /** My own flags of the direction I write, and of the one I read: another process that holds my end may have set them. */
 static inline uint32_t flat_vq_own_prod_flags(const struct flat_vq *vq)
 {

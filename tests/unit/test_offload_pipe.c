@@ -149,6 +149,62 @@ Test(pipe, who_sends_to_one_that_closed_after_its_fin_is_reset)
 	cr_assert(flat_vq_peer_cons_flags(&server.vq) & FLAT_CONS_CLOSED);
 }
 
+static void shut_both(struct app *a)
+{
+	flat_vq_end_rx(&a->vq, FLAT_CONS_SHUT);
+	flat_vq_end_tx(&a->vq, FLAT_PROD_FIN);
+}
+
+Test(pipe, bytes_for_one_that_shut_both_ways_reset_both_ends)
+{
+	shut_both(&server);
+	(void)app_send(&client, sent, 5);
+	(void)pump();
+	/* EPIPE of the sender: the end came first. */
+	cr_assert_eq(flat_vq_peer_prod_flags(&client.vq), FLAT_PROD_FIN | FLAT_PROD_RST);
+	cr_assert(flat_vq_peer_cons_flags(&client.vq) & FLAT_CONS_CLOSED);
+	cr_assert_eq(flat_vq_peer_prod_flags(&server.vq), FLAT_PROD_RST);
+	cr_assert_eq(app_recv(&server, got, 100), 0);
+}
+
+Test(pipe, that_it_shut_both_ways_is_told_and_the_reset_of_who_sends_then_goes_through)
+{
+	shut_both(&server);
+	(void)pump();
+	cr_assert_eq(flat_vq_peer_prod_flags(&client.vq), FLAT_PROD_FIN);
+	cr_assert_eq(flat_vq_peer_deaf(&client.vq), FLAT_DEAF_GONE);
+	flat_vq_end_tx(&client.vq, FLAT_PROD_RST);
+	(void)pump();
+	cr_assert_eq(flat_vq_peer_prod_flags(&server.vq), FLAT_PROD_RST);
+}
+
+Test(pipe, one_that_shut_for_reading_alone_goes_on_receiving)
+{
+	flat_vq_end_rx(&server.vq, FLAT_CONS_SHUT);
+	(void)app_send(&client, sent, 5);
+	(void)pump();
+	cr_assert_eq(app_recv(&server, got, 100), 5);
+	cr_assert_eq(flat_vq_peer_prod_flags(&client.vq), 0);
+}
+
+Test(pipe, one_that_shut_both_ways_with_no_room_resets_when_it_takes_some)
+{
+	size_t in = 0;
+	for (int i = 0; i < 100; i++) {
+		in += app_send(&client, sent + in, 50000);
+		(void)pump();
+	}
+	cr_assert_gt(flat_ring_unsent(&client.vq.tx), 0);
+	shut_both(&server);
+	(void)pump();
+	cr_assert_eq(flat_vq_peer_prod_flags(&client.vq), FLAT_PROD_FIN);
+	cr_assert_eq(flat_vq_peer_prod_flags(&server.vq), 0);
+	cr_assert_gt(app_recv(&server, got, sizeof(got)), 0);
+	(void)pump();
+	cr_assert(flat_vq_peer_prod_flags(&client.vq) & FLAT_PROD_RST);
+	cr_assert_eq(flat_vq_peer_prod_flags(&server.vq), FLAT_PROD_RST);
+}
+
 Test(pipe, that_it_was_closed_is_told_behind_the_last_byte)
 {
 	size_t in = app_send(&client, sent, 60000);
