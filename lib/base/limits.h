@@ -101,8 +101,13 @@
 #define FLAT_WIRE_OUT_MAX ((size_t)2 << 20)
 /* Streams of one link, memory of each up to FLAT_WIRE_WINDOW. */
 #define FLAT_WIRE_STREAMS_MAX 4096U
-/* Streams that a peer reset before anything was answered, of which so many a second are forgiven: beyond them no further stream is
- * opened for it. A busy host's clients that give up stay below; what each costs to set up is a tenth of a processor at that rate. */
+/* Streams of one identity from one host, on all of its links: more than FLAT_WIRE_HOST_LINKS_MAX links of HBONE have
+ * (FLAT_HBONE_STREAMS_MAX each), and with a descriptor or two each a small part of a flatd's. */
+#define FLAT_WIRE_GUEST_STREAMS_MAX 32768U
+/* Streams that are begun in one turn for all peers together: each takes 10 to 40 us, so others wait for 2 ms at most. */
+#define FLAT_WIRE_BEGIN_MAX 64U
+/* Streams that one identity of one host reset before anything was answered, of which so many a second are forgiven: beyond them no
+ * further stream is opened for it. A busy host's clients that give up stay below; what each costs to set up is a tenth of a processor at that rate. */
 #define FLAT_WIRE_RESETS_MAX 1000U
 /* Links of one flatd: hosts times workloads of a large mesh; four in a hundred of its descriptors. */
 #define FLAT_WIRE_LINKS_MAX 4096U

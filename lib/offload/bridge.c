@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/gateway.h"
+#include "offload/guest.h"
 #include "offload/peers.h"
 
 /* hard: what the connection reads last is a reset. */
@@ -17,27 +18,38 @@ static void bridge_free(struct flat_bridge *b, bool hard)
 {
 	if (b->conn)
 		b->conn->bridge = NULL;
+	if (b->inbound)
+		flat_guest_lose(b);
 	TAILQ_REMOVE(&b->peer->bridges, b, link);
 	b->peer->n_bridges--;
-	flat_tube_close(b->tube, FLAT_TUBE_FAR, hard);
+	if (b->tube)
+		flat_tube_close(b->tube, FLAT_TUBE_FAR, hard);
 	free(b);
 }
 
-/* The near side of its tube is the caller's. */
+/* Without its tube. */
 static struct flat_bridge *bridge_new(struct flat_peer *p)
 {
 	struct flat_bridge *b = calloc(1, sizeof(*b));
-	if (b)
-		b->tube = flat_tube_new();
-	if (!b || !b->tube) {
-		free(b);
+	if (!b)
 		return NULL;
-	}
 	b->peer = p;
 	b->source.fd = -1;
 	TAILQ_INSERT_TAIL(&p->bridges, b, link);
 	p->n_bridges++;
 	return b;
+}
+
+/* The near side of its tube is the caller's. */
+static struct flat_bridge *bridge_to(struct flat_peer *p)
+{
+	struct flat_bridge *b = bridge_new(p);
+	if (b)
+		b->tube = flat_tube_new();
+	if (!b || b->tube)
+		return b;
+	bridge_free(b, true);
+	return NULL;
 }
 
 /* --- bytes --- */
@@ -224,7 +236,7 @@ int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 	}
 	expected(c, svid, expect);
 	struct flat_peer *p = flat_peer_to(all, &addr, svid, c->wire.hbone ? expect : NULL, &err);
-	struct flat_bridge *b = p ? bridge_new(p) : NULL;
+	struct flat_bridge *b = p ? bridge_to(p) : NULL;
 	if (!b) {
 		snprintf(reason, size, "no link to %s: %s", flat_addr_str(&addr, text),
 			 strerror(p ? ENOMEM : -err));
@@ -291,36 +303,69 @@ static struct flat_listener *asked_for(const struct flat_peer *p, const struct f
 	return flat_listener_find(p->all->offload, &want, NULL);
 }
 
+/* It is begun in its turn: many may come at once (guest.h). */
 static void opened(struct flat_wire_link *link, struct flat_wire_stream *s,
 		   const struct flat_frame *f)
 {
 	struct flat_peer *p = link->owner;
-	struct flat_offload *o = p->all->offload;
-	const char *principal = flat_spiffe_principal(link->peer.id);
-	struct flat_listener *l = asked_for(p, &f->to);
-	/* The address is the socket's, which the kernel vouches for; the port is for the server's logs. */
-	struct flat_question q = {
-	    .principal = principal, .from = p->addr, .to = f->to, .pinned = l};
-	char text[FLAT_ADDR_STRLEN];
 	char reason[200];
-	if (f->from.port)
-		q.from.port = f->from.port;
-	if (!l || !is_here(p, l, &f->to, reason, sizeof(reason))) {
-		if (!l)
-			snprintf(reason, sizeof(reason), "no mesh server listens on %s",
-				 flat_addr_str(&f->to, text));
-		flat_refuse(o, NULL, principal, &f->to, FLAT_REFUSED_NO_ENDPOINT, reason);
-		flat_wire_refuse(s, l ? EINVAL : ECONNREFUSED, reason);
+	struct flat_bridge *b = NULL;
+	if (p->guest->streams >= FLAT_WIRE_GUEST_STREAMS_MAX) {
+		snprintf(reason, sizeof(reason), "%.80s has %u connections from its host",
+			 flat_spiffe_principal(link->peer.id), p->guest->streams);
+		flat_refuse(p->all->offload, NULL, flat_spiffe_principal(link->peer.id), &f->to,
+			    FLAT_REFUSED_LIMIT, reason);
+		flat_wire_refuse(s, EAGAIN, reason);
 		return;
 	}
-	struct flat_bridge *b = bridge_new(p);
+	b = bridge_new(p);
 	if (!b) {
-		flat_wire_refuse(s, ENOBUFS, "flatd has no memory or descriptors left");
+		flat_wire_refuse(s, ENOBUFS, "flatd has no memory left");
 		return;
 	}
 	b->inbound = true;
 	b->stream = s;
 	s->owner = b;
+	/* The address is the socket's, which the kernel vouches for; the port is for the server's logs. */
+	b->from = p->addr;
+	if (f->from.port)
+		b->from.port = f->from.port;
+	b->to = f->to;
+	flat_guest_ask(b);
+}
+
+/* Before there is a connection. */
+static void turn_down(struct flat_bridge *b, int err, const char *reason)
+{
+	flat_wire_refuse(b->stream, err, reason);
+	b->stream = NULL;
+	bridge_free(b, true);
+}
+
+void flat_bridge_begin(struct flat_bridge *b)
+{
+	const struct flat_peer *p = b->peer;
+	struct flat_offload *o = p->all->offload;
+	const char *principal = flat_spiffe_principal(p->link->peer.id);
+	struct flat_listener *l = asked_for(p, &b->to);
+	struct flat_question q = {
+	    .principal = principal, .from = b->from, .to = b->to, .pinned = l};
+	char text[FLAT_ADDR_STRLEN];
+	char reason[200];
+	flat_peer_heat(b->peer);
+	if (!l || !is_here(p, l, &b->to, reason, sizeof(reason))) {
+		if (!l)
+			snprintf(reason, sizeof(reason), "no mesh server listens on %s",
+				 flat_addr_str(&b->to, text));
+		flat_refuse(o, NULL, principal, &b->to, FLAT_REFUSED_NO_ENDPOINT, reason);
+		turn_down(b, l ? EINVAL : ECONNREFUSED, reason);
+		return;
+	}
+	b->tube = flat_tube_new();
+	if (!b->tube) {
+		turn_down(b, ENOBUFS, "flatd has no memory left");
+		return;
+	}
 	snprintf(b->who, sizeof(b->who), "%s", principal);
 	flat_conn_wire(l, &q, b, b->tube);
 }

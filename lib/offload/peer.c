@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/guest.h"
 #include "offload/peers.h"
 #include "offload/telling.h"
 
@@ -106,6 +107,10 @@ void flat_peer_ready(struct flat_peer *p)
 {
 	struct flat_bridge *b;
 	char text[FLAT_ADDR_STRLEN];
+	if (p->server) {
+		flat_guest_join(p);
+		return;
+	}
 	flat_info("%s to %s (%s) as %s", p->hbone ? "HBONE" : "link", flat_addr_str(&p->addr, text),
 		  p->link->peer.id, p->link->own_id);
 	flat_peer_verbs_offer(p);
@@ -200,8 +205,7 @@ static const struct flat_svid *server_at(const struct flat_peers *all, const str
 
 /* --- who comes --- */
 
-/* One host may have any address of its network of IPv6. */
-static bool is_same_host(const struct flat_addr *a, const struct flat_addr *b)
+bool flat_peer_is_same_host(const struct flat_addr *a, const struct flat_addr *b)
 {
 	return a->family == b->family && memcmp(a->ip, b->ip, a->family == AF_INET ? 4 : 8) == 0;
 }
@@ -226,7 +230,7 @@ static bool make_room(struct flat_peers *all, const struct flat_addr *from)
 	uint32_t n = 0;
 	TAILQ_FOREACH(p, &all->strangers, stranger_link)
 	{
-		if (!is_same_host(&p->addr, from))
+		if (!flat_peer_is_same_host(&p->addr, from))
 			continue;
 		oldest = oldest ? oldest : p;
 		n++;
@@ -264,16 +268,8 @@ static void part(struct flat_peer *p)
 /* It is known now. */
 static void greeted(struct flat_peer *p)
 {
-	const struct flat_peer *other;
-	uint32_t n = 0;
 	part(p);
-	TAILQ_FOREACH(other, &p->all->list, link_)
-	{
-		n += other->server && other->link && other->link->greeted &&
-		     is_same_host(&other->addr, &p->addr) &&
-		     strcmp(other->link->peer.id, p->link->peer.id) == 0;
-	}
-	if (n > FLAT_WIRE_HOST_LINKS_MAX)
+	if (p->guest->links > FLAT_WIRE_HOST_LINKS_MAX)
 		flat_peer_end(p, ENOBUFS, "its identity has too many links from its host");
 }
 
@@ -336,6 +332,7 @@ static void drop_link(struct flat_peer *p, int err, const char *why)
 	flat_wire_link_free(link, err);
 	while ((b = TAILQ_FIRST(&p->bridges)) != NULL)
 		flat_bridge_fail(b, err, why);
+	flat_guest_leave(p);
 }
 
 void flat_peer_free(struct flat_peer *p)
@@ -460,6 +457,8 @@ void flat_peer_turn(struct flat_peer *p)
 	read_in(p);
 	if (p->stranger && p->link && p->link->greeted)
 		greeted(p);
+	/* What it asked for, or others did before. */
+	flat_guests_begin(p->all);
 	if (p->link)
 		more = write_out(p);
 	if (p->link && p->link->failed)

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/guest.h"
 
 #define BACKLOG 1024
 /* How often links are looked at, ms. */
@@ -179,6 +180,7 @@ int flat_peers_open(struct flat_offload *o)
 	TAILQ_INIT(&all->list);
 	TAILQ_INIT(&all->hot);
 	TAILQ_INIT(&all->strangers);
+	flat_guests_init(all);
 	int err = first_svids(all);
 	if (err != 0)
 		return err;
@@ -214,6 +216,7 @@ void flat_peers_close(struct flat_offload *o)
 		return;
 	while ((p = TAILQ_FIRST(&all->list)) != NULL)
 		flat_peer_free(p);
+	flat_guests_fini(all);
 	flat_peers_verbs_close(all);
 	flat_loop_del(&o->loop, &all->watch_source);
 	flat_loop_del(&o->loop, &all->listening);
@@ -229,6 +232,11 @@ void flat_peers_close(struct flat_offload *o)
 	o->peers = NULL;
 }
 
+static bool is_busy(const struct flat_peers *all)
+{
+	return !TAILQ_EMPTY(&all->hot) || !TAILQ_EMPTY(&all->asking);
+}
+
 bool flat_peers_turn(struct flat_offload *o)
 {
 	struct flat_peers *all = o->peers;
@@ -238,6 +246,8 @@ bool flat_peers_turn(struct flat_offload *o)
 		return false;
 	/* What connections wrote goes now; what is written for them below is told before flatd sleeps. */
 	(void)flat_tubes_tell();
+	all->to_begin = FLAT_WIRE_BEGIN_MAX;
+	flat_guests_begin(all);
 	/* Each once: what becomes hot meanwhile has its turn in the next round. */
 	last = TAILQ_LAST(&all->hot, flat_peer_list);
 	while ((p = TAILQ_FIRST(&all->hot)) != NULL) {
@@ -249,7 +259,7 @@ bool flat_peers_turn(struct flat_offload *o)
 			break;
 	}
 	bool told = flat_tubes_tell();
-	return told || !TAILQ_EMPTY(&all->hot);
+	return told || is_busy(all);
 }
 
 /* While flatd did not run, nobody was silent: what they said waits in their sockets. */
@@ -281,8 +291,9 @@ int flat_peers_wait_ms(struct flat_offload *o)
 			next = TAILQ_NEXT(p, link_);
 			(void)flat_peer_tick(p, now_ms, now_s);
 		}
+		flat_guests_forgive(all, now_ms);
 		flat_peers_verbs_tick(all);
 		all->tick_ms = now_ms;
 	}
-	return TAILQ_EMPTY(&all->hot) ? (TAILQ_EMPTY(&all->list) ? -1 : TICK_MS) : 0;
+	return is_busy(all) ? 0 : TAILQ_EMPTY(&all->list) ? -1 : TICK_MS;
 }

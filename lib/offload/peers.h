@@ -12,17 +12,21 @@
 #include "wire/verbs.h"
 
 struct flat_peer;
+struct flat_guest;
 
 /* A stream and its connection. Lives until the stream is over, and may outlive the connection for its last bytes. */
 struct flat_bridge {
 	TAILQ_ENTRY(flat_bridge) link; /* of its peer's */
-	struct flat_source source;     /* what is told of the far side of: */
-	struct flat_tube *tube;
+	TAILQ_ENTRY(flat_bridge) asked_link;
+	struct flat_source source; /* what is told of the far side of: */
+	struct flat_tube *tube;	   /* NULL: it is asked for, and not begun */
 	struct flat_peer *peer;
 	struct flat_wire_stream *stream; /* NULL: the link is not ready yet, or it is over */
 	struct flat_conn *conn;		 /* NULL: gone */
 	struct flat_addr from;
+	struct flat_addr to; /* inbound */
 	bool inbound;
+	bool asked;	   /* in its guest's */
 	int64_t orphan_ms; /* since when without connection; 0: has one */
 	/* Inbound: who asks. Outbound: who must answer, "NAMESPACE/ACCOUNT", "": anybody of the mesh. */
 	char who[FLAT_SPIFFE_ID_MAX];
@@ -36,6 +40,7 @@ struct flat_peer {
 	TAILQ_ENTRY(flat_peer) hot_link;
 	TAILQ_ENTRY(flat_peer) stranger_link;
 	struct flat_peers *all;
+	struct flat_guest *guest; /* whose it is, of those who came and have greeted; else NULL */
 	struct flat_source tcp;
 	struct flat_wire_link *link; /* NULL: over, its last words are on their way */
 	struct flat_carrier carrier; /* of `link` */
@@ -71,6 +76,7 @@ struct flat_peer {
 };
 
 TAILQ_HEAD(flat_peer_list, flat_peer);
+TAILQ_HEAD(flat_guest_list, flat_guest);
 
 struct flat_peers {
 	struct flat_offload *offload;
@@ -84,6 +90,10 @@ struct flat_peers {
 	struct flat_peer_list list;
 	struct flat_peer_list hot;
 	struct flat_peer_list strangers; /* oldest first */
+	struct flat_guest_list guests;
+	struct flat_guest_list asking; /* those that have asked for streams; the next one first */
+	int64_t guests_ms;	       /* up to when resets were forgiven */
+	uint32_t to_begin;	       /* streams in this turn */
 	uint32_t n;
 	uint32_t n_strangers;
 	int64_t tick_ms;
@@ -127,13 +137,15 @@ int flat_peers_wait_ms(struct flat_offload *o);
 FLAT_MUST_CHECK struct flat_peer *flat_peer_to(struct flat_peers *all, const struct flat_addr *addr,
 					       const struct flat_svid *svid, const char *expect,
 					       int *err);
+/** Whether both are addresses of one host: of IPv6 all of a /64 are. */
+bool flat_peer_is_same_host(const struct flat_addr *a, const struct flat_addr *b);
 /** A link to `addr` that is open, for whom ever; NULL: there is none. */
 const struct flat_peer *flat_peer_find(const struct flat_peers *all, const struct flat_addr *addr);
 /** A socket that came (owned from here). */
 void flat_peer_accept(struct flat_peers *all, int fd, bool hbone);
 /** Has it looked at in this turn. */
 void flat_peer_heat(struct flat_peer *p);
-/** Its link is: starts what waits for it. */
+/** Its link is: a client's starts what waits for it, a server's has a guest. */
 void flat_peer_ready(struct flat_peer *p);
 /** One look. */
 void flat_peer_turn(struct flat_peer *p);
@@ -181,6 +193,8 @@ void flat_bridge_failed(struct flat_bridge *b, int err, const char *reason);
 void flat_bridge_gone(struct flat_bridge *b, bool hard);
 /** The link of a bridge that waits for it is ready. */
 void flat_bridge_start(struct flat_bridge *b);
+/** Inbound, it was asked for: finds its server and answers. It may be gone with that. */
+void flat_bridge_begin(struct flat_bridge *b);
 /** Its link is over before the stream began. */
 void flat_bridge_fail(struct flat_bridge *b, int err, const char *why);
 

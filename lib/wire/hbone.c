@@ -247,7 +247,12 @@ static void on_request(struct flat_wire_link *l, int32_t id)
 	struct flat_frame f = {.type = FLAT_FRAME_OPEN, .stream = (uint32_t)id};
 	struct flat_wire_stream *s = flat_wire_stream_add(l, (uint32_t)id);
 	f.from.port = h->port;
-	if (!s || nghttp2_session_set_stream_user_data(l->hbone->h2, id, s) != 0) {
+	if (*l->unanswered >= FLAT_WIRE_RESETS_MAX) {
+		l->stats.refused++;
+		if (s)
+			flat_wire_stream_remove(s);
+		rst(l, id, NGHTTP2_REFUSED_STREAM);
+	} else if (!s || nghttp2_session_set_stream_user_data(l->hbone->h2, id, s) != 0) {
 		if (s)
 			flat_wire_stream_remove(s);
 		rst(l, id, NGHTTP2_REFUSED_STREAM);
@@ -295,8 +300,7 @@ static void on_settings(struct flat_wire_link *l, uint8_t flags)
 	if ((flags & NGHTTP2_FLAG_ACK) || l->greeted)
 		return;
 	l->greeted = true;
-	if (!l->server)
-		l->ops->ready(l);
+	l->ops->ready(l);
 }
 
 static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
@@ -312,11 +316,14 @@ static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
 	if (frame->hd.type == NGHTTP2_RST_STREAM && l->server &&
 	    l->resets++ == FLAT_HBONE_RESETS_MAX)
 		return fail(l, "the peer resets too many streams");
+	s = stream_of(h2, id);
+	if (frame->hd.type == NGHTTP2_RST_STREAM && l->server && s && !s->fin_got &&
+	    s->bytes[0] == 0)
+		(*l->unanswered)++;
 	if (frame->hd.type == NGHTTP2_GOAWAY)
 		l->draining = true;
 	if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)
 		return 0;
-	s = stream_of(h2, id);
 	if (frame->hd.type == NGHTTP2_HEADERS && frame->headers.cat == NGHTTP2_HCAT_REQUEST)
 		on_request(l, id);
 	else if (frame->hd.type == NGHTTP2_HEADERS && s && !l->server)

@@ -24,6 +24,7 @@ static struct flat_wire_link *make(struct flat_svids *svids, const struct flat_s
 	l->own_expires_s = svid->expires_s;
 	l->peer.svids = svids;
 	l->peer.server = !server;
+	l->unanswered = &l->alone;
 	TAILQ_INIT(&l->streams);
 	TAILQ_INIT(&l->ready);
 	l->ssl = SSL_new(svid->ctx);
@@ -260,8 +261,7 @@ static int on_link_frame(struct flat_wire_link *l, const struct flat_frame *f)
 			return -EPROTO;
 		l->greeted = true;
 		l->first_credit = f->number;
-		if (!l->server)
-			l->ops->ready(l);
+		l->ops->ready(l);
 		return 0;
 	case FLAT_FRAME_PING:
 		memcpy(copy, f->data, sizeof(copy));

@@ -26,7 +26,7 @@ struct flat_hbone;
  * and flat_wire_link_flush() alone; none may free the link. A stream whose `ended` was called is gone.
  */
 struct flat_wire_ops {
-	/** Client: the peer is known, streams may be opened. */
+	/** The peer is known, and has said nothing else yet. Client: streams may be opened. */
 	void (*ready)(struct flat_wire_link *link);
 	/** Server: somebody asks for f->to, as f->from (HBONE: the port alone, 0: unknown). Sets s->owner; answers now or later by _accept() or _refuse(). */
 	void (*opened)(struct flat_wire_link *link, struct flat_wire_stream *s,
@@ -107,8 +107,10 @@ struct flat_wire_link {
 	uint32_t n_streams;
 	uint32_t last_id;
 	uint32_t first_credit; /* by the peer's HELLO */
-	uint32_t
-	    resets; /* flat/1, server: streams that the peer reset unanswered, less those forgiven */
+	uint32_t resets; /* HBONE, server: streams that the peer reset, less those made up for */
+	/* Server: streams that the peer reset unanswered, less those forgiven: `alone`, or its owner's for several links. */
+	uint32_t *unanswered;
+	uint32_t alone;
 	struct flat_wire_bucket buckets[256];
 	struct flat_wire_streams streams;
 	struct flat_wire_streams ready;
@@ -154,7 +156,7 @@ int flat_wire_link_fail(struct flat_wire_link *link, const char *why);
 
 /** Client: whether the peer takes no further stream before one has ended. */
 bool flat_wire_link_full(const struct flat_wire_link *link);
-/** Of the streams that the peer reset before they were answered, so many are forgotten: FLAT_WIRE_RESETS_MAX a second. */
+/** Of the streams that the peer reset, HBONE, so many are forgotten: FLAT_WIRE_RESETS_MAX a second. */
 void flat_wire_link_forgive(struct flat_wire_link *link, uint32_t n);
 /** Says that it is over, where the protocol has a word for it; with flat_wire_link_output(). */
 void flat_wire_link_bye(struct flat_wire_link *link);

@@ -182,9 +182,9 @@ static int on_open(struct flat_wire_link *l, const struct flat_frame *f)
 		return -EPROTO;
 	if (full || l->draining)
 		flat_wire_refuse(s, EAGAIN, "no further streams on this link");
-	else if (l->resets >= FLAT_WIRE_RESETS_MAX)
+	else if (*l->unanswered >= FLAT_WIRE_RESETS_MAX)
 		flat_wire_refuse(s, EAGAIN,
-				 "this link had too many streams reset before they were answered");
+				 "too many streams were reset before they were answered");
 	else
 		l->ops->opened(l, s, f);
 	return 0;
@@ -320,7 +320,7 @@ int flat_wire_stream_frame(struct flat_wire_link *l, const struct flat_frame *f)
 		return 0;
 	case FLAT_FRAME_RESET:
 		/* It cost a connection here, and its peer a frame. */
-		l->resets += l->server && s->bytes[0] == 0;
+		*l->unanswered += l->server && s->bytes[0] == 0;
 		flat_wire_stream_end(s, flat_frame_errno(f->number));
 		return 0;
 	case FLAT_FRAME_CREDIT:

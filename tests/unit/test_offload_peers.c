@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
-#include "offload/peers.h"
+#include "offload/guest.h"
 #include "support_wire_pair.h"
 
 static struct flat_offload o;
@@ -241,4 +241,152 @@ Test(peers, one_identity_has_so_many_links_from_one_host)
 	leave(&elsewhere);
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++)
 		leave(&v[i]);
+}
+
+/* --- what they ask for --- */
+
+/* Streams that have no server here. What the last of them heard, in `e`. */
+static void ask(struct client *c, size_t n, struct wire_end *e)
+{
+	static const struct flat_addr to = {.family = AF_INET, .ip = {10, 0, 0, 2}, .port = 80};
+	memset(e, 0, sizeof(*e));
+	for (size_t i = 0; i < n; i++) {
+		e->stream = flat_wire_open(c->link, &to, &to, e);
+		cr_assert_not_null(e->stream);
+	}
+}
+
+/* All that it has said, before the server's side looks. */
+static void say(struct client *c)
+{
+	const uint8_t *bytes;
+	size_t len;
+	while ((len = flat_wire_link_output(c->link, &bytes)) > 0) {
+		ssize_t n = send(c->fd, bytes, len, MSG_NOSIGNAL);
+		cr_assert_gt(n, 0);
+		flat_wire_link_sent(c->link, (size_t)n);
+	}
+}
+
+static uint64_t refused_of(const struct client *c)
+{
+	return c->link->stats.refused;
+}
+
+/* The errno that a stream of it gets. */
+static int ask_one(struct client *c)
+{
+	struct wire_end e;
+	ask(c, 1, &e);
+	for (int i = 0; i < 10000 && !e.over && !c->over; i++)
+		pump(c);
+	cr_assert(e.over);
+	return e.err;
+}
+
+static const struct flat_wire_link *server_side(const struct client *c)
+{
+	const struct flat_peer *p;
+	struct sockaddr_in in;
+	socklen_t len = sizeof(in);
+	cr_assert_eq(getsockname(c->fd, (struct sockaddr *)&in, &len), 0);
+	TAILQ_FOREACH(p, &o.peers->list, link_)
+	{
+		if (p->addr.port == ntohs(in.sin_port) && memcmp(p->addr.ip, &in.sin_addr, 4) == 0)
+			return p->link;
+	}
+	return NULL;
+}
+
+#define MANY ((size_t)4000)
+
+Test(peers, many_streams_at_once_are_begun_a_few_in_a_turn_and_none_is_lost)
+{
+	struct client c = greet("d/ns/a/sa/client", 1);
+	struct wire_end e;
+	uint64_t before = 0;
+	ask(&c, MANY, &e);
+	say(&c);
+	for (int i = 0; i < 10000 && before < MANY; i++) {
+		turn();
+		uint64_t now = server_side(&c)->stats.refused;
+		cr_assert_leq(now - before, FLAT_WIRE_BEGIN_MAX, "in turn %d", i);
+		before = now;
+	}
+	cr_assert_eq(before, MANY);
+	for (int i = 0; i < 10000 && refused_of(&c) < MANY; i++)
+		pump(&c);
+	cr_expect_eq(refused_of(&c), MANY);
+	cr_expect_eq(e.err, ECONNREFUSED);
+	cr_expect_eq(c.link->n_streams, 0);
+	leave(&c);
+}
+
+Test(peers, one_that_asks_for_many_streams_holds_up_no_other)
+{
+	struct client busy = greet("d/ns/a/sa/client", 1);
+	struct client other = greet("d/ns/a/sa/other", 2);
+	struct wire_end e;
+	struct wire_end e2;
+	ask(&busy, MANY, &e);
+	say(&busy);
+	for (int i = 0; i < 1000 && server_side(&busy)->stats.refused == 0; i++)
+		turn();
+	ask(&other, 1, &e2);
+	say(&other);
+	for (int i = 0; i < 1000 && server_side(&other)->stats.refused == 0; i++)
+		turn();
+	cr_expect_eq(server_side(&other)->stats.refused, 1);
+	cr_expect_lt(server_side(&busy)->stats.refused, MANY / 2);
+	/* Streams that wait end with their link. */
+	leave(&busy);
+	for (int i = 0; i < 1000 && !TAILQ_EMPTY(&o.peers->asking); i++)
+		turn();
+	cr_expect(TAILQ_EMPTY(&o.peers->asking));
+	leave(&other);
+}
+
+Test(peers, a_new_link_of_one_that_resets_much_is_no_new_beginning)
+{
+	struct client c = greet("d/ns/a/sa/client", 2);
+	struct client same = greet("d/ns/a/sa/client", 2);
+	struct wire_end e;
+	ask(&c, MANY, &e);
+	for (uint32_t id = 1; id <= MANY; id++) {
+		const struct flat_frame f = {
+		    .type = FLAT_FRAME_RESET, .stream = id, .number = ECONNRESET};
+		flat_wire_link_say(c.link, &f);
+	}
+	say(&c);
+	const struct flat_guest *guest = TAILQ_FIRST(&o.peers->guests);
+	for (int i = 0; i < 1000 && guest->unanswered < 3 * FLAT_WIRE_RESETS_MAX; i++)
+		turn();
+	cr_assert_geq(guest->unanswered, 3 * FLAT_WIRE_RESETS_MAX);
+	leave(&c);
+	cr_expect_eq(ask_one(&same), EAGAIN);
+	leave(&same);
+	/* Without a link it is known all the same. */
+	for (int i = 0; i < 1000 && o.peers->links_failed < 2; i++)
+		turn();
+	cr_expect_eq(o.peers->links_failed, 2);
+	struct client again = greet("d/ns/a/sa/client", 2);
+	struct client other = greet("d/ns/a/sa/other", 2);
+	struct client elsewhere = greet("d/ns/a/sa/client", 3);
+	cr_expect_eq(ask_one(&again), EAGAIN);
+	cr_expect_eq(ask_one(&other), ECONNREFUSED);
+	cr_expect_eq(ask_one(&elsewhere), ECONNREFUSED);
+	flat_guests_forgive(o.peers, now_ms() + 1000);
+	cr_expect_eq(ask_one(&again), EAGAIN);
+	flat_guests_forgive(o.peers, now_ms() + (int64_t)MANY);
+	cr_expect_eq(ask_one(&again), ECONNREFUSED);
+	leave(&again);
+	leave(&other);
+	leave(&elsewhere);
+	for (int i = 0; i < 100 && o.peers->n > 0; i++) {
+		turn();
+		struct flat_peer *p = TAILQ_FIRST(&o.peers->list);
+		if (p)
+			(void)flat_peer_tick(p, now_ms() + 10000, 0);
+	}
+	cr_expect(TAILQ_EMPTY(&o.peers->guests));
 }

@@ -409,3 +409,38 @@ Test(wire_hbone, a_busy_host_whose_resets_are_forgiven_goes_on)
 	cr_expect(pair.server.err == 0 && !pair.server.link->failed, "%s", pair.server.link->why);
 	cr_expect_eq(pair.server.link->n_streams, 1);
 }
+
+Test(wire_hbone, streams_reset_unanswered_on_all_links_of_a_peer_are_bounded)
+{
+	uint32_t unanswered = FLAT_WIRE_RESETS_MAX - 1;
+	pair_run(SIZE_MAX);
+	pair.server.link->unanswered = &unanswered;
+	struct wire_end *e = pair_stream();
+	pair_run(SIZE_MAX);
+	flat_wire_reset(e->stream, ECONNRESET);
+	pair_run(SIZE_MAX);
+	cr_expect_eq(unanswered, FLAT_WIRE_RESETS_MAX);
+	/* The owner does not hear of it; the peer is told that it may ask elsewhere, or later. */
+	e = pair_stream();
+	pair_run(SIZE_MAX);
+	cr_expect_eq(e->err, EAGAIN);
+	cr_expect_eq(pair.server.n, 1);
+	cr_expect_eq(pair.server.link->stats.refused, 1);
+	unanswered--;
+	e = pair_stream();
+	pair_run(SIZE_MAX);
+	cr_expect(e->accepted);
+	/* One that was answered is none of these, nor one that the peer has ended. */
+	pair_send(&pair.server.ends[1], 10, false);
+	pair_run(SIZE_MAX);
+	flat_wire_reset(e->stream, ECONNRESET);
+	pair_run(SIZE_MAX);
+	e = pair_stream();
+	pair_run(SIZE_MAX);
+	pair_send(e, 10, true);
+	pair_run(SIZE_MAX);
+	flat_wire_reset(e->stream, ECONNRESET);
+	pair_run(SIZE_MAX);
+	cr_expect_eq(unanswered, FLAT_WIRE_RESETS_MAX - 1);
+	cr_expect_eq(pair.server.link->n_streams, 0);
+}

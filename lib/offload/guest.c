@@ -1,0 +1,134 @@
+#include "offload/guest.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+
+void flat_guests_init(struct flat_peers *all)
+{
+	TAILQ_INIT(&all->guests);
+	TAILQ_INIT(&all->asking);
+	all->guests_ms = flat_now_us() / 1000;
+}
+
+static void guest_free(struct flat_peers *all, struct flat_guest *g)
+{
+	TAILQ_REMOVE(&all->guests, g, link);
+	free(g);
+}
+
+void flat_guests_fini(struct flat_peers *all)
+{
+	struct flat_guest *next;
+	for (struct flat_guest *g = TAILQ_FIRST(&all->guests); g; g = next) {
+		next = TAILQ_NEXT(g, link);
+		free(g);
+	}
+	TAILQ_INIT(&all->guests);
+}
+
+void flat_guests_forgive(struct flat_peers *all, int64_t now_ms)
+{
+	struct flat_guest *g;
+	struct flat_guest *next;
+	uint64_t n = now_ms > all->guests_ms
+			 ? (uint64_t)(now_ms - all->guests_ms) * FLAT_WIRE_RESETS_MAX / 1000
+			 : 0;
+	all->guests_ms = now_ms;
+	for (g = TAILQ_FIRST(&all->guests); g; g = next) {
+		next = TAILQ_NEXT(g, link);
+		g->unanswered -= n < g->unanswered ? (uint32_t)n : g->unanswered;
+		if (g->links == 0 && g->unanswered == 0)
+			guest_free(all, g);
+	}
+}
+
+static struct flat_guest *find(const struct flat_peers *all, const struct flat_peer *p)
+{
+	struct flat_guest *g;
+	TAILQ_FOREACH(g, &all->guests, link)
+	{
+		if (flat_peer_is_same_host(&g->host, &p->addr) &&
+		    strcmp(g->id, p->link->peer.id) == 0)
+			return g;
+	}
+	return NULL;
+}
+
+static struct flat_guest *make(struct flat_peers *all, const struct flat_peer *p)
+{
+	struct flat_guest *g = calloc(1, sizeof(*g));
+	if (!g)
+		return NULL;
+	g->host = p->addr;
+	snprintf(g->id, sizeof(g->id), "%s", p->link->peer.id);
+	TAILQ_INIT(&g->asked);
+	TAILQ_INSERT_TAIL(&all->guests, g, link);
+	return g;
+}
+
+void flat_guest_join(struct flat_peer *p)
+{
+	/* While there was no link, nobody did it. */
+	flat_guests_forgive(p->all, flat_now_us() / 1000);
+	p->guest = find(p->all, p);
+	if (!p->guest)
+		p->guest = make(p->all, p);
+	if (!p->guest) {
+		(void)!flat_wire_link_fail(p->link, "out of memory");
+		return;
+	}
+	p->guest->links++;
+	p->link->unanswered = &p->guest->unanswered;
+}
+
+void flat_guest_leave(struct flat_peer *p)
+{
+	struct flat_guest *g = p->guest;
+	p->guest = NULL;
+	if (g && --g->links == 0 && g->unanswered == 0)
+		guest_free(p->all, g);
+}
+
+void flat_guest_ask(struct flat_bridge *b)
+{
+	struct flat_guest *g = b->peer->guest;
+	if (TAILQ_EMPTY(&g->asked))
+		TAILQ_INSERT_TAIL(&b->peer->all->asking, g, asking_link);
+	TAILQ_INSERT_TAIL(&g->asked, b, asked_link);
+	b->asked = true;
+	g->streams++;
+}
+
+static void withdraw(struct flat_bridge *b)
+{
+	struct flat_guest *g = b->peer->guest;
+	TAILQ_REMOVE(&g->asked, b, asked_link);
+	b->asked = false;
+	if (TAILQ_EMPTY(&g->asked))
+		TAILQ_REMOVE(&b->peer->all->asking, g, asking_link);
+}
+
+void flat_guest_lose(struct flat_bridge *b)
+{
+	if (b->asked)
+		withdraw(b);
+	b->peer->guest->streams--;
+}
+
+void flat_guests_begin(struct flat_peers *all)
+{
+	struct flat_guest *g;
+	while (all->to_begin > 0 && (g = TAILQ_FIRST(&all->asking)) != NULL) {
+		struct flat_bridge *b = TAILQ_FIRST(&g->asked);
+		withdraw(b);
+		if (!TAILQ_EMPTY(&g->asked)) {
+			TAILQ_REMOVE(&all->asking, g, asking_link);
+			TAILQ_INSERT_TAIL(&all->asking, g, asking_link);
+		}
+		all->to_begin--;
+		flat_bridge_begin(b);
+	}
+}
