@@ -13,8 +13,11 @@ void flat_guests_init(struct flat_peers *all)
 	all->guests_ms = flat_now_us() / 1000;
 }
 
-static void guest_free(struct flat_peers *all, struct flat_guest *g)
+/* For good, if it has nothing left. */
+static void guest_forget(struct flat_peers *all, struct flat_guest *g)
 {
+	if (g->links > 0 || g->unanswered > 0)
+		return;
 	TAILQ_REMOVE(&all->guests, g, link);
 	free(g);
 }
@@ -40,8 +43,7 @@ void flat_guests_forgive(struct flat_peers *all, int64_t now_ms)
 	for (g = TAILQ_FIRST(&all->guests); g; g = next) {
 		next = TAILQ_NEXT(g, link);
 		g->unanswered -= n < g->unanswered ? (uint32_t)n : g->unanswered;
-		if (g->links == 0 && g->unanswered == 0)
-			guest_free(all, g);
+		guest_forget(all, g);
 	}
 }
 
@@ -71,25 +73,28 @@ static struct flat_guest *make(struct flat_peers *all, const struct flat_peer *p
 
 void flat_guest_join(struct flat_peer *p)
 {
-	/* While there was no link, nobody did it. */
-	flat_guests_forgive(p->all, flat_now_us() / 1000);
-	p->guest = find(p->all, p);
-	if (!p->guest)
-		p->guest = make(p->all, p);
-	if (!p->guest) {
+	struct flat_guest *g = find(p->all, p);
+	if (!g)
+		g = make(p->all, p);
+	if (!g) {
 		(void)!flat_wire_link_fail(p->link, "out of memory");
 		return;
 	}
-	p->guest->links++;
-	p->link->unanswered = &p->guest->unanswered;
+	g->links++;
+	p->guest = g;
+	p->link->unanswered = &g->unanswered;
+	/* While there was no link, nobody did it. */
+	flat_guests_forgive(p->all, flat_now_us() / 1000);
 }
 
 void flat_guest_leave(struct flat_peer *p)
 {
 	struct flat_guest *g = p->guest;
 	p->guest = NULL;
-	if (g && --g->links == 0 && g->unanswered == 0)
-		guest_free(p->all, g);
+	if (!g)
+		return;
+	g->links--;
+	guest_forget(p->all, g);
 }
 
 void flat_guest_ask(struct flat_bridge *b)

@@ -470,9 +470,11 @@ static int open_session(struct flat_wire_link *l)
 	if (c && err == 0) {
 		nghttp2_option_set_no_auto_window_update(o, 1);
 		nghttp2_option_set_no_closed_streams(o, 1);
+#ifdef FLAT_NGHTTP2_LIMITS_RESETS
 		/* Its own limit, 33 a second, ends a busy host's link with all that is open on it. Ours (on_frame()) is met first. */
 		nghttp2_option_set_stream_reset_rate_limit(o, (uint64_t)2 * FLAT_HBONE_RESETS_MAX,
 							   FLAT_WIRE_RESETS_MAX);
+#endif
 		err = l->server ? nghttp2_session_server_new2(&l->hbone->h2, c, l, o)
 				: nghttp2_session_client_new2(&l->hbone->h2, c, l, o);
 	}
