@@ -1,4 +1,4 @@
-/* Gateway API: what an HTTPRoute's rule says of retries, and what of it goes together. */
+/* Gateway API: what an HTTPRoute's rule says of retries, what of it goes together, and what holds where a route has no rules. */
 #include <string.h>
 
 #include "control/http_route.h"
@@ -93,4 +93,14 @@ void cfg_api_check_rule(struct cfg *cfg, const struct yaml_node *node, const str
 			  "match by PathPrefix, or write replaceFullPath",
 			  "replacePrefixMatch where no prefix is matched");
 	}
+}
+
+void cfg_api_default_rule(struct cfg *cfg, struct api_route *route)
+{
+	route->rules = cfg_array(cfg, 1, sizeof(*route->rules));
+	if (!route->rules)
+		return;
+	route->n_rules = 1;
+	route->rules->route.name = route->name;
+	route->rules->route.where = route->where;
 }

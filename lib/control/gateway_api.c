@@ -415,6 +415,7 @@ static void make_virtual(struct cfg *cfg, const struct group *g, const struct ap
 					    .namespace = first->namespace,
 					    .where = first->where,
 					    .hosts = hosts,
+					    .at_gateways = hosts,
 					    .n_hosts = 1};
 	vs->detached = g->gateway != NULL;
 	vs->gateways = &hosts[1];

@@ -741,10 +741,13 @@ static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("hostnames", parse_hosts),
 	    CFG_UNHONOURED("useDefaultGateways", "name Gateways"),
 	};
-	const struct api_route *route = ((struct reading *)obj)->route;
+	struct api_route *route = ((struct reading *)obj)->route;
 	const struct yaml_node *hosts = yaml_get(node, "hostnames");
+	const struct yaml_node *rules = yaml_get(node, "rules");
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+	if (route->kind == API_HTTP && (!rules || yaml_is_null(rules)))
+		cfg_api_default_rule(cfg, route);
 	if (hosts && route->n_parents > 0 && route->n_hosts > 0 && route->kind != API_TLS)
 		cfg_warn(cfg, &hosts->where, FLAT_DIAG_NOT_HONOURED,
 			 "a route of a Service holds for all of its names",

@@ -122,6 +122,9 @@ void cfg_api_retry(struct cfg *cfg, const struct yaml_node *node, struct api_rul
 /** What of a rule's filters and matches goes together. */
 void cfg_api_check_rule(struct cfg *cfg, const struct yaml_node *node, const struct api_rule *rule);
 
+/** What the API server writes into an HTTPRoute without `rules`: one for every path, and no backends. */
+void cfg_api_default_rule(struct cfg *cfg, struct api_route *route);
+
 /** A rule's filter `cors`. */
 void cfg_api_cors(struct cfg *cfg, const struct yaml_node *node, struct api_rule *rule);
 

@@ -5,7 +5,7 @@
 
 struct reading {
 	struct flat_virtual_service *vs;
-	const char **hosts;
+	const char **hosts, **at_gateways;
 	struct flat_http_route *route;		    /* being read */
 	struct flat_http_match *matches;	    /* of it */
 	struct flat_http_match *match;		    /* being read */
@@ -369,9 +369,17 @@ static void parse_host(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	struct reading *r = obj;
 	const char *host = cfg_host(cfg, node, true);
+	struct flat_ip ip;
 
-	if (host)
-		r->hosts[r->vs->n_hosts++] = host;
+	if (!host)
+		return;
+	r->hosts[r->vs->n_hosts] = host;
+	/* As in Istio: whoever writes no dot means a Service. */
+	if (!strchr(host, '.') && strcmp(host, "*") != 0 && flat_ip_parse(host, &ip) != 0)
+		host =
+		    flat_pool_printf(cfg->pool, "%s.%s." FLAT_CLUSTER_DOMAIN, host, cfg->namespace);
+	cfg->oom |= !host;
+	r->at_gateways[r->vs->n_hosts++] = host;
 }
 
 static void parse_hosts(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -381,8 +389,10 @@ static void parse_hosts(struct cfg *cfg, const struct yaml_node *node, void *obj
 	if (!cfg_expect(cfg, node, YAML_LIST))
 		return;
 	r->hosts = cfg_array(cfg, node->n, sizeof(*r->hosts));
+	r->at_gateways = cfg_array(cfg, node->n, sizeof(*r->at_gateways));
 	r->vs->hosts = r->hosts;
-	if (r->hosts)
+	r->vs->at_gateways = r->at_gateways;
+	if (r->hosts && r->at_gateways)
 		(void)cfg_list(cfg, node, FLAT_CONFIG_HOSTS_MAX, parse_host, r);
 }
 

@@ -108,7 +108,7 @@ static bool shows_any(const struct flat_gateway_server *server,
 		const struct flat_gateway_host *h = &server->hosts[i];
 
 		for (uint32_t k = 0; k < vs->n_hosts; k++) {
-			if (flat_gateway_host_common(h->host, vs->hosts[k]) &&
+			if (flat_gateway_host_common(h->host, vs->at_gateways[k]) &&
 			    (!h->namespace || strcmp(h->namespace, vs->namespace) == 0))
 				return true;
 		}
@@ -272,7 +272,7 @@ static int bind_virtual(struct flat_mesh *mesh, struct flat_gateway *gateway,
 			const struct flat_virtual_service *vs, struct flat_diags *diags)
 {
 	for (uint32_t i = 0; i < vs->n_hosts; i++) {
-		const char *host = vs->hosts[i];
+		const char *host = vs->at_gateways[i];
 		const struct flat_virtual_service *first = flat_map_get_str(&gateway->hosts, host);
 		const struct flat_virtual_service *value = vs;
 		int ret;
@@ -329,6 +329,26 @@ static void check_names(const struct flat_mesh *mesh, const struct flat_virtual_
 	}
 }
 
+static void check_short(const struct flat_mesh *mesh, const struct flat_virtual_service *vs,
+			struct flat_diags *diags)
+{
+	char resource[600];
+
+	for (uint32_t i = 0; vs->n_gateways > 0 && i < vs->n_hosts; i++) {
+		const char *host = vs->at_gateways[i];
+
+		if (host == vs->hosts[i] || flat_mesh_service_by_host(mesh, host, NULL))
+			continue;
+		snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace,
+			 vs->name);
+		flat_diags_add(
+		    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &vs->where, resource,
+		    "write the whole host that clients send",
+		    "host \"%.253s\" means \"%.300s\" at gateways, and no service has it",
+		    vs->hosts[i], host);
+	}
+}
+
 /* A listener that asks for certificates which nobody vouches for is not opened. */
 static int index_authorities(struct flat_mesh *mesh, const struct flat_gateway *gateway,
 			     struct flat_gateway_server *s, struct flat_diags *diags)
@@ -362,6 +382,7 @@ int mesh_index_gateways(struct flat_mesh *mesh, struct flat_diags *diags)
 		const struct flat_virtual_service *vs = mesh->virtual.v[k];
 
 		check_names(mesh, vs, diags);
+		check_short(mesh, vs, diags);
 		for (uint32_t i = 0; !ret && vs->n_routes > 0 && i < mesh->gateways.n; i++) {
 			struct flat_gateway *gateway = mesh->gateways.v[i];
 

@@ -225,6 +225,8 @@ struct flat_http_route {
 struct flat_virtual_service {
 	const char *name, *namespace;
 	const char *const *hosts; /* lower case, as written */
+	/* As gateways have them: a name without dots is a Service's of its namespace; those of `hosts` else. */
+	const char *const *at_gateways;
 	uint32_t n_hosts;
 	struct flat_http_route *routes;
 	uint32_t n_routes;

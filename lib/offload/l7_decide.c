@@ -335,6 +335,9 @@ static enum flat_l7_verb enter_gate(struct flat_l7 *l7, struct flat_l7_answer *a
 		return FLAT_L7_ANSWER;
 	case FLAT_L7_GATE_ANSWER:
 		return FLAT_L7_ANSWER;
+	case FLAT_L7_GATE_ELSEWHERE:
+		/* RFC 9110, 15.5.20: its client may ask again over a connection of that name. */
+		return answer_text(a, 421, FLAT_VERDICT_NO_ROUTE, NULL);
 	default:
 		return answer_text(a, 404, FLAT_VERDICT_NO_ROUTE, NULL);
 	}

@@ -608,7 +608,8 @@ bool flat_l7_response_put(struct flat_l7 *l7, struct flat_l7_upstream *up, size_
 enum flat_l7_gate {
 	FLAT_L7_GATE_OPEN,
 	FLAT_L7_GATE_NOWHERE, /* no server, or no route, shows that host there: 404 */
-	FLAT_L7_GATE_SECURE,  /* by https alone: 301 */
+	FLAT_L7_GATE_ELSEWHERE, /* another listener's of Gateway API than the one whose name was asked for in TLS: 421 */
+	FLAT_L7_GATE_SECURE, /* by https alone: 301 */
 	FLAT_L7_GATE_ANSWER, /* refused by a token or a policy of the gateway's own: `a` is the answer */
 };
 /**

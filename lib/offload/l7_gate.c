@@ -77,7 +77,8 @@ enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *
 	struct flat_way way;
 
 	if (!flat_gate_find(l7->node->offload, x->mesh, l7->conn->gate, x->request.host, &way))
-		return FLAT_L7_GATE_NOWHERE;
+		return way.server && way.gateway->of_api ? FLAT_L7_GATE_ELSEWHERE
+							 : FLAT_L7_GATE_NOWHERE;
 	if (way.server->redirect)
 		return FLAT_L7_GATE_SECURE;
 	x->remote = remote_of(l7);

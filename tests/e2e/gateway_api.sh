@@ -173,6 +173,11 @@ shown() { openssl s_client -connect "127.0.0.1:$HTTPS" -servername one.example $
 same tls-second-certificate "$(openssl x509 -noout -serial <"$WORK/one.crt")" "$(shown)"
 same tls-by-signature "$(openssl x509 -noout -serial <"$WORK/one-rsa.crt")" "$(shown RSA-PSS+SHA256)"
 same tls-by-another-name '200 granted' "$(tls far.example)"
+# A host of another listener than the one that was asked for in the handshake: its client may come again by that name.
+misdirected() { curl -sSk -m 20 -o "$WORK/got" -w '%{http_code} %header{x-route}' -H "Host: $2" "${@:3}" --resolve "$1:$HTTPS:127.0.0.1" "https://$1:$HTTPS/status/200"; }
+same tls-misdirected '421 ' "$(misdirected one.example far.example)"
+same tls-misdirected-h2 '421 ' "$(misdirected one.example far.example --http2)"
+same tls-of-no-listener '404 ' "$(misdirected one.example other)"
 holds tls-no-such-name test "$(tls two.example 2>/dev/null)" = '000 '
 # shows PORT [CERTIFICATE]: what a client with that certificate gets.
 shows() {

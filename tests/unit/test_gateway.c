@@ -347,6 +347,31 @@ Test(gateway, virtual_services_of_a_host_are_one_at_a_gateway)
 	loaded_fini(&l);
 }
 
+/* As Istio (ResolveShortnameToFQDN): no dot is a Service of the VirtualService's namespace; of a Gateway API route it is a name as any. */
+Test(gateway, a_host_without_dots_is_a_services)
+{
+	struct loaded l = load_good(
+	    GW "spec:\n  servers:\n  - {" HTTP ", name: s, hosts: ['*']}\n"
+	       "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: "
+	       "{name: short, namespace: a}\nspec: {hosts: [web, '::1'], gateways: "
+	       "[edge/g, mesh], http: [{directResponse: {status: 200}}]}\n"
+	       "---\n" API "spec: {listeners: [{name: l, port: 80, protocol: HTTP}]}\n"
+	       "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: "
+	       "{name: api}\nspec: {parentRefs: [{name: c}], hostnames: [web]}\n");
+
+	cr_expect_str_eq(vs_of(flat_mesh_gateway(l.mesh, 0), 0, "web.a.svc.cluster.local"),
+			 "short");
+	cr_expect_str_eq(vs_of(flat_mesh_gateway(l.mesh, 0), 0, "::1"), "short");
+	cr_expect_str_eq(vs_of(flat_mesh_gateway(l.mesh, 0), 0, "web"), "none");
+	cr_expect_not_null(virtual_for(l.mesh, NULL, flat_span_of("web"), NULL));
+	cr_expect_str_eq(vs_of(flat_mesh_gateway(l.mesh, 1), 0, "web"), "api");
+	cr_expect(strstr(loaded_text(&l), "VirtualService a/short: host \"web\" means "
+					  "\"web.a.svc.cluster.local\" at gateways, and no service "
+					  "has it"));
+	cr_expect(!strstr(loaded_text(&l), "\"::1\" means"));
+	loaded_fini(&l);
+}
+
 Test(gateway, a_virtual_service_for_gateways_means_nothing_in_the_mesh)
 {
 	struct loaded l = load_good(edge);

@@ -259,6 +259,22 @@ Test(http_route, what_cannot_be_done_is_no_silence)
 	cr_expect_eq(status_of("{backendRefs: [{kind: Pod, name: web}, {name: web}]}"), 200);
 }
 
+/* As the API server writes it: it takes what a VirtualService behind it would. */
+Test(http_route, without_rules_it_is_one_for_every_path)
+{
+	struct loaded l = load_good(BASE ROUTE("r", "foo", "{" WEB "}"));
+	const struct flat_http_route *route = route_of(&l, "/a", "GET", 80, "foo");
+
+	cr_assert(route);
+	cr_assert(route->direct);
+	cr_expect_eq(route->direct->status, 500);
+	loaded_fini(&l);
+	l = load_good(BASE "---\napiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\n"
+			   "metadata: {name: g, namespace: foo}\nspec: {" WEB "}\n");
+	cr_expect_null(route_of(&l, "/a", "GET", 80, "foo"));
+	loaded_fini(&l);
+}
+
 static const struct {
 	const char *yaml, *want;
 	bool error;
