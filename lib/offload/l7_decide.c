@@ -529,10 +529,27 @@ int flat_l7_head_text(struct flat_l7 *l7, size_t *len)
 	return write_head(l7, &none, len);
 }
 
+/*
+ * What a gateway took away of a request, changed and added is so in its copies too. Without memory for it there is none: what a client
+ * wrote goes nowhere as it came.
+ */
+static void note_passed(struct flat_l7 *l7, size_t len)
+{
+	struct flat_l7_exchange *x = &l7->x;
+
+	if (l7->dry || x->probing || !x->route || x->route->n_mirrors == 0)
+		return;
+	free(x->passed);
+	x->passed = malloc(len);
+	x->passed_len = len;
+	if (x->passed)
+		memcpy(x->passed, l7->node->head, len);
+}
+
 static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, size_t *len)
 {
 	struct flat_l7_exchange *x = &l7->x;
-	struct flat_l7_ops ops = flat_l7_ops_of(x, false);
+	struct flat_l7_ops ops = {.one_list = false};
 	struct flat_http_request request = x->request;
 	struct flat_l7_gate_fields fields;
 	int err = flat_l7_target(l7);
@@ -544,6 +561,8 @@ static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, 
 		return answer_text(a, 503, FLAT_VERDICT_NO_HOST, "no healthy upstream");
 	if (!l7->dry)
 		flat_l7_join(l7);
+	if (!l7->shadow || !flat_l7_shadow_is_passed(l7->shadow))
+		ops = flat_l7_ops_of(x, false);
 	if (l7->conn->gate && flat_l7_gate_fields(l7, &fields))
 		ops.v[2] = &fields.ops;
 	else if (l7->conn->gate)
@@ -564,6 +583,7 @@ static enum flat_l7_verb try_once(struct flat_l7 *l7, struct flat_l7_answer *a, 
 		enum flat_l7_verb verb = flat_l7_gate_pass(l7, &request, len, a);
 		if (verb != FLAT_L7_GO)
 			return verb;
+		note_passed(l7, *len);
 	}
 	/* A server outside the mesh has no policies here: it asks for itself. */
 	if (x->target.listener) {

@@ -204,6 +204,9 @@ struct flat_l7_exchange {
 	struct flat_l7_persist persist;
 	struct flat_http_request request; /* as it came, path canonical; in the client's buffer */
 	char *path; /* owned: the canonical path, where it is not as it came */
+	char *
+	    passed; /* owned: the head as a gateway let it pass, where copies are to be made of it; else NULL */
+	size_t passed_len;
 	/* The head as it is sent, read, of an attempt that is just being made; NULL: it has to be read from its text. */
 	const struct flat_http_head *sent;
 	const void *sent_text;
@@ -561,6 +564,8 @@ void flat_l7_mirror(struct flat_l7 *l7, bool whole);
 void flat_l7_shadow_decide(struct flat_l7 *l7);
 /** The host that a copy is sent with. */
 const char *flat_l7_shadow_host(const struct flat_l7_shadow *s);
+/** Whether its head is as a gateway let it pass: rewritten, and with the fields that it is to have. */
+bool flat_l7_shadow_is_passed(const struct flat_l7_shadow *shadow);
 /** Its connection starts. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_l7_shadow_start(struct flat_l7 *l7);
 void flat_l7_shadow_free(struct flat_l7 *l7);

@@ -44,6 +44,7 @@ static void release(struct flat_l7 *l7)
 	flat_jwt_put(l7->x.jwt);
 	flat_l7_observed_free(l7->x.observed);
 	free(l7->x.path);
+	free(l7->x.passed);
 	flat_mesh_put(l7->x.mesh);
 	clear(&l7->x);
 }

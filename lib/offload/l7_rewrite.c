@@ -42,6 +42,8 @@ int flat_l7_rewrite_path(struct flat_l7 *l7, struct flat_span *path)
 	ssize_t n;
 
 	*path = x->request.path;
+	if (l7->shadow && flat_l7_shadow_is_passed(l7->shadow))
+		r = NULL;
 	if (!r || (!r->uri && !r->path && !r->regex))
 		return 0;
 	if (r->path)

@@ -17,6 +17,7 @@ struct flat_l7_shadow {
 	struct flat_route_destination destination;
 	const struct flat_workload *client;
 	struct flat_ip remote;
+	bool passed; /* the head is as a gateway let it pass: nothing is to be done to it */
 	char host[FLAT_HTTP_HOST_MAX + 16];
 	size_t len;
 	uint8_t bytes[]; /* the request, until it starts */
@@ -37,8 +38,14 @@ static void name_host(const struct flat_l7 *l7, char *out, size_t size)
 static struct flat_l7_shadow *make(const struct flat_l7 *l7, const struct flat_http_mirror *mirror)
 {
 	const struct flat_l7_exchange *x = &l7->x;
-	struct flat_l7_shadow *s = malloc(sizeof(*s) + l7->end.at);
+	const bool gate = l7->conn->gate != NULL;
+	size_t skip = gate ? x->head_len : 0;
+	size_t len = l7->end.at - skip;
+	struct flat_l7_shadow *s;
 
+	if (gate && !x->passed)
+		return NULL;
+	s = malloc(sizeof(*s) + x->passed_len + len);
 	if (!s)
 		return NULL;
 	memset(s, 0, sizeof(*s));
@@ -52,8 +59,11 @@ static struct flat_l7_shadow *make(const struct flat_l7 *l7, const struct flat_h
 	s->client = l7->conn->client ? l7->conn->client->workload : x->client;
 	s->remote = x->remote;
 	name_host(l7, s->host, sizeof(s->host));
-	s->len = l7->end.at;
-	memcpy(s->bytes, l7->end.in, s->len);
+	s->passed = gate;
+	if (gate)
+		memcpy(s->bytes, x->passed, x->passed_len);
+	memcpy(s->bytes + x->passed_len, l7->end.in + skip, len);
+	s->len = x->passed_len + len;
 	return s;
 }
 
@@ -153,6 +163,11 @@ void flat_l7_shadow_decide(struct flat_l7 *l7)
 const char *flat_l7_shadow_host(const struct flat_l7_shadow *s)
 {
 	return s->host;
+}
+
+bool flat_l7_shadow_is_passed(const struct flat_l7_shadow *s)
+{
+	return s->passed;
 }
 
 void flat_l7_shadow_free(struct flat_l7 *l7)

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "mesh/scope.h"
-#include "offload/l7_engine.h"
+#include "offload/l7_mandatory.h"
 
 /* --- what is hashed --- */
 
@@ -82,14 +82,26 @@ static bool hash_header(const struct flat_http_request *r, const char *name, uin
 	return n > 0;
 }
 
+/* At a gateway its tokens say what stands in the headers of their claims, and not the client: as servers get it. */
+static bool hash_seen(struct flat_l7 *l7, const char *name, uint64_t *hash)
+{
+	struct flat_http_request seen = l7->x.request;
+	struct flat_l7_claims claims = {NULL, NULL};
+	struct flat_l7_answer ignored;
+	bool good = !l7->conn->gate || flat_l7_verify(l7, l7->x.client, &seen, &claims, &ignored);
+
+	flat_jwt_put(claims.jwt);
+	/* A token whose time is over since is refused soon. */
+	return good && hash_header(&seen, name, hash);
+}
+
 /* The hash of what the rule names; without it the choice is chance's. */
 static void hash_request(struct flat_l7 *l7, const struct flat_lb *lb, struct flat_resolve_how *how)
 {
-	const struct flat_http_request *r = &l7->x.request;
 	struct flat_span text;
 
 	if (lb->key == FLAT_HASH_HEADER) {
-		how->hashed = hash_header(r, lb->name, &how->hash);
+		how->hashed = hash_seen(l7, lb->name, &how->hash);
 		return;
 	}
 	text = hash_text(l7, lb);

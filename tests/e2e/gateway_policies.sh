@@ -8,6 +8,7 @@ port && A=$PORT
 port && B=$PORT
 port && GATE=$PORT
 port && EXT=$PORT
+port && COPY=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 jwt() { "$PYTHON" -B "$E2E_ROOT/tests/e2e/jwt.py" "$WORK" "$@"; }
 jwt key one || die key
@@ -46,6 +47,15 @@ spec:
   resolution: STATIC
   ports: [{ number: 8000, name: http, protocol: HTTP }]
   endpoints: [{ address: 127.0.0.1, ports: { http: $EXT } }]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: copy, namespace: e2e }
+spec:
+  hosts: [copy.e2e.example]
+  resolution: STATIC
+  ports: [{ number: 80, name: http, protocol: HTTP }]
+  endpoints: [{ address: 127.0.0.1, ports: { http: $COPY } }]
 ---
 apiVersion: networking.istio.io/v1
 kind: Gateway
@@ -110,6 +120,35 @@ same route-by-forged-claim a "$(out -H 'x-sub: admin' $url/echo | name)"
 same route-by-forged-claim-h2 a "$(out --http2-prior-knowledge -H 'x-sub: admin' $url/echo | name)"
 same route-without-forged-claim 299 "$(code -H 'x-sub: admin' $url/only/x)"
 same route-by-claim-beside-a-forged-one b "$(bearer '' -H 'x-sub: x' $url/echo | name)"
+
+# So do endpoints that are chosen by such a header: the claim's hash counts, and a client cannot choose one by writing it.
+both() { printf -- '---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: { name: all, namespace: edge }\nspec: { host: origin.e2e.example, trafficPolicy: { loadBalancer: { consistentHash: { httpHeaderName: x-sub } } } }\n'; }
+apply < <(base && both && authn ', outputClaimToHeaders: [{ header: x-sub, claim: sub }]' && routes '[{ route: [{ destination: { host: origin.e2e.example } }] }]')
+hashed() { # hashed CURL-ARGUMENTS...: who answered 24 requests that write another x-sub each.
+	local k
+	for k in {1..24}; do out -H "x-sub: $k" "$@" $url/echo | name; done | sort -u | paste -sd' '
+}
+same hashed-by-claim 1 "$(hashed -H "Authorization: Bearer $(token '')" | wc -w)"
+same hashed-by-nothing 'a b' "$(hashed)"
+
+# Copies are as the gateway lets a request pass, and not as it came.
+serve copy "$COPY" "$PYTHON" -B "$E2E_ROOT/tests/e2e/http_record.py" "$COPY" "$WORK/copy.json"
+# copied N PATH EXPRESSION: over `h`, the headers of the copy with this path, and `t`, the copy; it is awaited.
+copied() {
+	wait_for 10 grep -q "\"path\": \"$1\"" "$WORK/copy.json" || { echo none && return; }
+	"$PYTHON" -c 'import json, sys
+t = [t for t in map(json.loads, open(sys.argv[1])) if t["path"] == sys.argv[2]][0]
+h = t["headers"]
+print(eval(sys.argv[3]))' "$WORK/copy.json" "$1" "$2"
+}
+MIRROR="$V1, mirror: { host: copy.e2e.example }"
+apply < <(base && authn ', outputClaimToHeaders: [{ header: x-sub, claim: sub }]' && routes "[{ match: [{ uri: { prefix: /old/ } }], rewrite: { uri: /echo/, authority: two.example }, headers: { request: { add: { x-add: once } } }, $MIRROR }, { $MIRROR }]")
+same mirrored 200 "$(code -H 'x-sub: forged' -H 'x-envoy-forged: 1' -H 'X-Forwarded-For: 10.1.1.1' -d body $url/echo/forged)"
+same copy-of-forged 'None None 10.1.1.1, 127.0.0.1 http 4' "$(copied /echo/forged "' '.join(map(str, [h.get('x-sub'), h.get('x-envoy-forged'), h.get('x-forwarded-for'), h.get('x-forwarded-proto'), t['size']]))")"
+same mirrored-with-token 200 "$(bearer '' -H 'x-sub: forged' -o /dev/null -w '%{http_code}' $url/old/token?q=1)"
+same copy-with-token 'me None once two.example-shadow' "$(copied '/echo/token?q=1' "' '.join(map(str, [h.get('x-sub'), h.get('authorization'), h.get('x-add'), t['host']]))")"
+same mirrored-h2 200 "$(bearer '' --http2-prior-knowledge -H 'x-sub: forged' -d body -o /dev/null -w '%{http_code}' $url/echo/h2)"
+same copy-h2 "me None 4 one.example-shadow:$GATE" "$(copied /echo/h2 "' '.join(map(str, [h.get('x-sub'), h.get('authorization'), t['size'], t['host']]))")"
 
 # A gateway's own policies see what its token says, and not what a client writes in its place.
 apply < <(base && authn ', outputClaimToHeaders: [{ header: x-sub, claim: sub }]' && routes "[{ $V1 }]" && cat <<'END'
