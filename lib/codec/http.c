@@ -24,6 +24,20 @@ bool flat_span_equal(struct flat_span a, struct flat_span b, bool fold)
 	return true;
 }
 
+bool flat_http_name_alike(struct flat_span a, struct flat_span b)
+{
+	if (a.len != b.len)
+		return false;
+	for (size_t i = 0; i < a.len; i++) {
+		unsigned char p = fold_of(a.text[i]);
+		unsigned char q = fold_of(b.text[i]);
+
+		if ((p == '_' ? '-' : p) != (q == '_' ? '-' : q))
+			return false;
+	}
+	return true;
+}
+
 static bool is(const char *name, size_t len, const char *what)
 {
 	return flat_span_equal((struct flat_span){name, len}, (struct flat_span){what, len}, true);

@@ -47,6 +47,9 @@ enum flat_http_name {
 	FLAT_HTTP_XFCC, /* x-forwarded-client-cert */
 };
 
+/** Whether two names are one to servers that hand fields over as variables: in any case, an underscore as a dash. */
+bool flat_http_name_alike(struct flat_span a, struct flat_span b);
+
 /** Which of the names this is; any case. */
 enum flat_http_name flat_http_name_of(const char *name, size_t len);
 

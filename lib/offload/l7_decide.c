@@ -409,14 +409,23 @@ enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, u
 
 /* --- one attempt: what is sent --- */
 
-/* What proxies say to each other is not a client's to say: as Envoy does at its edge. */
+/*
+ * What proxies say to each other is not a client's to say: as Envoy does at its edge. Nor is what takes the place of the gateway's own
+ * fields at servers that hand fields over as variables.
+ */
 static bool from_outside(const struct flat_l7 *l7, struct flat_span name)
 {
 	static const char own[] = "x-envoy-";
 	size_t len = sizeof(own) - 1;
 
-	return l7->conn->gate && name.len > len &&
-	       flat_span_equal((struct flat_span){name.text, len}, flat_span_of(own), true);
+	if (!l7->conn->gate)
+		return false;
+	if (memchr(name.text, '_', name.len) &&
+	    (flat_http_name_alike(name, flat_span_of("x-forwarded-for")) ||
+	     flat_http_name_alike(name, flat_span_of("x-forwarded-proto"))))
+		return true;
+	return name.len > len &&
+	       flat_http_name_alike((struct flat_span){name.text, len}, flat_span_of(own));
 }
 
 static void put_request_fields(const struct flat_l7 *l7, const struct flat_l7_ops *ops,

@@ -73,20 +73,9 @@ struct flat_span flat_l7_param(struct flat_span query, const char *name, uint32_
 	return (struct flat_span){NULL, 0};
 }
 
-/* An underscore counts as a dash: to servers that hand fields over as variables the two are one name. */
 static bool is_name(const char *want, struct flat_span name)
 {
-	if (!want || strlen(want) != name.len)
-		return false;
-	for (size_t i = 0; i < name.len; i++) {
-		struct flat_span a = {want + i, 1};
-		struct flat_span b = {name.text + i, 1};
-
-		if (!flat_span_equal(a, b, true) &&
-		    !(strchr("-_", want[i]) && strchr("-_", name.text[i])))
-			return false;
-	}
-	return true;
+	return want && flat_http_name_alike(flat_span_of(want), name);
 }
 
 /* Whether one of the lines added is of this name. */
@@ -99,7 +88,7 @@ static bool replaced(const struct flat_l7_edit *edit, struct flat_span name)
 		const char *line = memchr(at, '\n', (size_t)(end - at));
 		size_t len = strcspn(at, ":\r");
 
-		if (flat_span_equal((struct flat_span){at, len}, name, true))
+		if (flat_http_name_alike((struct flat_span){at, len}, name))
 			return true;
 		at = line ? line + 1 : end;
 	}

@@ -174,6 +174,7 @@ same policy-by-forged-claim-beside-a-token 403 "$(bearer '' -H 'x-sub: admin' -o
 ask() { out -H "x-ext-authz: $1" "${@:2}"; }
 apply < <(base && custom && routes "[{ match: [{ uri: { exact: /moved } }], redirect: { uri: /echo } }, { $V1 }]")
 same gate-asks-allowed 'from-authorizer' "$(ask allow $url/echo | told "h.get('x-user')")"
+same gate-asks-underscore "None from-authorizer" "$(ask allow -H 'X_User: forged' $url/echo | told "str(h.get('x_user')) + ' ' + h['x-user']")"
 same gate-asks-denied 'denied by ext_authz 403' "$(ask deny -w ' %{http_code}' $url/echo | paste -sd' ' | tr -s ' ')"
 same gate-asks-error 403 "$(ask error -o /dev/null -w '%{http_code}' $url/echo)"
 same gate-asks-not 200 "$(code $url/status/200)"
@@ -232,6 +233,9 @@ same remote-untrusted 403 "$(from '10.2.0.1, 10.9.9.9')"
 same remote-untrusted-deny 403 "$(from '10.1.0.1, 10.9.9.9')"
 apply < <(base && routes "[{ $V1 }]")
 same proto-ours http "$(out -H 'X-Forwarded-Proto: https' $url/echo | told "h['x-forwarded-proto']")"
+
+# To servers that hand fields over as variables (CGI, WSGI, PHP) an underscore is a dash.
+same proto-with-underscores '[] http' "$(out -H 'X_Forwarded_For: 10.1.1.1' -H 'x-forwarded_proto: https' -H 'X_Envoy_Internal: true' -H 'x_Own: 1' $url/echo | told "str([n for n in h if '_' in n and n != 'x_own']) + ' ' + h['x-forwarded-proto']")"
 
 # Of the gateway as a whole, and of no route.
 server_options() { code -X OPTIONS --request-target '*' "$@" $url/; }
