@@ -85,6 +85,8 @@ LIST_FIELD(parse_principals, FLAT_ATTR_SOURCE_PRINCIPAL, false)
 LIST_FIELD(parse_not_principals, FLAT_ATTR_SOURCE_PRINCIPAL, true)
 LIST_FIELD(parse_namespaces, FLAT_ATTR_SOURCE_NAMESPACE, false)
 LIST_FIELD(parse_not_namespaces, FLAT_ATTR_SOURCE_NAMESPACE, true)
+LIST_FIELD(parse_trust_domains, FLAT_ATTR_SOURCE_TRUST_DOMAIN, false)
+LIST_FIELD(parse_not_trust_domains, FLAT_ATTR_SOURCE_TRUST_DOMAIN, true)
 LIST_FIELD(parse_accounts, FLAT_ATTR_SOURCE_SERVICE_ACCOUNT, false)
 LIST_FIELD(parse_not_accounts, FLAT_ATTR_SOURCE_SERVICE_ACCOUNT, true)
 LIST_FIELD(parse_ip_blocks, FLAT_ATTR_SOURCE_IP, false)
@@ -111,6 +113,8 @@ static void parse_source(struct cfg *cfg, const struct yaml_node *node, void *ob
 	    CFG_FIELD("notPrincipals", parse_not_principals),
 	    CFG_FIELD("namespaces", parse_namespaces),
 	    CFG_FIELD("notNamespaces", parse_not_namespaces),
+	    CFG_FIELD("trustDomains", parse_trust_domains),
+	    CFG_FIELD("notTrustDomains", parse_not_trust_domains),
 	    CFG_FIELD("serviceAccounts", parse_accounts),
 	    CFG_FIELD("notServiceAccounts", parse_not_accounts),
 	    CFG_FIELD("ipBlocks", parse_ip_blocks),
@@ -257,6 +261,7 @@ static const struct {
     {"remote.ip", FLAT_ATTR_REMOTE_IP, false},
     {"source.namespace", FLAT_ATTR_SOURCE_NAMESPACE, false},
     {"source.principal", FLAT_ATTR_SOURCE_PRINCIPAL, false},
+    {"source.trustDomain", FLAT_ATTR_SOURCE_TRUST_DOMAIN, false},
     {"destination.ip", FLAT_ATTR_DESTINATION_IP, false},
     {"destination.port", FLAT_ATTR_DESTINATION_PORT, false},
     {"source.serviceAccount", FLAT_ATTR_SOURCE_SERVICE_ACCOUNT, false},

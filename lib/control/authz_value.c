@@ -9,6 +9,7 @@ enum value_form {
 	VALUE_TEXT,
 	VALUE_PRINCIPAL,
 	VALUE_GLOB,
+	VALUE_TRUST_DOMAIN,
 	VALUE_ACCOUNT,
 	VALUE_CIDR,
 	VALUE_PORT,
@@ -24,6 +25,8 @@ static enum value_form form_of(enum flat_attribute attribute)
 		return VALUE_PRINCIPAL;
 	case FLAT_ATTR_SOURCE_NAMESPACE:
 		return VALUE_GLOB;
+	case FLAT_ATTR_SOURCE_TRUST_DOMAIN:
+		return VALUE_TRUST_DOMAIN;
 	case FLAT_ATTR_SOURCE_SERVICE_ACCOUNT:
 		return VALUE_ACCOUNT;
 	case FLAT_ATTR_DESTINATION_PORT:
@@ -84,6 +87,16 @@ static void set_principal(struct cfg *cfg, const struct yaml_node *node, struct 
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "remove \"spiffe://\"",
 			  "principals are written without scheme, so \"%.200s\" matches nobody",
 			  node->text);
+	set_text(cfg, node, match);
+}
+
+static void set_trust_domain(struct cfg *cfg, const struct yaml_node *node,
+			     struct flat_match *match)
+{
+	if (node->kind == YAML_SCALAR && strchr(node->text, '/'))
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			  "write what stands before the first slash of a principal",
+			  "\"%.200s\" is no trust domain", node->text);
 	set_text(cfg, node, match);
 }
 
@@ -246,6 +259,9 @@ static void set_value(struct cfg *cfg, const struct yaml_node *node, enum value_
 	case VALUE_GLOB:
 		match->kind = FLAT_MATCH_GLOB;
 		match->text = cfg_string(cfg, node);
+		break;
+	case VALUE_TRUST_DOMAIN:
+		set_trust_domain(cfg, node, match);
 		break;
 	case VALUE_ACCOUNT:
 		set_account(cfg, node, match);

@@ -125,6 +125,30 @@ static const char *trust_domain(const struct flat_mesh *mesh, uint32_t i)
 	return i == 0 ? FLAT_TRUST_DOMAIN : mesh->trust_aliases[i - 1];
 }
 
+static bool is_trust_domain(const struct flat_mesh *mesh, struct span name)
+{
+	for (uint32_t i = 0; i < mesh->n_trust_aliases + 1; i++) {
+		const char *own = trust_domain(mesh, i);
+
+		if (strlen(own) == name.len && memcmp(own, name.text, name.len) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* A pattern without star that is one of the mesh's trust domains stands for each of them, as in Istio. */
+static bool trust_domain_match(const struct flat_match *match, const struct subject *subject)
+{
+	struct span own = subject->principal;
+
+	if (!own.text)
+		return false;
+	own.len = (size_t)(strchrnul(own.text, '/') - own.text);
+	return text_match(match, own) ||
+	       (match->kind == FLAT_MATCH_EXACT && is_trust_domain(subject->mesh, own) &&
+		is_trust_domain(subject->mesh, (struct span){match->text, strlen(match->text)}));
+}
+
 /* An identity of one of the mesh's trust domains is one of each of them, as in Istio. */
 static bool principal_match(const struct flat_match *match, const struct subject *subject)
 {
@@ -133,14 +157,12 @@ static bool principal_match(const struct flat_match *match, const struct subject
 	uint32_t n = mesh->n_trust_aliases + 1;
 	const char *rest;
 	char other[FLAT_AUTHZ_TEXT_MAX];
-	bool known = false;
+	bool known;
 
 	if (text_match(match, own))
 		return true;
 	rest = n > 1 && own.text ? strchr(own.text, '/') : NULL;
-	for (uint32_t i = 0; rest && i < n; i++)
-		known |= strlen(trust_domain(mesh, i)) == (size_t)(rest - own.text) &&
-			 strncmp(trust_domain(mesh, i), own.text, (size_t)(rest - own.text)) == 0;
+	known = rest && is_trust_domain(mesh, (struct span){own.text, (size_t)(rest - own.text)});
 	for (uint32_t i = 0; known && i < n; i++) {
 		int len = snprintf(other, sizeof(other), "%s%s", trust_domain(mesh, i), rest);
 
@@ -343,6 +365,8 @@ static bool value_match(const struct flat_condition *c, const struct flat_match 
 		return principal_match(match, subject);
 	case FLAT_ATTR_SOURCE_NAMESPACE:
 		return text_match(match, subject->namespace);
+	case FLAT_ATTR_SOURCE_TRUST_DOMAIN:
+		return trust_domain_match(match, subject);
 	case FLAT_ATTR_SOURCE_SERVICE_ACCOUNT:
 		return account_match(match, subject);
 	case FLAT_ATTR_SOURCE_IP:
