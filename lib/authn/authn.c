@@ -395,7 +395,7 @@ static enum flat_jwt_status check_claims(const struct flat_jwt *jwt,
 {
 	enum flat_jwt_status status;
 
-	if (strcmp(jwt->iss, rule->issuer) != 0)
+	if (*rule->issuer && strcmp(jwt->iss, rule->issuer) != 0)
 		return FLAT_JWT_UNKNOWN_ISSUER;
 	status = flat_jwt_time(jwt, now_s);
 	if (status == FLAT_JWT_OK && !flat_jwt_audience(jwt, rule->audiences, rule->n_audiences))

@@ -224,6 +224,14 @@ static void parse_forward(struct cfg *cfg, const struct yaml_node *node, void *o
 	((struct reading *)obj)->rule->forward = cfg_bool(cfg, node);
 }
 
+static void parse_presence(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const char *const names[] = {"OPTIONAL", "REQUIRED"};
+
+	((struct reading *)obj)->rule->required =
+	    cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names)) == 1;
+}
+
 static void parse_timeout(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	struct flat_jwt_rule *rule = ((struct reading *)obj)->rule;
@@ -245,17 +253,27 @@ static uint32_t length_of(const struct yaml_node *rule, const char *field)
 static void settle_rule(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
 {
 	struct flat_jwt_rule *rule = r->rule;
+	bool uri = yaml_get(node, "jwksUri") || yaml_get(node, "jwks_uri");
 
-	if (!yaml_get(node, "issuer"))
-		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
+	if (!yaml_get(node, "issuer") && !uri)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it, or jwksUri",
 			  "field \"issuer\" is missing");
+	if (!rule->issuer)
+		rule->issuer = "";
+	if (yaml_get(node, "jwksUri") && yaml_get(node, "jwks_uri"))
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep jwksUri",
+			  "jwksUri and jwks_uri are the same field");
 	if (rule->jwks && rule->jwks_uri)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
 			  "jwks and jwksUri exclude each other");
-	if (!yaml_get(node, "jwks") && !yaml_get(node, "jwksUri") && rule->issuer &&
-	    strncmp(rule->issuer, "https://", 8) != 0 && strncmp(rule->issuer, "http://", 7) != 0)
-		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add jwks or jwksUri",
-			  "the issuer is no URL at which its keys could be found");
+	if (!yaml_get(node, "jwks") && !uri && *rule->issuer &&
+	    strncmp(rule->issuer, "https://", 8) != 0 && strncmp(rule->issuer, "http://", 7) != 0) {
+		/* As in Istio, the rule holds, and no key is good. */
+		rule->jwks = "{\"keys\":[]}";
+		cfg_warn(
+		    cfg, &node->where, FLAT_DIAG_ADVICE, "add jwks or jwksUri",
+		    "the issuer is no URL at which its keys could be found: tokens are refused");
+	}
 	rule->locations = r->locations;
 	if (rule->n_locations == 0) {
 		rule->locations = usual_places;
@@ -270,6 +288,7 @@ static void parse_rule(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("audiences", parse_audiences),
 	    CFG_FIELD("jwks", parse_jwks),
 	    CFG_FIELD("jwksUri", parse_jwks_uri),
+	    CFG_FIELD("jwks_uri", parse_jwks_uri),
 	    CFG_FIELD("fromHeaders", parse_from_headers),
 	    CFG_FIELD("fromParams", parse_from_params),
 	    CFG_FIELD("fromCookies", parse_from_cookies),
@@ -278,6 +297,7 @@ static void parse_rule(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("forwardOriginalToken", parse_forward),
 	    CFG_FIELD("spaceDelimitedClaims", parse_spaced),
 	    CFG_FIELD("timeout", parse_timeout),
+	    CFG_FIELD("presence", parse_presence),
 	};
 	struct reading *r = obj;
 	uint32_t n = length_of(node, "fromHeaders") + length_of(node, "fromParams") +

@@ -29,7 +29,7 @@ struct flat_claim_header {
 };
 
 struct flat_jwt_rule {
-	const char *issuer;
+	const char *issuer;	      /* "": any */
 	const char *const *audiences; /* none: any */
 	uint32_t n_audiences;
 	/* One of both: the text of a key set, or where it is: file://, http:// or https://. */
@@ -43,6 +43,7 @@ struct flat_jwt_rule {
 	const char *const *spaced; /* further claims that are lists with blanks between */
 	uint32_t n_spaced;
 	bool forward;	     /* the server gets the token */
+	bool required;	     /* a request without token is refused */
 	uint32_t timeout_ms; /* of fetching the key set */
 	uint32_t index;	     /* among the mesh's */
 	struct flat_where where;

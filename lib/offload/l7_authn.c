@@ -341,10 +341,20 @@ static void tell(struct flat_l7 *l7, const struct flat_jwt_rule *rule, enum flat
 		return;
 	flat_authn_describe(node->authn, rule, keys, sizeof(keys));
 	flat_l7_note(node, "  token by rule %s:%u (issuer %s, %s): %s%s%s%s%s\n",
-		     rule->where.file ? rule->where.file : "-", rule->where.line, rule->issuer,
-		     keys, status == FLAT_JWT_OK ? "good" : flat_jwt_status_text(status),
+		     rule->where.file ? rule->where.file : "-", rule->where.line,
+		     *rule->issuer ? rule->issuer : "any", keys,
+		     status == FLAT_JWT_OK ? "good" : flat_jwt_status_text(status),
 		     jwt ? ", request principal " : "", jwt ? jwt->iss : "", sub ? "/" : "",
 		     sub ? sub : "");
+}
+
+/* Browsers send no token with it (Fetch, 4.8), so that none is required of it, as in Envoy. */
+static bool is_preflight(const struct flat_http_request *request)
+{
+	return request->head->method_id == FLAT_METHOD_OPTIONS &&
+	       flat_http_field_get(request, flat_span_of("origin"), 0).len > 0 &&
+	       flat_http_field_get(request, flat_span_of("access-control-request-method"), 0).len >
+		   0;
 }
 
 /* Asks each rule; *tokens are of the one that was content. */
@@ -354,6 +364,7 @@ static enum flat_l7_verb ask_rules(struct flat_l7 *l7, const struct flat_jwt_rul
 				   struct flat_l7_answer *a)
 {
 	enum flat_jwt_status worst = FLAT_JWT_MISSED;
+	bool required = false;
 
 	for (uint32_t i = 0; i < n; i++) {
 		enum flat_jwt_status status =
@@ -366,13 +377,16 @@ static enum flat_l7_verb ask_rules(struct flat_l7 *l7, const struct flat_jwt_rul
 		}
 		flat_jwt_put(claims->jwt);
 		claims->jwt = NULL;
+		required |= rules[i]->required;
 		if (worst == FLAT_JWT_MISSED ||
 		    (worst == FLAT_JWT_UNKNOWN_ISSUER && status != FLAT_JWT_MISSED))
 			worst = status;
 	}
 	if (worst == FLAT_JWT_WAIT && !l7->dry)
 		return FLAT_L7_LATER;
-	return worst == FLAT_JWT_MISSED ? FLAT_L7_GO : refuse(l7, request, worst, a);
+	if (worst == FLAT_JWT_MISSED && (!required || is_preflight(request)))
+		return FLAT_L7_GO;
+	return refuse(l7, request, worst, a);
 }
 
 enum flat_l7_verb flat_l7_authenticate(struct flat_l7 *l7, const struct flat_workload *workload,

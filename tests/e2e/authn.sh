@@ -147,6 +147,24 @@ same second-of-two 200 "$(code with "$(jwt token two '{"iss":"second","sub":"me"
 same not-their-audience 'Audiences in Jwt are not allowed 403' "$(with "$(jwt token two '{"iss":"second","sub":"me","aud":"them"}')" -w ' %{http_code}' $url/echo)"
 same third-issuer 'Jwt issuer is not configured 401' "$(with "$(jwt token two '{"iss":"third"}')" -w ' %{http_code}' $url/echo)"
 
+# --- tokens that have to be there, and issuers that do not ---
+
+apply < <(base && authn "[$(rule ', presence: REQUIRED')]")
+same required-missing 'Jwt is missing 401' "$(ask -w ' %{http_code}' $url/echo)"
+same required-challenge "Bearer realm=\"$url/echo\"" "$(ask -i $url/echo | header www-authenticate)"
+same required-good 200 "$(code with "$GOOD")"
+same required-of-preflights-not 200 "$(code ask -X OPTIONS -H 'Origin: http://a.example' -H 'Access-Control-Request-Method: PUT')"
+same required-of-other-options 401 "$(code ask -X OPTIONS -H 'Origin: http://a.example')"
+apply < <(base && authn "[$(rule ', presence: REQUIRED'), { issuer: second, jwks: '$TWO' }]")
+same required-of-one-missing 401 "$(code ask)"
+same required-of-one-another-there 200 "$(code with "$(jwt token two '{"iss":"second"}')")"
+apply < <(base && authn "[{ jwksUri: 'http://127.0.0.1:$KEYS/keys' }]")
+same any-issuer 200 "$(code with "$(jwt token one '{"iss":"whoever"}')")"
+same any-issuer-other-key 401 "$(code with "$(jwt token two '{"iss":"whoever"}')")"
+apply < <(base && authn "[{ issuer: $ISS }]")
+same no-keys-at-all 401 "$(code with "$GOOD")"
+same no-keys-no-token 200 "$(code ask)"
+
 # --- where keys are ---
 
 echo "$ONE" >"$WORK/keys.json"

@@ -194,13 +194,32 @@ Test(mesh_authn, says_where_tokens_are)
 	loaded_fini(&l);
 }
 
+Test(mesh_authn, takes_rules_without_an_issuer_or_keys)
+{
+	struct loaded l = load_good(
+	    AUTHN("foo", "a", "{jwtRules: [{jwksUri: 'https://a.example/k', presence: REQUIRED}]}")
+		AUTHN("foo", "b", "{jwtRules: [{issuer: i, presence: OPTIONAL}]}") AUTHN(
+		    "foo", "c", "{jwtRules: [{issuer: i, jwks_uri: 'https://a.example/k'}]}"));
+	const struct flat_jwt_rule *any = flat_mesh_jwt_rule(l.mesh, 0);
+	cr_assert_str_eq(any->issuer, "");
+	cr_assert(any->required);
+	cr_assert(!flat_mesh_jwt_rule(l.mesh, 1)->required);
+	cr_assert_str_eq(flat_mesh_jwt_rule(l.mesh, 1)->jwks, "{\"keys\":[]}", "none is good");
+	cr_assert_str_eq(flat_mesh_jwt_rule(l.mesh, 2)->jwks_uri, "https://a.example/k");
+	cr_assert_eq(l.diags.n_warnings, 1);
+	cr_assert(strstr(loaded_text(&l), "add jwks or jwksUri"));
+	loaded_fini(&l);
+}
+
 Test(mesh_authn, refuses_what_cannot_hold)
 {
 	static const struct {
 		const char *spec, *want;
 	} bad[] = {
-	    {"{jwtRules: [{jwksUri: 'https://a.example/k'}]}", "\"issuer\" is missing"},
-	    {"{jwtRules: [{issuer: i}]}", "add jwks or jwksUri"},
+	    {"{jwtRules: [{jwks: '{\"keys\":[{}]}'}]}", "\"issuer\" is missing"},
+	    {"{jwtRules: [{issuer: i, jwksUri: 'https://a.example/k', jwks_uri: 'https://b/k'}]}",
+	     "the same field"},
+	    {RULE(", presence: ALWAYS"), "not one of OPTIONAL, REQUIRED"},
 	    {"{jwtRules: [{issuer: i, jwks: x, jwksUri: 'https://a.example/k'}]}", "no JSON"},
 	    {"{jwtRules: [{issuer: i, jwks: '{\"keys\":[]}'}]}", "no list of \"keys\""},
 	    {"{jwtRules: [{issuer: i, jwksUri: 'ftp://a.example/k'}]}", "begin with https"},
