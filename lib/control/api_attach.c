@@ -3,30 +3,28 @@
 
 #include "control/api_gateway.h"
 
-/* A label of a Namespace; its name is one whether it is in the files or not. */
-static const char *label_of(const struct cfg *cfg, const char *namespace, const char *key)
+/* A namespace, with its labels if it is in the files. */
+struct named {
+	const char *name;
+	const struct api_namespace *declared; /* NULL: not so */
+};
+
+static const char *label_of(const void *arg, const char *key)
 {
-	const struct api_namespace *ns = cfg->api_namespaces;
+	const struct named *ns = arg;
 
 	if (strcmp(key, "kubernetes.io/metadata.name") == 0)
-		return namespace;
-	while (ns && strcmp(ns->name, namespace) != 0)
-		ns = ns->next;
-	return ns ? flat_labels_get(&ns->labels, key) : NULL;
+		return ns->name;
+	return ns->declared ? flat_labels_get(&ns->declared->labels, key) : NULL;
 }
 
 static bool selects(const struct cfg *cfg, const struct api_listener *l, const char *name)
 {
-	uint32_t n = 0;
+	struct named ns = {name, cfg->api_namespaces};
 
-	for (uint32_t i = 0; i < l->selector.n; i++) {
-		const struct flat_label *want = &l->selector.v[i];
-		const char *have = label_of(cfg, name, want->key);
-
-		n += have && strcmp(have, want->value) == 0;
-	}
-	/* A selector of nothing is one that was not understood. */
-	return n > 0 && n == l->selector.n;
+	while (ns.declared && strcmp(ns.declared->name, name) != 0)
+		ns.declared = ns.declared->next;
+	return cfg_api_selects(&l->selector, label_of, &ns);
 }
 
 static bool takes(const struct cfg *cfg, const struct api_listener *l,

@@ -115,7 +115,7 @@ static void parse_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
 
 static void parse_selector(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->listener->selector = cfg_match_labels(cfg, node);
+	cfg_api_selector(cfg, node, &((struct reading *)obj)->listener->selector);
 }
 
 static void parse_namespaces(struct cfg *cfg, const struct yaml_node *node, void *obj)

@@ -2,6 +2,7 @@
 #ifndef FLAT_CONTROL_API_GATEWAY_H
 #define FLAT_CONTROL_API_GATEWAY_H
 
+#include "control/api_selector.h"
 #include "control/http_route.h"
 #include "mesh/gateway.h"
 
@@ -19,8 +20,8 @@ struct api_listener {
 	struct flat_gateway_server *server;
 	const char *host; /* "*": any */
 	enum api_from from;
-	struct flat_labels selector; /* of namespaces */
-	unsigned kinds;		     /* bits of enum api_kind */
+	struct api_selector selector; /* of namespaces */
+	unsigned kinds;		      /* bits of enum api_kind */
 };
 
 struct api_gateway {

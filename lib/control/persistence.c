@@ -22,7 +22,8 @@ static uint64_t id_of(const char *id)
 
 struct reading {
 	struct flat_persistence *p;
-	const struct yaml_node *name, *cookie;
+	/* cookieConfig; and the later form, in which `cookie` or `header` says the type by being there. */
+	const struct yaml_node *name, *config, *cookie, *header;
 };
 
 static void parse_name(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -62,46 +63,13 @@ static void parse_lifetime(struct cfg *cfg, const struct yaml_node *node, void *
 	    cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names)) > 0;
 }
 
-static void parse_cookie(struct cfg *cfg, const struct yaml_node *node, void *obj)
+static void parse_config(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {CFG_FIELD("lifetimeType", parse_lifetime)};
 
-	((struct reading *)obj)->cookie = node;
+	((struct reading *)obj)->config = node;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
 }
-
-const struct flat_persistence *cfg_api_persistence(struct cfg *cfg, const struct yaml_node *node,
-						   const char *id)
-{
-	static const struct cfg_field fields[] = {
-	    CFG_FIELD("sessionName", parse_name),	  CFG_FIELD("type", parse_type),
-	    CFG_FIELD("absoluteTimeout", parse_absolute), CFG_FIELD("idleTimeout", parse_idle),
-	    CFG_FIELD("cookieConfig", parse_cookie),
-	};
-	struct reading r = {.p = cfg_array(cfg, 1, sizeof(*r.p))};
-	uint32_t errors = cfg->diags->n_errors;
-
-	if (!r.p)
-		return NULL;
-	r.p->where = node->where;
-	r.p->id = id_of(id);
-	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &r);
-	if (cfg->diags->n_errors != errors)
-		return NULL;
-	if (r.cookie && r.p->header)
-		cfg_error(cfg, &r.cookie->where, FLAT_DIAG_BAD_VALUE, "take it out, or use Cookie",
-			  "a session of type Header has no cookie");
-	else if (r.p->permanent && !r.p->absolute_s)
-		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
-			  "a Permanent cookie needs an \"absoluteTimeout\"");
-	if (!r.name)
-		r.p->name = flat_pool_printf(cfg->pool, "flat-session-%08x",
-					     (unsigned)(r.p->id & UINT32_MAX));
-	cfg->oom |= !r.p->name;
-	return r.p;
-}
-
-/* --- labels --- */
 
 static bool is_path(const char *text)
 {
@@ -113,6 +81,94 @@ static bool is_path(const char *text)
 	}
 	return true;
 }
+
+static void parse_path(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	const char *text = cfg_string(cfg, node);
+
+	if (text && !is_path(text))
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "begin it with a slash",
+			  "\"%.100s\" is no path of a cookie", text);
+	((struct reading *)obj)->p->path = text;
+}
+
+static void parse_cookie(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("name", parse_name),
+	    CFG_FIELD("lifetimeType", parse_lifetime),
+	    CFG_FIELD("path", parse_path),
+	};
+	struct reading *r = obj;
+
+	r->cookie = node;
+	r->p->path = "/";
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+static void parse_header(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {CFG_FIELD("name", parse_name)};
+	struct reading *r = obj;
+
+	r->header = node;
+	r->p->header = true;
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+/* What stands beside what. */
+static bool forms_agree(struct cfg *cfg, const struct yaml_node *node, const struct reading *r)
+{
+	bool later = r->cookie || r->header;
+	bool earlier = r->config || yaml_get(node, "sessionName") || yaml_get(node, "type");
+
+	if (r->cookie && r->header)
+		cfg_error(cfg, &r->header->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
+			  "a session has both cookie and header");
+	else if (later && earlier)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "say it in cookie or header",
+			  "sessionName, type and cookieConfig stand beside cookie or header");
+	else if (r->config && r->p->header)
+		cfg_error(cfg, &r->config->where, FLAT_DIAG_BAD_VALUE, "take it out, or use Cookie",
+			  "a session of type Header has no cookie");
+	else
+		return true;
+	return false;
+}
+
+const struct flat_persistence *cfg_api_persistence(struct cfg *cfg, const struct yaml_node *node,
+						   const char *id)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("sessionName", parse_name),
+	    CFG_FIELD("type", parse_type),
+	    CFG_FIELD("absoluteTimeout", parse_absolute),
+	    CFG_FIELD("idleTimeout", parse_idle),
+	    CFG_FIELD("cookieConfig", parse_config),
+	    CFG_FIELD("cookie", parse_cookie),
+	    CFG_FIELD("header", parse_header),
+	};
+	struct reading r = {.p = cfg_array(cfg, 1, sizeof(*r.p))};
+	uint32_t errors = cfg->diags->n_errors;
+
+	if (!r.p)
+		return NULL;
+	r.p->where = node->where;
+	r.p->id = id_of(id);
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &r);
+	if (cfg->diags->n_errors != errors)
+		return NULL;
+	if (forms_agree(cfg, node, &r) && r.p->permanent && !r.p->absolute_s)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it",
+			  "a Permanent cookie needs an \"absoluteTimeout\"");
+	if (!r.name)
+		r.p->name = flat_pool_printf(cfg->pool, "flat-session-%08x",
+					     (unsigned)(r.p->id & UINT32_MAX));
+	cfg->oom |= !r.p->name;
+	return r.p;
+}
+
+/* --- labels --- */
 
 /* The name before `len`, as a node of its own: what is wrong with it is said as of any name. */
 static const char *name_in(struct cfg *cfg, const char *text, size_t len)

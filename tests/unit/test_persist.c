@@ -231,6 +231,30 @@ Test(persist, a_rules_sessions)
 	loaded_fini(&l);
 }
 
+/* Later schemas of Gateway API: cookie or header in the place of sessionName, type and cookieConfig. */
+Test(persist, a_rules_sessions_in_their_later_form)
+{
+	struct loaded l = load_good(
+	    ROUTE("HTTPRoute", "{absoluteTimeout: 2h, cookie: {name: sid, lifetimeType: Permanent, "
+			       "path: /a}}") SECRET(KEY));
+	const struct flat_persistence *p = of_route(&l);
+
+	cr_assert_not_null(p);
+	cr_expect_str_eq(p->name, "sid");
+	cr_expect_str_eq(p->path, "/a");
+	cr_expect(p->permanent);
+	cr_expect_not(p->header);
+	loaded_fini(&l);
+	l = load_good(ROUTE("HTTPRoute", "{cookie: {}}") SECRET(KEY));
+	cr_expect_str_eq(of_route(&l)->path, "/");
+	cr_expect_eq(strncmp(of_route(&l)->name, "flat-session-", 13), 0);
+	loaded_fini(&l);
+	l = load_good(ROUTE("HTTPRoute", "{header: {name: x-sid}}") SECRET(KEY));
+	cr_expect_str_eq(of_route(&l)->name, "x-sid");
+	cr_expect(of_route(&l)->header);
+	loaded_fini(&l);
+}
+
 static void refused(const char *yaml, const char *what)
 {
 	struct loaded l = load_yaml(yaml);
@@ -249,6 +273,11 @@ Test(persist, what_makes_no_sense_is_refused)
 		"a Permanent cookie needs an \"absoluteTimeout\"");
 	refused(ROUTE("HTTPRoute", "{type: Header, cookieConfig: {lifetimeType: Session}}"),
 		"a session of type Header has no cookie");
+	refused(ROUTE("HTTPRoute", "{cookie: {}, header: {}}"), "both cookie and header");
+	refused(ROUTE("HTTPRoute", "{cookie: {}, sessionName: a}"),
+		"stand beside cookie or header");
+	refused(ROUTE("HTTPRoute", "{header: {}, type: Cookie}"), "stand beside cookie or header");
+	refused(ROUTE("HTTPRoute", "{cookie: {path: a}}"), "is no path of a cookie");
 	refused(ROUTE("HTTPRoute", "{idleTimeout: 100000h}"), "is no duration");
 	refused(ROUTE("HTTPRoute", "{idle: 1h}"), "unknown field \"idle\"");
 	refused(ROUTE("HTTPRoute", "{}") SECRET("short"), "a key of at least 32 characters");
