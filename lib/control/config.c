@@ -59,6 +59,7 @@ static const char *const foreign_kinds[] = {
     "WorkloadGroup",
     "ProxyConfig",
     "WasmPlugin",
+    "TrafficExtension",
     "IstioOperator",
     "GatewayClass",
     "ListenerSet",
@@ -66,6 +67,7 @@ static const char *const foreign_kinds[] = {
     "UDPRoute",
     "XMesh",
     "XBackendTrafficPolicy",
+    "XBackend",
     "ServiceAccount",
     "Pod",
     "Deployment",
@@ -88,6 +90,12 @@ static const char *const foreign_kinds[] = {
     "PodDisruptionBudget",
     "HorizontalPodAutoscaler",
     "ReplicationController",
+    "MutatingWebhookConfiguration",
+    "ValidatingWebhookConfiguration",
+    "IngressClass",
+    "PriorityClass",
+    "LimitRange",
+    "ResourceQuota",
 };
 
 /* Gateway API's Gateway is another kind than Istio's. */

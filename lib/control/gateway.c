@@ -324,6 +324,8 @@ static void parse_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("caCertCredentialName", parse_ca_secret),
 	    CFG_FIELD("credentialNames", parse_credentials),
 	    CFG_FIELD("tlsCertificates", parse_pairs),
+	    CFG_UNHONOURED("ecdhCurves", "OpenSSL's own curves hold"),
+	    CFG_UNHONOURED("insecureSkipVerify", "clients' certificates are verified"),
 	};
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);

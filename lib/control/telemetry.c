@@ -244,6 +244,7 @@ static void parse_tracing(struct cfg *cfg, const struct yaml_node *node, void *o
 	    CFG_FIELD("disableSpanReporting", parse_disabled),
 	    CFG_FIELD("customTags", parse_tags),
 	    CFG_FIELD("enableIstioTags", parse_istio_tags),
+	    CFG_UNHONOURED("disableContextPropagation", "servers get the trace's headers"),
 	    CFG_UNHONOURED("useRequestIdForTraceSampling",
 			   "a trace's own flags say whether it is sampled"),
 	};

@@ -58,6 +58,7 @@ static void parse_pool_http(struct cfg *cfg, const struct yaml_node *node, void 
 	    CFG_UNHONOURED("h2UpgradePolicy", "servers are spoken to as their port says"),
 	    CFG_UNHONOURED("useClientProtocol", "servers are spoken to as their port says"),
 	    CFG_UNHONOURED("maxConcurrentStreams", "http2MaxRequests bounds the requests"),
+	    CFG_UNHONOURED("http2KeepAlive", "connections to servers are not pinged"),
 	};
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
@@ -148,6 +149,7 @@ const struct flat_outlier *cfg_outlier(struct cfg *cfg, const struct yaml_node *
 	    CFG_FIELD("maxEjectionPercent", parse_max_percent),
 	    CFG_FIELD("minHealthPercent", parse_min_health),
 	    CFG_UNHONOURED("consecutiveErrors", "use consecutive5xxErrors"),
+	    CFG_UNHONOURED("outlierDetectionHttpErrorCodes", "answers of 500 and more are errors"),
 	};
 	struct flat_outlier *o = cfg_array(cfg, 1, sizeof(*o));
 
@@ -170,7 +172,10 @@ const struct flat_outlier *cfg_outlier(struct cfg *cfg, const struct yaml_node *
 
 static void parse_budget_percent(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct flat_retry_budget *)obj)->percent = cfg_percentage(cfg, node);
+	struct flat_retry_budget *b = obj;
+
+	/* A number; wrapped, as percentages of other fields are, it is understood as well. */
+	b->percent = node->kind == YAML_MAP ? cfg_percentage(cfg, node) : cfg_millionths(cfg, node);
 }
 
 static void parse_budget_min(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -183,6 +188,7 @@ const struct flat_retry_budget *cfg_retry_budget(struct cfg *cfg, const struct y
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("percent", parse_budget_percent),
 	    CFG_FIELD("minRetryConcurrency", parse_budget_min),
+	    CFG_UNHONOURED("budgetInterval", "the requests that are on their way count"),
 	};
 	struct flat_retry_budget *b = cfg_array(cfg, 1, sizeof(*b));
 

@@ -212,6 +212,8 @@ static void parse_balancer(struct cfg *cfg, const struct yaml_node *node, void *
 	    CFG_FIELD("simple", parse_simple),
 	    CFG_FIELD("consistentHash", parse_hash),
 	    CFG_FIELD("localityLbSetting", parse_locality),
+	    CFG_UNHONOURED("zoneAwareLbSetting", "use localityLbSetting"),
+	    CFG_UNHONOURED("backendUtilization", "servers' reports of their load are not read"),
 	    CFG_FIELD("warmupDurationSecs", parse_warmup),
 	    CFG_FIELD("warmup", parse_warmup),
 	};
@@ -300,14 +302,18 @@ static void parse_names(struct cfg *cfg, const struct yaml_node *node, void *obj
 /* What goes together. */
 static void check_tls(struct cfg *cfg, const struct yaml_node *node, const struct reading *r)
 {
-	const struct flat_tls_origin *o = r->origin;
+	struct flat_tls_origin *o = r->origin;
 	bool files = o->cert || o->key || o->ca;
 
 	if (r->traffic->tls != FLAT_TLS_SIMPLE && r->traffic->tls != FLAT_TLS_MUTUAL) {
+		/* Istio's examples for egress gateways have `sni` beside ISTIO_MUTUAL. */
 		if (files || o->credential || o->sni || o->n_names || o->unverified)
-			cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
-				  "remove them, or write mode SIMPLE or MUTUAL",
-				  "certificates and names are for the modes SIMPLE and MUTUAL");
+			cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED,
+				 "remove them, or write mode SIMPLE or MUTUAL",
+				 "certificates and names are for the modes SIMPLE and MUTUAL, and "
+				 "have no effect with %s",
+				 r->traffic->tls == FLAT_TLS_ISTIO_MUTUAL ? "ISTIO_MUTUAL"
+									  : "DISABLE");
 		return;
 	}
 	if (files && o->credential)
@@ -317,9 +323,12 @@ static void check_tls(struct cfg *cfg, const struct yaml_node *node, const struc
 		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING,
 			  "add clientCertificate and privateKey, or credentialName",
 			  "mode MUTUAL without a certificate of ours");
-	if (!o->mutual && (o->cert || o->key))
-		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "remove it, or write mode MUTUAL",
-			  "mode SIMPLE shows no certificate of ours");
+	if (!o->mutual && (o->cert || o->key)) {
+		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED,
+			 "remove it, or write mode MUTUAL",
+			 "mode SIMPLE shows no certificate of ours");
+		o->cert = o->key = NULL;
+	}
 	if (o->unverified && (o->ca || o->n_names))
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "leave one of them",
 			  "insecureSkipVerify looks at no authorities and no names");

@@ -12,6 +12,11 @@ static void parse_redirect_uri(struct cfg *cfg, const struct yaml_node *node, vo
 	((struct flat_http_redirect *)obj)->uri = cfg_url_text(cfg, node);
 }
 
+static void parse_redirect_prefix(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct flat_http_redirect *)obj)->prefix = cfg_url_text(cfg, node);
+}
+
 static void parse_redirect_authority(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	((struct flat_http_redirect *)obj)->authority = cfg_url_text(cfg, node);
@@ -53,6 +58,7 @@ void cfg_route_redirect(struct cfg *cfg, const struct yaml_node *node, void *obj
 {
 	static const struct cfg_field fields[] = {
 	    CFG_FIELD("uri", parse_redirect_uri),
+	    CFG_FIELD("prefixRewrite", parse_redirect_prefix),
 	    CFG_FIELD("authority", parse_redirect_authority),
 	    CFG_FIELD("scheme", parse_redirect_scheme),
 	    CFG_FIELD("port", parse_redirect_port),
@@ -66,10 +72,14 @@ void cfg_route_redirect(struct cfg *cfg, const struct yaml_node *node, void *obj
 		return;
 	redirect->status = 301;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), redirect);
-	if (node->kind == YAML_MAP && !yaml_get(node, "uri") && !yaml_get(node, "authority") &&
-	    !yaml_get(node, "scheme") && !yaml_get(node, "port") && !yaml_get(node, "derivePort"))
+	if (node->kind == YAML_MAP && !yaml_get(node, "uri") && !yaml_get(node, "prefixRewrite") &&
+	    !yaml_get(node, "authority") && !yaml_get(node, "scheme") && !yaml_get(node, "port") &&
+	    !yaml_get(node, "derivePort"))
 		cfg_warn(cfg, &node->where, FLAT_DIAG_ADVICE, "add uri, authority, scheme or port",
 			 "a redirect to where the request came");
+	if (redirect->uri && redirect->prefix)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
+			  "a redirect has both uri and prefixRewrite");
 	if (redirect->port && redirect->derive_port)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
 			  "a redirect has both port and derivePort");

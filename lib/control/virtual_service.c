@@ -298,6 +298,19 @@ static void parse_delegate(struct cfg *cfg, const struct yaml_node *node, void *
 			  "field \"name\" is missing");
 }
 
+/* As Istio: what takes the place of a prefix needs one. */
+static void check_redirect(struct cfg *cfg, const struct flat_http_route *route)
+{
+	for (uint32_t i = 0; route->redirect->prefix && i < route->n_matches; i++) {
+		const struct flat_http_match *m = &route->matches[i];
+
+		if (m->uri && m->uri->kind != FLAT_TEXT_PREFIX)
+			cfg_error(cfg, &m->where, FLAT_DIAG_BAD_VALUE,
+				  "match by prefix, or write the whole path as uri",
+				  "prefixRewrite where no prefix is matched");
+	}
+}
+
 static void check_route(struct cfg *cfg, const struct yaml_node *node,
 			const struct flat_http_route *route)
 {
@@ -312,6 +325,8 @@ static void check_route(struct cfg *cfg, const struct yaml_node *node,
 	if (route->rewrite && route->redirect)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
 			  "rewrite and redirect exclude each other");
+	if (route->redirect)
+		check_redirect(cfg, route);
 }
 
 static void parse_route(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -332,6 +347,7 @@ static void parse_route(struct cfg *cfg, const struct yaml_node *node, void *obj
 	    CFG_FIELD("mirrors", parse_mirrors),
 	    CFG_FIELD("mirrorPercentage", parse_mirror_percentage),
 	    CFG_FIELD("mirrorPercent", parse_mirror_percent),
+	    CFG_FIELD("mirror_percent", parse_mirror_percent),
 	    CFG_FIELD("delegate", parse_delegate),
 	    CFG_UNHONOURED("websocketUpgrade", "it belongs to the port"),
 	};

@@ -347,7 +347,7 @@ more
 
 # --- bounds and what is known of servers ---
 
-NONE='retryBudget: { percent: { value: 0 }, minRetryConcurrency: 0 }'
+NONE='retryBudget: { percent: 0, minRetryConcurrency: 0 }'
 with 3 5xx "{ $NONE }"
 HOST=h1 CURL='' CASE=budget
 ask budget-1

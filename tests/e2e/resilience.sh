@@ -222,9 +222,9 @@ wait "$CLIENT_PID" 2>/dev/null
 # --- retries ---
 
 RETRY='{ retries: { attempts: 3, retryOn: 5xx }, route: [{ destination: { host: one.e2e.example } }] }'
-apply < <(base && rule one '{ retryBudget: { percent: { value: 0 }, minRetryConcurrency: 0 } }' && route one "[$RETRY]")
+apply < <(base && rule one '{ retryBudget: { percent: 0, minRetryConcurrency: 0 } }' && route one "[$RETRY]")
 same no-budget-no-retry '503 1' "$(code $one/flaky/budget/1) $(cluster one "c['overflows']['retries']")"
-apply < <(base && rule one '{ retryBudget: { percent: { value: 0 } } }' && route one "[$RETRY]")
+apply < <(base && rule one '{ retryBudget: { percent: 0 } }' && route one "[$RETRY]")
 same least-budget 200 "$(code $one/flaky/least/2)"
 apply < <(base && route two '[{ retries: { attempts: 5, retryOn: "503" }, route: [{ destination: { host: two.e2e.example } }] }]')
 # Each server refuses the first of a key: a retry goes to the other one, then back.

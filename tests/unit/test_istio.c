@@ -4,6 +4,7 @@
  */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "mesh/build.h"
@@ -481,4 +482,131 @@ Test(istio, rules_are_joined_for_the_same_workloads)
 	cr_expect_not_null(flat_rule_subset(b, "v2"));
 	cr_expect_null(flat_rule_subset(b, "v1"));
 	loaded_fini(&l);
+}
+
+/* What the API has and we have not is said, and does not keep the rest from holding. */
+Test(istio, fields_without_effect_are_warnings)
+{
+#define TRAFFIC(fields)                                                                            \
+	RULE("r", "foo", "{host: web.foo.svc.cluster.local, trafficPolicy: " fields "}")
+	static const struct {
+		const char *yaml, *field;
+	} cases[] = {
+	    {TRAFFIC("{loadBalancer: {zoneAwareLbSetting: {enabled: true}}}"),
+	     "zoneAwareLbSetting"},
+	    {TRAFFIC("{loadBalancer: {simple: RANDOM, backendUtilization: {}}}"),
+	     "backendUtilization"},
+	    {TRAFFIC("{connectionPool: {http: {http2KeepAlive: {interval: 1s}}}}"),
+	     "http2KeepAlive"},
+	    {TRAFFIC("{outlierDetection: {outlierDetectionHttpErrorCodes: ['500']}}"),
+	     "outlierDetectionHttpErrorCodes"},
+	    {TRAFFIC("{retryBudget: {percent: 10, budgetInterval: 10s}}"), "budgetInterval"},
+	    {TRAFFIC("{tls: {mode: ISTIO_MUTUAL, sni: a.example}}"), "ISTIO_MUTUAL"},
+	    {TRAFFIC("{tls: {mode: DISABLE, sni: a.example}}"), "DISABLE"},
+	    {TRAFFIC("{tls: {mode: SIMPLE, clientCertificate: /a, privateKey: /b}}"), "SIMPLE"},
+	    {RESOURCE(
+		 "networking.istio.io/v1", "Gateway", "g", "foo",
+		 "{selector: {a: b}, servers: [{port: {number: 443, name: a, protocol: HTTPS}, "
+		 "hosts: ['*'], tls: {mode: SIMPLE, serverCertificate: /c, privateKey: /k, "
+		 "ecdhCurves: [P-256]}}]}"),
+	     "ecdhCurves"},
+	    {RESOURCE("telemetry.istio.io/v1", "Telemetry", "t", "foo",
+		      "{tracing: [{disableContextPropagation: true}]}"),
+	     "disableContextPropagation"},
+	    {RESOURCE("extensions.istio.io/v1alpha1", "TrafficExtension", "t", "foo", "{}"),
+	     "TrafficExtension"},
+	    {RESOURCE("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "t",
+		      "foo", "{}"),
+	     "ValidatingWebhookConfiguration"},
+	};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		char yaml[2048];
+		snprintf(yaml, sizeof(yaml), "%s%s",
+			 SERVICE("web", "foo", "{ports: [{port: 80, name: http}]}"), cases[i].yaml);
+		struct loaded l = load_good(yaml);
+		cr_expect_eq(l.diags.n_warnings, 1, "%s: %s", cases[i].field, loaded_text(&l));
+		cr_expect(strstr(loaded_text(&l), cases[i].field), "%s: %s", cases[i].field,
+			  loaded_text(&l));
+		loaded_fini(&l);
+	}
+}
+
+/* Kubernetes, "Labels and Selectors"; Gateway API, RouteNamespaces. */
+Test(istio, listeners_choose_namespaces_by_any_selector)
+{
+	static const struct {
+		const char *selector, *labels;
+		bool taken;
+	} cases[] = {
+	    {"{matchLabels: {a: b}}", "{a: b, c: d}", true},
+	    {"{matchLabels: {a: b, c: e}}", "{a: b, c: d}", false},
+	    {"{matchLabels: {a: ''}}", "{a: ''}", true},
+	    {"{}", "{}", true},
+	    {"{matchLabels: {}}", "{}", true},
+	    {"null", "{a: b}", false},
+	    {"{matchExpressions: [{key: a, operator: In, values: [b, c]}]}", "{a: c}", true},
+	    {"{matchExpressions: [{key: a, operator: In, values: [b, c]}]}", "{a: d}", false},
+	    {"{matchExpressions: [{key: a, operator: In, values: [b, c]}]}", "{}", false},
+	    {"{matchExpressions: [{key: a, operator: NotIn, values: [b]}]}", "{a: b}", false},
+	    {"{matchExpressions: [{key: a, operator: NotIn, values: [b]}]}", "{a: c}", true},
+	    {"{matchExpressions: [{key: a, operator: NotIn, values: [b]}]}", "{}", true},
+	    {"{matchExpressions: [{key: a, operator: Exists}]}", "{a: ''}", true},
+	    {"{matchExpressions: [{key: a, operator: Exists}]}", "{b: a}", false},
+	    {"{matchExpressions: [{key: a, operator: DoesNotExist}]}", "{b: a}", true},
+	    {"{matchExpressions: [{key: a, operator: DoesNotExist, values: []}]}", "{a: b}", false},
+	    {"{matchLabels: {a: b}, matchExpressions: [{key: c, operator: Exists}]}", "{a: b}",
+	     false},
+	    {"{matchLabels: {a: b}, matchExpressions: [{key: c, operator: Exists}]}",
+	     "{a: b, c: d}", true},
+	    {"{matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: "
+	     "[foo]}]}",
+	     "{}", true},
+	};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		char yaml[2048];
+		snprintf(
+		    yaml, sizeof(yaml),
+		    "apiVersion: v1\nkind: Namespace\nmetadata: {name: foo, labels: %s}\n"
+		    "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: "
+		    "{name: g, namespace: edge}\nspec: {gatewayClassName: c, listeners: [{name: "
+		    "l, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, "
+		    "selector: %s}}}]}\n%s%s",
+		    cases[i].labels, cases[i].selector,
+		    SERVICE("web", "foo", "{ports: [{port: 80, name: http}]}"),
+		    ROUTE("r", "foo",
+			  "{parentRefs: [{name: g, namespace: edge}], rules: [{backendRefs: "
+			  "[{name: web, port: 80}]}]}"));
+		struct loaded l = load_good(yaml);
+		bool taken = !strstr(loaded_text(&l), "no listener of Gateway \"g\" takes this");
+		cr_expect_eq(taken, cases[i].taken, "%s of %s: %s", cases[i].selector,
+			     cases[i].labels, loaded_text(&l));
+		loaded_fini(&l);
+	}
+}
+
+Test(istio, selectors_that_ask_nothing_are_refused)
+{
+	static const char *const cases[][2] = {
+	    {"{key: a, operator: In}", "operator In needs values"},
+	    {"{key: a, operator: NotIn, values: []}", "operator NotIn needs values"},
+	    {"{key: a, operator: Exists, values: [b]}", "operator Exists takes no values"},
+	    {"{key: a, operator: Gt, values: [b]}", "\"Gt\" is not one of In, NotIn"},
+	    {"{operator: Exists}", "needs a key and an operator"},
+	    {"{key: a}", "needs a key and an operator"},
+	};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		char yaml[1024];
+		snprintf(
+		    yaml, sizeof(yaml),
+		    "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: "
+		    "{name: g, namespace: edge}\nspec: {gatewayClassName: c, listeners: [{name: "
+		    "l, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, "
+		    "selector: {matchExpressions: [%s]}}}}]}\n",
+		    cases[i][0]);
+		struct loaded l = load_yaml(yaml);
+		cr_expect_eq(l.ret, -EINVAL, "%s", cases[i][0]);
+		cr_expect(strstr(loaded_text(&l), cases[i][1]), "%s: %s", cases[i][0],
+			  loaded_text(&l));
+		loaded_fini(&l);
+	}
 }

@@ -174,6 +174,8 @@ static const char routes[] =
     "shop}\n"
     "spec:\n  hosts: [web.example]\n  http:\n"
     "  - match: [{uri: {exact: /old}}]\n    redirect: {uri: /new, redirectCode: 302}\n"
+    "  - match: [{uri: {prefix: /was/}}]\n    redirect: {prefixRewrite: /is/, authority: "
+    "b.example}\n"
     "  - match: [{uri: {exact: /tea}}]\n    directResponse: {status: 418, body: {string: short and "
     "stout}}\n"
     "  - match: [{uri: {exact: /broken}}]\n    fault: {abort: {httpStatus: 501, percentage: "
@@ -211,6 +213,9 @@ Test(l7, requests_are_routed_and_edited)
 	    {"GET /old HTTP/1.1\r\n" HOST "\r\n",
 	     {NULL},
 	     {"HTTP/1.1 302 ", "http://web.example/new"}},
+	    {"GET /was/a/b?c HTTP/1.1\r\n" HOST "\r\n",
+	     {NULL},
+	     {"HTTP/1.1 301 ", "http://b.example/is/a/b?c\r\n"}},
 	    {"GET /tea HTTP/1.1\r\n" HOST "\r\n", {NULL}, {"HTTP/1.1 418 ", "short and stout"}},
 	    {"GET /broken HTTP/1.1\r\n" HOST "\r\n",
 	     {NULL},

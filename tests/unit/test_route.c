@@ -443,6 +443,11 @@ static const struct bad_case bad[] = {
     {VS("{hosts: [web.example], http: [{rewrite: {uriRegexRewrite: {match: a, rewrite: '\\x'}}, "
 	"route: [{destination: {host: web.example}}]}]}"),
      "has a backslash before something else"},
+    {VS("{hosts: [web.example], http: [{redirect: {uri: /a, prefixRewrite: /b}}]}"),
+     "both uri and prefixRewrite"},
+    {VS("{hosts: [web.example], http: [{match: [{uri: {exact: /a}}], redirect: {prefixRewrite: "
+	"/b}}]}"),
+     "where no prefix is matched"},
     {VS("{hosts: [web.example], http: [{redirect: {port: 80, derivePort: FROM_REQUEST_PORT}}]}"),
      "both port and derivePort"},
     {VS("{hosts: [web.example], http: [{match: [{uri: {regex: '('}}], directResponse: {status: "
