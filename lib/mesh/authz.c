@@ -575,8 +575,8 @@ static void decide(struct flat_authz_verdict *verdict, const struct subject *sub
 }
 
 /*
- * The CUSTOM policy that decides, or NULL. As Istio: the authorizers of all that select a workload must be one and the
- * same, and can be asked, or everything is denied; then a rule must match.
+ * The CUSTOM policy that decides, or NULL: one of its rules matches. As Istio: it is not asked, but denied, where the
+ * authorizers of all that select the workload are not one and the same, or cannot be asked.
  */
 static const struct flat_authz_policy *find_custom(const struct candidates *candidates,
 						   struct subject *subject, int *rule, bool *ask)
@@ -584,8 +584,7 @@ static const struct flat_authz_policy *find_custom(const struct candidates *cand
 	const struct flat_workload *to = subject->input->destination;
 	const struct flat_authz_policy *first = NULL;
 
-	*rule = -1;
-	*ask = false;
+	*ask = subject->input->http != NULL;
 	for (size_t l = 0; l < FLAT_ARRAY_SIZE(candidates->lists); l++) {
 		const struct mesh_policies *list = candidates->lists[l];
 
@@ -596,15 +595,12 @@ static const struct flat_authz_policy *find_custom(const struct candidates *cand
 			    !policy_selects(policy, to))
 				continue;
 			first = first ? first : policy;
-			if (subject->input->http &&
-			    (!policy->ext || policy->ext->why_not || policy->ext != first->ext))
-				return policy;
+			if (!policy->ext || policy->ext->why_not || policy->ext != first->ext)
+				*ask = false;
 		}
 	}
-	if (!first)
-		return NULL;
-	*ask = subject->input->http != NULL;
-	return find_policy(candidates, FLAT_AUTHZ_CUSTOM, false, subject, rule, &first);
+	return first ? find_policy(candidates, FLAT_AUTHZ_CUSTOM, false, subject, rule, &first)
+		     : NULL;
 }
 
 void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_input *input,

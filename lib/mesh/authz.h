@@ -1,8 +1,8 @@
 /*
  * Authorization of connections and of HTTP requests, with the meaning Istio gives AuthorizationPolicy:
  *
- * 1. A CUSTOM policy that matches: its external authorizer is asked (the caller does that). One that cannot be asked
- *    denies everything where the policy selects; and about a connection none is asked.
+ * 1. A CUSTOM policy that matches: its external authorizer is asked (the caller does that). Where it cannot be asked, or
+ *    policies with another select the workload, it is denied; and about a connection none is asked.
  * 2. A DENY policy that matches denies.
  * 3. No ALLOW policy selects the destination: allowed.
  * 4. An ALLOW policy that matches allows.

@@ -73,7 +73,7 @@ int mesh_index_ext_authz(struct flat_mesh *mesh, struct flat_diags *diags)
 		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &p->where,
 			       NULL, "declare the service and its port",
 			       "extension provider \"%s\": there is no service %s with port %u, so "
-			       "policies that name the provider deny everything",
+			       "policies that name the provider deny what they match",
 			       p->name, p->host ? p->host : "", p->port);
 	}
 	for (uint32_t i = 0; i < mesh->authz.n; i++) {

@@ -16,7 +16,7 @@ struct flat_name_list {
 struct flat_ext_authz {
 	const char *name;
 	const char *
-	    why_not; /* it cannot be asked, for this reason: whoever names it denies everything; NULL: it can */
+	    why_not; /* it cannot be asked, for this reason: whoever names it denies what it matches; NULL: it can */
 	const char *host;      /* of its service */
 	const char *namespace; /* of its service; NULL: any */
 	uint16_t port;

@@ -525,10 +525,18 @@ Test(mesh_authz, authorizers_are_asked_as_istio_asks_them)
 	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ALL) DENY("[{}]"), true), DENIED);
 	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ALL) ALLOW("[]"), true), NOT_ALLOWED);
 	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ALL), true), NO_POLICY);
-	/* One that is not there, or two for one workload: everything is denied, whatever the rules. */
-	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "z", ONLY("/b")), false), CUSTOM);
+	/* One that is not there, or two for one workload: what any of the rules matches is denied. */
+	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "z", ONLY("/a")), false), CUSTOM);
+	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "z", ONLY("/b")), false), NO_POLICY);
+#define TWO(first, second) PROVIDERS ASKS("c", "x", ONLY(first)) ASKS("d", "y", ONLY(second))
+	cr_expect_eq(reason_of(TWO("/a", "/b"), false), CUSTOM);
+	cr_expect_eq(reason_of(TWO("/b", "/a"), false), CUSTOM);
+	cr_expect_eq(reason_of(TWO("/b", "/c"), false), NO_POLICY);
 	cr_expect_eq(
-	    reason_of(PROVIDERS ASKS("c", "x", ONLY("/b")) ASKS("d", "y", ONLY("/c")), false),
+	    reason_of(PROVIDERS ASKS("c", "x", ONLY("/a")) ASKS("d", "z", ONLY("/b")), false),
+	    CUSTOM);
+	cr_expect_eq(
+	    reason_of(PROVIDERS ASKS("c", "z", ONLY("/b")) ASKS("d", "x", ONLY("/a")), false),
 	    CUSTOM);
 	cr_expect_eq(reason_of(WORKLOAD ASKS("c", "x", ALL), false), CUSTOM);
 }
