@@ -132,6 +132,24 @@ static const char *severity_name(enum flat_severity severity)
 	return severity == FLAT_SEVERITY_ERROR ? "error" : "warning";
 }
 
+/*
+ * Texts hold what files hold. What a terminal would obey, or what would end the line, is written as an escape: control
+ * characters of ASCII, and those of U+0080 to U+009F (in UTF-8 C2 80 to C2 9F).
+ */
+static void put_visible(struct flat_strbuf *out, const char *text)
+{
+	for (const unsigned char *p = (const unsigned char *)text; *p; p++) {
+		if (*p == '\n')
+			flat_strbuf_puts(out, "\\n");
+		else if (*p < ' ' || *p == 0x7f)
+			flat_strbuf_printf(out, "\\x%02x", *p);
+		else if (*p == 0xc2 && p[1] >= 0x80 && p[1] <= 0x9f)
+			flat_strbuf_printf(out, "\\u%04x", *++p);
+		else
+			flat_strbuf_putc(out, (char)*p);
+	}
+}
+
 void flat_diags_text(const struct flat_diags *diags, struct flat_strbuf *out)
 {
 	uint32_t all = diags->n_errors + diags->n_warnings, i;
@@ -139,8 +157,10 @@ void flat_diags_text(const struct flat_diags *diags, struct flat_strbuf *out)
 	for (i = 0; i < diags->n; i++) {
 		const struct flat_diag *diag = &diags->v[i];
 
-		if (diag->where.file)
-			flat_strbuf_printf(out, "%s:", diag->where.file);
+		if (diag->where.file) {
+			put_visible(out, diag->where.file);
+			flat_strbuf_putc(out, ':');
+		}
 		if (diag->where.line)
 			flat_strbuf_printf(out, "%u:", diag->where.line);
 		if (diag->where.line && diag->where.col)
@@ -149,11 +169,15 @@ void flat_diags_text(const struct flat_diags *diags, struct flat_strbuf *out)
 			flat_strbuf_putc(out, ' ');
 		if (diag->severity == FLAT_SEVERITY_WARNING)
 			flat_strbuf_puts(out, "warning: ");
-		if (diag->resource)
-			flat_strbuf_printf(out, "%s: ", diag->resource);
-		flat_strbuf_puts(out, diag->what);
-		if (diag->todo)
-			flat_strbuf_printf(out, ", %s", diag->todo);
+		if (diag->resource) {
+			put_visible(out, diag->resource);
+			flat_strbuf_puts(out, ": ");
+		}
+		put_visible(out, diag->what);
+		if (diag->todo) {
+			flat_strbuf_puts(out, ", ");
+			put_visible(out, diag->todo);
+		}
 		flat_strbuf_putc(out, '\n');
 	}
 	if (all > diags->n)

@@ -270,7 +270,29 @@ static void resource_reset(struct cfg *cfg, const struct yaml_node *root)
 
 static void read_resource(struct cfg *cfg, const struct yaml_node *root, unsigned depth);
 
-/* `kind: List`, as kubectl writes several resources. */
+static bool of_gateway_api(const struct yaml_node *root)
+{
+	const struct yaml_node *version = yaml_get(root, "apiVersion");
+
+	return version && version->kind == YAML_SCALAR &&
+	       strncmp(version->text, "gateway.networking.k8s.io/", 26) == 0;
+}
+
+/* "List", as kubectl writes several resources, or the list of a kind, as Kubernetes' API answers: "ServiceList". */
+static bool is_list(const struct yaml_node *root, const char *kind)
+{
+	const char *end = strstr(kind, "List");
+	char name[64];
+
+	if (strcmp(kind, "List") == 0)
+		return true;
+	if (!end || end[4] || (size_t)(end - kind) >= sizeof(name))
+		return false;
+	memcpy(name, kind, (size_t)(end - kind));
+	name[end - kind] = '\0';
+	return find_kind(name, of_gateway_api(root)) != NULL;
+}
+
 static void read_list(struct cfg *cfg, const struct yaml_node *root, unsigned depth)
 {
 	const struct yaml_node *items = yaml_get(root, "items");
@@ -332,14 +354,6 @@ static void read_known(struct cfg *cfg, const struct yaml_node *root, const stru
 		kind->read(cfg, root);
 }
 
-static bool of_gateway_api(const struct yaml_node *root)
-{
-	const struct yaml_node *version = yaml_get(root, "apiVersion");
-
-	return version && version->kind == YAML_SCALAR &&
-	       strncmp(version->text, "gateway.networking.k8s.io/", 26) == 0;
-}
-
 static void read_resource(struct cfg *cfg, const struct yaml_node *root, unsigned depth)
 {
 	const struct yaml_node *node = yaml_get(root, "kind");
@@ -354,7 +368,7 @@ static void read_resource(struct cfg *cfg, const struct yaml_node *root, unsigne
 			  "field \"kind\" is missing");
 		return;
 	}
-	if (strcmp(node->text, "List") == 0) {
+	if (is_list(root, node->text)) {
 		read_list(cfg, root, depth);
 		return;
 	}

@@ -213,7 +213,8 @@ static bool parse_uint(const char *text, uint64_t *out)
 	uint64_t value = 0;
 	const char *p;
 
-	if (!*text)
+	/* A nought before others: YAML 1.1 reads octal, others do not. */
+	if (!*text || (text[0] == '0' && text[1]))
 		return false;
 	for (p = text; *p; p++) {
 		if (*p < '0' || *p > '9' || __builtin_mul_overflow(value, 10U, &value) ||

@@ -42,6 +42,23 @@ static int fail(struct reader *reader, const struct flat_where *where, enum flat
 	return -EINVAL;
 }
 
+/* Where a byte of the file stands: libyaml tells no more of what it cannot read. */
+static struct flat_where where_of_byte(const struct reader *reader, size_t offset)
+{
+	const struct yaml_source *source = reader->source;
+	yaml_mark_t mark = {0};
+
+	for (size_t i = 0; i < offset && i < source->len; i++) {
+		if (source->text[i] == '\n') {
+			mark.line++;
+			mark.column = 0;
+		} else if (((unsigned char)source->text[i] & 0xc0) != 0x80) {
+			mark.column++;
+		}
+	}
+	return where_of(reader, &mark);
+}
+
 static int parser_error(struct reader *reader)
 {
 	const yaml_parser_t *p = &reader->parser;
@@ -50,8 +67,7 @@ static int parser_error(struct reader *reader)
 	if (p->error == YAML_MEMORY_ERROR)
 		return -ENOMEM;
 	if (p->error == YAML_READER_ERROR) {
-		where.line = 0;
-		where.col = 0;
+		where = where_of_byte(reader, p->problem_offset);
 		flat_diags_add(reader->diags, FLAT_SEVERITY_ERROR, FLAT_DIAG_SYNTAX, &where, NULL,
 			       "save the file as UTF-8 text", "not readable at byte %zu: %s",
 			       p->problem_offset, p->problem ? p->problem : "bad encoding");

@@ -66,7 +66,19 @@ static const struct config_case cases[] = {
     /* Syntax. */
     {"a: [", -EINVAL, "t.yaml:2:1: not YAML: "},
     {"a: b: c", -EINVAL, "t.yaml:1:5: not YAML: mapping values are not allowed"},
-    {"a: \xff", -EINVAL, "t.yaml: not readable at byte "},
+    {"a: \xff", -EINVAL, "t.yaml:1:4: not readable at byte "},
+    {"# \xc3\xa9\na: [\xc3\xa9, \xff]", -EINVAL, "t.yaml:2:8: not readable at byte "},
+    /* What a terminal would obey is told as an escape, in one line. */
+    {SE "spec: {hosts: [\"a\\n\\e[1m\\x9b\"], ports: [{number: 1, name: t}]}", -EINVAL,
+     "\"a\\n\\x1b[1m\\u009b\" is no host name"},
+    {SE "spec: {hosts: [a.b], ports: [{number: 010, name: t}]}", -EINVAL,
+     "\"010\" is not a whole number"},
+    {"apiVersion: v1\nkind: ServiceList\nmetadata: {resourceVersion: ''}\nitems: [{apiVersion: v1, "
+     "kind: Service, metadata: {name: x}, spec: {ports: [{port: 80}]}}]\n",
+     0, ""},
+    {"apiVersion: v1\nkind: ServiceList\nitems: [{metadata: {name: x}}]\n", -EINVAL,
+     "field \"kind\" is missing"},
+    {"apiVersion: v1\nkind: FooList\nitems: []\n", -EINVAL, "unknown kind \"FooList\""},
     {"a: \"x\\0y\"", -EINVAL, "t.yaml:1:4: a text cannot hold a NUL character, remove it"},
     {"? [a]\n: b", -EINVAL, "t.yaml:1:3: a field's name cannot be a list or a mapping"},
     {"a: 1\nb: 2\na: 3", -EINVAL, "t.yaml:3:1: field \"a\" is there twice, keep one of them"},
