@@ -226,12 +226,15 @@ bool flat_path_spell(const char *piece, bool ends, char *buf)
 	bool good = true;
 	size_t len = 0;
 	size_t i = 0;
+	int before = 0;
 
 	while (i < span.len) {
 		size_t from = i;
 		bool encoded;
 		int c = next_byte(span, &i, &encoded);
 
+		good &= !overlong(before, c);
+		before = c;
 		if (c < 0) {
 			/* As it is written: what follows is spelled all the same. */
 			good = false;

@@ -241,6 +241,9 @@ static void put_rule(struct flat_strbuf *out, const struct flat_destination_rule
 {
 	flat_strbuf_printf(out, "DestinationRule %s/%s (%s:%u): %s", r->namespace, r->name,
 			   r->where.file, r->where.line, r->host);
+	for (uint32_t i = 0; i < r->selector.n; i++)
+		flat_strbuf_printf(out, "%s %s=%s", i ? "," : " for clients with",
+				   r->selector.v[i].key, r->selector.v[i].value);
 	flat_put_policy(out, &r->policy);
 	flat_strbuf_putc(out, '\n');
 	for (uint32_t i = 0; i < r->n_subsets; i++) {
@@ -267,6 +270,12 @@ static void json_rule(struct flat_json *j, const struct flat_destination_rule *r
 	flat_json_string(j, "name", r->name);
 	json_where(j, &r->where);
 	flat_json_string(j, "host", r->host);
+	if (r->selector.n > 0) {
+		flat_json_object(j, "workload_selector");
+		for (uint32_t i = 0; i < r->selector.n; i++)
+			flat_json_string(j, r->selector.v[i].key, r->selector.v[i].value);
+		flat_json_object_end(j);
+	}
 	json_policy(j, &r->policy);
 	flat_json_array(j, "subsets");
 	for (uint32_t i = 0; i < r->n_subsets; i++) {

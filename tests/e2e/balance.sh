@@ -107,6 +107,10 @@ same header-missing-is-random abc "$(distinct "$GOT")"
 OUT=$(flatctl --control "$CONTROL" routes)
 holds routes-say-it grep -qE 'DestinationRule e2e/origin \(.*mesh.yaml:[0-9]+\): origin.e2e.example by RING_HASH of header x-user' <<<"$OUT"
 same routes-json 'by RING_HASH of header x-user' "$(flatctl --control "$CONTROL" --json routes | "$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["destination_rules"][0]["balanced"])')"
+apply < <(base && rule '{ loadBalancer: { simple: RANDOM } }, workloadSelector: { matchLabels: { app: web, tier: front } }')
+OUT=$(flatctl --control "$CONTROL" routes)
+holds routes-say-for-whom grep -qE ': origin.e2e.example for clients with app=web, tier=front by RANDOM' <<<"$OUT"
+same routes-json-for-whom "{'app': 'web', 'tier': 'front'}" "$(flatctl --control "$CONTROL" --json routes | "$PYTHON" -c 'import json, sys; print(json.load(sys.stdin)["destination_rules"][0]["workload_selector"])')"
 
 sticky maglev '{ loadBalancer: { consistentHash: { httpHeaderName: x-user, maglev: { tableSize: 65537 } } } }' -H 'x-user: jason'
 GOT=$(by_header)

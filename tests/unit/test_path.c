@@ -153,6 +153,13 @@ Test(path, pieces_of_rules_are_spelled_likewise)
 	    {"/a;b/%41", "/a;b/A", true, false},
 	    {"/a?b", "/a?b", true, false},
 	    {"/\xc3\xa9", "/\xc3\xa9", true, false},
+	    {"/%c0%af", "/%C0%AF", true, false},
+	    {"/%C1%9C", "/%C1%9C", true, false},
+	    {"/%e0%80%af", "/%E0%80%AF", true, false},
+	    {"/%f0%8f%bf%bf", "/%F0%8F%BF%BF", true, false},
+	    {"/%e0%a0%80", "/%E0%A0%80", true, true},
+	    {"/%f0%90%80%80", "/%F0%90%80%80", true, true},
+	    {"/%e9", "/%E9", true, true},
 	    {"", "", true, true},
 	};
 	char buf[128];
