@@ -117,25 +117,32 @@ static void ended(struct flat_wire_stream *s, int err)
 
 /* --- outbound --- */
 
+/* Whether who answers is whom the endpoint names, NAMESPACE/ACCOUNT. A flatd of another trust domain speaks for nobody of ours. */
+static bool is_named(const struct flat_wire_link *l, const char *who, const char *name)
+{
+	const char *own = flat_spiffe_principal(l->own_id);
+	const char *node = flat_spiffe_principal(l->peer.id);
+	const char *slash = strchr(name, '/');
+	size_t domain = strcspn(own, "/") + 1;
+	char want[3 * FLAT_SPIFFE_ID_MAX];
+	snprintf(want, sizeof(want), "%.*sns/%.*s/sa/%s", (int)domain, own, (int)(slash - name),
+		 name, slash + 1);
+	return strncmp(node, own, domain) == 0 && strcmp(who, want) == 0;
+}
+
 static void accepted(struct flat_wire_stream *s, const char *who)
 {
 	struct flat_bridge *b = s->owner;
-	char want[2 * sizeof(b->who)];
-	char reason[800];
-	size_t n;
-	if (b->who[0]) {
-		char *slash = strchr(b->who, '/');
-		n = (size_t)snprintf(want, sizeof(want), "/ns/%.*s/sa/%s", (int)(slash - b->who),
-				     b->who, slash + 1);
-		if (strlen(who) < n || strcmp(who + strlen(who) - n, want) != 0) {
-			snprintf(reason, sizeof(reason),
-				 "the server is %.300s, its endpoint's serviceAccount is %.300s",
-				 who[0] ? who : "no workload", b->who);
-			flat_wire_reset(s, ECONNRESET);
-			b->stream = NULL;
-			flat_bridge_fail(b, EACCES, reason);
-			return;
-		}
+	char reason[1200];
+	if (b->who[0] && !is_named(s->link, who, b->who)) {
+		snprintf(reason, sizeof(reason),
+			 "the server is %.300s, as %.300s says; its endpoint's serviceAccount is "
+			 "%.300s",
+			 who[0] ? who : "no workload", s->link->peer.id, b->who);
+		flat_wire_reset(s, ECONNRESET);
+		b->stream = NULL;
+		flat_bridge_fail(b, EACCES, reason);
+		return;
 	}
 	if (b->conn)
 		flat_conn_open(b->conn);
@@ -297,8 +304,12 @@ static bool is_here(const struct flat_peer *p, const struct flat_listener *l,
 static struct flat_listener *asked_for(const struct flat_peer *p, const struct flat_addr *to)
 {
 	struct flat_addr want = *to;
+	static const uint8_t none[16];
 	flat_addr_unmap(&want);
 	if (flat_addr_is_loopback(&want) && !flat_addr_is_loopback(&p->addr))
+		return NULL;
+	/* The kernel takes it for this host, and policies would be asked of no address of it. */
+	if (memcmp(want.ip, none, sizeof(none)) == 0)
 		return NULL;
 	return flat_listener_find(p->all->offload, &want, NULL);
 }

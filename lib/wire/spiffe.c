@@ -91,8 +91,27 @@ int flat_spiffe_of_leaf(X509 *leaf, char id[FLAT_SPIFFE_ID_MAX], char *why, size
 	return wrong ? -EINVAL : 0;
 }
 
+int64_t flat_spiffe_expiry(const X509 *cert)
+{
+	struct tm tm;
+	memset(&tm, 0, sizeof(tm));
+	if (ASN1_TIME_to_tm(X509_get0_notAfter(cert), &tm) != 1)
+		return 0;
+	return (int64_t)timegm(&tm);
+}
+
+static int64_t first_expiry(const STACK_OF(X509) * chain)
+{
+	int64_t first = INT64_MAX;
+	for (int i = 0; i < sk_X509_num(chain); i++) {
+		int64_t one = flat_spiffe_expiry(sk_X509_value(chain, i));
+		first = one < first ? one : first;
+	}
+	return first;
+}
+
 int flat_spiffe_verify(X509_STORE *bundle, X509 *leaf, STACK_OF(X509) * untrusted, bool server,
-		       char *why, size_t size)
+		       int64_t *expires_s, char *why, size_t size)
 {
 	X509_STORE_CTX *ctx = X509_STORE_CTX_new();
 	int err = -ENOMEM;
@@ -112,16 +131,9 @@ int flat_spiffe_verify(X509_STORE *bundle, X509 *leaf, STACK_OF(X509) * untruste
 	if (err != 0)
 		snprintf(why, size, "%s",
 			 X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
+	else if (expires_s)
+		*expires_s = first_expiry(X509_STORE_CTX_get0_chain(ctx));
 out:
 	X509_STORE_CTX_free(ctx);
 	return err;
-}
-
-int64_t flat_spiffe_expiry(const X509 *leaf)
-{
-	struct tm tm;
-	memset(&tm, 0, sizeof(tm));
-	if (ASN1_TIME_to_tm(X509_get0_notAfter(leaf), &tm) != 1)
-		return 0;
-	return (int64_t)timegm(&tm);
 }

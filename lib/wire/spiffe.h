@@ -32,12 +32,13 @@ FLAT_MUST_CHECK int flat_spiffe_of_leaf(X509 *leaf, char id[FLAT_SPIFFE_ID_MAX],
 
 /**
  * Checks a chain now: times, signatures, usage (server: the leaf serves, else it is a client's), up to a certificate of
- * `bundle`. `untrusted` may be NULL. 0, or -EACCES with what is wrong in `why`; -ENOMEM.
+ * `bundle`. `untrusted` may be NULL. *expires_s, if it is not NULL: when the first of them expires. 0, or -EACCES with what is wrong in
+ * `why`; -ENOMEM.
  */
 FLAT_MUST_CHECK int flat_spiffe_verify(X509_STORE *bundle, X509 *leaf, STACK_OF(X509) * untrusted,
-				       bool server, char *why, size_t size);
+				       bool server, int64_t *expires_s, char *why, size_t size);
 
 /** When the certificate expires, seconds since 1970; 0 if that cannot be told. */
-int64_t flat_spiffe_expiry(const X509 *leaf);
+int64_t flat_spiffe_expiry(const X509 *cert);
 
 #endif

@@ -45,7 +45,7 @@ static X509_STORE *bundle_of(const struct flat_svids *s, const char *id)
 }
 
 static int verify(const struct flat_svids *s, X509 *leaf, STACK_OF(X509) * chain, bool server,
-		  char *why, size_t size)
+		  int64_t *expires_s, char *why, size_t size)
 {
 	char id[FLAT_SPIFFE_ID_MAX];
 	int err = flat_spiffe_of_leaf(leaf, id, why, size);
@@ -56,15 +56,15 @@ static int verify(const struct flat_svids *s, X509 *leaf, STACK_OF(X509) * chain
 		snprintf(why, size, "there is no bundle for the trust domain of %s", id);
 		return -EACCES;
 	}
-	return flat_spiffe_verify(store, leaf, chain, server, why, size);
+	return flat_spiffe_verify(store, leaf, chain, server, expires_s, why, size);
 }
 
-int flat_svids_check(const struct flat_svids *s, const struct flat_wire_peer *peer, char *why,
+int flat_svids_check(const struct flat_svids *s, struct flat_wire_peer *peer, char *why,
 		     size_t size)
 {
 	if (!peer->leaf)
 		return -EACCES;
-	return verify(s, peer->leaf, peer->chain, peer->server, why, size);
+	return verify(s, peer->leaf, peer->chain, peer->server, &peer->expires_s, why, size);
 }
 
 /* The client's side knows whom it asks: a flatd, of a trust domain that it has a bundle of. */
@@ -81,7 +81,7 @@ static int on_certificate(X509_STORE_CTX *ctx, void *arg)
 	X509 *leaf = X509_STORE_CTX_get0_cert(ctx);
 	STACK_OF(X509) *chain = X509_STORE_CTX_get0_untrusted(ctx);
 	(void)arg;
-	int err = verify(p->svids, leaf, chain, p->server, p->why, sizeof(p->why));
+	int err = verify(p->svids, leaf, chain, p->server, &p->expires_s, p->why, sizeof(p->why));
 	if (err == 0)
 		err = flat_spiffe_of_leaf(leaf, p->id, p->why, sizeof(p->why));
 	if (err == 0 && p->server && !p->hbone && !is_node(p->id)) {
@@ -93,7 +93,6 @@ static int on_certificate(X509_STORE_CTX *ctx, void *arg)
 		err = -EACCES;
 	}
 	if (err == 0) {
-		p->expires_s = flat_spiffe_expiry(leaf);
 		p->chain = chain ? X509_chain_up_ref(chain) : NULL;
 		p->leaf = X509_up_ref(leaf) ? leaf : NULL;
 	}
@@ -171,9 +170,9 @@ static int check_own(const struct loading *l, const struct flat_svid *s, const c
 	SSL_CTX_get0_chain_certs(s->ctx, &chain);
 	if (s->expires_s <= (int64_t)time(NULL))
 		return 0;
-	int err = verify(l->set, leaf, chain, false, why, sizeof(why));
+	int err = verify(l->set, leaf, chain, false, NULL, why, sizeof(why));
 	if (err == 0 && is_node(s->id))
-		err = verify(l->set, leaf, chain, true, why, sizeof(why));
+		err = verify(l->set, leaf, chain, true, NULL, why, sizeof(why));
 	return err == 0 ? 0 : wrong(l, file, why);
 }
 

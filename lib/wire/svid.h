@@ -48,8 +48,8 @@ struct flat_wire_peer {
 	bool hbone;			 /* what is spoken inside is h2, not flat/1 */
 	char expect[FLAT_SPIFFE_ID_MAX]; /* HBONE, of a server: nobody else is taken */
 	char id[FLAT_SPIFFE_ID_MAX];
-	char why[256]; /* why it was refused */
-	int64_t expires_s;
+	char why[256];		     /* why it was refused */
+	int64_t expires_s;	     /* of its chain, the first */
 	X509 *leaf;		     /* for a later look with other bundles; owned */
 	STACK_OF(X509) * chain;	     /* owned */
 	struct flat_secrets secrets; /* for what follows the handshake, which forgets them */
@@ -79,8 +79,8 @@ void flat_svids_put(struct flat_svids *s);
 /** The SVID of a principal (an ID without its scheme), or NULL. */
 const struct flat_svid *flat_svids_find(const struct flat_svids *s, const char *principal);
 
-/** Whether a peer's chain still leads to a bundle of this set. */
-FLAT_MUST_CHECK int flat_svids_check(const struct flat_svids *s, const struct flat_wire_peer *peer,
+/** Whether a peer's chain still leads to a bundle of this set; until when, in peer->expires_s. */
+FLAT_MUST_CHECK int flat_svids_check(const struct flat_svids *s, struct flat_wire_peer *peer,
 				     char *why, size_t size);
 
 void flat_wire_peer_fini(struct flat_wire_peer *peer);

@@ -263,6 +263,19 @@ mv "$WORK/svids-good" "$WORK/svids-a"
 flatd_on a
 holds right-authority wait_for 10 works
 
+# --- a flatd of another trust domain, whose bundle is there ---
+
+flatctl ca init "$WORK/far-ca" far.example && flatctl ca issue "$WORK/far-ca" "$WORK/svids-far" flatd || die far-ca
+cp -r "$WORK/svids-b" "$WORK/svids-b-good"
+cp "$WORK/svids-far/far.example.bundle" "$WORK/svids-a/"
+cp "$WORK/svids-far/"* "$WORK/svids-b/"
+far() { "$@" >/dev/null; [ "$(of a peers "[p['peer_id'] for p in s['peers'] if p['state'] == 'open']")" = "['spiffe://far.example/ns/flat-system/sa/flatd']" ]; }
+holds far-flatd-serves-whom-nobody-names wait_for 20 far shop connect sink.e2e.example 9
+same far-flatd-is-not-whom-an-endpoint-names 'PermissionError 13' "$(shop connect echo.e2e.example 7)"
+holds far-flatd-reason wait_for 10 grep -q 'as spiffe://far.example/.* says; its endpoint' "$WORK/flatd-a.log"
+cp "$WORK/svids-b-good/"* "$WORK/svids-b/"
+holds own-flatd-is-back wait_for 20 works
+
 # --- HTTP policies, at the receiver ---
 
 base_http() { base | sed 's/number: 80, name: p, protocol: TCP/number: 80, name: p, protocol: HTTP/'; }

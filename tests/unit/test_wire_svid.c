@@ -109,6 +109,65 @@ Test(wire_svid, a_leaf_that_is_no_svid_is_refused_and_why)
 	}
 }
 
+/* One that lives so long, signed by `issuer` (NULL: by itself). */
+static X509 *issued(EVP_PKEY *key, const char *name, bool ca, long seconds, X509 *issuer,
+		    EVP_PKEY *issuer_key)
+{
+	static const char *const value[2][3] = {
+	    {"URI:spiffe://d/a", "CA:FALSE", "digitalSignature"},
+	    {"URI:spiffe://d", "critical,CA:TRUE", "keyCertSign"}};
+	const int nid[] = {NID_subject_alt_name, NID_basic_constraints, NID_key_usage};
+	X509 *c = X509_new();
+	X509V3_CTX ctx;
+	X509_set_version(c, 2);
+	X509_gmtime_adj(X509_getm_notBefore(c), -10);
+	X509_gmtime_adj(X509_getm_notAfter(c), seconds);
+	X509_set_pubkey(c, key);
+	X509_NAME_add_entry_by_txt(X509_get_subject_name(c), "O", MBSTRING_ASC,
+				   (const unsigned char *)name, -1, -1, 0);
+	X509_set_issuer_name(c, X509_get_subject_name(issuer ? issuer : c));
+	X509V3_set_ctx_nodb(&ctx);
+	X509V3_set_ctx(&ctx, issuer ? issuer : c, c, NULL, NULL, 0);
+	for (int i = 0; i < 3; i++) {
+		X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, &ctx, nid[i], value[ca][i]);
+		X509_add_ext(c, e, -1);
+		X509_EXTENSION_free(e);
+	}
+	cr_assert_gt(X509_sign(c, issuer ? issuer_key : key, EVP_sha256()), 0);
+	return c;
+}
+
+Test(wire_svid, a_chain_lives_as_long_as_the_first_of_it)
+{
+	static const long lives[][3] = {{3000, 2000, 1000}, {3000, 100, 2000}, {100, 2000, 3000}};
+	EVP_PKEY *key[3];
+	for (int i = 0; i < 3; i++)
+		key[i] = EVP_EC_gen("P-256");
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(lives); i++) {
+		X509 *root = issued(key[0], "root", true, lives[i][0], NULL, NULL);
+		X509 *mid = issued(key[1], "mid", true, lives[i][1], root, key[0]);
+		X509 *end = issued(key[2], "end", false, lives[i][2], mid, key[1]);
+		X509_STORE *bundle = X509_STORE_new();
+		STACK_OF(X509) *between = sk_X509_new_null();
+		int64_t least = i == 0 ? 1000 : 100;
+		int64_t expires_s = 0;
+		X509_STORE_add_cert(bundle, root);
+		sk_X509_push(between, mid);
+		cr_assert_eq(
+		    flat_spiffe_verify(bundle, end, between, false, &expires_s, why, sizeof(why)),
+		    0, "%s", why);
+		cr_assert_leq(expires_s, (int64_t)time(NULL) + least);
+		cr_assert_gt(expires_s, (int64_t)time(NULL) + least - 60);
+		sk_X509_free(between);
+		X509_STORE_free(bundle);
+		X509_free(end);
+		X509_free(mid);
+		X509_free(root);
+	}
+	for (int i = 0; i < 3; i++)
+		EVP_PKEY_free(key[i]);
+}
+
 Test(wire_svid, a_folder_gives_its_identities_and_is_checked)
 {
 	struct wire_folder f;
