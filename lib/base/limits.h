@@ -115,6 +115,9 @@
  * workloads, which may all come at once when this flatd starts anew (Kubernetes: 110 by default). One more ends the oldest. */
 #define FLAT_WIRE_STRANGERS_MAX 512U
 #define FLAT_WIRE_STRANGERS_HOST 256U
+/* Of these, so many have a step of their handshake in one turn, then the links that greeted have theirs: each costs up to a
+ * millisecond, and whoever reaches the port can ask for it. */
+#define FLAT_WIRE_STRANGERS_TURN 8U
 /* Links of one identity from one host: flat/1 needs one, HBONE one for FLAT_HBONE_POOL streams. */
 #define FLAT_WIRE_HOST_LINKS_MAX 128U
 /* TCP connect, handshake and greeting together, ms: less than FLAT_HALF_OPEN_MS, so that the reason is told. */
@@ -175,6 +178,10 @@
  * the first, ms. */
 #define FLAT_VERBS_RETRY_MS 1000
 #define FLAT_VERBS_RETRY_MAX_MS 10000
+/* An offer is taken of one link after so long, half of the above, ms; and so many of all links from one look at them to the next, half
+ * a second: an end is made in 1 to 5 ms, so that is a tenth of a processor. */
+#define FLAT_VERBS_OFFER_MS 500
+#define FLAT_VERBS_OFFERS_TICK 16U
 /* Verbs by which nothing comes for so long, although the peer was asked (FLAT_WIRE_ASK_MS), are given up: before the link is
  * (FLAT_WIRE_DEAD_MS), so that TCP can show that it is not the peer that is gone, ms. */
 #define FLAT_VERBS_SILENT_MS 4000

@@ -513,6 +513,9 @@ static void tick_link(struct flat_peer *p, int64_t now_ms, int64_t now_s)
 		}
 		return;
 	}
+	/* Nothing was asked for: its silence counts from the first stream on. */
+	p->heard_ms = now_ms;
+	p->asked_ms = 0;
 	if (!TAILQ_EMPTY(&p->bridges))
 		return;
 	if (p->server)

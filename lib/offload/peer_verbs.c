@@ -86,6 +86,7 @@ void flat_peers_verbs_close(struct flat_peers *all)
 void flat_peers_verbs_tick(struct flat_peers *all)
 {
 	struct flat_peer *p;
+	all->verbs_offers = 0;
 	look_at_device(all);
 	TAILQ_FOREACH(p, &all->list, link_)
 	{
@@ -186,13 +187,31 @@ void flat_peer_verbs_offer(struct flat_peer *p)
 	say(p, FLAT_VERBS_OFFER, end, sizeof(end));
 }
 
+/* Making an end takes the device milliseconds, and a client may ask as often as it likes. NULL: it is made. */
+static const char *too_many(struct flat_peer *p)
+{
+	int64_t now_ms = flat_now_us() / 1000;
+	if (p->verbs_asked_ms && now_ms - p->verbs_asked_ms < FLAT_VERBS_OFFER_MS)
+		return "this link has offered verbs a moment ago";
+	if (p->all->verbs_offers >= FLAT_VERBS_OFFERS_TICK)
+		return "too many links offer verbs at this moment";
+	p->all->verbs_offers++;
+	p->verbs_asked_ms = now_ms;
+	return NULL;
+}
+
+static void refuse(struct flat_peer *p, const char *why)
+{
+	say(p, FLAT_VERBS_REFUSE, why, strlen(why));
+}
+
 static void on_offer(struct flat_peer *p, const struct flat_frame *f)
 {
 	uint8_t end[FLAT_FRAME_VERBS_END];
 	char why[sizeof(p->verbs_why)];
-	if (!flat_carrier_withdraw(&p->carrier)) {
-		snprintf(why, sizeof(why), "the connection before is in use");
-		say(p, FLAT_VERBS_REFUSE, why, strlen(why));
+	const char *many = too_many(p);
+	if (many || !flat_carrier_withdraw(&p->carrier)) {
+		refuse(p, many ? many : "the connection before is in use");
 		return;
 	}
 	if (p->verbs)
@@ -204,7 +223,7 @@ static void on_offer(struct flat_peer *p, const struct flat_frame *f)
 		if (p->verbs)
 			forget(p);
 		snprintf(p->verbs_why, sizeof(p->verbs_why), "%s", why);
-		say(p, FLAT_VERBS_REFUSE, why, strlen(why));
+		refuse(p, why);
 		return;
 	}
 	flat_carrier_offer(&p->carrier, flat_verbs_ring(p->verbs));

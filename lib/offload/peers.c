@@ -51,8 +51,8 @@ static void renew_links(struct flat_peers *all)
 			flat_peer_end(p, ECONNRESET, text);
 			continue;
 		}
-		/* The server's side leaves it to the client, which has its streams elsewhere from now on. */
-		if (!p->server && p->link->greeted)
+		/* The client has its streams elsewhere from now on; a server asks it to: this link ends with the old certificate. */
+		if (p->link->greeted)
 			flat_wire_link_drain(p->link);
 		flat_peer_heat(p);
 	}
@@ -250,11 +250,16 @@ bool flat_peers_turn(struct flat_offload *o)
 	flat_guests_begin(all);
 	/* Each once: what becomes hot meanwhile has its turn in the next round. */
 	last = TAILQ_LAST(&all->hot, flat_peer_list);
+	uint32_t strangers = 0;
 	while ((p = TAILQ_FIRST(&all->hot)) != NULL) {
 		bool was_last = p == last;
 		TAILQ_REMOVE(&all->hot, p, hot_link);
 		p->hot = false;
-		flat_peer_turn(p);
+		strangers += p->stranger && p->readable;
+		if (p->stranger && p->readable && strangers > FLAT_WIRE_STRANGERS_TURN)
+			flat_peer_heat(p);
+		else
+			flat_peer_turn(p);
 		if (was_last)
 			break;
 	}

@@ -50,6 +50,7 @@ struct flat_peer {
 	int64_t verbs_since_ms; /* when it was gone over to */
 	int64_t verbs_retry_ms; /* not offered again before */
 	int64_t verbs_wait_ms;	/* the next pause; 0: the first */
+	int64_t verbs_asked_ms; /* server: when it was offered last; 0: never */
 	char verbs_why[200];	/* why not now */
 	bool verbs_live;	/* not stopped */
 	bool verbs_armed;
@@ -100,6 +101,7 @@ struct flat_peers {
 	const char *verbs_name;		  /* NULL: no verbs */
 	struct flat_verbs_device *device; /* open while a link uses it */
 	struct flat_source device_source;
+	uint32_t verbs_offers; /* taken since the last tick */
 	uint64_t verbs_made;
 	uint64_t verbs_lost;
 	uint64_t carried[2][2]; /* by links that are gone: by TCP, by verbs: sent, received */

@@ -515,9 +515,12 @@ static void ping(struct flat_wire_link *l)
 		check(l, nghttp2_submit_ping(l->hbone->h2, NGHTTP2_FLAG_NONE, NULL));
 }
 
+/* RFC 9113, 6.8: a server takes what was opened before it was heard, and says the last one in bye(). */
 static void drain(struct flat_wire_link *l)
 {
-	if (l->hbone)
+	if (l->hbone && l->server)
+		check(l, nghttp2_submit_shutdown_notice(l->hbone->h2));
+	else if (l->hbone)
 		check(l,
 		      nghttp2_submit_goaway(l->hbone->h2, NGHTTP2_FLAG_NONE,
 					    nghttp2_session_get_last_proc_stream_id(l->hbone->h2),

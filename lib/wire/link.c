@@ -322,10 +322,21 @@ static int tls_over(struct flat_wire_link *l, const char *why)
 	return flat_wire_link_over(l, l->greeted ? -ECONNRESET : -EACCES, why);
 }
 
+static bool has_alpn(const SSL *ssl)
+{
+	const unsigned char *name;
+	unsigned int len;
+	SSL_get0_alpn_selected(ssl, &name, &len);
+	return len > 0;
+}
+
 static int shake(struct flat_wire_link *l)
 {
 	char text[256] = "the peer ended the connection";
 	int done = SSL_do_handshake(l->ssl);
+	/* Who names no protocol may mean another one (RFC 9325, 3.7). HBONE's peers are of other makes: not all name theirs. */
+	if (done == 1 && l->protocol == &flat_wire_flat && !has_alpn(l->ssl))
+		return flat_wire_link_over(l, -EPROTO, "the peer does not speak flat/1 (ALPN)");
 	if (done == 1) {
 		int err = flat_records_begin(
 		    &l->records, &l->peer.secrets,

@@ -180,7 +180,8 @@ static int on_open(struct flat_wire_link *l, const struct flat_frame *f)
 	struct flat_wire_stream *s = flat_wire_stream_add(l, f->stream);
 	if (!s)
 		return -EPROTO;
-	if (full || l->draining)
+	/* GOAWAY asks for other links: what was opened before it was heard is served. */
+	if (full)
 		flat_wire_refuse(s, EAGAIN, "no further streams on this link");
 	else if (*l->unanswered >= FLAT_WIRE_RESETS_MAX)
 		flat_wire_refuse(s, EAGAIN,

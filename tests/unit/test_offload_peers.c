@@ -221,6 +221,162 @@ Test(peers, one_that_greeted_and_asks_for_nothing_is_ended_after_it_was_told)
 	leave(&c);
 }
 
+Test(peers, a_link_without_streams_is_not_silent)
+{
+	struct client c = greet("d/ns/a/sa/client", 1);
+	struct flat_peer *p = TAILQ_FIRST(&o.peers->list);
+	int64_t then_ms = p->heard_ms + 10 * FLAT_WIRE_DEAD_MS;
+	int64_t now_s = (int64_t)time(NULL);
+	cr_assert(p->link && p->link->greeted);
+	cr_assert(flat_peer_tick(p, then_ms, now_s));
+	/* One is opened, and its answer is under way when the link is looked at. */
+	p->link->n_streams++;
+	cr_assert(flat_peer_tick(p, then_ms + 500, now_s));
+	cr_expect(p->link && p->asked_ms == 0, "%s", o.peers->last_failure);
+	cr_assert(flat_peer_tick(p, then_ms + FLAT_WIRE_ASK_MS + 1, now_s));
+	cr_expect(p->link && p->asked_ms != 0, "it is asked after its time");
+	if (p->link)
+		p->link->n_streams--;
+	leave(&c);
+}
+
+/* What a client says first, which costs the server a signature. */
+static void say_hello(int fd)
+{
+	const uint8_t *bytes;
+	struct flat_wire_link *l = flat_wire_link_new(
+	    svids, flat_svids_find(svids, "d/ns/a/sa/client"), false, &pair_ops, &pair.client);
+	size_t n = flat_wire_link_output(l, &bytes);
+	cr_assert_eq(send(fd, bytes, n, MSG_NOSIGNAL), (ssize_t)n);
+	flat_wire_link_free(l, ECONNRESET);
+}
+
+static size_t answered(const int *fds, size_t n)
+{
+	size_t count = 0;
+	for (size_t i = 0; i < n; i++) {
+		struct pollfd p = {.fd = fds[i], .events = POLLIN};
+		count += poll(&p, 1, 0) > 0;
+	}
+	return count;
+}
+
+Test(peers, many_handshakes_leave_time_for_those_that_greeted)
+{
+	int fds[5 * FLAT_WIRE_STRANGERS_TURN];
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(fds); i++) {
+		fds[i] = come_from(2);
+		say_hello(fds[i]);
+	}
+	(void)flat_peers_turn(&o);
+	cr_expect_leq(answered(fds, FLAT_ARRAY_SIZE(fds)), FLAT_WIRE_STRANGERS_TURN);
+	for (int i = 0; i < 1000 && answered(fds, FLAT_ARRAY_SIZE(fds)) < FLAT_ARRAY_SIZE(fds); i++)
+		turn();
+	cr_expect_eq(answered(fds, FLAT_ARRAY_SIZE(fds)), FLAT_ARRAY_SIZE(fds));
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(fds); i++)
+		close(fds[i]);
+}
+
+/* --- renewal --- */
+
+static struct flat_addr address(uint8_t first)
+{
+	return (struct flat_addr){
+	    .family = AF_INET, .port = 80, .ip = {first, 0, 0, first ? 2 : 0}};
+}
+
+/* What comes of a stream to there. */
+static struct wire_end *ask(struct client *c, uint8_t first)
+{
+	static struct wire_end end;
+	struct flat_addr to = address(first);
+	memset(&end, 0, sizeof(end));
+	end.stream = flat_wire_open(c->link, &to, &to, &end);
+	cr_assert_not_null(end.stream);
+	for (int i = 0; i < 1000 && !end.over && !c->over; i++)
+		pump(c);
+	return &end;
+}
+
+Test(peers, after_a_renewal_clients_are_asked_for_new_links_and_none_is_refused_for_it)
+{
+	struct client c = greet("d/ns/a/sa/client", 1);
+	flat_peers_reload(&o);
+	/* It was not heard yet. */
+	struct wire_end *e = ask(&c, 10);
+	cr_expect_eq(e->err, ECONNREFUSED, "%d: %s", e->err, e->text);
+	for (int i = 0; i < 1000 && !c.link->draining; i++)
+		pump(&c);
+	cr_expect(c.link->draining && !c.over);
+	leave(&c);
+}
+
+Test(peers, no_address_is_none_of_ours)
+{
+	struct flat_session session = {.offload = &o};
+	struct flat_listener l = {.offload = &o, .session = &session, .tcp = {.fd = -1}};
+	struct client c = greet("d/ns/a/sa/client", 1);
+	l.addr = address(0);
+	flat_listener_enlist(&o, &l);
+	struct wire_end *e = ask(&c, 0);
+	cr_expect_eq(e->err, ECONNREFUSED, "%d: %s", e->err, e->text);
+	cr_expect(strstr(e->text, "no mesh server listens on 0.0.0.0"), "%s", e->text);
+	flat_listener_delist(&o, &l);
+	leave(&c);
+}
+
+/* --- verbs --- */
+
+static size_t n_refused;
+static char refusal[200];
+
+static int on_verbs(struct flat_wire_link *link, const struct flat_frame *f)
+{
+	(void)link;
+	cr_assert_eq(f->number, FLAT_VERBS_REFUSE);
+	snprintf(refusal, sizeof(refusal), "%.*s", (int)f->len, (const char *)f->data);
+	n_refused++;
+	return 0;
+}
+
+/* Many at once. The words for the last. */
+static const char *offer(struct client *c, size_t n)
+{
+	static const uint8_t end[FLAT_FRAME_VERBS_END];
+	const struct flat_frame f = {
+	    .type = FLAT_FRAME_VERBS, .number = FLAT_VERBS_OFFER, .data = end, .len = sizeof(end)};
+	size_t before = n_refused;
+	for (size_t i = 0; i < n; i++)
+		flat_wire_link_say(c->link, &f);
+	for (int i = 0; i < 1000 && n_refused < before + n && !c->over; i++)
+		pump(c);
+	cr_assert_eq(n_refused, before + n);
+	return refusal;
+}
+
+Test(peers, verbs_are_looked_at_so_often_whoever_offers)
+{
+	static struct client v[FLAT_VERBS_OFFERS_TICK + 1];
+	struct flat_wire_ops ops = pair_ops;
+	ops.verbs = on_verbs;
+	o.peers->verbs_name = "nothing";
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++) {
+		v[i] = greet("d/ns/a/sa/client", 2);
+		v[i].link->ops = &ops;
+	}
+	/* No tick of the time between. */
+	o.peers->verbs_offers = 0;
+	cr_expect(strstr(offer(&v[0], 1), "device nothing"), "%s", refusal);
+	cr_expect(strstr(offer(&v[0], 100), "a moment ago"), "%s", refusal);
+	for (size_t i = 1; i < FLAT_VERBS_OFFERS_TICK; i++)
+		cr_expect(strstr(offer(&v[i], 1), "device nothing"), "%zu: %s", i, refusal);
+	cr_expect(strstr(offer(&v[FLAT_VERBS_OFFERS_TICK], 1), "too many links"), "%s", refusal);
+	flat_peers_verbs_tick(o.peers);
+	cr_expect(strstr(offer(&v[FLAT_VERBS_OFFERS_TICK], 1), "device nothing"), "%s", refusal);
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++)
+		leave(&v[i]);
+}
+
 Test(peers, one_identity_has_so_many_links_from_one_host)
 {
 	static struct client v[FLAT_WIRE_HOST_LINKS_MAX];

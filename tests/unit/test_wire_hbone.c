@@ -192,6 +192,21 @@ Test(wire_hbone, no_further_streams_after_goodbye)
 	cr_assert_neq(pair.server.err, 0);
 }
 
+Test(wire_hbone, a_stream_that_crosses_the_servers_goodbye_is_served)
+{
+	pair_run(SIZE_MAX);
+	flat_wire_link_drain(pair.server.link);
+	struct wire_end *e = pair_stream();
+	/* GOAWAY is made before the stream comes. */
+	(void)flat_wire_link_flush(pair.server.link);
+	pair_run(SIZE_MAX);
+	cr_assert(pair.client.link->draining);
+	cr_assert(e->accepted, "%d %s", e->err, e->text);
+	pair_send(e, 1000, true);
+	pair_run(SIZE_MAX);
+	cr_assert_eq(pair.server.ends[0].n_in, 1000);
+}
+
 /* --- a client of nghttp2's --- */
 
 struct raw {

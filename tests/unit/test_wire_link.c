@@ -86,6 +86,31 @@ Test(wire_link, a_refusal_carries_errno_and_reason)
 	cr_assert_eq(pair.client.link->n_streams, 0);
 }
 
+Test(wire_link, a_stream_that_crosses_the_servers_goodbye_is_served)
+{
+	pair_run(SIZE_MAX);
+	flat_wire_link_drain(pair.server.link);
+	struct wire_end *e = pair_stream();
+	pair_run(SIZE_MAX);
+	cr_assert(pair.client.link->draining);
+	cr_assert(e->accepted, "%d %s", e->err, e->text);
+	pair_send(e, 1000, true);
+	pair_run(SIZE_MAX);
+	cr_assert_eq(pair.server.ends[0].n_in, 1000);
+	cr_assert(pair.server.ends[0].fin);
+}
+
+Test(wire_link, who_names_no_protocol_is_refused)
+{
+	const struct flat_svid *svid = flat_svids_find(pair.svids, "d/ns/a/sa/client");
+	pair_close();
+	cr_assert_eq(SSL_CTX_set_alpn_protos(svid->ctx, NULL, 0), 0);
+	pair_open(pair.svids, "d/ns/a/sa/client", pair.svids);
+	pair_run(SIZE_MAX);
+	cr_assert(!pair.client.ready && !pair.server.link->greeted);
+	cr_assert(strstr(pair.server.link->why, "ALPN"), "%s", pair.server.link->why);
+}
+
 Test(wire_link, a_reset_reaches_the_other_side)
 {
 	pair_run(SIZE_MAX);
