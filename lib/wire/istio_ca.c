@@ -32,7 +32,8 @@
 struct one {
 	char id[FLAT_SPIFFE_ID_MAX]; /* "": whatever the token is for */
 	EVP_PKEY *key;
-	STACK_OF(X509) * certs; /* the leaf first, the root last */
+	STACK_OF(X509) * certs; /* the leaf first, the roots last */
+	int n_roots;
 	int64_t due_s;
 };
 
@@ -307,17 +308,31 @@ static bool add_pem(STACK_OF(X509) * v, struct flat_protobuf_field text)
 	return sk_X509_num(v) > before;
 }
 
+struct answer {
+	STACK_OF(X509) * certs;
+	int before_last; /* of them before the last text */
+};
+
 static int on_answer(void *arg, const uint8_t *bytes, size_t len)
 {
-	STACK_OF(X509) *v = arg;
+	struct answer *a = arg;
 	struct flat_protobuf_field f;
 	size_t at = 0;
 	int got;
 	while ((got = flat_protobuf_next(bytes, len, &at, &f)) > 0) {
-		if (f.number == 1 && (!f.bytes || !add_pem(v, f)))
+		if (f.number != 1)
+			continue;
+		a->before_last = sk_X509_num(a->certs);
+		if (!f.bytes || !add_pem(a->certs, f))
 			return -EINVAL;
 	}
 	return got == 0 ? 0 : -EINVAL;
+}
+
+/* The last text holds the roots: two while one takes the place of the other. All in one text: its last is the root. */
+static int n_roots(const struct answer *a)
+{
+	return a->before_last > 0 ? sk_X509_num(a->certs) - a->before_last : 1;
 }
 
 /* When half of the leaf's time is over. */
@@ -360,6 +375,7 @@ static int ask_one(const struct flat_istio_ca *ca, struct one *one, int stop_fd,
 	char text[256];
 	EVP_PKEY *key = EVP_EC_gen("P-256");
 	STACK_OF(X509) *certs = sk_X509_new_null();
+	struct answer answer = {.certs = certs};
 	int err = -ENOMEM;
 	snprintf(why, size, "out of memory");
 	if (!certs || !put_request(&request, key, one->id))
@@ -376,7 +392,7 @@ static int ask_one(const struct flat_istio_ca *ca, struct one *one, int stop_fd,
 				   .len = request.len,
 				   .timeout_ms = FLAT_ISTIO_CA_MS,
 				   .take = on_answer,
-				   .arg = certs,
+				   .arg = &answer,
 				   .why = why,
 				   .size = size};
 	snprintf(why, size, "the answer is wrong");
@@ -397,6 +413,7 @@ static int ask_one(const struct flat_istio_ca *ca, struct one *one, int stop_fd,
 		sk_X509_pop_free(one->certs, X509_free);
 		one->key = key;
 		one->certs = certs;
+		one->n_roots = n_roots(&answer);
 		one->due_s = half_time(sk_X509_value(certs, 0));
 		key = NULL;
 		certs = NULL;
@@ -410,34 +427,54 @@ out:
 
 /* --- the set --- */
 
-static int add(struct flat_svids *set, const struct one *one, char *why, size_t size)
+/* Its certificates from `from` on up to `to`, appended to `out`, which borrows them. */
+static int put_certs(STACK_OF(X509) * out, const struct one *one, int from, int to)
+{
+	for (int i = from; i < to; i++) {
+		if (sk_X509_push(out, sk_X509_value(one->certs, i)) <= 0)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* Its roots go to `roots`: all identities are of one trust domain, whose bundle is what each of them was given. */
+static int add(struct flat_svids *set, const struct one *one, STACK_OF(X509) * roots, char *why,
+	       size_t size)
 {
 	char id[FLAT_SPIFFE_ID_MAX];
-	char domain[FLAT_SPIFFE_ID_MAX];
-	STACK_OF(X509) *root = sk_X509_new_null();
-	X509 *last = sk_X509_value(one->certs, sk_X509_num(one->certs) - 1);
+	STACK_OF(X509) *shown = sk_X509_new_null();
+	int n = sk_X509_num(one->certs);
 	int err = flat_spiffe_of_leaf(sk_X509_value(one->certs, 0), id, why, size);
 	if (err == 0)
-		err = flat_svids_add(set, id, one->certs, one->key, why, size);
-	if (err == 0 && (!root || sk_X509_push(root, last) <= 0))
-		err = -ENOMEM;
-	if (err == 0) {
-		const char *principal = flat_spiffe_principal(id);
-		snprintf(domain, sizeof(domain), "%.*s", (int)strcspn(principal, "/"), principal);
-		err = flat_svids_add_bundle(set, domain, root, why, size);
-	}
-	sk_X509_free(root);
+		err = shown ? put_certs(shown, one, 0, n - one->n_roots) : -ENOMEM;
+	if (err == 0)
+		err = flat_svids_add(set, id, shown, one->key, why, size);
+	if (err == 0)
+		err = put_certs(roots, one, n - one->n_roots, n);
+	sk_X509_free(shown);
 	return err;
+}
+
+static int add_roots(struct flat_svids *set, STACK_OF(X509) * roots, char *why, size_t size)
+{
+	char domain[FLAT_SPIFFE_ID_MAX];
+	const char *principal = flat_spiffe_principal(set->v[0].id);
+	snprintf(domain, sizeof(domain), "%.*s", (int)strcspn(principal, "/"), principal);
+	return flat_svids_add_bundle(set, domain, roots, why, size);
 }
 
 static int make_set(const struct flat_istio_ca *ca, struct flat_svids **out, char *why, size_t size)
 {
 	struct flat_svids *set = flat_svids_new(ca->host);
-	int err = set ? 0 : -ENOMEM;
+	STACK_OF(X509) *roots = sk_X509_new_null();
+	int err = set && roots ? 0 : -ENOMEM;
 	for (uint32_t i = 0; err == 0 && i < ca->n; i++) {
 		if (ca->v[i].certs)
-			err = add(set, &ca->v[i], why, size);
+			err = add(set, &ca->v[i], roots, why, size);
 	}
+	if (err == 0 && set->n > 0)
+		err = add_roots(set, roots, why, size);
+	sk_X509_free(roots);
 	if (err == 0)
 		err = flat_svids_finish(set, why, size);
 	if (err == 0)

@@ -17,6 +17,9 @@ for name in shop server; do
 done
 flatctl ca init "$WORK/ca" || die ca-init
 flatctl ca init "$WORK/other-ca" || die ca-init
+# The root is about to be another one: both are told, the one that signs first.
+flatctl ca init "$WORK/next-ca" || die ca-init
+cat "$WORK/ca/ca.crt" "$WORK/next-ca/ca.crt" >"$WORK/roots"
 openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /O=istiod -keyout "$WORK/tls.key" -out "$WORK/tls.csr" 2>"$WORK/openssl.log" &&
 	openssl x509 -req -in "$WORK/tls.csr" -CA "$WORK/ca/ca.crt" -CAkey "$WORK/ca/ca.key" -CAcreateserial -days 2 \
 		-extfile <(echo subjectAltName=DNS:istiod.test) -out "$WORK/tls.crt" 2>>"$WORK/openssl.log" || die server-certificate "$(tail -n 2 "$WORK/openssl.log")"

@@ -91,8 +91,8 @@ def asked_uri(csr):
 
 
 def serve(address, ca, folder, seconds):
-    with open(f"{ca}/ca.crt", "rb") as f:
-        root = f.read()
+    with open(f"{folder}/roots", "rb") as f:
+        roots = f.read()
 
     def create(request, context):
         token = dict(context.invocation_metadata()).get("authorization", "")
@@ -110,7 +110,7 @@ def serve(address, ca, folder, seconds):
         if account == "other":
             uri = "spiffe://cluster.local/ns/e2e/sa/other"
         say("signs", uri, "for", account, cluster, m[3])
-        return field(1, sign(ca, csr, uri, seconds)) + field(1, root)
+        return field(1, sign(ca, csr, uri, seconds)) + field(1, roots)
 
     handler = grpc.method_handlers_generic_handler("istio.v1.auth.IstioCertificateService", {
         "CreateCertificate": grpc.unary_unary_rpc_method_handler(create, lambda b: b, lambda b: b)})
