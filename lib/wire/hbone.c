@@ -352,8 +352,9 @@ static int on_close(nghttp2_session *h2, int32_t id, uint32_t code, void *arg)
 		flat_wire_stream_remove(s);
 	} else if (s->open && s->fin_got) {
 		/* All is here, and nothing more is wanted: what was kept is delivered still. */
-		s->fin_sent = true;
-		(void)flat_wire_stream_ends(s);
+		s->fin_sent = s->deaf = true;
+		if (flat_wire_stream_ends(s))
+			flat_wire_ready(s);
 	} else {
 		/* Without its end, a reset, whatever it calls it. */
 		flat_wire_stream_end(s, ECONNRESET);

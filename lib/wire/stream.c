@@ -333,10 +333,20 @@ int flat_wire_stream_frame(struct flat_wire_link *l, const struct flat_frame *f)
 
 /* --- bytes out --- */
 
+/* As TCP towards a host that has closed: it goes nowhere. Whoever wrote it does not wait for it, and so reads what there is. */
+static void drop(struct flat_wire_stream *s)
+{
+	uint8_t sink[4096];
+	while (s->link->ops->give(s, sink, sizeof(sink)) > 0)
+		;
+}
+
 void flat_wire_ready(struct flat_wire_stream *s)
 {
 	if (!s->fin_sent && s->open)
 		s->link->protocol->ready(s);
+	else if (s->deaf)
+		drop(s);
 }
 
 void flat_wire_flat_ready(struct flat_wire_stream *s)

@@ -207,6 +207,31 @@ Test(wire_hbone, a_stream_that_crosses_the_servers_goodbye_is_served)
 	cr_assert_eq(pair.server.ends[0].n_in, 1000);
 }
 
+Test(wire_hbone, who_writes_to_a_peer_that_reads_no_more_does_not_wait)
+{
+	pair_run(SIZE_MAX);
+	struct wire_end *c = pair_stream();
+	pair_run(SIZE_MAX);
+	struct wire_end *s = &pair.server.ends[0];
+	s->room = 0;
+	pair_send(c, 1000, true);
+	pair_run(SIZE_MAX);
+	/* It writes more than there is room for, before it reads. */
+	pair_send(s, 3 * FLAT_WIRE_WINDOW, false);
+	c->room = 0;
+	pair_run(SIZE_MAX);
+	cr_assert_lt(s->sent, s->n_out);
+	flat_wire_reset(c->stream, ECONNRESET);
+	pair_run(SIZE_MAX);
+	cr_assert(!s->over && !s->fin);
+	cr_assert_eq(s->sent, s->n_out);
+	s->room = SIZE_MAX;
+	(void)flat_wire_room(s->stream);
+	cr_assert_eq(s->n_in, 1000);
+	cr_assert(s->fin && s->over);
+	cr_assert_eq(s->err, 0);
+}
+
 /* --- a client of nghttp2's --- */
 
 struct raw {
