@@ -532,11 +532,11 @@ BEHAVIOUR(ending_own_shutdown_wakes_writer)
 	join(t);
 }
 
-/* Until it may no more. */
+/* Until it may no more. Without room it does not wait: nobody reads, and who waits holds what the other closes. */
 static void *write_on(void *arg)
 {
 	int fd = *(const int *)arg;
-	while (send(fd, "A", 1, MSG_NOSIGNAL) == 1)
+	while (send(fd, "A", 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1 || errno == EAGAIN)
 		;
 	return NULL;
 }
