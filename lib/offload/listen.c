@@ -21,32 +21,14 @@ static bool is_any(const struct flat_addr *a)
 
 /* --- whose addresses --- */
 
-/* For so long an answer of the kernel's is good: addresses come and go by hand. */
-#define HERE_US 1000000
-#define HERE_SLOTS 64
 /* Listeners of its port that are looked at when one begins. */
 #define ENDED_LOOKS 64
 
 bool flat_addr_is_here(const struct flat_addr *addr)
 {
-	static struct {
-		struct flat_addr addr;
-		int64_t until_us;
-		bool here;
-	} known[HERE_SLOTS];
 	struct flat_addr want = *addr;
 	flat_addr_unmap(&want);
-	if (want.family == AF_INET && want.ip[0] == 127)
-		return true;
-	want.port = 0;
-	size_t i = flat_hash_quick(want.ip, sizeof(want.ip)) % HERE_SLOTS;
-	int64_t now = flat_now_us();
-	if (now >= known[i].until_us || !flat_addr_equal(&known[i].addr, &want)) {
-		known[i].addr = want;
-		known[i].here = flat_netns_has(NULL, -1, &want);
-		known[i].until_us = now + HERE_US;
-	}
-	return known[i].here;
+	return (want.family == AF_INET && want.ip[0] == 127) || flat_netns_has(NULL, -1, &want);
 }
 
 /* --- which one --- */
@@ -100,7 +82,7 @@ bool flat_addr_is_loopback(const struct flat_addr *a)
 static bool is_its_own(const struct flat_listener *l, const struct flat_addr *want, int f,
 		       const struct flat_netns *netns, int *here)
 {
-	const struct flat_netns *ns = l->netns;
+	struct flat_netns *ns = l->netns;
 	if (l->nowhere || (ns && !ns->ours))
 		return false;
 	if (flat_addr_is_loopback(want))

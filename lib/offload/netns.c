@@ -6,7 +6,9 @@
 #include <linux/netlink.h>
 #include <linux/nsfs.h>
 #include <linux/rtnetlink.h>
+#include <linux/sock_diag.h>
 #include <linux/sockios.h>
+#include <linux/unix_diag.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -18,6 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/map.h"
 #include "base/sys.h"
 #include "base/thread.h"
 
@@ -188,18 +192,50 @@ static bool has_interface(int sock, const struct flat_addr *addr)
 	return false;
 }
 
-bool flat_netns_has(const struct flat_netns *ns, int sock, const struct flat_addr *addr)
+/* --- what was asked --- */
+
+/* As many addresses as pods of a node, twice: each of its listeners' namespaces is asked for each that somebody connects to. */
+#define ANSWERS 256
+
+struct flat_netns_answer {
+	struct flat_addr addr;
+	int64_t until_us;
+	bool here;
+};
+
+static bool has(const struct flat_netns *ns, int sock, const struct flat_addr *want)
 {
 	static int own = -1;
-	struct flat_addr want = *addr;
-	flat_addr_unmap(&want);
 	if (ns)
-		return ns->routes >= 0 ? ask_kernel(ns->routes, &want) == 1
-				       : has_interface(sock, &want);
+		return ns->routes >= 0 ? ask_kernel(ns->routes, want) == 1
+				       : has_interface(sock, want);
 	if (own < 0)
 		own = open_routes();
-	int here = own < 0 ? own : ask_kernel(own, &want);
-	return here < 0 ? can_bind(&want) : here == 1;
+	int here = own < 0 ? own : ask_kernel(own, want);
+	return here < 0 ? can_bind(want) : here == 1;
+}
+
+bool flat_netns_has(struct flat_netns *ns, int sock, const struct flat_addr *addr)
+{
+	static struct flat_netns_answer own[ANSWERS];
+	struct flat_netns_answer *v = own;
+	struct flat_addr want = *addr;
+	flat_addr_unmap(&want);
+	want.port = 0;
+	if (ns && !ns->known)
+		ns->known = calloc(ANSWERS, sizeof(*ns->known));
+	if (ns)
+		v = ns->known;
+	if (!v)
+		return has(ns, sock, &want);
+	v += flat_hash_quick(want.ip, sizeof(want.ip)) % ANSWERS;
+	int64_t now = flat_now_us();
+	if (now >= v->until_us || !flat_addr_equal(&v->addr, &want)) {
+		v->addr = want;
+		v->here = has(ns, sock, &want);
+		v->until_us = now + FLAT_NETNS_GOOD_US;
+	}
+	return v->here;
 }
 
 /* --- others --- */
@@ -322,10 +358,72 @@ void flat_netns_put(struct flat_netns *ns)
 	if (ns->routes >= 0)
 		close(ns->routes);
 	close(ns->fd);
+	free(ns->known);
 	free(ns);
 }
 
-struct flat_netns *flat_netns_of_process(pid_t pid)
+/* --- of whom nothing may be read --- */
+
+/* Not flatd's own, and nobody's of whom anything is known. */
+static struct flat_netns unknown = {.fd = -1, .routes = -EPERM, .refs = 1, .looked = true};
+
+/* The number of the socket at the other end of this one, which is in the namespace of `diag`; 0: there is none such. */
+static uint32_t peer_of(int diag, uint32_t inode)
+{
+	const struct {
+		struct nlmsghdr head;
+		struct unix_diag_req unix_;
+	} q = {
+	    .head = {.nlmsg_len = sizeof(q),
+		     .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+		     .nlmsg_flags = NLM_F_REQUEST},
+	    .unix_ = {.sdiag_family = AF_UNIX,
+		      .udiag_ino = inode,
+		      .udiag_show = UDIAG_SHOW_PEER,
+		      .udiag_cookie = {UINT32_MAX, UINT32_MAX} /* any */},
+	};
+	union {
+		struct nlmsghdr head;
+		uint8_t bytes[1024];
+	} a;
+	uint32_t peer = 0;
+	ssize_t n = ask(diag, &q.head);
+	if (n > 0)
+		n = flat_sys_recv(diag, &a, sizeof(a), MSG_DONTWAIT);
+	if (n < (ssize_t)NLMSG_LENGTH(sizeof(struct unix_diag_msg)) ||
+	    a.head.nlmsg_type != SOCK_DIAG_BY_FAMILY)
+		return 0;
+	const uint8_t *at = a.bytes + NLMSG_LENGTH(sizeof(struct unix_diag_msg));
+	const uint8_t *end = a.bytes + n;
+	struct rtattr attr;
+	while (end - at >= (ssize_t)sizeof(attr)) {
+		memcpy(&attr, at, sizeof(attr));
+		if (attr.rta_len < sizeof(attr) || attr.rta_len > end - at)
+			break;
+		if (attr.rta_type == UNIX_DIAG_PEER && attr.rta_len >= RTA_LENGTH(sizeof(peer)))
+			memcpy(&peer, at + RTA_LENGTH(0), sizeof(peer));
+		at += RTA_ALIGN(attr.rta_len);
+	}
+	return peer;
+}
+
+/* The kernel finds sockets of the asker's namespace alone. */
+static bool is_peer_here(int fd)
+{
+	struct stat st;
+	int diag = flat_sys_socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	bool here = false;
+	if (diag >= 0 && fstat(fd, &st) == 0) {
+		uint32_t own = (uint32_t)st.st_ino;
+		uint32_t peer = peer_of(diag, own);
+		here = peer != 0 && peer_of(diag, peer) == own;
+	}
+	if (diag >= 0)
+		close(diag);
+	return here;
+}
+
+struct flat_netns *flat_netns_of_process(pid_t pid, int peer)
 {
 	char path[64];
 	struct stat own;
@@ -333,7 +431,7 @@ struct flat_netns *flat_netns_of_process(pid_t pid)
 	snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)pid);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return NULL;
+		return is_peer_here(peer) ? NULL : flat_netns_get(&unknown);
 	if (stat("/proc/self/ns/net", &own) == 0 && fstat(fd, &its) == 0 &&
 	    its.st_ino != own.st_ino)
 		return take(fd);

@@ -12,6 +12,11 @@
 #include "base/base.h"
 #include "vq/attach.h"
 
+/* How long the kernel's answers are good: addresses come and go by hand. */
+#define FLAT_NETNS_GOOD_US 1000000
+
+struct flat_netns_answer;
+
 /**
  * Another one than flatd's, which a listener or a process is in. It is kept by a descriptor as long as it is referenced: so its
  * number, which the kernel gives out again, is no other one's meanwhile, and two are one if they are the same struct.
@@ -24,6 +29,7 @@ struct flat_netns {
 	bool looked; /* the following is known: a listener is in it */
 	int routes;  /* a netlink socket in it; negative: flatd may not enter it */
 	bool ours;   /* an administrator of this host made it, or flatd's own user */
+	struct flat_netns_answer *known; /* owned; NULL: nothing was asked yet */
 };
 
 /**
@@ -35,14 +41,19 @@ struct flat_netns *flat_netns_get(struct flat_netns *ns);
 /** NULL is nothing. */
 void flat_netns_put(struct flat_netns *ns);
 
-/** That of a process, referenced; NULL: flatd's own, or not to be had. The caller knows that `pid` is that process still. */
-struct flat_netns *flat_netns_of_process(pid_t pid);
+/**
+ * That of a process, referenced; NULL: flatd's own. The caller knows that `pid` is that process still. Where flatd may not look (it is
+ * not root, and the process another user's) it is that in which the other end of `peer` was made, a connected UNIX socket of
+ * flatd's: flatd's own, or one that is no other's.
+ */
+struct flat_netns *flat_netns_of_process(pid_t pid, int peer);
 
 /**
  * Whether packets to this address are taken in there, by its routing table; NULL: flatd's own. Ports do not matter. sock: a TCP
- * socket in it, whose interfaces are looked at (IPv4) where flatd may not enter; -1: none.
+ * socket in it, whose interfaces are looked at (IPv4) where flatd may not enter; -1: none. An answer of the kernel's is good for
+ * FLAT_NETNS_GOOD_US.
  */
-bool flat_netns_has(const struct flat_netns *ns, int sock, const struct flat_addr *addr);
+bool flat_netns_has(struct flat_netns *ns, int sock, const struct flat_addr *addr);
 
 /** The cookie of flatd's own network namespace. 0, or a negative errno: the kernel does not tell. */
 FLAT_MUST_CHECK int flat_netns_own(uint64_t *cookie);

@@ -84,7 +84,7 @@ static int attest(struct flat_session *s)
 	char path[64];
 	char text[8192];
 	read_executable(s);
-	s->netns = flat_netns_of_process(s->pid);
+	s->netns = flat_netns_of_process(s->pid, s->control.fd);
 	snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)s->pid);
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd >= 0) {
