@@ -29,6 +29,9 @@
 #define FLAT_PROCESS_SESSIONS_MAX 64U
 /* Connections of one session by default; a Workload may say otherwise. */
 #define FLAT_SESSION_CONNS_MAX 65536
+/* Connections of one workload's processes together, or of one user's that have none: so many times what flatd's descriptors leave
+ * room for. One takes four fifths of them at most, two four ninths each, and there is always room for another. */
+#define FLAT_ACCOUNT_SHARE 4U
 /* Clients of a gateway's ports at once: a descriptor each, and while they move 176 KiB of buffers. */
 #define FLAT_GATEWAY_CLIENTS_MAX 20000U
 /* Lane memory of one session by default, bytes of address space the offload half may have to back. */

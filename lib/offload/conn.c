@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/account.h"
 #include "offload/capture_in.h"
 #include "offload/gateway.h"
 #include "offload/l7.h"
@@ -149,6 +150,7 @@ void flat_conn_begin(struct flat_conn *c, const struct flat_decision *d)
 	if (c->client) {
 		c->client->n_conns++;
 		c->client->n_half_open++;
+		flat_account_add(c->client);
 	}
 	TAILQ_INSERT_TAIL(&o->conns, c, link);
 	flat_index_put(&o->conn_ids, &c->by_id, c->id);
@@ -324,6 +326,7 @@ void flat_conn_destroy(struct flat_conn *c)
 	}
 	if (c->client && !c->shelved) {
 		c->client->n_conns--;
+		flat_account_remove(c->client);
 		flat_session_put(c->client);
 	}
 	flat_gate_free(c->gate);

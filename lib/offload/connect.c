@@ -10,6 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/account.h"
 #include "offload/capture_in.h"
 #include "offload/gateway.h"
 #include "offload/health.h"
@@ -339,6 +340,7 @@ void flat_check_limits(const struct flat_session *s, struct flat_decision *d)
 			   : s->n_half_open >= FLAT_SESSION_HALF_OPEN_MAX
 			       ? "limit of connections being made"
 			       : NULL;
+	flat_account_check(s, d);
 	if (!what || d->status != 0 || d->path == FLAT_CONN_KERNEL)
 		return;
 	d->status = -EAGAIN;

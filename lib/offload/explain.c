@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "mesh/l4_route.h"
 #include "mesh/scope.h"
+#include "offload/account.h"
 #include "offload/admin.h"
 #include "offload/peers.h"
 
@@ -200,6 +201,9 @@ void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, co
 	char name[256];
 	bool plain = strcmp(src, "plain") == 0;
 	as.workload = plain ? NULL : flat_admin_workload(o, src);
+	if (as.workload)
+		snprintf(as.name, sizeof(as.name), "%s.%s", as.workload->name,
+			 as.workload->namespace);
 	q.session = plain ? NULL : &as;
 	for (size_t i = 0; sni && i < sizeof(name); i++) {
 		name[i] = (char)tolower((unsigned char)sni[i]);
@@ -221,6 +225,8 @@ void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, co
 		return;
 	}
 	flat_admit(o, &q, &d);
+	if (as.workload)
+		flat_account_check(&as, &d);
 	snprintf(reason, sizeof(reason), "%s", d.reason[0] ? d.reason : how(&d, plain));
 	if (d.status == 0)
 		add_hidden(o, &as, &d, reason, sizeof(reason));

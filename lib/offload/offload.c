@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
@@ -165,7 +166,9 @@ static int serve(struct flat_offload *o, const char *control_path, int fd)
 int flat_offload_open(struct flat_offload *o, const char *control_path, const char *const *paths,
 		      size_t n_paths)
 {
+	struct rlimit fds;
 	o->control.fd = -1;
+	o->fds_max = getrlimit(RLIMIT_NOFILE, &fds) == 0 ? fds.rlim_cur : 0;
 	o->started_s = (int64_t)time(NULL);
 	TAILQ_INIT(&o->sessions);
 	TAILQ_INIT(&o->listeners);
@@ -349,6 +352,7 @@ void flat_offload_close(struct flat_offload *o)
 	flat_index_fini(&o->anchors);
 	flat_index_fini(&o->listener_anchors);
 	flat_index_fini(&o->processes);
+	flat_index_fini(&o->accounts);
 	flat_series_fini(&o->series);
 	flat_measures_fini(&o->measures);
 	flat_mesh_put(o->mesh);

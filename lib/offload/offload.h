@@ -46,6 +46,7 @@ struct flat_gate;
 struct flat_sniff;
 struct flat_in_server;
 struct flat_in_way;
+struct flat_account;
 struct flat_netns;
 
 /**
@@ -85,6 +86,8 @@ struct flat_session {
 	char *cgroup;			      /* owned; text of /proc/PID/cgroup */
 	const struct flat_workload *workload; /* of the current mesh; NULL: none */
 	char name[96];			      /* by its workload, for people */
+	struct flat_account *account;	      /* whose it is: account.h. NULL: nobody's yet */
+	uint32_t charged;		      /* connections of it that are counted there */
 	uint32_t n_conns;
 	uint32_t n_half_open;
 	uint32_t n_listeners;
@@ -335,11 +338,13 @@ struct flat_offload {
 	struct flat_index anchors;	    /* of struct flat_end, by inode */
 	struct flat_index listener_anchors; /* of struct flat_listener, by inode */
 	struct flat_index processes;	    /* of struct flat_session, by pid */
+	struct flat_index accounts;	    /* of struct flat_account, by a hash of their keys */
 	struct flat_series_table series;
 	struct flat_last_series last_series;
 	struct flat_measures measures;
 	struct flat_stats stats;
 	uint64_t lane_bytes;
+	uint64_t fds_max; /* RLIMIT_NOFILE; 0: not known, and no bound */
 	uint64_t next_id;
 	uint64_t epoch; /* of the configuration */
 	/* By what tokens of sessions are made (persist.h), and what that is without a Secret. */

@@ -11,8 +11,8 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "mesh/scope.h"
+#include "offload/account.h"
 #include "offload/netns.h"
-#include "offload/offload.h"
 #include "offload/telling.h"
 
 #ifndef SO_PEERPIDFD
@@ -41,6 +41,7 @@ void flat_session_identify(struct flat_session *s)
 			 s->workload->namespace);
 	else
 		snprintf(s->name, sizeof(s->name), "pid %d (no workload)", (int)s->pid);
+	flat_account_join(s);
 }
 
 /* The program that s->pid runs. */
@@ -489,6 +490,7 @@ static void forget(struct flat_session *s)
 static void session_free(struct flat_session *s)
 {
 	TAILQ_REMOVE(&s->offload->ghosts, s, link);
+	flat_account_leave(s);
 	forget(s);
 	free(s);
 }

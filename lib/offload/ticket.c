@@ -11,7 +11,7 @@
 
 #include "base/limits.h"
 #include "mesh/l4_route.h"
-#include "offload/offload.h"
+#include "offload/account.h"
 
 /* Whether another listener may be meant by the address of this one. */
 static bool has_rival(const struct flat_listener *l)
@@ -28,7 +28,8 @@ static bool has_rival(const struct flat_listener *l)
 static bool is_certain(struct flat_session *s, const struct flat_decision *d)
 {
 	/* Near its limit a client is to hear of it from connect(). */
-	if (s->n_conns + 2 * FLAT_SESSION_TICKETS_MAX > flat_conns_max(s))
+	if (s->n_conns + 2 * FLAT_SESSION_TICKETS_MAX > flat_conns_max(s) ||
+	    !flat_account_has_room(s, 2 * FLAT_SESSION_TICKETS_MAX))
 		return false;
 	if (d->status != 0 || d->path != FLAT_CONN_DIRECT || d->l7 || d->listener->n_pending > 0 ||
 	    has_rival(d->listener) || (d->route && d->route->n_destinations > 1))

@@ -1,0 +1,126 @@
+#include "offload/account.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/limits.h"
+#include "offload/telling.h"
+
+/* Descriptors of flatd's own: files, rings, sockets that are kept ready. */
+#define OWN 256U
+/* Of a session: its control socket, what pins its process, its listeners' lanes. */
+#define SESSION 4U
+/* Of a listener, and of a connection: an end of each party's. */
+#define ENDS 2U
+
+static struct flat_account *find(const struct flat_session *s, const char *key)
+{
+	struct flat_indexed *at =
+	    flat_index_find(&s->offload->accounts, flat_hash_quick(key, strlen(key)));
+	for (; at; at = flat_indexed_next(at)) {
+		struct flat_account *a = FLAT_CONTAINER_OF(at, struct flat_account, by_key);
+		if (strcmp(a->key, key) == 0)
+			return a;
+	}
+	return NULL;
+}
+
+static struct flat_account *make(const struct flat_session *s, const char *key)
+{
+	struct flat_account *a = calloc(1, sizeof(*a));
+	if (!a)
+		return NULL;
+	snprintf(a->key, sizeof(a->key), "%s", key);
+	flat_index_put(&s->offload->accounts, &a->by_key, flat_hash_quick(key, strlen(key)));
+	return a;
+}
+
+void flat_account_join(struct flat_session *s)
+{
+	char buf[96];
+	const char *key = flat_session_account(s, buf);
+	if (s->account && strcmp(s->account->key, key) == 0)
+		return;
+	uint32_t n = s->charged;
+	flat_account_leave(s);
+	s->account = find(s, key);
+	if (!s->account)
+		s->account = make(s, key);
+	if (!s->account)
+		return;
+	s->account->sessions++;
+	s->account->n_conns += n;
+	s->charged = n;
+}
+
+void flat_account_leave(struct flat_session *s)
+{
+	struct flat_account *a = s->account;
+	if (!a)
+		return;
+	a->n_conns -= s->charged;
+	s->charged = 0;
+	s->account = NULL;
+	if (--a->sessions > 0)
+		return;
+	flat_index_remove(&s->offload->accounts, &a->by_key);
+	free(a);
+}
+
+void flat_account_add(struct flat_session *s)
+{
+	if (!s->account)
+		return;
+	s->account->n_conns++;
+	s->charged++;
+}
+
+void flat_account_remove(struct flat_session *s)
+{
+	/* Made while it was nobody's. */
+	if (!s->account || s->charged == 0)
+		return;
+	s->account->n_conns--;
+	s->charged--;
+}
+
+/* Connections that flatd has descriptors left for. */
+static uint64_t room(const struct flat_offload *o)
+{
+	uint64_t used = OWN + o->n_lanes + (uint64_t)SESSION * o->n_sessions +
+			(uint64_t)ENDS * o->n_listeners +
+			(uint64_t)ENDS * (o->n_conns + o->n_tickets);
+	return used < o->fds_max ? (o->fds_max - used) / ENDS : 0;
+}
+
+static bool may_have(const struct flat_offload *o, const struct flat_account *a, uint32_t more)
+{
+	return !a || o->fds_max == 0 || (uint64_t)a->n_conns + more <= FLAT_ACCOUNT_SHARE * room(o);
+}
+
+bool flat_account_has_room(const struct flat_session *s, uint32_t n)
+{
+	return may_have(s->offload, s->account, n);
+}
+
+void flat_account_check(const struct flat_session *s, struct flat_decision *d)
+{
+	const struct flat_offload *o = s->offload;
+	char buf[96];
+	const struct flat_account *a = s->account;
+	if (d->status != 0 || d->path == FLAT_CONN_KERNEL)
+		return;
+	if (!a)
+		a = find(s, flat_session_account(s, buf));
+	if (may_have(o, a, 1))
+		return;
+	d->status = -EAGAIN;
+	d->kind = FLAT_REFUSED_LIMIT;
+	snprintf(d->reason, sizeof(d->reason),
+		 "rule 15: %.60s has %u connections, and flatd descriptors (%llu) for %llu more: "
+		 "raise LimitNOFILE of flatd",
+		 a->key, a->n_conns, (unsigned long long)o->fds_max, (unsigned long long)room(o));
+}

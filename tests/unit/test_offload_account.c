@@ -1,0 +1,132 @@
+/* Accounts: what all processes of a workload, or of a user, hold together, and what is left for others. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/limits.h"
+#include "offload/account.h"
+
+static struct flat_offload o;
+static struct flat_workload shop = {.name = "shop", .namespace = "demo"};
+
+static void teardown(void)
+{
+	flat_index_fini(&o.accounts);
+}
+
+TestSuite(account, .fini = teardown);
+
+static void begin(struct flat_session *s, const struct flat_workload *w, uid_t uid)
+{
+	memset(s, 0, sizeof(*s));
+	s->offload = &o;
+	s->uid = uid;
+	s->workload = w;
+	if (w)
+		snprintf(s->name, sizeof(s->name), "%s.%s", w->name, w->namespace);
+	flat_account_join(s);
+	cr_assert_not_null(s->account);
+}
+
+static struct flat_decision check(const struct flat_session *s, enum flat_conn_path path)
+{
+	struct flat_decision d = {.path = path};
+	flat_account_check(s, &d);
+	return d;
+}
+
+/* As many connections as it gets. */
+static uint32_t take_all(struct flat_session *s)
+{
+	uint32_t n = 0;
+	while (check(s, FLAT_CONN_DIRECT).status == 0) {
+		flat_account_add(s);
+		o.n_conns++;
+		n++;
+		cr_assert_lt(n, 100000);
+	}
+	return n;
+}
+
+Test(account, one_account_leaves_room_for_others_whatever_number_of_sessions)
+{
+	struct flat_session v[3];
+	struct flat_session other;
+	o.fds_max = 10256;
+	begin(&v[0], &shop, 0);
+	begin(&v[1], &shop, 1);
+	begin(&v[2], &shop, 2);
+	begin(&other, NULL, 1000);
+	uint32_t n = take_all(&v[0]);
+	/* Four fifths of 5,000. */
+	cr_expect_eq(n, 4000);
+	cr_expect_eq(take_all(&v[1]) + take_all(&v[2]), 0);
+	struct flat_decision d = check(&v[2], FLAT_CONN_FORWARDED);
+	cr_expect_eq(d.status, -EAGAIN);
+	cr_expect_eq(d.kind, FLAT_REFUSED_LIMIT);
+	cr_expect(strstr(d.reason, "shop.demo has 4000 connections") &&
+		      strstr(d.reason, "raise LimitNOFILE") && strlen(d.reason) < 168,
+		  "%s", d.reason);
+	cr_expect_eq(check(&v[2], FLAT_CONN_KERNEL).status, 0, "the kernel's cost flatd nothing");
+	/* Another has four fifths of what is left, and there is some left. */
+	cr_expect_eq(take_all(&other), 800);
+	cr_expect(!flat_account_has_room(&other, 1));
+	flat_account_remove(&v[0]);
+	o.n_conns--;
+	cr_expect(flat_account_has_room(&other, 4));
+	for (int i = 0; i < 3; i++)
+		flat_account_leave(&v[i]);
+	flat_account_leave(&other);
+	cr_expect_eq(o.accounts.n, 0);
+}
+
+Test(account, one_that_is_asked_about_without_a_session_is_its_workloads)
+{
+	struct flat_session s;
+	struct flat_session as = {.offload = &o, .workload = &shop, .name = "shop.demo"};
+	o.fds_max = 1256;
+	begin(&s, &shop, 0);
+	cr_expect_eq(check(&as, FLAT_CONN_DIRECT).status, 0);
+	(void)take_all(&s);
+	cr_expect_eq(check(&as, FLAT_CONN_DIRECT).status, -EAGAIN);
+	flat_account_leave(&s);
+	cr_expect_eq(check(&as, FLAT_CONN_DIRECT).status, 0);
+}
+
+Test(account, connections_follow_a_process_that_becomes_another_workloads)
+{
+	struct flat_session a;
+	struct flat_session b;
+	begin(&a, NULL, 7);
+	begin(&b, NULL, 7);
+	cr_assert_eq(a.account, b.account);
+	flat_account_add(&a);
+	flat_account_add(&a);
+	flat_account_add(&b);
+	cr_expect_eq(b.account->n_conns, 3);
+	a.workload = &shop;
+	snprintf(a.name, sizeof(a.name), "shop.demo");
+	flat_account_join(&a);
+	cr_expect_eq(b.account->n_conns, 1);
+	cr_expect_eq(a.account->n_conns, 2);
+	flat_account_join(&a);
+	cr_expect_eq(a.account->n_conns, 2);
+	flat_account_remove(&a);
+	cr_expect_eq(a.account->n_conns, 1);
+	flat_account_leave(&b);
+	flat_account_leave(&a);
+	cr_expect_eq(o.accounts.n, 0);
+}
+
+Test(account, without_a_known_limit_nothing_is_refused)
+{
+	struct flat_session s;
+	begin(&s, NULL, 7);
+	for (int i = 0; i < 1000; i++)
+		flat_account_add(&s);
+	cr_expect_eq(check(&s, FLAT_CONN_DIRECT).status, 0);
+	o.fds_max = 256;
+	cr_expect_eq(check(&s, FLAT_CONN_DIRECT).status, -EAGAIN);
+	flat_account_leave(&s);
+}
