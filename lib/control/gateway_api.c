@@ -162,13 +162,15 @@ static void check_rule(struct cfg *cfg, const struct api_route *route, struct ap
 {
 	/* Of a gRPC call 503 is UNAVAILABLE. */
 	static const struct flat_http_direct failures[] = {{.status = 500}, {.status = 503}};
+	/* GEP-1294: routes of Services need no grant; whom they lead to is no secret in the mesh. */
+	const bool asks = route->n_gateways > 0;
 	struct flat_http_route *r = &rule->route;
 	uint64_t weight = r->weight;
 
 	for (uint32_t i = 0; i < r->n_destinations; i++) {
 		struct flat_route_destination *d = &r->destinations[i];
 
-		if (!d->settled && (!d->granted_by || is_granted(cfg, route, d)))
+		if (!d->settled && (!asks || !d->granted_by || is_granted(cfg, route, d)))
 			continue;
 		if (!d->settled)
 			cfg_warn(
@@ -186,7 +188,7 @@ static void check_rule(struct cfg *cfg, const struct api_route *route, struct ap
 	for (uint32_t i = 0; i < r->n_mirrors; i++) {
 		struct flat_route_destination *d = &r->mirrors[i].to;
 
-		if (!d->granted_by || is_granted(cfg, route, d))
+		if (!asks || !d->granted_by || is_granted(cfg, route, d))
 			continue;
 		cfg_warn(cfg, &d->where, FLAT_DIAG_ADVICE, "write a ReferenceGrant there",
 			 "%s is of another namespace, which does not permit it: nothing is "
@@ -430,10 +432,42 @@ static void make_virtual(struct cfg *cfg, const struct group *g, const struct ap
 		cfg->oom = true;
 }
 
+/* One that is of Services and of Gateways becomes two, since what their backends need differs. */
+static void split(struct cfg *cfg, struct api_route *route)
+{
+	struct api_route *other = cfg_array(cfg, 1, sizeof(*other));
+	struct api_rule *rules = cfg_array(cfg, route->n_rules + 1, sizeof(*rules));
+
+	if (!other || !rules)
+		return;
+	for (uint32_t i = 0; i < route->n_rules; i++) {
+		struct flat_http_route *r = &rules[i].route;
+		const struct flat_http_route *from = &route->rules[i].route;
+
+		rules[i] = route->rules[i];
+		r->destinations = cfg_array(cfg, r->n_destinations + 1, sizeof(*r->destinations));
+		r->mirrors = cfg_array(cfg, r->n_mirrors + 1, sizeof(*r->mirrors));
+		if (!r->destinations || !r->mirrors)
+			return;
+		if (r->n_destinations > 0)
+			memcpy(r->destinations, from->destinations,
+			       r->n_destinations * sizeof(*r->destinations));
+		if (r->n_mirrors > 0)
+			memcpy(r->mirrors, from->mirrors, r->n_mirrors * sizeof(*r->mirrors));
+	}
+	*other = *route;
+	other->rules = rules;
+	other->n_parents = 0;
+	route->next = other;
+	route->n_gateways = 0;
+}
+
 void cfg_gateway_api_finish(struct cfg *cfg)
 {
 	cfg_api_check_secrets(cfg);
 	for (struct api_route *route = cfg->api_routes; route; route = route->next) {
+		if (route->n_parents > 0 && route->n_gateways > 0)
+			split(cfg, route);
 		cfg_api_attach(cfg, route);
 		for (uint32_t i = 0; i < route->n_rules; i++)
 			check_rule(cfg, route, &route->rules[i]);

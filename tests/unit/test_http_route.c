@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "codec/http1.h"
+#include "mesh/gateway.h"
 #include "mesh/l4_route.h"
 #include "mesh/route.h"
 #include "support_mesh.h"
@@ -194,21 +195,32 @@ Test(http_route, retries_and_CORS_are_read)
 	loaded_fini(&l);
 }
 
+/* A route to another namespace, of a Service and of a Gateway: what it answers there; in the mesh it always leads there (GEP-1294). */
 static unsigned far_status(const char *grant)
 {
 	char yaml[2000];
 	struct loaded l;
 	const struct flat_http_route *r;
+	const struct flat_gateway *g;
 	unsigned status;
 
-	snprintf(yaml, sizeof(yaml), "%s%s",
-		 BASE ROUTE("r", "foo",
-			    "{" WEB
-			    ", rules: [{backendRefs: [{name: far, namespace: bar, port: 80}]}]}"),
-		 grant);
+	snprintf(
+	    yaml, sizeof(yaml), "%s%s",
+	    BASE
+	    "---\napiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: gw, "
+	    "namespace: foo}\nspec: {listeners: [{name: l, port: 80, protocol: HTTP}]}\n" ROUTE(
+		"r", "foo",
+		"{parentRefs: [{name: gw}, {group: '', kind: Service, name: web}], "
+		"rules: [{backendRefs: [{name: far, namespace: bar, port: 80}]}]}"),
+	    grant);
 	l = load_good(yaml);
 	r = route_of(&l, "/", "GET", 80, "foo");
 	cr_assert(r);
+	cr_expect(!r->direct);
+	cr_assert_eq(r->n_destinations, 1);
+	cr_expect_str_eq(r->destinations[0].host, "far.bar.svc.cluster.local");
+	g = flat_mesh_gateway(l.mesh, 0);
+	r = flat_gateway_virtual(g, &g->servers[0], flat_span_of("any.example"))->routes;
 	status = r->direct ? r->direct->status : 200;
 	loaded_fini(&l);
 	return status;
@@ -392,7 +404,7 @@ Test(http_route, tls_routes_of_a_service_are_by_name_beside_its_tcp_routes)
 	cr_expect_str_eq(r->destinations[0].host, "web.foo.svc.cluster.local");
 	q.sni = "c.example";
 	cr_assert_eq(flat_l4_route_find(l.mesh, web, &q, &r), FLAT_L4_ROUTE);
-	cr_expect_eq(r->n_destinations, 0);
+	cr_expect_str_eq(r->destinations[0].host, "far.bar.svc.cluster.local");
 	cr_expect(!strstr(loaded_text(&l), "already"), "%s", loaded_text(&l));
 	loaded_fini(&l);
 }
@@ -409,8 +421,8 @@ Test(http_route, tcp_routes_of_a_service_are_by_port)
 		 "80}]}]}\n");
 
 	cr_expect_str_eq(led_to(&l, 81, "10.0.0.1"), "web.foo.svc.cluster.local");
-	/* Without a ReferenceGrant. */
-	cr_expect_str_eq(led_to(&l, 80, "10.0.0.1"), "nobody");
+	/* Without a ReferenceGrant, as no Gateway is in play. */
+	cr_expect_str_eq(led_to(&l, 80, "10.0.0.1"), "far.bar.svc.cluster.local");
 	cr_expect_str_eq(led_to(&l, 82, "10.0.0.1"), "-");
 	loaded_fini(&l);
 }

@@ -210,6 +210,9 @@ Test(istio, endpoints_of_several_slices_count_once)
 
 #define ROUTE(name, namespace, spec)                                                               \
 	RESOURCE("gateway.networking.k8s.io/v1", "HTTPRoute", name, namespace, spec)
+#define GATE                                                                                       \
+	RESOURCE("gateway.networking.k8s.io/v1", "Gateway", "gw", "foo",                           \
+		 "{listeners: [{name: l, port: 80, protocol: HTTP}]}")
 #define GRANT(from, to)                                                                            \
 	RESOURCE("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", "g", "bar",                \
 		 "{from: [{" from "}], to: [{" to "}]}")
@@ -240,10 +243,9 @@ Test(istio, a_grant_is_of_groups_and_kinds)
 
 		flat_strbuf_puts(&yaml,
 				 WEB("") SERVICE("far", "bar", "{ports: [{port: 80, name: http}]}")
-				     ROUTE("r", "foo",
-					   "{parentRefs: [{group: '', kind: Service, name: web}], "
-					   "rules: [{backendRefs: [{name: far, namespace: bar, "
-					   "port: 80}]}]}"));
+				     GATE ROUTE("r", "foo",
+						"{parentRefs: [{name: gw}], rules: [{backendRefs: "
+						"[{name: far, namespace: bar, port: 80}]}]}"));
 		flat_strbuf_puts(&yaml, cases[i].grant);
 		l = load_good(flat_strbuf_str(&yaml));
 		cr_expect_eq(flat_mesh_virtual(l.mesh, 0)->routes[0].n_destinations, cases[i].want,
