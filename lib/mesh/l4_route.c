@@ -62,6 +62,21 @@ const struct flat_l4_route *flat_l4_first(const struct flat_l4_route *v, uint32_
 	return NULL;
 }
 
+/* Of a name below a wildcard service the VirtualService that is the name's own, or a closer wildcard's. */
+static const struct flat_l4_route *route_below(const struct flat_mesh *mesh,
+					       const struct flat_service *service,
+					       const struct flat_l4_question *question,
+					       const struct flat_scope *scope)
+{
+	const struct flat_virtual_service *vs;
+
+	if (!*question->sni || !sni_fits(service->host, question->sni))
+		return NULL;
+	vs = mesh_virtual_walk(&mesh->l4_hosts, flat_span_of(question->sni), mesh_virtual_closest,
+			       scope);
+	return vs ? flat_l4_first(vs->tls, vs->n_tls, question) : NULL;
+}
+
 enum flat_l4_answer flat_l4_route_find(const struct flat_mesh *mesh,
 				       const struct flat_service *service,
 				       const struct flat_l4_question *question,
@@ -75,7 +90,12 @@ enum flat_l4_answer flat_l4_route_find(const struct flat_mesh *mesh,
 		return FLAT_L4_SERVICE;
 	vs = mesh_virtual_walk(&mesh->l4_hosts, flat_span_of(service->host), mesh_virtual_closest,
 			       &scope);
-	if (vs && question->tls)
+	if (question->tls && service->tls_below) {
+		if (!question->sni)
+			return FLAT_L4_NAME;
+		*route = route_below(mesh, service, question, &scope);
+	}
+	if (vs && question->tls && !*route)
 		*route = flat_l4_first(vs->tls, vs->n_tls, question);
 	if (*route && !question->sni)
 		return FLAT_L4_NAME;

@@ -187,6 +187,7 @@ struct flat_service {
 	bool has_selector; /* local workloads are endpoints too, by flat_service_selects() */
 	bool not_ready; /* Kubernetes, publishNotReadyAddresses: endpoints that are not ready too */
 	bool routes_below; /* a wildcard's: there are routes of names that it holds */
+	bool tls_below;	   /* likewise `tls` routes */
 	struct flat_labels selector;
 	struct flat_export export;
 	enum flat_resolution resolution;

@@ -385,19 +385,24 @@ static int add_host(struct flat_mesh *mesh, struct flat_map *map, struct flat_vi
 	return 0;
 }
 
-/* The wildcard service that has a name, or all names below one, of a VirtualService: its requests have to be looked at. */
-static void note_below(struct flat_mesh *mesh, const char *host, const char *namespace)
+/* The wildcard service that has a name, or all names below one, of a VirtualService: what goes there has to be looked at. */
+static void note_below(struct flat_mesh *mesh, const char *host,
+		       const struct flat_virtual_service *vs)
 {
 	const struct flat_service *service;
+	struct flat_service *of;
 	char below[256];
 
 	/* Any name will do that such a wildcard holds. */
 	if (snprintf(below, sizeof(below), "%s%s", host[0] == '*' ? "x" : "",
 		     host + (host[0] == '*')) >= (int)sizeof(below))
 		return;
-	service = flat_mesh_service_by_host(mesh, below, namespace);
-	if (service && service->host[0] == '*')
-		((struct flat_service *)mesh->services.v[service->index])->routes_below = true;
+	service = flat_mesh_service_by_host(mesh, below, vs->namespace);
+	if (!service || service->host[0] != '*')
+		return;
+	of = (struct flat_service *)mesh->services.v[service->index];
+	of->routes_below |= vs->n_routes > 0;
+	of->tls_below |= vs->n_tls > 0;
 }
 
 static int index_hosts(struct flat_mesh *mesh, struct flat_virtual_service *vs,
@@ -414,8 +419,8 @@ static int index_hosts(struct flat_mesh *mesh, struct flat_virtual_service *vs,
 		/* A wildcard service of that name is another host. */
 		if (service && service->host[0] != '*')
 			key = service->host;
-		if (vs->n_routes > 0 && (!service || service->host[0] == '*'))
-			note_below(mesh, key, vs->namespace);
+		if (!service || service->host[0] == '*')
+			note_below(mesh, key, vs);
 		if (vs->n_routes > 0)
 			ret = add_host(mesh, &mesh->virtual_hosts, vs, key, vs->hosts[i], diags);
 		if (ret == 0 && (vs->n_tcp > 0 || vs->n_tls > 0))

@@ -151,3 +151,29 @@ END
 apply < <(base && tls_route)
 same tls-route 'inside x.two.example' "$(shop ask web.e2e.example 443 x.two.example)"
 same tls-route-other yes "$(says '^[ab] other.example$' "$(shop ask web.e2e.example 443 other.example)")"
+
+# Of names below a wildcard service those that have routes of their own follow them.
+wild() {
+	cat <<END
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: wild, namespace: e2e }
+spec:
+  hosts: ['*.wild.example']
+  addresses: [240.9.9.77]
+  location: MESH_EXTERNAL
+  resolution: STATIC
+  ports: [{ number: 443, name: tls, protocol: TLS }]
+  endpoints: [{ address: 127.0.0.1, ports: { tls: $A } }]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: below, namespace: e2e }
+spec: { hosts: [one.wild.example], tls: [{ match: [{ sniHosts: [one.wild.example] }], $(to b) }] }
+END
+}
+apply < <(base && wild)
+same below-a-wildcard '3 b one.wild.example;' "$(shop ask 240.9.9.77 443 one.wild.example 0 3)"
+same below-a-wildcard-other '3 a other.wild.example;' "$(shop ask 240.9.9.77 443 other.wild.example 0 3)"
+same below-a-wildcard-stranger '2 a one.example;' "$(shop ask 240.9.9.77 443 one.example 0 2)"

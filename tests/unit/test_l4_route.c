@@ -131,6 +131,58 @@ Test(l4_route, tls_routes_are_by_name)
 	    asked_for("tls: [{match: [{sniHosts: ['*']}], " TO("one.example") "}]", "", true), "-");
 }
 
+/* Routes of names below a wildcard service are followed, and those of names that it has not are none of it. */
+Test(l4_route, tls_routes_below_a_wildcard_service)
+{
+#define BELOW(name, host, sni)                                                                     \
+	"---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: " name    \
+	", namespace: foo}\nspec: {hosts: ['" host "'], tls: [{match: [{sniHosts: ['" sni "']}], " \
+	"route: [{destination: {host: " name ".example}}]"                                         \
+	"}]}\n"
+#define WILD                                                                                       \
+	"apiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"                                 \
+	"metadata: {name: wild, namespace: foo}\nspec: {hosts: ['*.wild.example'], addresses: "    \
+	"[10.9.0.0/16], resolution: NONE, ports: [{number: 443, name: tls}]}\n"
+	static const struct {
+		const char *yaml, *sni, *want;
+	} cases[] = {
+	    {WILD BELOW("own", "a.wild.example", "a.wild.example"), NULL, "?"},
+	    {WILD BELOW("own", "a.wild.example", "a.wild.example"), "a.wild.example",
+	     "own.example"},
+	    {WILD BELOW("own", "a.wild.example", "a.wild.example"), "b.wild.example", "-"},
+	    {WILD BELOW("own", "a.wild.example", "a.wild.example"), "", "-"},
+	    {WILD BELOW("deep", "*.b.wild.example", "x.b.wild.example"), "x.b.wild.example",
+	     "deep.example"},
+	    {WILD BELOW("all", "*.wild.example", "*.wild.example"), "x.wild.example",
+	     "all.example"},
+	    {WILD BELOW("all", "*.wild.example", "*.wild.example")
+		 BELOW("own", "a.wild.example", "a.wild.example"),
+	     "a.wild.example", "own.example"},
+	    {WILD BELOW("all", "*.wild.example", "*.wild.example")
+		 BELOW("own", "a.wild.example", "z.wild.example"),
+	     "a.wild.example", "all.example"},
+	    {WILD BELOW("other", "a.other.example", "a.other.example"), NULL, "-"},
+	    {WILD BELOW("own", "a.wild.example", "a.wild.example")
+		 BELOW("other", "a.other.example", "a.other.example"),
+	     "a.other.example", "-"},
+	};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		struct loaded l = load_good(cases[i].yaml);
+		struct flat_l4_question q = {.port = 443, .tls = true, .sni = cases[i].sni};
+		const struct flat_l4_route *r;
+		enum flat_l4_answer answer;
+
+		cr_assert_eq(flat_ip_parse("10.9.0.1", &q.to), 0);
+		answer = flat_l4_route_find(
+		    l.mesh, flat_mesh_service_by_host(l.mesh, "q.wild.example", NULL), &q, &r);
+		cr_expect_str_eq(answer == FLAT_L4_NAME ? "?"
+				 : r			? r->destinations[0].host
+							: "-",
+				 cases[i].want, "case %zu", i);
+		loaded_fini(&l);
+	}
+}
+
 Test(l4_route, what_is_wrong_with_tcp_routes_is_said)
 {
 	static const char *const wrong[][2] = {
