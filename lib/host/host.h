@@ -220,8 +220,10 @@ FLAT_MUST_CHECK int flat_sock_replace(int fd, int anchor, struct flat_sock *s);
 FLAT_MUST_CHECK int flat_sock_name(const struct flat_addr *a, int domain, struct sockaddr *addr,
 				   socklen_t *len);
 
-/** Whether a listener at this port (of flat_addr) ended within the last second here: the offload half may hold it. */
-bool flat_listener_just_closed(uint16_t port);
+/** Whether a listener ended within the last second here that has this address, or its port on all: the offload half may hold it. */
+bool flat_listener_just_closed(const struct flat_addr *addr);
+/** A socket got this address without sharing its port: nobody holds a listener there that ended. */
+void flat_listener_let_go(const struct flat_addr *addr);
 
 /* --- connect.c --- */
 

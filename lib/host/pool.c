@@ -26,7 +26,7 @@ static struct {
 	uint32_t n_free; /* as far as known: a process may be killed between two changes */
 	uint32_t fresh;
 	_Atomic uint32_t n_closed;
-	_Atomic uint64_t closed[CLOSED_KEPT]; /* listeners that ended: ms and port */
+	_Atomic uint64_t closed[CLOSED_KEPT]; /* listeners that ended: CLOSED_ENTRY */
 	struct flat_sock socks[FLAT_SOCKS_MAX];
 } * pool;
 
@@ -154,21 +154,59 @@ struct flat_sock *flat_sock_new(enum flat_fd_kind kind)
 	return s;
 }
 
-static void note_closed(uint16_t port)
+/*
+ * When (24 bits of ms), the address in short (24 bits, 0: all addresses) and the port. Two addresses of one short form cost a
+ * bind() that fails some patience, and nothing else.
+ */
+#define CLOSED_ENTRY(ms, brief, port) ((uint64_t)(ms) << 40 | (uint64_t)(brief) << 16 | (port))
+#define CLOSED_AGE(now, entry) (((uint32_t)(now) - (uint32_t)((entry) >> 40)) & 0xffffffU)
+#define CLOSED_BRIEF(entry) ((uint32_t)((entry) >> 16) & 0xffffffU)
+
+static uint32_t brief_of(const struct flat_addr *addr)
 {
-	uint32_t i = atomic_fetch_add(&pool->n_closed, 1) % CLOSED_KEPT;
-	atomic_store(&pool->closed[i], (uint64_t)flat_now_coarse_ms() << 16 | port);
+	struct flat_addr a = *addr;
+	uint32_t sum = 0;
+	uint8_t any = 0;
+	flat_addr_unmap(&a);
+	for (size_t i = 0; i < sizeof(a.ip); i++) {
+		any |= a.ip[i];
+		sum = (sum ^ a.ip[i]) * 16777619U;
+	}
+	return any ? (sum >> 8) | 1U : 0;
 }
 
-bool flat_listener_just_closed(uint16_t port)
+static bool closed_at(uint64_t entry, uint64_t now, const struct flat_addr *addr)
+{
+	if (entry == 0 || (uint16_t)entry != addr->port || CLOSED_AGE(now, entry) >= CLOSED_MS)
+		return false;
+	uint32_t brief = brief_of(addr);
+	return brief == 0 || CLOSED_BRIEF(entry) == 0 || CLOSED_BRIEF(entry) == brief;
+}
+
+static void note_closed(const struct flat_addr *addr)
+{
+	uint32_t i = atomic_fetch_add(&pool->n_closed, 1) % CLOSED_KEPT;
+	atomic_store(&pool->closed[i],
+		     CLOSED_ENTRY(flat_now_coarse_ms(), brief_of(addr), addr->port));
+}
+
+bool flat_listener_just_closed(const struct flat_addr *addr)
+{
+	uint64_t now = (uint64_t)flat_now_coarse_ms();
+	for (uint32_t i = 0; pool && i < CLOSED_KEPT; i++)
+		if (closed_at(atomic_load(&pool->closed[i]), now, addr))
+			return true;
+	return false;
+}
+
+void flat_listener_let_go(const struct flat_addr *addr)
 {
 	uint64_t now = (uint64_t)flat_now_coarse_ms();
 	for (uint32_t i = 0; pool && i < CLOSED_KEPT; i++) {
 		uint64_t entry = atomic_load(&pool->closed[i]);
-		if ((uint16_t)entry == port && entry != 0 && now - (entry >> 16) < CLOSED_MS)
-			return true;
+		if (closed_at(entry, now, addr))
+			(void)atomic_compare_exchange_strong(&pool->closed[i], &entry, 0);
 	}
-	return false;
 }
 
 /* --- descriptors and holds --- */
@@ -203,7 +241,7 @@ static void end(struct flat_sock *s, uint32_t i)
 	if (s->kind == FLAT_FD_STREAM && !flat_shared(s))
 		flat_stream_end(s);
 	if (s->kind == FLAT_FD_LISTENER)
-		note_closed(s->local.port);
+		note_closed(&s->local);
 	atomic_store(&s->wr_shut, 1);
 	atomic_store(&s->rd_shut, 1);
 	flat_lock(&pool->lock);

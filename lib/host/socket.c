@@ -49,15 +49,19 @@ static bool offload_caught_up(void)
 	return true;
 }
 
-static long bind_again(int fd, const struct sockaddr *addr, socklen_t len)
+static bool address_of(struct flat_addr *a, const struct sockaddr *addr, socklen_t len)
 {
 	struct sockaddr_storage ss;
+	return len <= sizeof(ss) && flat_user_get(&ss, addr, len) == 0 &&
+	       flat_addr_from_sockaddr(a, (struct sockaddr *)&ss, len) == 0;
+}
+
+static long bind_again(int fd, const struct sockaddr *addr, socklen_t len)
+{
 	struct flat_addr a;
 	struct timespec ms = {.tv_nsec = 1000000};
 	long err = -EADDRINUSE;
-	bool own = len <= sizeof(ss) && flat_user_get(&ss, addr, len) == 0 &&
-		   flat_addr_from_sockaddr(&a, (struct sockaddr *)&ss, len) == 0 &&
-		   flat_listener_just_closed(a.port);
+	bool own = address_of(&a, addr, len) && flat_listener_just_closed(&a);
 	for (int i = 0; err == -EADDRINUSE && i < (own ? BIND_TRIES_OWN : BIND_TRIES); i++) {
 		if (!offload_caught_up())
 			break;
@@ -68,22 +72,27 @@ static long bind_again(int fd, const struct sockaddr *addr, socklen_t len)
 	return err;
 }
 
+static int get_int(int fd, int level, int name)
+{
+	int value = 0;
+	socklen_t len = sizeof(value);
+	return flat_sys_getsockopt(fd, level, name, &value, &len) == 0 ? value : 0;
+}
+
 int flat_bind(int fd, const struct sockaddr *addr, socklen_t len)
 {
+	struct flat_addr a;
 	if (flat_fd_sock(fd))
 		return (int)flat_result(-EINVAL);
 	flat_fd_mark(fd, 0);
 	long err = FLAT_SYS3(SYS_bind, fd, addr, len);
 	if (flat_unlikely(err == -EADDRINUSE && flat_session_directory()))
 		err = bind_again(fd, addr, len);
+	/* Who binds there next, and cannot, is told at once. */
+	if (err == 0 && address_of(&a, addr, len) && flat_listener_just_closed(&a) &&
+	    !get_int(fd, SOL_SOCKET, SO_REUSEPORT))
+		flat_listener_let_go(&a);
 	return (int)flat_result(err);
-}
-
-static int get_int(int fd, int level, int name)
-{
-	int value = 0;
-	socklen_t len = sizeof(value);
-	return flat_sys_getsockopt(fd, level, name, &value, &len) == 0 ? value : 0;
 }
 
 int flat_fd_domain(int fd)

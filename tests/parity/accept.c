@@ -558,6 +558,21 @@ BEHAVIOUR(bind_listen_again_and_connect)
 	say("connected: %d", came);
 }
 
+BEHAVIOUR_ALONE(bind_in_use_again_and_again)
+{
+	/* Somebody listened here, and elsewhere at this port, a moment ago; somebody else does now: bind() fails, without patience. */
+	struct sockaddr_in a = where(0);
+	int failed = 0;
+	for (int i = 0; i < 60; i++) {
+		int l = listener(0), fd = tcp(0);
+		close(listener6(0, "::1", 1));
+		failed += bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 && errno == EADDRINUSE;
+		close(fd);
+		close(l);
+	}
+	say("in use: %d", failed);
+}
+
 BEHAVIOUR_ALONE(bind_bad_arguments)
 {
 	struct sockaddr_in a = where(0);
