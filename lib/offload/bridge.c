@@ -98,11 +98,48 @@ static void fin(struct flat_wire_stream *s)
 	flat_tube_end(b->tube, FLAT_TUBE_FAR);
 }
 
+static bool open_stream(struct flat_bridge *b)
+{
+	b->stream = flat_wire_open(b->peer->link, &b->conn->target, &b->from, b);
+	if (b->stream)
+		flat_peer_heat(b->peer);
+	return b->stream != NULL;
+}
+
+/*
+ * Nobody has answered, so nothing was said: it is asked for by another link, once. The one before may have led to a flatd that is
+ * gone, or to one that has a successor. False: there is none.
+ */
+static bool move_on(struct flat_bridge *b, const struct flat_wire_link *from)
+{
+	struct flat_peer *old = b->peer;
+	struct flat_peers *all = old->all;
+	const struct flat_svid *svid =
+	    flat_svids_find(all->svids, flat_spiffe_principal(from->own_id));
+	int err;
+	if (b->inbound || b->moved || !b->conn || !b->conn->half_open || !svid)
+		return false;
+	b->moved = true;
+	struct flat_peer *p =
+	    flat_peer_to(all, &old->addr, svid, old->hbone ? from->peer.expect : NULL, &err);
+	if (!p)
+		return false;
+	TAILQ_REMOVE(&old->bridges, b, link);
+	old->n_bridges--;
+	TAILQ_INSERT_TAIL(&p->bridges, b, link);
+	p->n_bridges++;
+	b->peer = p;
+	return !p->link->greeted || open_stream(b);
+}
+
 static void ended(struct flat_wire_stream *s, int err)
 {
 	struct flat_bridge *b = s->owner;
 	struct flat_conn *c = b->conn;
 	b->stream = NULL;
+	/* Not where the peer has reset it. */
+	if (!b->peer->link && move_on(b, s->link))
+		return;
 	if (c && c->half_open) {
 		b->conn = NULL;
 		c->bridge = NULL;
@@ -155,6 +192,8 @@ static void refused(struct flat_wire_stream *s, int err, const char *why)
 	char text[FLAT_ADDR_STRLEN];
 	char reason[500];
 	b->stream = NULL;
+	if (err == EAGAIN && s->link->draining && move_on(b, s->link))
+		return;
 	snprintf(reason, sizeof(reason), "refused by the host of %s: %s",
 		 c ? flat_addr_str(&c->target, text) : "-", why);
 	b->conn = NULL;
@@ -167,14 +206,6 @@ static void refused(struct flat_wire_stream *s, int err, const char *why)
 }
 
 static const char no_room[] = "the link has no room for another stream";
-
-static bool open_stream(struct flat_bridge *b)
-{
-	b->stream = flat_wire_open(b->peer->link, &b->conn->target, &b->from, b);
-	if (b->stream)
-		flat_peer_heat(b->peer);
-	return b->stream != NULL;
-}
 
 void flat_bridge_start(struct flat_bridge *b)
 {

@@ -269,6 +269,8 @@ static void part(struct flat_peer *p)
 static void greeted(struct flat_peer *p)
 {
 	part(p);
+	if (p->all->offload->retired)
+		flat_wire_link_drain(p->link);
 	if (p->guest->links > FLAT_WIRE_HOST_LINKS_MAX)
 		flat_peer_end(p, ENOBUFS, "its identity has too many links from its host");
 }

@@ -202,10 +202,20 @@ int flat_peers_hbone_socket(const struct flat_offload *o)
 void flat_peers_retire(struct flat_offload *o)
 {
 	struct flat_peers *all = o->peers;
+	struct flat_peer *p;
 	if (all && all->listening.fd >= 0)
 		flat_loop_accept_end(&o->loop, &all->listening);
 	if (all && all->hbone.fd >= 0)
 		flat_loop_accept_end(&o->loop, &all->hbone);
+	/* What is new goes to the successor, which may have servers that are not known here. */
+	if (!all)
+		return;
+	TAILQ_FOREACH(p, &all->list, link_)
+	{
+		if (p->link && p->link->greeted)
+			flat_wire_link_drain(p->link);
+		flat_peer_heat(p);
+	}
 }
 
 void flat_peers_close(struct flat_offload *o)

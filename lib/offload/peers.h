@@ -27,6 +27,7 @@ struct flat_bridge {
 	struct flat_addr to; /* inbound */
 	bool inbound;
 	bool asked;	   /* in its guest's */
+	bool moved;	   /* outbound: its first link was over before anybody answered */
 	int64_t orphan_ms; /* since when without connection; 0: has one */
 	/* Inbound: who asks. Outbound: who must answer, "NAMESPACE/ACCOUNT", "": anybody of the mesh. */
 	char who[FLAT_SPIFFE_ID_MAX];
@@ -120,7 +121,7 @@ FLAT_MUST_CHECK int flat_peers_open(struct flat_offload *o);
 /** The sockets that other hosts come to (borrowed), by flat/1 and by HBONE, -1: there is none. */
 int flat_peers_socket(const struct flat_offload *o);
 int flat_peers_hbone_socket(const struct flat_offload *o);
-/** Takes no more links; those that there are go on. */
+/** Takes no more links; those that there are go on, and their clients are asked for others. */
 void flat_peers_retire(struct flat_offload *o);
 void flat_peers_close(struct flat_offload *o);
 /** Reads the folder's identities again: all, or the ones before stay. Links that they no longer vouch for end. */

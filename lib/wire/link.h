@@ -75,7 +75,7 @@ struct flat_wire_stream {
 	bool fin_sent;
 	bool fin_got;
 	bool fin_told;
-	bool deaf; /* the peer reads no more, and has bytes here that were not taken yet */
+	bool deaf;	   /* the peer reads no more, and has bytes here that were not taken yet */
 	uint64_t bytes[2]; /* sent, received */
 };
 

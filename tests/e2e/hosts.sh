@@ -65,6 +65,7 @@ base() {
 	remote sink 240.9.8.4 9 7009
 	remote mistaken 240.9.8.5 7 7007 TCP somebody-else
 	remote nobody 240.9.8.6 7 7999
+	remote late 240.9.8.7 7 7011
 }
 only_shop() {
 	cat <<END
@@ -88,12 +89,13 @@ END
 base >"$WORK/a.yaml"
 { base && only_shop; } >"$WORK/b.yaml"
 
-# flatd_on a|b: starts it there; its pid in FLATD_a, FLATD_b.
+# flatd_on a|b [OPTIONS]: starts it there; its pid in FLATD_a, FLATD_b.
 flatd_on() {
-	local where=("${ON_A[@]}")
+	local where=("${ON_A[@]}") log=flatd-$1
 	[ "$1" = a ] || where=("${ON_B[@]}")
-	start "flatd-$1" "${where[@]}" flatd --control "$WORK/$1.sock" --config "$WORK/$1.yaml" --metrics 127.0.0.1:15020 \
-		--wire 0.0.0.0:15018 --svids "$WORK/svids-$1"
+	[ $# -eq 1 ] || log=$log-2
+	start "$log" "${where[@]}" flatd --control "$WORK/$1.sock" --config "$WORK/$1.yaml" --metrics 127.0.0.1:15020 \
+		--wire 0.0.0.0:15018 --svids "$WORK/svids-$1" "${@:2}"
 	printf -v "FLATD_$1" %s "$PID"
 	wait_for 10 flatctl --control "$WORK/$1.sock" ls || die "flatd-$1-starts" "$(tail -n 5 "$WORK/flatd-$1.log")"
 }
@@ -275,6 +277,25 @@ same far-flatd-is-not-whom-an-endpoint-names 'PermissionError 13' "$(shop connec
 holds far-flatd-reason wait_for 10 grep -q 'as spiffe://far.example/.* says; its endpoint' "$WORK/flatd-a.log"
 cp "$WORK/svids-b-good/"* "$WORK/svids-b/"
 holds own-flatd-is-back wait_for 20 works
+
+# --- a successor at the servers' host ---
+
+rm -f "$WORK/stop"
+start over "${MESH_A[@]}" "$WORK/bin/shop-python" -B "$PART" hold echo.e2e.example 7 "$WORK/stop"
+wait_for 10 grep -q holding "$WORK/over.log" || die take-over-begins
+before=$FLATD_b
+flatd_on b --take-over
+holds flatd-b-retires wait_for 10 grep -q 'retired: ' "$WORK/flatd-b.log"
+# The link is the predecessor's, which knows nothing of this server.
+start late "${MESH_B[@]}" "$WORK/bin/server-python" -B "$PART" echo 7011
+late_is_there() { [ "$(of b ls "len(s['listeners'])")" = 5 ]; }
+wait_for 15 late_is_there || die late-listens "$(tail -n 3 "$WORK/late.log")"
+same server-of-the-successor ok "$(shop connect late.e2e.example 7)"
+same servers-of-before ok "$(shop talk echo.e2e.example 7 10 10 1000)"
+touch "$WORK/stop"
+wait_for 10 grep -qE 'whole|ended' "$WORK/over.log"
+holds take-over-ends-no-connection grep -q whole "$WORK/over.log"
+holds predecessor-ends wait_for 20 gone "$before"
 
 # --- HTTP policies, at the receiver ---
 

@@ -1,9 +1,11 @@
 /* Links that other hosts open and leave alone: how many there may be, of whom, for how long. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -323,6 +325,63 @@ Test(peers, no_address_is_none_of_ours)
 	cr_expect(strstr(e->text, "no mesh server listens on 0.0.0.0"), "%s", e->text);
 	flat_listener_delist(&o, &l);
 	leave(&c);
+}
+
+/* --- asking once more --- */
+
+static size_t n_asked;
+
+static void count_asked(struct flat_wire_link *link, struct flat_wire_stream *s,
+			const struct flat_frame *f)
+{
+	struct wire_side *side = link->owner;
+	(void)f;
+	n_asked++;
+	s->owner = &side->ends[0];
+}
+
+/* A flatd that takes the next link, until it was asked for `n` streams in all. */
+static struct client serve_until_asked(const struct flat_wire_ops *ops, size_t n)
+{
+	struct client s = {.fd = -1};
+	for (int i = 0; i < 1000 && s.fd < 0; i++) {
+		turn();
+		s.fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	}
+	cr_assert_geq(s.fd, 0);
+	s.link = flat_wire_link_new(svids, svids->node, true, ops, &pair.server);
+	for (int i = 0; i < 10000 && n_asked < n && !s.over; i++)
+		pump(&s);
+	cr_assert_eq(n_asked, n);
+	return s;
+}
+
+Test(peers, a_connection_that_nobody_answered_is_asked_for_by_another_link_once)
+{
+	char reason[400];
+	char speaker[] = "d/ns/a/sa/client";
+	struct flat_wire_ops ops = pair_ops;
+	struct flat_conn c = {.offload = &o, .half_open = true, .speaker = speaker};
+	ops.opened = count_asked;
+	cr_assert_eq(fcntl(listening, F_SETFL, O_NONBLOCK), 0);
+	c.target = (struct flat_addr){.family = AF_INET, .port = 7, .ip = {127, 0, 0, 1}};
+	c.wire.port = ntohs(at.sin_port);
+	c.wire.namespace = "a";
+	cr_assert_eq(flat_bridge_dial(&c, reason, sizeof(reason)), 0, "%s", reason);
+	struct client first = serve_until_asked(&ops, 1);
+	cr_assert(!c.bridge->moved);
+	leave(&first);
+	struct client second = serve_until_asked(&ops, 2);
+	cr_assert_not_null(c.bridge);
+	cr_expect(c.bridge->moved && c.bridge->stream);
+	/* Then it is over; nobody is there to be told. */
+	c.bridge->conn = NULL;
+	leave(&second);
+	for (int i = 0; i < 1000 && o.peers->n > 0; i++)
+		turn();
+	cr_expect_eq(o.peers->n, 0);
+	flat_tube_close(c.end[FLAT_SIDE_SERVER].tube, FLAT_TUBE_NEAR, true);
+	free((void *)(uintptr_t)c.server_name);
 }
 
 /* --- verbs --- */
