@@ -288,7 +288,7 @@ static struct flat_addr address(uint8_t first)
 }
 
 /* What comes of a stream to there. */
-static struct wire_end *ask(struct client *c, uint8_t first)
+static struct wire_end *ask_for(struct client *c, uint8_t first)
 {
 	static struct wire_end end;
 	struct flat_addr to = address(first);
@@ -305,7 +305,7 @@ Test(peers, after_a_renewal_clients_are_asked_for_new_links_and_none_is_refused_
 	struct client c = greet("d/ns/a/sa/client", 1);
 	flat_peers_reload(&o);
 	/* It was not heard yet. */
-	struct wire_end *e = ask(&c, 10);
+	struct wire_end *e = ask_for(&c, 10);
 	cr_expect_eq(e->err, ECONNREFUSED, "%d: %s", e->err, e->text);
 	for (int i = 0; i < 1000 && !c.link->draining; i++)
 		pump(&c);
@@ -320,7 +320,7 @@ Test(peers, no_address_is_none_of_ours)
 	struct client c = greet("d/ns/a/sa/client", 1);
 	l.addr = address(0);
 	flat_listener_enlist(&o, &l);
-	struct wire_end *e = ask(&c, 0);
+	struct wire_end *e = ask_for(&c, 0);
 	cr_expect_eq(e->err, ECONNREFUSED, "%d: %s", e->err, e->text);
 	cr_expect(strstr(e->text, "no mesh server listens on 0.0.0.0"), "%s", e->text);
 	flat_listener_delist(&o, &l);
