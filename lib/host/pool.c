@@ -30,10 +30,17 @@ static struct {
 	struct flat_sock socks[FLAT_SOCKS_MAX];
 } * pool;
 
-/* Of this process, by socket. */
-static _Atomic uint16_t *refs;	/* descriptors, and holds */
-static _Atomic uint16_t *holds; /* calls that sleep on it */
-static uint32_t *turns;		/* flat_sock.turn of those that it holds */
+/*
+ * Of this process, by socket. Its users are one word: a call that may sleep is counted without the lock, which is shared by all
+ * relatives. What goes from nobody to somebody, or back, does so under it.
+ */
+static _Atomic uint32_t *users;
+static uint32_t *turns; /* flat_sock.turn of those that it holds */
+
+#define REF 1U		      /* a descriptor, or a hold */
+#define HOLD (0x10000U | REF) /* a call that may sleep on it */
+#define REFS(n) ((n)&0xffffU)
+#define NUMBERS(n) (REFS(n) - ((n) >> 16))
 
 void *flat_map_zero(size_t len, int flags)
 {
@@ -44,11 +51,10 @@ void *flat_map_zero(size_t len, int flags)
 
 bool flat_pool_make(void)
 {
-	refs = refs ? refs : flat_map_zero(FLAT_SOCKS_MAX * sizeof(*refs), MAP_PRIVATE);
-	holds = holds ? holds : flat_map_zero(FLAT_SOCKS_MAX * sizeof(*holds), MAP_PRIVATE);
+	users = users ? users : flat_map_zero(FLAT_SOCKS_MAX * sizeof(*users), MAP_PRIVATE);
 	turns = turns ? turns : flat_map_zero(FLAT_SOCKS_MAX * sizeof(*turns), MAP_PRIVATE);
 	pool = pool ? pool : flat_map_zero(sizeof(*pool), MAP_SHARED);
-	return refs && holds && turns && pool && flat_holders_make();
+	return users && turns && pool && flat_holders_make();
 }
 
 struct flat_sock *flat_pool_sock(uint32_t i)
@@ -63,8 +69,7 @@ uint32_t flat_sock_index(const struct flat_sock *s)
 
 uint32_t flat_sock_numbers(const struct flat_sock *s)
 {
-	uint32_t i = flat_sock_index(s);
-	return (uint32_t)(refs[i] - holds[i]);
+	return NUMBERS(users[flat_sock_index(s)]);
 }
 
 bool flat_sock_shared(const struct flat_sock *s)
@@ -142,7 +147,7 @@ struct flat_sock *flat_sock_new(enum flat_fd_kind kind)
 		turns[i - 1] = s->turn | 1U;
 		atomic_store(&s->turn, turns[i - 1]);
 		flat_holders_take(i - 1);
-		refs[i - 1] = 1;
+		users[i - 1] = REF;
 	}
 	flat_unlock(&pool->lock);
 	if (!s)
@@ -214,7 +219,7 @@ void flat_listener_let_go(const struct flat_addr *addr)
 void flat_sock_get(struct flat_sock *s)
 {
 	uint32_t i = flat_sock_index(s);
-	if (flat_likely(atomic_fetch_add(&refs[i], 1) != 0))
+	if (flat_likely(atomic_fetch_add(&users[i], REF) != 0))
 		return;
 	flat_lock(&pool->lock);
 	turns[i] = s->turn;
@@ -226,7 +231,7 @@ struct flat_sock *flat_sock_find(uint64_t conn_id, enum flat_side side)
 {
 	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
 		struct flat_sock *s = &pool->socks[i];
-		if (refs[i] && s->kind == FLAT_FD_STREAM && s->conn_id == conn_id &&
+		if (users[i] && s->kind == FLAT_FD_STREAM && s->conn_id == conn_id &&
 		    s->side == side) {
 			flat_sock_get(s);
 			return s;
@@ -250,17 +255,29 @@ static void end(struct flat_sock *s, uint32_t i)
 	flat_unlock(&pool->lock);
 }
 
-void flat_sock_put(struct flat_sock *s)
+/* True: it was not the last one. */
+static bool one_of_several(uint32_t i, uint32_t user)
+{
+	uint32_t n = atomic_load_explicit(&users[i], memory_order_relaxed);
+	while (REFS(n) > 1)
+		if (atomic_compare_exchange_weak(&users[i], &n, n - user))
+			return true;
+	return false;
+}
+
+static void put(struct flat_sock *s, uint32_t user)
 {
 	uint32_t i = flat_sock_index(s);
+	if (flat_likely(one_of_several(i, user)))
+		return;
 	int bell = s->bell_fd;
 	int tcp = s->tcp_fd;
 	/* Somebody sleeps on it still, in another thread: it will look at the lane again. */
 	struct flat_lane_use *lane =
 	    atomic_load(&s->waiters) == atomic_load(&s->exported) ? s->lane : NULL;
-	/* Who wants to hold it sees it as it was before, or over. */
 	flat_lock(&pool->lock);
-	bool last_here = atomic_fetch_sub(&refs[i], 1) == 1;
+	/* Who wants to hold it does so before this, or sees that it is over. */
+	bool last_here = REFS(atomic_fetch_sub(&users[i], user)) == 1;
 	/* The last one's bit stays until its words are complete: who is killed in between is found to have held it. */
 	bool last = last_here && !flat_holders_others_live(i);
 	if (last_here && !last)
@@ -276,23 +293,24 @@ void flat_sock_put(struct flat_sock *s)
 	}
 }
 
+void flat_sock_put(struct flat_sock *s)
+{
+	put(s, REF);
+}
+
 bool flat_sock_hold(struct flat_sock *s)
 {
-	uint32_t i = flat_sock_index(s);
-	flat_lock(&pool->lock);
-	bool there = refs[i] > 0;
-	if (there) {
-		atomic_fetch_add(&refs[i], 1);
-		atomic_fetch_add(&holds[i], 1);
-	}
-	flat_unlock(&pool->lock);
-	return there;
+	_Atomic uint32_t *u = &users[flat_sock_index(s)];
+	uint32_t n = atomic_load_explicit(u, memory_order_relaxed);
+	while (REFS(n) > 0)
+		if (atomic_compare_exchange_weak(u, &n, n + HOLD))
+			return true;
+	return false;
 }
 
 void flat_sock_release(struct flat_sock *s)
 {
-	atomic_fetch_sub(&holds[flat_sock_index(s)], 1);
-	flat_sock_put(s);
+	put(s, HOLD);
 }
 
 /* --- fork --- */
@@ -300,7 +318,7 @@ void flat_sock_release(struct flat_sock *s)
 static bool held(uint32_t i)
 {
 	/* The threads that sleep are not in the child. */
-	return refs[i] > holds[i];
+	return NUMBERS(users[i]) > 0;
 }
 
 void flat_pool_forking(void)
@@ -326,11 +344,11 @@ static bool settle(uint32_t i)
 {
 	bool have = flat_holders_has(i);
 	bool same = true;
-	if (refs[i] == 0 && have) {
+	if (users[i] == 0 && have) {
 		flat_holders_drop(i);
 		if (flat_holders_none(i))
 			freed(i);
-	} else if (refs[i] != 0 && !have) {
+	} else if (users[i] != 0 && !have) {
 		same = pool->socks[i].turn == turns[i] && in_use(&pool->socks[i]);
 		if (same)
 			flat_holders_take(i);
@@ -343,17 +361,15 @@ void flat_pool_forked(void)
 	flat_holders_forked();
 	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
 		/* Written to only where need be: these pages are the parent's too. */
-		if (flat_unlikely(holds[i] != 0)) {
-			refs[i] = (uint16_t)(refs[i] - holds[i]);
-			holds[i] = 0;
-		}
-		if (flat_likely((refs[i] != 0) == flat_holders_has(i)))
+		if (flat_unlikely(users[i] != NUMBERS(users[i])))
+			users[i] = NUMBERS(users[i]);
+		if (flat_likely((users[i] != 0) == flat_holders_has(i)))
 			continue;
 		flat_lock(&pool->lock);
 		bool same = settle(i);
 		flat_unlock(&pool->lock);
 		if (!same) {
-			refs[i] = 0;
+			users[i] = 0;
 			flat_fd_forget(&pool->socks[i]);
 		}
 	}
