@@ -147,11 +147,28 @@ static int bound_socket(int domain, struct sockaddr_storage *ss, socklen_t *len)
 	return err;
 }
 
+/* Of a connection whose other end the listener has: sent to one that has closed, which is EPIPE. */
+static int break_pipe(int fd, int listener)
+{
+	const struct timespec bound = {1, 0};
+	struct timespec left = bound;
+	struct pollfd p = {.fd = fd, .events = POLLRDHUP};
+	int other = (int)FLAT_SYS3(SYS_accept, listener, NULL, NULL);
+	if (other < 0)
+		return other;
+	flat_sys_close(other);
+	(void)flat_sys_ppoll(&p, 1, &left, NULL);
+	left = bound;
+	p.events = 0;
+	(void)!flat_sys_send(fd, "", 1, MSG_NOSIGNAL);
+	return flat_sys_ppoll(&p, 1, &left, NULL) < 0 ? -EINTR : 0;
+}
+
 /*
- * What connect() to AF_UNSPEC leaves of a connection: the kernel makes it of one of its own, to a listener that nobody
- * else sees and that is gone at once. 0, or a negative errno: then the socket is merely new.
+ * What connect() to AF_UNSPEC leaves of a connection, ECONNRESET or the EPIPE that was not told: the kernel makes it of one of
+ * its own, to a listener that nobody else sees and that is gone at once. 0, or a negative errno: then the socket is merely new.
  */
-static int leave_reset(int fd, int domain)
+static int leave_error(int fd, int domain, int error)
 {
 	struct sockaddr_storage ss;
 	struct sockaddr none = {.sa_family = AF_UNSPEC};
@@ -162,6 +179,8 @@ static int leave_reset(int fd, int domain)
 	int err = (int)FLAT_SYS2(SYS_listen, l, 1);
 	if (err == 0)
 		err = flat_sys_connect(fd, (struct sockaddr *)&ss, len);
+	if (err == 0 && error == EPIPE)
+		err = break_pipe(fd, l);
 	if (err == 0)
 		err = flat_sys_connect(fd, &none, sizeof(none));
 	flat_sys_close(l);
@@ -193,12 +212,12 @@ static int disconnect(int fd, struct flat_sock *s)
 				   : flat_sys_socket(s->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fresh < 0)
 		return fresh;
-	/* Of a connection that had ended, or never came, no error is left. */
-	int state = flat_stream_state(s);
+	/* tcp_disconnect(): of a connection that had ended what it had not told is left. */
+	int error = flat_stream_state(s) != TCP_CLOSE ? ECONNRESET : flat_stream_error(s);
 	/* The bound one may be non-blocking; what follows waits. */
 	(void)flat_sys_fcntl(fresh, F_SETFL, 0);
-	if (state != TCP_CLOSE && state != TCP_SYN_SENT)
-		(void)!leave_reset(fresh, s->domain);
+	if (error == ECONNRESET || error == EPIPE)
+		(void)!leave_error(fresh, s->domain, error);
 	if (atomic_load(&s->nonblock))
 		(void)flat_sys_fcntl(fresh, F_SETFL, O_NONBLOCK);
 	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;

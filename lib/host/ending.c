@@ -12,7 +12,11 @@ void flat_stream_end(struct flat_sock *s)
 {
 	bool unread = flat_ring_moved(&s->vq.rx);
 	bool hard = (s->linger.l_onoff && s->linger.l_linger == 0) || flat_stream_void(s);
-	if (!atomic_load(&s->wr_shut) || unread || hard)
+	/* Over before: there is nothing that a reset or an end would be of, and no FIN comes after a reset. */
+	if (flat_stream_state(s) == TCP_CLOSE) {
+		if (!(flat_vq_own_prod_flags(&s->vq) & (FLAT_PROD_FIN | FLAT_PROD_RST)))
+			flat_vq_end_tx(&s->vq, FLAT_PROD_RST);
+	} else if (!atomic_load(&s->wr_shut) || unread || hard)
 		flat_vq_end_tx(&s->vq, unread || hard ? FLAT_PROD_RST : FLAT_PROD_FIN);
 	flat_vq_end_rx(&s->vq, FLAT_CONS_CLOSED);
 }

@@ -74,6 +74,11 @@ void say_into(struct told *told);
 void say_told(struct told *told);
 /** What this thread has said, and from now on at once: before it ends the process. */
 void say_now(void);
+/**
+ * The line that the kernel's run had where this one says its next: a behaviour that looks at both ends waits until they are so far.
+ * NULL: this is the kernel's run, or it had none. Of a behaviour that says all in one thread. Valid until the next call.
+ */
+const char *wanted(void);
 void say_result(const char *what, long result, int error);
 void say_bytes(const char *what, const void *bytes, ssize_t len);
 void say_addr(const char *what, const struct sockaddr *addr, socklen_t len);

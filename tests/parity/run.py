@@ -90,9 +90,14 @@ class Flatd:
         self.log.close()
 
 
-def run(command, port, folder):
-    """Lines of one run; the last says how the process ended."""
+def run(command, port, folder, wanted=None):
+    """Lines of one run; the last says how the process ended. wanted: those of the kernel's run, which behaviours may wait for."""
     env = dict(os.environ, PARITY_PORT=str(port), LC_ALL="C.UTF-8", TMPDIR=folder)
+    env.pop("PARITY_WANTED", None)
+    if wanted:
+        env["PARITY_WANTED"] = os.path.join(folder, "wanted")
+        with open(env["PARITY_WANTED"], "w") as f:
+            f.write("\n".join(wanted) + "\n")
     out_path = os.path.join(folder, "transcript")
     with open(out_path, "wb") as out:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
@@ -134,12 +139,12 @@ class Worker(threading.Thread):
         self.next = (self.next + PORTS_EACH) % len(self.ports)
         return self.ports[self.next]
 
-    def over(self, path, name, way):
+    def over(self, path, name, way, wanted):
         """Lines and a word about the path, if it was not the right one."""
         flatd = self.flatds[path]
         before = flatd.opened()
         lines = run([f"{self.args.build}/flat-run", "--control", flatd.control,
-                     f"{self.args.build}/tests/flat-parity", name], self.port(), flatd.folder)
+                     f"{self.args.build}/tests/flat-parity", name], self.port(), flatd.folder, wanted)
         after = flatd.opened()
         if flatd.process.poll() is not None:
             return lines, f"flatd ended: {flatd.process.returncode}"
@@ -168,7 +173,7 @@ class Worker(threading.Thread):
             self.report.failed(name + "/kernel", "\n".join(["the behaviour itself fails:"] + wanted[-6:]))
             return
         for path in self.args.path:
-            got, wrong_way = self.over(path, name, way)
+            got, wrong_way = self.over(path, name, way, wanted)
             self.report.compared(name, path, wanted, got, wrong_way)
 
 
