@@ -166,6 +166,16 @@ struct flat_l7_aside {
 };
 
 /* One request and its response. */
+/*
+ * A request as a gateway's limits see it: before its route changes it, but with what its tokens say in the place of what the client
+ * wrote there.
+ */
+struct flat_l7_seen {
+	struct flat_http_request request; /* all but the fields as in the exchange's */
+	struct flat_http_head head;
+	char text[];
+};
+
 struct flat_l7_exchange {
 	union {
 		struct flat_l7_try latest;
@@ -203,7 +213,8 @@ struct flat_l7_exchange {
 	uint32_t n_asides;
 	struct flat_l7_persist persist;
 	struct flat_http_request request; /* as it came, path canonical; in the client's buffer */
-	char *path; /* owned: the canonical path, where it is not as it came */
+	char *path;		   /* owned: the canonical path, where it is not as it came */
+	struct flat_l7_seen *seen; /* owned; NULL: `request` */
 	char *
 	    passed; /* owned: the head as a gateway let it pass, where copies are to be made of it; else NULL */
 	size_t passed_len;

@@ -45,6 +45,7 @@ static void release(struct flat_l7 *l7)
 	flat_l7_observed_free(l7->x.observed);
 	free(l7->x.path);
 	free(l7->x.passed);
+	free(l7->x.seen);
 	flat_mesh_put(l7->x.mesh);
 	clear(&l7->x);
 }

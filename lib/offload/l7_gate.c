@@ -1,5 +1,6 @@
 /* Requests that come by a gateway's port: which server of it they mean, whether they may, and what they bring along. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "offload/gateway.h"
@@ -68,6 +69,31 @@ static enum flat_l7_gate allowed(struct flat_l7 *l7, const struct flat_way *way,
 	return FLAT_L7_GATE_ANSWER;
 }
 
+/* What tokens changed of a request is kept for limits. False: no memory. */
+static bool keep(struct flat_l7_exchange *x, const struct flat_http_request *seen)
+{
+	const struct flat_http_head *h = seen->head;
+	struct flat_l7_seen *s;
+	size_t len = 0;
+
+	for (uint32_t i = 0; i < h->n_fields; i++) {
+		size_t end = (size_t)h->fields[i].value + h->fields[i].value_len;
+
+		len = end > len ? end : len;
+	}
+	s = malloc(sizeof(*s) + len);
+	if (!s)
+		return false;
+	s->request = x->request;
+	s->request.head = &s->head;
+	s->request.text = s->text;
+	s->head = *h;
+	memcpy(s->text, seen->text, len);
+	free(x->seen);
+	x->seen = s;
+	return true;
+}
+
 enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *question,
 				struct flat_http_request *seen,
 				const struct flat_virtual_service **vs, struct flat_l7_answer *a)
@@ -85,6 +111,10 @@ enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *
 	gate = allowed(l7, &way, seen, a);
 	if (gate != FLAT_L7_GATE_OPEN)
 		return gate;
+	if (l7->node->limited && seen->head != x->request.head && !keep(x, seen)) {
+		flat_l7_text(a, 503, FLAT_VERDICT_LIMITER, NULL);
+		return FLAT_L7_GATE_ANSWER;
+	}
 	x->client = way.workload;
 	question->request = seen;
 	question->gateway = way.gateway;

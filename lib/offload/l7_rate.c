@@ -108,8 +108,8 @@ static void each_descriptor(struct flat_l7 *l7, const struct flat_rate_limit *ra
 
 	flat_l7_limit_place(l7, gateway, &place);
 	m.l7 = l7;
-	/* As in Envoy a gateway's limits see it before the route changes it. */
-	m.request = gateway ? &l7->x.request : request;
+	/* As in Envoy a gateway's limits see it before the route changes it, and after its tokens were looked at. */
+	m.request = !gateway ? request : l7->x.seen ? &l7->x.seen->request : &l7->x.request;
 	m.place = &place;
 	if (n == 0)
 		n = flat_limit_rules(l7->node->offload->mesh, &place, rate->stage,

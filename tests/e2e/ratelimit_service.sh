@@ -2,7 +2,7 @@
 # Rate limits by a rate limit service, after Istio's task "Enabling Rate Limits using Envoy": at servers and at a gateway, with
 # rate_limits of virtual hosts and routes. Unmodified curl.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-needs curl
+needs curl openssl
 "$PYTHON" -c 'import grpc' 2>/dev/null || { echo "SKIP $E2E_NAME: no python3-grpcio" && exit 77; }
 
 port && A=$PORT
@@ -182,6 +182,19 @@ same servers-not "200 x" "$(ask -i $url/status/200 | head -1 | cut -d' ' -f2) x$
 apply < <(base && filter GATEWAY && patch VIRTUAL_HOST GATEWAY "" "$(generic any)" && patch HTTP_ROUTE GATEWAY "" "$user" rest "include_vh_rate_limits: true")
 same gate-route-includes "shop user=u generic_key=any" "$(asked $one/status/200)"
 same gate-limits "200 200 429 " "$(out -H 'x-user: u' -o /dev/null -w '%{http_code} ' "$one/status/200?[1-3]")"
+
+# A limit by a claim's header is one by what the token says, and not by what a client writes there.
+jwt() { "$PYTHON" -B "$E2E_ROOT/tests/e2e/jwt.py" "$WORK" "$@"; }
+jwt key one || die key
+TOKEN=$(jwt token one "{\"iss\": \"test@example\", \"sub\": \"me\", \"exp\": $(($(date +%s) + 600))}")
+authn() {
+	printf -- '---\napiVersion: security.istio.io/v1\nkind: RequestAuthentication\nmetadata: { name: jwt, namespace: edge }\n'
+	printf "spec: { selector: { matchLabels: { istio: ingressgateway } }, jwtRules: [{ issuer: test@example, jwks: '%s', outputClaimToHeaders: [{ header: x-sub, claim: sub }] }] }\n" "$(jwt jwks one)"
+}
+apply < <(base && authn && filter GATEWAY && patch VIRTUAL_HOST GATEWAY "" "$(header_rule x-sub sub), $(header_rule :path at)")
+same gate-by-claim 'shop sub=me at=/special/x?a' "$(out -i -H 'x-sub: forged' -H "Authorization: Bearer $TOKEN" "$one/special/x?a" | header x-limiter)"
+same gate-by-no-claim 'shop at=/special/x?b' "$(out -i -H 'x-sub: forged' "$one/special/x?b" | header x-limiter)"
+same gate-by-no-claim-h2 'shop at=/special/x?c' "$(out -i --http2-prior-knowledge -H 'x-sub: forged' "$one/special/x?c" | header x-limiter)"
 
 # --- local limits by the rate_limits of virtual hosts ---
 
