@@ -461,6 +461,37 @@ Test(istio, a_rule_for_some_workloads_is_for_these)
 	loaded_fini(&l);
 }
 
+/* A subset that only some clients have is none that nobody has; one of another service is. */
+Test(istio, subsets_of_rules_for_some_workloads_are_known)
+{
+#define SOME(host, subset)                                                                         \
+	WEB("")                                                                                    \
+	ENTRY("other", "foo",                                                                      \
+	      "{hosts: [other.example], resolution: STATIC, ports: [{number: 80, name: "           \
+	      "http}], endpoints: [{address: 10.0.0.1}]}")                                         \
+	    RULE("some", "foo",                                                                    \
+		 "{host: " host ", subsets: [{name: " subset                                       \
+		 "}], workloadSelector: {matchLabels: {app: a}}}")                                 \
+		VIRTUAL(                                                                           \
+		    "v", "foo",                                                                    \
+		    "{hosts: [web], http: [{route: [{destination: {host: web, subset: v1}}]}]}")
+	static const struct {
+		const char *yaml;
+		bool known;
+	} cases[] = {
+	    {SOME("web", "v1"), true},
+	    {SOME("web", "v2"), false},
+	    {SOME("other.example", "v1"), false},
+	};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		struct loaded l = load_good(cases[i].yaml);
+		bool known = !strstr(loaded_text(&l), "has no subset \"v1\"");
+
+		cr_expect_eq(known, cases[i].known, "%zu: %s", i, loaded_text(&l));
+		loaded_fini(&l);
+	}
+}
+
 /* Two for the same workloads are one, two for others are two. */
 Test(istio, rules_are_joined_for_the_same_workloads)
 {

@@ -365,3 +365,30 @@ Test(l7, each_request_is_logged)
 	cr_expect_not_null(strstr(text, "\"us\""), "%s", text);
 	end();
 }
+
+/* DestinationRules for some clients: what is said of the traffic of these has their connections read, and holds. */
+#define COOKIE_FOR(app)                                                                            \
+	"apiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {name: all, namespace: shop, "  \
+	"labels: {app: client}}\nspec: {selectors: [{uid: %UID%}]}\n---\n"                         \
+	"apiVersion: networking.istio.io/v1\nkind: DestinationRule\n"                              \
+	"metadata: {name: some, namespace: shop}\n"                                                \
+	"spec: {host: web.example, workloadSelector: {matchLabels: {app: " app "}}, "              \
+	"trafficPolicy: {loadBalancer: {consistentHash: {httpCookie: {name: c, ttl: 5s}}}}}\n"
+
+static void check_cookie(const char *yaml, bool want)
+{
+	begin(yaml);
+	cr_expect_eq(
+	    strcasestr(ask("GET /plain HTTP/1.1\r\n" HOST "\r\n"), "set-cookie: c=") != NULL, want);
+	end();
+}
+
+Test(l7, rules_for_some_clients_hold_for_these)
+{
+	check_cookie(COOKIE_FOR("client"), true);
+}
+
+Test(l7, rules_for_some_clients_hold_for_no_others)
+{
+	check_cookie(COOKIE_FOR("other"), false);
+}

@@ -1,6 +1,7 @@
 /* Admission as flatd does it, with listeners and sessions made by hand: no process, no socket. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -252,4 +253,30 @@ Test(admit, listeners_on_one_address_take_turns)
 	cr_assert_eq(n[0], 5);
 	struct flat_listener *first = ask(&shop, "127.0.0.1", 7000, true).listener;
 	cr_assert_eq(ask(&shop, "127.0.0.1", 7000, true).listener, first);
+}
+
+/* A DestinationRule for some clients balances the connections of these. */
+Test(admit, a_rule_for_some_clients_is_followed_for_these)
+{
+	static char yaml[8192];
+	bool both[2];
+
+	snprintf(yaml, sizeof(yaml),
+		 "%s---\napiVersion: networking.istio.io/v1\nkind: DestinationRule\n"
+		 "metadata: { name: some, namespace: demo }\n"
+		 "spec:\n  host: split.demo.example\n"
+		 "  workloadSelector: { matchLabels: { app: shop } }\n"
+		 "  trafficPolicy: { loadBalancer: { consistentHash: { useSourceIp: true } } }\n",
+		 mesh_yaml);
+	use(yaml);
+	for (int k = 0; k < 2; k++) {
+		const struct flat_session *s = k == 0 ? &shop : &redis;
+		uint16_t first = ask(s, "240.9.0.1", 80, false).target.port;
+
+		both[k] = false;
+		for (int i = 0; i < 10; i++)
+			both[k] |= ask(s, "240.9.0.1", 80, false).target.port != first;
+	}
+	cr_expect_not(both[0], "the client's address chooses");
+	cr_expect(both[1], "turns of the rule for all");
 }
