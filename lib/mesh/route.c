@@ -405,6 +405,25 @@ static void note_below(struct flat_mesh *mesh, const char *host,
 	of->tls_below |= vs->n_tls > 0;
 }
 
+/* Istio looks at the bytes of a port that says no protocol; here it is TCP, and requests to it have no routes. */
+static void check_protocol(const struct flat_virtual_service *vs,
+			   const struct flat_service *service, struct flat_diags *diags)
+{
+	char resource[600];
+
+	if (vs->n_routes == 0 || vs->detached || !service || service->n_ports == 0)
+		return;
+	for (uint32_t i = 0; i < service->n_ports; i++) {
+		if (flat_protocol_is_http(service->ports[i].protocol))
+			return;
+	}
+	snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace, vs->name);
+	flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &vs->where, resource,
+		       "name its port http, or say the protocol (appProtocol of a Service)",
+		       "no port of %.253s is HTTP: http routes of it hold for nobody in the mesh",
+		       service->host);
+}
+
 static int index_hosts(struct flat_mesh *mesh, struct flat_virtual_service *vs,
 		       struct flat_diags *diags)
 {
@@ -421,6 +440,7 @@ static int index_hosts(struct flat_mesh *mesh, struct flat_virtual_service *vs,
 			key = service->host;
 		if (!service || service->host[0] == '*')
 			note_below(mesh, key, vs);
+		check_protocol(vs, service, diags);
 		if (vs->n_routes > 0)
 			ret = add_host(mesh, &mesh->virtual_hosts, vs, key, vs->hosts[i], diags);
 		if (ret == 0 && (vs->n_tcp > 0 || vs->n_tls > 0))

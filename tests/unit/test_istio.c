@@ -469,12 +469,11 @@ Test(istio, subsets_of_rules_for_some_workloads_are_known)
 	ENTRY("other", "foo",                                                                      \
 	      "{hosts: [other.example], resolution: STATIC, ports: [{number: 80, name: "           \
 	      "http}], endpoints: [{address: 10.0.0.1}]}")                                         \
-	    RULE("some", "foo",                                                                    \
-		 "{host: " host ", subsets: [{name: " subset                                       \
-		 "}], workloadSelector: {matchLabels: {app: a}}}")                                 \
-		VIRTUAL(                                                                           \
-		    "v", "foo",                                                                    \
-		    "{hosts: [web], http: [{route: [{destination: {host: web, subset: v1}}]}]}")
+	RULE("some", "foo",                                                                        \
+	     "{host: " host ", subsets: [{name: " subset                                           \
+	     "}], workloadSelector: {matchLabels: {app: a}}}")                                     \
+	VIRTUAL("v", "foo",                                                                        \
+		"{hosts: [web], http: [{route: [{destination: {host: web, subset: v1}}]}]}")
 	static const struct {
 		const char *yaml;
 		bool known;
@@ -640,6 +639,33 @@ Test(istio, selectors_that_ask_nothing_are_refused)
 		cr_expect_eq(l.ret, -EINVAL, "%s", cases[i][0]);
 		cr_expect(strstr(loaded_text(&l), cases[i][1]), "%s: %s", cases[i][0],
 			  loaded_text(&l));
+		loaded_fini(&l);
+	}
+}
+
+/* A port that says no protocol is TCP: routes of requests to it are not left out in silence. */
+Test(istio, http_routes_of_a_service_without_http_are_said)
+{
+#define PORTS(ports, more)                                                                         \
+	SERVICE("web", "foo", "{ports: [" ports "]}")                                              \
+	VIRTUAL("v", "foo", "{hosts: [web], " more ANSWER("204") "}")
+	static const struct {
+		const char *yaml;
+		bool said;
+	} cases[] = {
+	    {PORTS("{port: 80}", ""), true},
+	    {PORTS("{port: 443, name: https}", ""), true},
+	    {PORTS("{port: 80, name: http-web}", ""), false},
+	    {PORTS("{port: 80, appProtocol: http}", ""), false},
+	    {PORTS("{port: 81, name: tcp}, {port: 80, name: grpc}", ""), false},
+	    {PORTS("{port: 80}", "gateways: [g], "), false},
+	    {PORTS("{port: 80}", "gateways: [g, mesh], "), true},
+	};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		struct loaded l = load_good(cases[i].yaml);
+		bool said = strstr(loaded_text(&l), "no port of web.foo.svc.cluster.local is HTTP");
+
+		cr_expect_eq(said, cases[i].said, "%zu: %s", i, loaded_text(&l));
 		loaded_fini(&l);
 	}
 }
