@@ -526,6 +526,11 @@ static void settle(struct cfg *cfg, struct reading *r)
 	if (!r->provider && r->policy->action == FLAT_AUTHZ_CUSTOM)
 		cfg_error(cfg, &cfg->where, FLAT_DIAG_MISSING, "name it",
 			  "action CUSTOM needs a \"provider\"");
+	/* Istio's webhook refuses them; who writes one mostly means everything. */
+	if (r->policy->n_rules == 0 && r->policy->action != FLAT_AUTHZ_ALLOW)
+		cfg_warn(cfg, &cfg->where, FLAT_DIAG_ADVICE,
+			 "add rules: an empty one ({}) matches everything",
+			 "a policy of this action without rules matches nothing");
 }
 
 void cfg_authorization_policy(struct cfg *cfg, const struct yaml_node *root)

@@ -565,6 +565,28 @@ Test(mesh_authz, authorizers_are_read_from_mesh_config)
 	loaded_fini(&l);
 }
 
+Test(mesh_authz, policies_that_match_nothing_are_said)
+{
+	static const struct {
+		const char *yaml;
+		bool said;
+	} some[] = {
+	    {POLICY("foo", "p", "{action: DENY}"), true},
+	    {POLICY("foo", "p", "{action: DENY, rules: []}"), true},
+	    {POLICY("foo", "p", "{action: AUDIT}"), true},
+	    {POLICY("foo", "p", "{action: CUSTOM, provider: {name: x}}"), true},
+	    {POLICY("foo", "p", "{action: DENY, rules: [{}]}"), false},
+	    {POLICY("foo", "p", "{}"), false},
+	};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(some); i++) {
+		struct loaded l = load_good(some[i].yaml);
+		bool said = strstr(loaded_text(&l), "without rules matches nothing");
+
+		cr_expect_eq(said, some[i].said, "%s: %s", some[i].yaml, loaded_text(&l));
+		loaded_fini(&l);
+	}
+}
+
 Test(mesh_authz, a_sentence_that_does_not_fit_is_cut_not_overrun)
 {
 	struct loaded l = load_good(WORKLOAD);
