@@ -220,6 +220,9 @@ FLAT_MUST_CHECK int flat_sock_replace(int fd, int anchor, struct flat_sock *s);
 FLAT_MUST_CHECK int flat_sock_name(const struct flat_addr *a, int domain, struct sockaddr *addr,
 				   socklen_t *len);
 
+/** Waits until the offload half has heard of what ended before: listeners that are no more. Whether it is there. */
+bool flat_offload_caught_up(void);
+
 /** Whether a listener ended within the last second here that has this address, or its port on all: the offload half may hold it. */
 bool flat_listener_just_closed(const struct flat_addr *addr);
 /** A socket got this address without sharing its port: nobody holds a listener there that ended. */
@@ -234,6 +237,9 @@ bool flat_connect_meshed(int fd, const struct sockaddr *addr, socklen_t len);
 
 /** The listener ends as shutdown(SHUT_RD) ends it: the kernel's socket takes its number back, sleepers wake. */
 FLAT_MUST_CHECK int flat_listener_shut(int fd, struct flat_sock *s);
+
+/** The kernel's listening socket takes its number back and goes on listening: sleepers in accept() wait there. */
+FLAT_MUST_CHECK int flat_listener_to_kernel(int fd, struct flat_sock *s);
 
 /* --- stream.c, ending.c --- */
 

@@ -151,6 +151,37 @@ int flat_listener_shut(int fd, struct flat_sock *s)
 	return 0;
 }
 
+int flat_listener_to_kernel(int fd, struct flat_sock *s)
+{
+	struct flat_epoll_kept kept;
+	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
+	int tcp = flat_sys_fcntl(s->tcp_fd, F_DUPFD_CLOEXEC, 0);
+	int anchor = flat_sys_fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	int err = tcp < 0 ? tcp : anchor < 0 ? anchor : 0;
+	if (err == 0) {
+		inherit_timeout(fd, tcp);
+		(void)flat_sys_fcntl(tcp, F_SETFL, atomic_load(&s->nonblock) ? O_NONBLOCK : 0);
+		flat_epoll_keep(fd, &kept);
+		flat_epoll_converting(fd);
+		flat_fd_unbind(fd);
+		err = flat_sys_dup3(tcp, fd, cloexec ? O_CLOEXEC : 0);
+		if (err >= 0) {
+			flat_epoll_give_back(fd, &kept);
+			err = 0;
+		}
+		/* The offload half sees the end of it; who sleeps on it finds the other one under the number. */
+		flat_sys_shutdown(anchor, SHUT_RDWR);
+	}
+	if (tcp >= 0)
+		flat_sys_close(tcp);
+	if (anchor >= 0)
+		flat_sys_close(anchor);
+	/* Nobody else takes the kernel's connections from here on. */
+	if (err == 0)
+		(void)flat_offload_caught_up();
+	return err;
+}
+
 static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock **out)
 {
 	struct flat_msg msg;
@@ -176,6 +207,9 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 				  : flat_msg_recv(fd, &msg, fds, &n, 0);
 			pthread_setcanceltype(type, NULL);
 		}
+		/* The number is not `l` any more: flat_listener_to_kernel(). */
+		if (err == -ENOTCONN && flat_fd_kind(fd) == FLAT_FD_KERNEL)
+			return err;
 		if (err == -ENOTCONN && atomic_load(&l->rd_shut))
 			return -EINVAL;
 		/* A timer is no socket. */
@@ -224,16 +258,20 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 	return anchor;
 }
 
+static int accept_kernel(int fd, struct sockaddr *addr, socklen_t *len, int flags)
+{
+	int got = (int)FLAT_SYS4(SYS_accept4, fd, addr, len, flags);
+	if (got >= 0)
+		flat_fd_unbind(got);
+	return got;
+}
+
 int flat_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
 	struct flat_sock *l = flat_fd_sock(fd);
 	struct flat_sock *s = NULL;
-	if (!l) {
-		int got = (int)FLAT_SYS4(SYS_accept4, fd, addr, len, flags);
-		if (got >= 0)
-			flat_fd_unbind(got);
-		return (int)flat_result(got);
-	}
+	if (!l)
+		return (int)flat_result(accept_kernel(fd, addr, len, flags));
 	if (l->kind != FLAT_FD_LISTENER || (flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)))
 		return (int)flat_result(-EINVAL);
 	int got = flat_numbers_prepare(true);
@@ -242,6 +280,9 @@ int flat_accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 	if (got >= 0)
 		flat_numbers_seen(got);
 	flat_numbers_settle();
+	/* It was given back to the kernel meanwhile. */
+	if (got == -ENOTCONN)
+		return (int)flat_result(accept_kernel(fd, addr, len, flags));
 	if (got >= 0 && s && addr) {
 		int err = flat_sock_name(&s->peer, s->domain, addr, len);
 		if (err != 0) {

@@ -15,6 +15,9 @@
 /* Loopback's 65,535 less headers and timestamps. */
 #define SEGMENT_BYTES 65483
 
+/* linux/tcp.h, since Linux 6.7. */
+#define OPTION_TCP_AO_ADD_KEY 38
+
 /* Of TCP_INFO, more than any kernel has. */
 #define INFO_BYTES_MAX 1024
 
@@ -472,6 +475,14 @@ int flat_option_ioctl(struct flat_sock *s, unsigned long request, void *arg)
 }
 
 /* --- setsockopt --- */
+
+bool flat_option_of_segments(int level, int name)
+{
+	if (level == SOL_SOCKET)
+		return name == SO_ATTACH_FILTER || name == SO_ATTACH_BPF;
+	return level == IPPROTO_TCP && (name == TCP_MD5SIG || name == TCP_MD5SIG_EXT ||
+					name == OPTION_TCP_AO_ADD_KEY || name == TCP_REPAIR);
+}
 
 /* What a connected socket refuses and a new one would take. */
 static int refused(const struct flat_sock *s, int level, int name)

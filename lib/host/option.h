@@ -49,6 +49,12 @@ FLAT_MUST_CHECK int flat_option_ioctl(struct flat_sock *s, unsigned long request
 void flat_option_note(int level, int name);
 void flat_option_note_all(void);
 
+/**
+ * Whether an option acts on TCP's segments: signs them, drops some, or puts a connection together without any. A ring has got
+ * none, so a socket on which such a one is set before it is connected is the kernel's.
+ */
+bool flat_option_of_segments(int level, int name);
+
 /** Takes over what was set on the kernel socket `fd`; `all`: more than what each connection needs. */
 void flat_option_adopt(struct flat_sock *s, int fd, bool all);
 

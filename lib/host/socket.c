@@ -31,13 +31,7 @@ int flat_socket(int domain, int type, int protocol)
 	return fd;
 }
 
-/*
- * A listener that was closed is held by the offload half until it has heard of it, and a request of its own has let it go,
- * which it waits for when it is asked. So often: briefly where the port may be anybody's, about a second where it was ours.
- */
-#define BIND_TRIES 2
-#define BIND_TRIES_OWN 1000
-static bool offload_caught_up(void)
+bool flat_offload_caught_up(void)
 {
 	struct flat_msg msg;
 	int fds[FLAT_MSG_FDS_MAX];
@@ -56,6 +50,12 @@ static bool address_of(struct flat_addr *a, const struct sockaddr *addr, socklen
 	       flat_addr_from_sockaddr(a, (struct sockaddr *)&ss, len) == 0;
 }
 
+/*
+ * A listener that was closed is held by the offload half until it has heard of it, and a request of its own has let it go,
+ * which it waits for when it is asked. So often: briefly where the port may be anybody's, about a second where it was ours.
+ */
+#define BIND_TRIES 2
+#define BIND_TRIES_OWN 1000
 static long bind_again(int fd, const struct sockaddr *addr, socklen_t len)
 {
 	struct flat_addr a;
@@ -63,7 +63,7 @@ static long bind_again(int fd, const struct sockaddr *addr, socklen_t len)
 	long err = -EADDRINUSE;
 	bool own = address_of(&a, addr, len) && flat_listener_just_closed(&a);
 	for (int i = 0; err == -EADDRINUSE && i < (own ? BIND_TRIES_OWN : BIND_TRIES); i++) {
-		if (!offload_caught_up())
+		if (!flat_offload_caught_up())
 			break;
 		if (i >= BIND_TRIES)
 			(void)FLAT_SYS2(SYS_nanosleep, &ms, NULL);
@@ -211,15 +211,34 @@ int flat_getsockopt(int fd, int level, int name, void *value, socklen_t *len)
 	return (int)flat_result(flat_option_get(s, fd, level, name, value, len));
 }
 
+/* Under each of its numbers. */
+static void candidate_to_kernel(int fd)
+{
+	struct flat_twins twins;
+	flat_fd_twins(fd, &twins);
+	for (uint32_t i = 0; i < twins.n; i++)
+		flat_fd_unbind(twins.fd[i]);
+	flat_fd_unbind(fd);
+}
+
 int flat_setsockopt(int fd, int level, int name, const void *value, socklen_t len)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
-	if (s)
-		return (int)flat_result(flat_option_set(s, fd, level, name, value, len));
+	int err;
+	if (s) {
+		err = flat_option_set(s, fd, level, name, value, len);
+		if (err == 0 && s->kind == FLAT_FD_LISTENER && flat_option_of_segments(level, name))
+			err = flat_listener_to_kernel(fd, s);
+		return (int)flat_result(err);
+	}
 	flat_fd_mark(fd, FLAT_MARK_OPTIONS);
-	if (flat_fd_kind(fd) == FLAT_FD_CANDIDATE)
+	bool candidate = flat_fd_kind(fd) == FLAT_FD_CANDIDATE;
+	if (candidate)
 		flat_option_note(level, name);
-	return (int)flat_result(flat_sys_setsockopt(fd, level, name, value, len));
+	err = flat_sys_setsockopt(fd, level, name, value, len);
+	if (err == 0 && candidate && flat_option_of_segments(level, name))
+		candidate_to_kernel(fd);
+	return (int)flat_result(err);
 }
 
 static int give_int(void *to, int value)

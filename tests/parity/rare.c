@@ -1,5 +1,6 @@
 /* Options and requests that few programs use. */
 #include <linux/fiemap.h>
+#include <linux/filter.h>
 #include <linux/fs.h>
 
 #include "parity.h"
@@ -76,4 +77,139 @@ BEHAVIOUR_ALONE(message_listener_has_no_errors)
 	DO(recvmsg(l, &m, MSG_ERRQUEUE));
 	DO(recv(l, &b, 1, MSG_OOB));
 	DO(recv(l, &b, 0, MSG_DONTWAIT));
+}
+
+/* --- options that act on TCP's segments --- */
+
+/* `key` "": none any more. */
+static int sign(int fd, const char *key)
+{
+	struct sockaddr_in peer = where(0);
+	struct tcp_md5sig sig = {.tcpm_keylen = (__u16)strlen(key)};
+	peer.sin_port = 0;
+	memcpy(&sig.tcpm_addr, &peer, sizeof(peer));
+	memcpy(sig.tcpm_key, key, strlen(key));
+	return setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &sig, sizeof(sig));
+}
+
+/* Whether a connection comes to be: segments that are not as they should be get no answer. */
+static void say_answer(const char *what, int c)
+{
+	struct sockaddr_in to = where(0);
+	struct pollfd p = {.fd = c, .events = POLLOUT};
+	set_nonblock(c);
+	int err = connect(c, (struct sockaddr *)&to, sizeof(to));
+	int n = err != 0 && errno == EINPROGRESS ? poll(&p, 1, 300) : 1;
+	say("%s: %s", what, n == 0 ? "no answer" : p.revents & POLLERR ? "refused" : "connected");
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+}
+
+static void signed_clients(int l)
+{
+	int none = tcp(0), wrong = tcp(0), right = tcp(0);
+	char b = 'b';
+	say_answer("no key", none);
+	DO(sign(wrong, "wrong"));
+	say_answer("another key", wrong);
+	DO(sign(right, "right"));
+	say_answer("its key", right);
+	int s = accept(l, NULL, NULL);
+	say("accepted %d", s >= 0);
+	send_all(right, &b, 1);
+	await(s, POLLIN);
+	DO(recv(s, &b, 1, 0));
+	say_bytes("came", &b, 1);
+	send_all(s, "c", 1);
+	(void)fcntl(right, F_SETFL, 0);
+	DO(recv(right, &b, 1, 0));
+	DO(close(s));
+	DO(recv(right, &b, 1, 0));
+}
+
+BEHAVIOUR_ALONE(option_signed_before_listen)
+{
+	struct sockaddr_in at = where(0);
+	int l = tcp(0), one = 1;
+	DO(sign(l, "right"));
+	(void)setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	DO(bind(l, (struct sockaddr *)&at, sizeof(at)));
+	DO(listen(l, 5));
+	signed_clients(l);
+}
+
+BEHAVIOUR_ALONE(option_signed_after_listen)
+{
+	int l = listener(0), ep = epoll_create1(0);
+	struct epoll_event e = {.events = EPOLLIN, .data.u32 = 7};
+	DO(epoll_ctl(ep, EPOLL_CTL_ADD, l, &e));
+	DO(sign(l, "nobody's"));
+	DO(sign(l, "right"));
+	set_nonblock(l);
+	DO(accept(l, NULL, NULL));
+	(void)fcntl(l, F_SETFL, 0);
+	signed_clients(l);
+	int c = tcp(0);
+	DO(sign(c, "right"));
+	say_answer("one more", c);
+	DO(epoll_wait(ep, &e, 1, 5000));
+	say("%u", (unsigned)e.data.u32);
+	SAY_OPTION(l, SOL_SOCKET, SO_ACCEPTCONN);
+}
+
+static void *sign_soon(void *arg)
+{
+	int l = *(int *)arg, c = tcp(0);
+	let_sleep();
+	DO(sign(l, "right"));
+	DO(sign(c, "right"));
+	say_answer("its key", c);
+	return NULL;
+}
+
+BEHAVIOUR_ALONE(option_signed_while_one_accepts)
+{
+	int l = listener(0);
+	pthread_t t = thread(sign_soon, &l);
+	int s = accept(l, NULL, NULL);
+	int err = s < 0 ? errno : 0;
+	join(t);
+	say("accepted %d %s", s >= 0, error_name(err));
+}
+
+BEHAVIOUR(option_signed_client_of_a_plain_server)
+{
+	int l = listener(0), c = tcp(0), more = tcp(0), two = dup(more);
+	DO(sign(c, "right"));
+	say_answer("a key", c);
+	DO(sign(two, "right"));
+	say_answer("by its other number", more);
+	say_answer("no key", tcp(0));
+	say("accepted %d", accept(l, NULL, NULL) >= 0);
+}
+
+/* That takes no segment, or each. */
+static int filter(int fd, bool takes)
+{
+	struct sock_filter all = {.code = BPF_RET | BPF_K, .k = takes ? UINT32_MAX : 0};
+	struct sock_fprog prog = {.len = 1, .filter = &all};
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog));
+}
+
+BEHAVIOUR_ALONE(option_filter_of_a_listener)
+{
+	int l = listener(0), c = tcp(0);
+	DO(filter(l, false));
+	say_answer("filtered", tcp(0));
+	DO(filter(l, true));
+	DO(filter(c, true));
+	say_answer("no more", c);
+	say("accepted %d", accept(l, NULL, NULL) >= 0);
+}
+
+BEHAVIOUR_ALONE(option_filter_of_a_client)
+{
+	int c = tcp(0);
+	(void)listener(0);
+	DO(filter(c, false));
+	say_answer("filtered", c);
 }
