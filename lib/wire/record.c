@@ -15,6 +15,8 @@ enum { WARNING = 1, FATAL = 2 };
 #define RECORD_MAX (FLAT_SEAL_HEADER + FLAT_SEAL_INNER_MAX + FLAT_SEAL_TAG)
 /* Records without content in a row: OpenSSL's number. */
 #define EMPTY_MAX 32
+/* Keys in a row without content between: BoringSSL's number. Each is derived anew, a hundred times the cost of a record. */
+#define UPDATES_MAX 32
 
 /* --- secrets --- */
 
@@ -162,6 +164,8 @@ static int on_message(struct flat_records *r, const uint8_t *bytes, size_t len,
 	if (r->head[0] != KEY_UPDATE || n != 1 || len != 1 || bytes[0] > 1)
 		return wrong(r, SSL_AD_UNEXPECTED_MESSAGE, "a message that TLS has no place for",
 			     out);
+	if (++r->updates > UPDATES_MAX)
+		return wrong(r, SSL_AD_UNEXPECTED_MESSAGE, "a flood of new keys", out);
 	r->passing = 1;
 	r->renews |= bytes[0] == 1;
 	if (flat_seal_update(&r->in) == 0)
@@ -210,6 +214,7 @@ static ssize_t on_record(struct flat_records *r, const uint8_t *bytes, size_t bo
 		return wrong(r, SSL_AD_UNEXPECTED_MESSAGE, "a record that TLS has no place for",
 			     out);
 	r->empty = n > 0 ? 0 : r->empty + 1;
+	r->updates = n > 0 ? 0 : r->updates;
 	if (r->empty > EMPTY_MAX)
 		return wrong(r, SSL_AD_UNEXPECTED_MESSAGE, "a flood of empty records", out);
 	return n;

@@ -27,6 +27,7 @@ struct flat_records {
 	bool renews;	  /* the peer asked for our next key */
 	bool closed;	  /* the peer said that it sends nothing more */
 	uint8_t empty;	  /* records without content in a row */
+	uint8_t updates;  /* of the peer's key, without content between */
 	uint8_t n_head;	  /* bytes of the next handshake message's header */
 	uint8_t head[4];  /* type, length */
 	uint32_t passing; /* bytes of a message that are passed over */

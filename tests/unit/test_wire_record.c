@@ -338,6 +338,16 @@ Test(wire_record, what_breaks_the_rules_is_refused_and_the_peer_is_told)
 	for (int i = 0; i < 33; i++)
 		lie(23, "", 0);
 	is_refused(SSL_AD_UNEXPECTED_MESSAGE);
+	/* Keys, and no content under any of them; the same with content is nobody's fault. */
+	for (int i = 0; i < 33; i++) {
+		lie(22, update, sizeof(update));
+		lie(23, "x", 1);
+	}
+	for (int i = 0; i < 32; i++)
+		lie(22, update, sizeof(update));
+	cr_assert_eq(t.end, -EAGAIN);
+	lie(22, update, sizeof(update));
+	cr_assert_eq(t.end, -EPROTO);
 	close_pair();
 }
 
