@@ -272,7 +272,7 @@ cp -r "$WORK/svids-b" "$WORK/svids-b-good"
 cp "$WORK/svids-far/far.example.bundle" "$WORK/svids-a/"
 cp "$WORK/svids-far/"* "$WORK/svids-b/"
 far() { "$@" >/dev/null; [ "$(of a peers "[p['peer_id'] for p in s['peers'] if p['state'] == 'open']")" = "['spiffe://far.example/ns/flat-system/sa/flatd']" ]; }
-holds far-flatd-serves-whom-nobody-names wait_for 20 far shop connect sink.e2e.example 9
+holds far-flatd-serves-whom-nobody-names wait_for 20 far mesh_a "$WORK/bin/shop-curl" -sS http://web.e2e.example/hello
 same far-flatd-is-not-whom-an-endpoint-names 'PermissionError 13' "$(shop connect echo.e2e.example 7)"
 holds far-flatd-reason wait_for 10 grep -q 'as spiffe://far.example/.* says; its endpoint' "$WORK/flatd-a.log"
 cp "$WORK/svids-b-good/"* "$WORK/svids-b/"
