@@ -461,7 +461,7 @@ Test(peers, one_identity_has_so_many_links_from_one_host)
 /* --- what they ask for --- */
 
 /* Streams that have no server here. What the last of them heard, in `e`. */
-static void ask(struct client *c, size_t n, struct wire_end *e)
+static void ask_many(struct client *c, size_t n, struct wire_end *e)
 {
 	static const struct flat_addr to = {.family = AF_INET, .ip = {10, 0, 0, 2}, .port = 80};
 	memset(e, 0, sizeof(*e));
@@ -492,7 +492,7 @@ static uint64_t refused_of(const struct client *c)
 static int ask_one(struct client *c)
 {
 	struct wire_end e;
-	ask(c, 1, &e);
+	ask_many(c, 1, &e);
 	for (int i = 0; i < 10000 && !e.over && !c->over; i++)
 		pump(c);
 	cr_assert(e.over);
@@ -520,7 +520,7 @@ Test(peers, many_streams_at_once_are_begun_a_few_in_a_turn_and_none_is_lost)
 	struct client c = greet("d/ns/a/sa/client", 1);
 	struct wire_end e;
 	uint64_t before = 0;
-	ask(&c, MANY, &e);
+	ask_many(&c, MANY, &e);
 	say(&c);
 	for (int i = 0; i < 10000 && before < MANY; i++) {
 		turn();
@@ -543,11 +543,11 @@ Test(peers, one_that_asks_for_many_streams_holds_up_no_other)
 	struct client other = greet("d/ns/a/sa/other", 2);
 	struct wire_end e;
 	struct wire_end e2;
-	ask(&busy, MANY, &e);
+	ask_many(&busy, MANY, &e);
 	say(&busy);
 	for (int i = 0; i < 1000 && server_side(&busy)->stats.refused == 0; i++)
 		turn();
-	ask(&other, 1, &e2);
+	ask_many(&other, 1, &e2);
 	say(&other);
 	for (int i = 0; i < 1000 && server_side(&other)->stats.refused == 0; i++)
 		turn();
@@ -566,7 +566,7 @@ Test(peers, a_new_link_of_one_that_resets_much_is_no_new_beginning)
 	struct client c = greet("d/ns/a/sa/client", 2);
 	struct client same = greet("d/ns/a/sa/client", 2);
 	struct wire_end e;
-	ask(&c, MANY, &e);
+	ask_many(&c, MANY, &e);
 	for (uint32_t id = 1; id <= MANY; id++) {
 		const struct flat_frame f = {
 		    .type = FLAT_FRAME_RESET, .stream = id, .number = ECONNRESET};
