@@ -10,9 +10,9 @@ ACTIVE = 64
 
 
 def allowed():
-    """As many as a process may have descriptors for: each of the three holds two for a connection."""
+    """As many as there are descriptors for: each of the three holds two for a connection, and flatd keeps a fifth for other workloads."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    return 10000 if hard == resource.RLIM_INFINITY else min(10000, (hard - 2000) // 2)
+    return 10000 if hard == resource.RLIM_INFINITY else min(10000, (hard - 2000) * 2 // 5)
 
 
 CONNECTIONS = allowed()
