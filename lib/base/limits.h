@@ -4,12 +4,12 @@
 
 /* --- rings and lanes --- */
 
-/* A small ring holds a typical request or reply several times over; two of them and the slot's words stay
- * below 9 KiB for an idle connection. Half of it was slower (docs/design/core.md, section 6). */
-#define FLAT_SMALL_BYTES_DEFAULT 4096U
+/* A small ring holds a typical request or reply; two of them and the slot's words stay below 5 KiB for an idle connection.
+ * What does not fit goes to the mid ring, an eighth of a bulk ring (docs/design/core.md, section 6). */
+#define FLAT_SMALL_BYTES_DEFAULT 2048U
 /* Twice the largest write of common programs (iperf3's 128 KiB), and in level 2 cache with its copy. */
 #define FLAT_BULK_BYTES_DEFAULT (256U * 1024)
-/* Writes in a row that would have fitted the small ring before a drained stream goes back to it. */
+/* Writes in a row that half of the next smaller ring had room for before a drained stream goes back to it. */
 #define FLAT_RING_SMALL_RUN 16
 /* Of these, every how manyth looks whether the stream is drained: it costs a cache line from the consumer. */
 #define FLAT_RING_SMALL_LOOK 8

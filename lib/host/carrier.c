@@ -389,7 +389,8 @@ static int limit_ms(const struct flat_carrier *c)
 static bool watches_reading(const struct flat_carrier *c)
 {
 	return c->program >= 0 && flat_carrying.lent > 0 &&
-	       (flat_stream_ended(c->s) || flat_carrying.lent > c->s->vq.rx.mask[1] / 4);
+	       (flat_stream_ended(c->s) ||
+		flat_carrying.lent > c->s->vq.rx.mask[FLAT_RING_BULK] / 4);
 }
 
 /* Drops what the program's side told of its reading so far; what it tells from now on is new. */

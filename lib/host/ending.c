@@ -170,7 +170,7 @@ uint32_t flat_stream_events(struct flat_sock *s)
 		ev |= EPOLLHUP;
 	/* Linux asks for a third of the buffer before it wakes writers. */
 	if (out_end || (cons & FLAT_CONS_CLOSED) ||
-	    flat_share_space(s) > (ssize_t)(s->vq.tx.mask[1] / 3))
+	    flat_share_space(s) > (ssize_t)(s->vq.tx.mask[FLAT_RING_BULK] / 3))
 		ev |= EPOLLOUT | EPOLLWRNORM;
 	return ev;
 }

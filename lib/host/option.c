@@ -215,7 +215,7 @@ static void scratch_end(const struct flat_sock *s, int fd)
 /* No more than a ring holds, or nobody would ever be woken. */
 static int lowat(const struct flat_sock *s, int n)
 {
-	int most = (int)s->vq.rx.mask[1] / 2;
+	int most = (int)s->vq.rx.mask[FLAT_RING_BULK] / 2;
 	return s->kind == FLAT_FD_STREAM && n > most ? most : n;
 }
 

@@ -20,7 +20,7 @@ static bool may_send(struct flat_sock *s, int fd)
  */
 static ssize_t file_to_ring(struct flat_sock *s, int fd, int in_fd, off_t at, size_t count)
 {
-	size_t half = ((size_t)s->vq.tx.mask[1] + 1) / 2;
+	size_t half = ((size_t)s->vq.tx.mask[FLAT_RING_BULK] + 1) / 2;
 	struct iovec iov[2];
 	ssize_t got = 0;
 	int n;

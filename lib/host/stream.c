@@ -322,7 +322,7 @@ static size_t target(const struct flat_sock *s, size_t len, int flags)
 static ssize_t peek_all(struct flat_call *c, void *buf, size_t len, int flags)
 {
 	struct flat_sock *s = c->s;
-	size_t want = flat_min_size(target(s, len, flags), s->vq.rx.mask[1]);
+	size_t want = flat_min_size(target(s, len, flags), s->vq.rx.mask[FLAT_RING_BULK]);
 	for (;;) {
 		bool ended = flat_stream_ended(s);
 		ssize_t n = take(c, buf, len, flags, false);

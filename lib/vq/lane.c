@@ -20,7 +20,22 @@ int flat_lane_geometry_valid(const struct flat_lane_geometry *geo)
 	return geo->slots >= 1 && geo->slots <= FLAT_LANE_SLOTS_MAX &&
 	       is_power_of_two(geo->small_bytes) && geo->small_bytes >= FLAT_SMALL_BYTES_MIN &&
 	       geo->small_bytes <= FLAT_RING_BYTES_MAX && is_power_of_two(geo->bulk_bytes) &&
-	       geo->bulk_bytes >= FLAT_LANE_PAGE && geo->bulk_bytes <= FLAT_RING_BYTES_MAX;
+	       geo->bulk_bytes <= FLAT_RING_BYTES_MAX &&
+	       geo->bulk_bytes / FLAT_MID_SHARE > geo->small_bytes;
+}
+
+uint32_t flat_lane_ring_bytes(const struct flat_lane_geometry *geo, enum flat_ring_size size)
+{
+	if (size == FLAT_RING_SMALL)
+		return geo->small_bytes;
+	return size == FLAT_RING_MID ? geo->bulk_bytes / FLAT_MID_SHARE : geo->bulk_bytes;
+}
+
+/* Bytes of all rings of one size, in whole pages. */
+static size_t rings_len(const struct flat_lane_geometry *geo, enum flat_ring_size size)
+{
+	return flat_align_up(2 * (size_t)geo->slots * flat_lane_ring_bytes(geo, size),
+			     FLAT_LANE_PAGE);
 }
 
 static size_t control_len(const struct flat_lane_geometry *geo)
@@ -29,27 +44,30 @@ static size_t control_len(const struct flat_lane_geometry *geo)
 			     FLAT_LANE_PAGE);
 }
 
+/* Where the rings of a size begin. */
+static size_t rings_at(const struct flat_lane_geometry *geo, unsigned int size)
+{
+	size_t at = control_len(geo);
+	for (unsigned int i = 0; i < size; i++)
+		at += rings_len(geo, (enum flat_ring_size)i);
+	return at;
+}
+
 size_t flat_lane_hot_len(const struct flat_lane_geometry *geo)
 {
-	return flat_align_up(control_len(geo) + 2 * (size_t)geo->slots * geo->small_bytes,
-			     FLAT_LANE_PAGE);
+	return rings_at(geo, FLAT_RING_MID);
 }
 
 size_t flat_lane_len(const struct flat_lane_geometry *geo)
 {
-	return flat_lane_hot_len(geo) + 2 * (size_t)geo->slots * geo->bulk_bytes;
+	return rings_at(geo, FLAT_RINGS);
 }
 
-uint8_t *flat_lane_small(const struct flat_lane *lane, uint32_t slot, unsigned int direction)
+uint8_t *flat_lane_ring(const struct flat_lane *lane, uint32_t slot, unsigned int direction,
+			enum flat_ring_size size)
 {
-	return lane->base + control_len(&lane->geo) +
-	       (2 * (size_t)slot + direction) * lane->geo.small_bytes;
-}
-
-uint8_t *flat_lane_bulk(const struct flat_lane *lane, uint32_t slot, unsigned int direction)
-{
-	return lane->base + flat_lane_hot_len(&lane->geo) +
-	       (2 * (size_t)slot + direction) * lane->geo.bulk_bytes;
+	return lane->base + rings_at(&lane->geo, size) +
+	       (2 * (size_t)slot + direction) * flat_lane_ring_bytes(&lane->geo, size);
 }
 
 int flat_lane_create(const struct flat_lane_geometry *geo, uint64_t lane_id)

@@ -11,7 +11,8 @@
 struct flat_lane_geometry {
 	uint32_t slots;	      /* 1 to FLAT_LANE_SLOTS_MAX */
 	uint32_t small_bytes; /* each small ring: power of two, FLAT_SMALL_BYTES_MIN or more */
-	uint32_t bulk_bytes;  /* each bulk ring: power of two, a page or more */
+	uint32_t
+	    bulk_bytes; /* each bulk ring: power of two, so large that a mid ring is larger than a small one */
 };
 
 /** A mapped lane. Private memory of the process; `base` is shared. */
@@ -24,7 +25,7 @@ struct flat_lane {
 /** Whether the numbers are in range; all that follows relies on it. */
 FLAT_MUST_CHECK int flat_lane_geometry_valid(const struct flat_lane_geometry *geo);
 
-/** Bytes of the whole memfd, and of its first part (all but the bulk rings), which is prefaulted. */
+/** Bytes of the whole memfd, and of its first part (all but the mid and bulk rings), which is prefaulted. */
 size_t flat_lane_len(const struct flat_lane_geometry *geo);
 size_t flat_lane_hot_len(const struct flat_lane_geometry *geo);
 
@@ -71,8 +72,10 @@ static inline struct flat_slot *flat_lane_slot(const struct flat_lane *lane, uin
 					    (size_t)slot * sizeof(struct flat_slot));
 }
 
-uint8_t *flat_lane_small(const struct flat_lane *lane, uint32_t slot, unsigned int direction);
-uint8_t *flat_lane_bulk(const struct flat_lane *lane, uint32_t slot, unsigned int direction);
+/** Bytes of a ring. `size` is one of enum flat_ring_size. */
+uint32_t flat_lane_ring_bytes(const struct flat_lane_geometry *geo, enum flat_ring_size size);
+uint8_t *flat_lane_ring(const struct flat_lane *lane, uint32_t slot, unsigned int direction,
+			enum flat_ring_size size);
 
 /**
  * Makes a slot new: all words zero. Offload half only, when both parties have let it go.

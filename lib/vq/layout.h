@@ -28,11 +28,20 @@
 #endif
 
 #define FLAT_LANE_MAGIC 0x656e616c74616c66ULL /* "flatlane" */
-#define FLAT_LANE_VERSION 2
+#define FLAT_LANE_VERSION 3
 #define FLAT_LANE_PAGE 4096
 #define FLAT_LANE_SLOTS_MAX 64 /* one bit each in flat_lane_side.ready */
 #define FLAT_SMALL_BYTES_MIN 1024
 #define FLAT_RING_BYTES_MAX (1U << 24)
+#define FLAT_MID_SHARE 8 /* a mid ring is this part of a bulk ring */
+#define FLAT_RINGS 3
+
+/** The rings of a direction, by size. */
+enum flat_ring_size {
+	FLAT_RING_SMALL = 0,
+	FLAT_RING_MID = 1,
+	FLAT_RING_BULK = 2,
+};
 
 enum flat_side {
 	FLAT_SIDE_CLIENT = 0,
@@ -164,13 +173,18 @@ _Static_assert(offsetof(struct flat_lane_side, nap) == 128, "nap");
 _Static_assert(sizeof(struct flat_lane_header) == FLAT_LANE_PAGE, "one page");
 
 /*
- * flat_ring_prod.turn: position (high 32 bits), count of turns so far (31 bits), ring (low bit: 0
- * small, 1 bulk). Bytes from `position` on are in `ring`, unread ones before it in the other. A producer
- * turns only after the consumer has passed the last turn, so two parts are in flight at the most.
+ * flat_ring_prod.turn: position (high 32 bits), count of turns so far (28 bits), the ring left (2 bits) and the one taken
+ * (2 bits), enum flat_ring_size. Bytes from `position` on are in the ring taken, unread ones before it in the ring left: a
+ * consumer that saw no earlier turn knows both. A producer turns only after the consumer has passed the last turn, so two
+ * parts are in flight at the most.
  */
-#define FLAT_TURN(pos, count, ring)                                                                \
-	(((uint64_t)(pos) << 32) | ((uint64_t)((count)&0x7fffffffU) << 1) | ((ring)&1U))
+#define FLAT_TURN_COUNT_MASK 0xfffffffU
+#define FLAT_TURN(pos, count, left, taken)                                                         \
+	(((uint64_t)(pos) << 32) | ((uint64_t)((count)&FLAT_TURN_COUNT_MASK) << 4) |               \
+	 ((left)&3U) << 2 | ((taken)&3U))
 #define FLAT_TURN_POS(turn) ((uint32_t)((turn) >> 32))
-#define FLAT_TURN_RING(turn) ((uint32_t)((turn)&1U))
+#define FLAT_TURN_COUNT(turn) ((uint32_t)(turn) >> 4)
+#define FLAT_TURN_LEFT(turn) ((uint8_t)((turn) >> 2 & 3U))
+#define FLAT_TURN_TAKEN(turn) ((uint8_t)((turn)&3U))
 
 #endif

@@ -9,10 +9,10 @@ void flat_ring_tx_init(struct flat_ring_tx *tx, const struct flat_lane *lane, ui
 {
 	memset(tx, 0, sizeof(*tx));
 	tx->ctl = &flat_lane_slot(lane, slot)->ring[direction];
-	tx->ring[0] = flat_lane_small(lane, slot, direction);
-	tx->ring[1] = flat_lane_bulk(lane, slot, direction);
-	tx->mask[0] = lane->geo.small_bytes - 1;
-	tx->mask[1] = lane->geo.bulk_bytes - 1;
+	for (unsigned int i = 0; i < FLAT_RINGS; i++) {
+		tx->ring[i] = flat_lane_ring(lane, slot, direction, i);
+		tx->mask[i] = flat_lane_ring_bytes(&lane->geo, i) - 1;
+	}
 }
 
 void flat_ring_rx_init(struct flat_ring_rx *rx, const struct flat_lane *lane, uint32_t slot,
@@ -20,10 +20,10 @@ void flat_ring_rx_init(struct flat_ring_rx *rx, const struct flat_lane *lane, ui
 {
 	memset(rx, 0, sizeof(*rx));
 	rx->ctl = &flat_lane_slot(lane, slot)->ring[direction];
-	rx->ring[0] = flat_lane_small(lane, slot, direction);
-	rx->ring[1] = flat_lane_bulk(lane, slot, direction);
-	rx->mask[0] = lane->geo.small_bytes - 1;
-	rx->mask[1] = lane->geo.bulk_bytes - 1;
+	for (unsigned int i = 0; i < FLAT_RINGS; i++) {
+		rx->ring[i] = flat_lane_ring(lane, slot, direction, i);
+		rx->mask[i] = flat_lane_ring_bytes(&lane->geo, i) - 1;
+	}
 }
 
 /* Looks at the consumer's position once. Returns 0, or -EPROTO if it lies outside what was sent. */
@@ -49,43 +49,51 @@ static uint32_t room(const struct flat_ring_tx *tx)
 	return tx->mask[tx->which] + 1 - used;
 }
 
-static void turn_to(struct flat_ring_tx *tx, uint8_t which)
+static void turn_to(struct flat_ring_tx *tx, uint8_t taken)
 {
-	tx->which = which;
-	tx->turns++;
+	tx->left = tx->which;
+	tx->which = taken;
+	tx->turns = (tx->turns + 1) & FLAT_TURN_COUNT_MASK;
 	tx->turn_pos = tx->tail;
 	tx->turning = tx->head != tx->tail;
 	tx->small_run = 0;
 	atomic_store_explicit(&tx->ctl->prod.turned, tx->total, memory_order_relaxed);
 	/* release: `turned` before it (look_anew()); that of tail orders it before the bytes it speaks of */
-	atomic_store_explicit(&tx->ctl->prod.turn, FLAT_TURN(tx->tail, tx->turns, which),
+	atomic_store_explicit(&tx->ctl->prod.turn, FLAT_TURN(tx->tail, tx->turns, tx->left, taken),
 			      memory_order_release);
 }
 
-/* Chooses the ring for a write of `want` bytes. */
+/*
+ * Chooses the ring for a write of `want` bytes. With bytes unread it is the bulk ring that follows: a turn has to be passed
+ * before there can be another, and a mid ring that had to wait for that could not hold what a bulk ring does.
+ */
 static void choose_ring(struct flat_ring_tx *tx, size_t want)
 {
+	bool drained = tx->head == tx->tail;
 	if (tx->turning)
 		return;
-	if (tx->which == 0) {
-		if (want > room(tx))
-			turn_to(tx, 1);
+	if (tx->which != FLAT_RING_BULK && want > room(tx)) {
+		bool mid =
+		    tx->which == FLAT_RING_SMALL && drained && want <= tx->mask[FLAT_RING_MID] + 1;
+		turn_to(tx, mid ? FLAT_RING_MID : FLAT_RING_BULK);
 		return;
 	}
-	if (tx->head != tx->tail)
+	if (tx->which == FLAT_RING_SMALL)
+		return;
+	if (!drained)
 		tx->small_run = 0;
 	else if (tx->small_run >= FLAT_RING_SMALL_RUN)
-		turn_to(tx, 0);
+		turn_to(tx, tx->which - 1);
 }
 
-/* The consumer's line is the consumer's: without need it is looked at now and then, for whether the bulk ring was drained. */
+/* The consumer's line is the consumer's: without need it is looked at now and then, for whether the ring was drained. */
 static bool must_look(struct flat_ring_tx *tx, size_t want)
 {
 	if (tx->turning || room(tx) < want)
 		return true;
-	if (tx->which == 0)
+	if (tx->which == FLAT_RING_SMALL)
 		return false;
-	tx->small_run = want > (tx->mask[0] + 1) / 2 ? 0 : (uint8_t)(tx->small_run + 1);
+	tx->small_run = want > (tx->mask[tx->which - 1] + 1) / 2 ? 0 : (uint8_t)(tx->small_run + 1);
 	return tx->small_run != 0 && tx->small_run % FLAT_RING_SMALL_LOOK == 0;
 }
 
@@ -126,8 +134,9 @@ ssize_t flat_ring_space(struct flat_ring_tx *tx)
 {
 	if (look_at_head(tx) != 0)
 		return -EPROTO;
-	if (tx->which == 0 && !tx->turning)
-		return (ssize_t)(tx->mask[1] + 1); /* a large write turns to the empty bulk ring */
+	if (tx->which != FLAT_RING_BULK && !tx->turning)
+		return (ssize_t)(tx->mask[FLAT_RING_BULK] +
+				 1); /* a large write turns to the empty bulk ring */
 	return (ssize_t)room(tx);
 }
 
@@ -138,6 +147,13 @@ ssize_t flat_ring_unsent(struct flat_ring_tx *tx)
 	return (ssize_t)(tx->tail - tx->head);
 }
 
+/* Whether a turn word names rings that there are, and not one twice. */
+static bool names_rings(uint64_t turn)
+{
+	return FLAT_TURN_TAKEN(turn) < FLAT_RINGS && FLAT_TURN_LEFT(turn) < FLAT_RINGS &&
+	       (turn == 0 || FLAT_TURN_TAKEN(turn) != FLAT_TURN_LEFT(turn));
+}
+
 /* Takes notice of a turn word not seen before. Returns 0, or -EPROTO if no honest producer made it. */
 static int look_at_turn(struct flat_ring_rx *rx)
 {
@@ -145,11 +161,12 @@ static int look_at_turn(struct flat_ring_rx *rx)
 	if (turn == rx->turn)
 		return 0;
 	uint32_t ahead = FLAT_TURN_POS(turn) - rx->head;
-	if (ahead > rx->mask[0] + 1 + rx->mask[1] + 1)
+	if (!names_rings(turn) || ahead > rx->mask[FLAT_TURN_LEFT(turn)] + 1)
 		return -EPROTO;
 	rx->turn = turn;
 	rx->turn_pos = FLAT_TURN_POS(turn);
-	rx->which = (uint8_t)(FLAT_TURN_RING(turn) ^ 1U);
+	rx->which = FLAT_TURN_LEFT(turn);
+	rx->next = FLAT_TURN_TAKEN(turn);
 	rx->turning = 1;
 	return 0;
 }
@@ -175,12 +192,12 @@ static int look_at_tail(struct flat_ring_rx *rx, uint32_t *len)
 		uint32_t ahead = rx->turn_pos - rx->head;
 		if (ahead == 0) {
 			rx->turning = 0;
-			rx->which ^= 1;
+			rx->which = rx->next;
 		} else if (ahead < all) {
 			before = ahead;
 		}
 	}
-	if (before > rx->mask[rx->which] + 1 || all - before > rx->mask[rx->which ^ 1] + 1)
+	if (before > rx->mask[rx->which] + 1 || all - before > rx->mask[rx->next] + 1)
 		return -EPROTO;
 	rx->tail = tail;
 	*len = before;
@@ -242,7 +259,7 @@ ssize_t flat_ring_read(struct flat_ring_rx *rx, void *buf, size_t len, int consu
 		}
 		uint32_t beyond = rx->tail - rx->head - there;
 		if (beyond > 0 && done < len) {
-			n = pieces(rx, rx->which ^ 1, rx->head + there, beyond, iov);
+			n = pieces(rx, rx->next, rx->head + there, beyond, iov);
 			done += copy_out(iov, n, (uint8_t *)buf + done, len - done);
 		}
 		break;
@@ -263,8 +280,7 @@ ssize_t flat_ring_look(struct flat_ring_rx *rx, size_t skip, struct iovec iov[4]
 		*n_iov = pieces(rx, rx->which, rx->head + (uint32_t)skip, here - skip, iov);
 	size_t at = skip > here ? skip : here;
 	if (all > at)
-		*n_iov +=
-		    pieces(rx, rx->which ^ 1, rx->head + (uint32_t)at, all - at, iov + *n_iov);
+		*n_iov += pieces(rx, rx->next, rx->head + (uint32_t)at, all - at, iov + *n_iov);
 	return (ssize_t)(all - skip);
 }
 
@@ -290,7 +306,7 @@ struct anew {
 /* How often words that are being changed are read: a producer can turn once while its consumer stands still. */
 #define ANEW_TRIES 8
 
-static int look_anew(struct flat_ring_ctl *ctl, const uint32_t mask[2], struct anew *a)
+static int look_anew(struct flat_ring_ctl *ctl, const uint32_t mask[FLAT_RINGS], struct anew *a)
 {
 	for (int i = 0; i < ANEW_TRIES; i++) {
 		/* acquire: pairs with turn_to() */
@@ -305,7 +321,12 @@ static int look_anew(struct flat_ring_ctl *ctl, const uint32_t mask[2], struct a
 		/* A producer that is at it, or was killed there, has counted what it did not publish. */
 		a->total -= (uint32_t)a->total - a->tail;
 		a->since = a->total - turned;
-		return a->tail - a->head > mask[0] + 1 + mask[1] + 1 ? -EPROTO : 0;
+		if (!names_rings(a->turn))
+			return -EPROTO;
+		/* The most two of them hold. */
+		return a->tail - a->head > mask[FLAT_RING_MID] + 1 + mask[FLAT_RING_BULK] + 1
+			   ? -EPROTO
+			   : 0;
 	}
 	return -EPROTO;
 }
@@ -316,7 +337,7 @@ static bool fits(const struct flat_ring_tx *tx)
 	uint32_t used = tx->tail - tx->head;
 	uint32_t since_turn = tx->tail - tx->turn_pos;
 	uint32_t here = tx->turning && since_turn < used ? since_turn : used;
-	return here <= tx->mask[tx->which] + 1 && used - here <= tx->mask[tx->which ^ 1] + 1;
+	return here <= tx->mask[tx->which] + 1 && used - here <= tx->mask[tx->left] + 1;
 }
 
 int flat_ring_tx_resume(struct flat_ring_tx *tx)
@@ -324,14 +345,15 @@ int flat_ring_tx_resume(struct flat_ring_tx *tx)
 	struct anew a;
 	if (look_anew(tx->ctl, tx->mask, &a) != 0)
 		return -EPROTO;
-	if (tx->turns != (uint32_t)a.turn >> 1 || tx->turn_pos != FLAT_TURN_POS(a.turn))
+	if (tx->turns != FLAT_TURN_COUNT(a.turn) || tx->turn_pos != FLAT_TURN_POS(a.turn))
 		tx->small_run = 0;
 	tx->total = a.total;
 	tx->tail = a.tail;
 	tx->head = a.head;
 	tx->turn_pos = FLAT_TURN_POS(a.turn);
-	tx->turns = (uint32_t)a.turn >> 1;
-	tx->which = (uint8_t)FLAT_TURN_RING(a.turn);
+	tx->turns = FLAT_TURN_COUNT(a.turn);
+	tx->which = FLAT_TURN_TAKEN(a.turn);
+	tx->left = FLAT_TURN_LEFT(a.turn);
 	tx->turning = a.since < a.tail - a.head;
 	return fits(tx) ? 0 : -EPROTO;
 }
@@ -346,6 +368,7 @@ int flat_ring_rx_resume(struct flat_ring_rx *rx)
 	rx->turn = a.turn;
 	rx->turn_pos = FLAT_TURN_POS(a.turn);
 	rx->turning = a.since < a.tail - a.head;
-	rx->which = (uint8_t)(FLAT_TURN_RING(a.turn) ^ rx->turning);
+	rx->next = FLAT_TURN_TAKEN(a.turn);
+	rx->which = rx->turning ? FLAT_TURN_LEFT(a.turn) : rx->next;
 	return 0;
 }

@@ -1,9 +1,10 @@
 /*
  * A byte stream from one producer to one consumer who do not trust each other, in shared memory.
  *
- * Positions are 32 bits, run freely and are masked on use. A direction has two rings: small (in cache, for
- * messages) and bulk (the lane's arena, for large writes: one copy in, one copy out, or none with the
- * reserve/view calls). The producer turns from one to the other by a mark at a position (layout.h).
+ * Positions are 32 bits, run freely and are masked on use. A direction has three rings: small (in cache, all that an idle
+ * connection has memory for), mid (for messages of a few KiB) and bulk (the lane's arena, for large writes: one copy in, one
+ * copy out, or none with the reserve/view calls). The producer turns from one to another by a mark at a position (layout.h).
+ * Whatever it uses, a bulk ring's bytes can be had: it takes the mid ring with nothing unread, and leaves it when it is full.
  *
  * Each party's own position and ring choice are private (these structs); shared memory holds published
  * copies. Each shared word is loaded once into a local, checked, then used: a word out of range means a
@@ -25,30 +26,32 @@
 /** Producer's end. Private to the producing party. */
 struct flat_ring_tx {
 	struct flat_ring_ctl *ctl; /* shared */
-	uint8_t *ring[2];	   /* shared: small, bulk */
-	uint32_t mask[2];	   /* size - 1 of each */
+	uint8_t *ring[FLAT_RINGS]; /* shared: small, mid, bulk */
+	uint32_t mask[FLAT_RINGS]; /* size - 1 of each */
 	uint64_t total;		   /* bytes published since it was bound, a count */
 	uint32_t tail;		   /* bytes published, as a position */
 	uint32_t head;		   /* consumer's position as last looked at, checked */
 	uint32_t turn_pos;	   /* where the ring in use began */
 	uint32_t turns;		   /* count of turns */
-	uint8_t which;		   /* ring in use: 0 small, 1 bulk */
+	uint8_t which;		   /* ring in use, enum flat_ring_size */
+	uint8_t left;		   /* the one used before it */
 	uint8_t turning;	   /* the consumer has not passed turn_pos yet */
-	uint8_t small_run;	   /* small writes in a row while in bulk and drained */
+	uint8_t small_run; /* writes in a row that a smaller ring had been right for, drained */
 };
 
 /** Consumer's end. Private to the consuming party. */
 struct flat_ring_rx {
-	struct flat_ring_ctl *ctl; /* shared */
-	const uint8_t *ring[2];	   /* shared: small, bulk */
-	uint32_t mask[2];
+	struct flat_ring_ctl *ctl;	 /* shared */
+	const uint8_t *ring[FLAT_RINGS]; /* shared: small, mid, bulk */
+	uint32_t mask[FLAT_RINGS];
 	uint32_t head;	    /* bytes consumed */
 	uint32_t tail;	    /* producer's position as last looked at, checked */
 	uint32_t turn_pos;  /* where the coming turn is, if `turning` */
 	uint32_t bells_off; /* bells of the producer already taken off the anchor */
 	uint64_t turn;	    /* producer's turn word as last looked at, checked */
 	uint8_t which;	    /* ring that holds the byte at `head` */
-	uint8_t turning;    /* bytes from turn_pos on are in the other ring */
+	uint8_t next;	    /* the ring that bytes from turn_pos on are in, if `turning` */
+	uint8_t turning;
 };
 
 /** Binds a producer's or consumer's end to direction `direction` of a slot. The caller checked both. */
@@ -161,7 +164,7 @@ static inline int flat_ring_moved(const struct flat_ring_rx *rx)
 /** Whether a third of a bulk ring is free, by what was seen of the producer: as much as TCP wakes a writer for. */
 static inline int flat_ring_third_free(const struct flat_ring_rx *rx)
 {
-	uint32_t size = rx->mask[1] + 1;
+	uint32_t size = rx->mask[FLAT_RING_BULK] + 1;
 	return rx->tail - rx->head < size - size / 3;
 }
 

@@ -12,8 +12,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static const struct flat_lane_geometry geo = {2, 1024, 4096};
+static const struct flat_lane_geometry geo = {2, 1024, 16384};
 static struct flat_lane lane;
+/* What two rings hold, the largest. */
+#define UNREAD_MAX (geo.bulk_bytes / FLAT_MID_SHARE + geo.bulk_bytes)
 
 static void require(bool ok)
 {
@@ -28,10 +30,13 @@ static void in_bounds(const struct iovec *iov, int n, ssize_t len)
 	require(n >= 0 && n <= 2);
 	for (int i = 0; i < n; i++) {
 		const uint8_t *at = iov[i].iov_base;
-		const uint8_t *small = flat_lane_small(&lane, 0, 0);
-		const uint8_t *bulk = flat_lane_bulk(&lane, 0, 0);
-		require((at >= small && at + iov[i].iov_len <= small + geo.small_bytes) ||
-			(at >= bulk && at + iov[i].iov_len <= bulk + geo.bulk_bytes));
+		bool inside = false;
+		for (unsigned int size = 0; size < FLAT_RINGS && !inside; size++) {
+			const uint8_t *ring = flat_lane_ring(&lane, 0, 0, size);
+			inside = at >= ring &&
+				 at + iov[i].iov_len <= ring + flat_lane_ring_bytes(&geo, size);
+		}
+		require(inside);
 		sum += iov[i].iov_len;
 	}
 	require(len <= 0 || sum == (size_t)len);
@@ -47,12 +52,12 @@ static void lie(struct flat_ring_ctl *ctl, uint8_t what, uint32_t value)
 		atomic_fetch_add(&ctl->prod.tail, value & 0x1fff);
 		break;
 	case 2:
-		atomic_store(&ctl->prod.turn, FLAT_TURN(value << 4, value >> 3, value));
+		atomic_store(&ctl->prod.turn, FLAT_TURN(value << 4, value >> 4, value >> 2, value));
 		break;
 	case 3:
-		atomic_store(
-		    &ctl->prod.turn,
-		    FLAT_TURN(atomic_load(&ctl->prod.tail) + (value & 255), value, value >> 8));
+		atomic_store(&ctl->prod.turn,
+			     FLAT_TURN(atomic_load(&ctl->prod.tail) + (value & 255), value,
+				       value >> 8, value >> 10));
 		break;
 	case 4:
 		atomic_store(&ctl->cons.head, value);
@@ -95,8 +100,7 @@ static void call(struct flat_vq *tx, struct flat_vq *rx, uint8_t what, uint32_t 
 		break;
 	case 4:
 		got = flat_ring_peek(&rx->rx, iov, &n);
-		require(got == -EPROTO ||
-			(got >= 0 && (size_t)got <= geo.small_bytes + geo.bulk_bytes));
+		require(got == -EPROTO || (got >= 0 && (size_t)got <= UNREAD_MAX));
 		if (got > 0) {
 			in_bounds(iov, n, got);
 			flat_ring_consume(&rx->rx, (size_t)got / 2);
@@ -108,13 +112,11 @@ static void call(struct flat_vq *tx, struct flat_vq *rx, uint8_t what, uint32_t 
 		break;
 	case 6:
 		got = flat_ring_pending(&rx->rx);
-		require(got == -EPROTO ||
-			(got >= 0 && (size_t)got <= geo.small_bytes + geo.bulk_bytes));
+		require(got == -EPROTO || (got >= 0 && (size_t)got <= UNREAD_MAX));
 		break;
 	default:
 		got = flat_ring_unsent(&tx->tx);
-		require(got == -EPROTO ||
-			(got >= 0 && (size_t)got <= geo.small_bytes + geo.bulk_bytes));
+		require(got == -EPROTO || (got >= 0 && (size_t)got <= UNREAD_MAX));
 		flat_vq_notify_data(tx);
 		flat_vq_notify_room(rx);
 	}

@@ -58,7 +58,8 @@ static void lie_tail(struct raw_conn *c, uint32_t value)
 static void lie_turn(struct raw_conn *c, uint32_t value)
 {
 	struct flat_ring_prod *prod = &c->vq.tx.ctl->prod;
-	atomic_store(&prod->turn, FLAT_TURN(c->vq.tx.tail + value, 5, 1));
+	atomic_store(&prod->turn,
+		     FLAT_TURN(c->vq.tx.tail + value, 5, FLAT_RING_SMALL, FLAT_RING_BULK));
 	atomic_store(&prod->tail, c->vq.tx.tail + 1);
 }
 
@@ -138,7 +139,7 @@ static void *flip(void *arg)
 		/* Right for a moment, wrong for the next. */
 		atomic_store(&out->prod.tail, tail + (uint32_t)(r & 4095));
 		atomic_store(&out->prod.turn,
-			     FLAT_TURN(tail + (r >> 12 & 255), r >> 20 & 3, r & 1));
+			     FLAT_TURN(tail + (r >> 12 & 255), r >> 20 & 3, r >> 22, r >> 24));
 		atomic_store(&out->prod.tail, (uint32_t)(r >> 32));
 		atomic_store(&out->prod.turn, r);
 		atomic_store(&in->cons.head, head + (uint32_t)(r >> 16 & 4095));

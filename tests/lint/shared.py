@@ -16,7 +16,7 @@ SHARED = re.compile(r"(?:->|\.)\s*(?:prod|cons)\s*(?:\.\s*(?:" + WORDS + r")\b|\
                     r"|\bctl(?:\[[^\]]*\])?\s*(?:->|\.)\s*arm\b|\barm\s*\.\s*data\b"
                     r"|(?:->|\.)\s*(?:ready|sleepers|naps?)\b(?=[^;]*memory_order)"
                     r"|\bmine\s*->|\bpeer\s*->\s*(?:ready|sleepers|naps?)\b"
-                    r"|\bflat_lane_(?:slot|side|small|bulk)\s*\("
+                    r"|\bflat_lane_(?:slot|side|ring)\s*\("
                     r"|\blane(?:->|\.)(?:lane\.)?base\b")
 DIRECTORY = re.compile(r"\bheader\s*->\s*(?:epoch|reign|first_id|makers|current|flags|table_bytes|magic|version)\b"
                        r"|\bflat_directory_(?:load|store|host|text)\s*\(")
@@ -27,7 +27,7 @@ BITES = (
     "x = vq->rx.ctl->prod.tail;", "slot->ring[d].prod.flags = 1;", "load(&in->cons . head);",
     "atomic_store(&s->vq.rx.ctl->arm.data, 1);", "p = flat_lane_slot(&l->lane, i);", "l->mine->sleepers++;",
     "memcpy(buf, lane->base + 4096, 10);", "atomic_load_explicit(&side->ready, memory_order_relaxed)",
-    "b = flat_lane_bulk(lane, 0, 1);",
+    "b = flat_lane_ring(lane, 0, 1, FLAT_RING_BULK);",
 )
 LETS_PASS = ("x = s->vq.tx.tail;", "o->ready = 1;", "list.head = 0;", "e->flags |= 1;")
 

@@ -20,7 +20,7 @@
 #define WRITERS 2U
 
 static const struct stress_case how = {.name = "ready",
-				       .geo = {SLOTS, 1024, 4096},
+				       .geo = {SLOTS, 1024, 16384},
 				       .write_max = 100,
 				       .read_max = 4000,
 				       .start = UINT32_MAX - 2000};

@@ -104,7 +104,7 @@ int stress_write(struct stress_party *p)
 		want = 1 + want % 100;
 		p->calm--;
 	} else if (p->how->calm_one_in && stress_random(&p->random) % p->how->calm_one_in == 0) {
-		p->calm = 2 * FLAT_RING_SMALL_RUN;
+		p->calm = 3 * FLAT_RING_SMALL_RUN;
 	}
 	if (stress_random(&p->random) % 2) {
 		got = flat_ring_write(&p->vq.tx, stream_at(p->side, p->result->sent), want);

@@ -19,13 +19,13 @@ Test(lane, geometry_out_of_range_is_refused)
 	    {4, 1025, 16384},
 	    {4, 0, 16384},
 	    {4, FLAT_RING_BYTES_MAX * 2, 16384},
-	    {4, 1024, 2048},
+	    {4, 1024, 8192},
 	    {4, 1024, 16383},
 	    {4, 1024, FLAT_RING_BYTES_MAX * 2},
 	    {UINT32_MAX, UINT32_MAX, UINT32_MAX},
 	};
 	static const struct flat_lane_geometry edge[] = {
-	    {1, FLAT_SMALL_BYTES_MIN, FLAT_LANE_PAGE},
+	    {1, FLAT_SMALL_BYTES_MIN, FLAT_SMALL_BYTES_MIN * FLAT_MID_SHARE * 2},
 	    {FLAT_LANE_SLOTS_MAX, FLAT_SMALL_BYTES_MIN, FLAT_RING_BYTES_MAX},
 	};
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(bad); i++) {
@@ -44,12 +44,17 @@ Test(lane, parts_lie_within_and_do_not_overlap)
 	cr_assert_eq(flat_lane_map(&lane, fd, &good, 1), 0);
 	uint8_t *end = lane.base + flat_lane_hot_len(&good);
 	uint8_t *last = (uint8_t *)flat_lane_slot(&lane, good.slots - 1) + sizeof(struct flat_slot);
-	cr_expect_leq(last, flat_lane_small(&lane, 0, 0));
-	cr_expect_eq(flat_lane_small(&lane, 1, 0), flat_lane_small(&lane, 0, 1) + good.small_bytes);
-	cr_expect_leq(flat_lane_small(&lane, good.slots - 1, 1) + good.small_bytes, end);
-	cr_expect_eq(flat_lane_bulk(&lane, 0, 0), end);
-	cr_expect_eq(flat_lane_bulk(&lane, good.slots - 1, 1) + good.bulk_bytes,
-		     lane.base + flat_lane_len(&good));
+	for (unsigned int size = 0; size < FLAT_RINGS; size++) {
+		uint32_t bytes = flat_lane_ring_bytes(&good, size);
+		cr_expect_leq(last, flat_lane_ring(&lane, 0, 0, size));
+		cr_expect_eq(flat_lane_ring(&lane, 1, 0, size),
+			     flat_lane_ring(&lane, 0, 1, size) + bytes);
+		last = flat_lane_ring(&lane, good.slots - 1, 1, size) + bytes;
+		if (size == FLAT_RING_SMALL)
+			cr_expect_leq(last, end);
+	}
+	cr_expect_eq(flat_lane_ring(&lane, 0, 0, FLAT_RING_MID), end);
+	cr_expect_eq(last, lane.base + flat_lane_len(&good));
 	flat_lane_unmap(&lane);
 	cr_expect_null(lane.base);
 	flat_lane_unmap(&lane);

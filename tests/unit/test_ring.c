@@ -67,6 +67,18 @@ static void stream_through(uint32_t at, size_t total, size_t piece_max)
 	}
 }
 
+static void write_all(struct flat_ring_tx *tx, size_t len)
+{
+	static uint8_t buf[32768];
+	cr_assert_eq(flat_ring_write(tx, buf, len), (ssize_t)len);
+}
+
+static void read_all(struct flat_ring_rx *rx, size_t len)
+{
+	static uint8_t buf[32768];
+	cr_assert_eq(flat_ring_read(rx, buf, len, 1), (ssize_t)len);
+}
+
 Test(ring, small_messages_arrive)
 {
 	stream_through(0, 100000, 200);
@@ -75,6 +87,92 @@ Test(ring, small_messages_arrive)
 Test(ring, large_writes_turn_and_arrive)
 {
 	stream_through(0, 2000000, 20000);
+	flat_lane_slot_reset(&lane, 0);
+	stream_through(0, 2000000, 3000);
+}
+
+Test(ring, what_is_too_large_for_small_goes_to_mid_if_nothing_is_unread)
+{
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	ends_at(&tx, &rx, 0);
+	write_all(&tx, 1025);
+	cr_assert_eq(tx.which, FLAT_RING_MID);
+	read_all(&rx, 1025);
+	flat_lane_slot_reset(&lane, 0);
+	ends_at(&tx, &rx, 0);
+	write_all(&tx, 2049);
+	cr_assert_eq(tx.which, FLAT_RING_BULK, "too large for mid");
+	read_all(&rx, 2049);
+	flat_lane_slot_reset(&lane, 0);
+	ends_at(&tx, &rx, 0);
+	write_all(&tx, 1);
+	write_all(&tx, 1025);
+	cr_assert_eq(tx.which, FLAT_RING_BULK, "with bytes unread");
+	read_all(&rx, 1026);
+}
+
+/* However it came to its ring, a producer whose consumer stands still can write what a bulk ring holds. */
+Test(ring, a_mid_ring_makes_a_stream_hold_no_less)
+{
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	for (size_t first = 1; first <= 2048; first += 89) {
+		flat_lane_slot_reset(&lane, 0);
+		ends_at(&tx, &rx, 0);
+		write_all(&tx, 200);
+		read_all(&rx, 200);
+		write_all(&tx, first);
+		cr_assert_eq(flat_ring_space(&tx), 16384, "after %zu", first);
+		write_all(&tx, 16384);
+		cr_assert_eq(flat_ring_write(&tx, "x", 1), 0);
+		read_all(&rx, first + 16384);
+	}
+}
+
+/* Small, mid and bulk while the consumer looks away: it learns of the last turn alone, with the ring that it finds first. */
+Test(ring, a_consumer_may_miss_a_turn)
+{
+	struct flat_ring_tx tx;
+	struct flat_ring_rx rx;
+	uint8_t in[1200];
+	uint8_t out[5000];
+	ends_at(&tx, &rx, 0);
+	write_all(&tx, 100);
+	read_all(&rx, 100);
+	memset(in, 'm', sizeof(in));
+	cr_assert_eq(flat_ring_write(&tx, in, 1200), 1200);
+	cr_assert_eq(tx.which, FLAT_RING_MID);
+	memset(in, 'b', sizeof(in));
+	cr_assert_eq(flat_ring_write(&tx, in, 1200), 1200);
+	cr_assert_eq(tx.which, FLAT_RING_BULK);
+	for (int resumed = 0; resumed < 2; resumed++) {
+		if (resumed)
+			cr_assert_eq(flat_ring_rx_resume(&rx), 0);
+		cr_assert_eq(flat_ring_read(&rx, out, sizeof(out), 0), 2400);
+		cr_assert_eq(out[0], 'm');
+		cr_assert_eq(out[1199], 'm');
+		cr_assert_eq(out[1200], 'b');
+	}
+	read_all(&rx, 2400);
+	cr_assert_eq(rx.which, FLAT_RING_BULK);
+}
+
+Test(ring, a_turn_to_a_ring_that_is_none_breaks_the_queue)
+{
+	static const uint8_t bad[][2] = {{3, FLAT_RING_BULK}, {FLAT_RING_SMALL, 3}, {3, 3}, {2, 2}};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(bad); i++) {
+		struct flat_ring_tx tx;
+		struct flat_ring_rx rx;
+		char byte;
+		flat_lane_slot_reset(&lane, 0);
+		ends_at(&tx, &rx, 0);
+		write_all(&tx, 1);
+		atomic_store(&tx.ctl->prod.turn, FLAT_TURN(0, 1, bad[i][0], bad[i][1]));
+		cr_assert_eq(flat_ring_read(&rx, &byte, 1, 1), -EPROTO, "%zu", i);
+		cr_assert_eq(flat_ring_tx_resume(&tx), -EPROTO, "%zu", i);
+		cr_assert_eq(flat_ring_rx_resume(&rx), -EPROTO, "%zu", i);
+	}
 }
 
 Test(ring, positions_wrap_at_2_to_the_32)
@@ -127,16 +225,23 @@ Test(ring, small_writes_in_bulk_look_at_the_consumer_now_and_then)
 	int looked = 0;
 	ends_at(&tx, &rx, 0);
 	cr_assert_eq(flat_ring_write(&tx, large, sizeof(large)), (ssize_t)sizeof(large));
-	cr_assert_eq(tx.which, 1, "large writes go to bulk");
+	cr_assert_eq(tx.which, FLAT_RING_BULK, "large writes go to bulk");
 	cr_assert_eq(flat_ring_read(&rx, large, sizeof(large), 1), (ssize_t)sizeof(large));
 	for (int i = 1; i <= FLAT_RING_SMALL_RUN; i++) {
 		uint32_t before = tx.head;
 		cr_assert_eq(flat_ring_write(&tx, "x", 1), 1);
 		looked += tx.head != before;
 		cr_assert_eq(flat_ring_read(&rx, large, 1, 1), 1);
-		cr_assert_eq(tx.which, i < FLAT_RING_SMALL_RUN, "write %d", i);
+		cr_assert_eq(tx.which == FLAT_RING_BULK, i < FLAT_RING_SMALL_RUN, "write %d", i);
 	}
 	cr_assert_eq(looked, FLAT_RING_SMALL_RUN / FLAT_RING_SMALL_LOOK);
+	cr_assert_eq(tx.which, FLAT_RING_MID, "one step at a time");
+	for (int i = 1; i <= FLAT_RING_SMALL_RUN; i++) {
+		cr_assert_eq(tx.which, FLAT_RING_MID, "write %d", i);
+		write_all(&tx, 100);
+		read_all(&rx, 100);
+	}
+	cr_assert_eq(tx.which, FLAT_RING_SMALL);
 
 	flat_lane_slot_reset(&lane, 0);
 	ends_at(&tx, &rx, 0);
@@ -150,7 +255,7 @@ Test(ring, small_writes_in_bulk_look_at_the_consumer_now_and_then)
 
 Test(ring, a_hostile_word_breaks_the_queue_and_nothing_else)
 {
-	static const uint32_t bad[] = {0x80000000U, 0xffffffffU, 17409, 0x01000000U};
+	static const uint32_t bad[] = {0x80000000U, 0xffffffffU, 18433, 0x01000000U};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		struct flat_ring_tx tx;
 		struct flat_ring_rx rx;
@@ -165,7 +270,8 @@ Test(ring, a_hostile_word_breaks_the_queue_and_nothing_else)
 		flat_lane_slot_reset(&lane, 0);
 		ends_at(&tx, &rx, 0);
 		cr_assert_eq(flat_ring_write(&tx, "x", 1), 1);
-		atomic_store(&rx.ctl->prod.turn, FLAT_TURN(0x40000000U + bad[i] / 2, 1, 1));
+		atomic_store(&rx.ctl->prod.turn, FLAT_TURN(0x40000000U + bad[i] / 2, 1,
+							   FLAT_RING_SMALL, FLAT_RING_BULK));
 		cr_assert_eq(flat_ring_read(&rx, buf, sizeof(buf), 1), -EPROTO, "turn %u", bad[i]);
 	}
 }

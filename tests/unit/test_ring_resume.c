@@ -154,7 +154,7 @@ Test(ring_resume, a_turn_of_four_gigabytes_ago_is_not_ahead)
 	flat_ring_tx_init(&tx, &lane, 0, 0);
 	flat_ring_rx_init(&rx, &lane, 0, 0);
 	atomic_store(&tx.ctl->prod.turned, 100);
-	atomic_store(&tx.ctl->prod.turn, FLAT_TURN(100, 1, 1));
+	atomic_store(&tx.ctl->prod.turn, FLAT_TURN(100, 1, FLAT_RING_SMALL, FLAT_RING_BULK));
 	atomic_store(&tx.ctl->prod.total, (1ULL << 32) + 150);
 	atomic_store(&tx.ctl->prod.tail, 150);
 	atomic_store(&tx.ctl->cons.head, 50);
@@ -162,14 +162,14 @@ Test(ring_resume, a_turn_of_four_gigabytes_ago_is_not_ahead)
 	cr_assert_eq(flat_ring_rx_resume(&rx), 0);
 	cr_assert_eq(tx.turning, 0);
 	cr_assert_eq(rx.turning, 0);
-	cr_assert_eq(rx.which, 1);
+	cr_assert_eq(rx.which, FLAT_RING_BULK);
 	/* The same words with the turn really ahead. */
 	atomic_store(&tx.ctl->prod.total, 150);
 	cr_assert_eq(flat_ring_tx_resume(&tx), 0);
 	cr_assert_eq(flat_ring_rx_resume(&rx), 0);
 	cr_assert_eq(tx.turning, 1);
 	cr_assert_eq(rx.turning, 1);
-	cr_assert_eq(rx.which, 0);
+	cr_assert_eq(rx.which, FLAT_RING_SMALL);
 }
 
 Test(ring_resume, bytes_counted_and_not_published_by_a_killed_producer_are_forgotten)
@@ -188,7 +188,7 @@ Test(ring_resume, words_that_cannot_be_are_refused)
 {
 	struct flat_ring_tx tx;
 	struct flat_ring_rx rx;
-	static const uint32_t bad[] = {0x80000000U, 0xffffffffU, 17409, 0x01000000U};
+	static const uint32_t bad[] = {0x80000000U, 0xffffffffU, 18433, 0x01000000U};
 	flat_ring_tx_init(&tx, &lane, 0, 0);
 	flat_ring_rx_init(&rx, &lane, 0, 0);
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
@@ -197,7 +197,8 @@ Test(ring_resume, words_that_cannot_be_are_refused)
 		cr_assert_eq(flat_ring_tx_resume(&tx), -EPROTO, "tail %u", bad[i]);
 		cr_assert_eq(flat_ring_rx_resume(&rx), -EPROTO, "tail %u", bad[i]);
 		flat_lane_slot_reset(&lane, 0);
-		atomic_store(&tx.ctl->prod.turn, FLAT_TURN(bad[i], 1, 1));
+		atomic_store(&tx.ctl->prod.turn,
+			     FLAT_TURN(bad[i], 1, FLAT_RING_SMALL, FLAT_RING_BULK));
 		cr_assert_eq(flat_ring_tx_resume(&tx), -EPROTO, "turn %u", bad[i]);
 		cr_assert_eq(flat_ring_rx_resume(&rx), -EPROTO, "turn %u", bad[i]);
 	}
@@ -215,7 +216,7 @@ Test(ring_resume, words_that_cannot_be_are_refused)
 	atomic_store(&tx.ctl->prod.tail, 1025);
 	atomic_store(&tx.ctl->prod.total, 1025);
 	atomic_store(&tx.ctl->prod.turned, 1025);
-	atomic_store(&tx.ctl->prod.turn, FLAT_TURN(1025, 1, 1));
+	atomic_store(&tx.ctl->prod.turn, FLAT_TURN(1025, 1, FLAT_RING_SMALL, FLAT_RING_BULK));
 	cr_assert_eq(flat_ring_tx_resume(&tx), -EPROTO);
 	atomic_store(&tx.ctl->cons.head, 1);
 	cr_assert_eq(flat_ring_tx_resume(&tx), 0);
