@@ -35,7 +35,7 @@
 /* Clients of a gateway's ports at once: a descriptor each, and while they move 176 KiB of buffers. */
 #define FLAT_GATEWAY_CLIENTS_MAX 20000U
 /* Lane memory of one session by default, bytes of address space the offload half may have to back. */
-#define FLAT_SESSION_LANE_BYTES_MAX (8ULL << 30)
+#define FLAT_SESSION_LANE_BYTES_MAX (9ULL << 30)
 /* Listeners of one session: more ports than servers bind. */
 #define FLAT_SESSION_LISTENERS_MAX 4096
 /* Control messages of one session: far more than connects a process can make on one core, so that only a flood
