@@ -162,7 +162,7 @@ EXPORT int ioctl(int fd, unsigned long request, ...)
 	va_start(ap, request);
 	void *arg = va_arg(ap, void *);
 	va_end(ap);
-	return stream(fd) ? flat_ioctl(fd, request, arg) : real(fd, request, arg);
+	return mine(fd) ? flat_ioctl(fd, request, arg) : real(fd, request, arg);
 }
 
 /* libc's asks by an ioctl() of its own. */

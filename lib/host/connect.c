@@ -218,8 +218,7 @@ static int disconnect(int fd, struct flat_sock *s)
 	(void)flat_sys_fcntl(fresh, F_SETFL, 0);
 	if (error == ECONNRESET || error == EPIPE)
 		(void)!leave_error(fresh, s->domain, error);
-	if (atomic_load(&s->nonblock))
-		(void)flat_sys_fcntl(fresh, F_SETFL, O_NONBLOCK);
+	flat_file_keep(fd, fresh, flat_sys_fcntl(fd, F_GETFL, 0), true);
 	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
 	int one = 1;
 	struct timeval tv = {0};

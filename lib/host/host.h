@@ -5,6 +5,7 @@
 #ifndef FLAT_HOST_HOST_H
 #define FLAT_HOST_HOST_H
 
+#include <fcntl.h>
 #include <stdbool.h>
 
 #include <flat/socket.h>
@@ -216,6 +217,17 @@ void flat_numbers_back(int fd);
 int flat_fd_domain(int fd);
 /** The anchor takes the place of the kernel's socket under its number, with what was set on that. Takes the anchor. */
 FLAT_MUST_CHECK int flat_sock_replace(int fd, int anchor, struct flat_sock *s);
+/** Whom signals tell of the file under a number, and by which: F_GETOWN_EX, F_GETSIG. */
+struct flat_file_owner {
+	struct f_owner_ex who; /* pid 0: nobody */
+	int sig;	       /* 0: SIGIO */
+};
+void flat_file_owner(int fd, struct flat_file_owner *o);
+/**
+ * What fcntl() says of the file under one number is said of that under another: F_SETFL's part of `flags`, which F_GETFL gave, and,
+ * if it is `owned`, its owner.
+ */
+void flat_file_keep(int from, int to, int flags, bool owned);
 /** Writes an address as accept() and getsockname() do; v4 as mapped v6 for AF_INET6 sockets. 0, -EFAULT, -EINVAL. */
 FLAT_MUST_CHECK int flat_sock_name(const struct flat_addr *a, int domain, struct sockaddr *addr,
 				   socklen_t *len);

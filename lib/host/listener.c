@@ -137,6 +137,9 @@ int flat_listener_shut(int fd, struct flat_sock *s)
 	int tcp = flat_sys_fcntl(s->tcp_fd, F_DUPFD_CLOEXEC, 0);
 	if (tcp < 0)
 		return 0;
+	/* Its own are of the time before it listened. */
+	(void)flat_sys_fcntl(tcp, F_SETFL, 0);
+	flat_file_keep(fd, tcp, flat_sys_fcntl(fd, F_GETFL, 0), true);
 	flat_epoll_keep(fd, &kept);
 	flat_epoll_converting(fd);
 	flat_fd_unbind(fd);

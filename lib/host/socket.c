@@ -118,15 +118,27 @@ static void adopt_settings(struct flat_sock *s, int fd, int anchor)
 		(void)flat_sys_setsockopt(anchor, SOL_SOCKET, SO_RCVTIMEO, &tv, tv_len);
 }
 
-/* Whom O_ASYNC tells, and by which signal. */
-static void adopt_owner(int fd, int anchor)
+void flat_file_owner(int fd, struct flat_file_owner *o)
 {
-	struct f_owner_ex owner;
 	int sig = flat_sys_fcntl(fd, F_GETSIG, 0);
-	if (flat_sys_fcntl(fd, F_GETOWN_EX, (long)(uintptr_t)&owner) == 0 && owner.pid != 0)
-		(void)flat_sys_fcntl(anchor, F_SETOWN_EX, (long)(uintptr_t)&owner);
-	if (sig > 0)
-		(void)flat_sys_fcntl(anchor, F_SETSIG, sig);
+	o->sig = sig > 0 ? sig : 0;
+	if (flat_sys_fcntl(fd, F_GETOWN_EX, (long)(uintptr_t)&o->who) != 0)
+		o->who = (struct f_owner_ex){0};
+}
+
+void flat_file_keep(int from, int to, int flags, bool owned)
+{
+	const int kept = O_NONBLOCK | O_APPEND | O_ASYNC | O_NOATIME;
+	struct flat_file_owner o = {0};
+	if (owned)
+		flat_file_owner(from, &o);
+	if (o.who.pid != 0)
+		(void)flat_sys_fcntl(to, F_SETOWN_EX, (long)(uintptr_t)&o.who);
+	if (o.sig != 0)
+		(void)flat_sys_fcntl(to, F_SETSIG, o.sig);
+	/* Last: from O_ASYNC on they are sent. */
+	if (flags > 0 && (flags & kept))
+		(void)flat_sys_fcntl(to, F_SETFL, flags & kept);
 }
 
 /* Under one more number of the candidate. One that cannot be stays the kernel's, unconnected. */
@@ -148,10 +160,9 @@ int flat_sock_replace(int fd, int anchor, struct flat_sock *s)
 	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
 	s->domain = flat_fd_domain(fd);
 	adopt_settings(s, fd, anchor);
-	if ((fl & O_ASYNC) || (flat_fd_marks(fd) & FLAT_MARK_OPTIONS))
-		adopt_owner(fd, anchor);
-	if (fl & (O_NONBLOCK | O_ASYNC))
-		(void)flat_sys_fcntl(anchor, F_SETFL, fl & (O_NONBLOCK | O_ASYNC));
+	flat_file_keep(fd, anchor, fl,
+		       (fl & O_ASYNC) ||
+			   (flat_fd_marks(fd) & (FLAT_MARK_OPTIONS | FLAT_MARK_TWINS)));
 	atomic_store(&s->nonblock, (fl & O_NONBLOCK) != 0);
 	atomic_store(&s->async, (fl & O_ASYNC) != 0);
 	flat_fd_twins(fd, &twins);
@@ -266,6 +277,8 @@ static bool of_family(unsigned long request)
 int flat_ioctl(int fd, unsigned long request, void *arg)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s && (request == FIOSETOWN || request == SIOCSPGRP))
+		flat_fd_mark(fd, FLAT_MARK_OPTIONS);
 	if (!s || of_any_file(request)) {
 		long ret = FLAT_SYS3(SYS_ioctl, fd, request, arg);
 		if (s && request == FIOASYNC && ret == 0)

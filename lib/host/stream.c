@@ -105,16 +105,15 @@ static bool nothing_there(struct flat_sock *s, int fd, bool tx)
 /* A signal to whom F_SETOWN names, as the kernel sends it for a file of his. */
 static void tell_owner(int fd)
 {
-	struct f_owner_ex owner;
-	int sig = flat_sys_fcntl(fd, F_GETSIG, 0);
-	if (flat_sys_fcntl(fd, F_GETOWN_EX, (long)(uintptr_t)&owner) != 0 || owner.pid == 0)
+	struct flat_file_owner o;
+	flat_file_owner(fd, &o);
+	if (o.who.pid == 0)
 		return;
-	if (sig <= 0)
-		sig = SIGIO;
-	if (owner.type == F_OWNER_TID)
-		FLAT_SYS2(SYS_tkill, owner.pid, sig);
+	int sig = o.sig ? o.sig : SIGIO;
+	if (o.who.type == F_OWNER_TID)
+		FLAT_SYS2(SYS_tkill, o.who.pid, sig);
 	else
-		FLAT_SYS2(SYS_kill, owner.type == F_OWNER_PGRP ? -owner.pid : owner.pid, sig);
+		FLAT_SYS2(SYS_kill, o.who.type == F_OWNER_PGRP ? -o.who.pid : o.who.pid, sig);
 }
 
 void flat_stream_signals(struct flat_sock *s, int fd, bool on)
