@@ -147,32 +147,50 @@ static int accept_now(int fd)
 	return res >= 0 ? res : errno == EINTR ? -EAGAIN : -errno;
 }
 
-/*
- * A listener that a server listens on itself is shared with it, flags and all. Where it blocks, and somebody else takes the
- * connection after poll() saw it, accept() would sleep: an alarm that goes off again and again ends that.
- */
-static int accept_shared(struct flat_loop_epoll *ep, int fd)
+static int set_alarm(struct flat_loop_epoll *ep, bool on)
 {
-	static const struct itimerspec on = {{0, ACCEPT_NS}, {0, ACCEPT_NS}};
+	static const struct itimerspec again = {{0, ACCEPT_NS}, {0, ACCEPT_NS}};
 	static const struct itimerspec off;
-	struct pollfd look = {.fd = fd, .events = POLLIN};
-	int res = ep->has_alarm ? 0 : make_alarm(ep);
+	int err = ep->has_alarm ? 0 : make_alarm(ep);
 
-	if (res != 0)
-		return res;
-	if (poll(&look, 1, 0) <= 0)
-		return -EAGAIN;
-	timer_settime(ep->alarm, 0, &on, NULL);
-	res = accept_now(fd);
-	timer_settime(ep->alarm, 0, &off, NULL);
-	return res;
+	if (err == 0)
+		timer_settime(ep->alarm, 0, on ? &again : &off, NULL);
+	return err;
 }
 
-static int accept_one(struct flat_loop_epoll *ep, int fd)
+static bool has_more(int fd)
+{
+	struct pollfd look = {.fd = fd, .events = POLLIN};
+
+	return poll(&look, 1, 0) == 1;
+}
+
+/*
+ * Up to ACCEPTS_MAX connections of one listener, which epoll has said is ready: *n of them, and why there are no more: 0, -EAGAIN or an
+ * error. A listener that a server listens on itself is shared with it, flags and all. Where it blocks, and somebody else takes the
+ * connection meanwhile, accept() would sleep: an alarm that goes off again and again ends that. Nothing else is done while it does.
+ */
+static int accept_many(struct flat_loop_epoll *ep, int fd, int fds[ACCEPTS_MAX], int *n)
 {
 	int flags = fcntl(fd, F_GETFL);
+	bool blocks = flags >= 0 && !(flags & O_NONBLOCK);
+	int res = blocks ? set_alarm(ep, true) : 0;
 
-	return flags >= 0 && !(flags & O_NONBLOCK) ? accept_shared(ep, fd) : accept_now(fd);
+	*n = 0;
+	if (res != 0)
+		return res;
+	while (*n < ACCEPTS_MAX) {
+		res = !blocks || *n == 0 || has_more(fd) ? accept_now(fd) : -EAGAIN;
+		/* A client that went before it was accepted is nobody's fault. */
+		if (res == -ECONNABORTED)
+			continue;
+		if (res < 0)
+			break;
+		fds[(*n)++] = res;
+	}
+	if (blocks)
+		(void)set_alarm(ep, false);
+	return res < 0 ? res : 0;
 }
 
 /* --- a turn --- */
@@ -191,22 +209,21 @@ static void tell(struct turn *t, uint64_t tag, int res, bool more)
 
 static void accept_some(struct turn *t, uint64_t tag)
 {
-	for (int i = 0; i < ACCEPTS_MAX; i++) {
-		const struct flat_source *source = flat_loop_source(t->loop, tag);
-		int res;
+	const struct flat_source *source = flat_loop_source(t->loop, tag);
+	int fds[ACCEPTS_MAX];
+	int n;
 
-		if (!source || source->ending || source->resting)
-			return;
-		res = accept_one(t->ep, source->fd);
-		if (res == -EAGAIN)
-			return;
-		/* A client that went before it was accepted is nobody's fault. */
-		if (res == -ECONNABORTED)
-			continue;
-		if (res < 0)
-			flat_loop_epoll_unwatch(t->ep, source);
-		tell(t, tag, res, res >= 0);
-	}
+	if (source->ending || source->resting)
+		return;
+	int err = accept_many(t->ep, source->fd, fds, &n);
+	/* Whoever is told may end it: the others are closed then. */
+	for (int i = 0; i < n; i++)
+		tell(t, tag, fds[i], true);
+	source = flat_loop_source(t->loop, tag);
+	if (!source || source->ending || err == 0 || err == -EAGAIN)
+		return;
+	flat_loop_epoll_unwatch(t->ep, source);
+	tell(t, tag, err, false);
 }
 
 static void on_event(struct turn *t, uint64_t tag, uint32_t events)

@@ -407,6 +407,35 @@ static void on_accepted(struct flat_source *source, int result)
 	taken++;
 }
 
+static void on_first(struct flat_source *source, int result)
+{
+	on_accepted(source, result);
+	flat_loop_del(&loop, source);
+}
+
+/* Those that came with the first one are nobody's. */
+BOTH(who_is_told_of_a_connection_may_end_its_source)
+{
+	struct flat_source s = {0};
+	struct sockaddr_in sa;
+	int clients[3];
+	int fd = listener(&sa);
+	cr_assert_eq(listen(fd, 8), 0);
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(clients); i++)
+		clients[i] = connected_to(&sa);
+	taken = 0;
+	cr_assert_eq(flat_loop_accept(&loop, &s, fd, on_first), 0);
+	for (int i = 0; i < 200 && taken < 1; i++)
+		flat_loop_turn(&loop, 10);
+	flat_loop_turn(&loop, 0);
+	cr_expect_eq(taken, 1);
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(clients); i++) {
+		cr_expect(is_closed(clients[i]));
+		close(clients[i]);
+	}
+	close(fd);
+}
+
 /* Its server blocks in accept() too: which of the two takes a connection, nobody knows; the loop sleeps in none. */
 BOTH(a_listener_that_blocks_is_shared_with_its_server)
 {

@@ -60,6 +60,22 @@ Test(offload_index, things_of_one_number_come_last_one_first_also_after_it_grew)
 	cr_assert_null(at);
 }
 
+Test(offload_index, things_of_one_number_may_go_in_any_order)
+{
+	static const size_t orders[][3] = {{2, 1, 0}, {1, 2, 0}, {0, 1, 2}, {1, 0, 2}};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(orders); i++) {
+		for (size_t k = 0; k < 3; k++)
+			flat_index_put(&x, &v[k], 9);
+		flat_index_remove(&x, &v[orders[i][0]]);
+		flat_index_remove(&x, &v[orders[i][1]]);
+		cr_assert_eq(flat_index_find(&x, 9), &v[orders[i][2]]);
+		cr_assert_null(flat_indexed_next(&v[orders[i][2]]));
+		flat_index_remove(&x, &v[orders[i][2]]);
+		cr_assert_null(flat_index_find(&x, 9));
+	}
+	cr_assert_eq(x.n, 0);
+}
+
 Test(offload_index, numbers_in_a_row_share_no_long_chain)
 {
 	for (uint64_t i = 0; i < MANY; i++)

@@ -104,7 +104,9 @@ Test(netns, one_in_use_keeps_its_number)
 	let_go(&b);
 	let_go(&a);
 	cr_expect(!comes_again(number, 60, 5));
+	int held = ns->fd;
 	flat_netns_put(ns);
+	cr_expect_eq(fcntl(held, F_GETFD), -1, "nobody refers to it, and it is held");
 	/* It is given out again when nobody holds it; another program may be the first to have it. */
 	if (!comes_again(number, 2000, 5))
 		cr_skip_test("the number did not come again");
