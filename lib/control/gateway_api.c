@@ -420,6 +420,7 @@ static void make_virtual(struct cfg *cfg, const struct group *g, const struct ap
 					    .at_gateways = hosts,
 					    .n_hosts = 1};
 	vs->detached = g->gateway != NULL;
+	vs->of_ports = !g->gateway && !g->l4;
 	vs->gateways = &hosts[1];
 	vs->n_gateways = g->gateway != NULL;
 	vs->export.said = true;

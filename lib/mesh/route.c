@@ -144,11 +144,26 @@ const struct flat_http_route *flat_route_find(const struct flat_virtual_service 
 	return NULL;
 }
 
+static bool is_for_port(const struct flat_virtual_service *vs, uint16_t port)
+{
+	for (uint32_t i = 0; i < vs->n_routes; i++) {
+		const struct flat_http_route *route = &vs->routes[i];
+
+		for (uint32_t k = 0; k < route->n_matches; k++) {
+			if (route->matches[k].port == 0 || route->matches[k].port == port)
+				return true;
+		}
+	}
+	return false;
+}
+
 /* How closely a VirtualService is meant for a client; 0: not at all. */
 static int closeness(const struct mesh_virtual *v, const struct flat_scope *scope)
 {
 	const struct flat_virtual_service *vs = v->vs;
 
+	if (vs->of_ports && scope->port && !is_for_port(vs, scope->port))
+		return 0;
 	if (!mesh_exported(&vs->export, vs->namespace, scope->namespace) ||
 	    !mesh_route_imported(scope, vs, v->host))
 		return 0;

@@ -234,7 +234,9 @@ struct flat_virtual_service {
 	uint32_t n_tcp;
 	struct flat_l4_route *tls; /* likewise, by the name that is asked for */
 	uint32_t n_tls;
-	bool detached;		     /* for gateways only */
+	bool detached; /* for gateways only */
+	bool
+	    of_ports; /* of Gateway API: a port that no route is for has none, and is the service's own */
 	const char *const *gateways; /* "NAMESPACE/NAME" */
 	uint32_t n_gateways;
 	struct flat_export export;

@@ -7,6 +7,7 @@
 #include "mesh/gateway.h"
 #include "mesh/l4_route.h"
 #include "mesh/route.h"
+#include "mesh/scope.h"
 #include "support_mesh.h"
 
 #define BASE                                                                                       \
@@ -269,6 +270,37 @@ Test(http_route, what_cannot_be_done_is_no_silence)
 	cr_expect_eq(status_of("{backendRefs: [{name: web}]}"), 200);
 	cr_expect_eq(status_of("{backendRefs: [{kind: Pod, name: web}]}"), 500);
 	cr_expect_eq(status_of("{backendRefs: [{kind: Pod, name: web}, {name: web}]}"), 200);
+}
+
+static const struct flat_virtual_service *virtual_at(const struct loaded *l, const char *namespace,
+						     uint16_t port)
+{
+	const struct flat_scope scope = {.mesh = l->mesh, .namespace = namespace, .port = port};
+	const struct flat_service *s = flat_mesh_service_by_host(l->mesh, "web.foo", NULL);
+
+	return flat_mesh_virtual_by_host(&scope, flat_span_of(s->host), s);
+}
+
+/* As MeshPorts of the conformance tests: a port that no route names stays the service's own, not one without routes. */
+Test(http_route, a_port_that_none_is_for_is_the_services)
+{
+	struct loaded l = load_good(
+	    BASE ROUTE("one", "foo",
+		       "{parentRefs: [{group: '', kind: Service, name: web, port: 80}], "
+		       "rules: [{backendRefs: [{name: web, port: 80}]}]}")
+		ROUTE("two", "bar",
+		      "{parentRefs: [{group: '', kind: Service, name: web, namespace: foo, port: "
+		      "81}], rules: [{backendRefs: [{name: web, namespace: foo, port: 81}]}]}"));
+
+	cr_assert(virtual_at(&l, "foo", 80));
+	cr_expect_str_eq(virtual_at(&l, "foo", 80)->name, "one");
+	cr_expect_null(virtual_at(&l, "foo", 81));
+	/* A consumer's own, for the ports that it names. */
+	cr_assert(virtual_at(&l, "bar", 81));
+	cr_expect_str_eq(virtual_at(&l, "bar", 81)->name, "two");
+	cr_assert(virtual_at(&l, "bar", 80));
+	cr_expect_str_eq(virtual_at(&l, "bar", 80)->name, "one");
+	loaded_fini(&l);
 }
 
 /* As the API server writes it: it takes what a VirtualService behind it would. */
