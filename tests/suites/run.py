@@ -19,6 +19,7 @@ import fnmatch
 import json
 import os
 import queue
+import re
 import shutil
 import signal
 import subprocess
@@ -342,7 +343,8 @@ class Worker(threading.Thread):
 
     @staticmethod
     def equal(wanted, got):
-        return wanted[0] == got[0] and (wanted[0] != "skip" or wanted[1] == got[1])
+        # Why a case is skipped may name a process, as part of a file's name.
+        return wanted[0] == got[0] and (wanted[0] != "skip" or re.sub(r"\d+", "N", wanted[1]) == re.sub(r"\d+", "N", got[1]))
 
     def compare(self, suite, path, name, wanted, got, text):
         case = f"{suite.name}/{name}/{path}"

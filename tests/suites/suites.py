@@ -164,6 +164,10 @@ SUITES = [
     Suite("python-selectors", "test.test_selectors", flat=0),
     Suite("python-socketserver", "test.test_socketserver", flat=10),
     Suite("python-httplib", "test.test_httplib", flat=10),
+    Suite("python-docxmlrpc", "test.test_docxmlrpc", flat=5),
+    Suite("python-fcntl", "test.test_fcntl", flat=0),
+    Suite("python-fileio", "test.test_fileio", flat=0),
+    Suite("python-resource", "test.test_resource", flat=0),
     Suite("python-urllib2-localnet", "test.test_urllib2_localnet", flat=20),
     Suite("python-signal", "test.test_signal", flat=0, slow=True, limit_s=120),
     Suite("python-multiprocessing-sockets", "test.test_multiprocessing_spawn", only=MP_SOCKETS, flat=5, slow=True, limit_s=120),
@@ -173,7 +177,10 @@ for extra in ("ssl", "ftplib", "smtplib", "xmlrpc", "httpservers", "asyncore", "
               "wsgiref", "logging", "subprocess", "os", "asyncio.test_events", "asyncio.test_streams", "asyncio.test_sock_lowlevel",
               "asyncio.test_server", "asyncio.test_sendfile", "asyncio.test_selector_events", "asyncio.test_sslproto",
               "asyncio.test_ssl", "asyncio.test_buffered_proto", "asyncio.test_unix_events", "asyncio.test_base_events",
-              "asyncio.test_subprocess"):
+              "asyncio.test_subprocess", "multiprocessing_fork", "multiprocessing_forkserver", "concurrent_futures", "threading", "posix",
+              "io", "faulthandler", "urllib2", "urllib", "smtpd", "pty", "openpty",
+              "popen", "fork1", "wait3", "wait4", "eintr", "mmap", "shutil", "tempfile", "file", "pipes",
+              "asyncio.test_runners", "asyncio.test_transports", "asyncio.test_waitfor"):
     SUITES.append(Suite("python-" + extra.replace("asyncio.test_", "asyncio-"), "test.test_" + extra, more=True, flat=0, limit_s=120,
                         without=("*Networked*",)))
 SUITES += [
