@@ -185,6 +185,15 @@ int flat_listener_to_kernel(int fd, struct flat_sock *s)
 	return err;
 }
 
+/* What the end of its anchor means to who accepts there. 0: the offload half ended. */
+static int hung_up(int fd, struct flat_sock *l)
+{
+	/* The number is not `l` any more: flat_listener_to_kernel(). */
+	if (flat_fd_kind(fd) == FLAT_FD_KERNEL)
+		return -ENOTCONN;
+	return atomic_load(&l->rd_shut) ? -EINVAL : 0;
+}
+
 static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock **out)
 {
 	struct flat_msg msg;
@@ -210,11 +219,9 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 				  : flat_msg_recv(fd, &msg, fds, &n, 0);
 			pthread_setcanceltype(type, NULL);
 		}
-		/* The number is not `l` any more: flat_listener_to_kernel(). */
-		if (err == -ENOTCONN && flat_fd_kind(fd) == FLAT_FD_KERNEL)
-			return err;
-		if (err == -ENOTCONN && atomic_load(&l->rd_shut))
-			return -EINVAL;
+		int over = err == -ENOTCONN ? hung_up(fd, l) : 0;
+		if (over != 0)
+			return over;
 		/* A timer is no socket. */
 		if (err == -ENOTCONN || err == -ENOTSOCK)
 			err = find_successor(fd, l, err == -ENOTSOCK, begun_ms);
