@@ -562,7 +562,7 @@ BEHAVIOUR(ending_close_while_another_writes)
 {
 	int over = open("/dev/null", O_RDONLY);
 	long alone = 0;
-	for (int i = 0; i < 100; i++) {
+	for (int i = 0; i < 50; i++) {
 		int c, s, next, server;
 		char byte;
 		pair(&c, &s);
@@ -579,7 +579,7 @@ BEHAVIOUR(ending_close_while_another_writes)
 		close(next);
 		close(server);
 	}
-	say("%ld of 100 connections had what was theirs", alone);
+	say("%ld of 50 connections had what was theirs", alone);
 }
 
 BEHAVIOUR(ending_close_keeps_sleeping_reader)
