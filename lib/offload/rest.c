@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "vq/ring.h"
+
 /* Of flatd's side of a lane, which has no other waiter. */
 #define NAP 1U
 
@@ -94,10 +96,41 @@ static void retire(struct flat_rest *r)
 	}
 }
 
+/* Ends of one look that have something, at most so many at a time: those of a whole lane. */
+#define DUE_MAX FLAT_LANE_SLOTS_MAX
+
+struct due {
+	uint64_t woken;
+	struct flat_rest *rest;
+	uint32_t slot;
+};
+
+/* In the order in which they became ready, as each producer says: the kernel would tell of them so. Returns how many there are. */
+static uint32_t add_due(struct due *due, uint32_t n, struct flat_rest *r, uint32_t slot)
+{
+	uint64_t woken = flat_ring_woken(&r->by_slot[slot].vq->rx);
+	uint32_t at = n;
+	for (; at > 0 && due[at - 1].woken > woken; at--)
+		due[at] = due[at - 1];
+	due[at] = (struct due){woken, r, slot};
+	return n + 1;
+}
+
+static void wake_due(const struct due *due, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		/* An end that one before it woke as well rests no more. */
+		if (due[i].rest->mask >> due[i].slot & 1)
+			wake(&due[i].rest->by_slot[due[i].slot]);
+	}
+}
+
 bool flat_rests_look(struct flat_rests *all, int64_t now_us)
 {
 	struct flat_rest *r;
 	struct flat_rest *next;
+	struct due due[DUE_MAX];
+	uint32_t n = 0;
 	bool some = false;
 	all->now_us = now_us;
 	for (r = TAILQ_FIRST(&all->list); r; r = next) {
@@ -109,10 +142,14 @@ bool flat_rests_look(struct flat_rests *all, int64_t now_us)
 		} else if (now_us - r->last_us > FLAT_REST_QUIET_US) {
 			retire(r);
 		}
-		/* An end that one before it woke as well rests no more. */
-		for (bits &= r->mask; bits; bits &= (bits - 1) & r->mask)
-			wake(&r->by_slot[__builtin_ctzll(bits)]);
+		if (n + (uint32_t)__builtin_popcountll(bits) > DUE_MAX) {
+			wake_due(due, n);
+			n = 0;
+		}
+		for (bits &= r->mask; bits; bits &= bits - 1)
+			n = add_due(due, n, r, (uint32_t)__builtin_ctzll(bits));
 	}
+	wake_due(due, n);
 	return some;
 }
 
