@@ -63,7 +63,7 @@ static void teardown(void)
 
 TestSuite(offload_rest, .init = setup, .fini = teardown);
 
-static void gets(int lane, int slot)
+static void give(int lane, int slot)
 {
 	cr_assert_eq(flat_ring_write(&theirs[lane][slot].tx, "x", 1), 1);
 	flat_vq_notify_data(&theirs[lane][slot]);
@@ -73,7 +73,7 @@ Test(offload_rest, ends_are_told_in_the_order_in_which_they_got_something)
 {
 	static const int order[][2] = {{1, 2}, {0, 3}, {1, 0}, {0, 1}, {0, 0}, {1, 3}};
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(order); i++)
-		gets(order[i][0], order[i][1]);
+		give(order[i][0], order[i][1]);
 	cr_assert(flat_rests_look(&all, 1));
 	cr_assert_eq(n_woken, FLAT_ARRAY_SIZE(order));
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(order); i++)
@@ -83,8 +83,8 @@ Test(offload_rest, ends_are_told_in_the_order_in_which_they_got_something)
 
 Test(offload_rest, who_was_woken_with_another_is_not_woken_again)
 {
-	gets(0, 1);
-	gets(1, 2);
+	give(0, 1);
+	give(1, 2);
 	pair_of_first = &ours[1][2];
 	cr_assert(flat_rests_look(&all, 1));
 	cr_assert_eq(n_woken, 1);
@@ -94,7 +94,7 @@ Test(offload_rest, who_was_woken_with_another_is_not_woken_again)
 Test(offload_rest, any_time_that_a_producer_says_is_an_order)
 {
 	for (int i = 0; i < SLOTS; i++)
-		gets(0, i);
+		give(0, i);
 	for (int i = 0; i < SLOTS; i++)
 		atomic_store(&ours[0][i].rx.ctl->prod.woken, i % 2 ? UINT64_MAX : 0);
 	cr_assert(flat_rests_look(&all, 1));
