@@ -165,7 +165,6 @@ struct flat_l7_aside {
 	int64_t attempt_us;
 };
 
-/* One request and its response. */
 /*
  * A request as a gateway's limits see it: before its route changes it, but with what its tokens say in the place of what the client
  * wrote there.
@@ -176,6 +175,7 @@ struct flat_l7_seen {
 	char text[];
 };
 
+/* One request and its response. */
 struct flat_l7_exchange {
 	union {
 		struct flat_l7_try latest;
