@@ -4,10 +4,12 @@ the mesh."""
 
 import os
 import resource
+import shutil
 import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -77,15 +79,76 @@ for line in sys.stdin:
 """
 
 
-def write_sliced(folder, i, port, endpoints):
-    """Renamed into place, as a whole. When that was."""
+ENTRY = """apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {{ name: s{i}, namespace: default }}
+spec:
+  hosts: [s{i}.example]
+  addresses: [240.8.{a}.{b}]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  ports: [{{ number: 80, name: tcp, targetPort: {port} }}]
+  endpoints: [{endpoints}]
+"""
+
+
+def sliced(i, port, endpoints):
     listed = ", ".join(f"{{ addresses: [{e}] }}" for e in endpoints)
-    beside = os.path.join(folder, "next")
-    with open(beside, "w", encoding="utf-8") as out:
-        out.write(SLICED.format(i=i, a=i >> 8, b=i & 255, port=port, endpoints=listed))
-    now = time.monotonic()
-    os.rename(beside, os.path.join(folder, f"s{i}.yaml"))
-    return now
+    return SLICED.format(i=i, a=i >> 8, b=i & 255, port=port, endpoints=listed)
+
+
+def entry(i, port, endpoints):
+    listed = ", ".join(f"{{ address: {e} }}" for e in endpoints)
+    return ENTRY.format(i=i, a=i >> 8, b=i & 255, port=port, endpoints=listed)
+
+
+class Files:
+    """A folder of a file for each service."""
+
+    def __init__(self, folder, services, text, port):
+        self.folder, self.text, self.port = folder, text, port
+        os.makedirs(folder, exist_ok=True)
+        for i in range(1, services):
+            self.write(folder, i, [f"10.{i >> 8}.{i & 255}.{k + 1}" for k in range(10)], 80)
+        self.put("127.0.0.2")
+
+    def write(self, folder, i, endpoints, port):
+        with open(os.path.join(folder, f"s{i}.yaml"), "w", encoding="utf-8") as out:
+            out.write(self.text(i, port, endpoints))
+
+    def put(self, endpoint):
+        """The file of the first one is renamed into place, as a whole. When that was."""
+        beside = os.path.join(self.folder, "next")
+        os.makedirs(beside, exist_ok=True)
+        self.write(beside, 0, [endpoint], self.port)
+        now = time.monotonic()
+        os.rename(os.path.join(beside, "s0.yaml"), os.path.join(self.folder, "s0.yaml"))
+        return now
+
+
+class Volume(Files):
+    """The same as Kubernetes mounts a ConfigMap: all files are written anew, and a link is swapped."""
+
+    def __init__(self, folder, services, text, port):
+        self.services, self.n = services, 0
+        for i in range(services):
+            os.makedirs(folder, exist_ok=True)
+            os.symlink(f"..data/s{i}.yaml", os.path.join(folder, f"s{i}.yaml"))
+        self.folder, self.text, self.port = folder, text, port
+        self.put("127.0.0.2")
+
+    def put(self, endpoint):
+        self.n += 1
+        fresh = os.path.join(self.folder, f"..{self.n}")
+        os.makedirs(fresh)
+        self.write(fresh, 0, [endpoint], self.port)
+        for i in range(1, self.services):
+            self.write(fresh, i, [f"10.{i >> 8}.{i & 255}.{k + 1}" for k in range(10)], 80)
+        beside = os.path.join(self.folder, "..data_tmp")
+        os.symlink(f"..{self.n}", beside)
+        now = time.monotonic()
+        os.rename(beside, os.path.join(self.folder, "..data"))
+        return now
 
 
 def say_name(listener, name):
@@ -106,15 +169,12 @@ def serve_names(site):
         threading.Thread(target=say_name, args=(listener, address.encode()), daemon=True).start()
 
 
-def change(services):
+def change(services, text, kind=Files):
     def measure(site):
         context = site.context
-        folder = os.path.join(context.folder, f"sliced-{services}")
-        os.makedirs(folder, exist_ok=True)
-        for i in range(1, services):
-            write_sliced(folder, i, 80, [f"10.{i >> 8}.{i & 255}.{k + 1}" for k in range(10)])
-        write_sliced(folder, 0, site.port, ["127.0.0.2"])
-        control = os.path.join(context.folder, f"sliced-{services}.sock")
+        folder = tempfile.mkdtemp(prefix="changing-", dir=context.folder)
+        files = kind(folder, services, text, site.port)
+        control = folder + ".sock"
         flatd = context.programs.start("flatd-sliced", [
             context.program("flatd"), "--control", control, "--config", folder, "--metrics", "off",
             "--foreground"])
@@ -138,20 +198,26 @@ def change(services):
             until("127.0.0.2")
             for n in range(9):
                 name = f"127.0.0.{3 - n % 2}"
-                begun = write_sliced(folder, 0, site.port, [name])
+                begun = files.put(name)
                 took.append((until(name) - begun) * 1e3)
             client.stdin.close()
         context.programs.stop(flatd)
+        shutil.rmtree(folder)
         return statistics.median(took)
     return measure
 
 
+UNTIL = "changes until a client's next connection goes to the new endpoint, median of 9"
+
 CASES = [
-    Case(name=f"endpoint-change-{n}", unit="ms", better="lower", serve=serve_names,
-         title=f"one EndpointSlice of {n:,} changes (a file of its own) until a client's next "
-               "connection goes to the new endpoint, median of 9",
-         measure=change(n), ways=("alone",), bars={"alone": "10"})
-    for n in (1000, 10000)
+    Case(name=f"{name}-change-{n}", unit="ms", better="lower", serve=serve_names,
+         title=f"{title.format(n=n)} {UNTIL}", measure=change(n, text, kind), ways=("alone",),
+         bars={"alone": "10"})
+    for name, title, text, kind, sizes in (
+        ("endpoint", "one EndpointSlice of {n:,} (a file of its own)", sliced, Files, (1000, 10000)),
+        ("entry", "one ServiceEntry of {n:,} (a file of its own)", entry, Files, (1000, 10000)),
+        ("volume", "one ServiceEntry of {n:,} in a ConfigMap's volume", entry, Volume, (1000,)))
+    for n in sizes
 ] + [
     Case(name=f"load-{n}", title=f"configuration of {n:,} services and {n * 10:,} endpoints loaded",
          unit="ms CPU", better="lower", serve=serve_nothing, measure=load(n), ways=("alone",),

@@ -4,10 +4,12 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "base/map.h"
 #include "base/pool.h"
+#include "base/siphash.h"
 #include "control/limits.h"
 #include "mesh/build.h"
 
@@ -26,6 +28,9 @@ struct looks {
 	struct timespec modified;
 	struct timespec changed;
 	bool settled; /* not changed for some time when it was read */
+	/* Of its text: so many bytes, and their keyed hash. */
+	size_t len;
+	uint64_t hash;
 };
 
 struct config_file {
@@ -55,8 +60,10 @@ struct flat_config_cache {
 	struct config_batch *batch; /* of the running one; NULL: it has read nothing yet */
 	int64_t begun_s;
 	int64_t settle_s;
+	uint8_t key[FLAT_SIPHASH_KEY_BYTES]; /* of the texts' hashes */
+	bool keyed;			     /* else no two texts are the same */
 	uint64_t load;
-	uint32_t n_read;
+	uint32_t n_read, n_parsed;
 	atomic_bool forget;
 	const struct flat_mesh *made; /* of the known files; only compared; NULL: nothing */
 	bool same;		      /* the running load has met nothing that is not known */
@@ -125,6 +132,7 @@ int flat_config_cache_open(int64_t settle_s, struct flat_config_cache **out)
 	if (!cache)
 		return -ENOMEM;
 	cache->settle_s = settle_s;
+	cache->keyed = getrandom(cache->key, sizeof(cache->key), 0) == (ssize_t)sizeof(cache->key);
 	*out = cache;
 	return 0;
 }
@@ -148,6 +156,11 @@ uint32_t flat_config_cache_read(const struct flat_config_cache *cache)
 	return cache->n_read;
 }
 
+uint32_t flat_config_cache_parsed(const struct flat_config_cache *cache)
+{
+	return cache->n_parsed;
+}
+
 static void note_time(struct flat_config_cache *cache)
 {
 	struct timespec now = {0};
@@ -166,7 +179,7 @@ void config_cache_begin(struct flat_config_cache *cache, const struct flat_mesh 
 	note_time(cache);
 	cache->same = mesh && cache->made == mesh;
 	cache->load++;
-	cache->n_read = 0;
+	cache->n_read = cache->n_parsed = 0;
 }
 
 static bool same_time(const struct timespec *a, const struct timespec *b)
@@ -233,9 +246,16 @@ static int make_batch(struct flat_config_cache *cache)
 	return 0;
 }
 
-static void note_stat(const struct flat_config_cache *cache, struct config_file *file,
-		      const struct stat *st)
+static uint64_t hash_of(const struct flat_config_cache *cache, const struct config_text *text)
 {
+	return cache->keyed ? flat_siphash(cache->key, text->bytes, text->len) : 0;
+}
+
+static void note_looks(const struct flat_config_cache *cache, struct config_file *file,
+		       const struct config_text *text, uint64_t hash)
+{
+	const struct stat *st = text->st;
+
 	file->looks = (struct looks){
 	    .dev = st->st_dev,
 	    .ino = st->st_ino,
@@ -243,17 +263,42 @@ static void note_stat(const struct flat_config_cache *cache, struct config_file 
 	    .modified = st->st_mtim,
 	    .changed = st->st_ctim,
 	    .settled = st->st_ctim.tv_sec + cache->settle_s <= cache->begun_s,
+	    .len = text->len,
+	    .hash = hash,
 	};
 }
 
-int config_cache_new(struct flat_config_cache *cache, const char *name, const struct stat *st,
+/* Of one that is known: what is known together has another length. */
+static void note_known(struct flat_config_cache *cache, struct config_file *file,
+		       const struct config_text *text, uint64_t hash)
+{
+	cache->known.text_bytes += (size_t)text->st->st_size - (size_t)file->looks.size;
+	note_looks(cache, file, text, hash);
+}
+
+bool config_cache_has_text(struct flat_config_cache *cache, const struct config_text *text)
+{
+	struct config_file *file = flat_map_get_str(&cache->known.by_name, text->name);
+
+	cache->n_read++;
+	if (!file || !cache->keyed || file->looks.len != text->len)
+		return false;
+	uint64_t hash = hash_of(cache, text);
+
+	if (file->looks.hash != hash)
+		return false;
+	note_known(cache, file, text, hash);
+	return true;
+}
+
+int config_cache_new(struct flat_config_cache *cache, const struct config_text *text,
 		     struct config_file **out)
 {
 	struct config_file *file;
 
 	*out = NULL;
-	cache->n_read++;
-	if (cache->next.text_bytes + (size_t)st->st_size > FLAT_CONFIG_CACHED_BYTES_MAX) {
+	cache->n_parsed++;
+	if (cache->next.text_bytes + (size_t)text->st->st_size > FLAT_CONFIG_CACHED_BYTES_MAX) {
 		cache->same = false;
 		return 0;
 	}
@@ -263,10 +308,10 @@ int config_cache_new(struct flat_config_cache *cache, const char *name, const st
 	if (!file)
 		return -ENOMEM;
 	file->held_bytes = cache->batch->pool.used_bytes;
-	file->name = flat_pool_strdup(&cache->batch->pool, name);
+	file->name = flat_pool_strdup(&cache->batch->pool, text->name);
 	if (!file->name)
 		return -ENOMEM;
-	note_stat(cache, file, st);
+	note_looks(cache, file, text, hash_of(cache, text));
 	file->batch = cache->batch;
 	*out = file;
 	return 0;
@@ -466,7 +511,7 @@ const struct config_document *config_file_documents(const struct config_file *fi
 int config_cache_patch_begin(struct flat_config_cache *cache)
 {
 	note_time(cache);
-	cache->n_read = 0;
+	cache->n_read = cache->n_parsed = 0;
 	return make_batch(cache);
 }
 
@@ -477,14 +522,32 @@ void config_cache_patch_end(struct flat_config_cache *cache)
 	cache->batch = NULL;
 }
 
+void config_cache_retell(struct flat_config_cache *cache, struct config_file *file,
+			 const struct config_text *text)
+{
+	cache->n_parsed++;
+	note_known(cache, file, text, hash_of(cache, text));
+}
+
+size_t config_cache_below(const struct flat_config_cache *cache, const char *folder)
+{
+	size_t len = strlen(folder), n = 0;
+
+	for (size_t i = 0; i < cache->known.n; i++) {
+		const char *name = cache->known.v[i]->name;
+
+		n += strncmp(name, folder, len) == 0 && name[len] == '/' &&
+		     !strchr(name + len + 1, '/');
+	}
+	return n;
+}
+
 void config_cache_replace(struct flat_config_cache *cache, struct config_file *file,
-			  const struct stat *st, const struct config_document *documents)
+			  const struct config_text *text, const struct config_document *documents)
 {
 	struct config_batch *trees = file->batch;
 
-	cache->known.text_bytes += (size_t)st->st_size - (size_t)file->looks.size;
-	cache->n_read++;
-	note_stat(cache, file, st);
+	config_cache_retell(cache, file, text);
 	file->first = documents;
 	file->last = NULL;
 	file->held_bytes = cache->batch->pool.used_bytes;

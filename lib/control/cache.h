@@ -3,7 +3,8 @@
  * parsed; what is made of all of them is made anew, so that a load has the result, and the messages, that it has without.
  *
  * A file is taken to be the same where it is the same inode with the same length and times, and had not been changed for
- * some seconds when it was read: of two changes within one tick of the file system's clock the times tell but one.
+ * some seconds when it was read: of two changes within one tick of the file system's clock the times tell but one. One that has
+ * to be read has what it had where its text has the same length and the same keyed hash: then it is not parsed.
  *
  * A load that finds nothing but what the last one found makes no mesh. What makes a difference is the files' trees, places
  * included: one that was written again as it was is the same.
@@ -41,9 +42,19 @@ bool config_cache_has(const struct flat_config_cache *cache, const char *name,
 FLAT_MUST_CHECK int config_cache_take(struct flat_config_cache *cache, const char *name,
 				      const struct config_document **documents);
 
-/** A file that is to be read, as it is now. *out NULL: it is not kept, the cache has enough. 0 or -ENOMEM. */
-FLAT_MUST_CHECK int config_cache_new(struct flat_config_cache *cache, const char *name,
-				     const struct stat *st, struct config_file **out);
+/* A file as it is now. */
+struct config_text {
+	const char *name;
+	const struct stat *st;
+	const char *bytes; /* `len` of them */
+	size_t len;
+};
+
+/** Of a file that was read: whether it is known by this text. Then it is, from now on, as it is now. */
+bool config_cache_has_text(struct flat_config_cache *cache, const struct config_text *text);
+/** A file whose text is to be parsed. *out NULL: it is not kept, the cache has enough. 0 or -ENOMEM. */
+FLAT_MUST_CHECK int config_cache_new(struct flat_config_cache *cache,
+				     const struct config_text *text, struct config_file **out);
 /** Its name, which lives as long as its trees. */
 const char *config_file_name(const struct config_file *file);
 /** Where its trees come from; after config_cache_new() gave one. */
@@ -91,8 +102,13 @@ const struct config_document *config_file_documents(const struct config_file *fi
 /** Files of a patch begin and end, as those of a load; config_cache_pool() is where their trees come from. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int config_cache_patch_begin(struct flat_config_cache *cache);
 void config_cache_patch_end(struct flat_config_cache *cache);
-/** It has these documents now, from that pool. */
+/** It has this text now, and says what it said. */
+void config_cache_retell(struct flat_config_cache *cache, struct config_file *file,
+			 const struct config_text *text);
+/** It has this text now, and these documents, from that pool. */
 void config_cache_replace(struct flat_config_cache *cache, struct config_file *file,
-			  const struct stat *st, const struct config_document *documents);
+			  const struct config_text *text, const struct config_document *documents);
+/** How many files of a folder are known. */
+size_t config_cache_below(const struct flat_config_cache *cache, const char *folder);
 
 #endif

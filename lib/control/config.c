@@ -529,14 +529,15 @@ static int read_file(void *arg, const char *name, const struct stat *st, const c
 {
 	struct loading *l = arg;
 	struct found **from = l->last;
+	const struct config_text is = {.name = name, .st = st, .bytes = text, .len = len};
 	struct yaml_source source = {.text = text, .len = len};
 	struct flat_pool *pool = &l->cfg.tmp;
 	int ret;
 
-	if (!text)
+	if (!text || (l->cache && config_cache_has_text(l->cache, &is)))
 		return find_kept(l, name);
 	l->file = NULL;
-	ret = l->cache ? config_cache_new(l->cache, name, st, &l->file) : 0;
+	ret = l->cache ? config_cache_new(l->cache, &is, &l->file) : 0;
 	if (ret)
 		return ret;
 	if (l->file)

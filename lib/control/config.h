@@ -35,8 +35,9 @@ FLAT_MUST_CHECK int flat_config_cache_open(int64_t settle_s, struct flat_config_
 void flat_config_cache_close(struct flat_config_cache *cache);
 /** The next load reads everything. Any thread. */
 void flat_config_cache_forget(struct flat_config_cache *cache);
-/** How many files the last load read. When no load runs. */
+/** How many files the last load, or patch, read, and how many of them had another text. When none runs. */
 uint32_t flat_config_cache_read(const struct flat_config_cache *cache);
+uint32_t flat_config_cache_parsed(const struct flat_config_cache *cache);
 
 /** What a load begins with. */
 struct flat_config_sources {
@@ -67,11 +68,11 @@ struct flat_config_patches {
 };
 
 /**
- * What files that changed, and nothing else, make of a mesh that is in force: where nothing but endpoints of Services did
- * (EndpointSlices), only these files are read, and only these services made.
+ * What files that changed, and nothing else, make of a mesh that is in force: where nothing but endpoints of services did
+ * (EndpointSlices, ServiceEntries), only these files are read, and only these services made.
  *
  * @param mesh   in force, with all patches before; only read
- * @param names  `n` names of files that were replaced or written since
+ * @param names  `n` names of files that were replaced or written since, and of folders whose files may all be others
  * @return 0, where out->n == 0 says that nothing changed; -EAGAIN: it takes a load of everything; -ENOMEM. After an error
  *         `out` is empty, and the next load makes a mesh.
  */

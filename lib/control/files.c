@@ -203,11 +203,3 @@ int config_files_read(const char *const *paths, size_t n_paths, struct flat_diag
 	}
 	return ret;
 }
-
-int config_file_read(const char *path, struct flat_diags *diags,
-		     const struct config_file_reader *reader)
-{
-	struct reading r = {.diags = diags, .reader = reader};
-
-	return read_one(&r, path);
-}

@@ -25,10 +25,6 @@ FLAT_MUST_CHECK int config_files_read(const char *const *paths, size_t n_paths,
 				      struct flat_diags *diags,
 				      const struct config_file_reader *reader);
 
-/** Likewise of one file. */
-FLAT_MUST_CHECK int config_file_read(const char *path, struct flat_diags *diags,
-				     const struct config_file_reader *reader);
-
 /** Whether a file of a folder is configuration: *.yaml, *.yml or *.json, not hidden. */
 bool config_file_wanted(const char *name);
 

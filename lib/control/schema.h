@@ -30,6 +30,9 @@ struct cfg {
 	struct k8s_service *k8s_first, *k8s_last;
 	struct k8s_slice *slice_first, *slice_last;
 	bool kept; /* the document that is read lives in the cache */
+	/* Without a mesh (control/patch.c): the services of the ServiceEntry that was read last. */
+	struct flat_service **made;
+	uint32_t n_made;
 	/* Gateway API: routes in order, and where the next goes; grants. */
 	struct api_route *api_routes, **api_last;
 	struct api_grant *api_grants;

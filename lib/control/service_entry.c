@@ -594,6 +594,40 @@ static bool wants_auto_address(const struct reading *r, const char *host)
 	       host[0] != '*';
 }
 
+/* Each host's ports are its own: their endpoints change by themselves (mesh/build.h, flat_mesh_patch()). */
+static void own_ports(struct cfg *cfg, struct flat_service *service)
+{
+	struct flat_service_port *ports = cfg_array(cfg, service->n_ports, sizeof(*ports));
+
+	if (ports)
+		memcpy(ports, service->ports, service->n_ports * sizeof(*ports));
+	service->ports = ports;
+	if (!ports)
+		service->n_ports = 0;
+}
+
+/* Adds what one host makes to the mesh, or to what a patch is made of. */
+static void add_host(struct cfg *cfg, const struct reading *r, uint32_t i)
+{
+	struct flat_service *service = cfg_array(cfg, 1, sizeof(*service));
+
+	if (!service)
+		return;
+	*service = r->base;
+	service->host = r->hosts[i];
+	service->where = r->host_where[i];
+	service->persistence = cfg_service_persistence(cfg, service->host);
+	service->auto_address = wants_auto_address(r, r->hosts[i]);
+	if (r->base.resolution == FLAT_RESOLUTION_DNS)
+		resolve(cfg, r, service);
+	else if (i > 0)
+		own_ports(cfg, service);
+	if (!cfg->mesh)
+		cfg->made[cfg->n_made++] = service;
+	else if (flat_mesh_add_service(cfg->mesh, service))
+		cfg->oom = true;
+}
+
 void cfg_service_entry(struct cfg *cfg, const struct yaml_node *root)
 {
 	struct reading r = {.base = {.kind = FLAT_SERVICE_ENTRY}};
@@ -617,19 +651,12 @@ void cfg_service_entry(struct cfg *cfg, const struct yaml_node *root)
 	settle_resolution(cfg, &r);
 	if (cfg->oom || cfg->diags->n_errors != errors)
 		return;
-	for (i = 0; i < r.n_hosts; i++) {
-		struct flat_service *service = cfg_array(cfg, 1, sizeof(*service));
-
-		if (!service)
-			return;
-		*service = r.base;
-		service->host = r.hosts[i];
-		service->where = r.host_where[i];
-		service->persistence = cfg_service_persistence(cfg, service->host);
-		service->auto_address = wants_auto_address(&r, r.hosts[i]);
-		if (r.base.resolution == FLAT_RESOLUTION_DNS)
-			resolve(cfg, &r, service);
-		if (flat_mesh_add_service(cfg->mesh, service))
-			cfg->oom = true;
-	}
+	cfg->n_made = 0;
+	if (!cfg->mesh)
+		cfg->made =
+		    flat_pool_array(&cfg->tmp, r.n_hosts + 1, sizeof(struct flat_service *));
+	if (!cfg->mesh && !cfg->made)
+		cfg->oom = true;
+	for (i = 0; i < r.n_hosts && !cfg->oom; i++)
+		add_host(cfg, &r, i);
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -199,15 +200,11 @@ void flat_watch_name_files(struct flat_watch *watch)
 	watch->by_name = true;
 }
 
-/* One name more. False: there is no room, or no memory. */
-static bool add_name(struct flat_watch *watch, const char *folder, const char *name)
+/* One name more, ours from now on. False: there is no room, or no memory (NULL). */
+static bool add_name(struct flat_watch *watch, char *path)
 {
-	size_t len = strlen(folder) + strlen(name) + 2;
-	char *path = malloc(len);
-
 	if (!path)
 		return false;
-	(void)snprintf(path, len, "%s/%s", folder, name);
 	for (size_t i = 0; i < watch->n_names; i++) {
 		if (strcmp(watch->names[i], path) != 0)
 			continue;
@@ -220,6 +217,16 @@ static bool add_name(struct flat_watch *watch, const char *folder, const char *n
 	}
 	watch->names[watch->n_names++] = path;
 	return true;
+}
+
+static char *path_in(const char *folder, const char *name)
+{
+	size_t len = strlen(folder) + strlen(name) + 2;
+	char *path = malloc(len);
+
+	if (path)
+		(void)snprintf(path, len, "%s/%s", folder, name);
+	return path;
 }
 
 /* Whether an event is about one file of one folder, which is whole: then its name is noted. */
@@ -239,7 +246,38 @@ static bool names_file(struct flat_watch *watch, const struct inotify_event *eve
 			return false;
 		of = w;
 	}
-	return of && add_name(watch, of->path, event->name);
+	return of && add_name(watch, path_in(of->path, event->name));
+}
+
+/* A file that is reached by the link is another one now, and watched as such; a folder takes more than that. */
+static bool is_other_file(struct flat_watch *watch, struct watched *w)
+{
+	struct stat st;
+
+	return stat(w->path, &st) == 0 && S_ISREG(st.st_mode) && watch_self(watch, w) == 0 &&
+	       w->self_wd >= 0;
+}
+
+/* Whether an event is the swap of a volume by Kubernetes: then the folders and files that it concerns are noted. */
+static bool names_swap(struct flat_watch *watch, const struct inotify_event *event)
+{
+	bool any = false;
+
+	if (!watch->by_name || event->len == 0 || !(event->mask & IN_MOVED_TO) ||
+	    strcmp(event->name, KUBERNETES_DATA) != 0)
+		return false;
+	for (size_t i = 0; i < watch->n; i++) {
+		struct watched *w = &watch->v[i];
+
+		if (event->wd != w->self_wd && event->wd != w->parent_wd)
+			continue;
+		if (event->wd != w->self_wd && !is_other_file(watch, w))
+			return false;
+		if (!add_name(watch, strdup(w->path)))
+			return false;
+		any = true;
+	}
+	return any;
 }
 
 /* Whether an event can have changed what a load would read. */
@@ -278,7 +316,8 @@ static bool drain(struct flat_watch *watch)
 		while (at < n) {
 			const struct inotify_event *event = (const void *)(buf + at);
 
-			found |= matters(watch, event) && !names_file(watch, event);
+			found |= matters(watch, event) && !names_file(watch, event) &&
+				 !names_swap(watch, event);
 			at += (ssize_t)(sizeof(*event) + event->len);
 		}
 	}

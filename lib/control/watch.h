@@ -29,7 +29,10 @@ FLAT_MUST_CHECK int flat_watch_open(const char *const *paths, size_t n_paths,
 /* So many names are told one by one. */
 #define FLAT_WATCH_NAMES_MAX 64U
 
-/** Files of watched folders that are replaced or written to their end are told by name, at once; anything else as it is without. */
+/**
+ * Files of watched folders that are replaced or written to their end are told by name, at once, and where Kubernetes swaps a
+ * volume its folder, or the files in it that are watched by themselves; anything else as it is without.
+ */
 void flat_watch_name_files(struct flat_watch *watch);
 
 /** Files of watched folders matter whatever their names; else those that are read as configuration. */
@@ -49,7 +52,7 @@ int flat_watch_fd(const struct flat_watch *watch);
 bool flat_watch_changed(struct flat_watch *watch);
 
 /**
- * Where files are named: those that changed while nothing else did, since it was called last; in `names`, of
+ * Where files are named: those, and the folders, that changed while nothing else did, since it was called last; in `names`, of
  * FLAT_WATCH_NAMES_MAX, the caller's to free. How many; 0 too where a change is about to be reported, which is about them too.
  */
 size_t flat_watch_take(struct flat_watch *watch, char **names);

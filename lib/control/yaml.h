@@ -62,6 +62,9 @@ const struct yaml_node *yaml_get(const struct yaml_node *map, const char *key);
 /** Whether two values are the same, where they stand included. */
 bool yaml_same(const struct yaml_node *a, const struct yaml_node *b);
 
+/** Whether they are the same but for where they stand. NULL is the same as NULL. */
+bool yaml_says_same(const struct yaml_node *a, const struct yaml_node *b);
+
 /** Whether the value is null: `null`, `~`, or nothing at all. */
 bool yaml_is_null(const struct yaml_node *node);
 

@@ -230,16 +230,19 @@ struct flat_backend_tls {
 /* --- endpoints that change --- */
 
 /*
- * New endpoints of all ports of one service, in a mesh that is in force. All that reads endpoints of a mesh, and what patches
- * it, is one thread's, the control thread's of flatd; others that hold the mesh look at anything else of it.
+ * New endpoints of all ports of one service, in a mesh that is in force. All that reads endpoints of a mesh or the places of its
+ * services, and what patches it, is one thread's, the control thread's of flatd; others that hold the mesh look at anything else of it.
  */
 struct flat_mesh_patch {
 	const struct flat_service *service; /* of that mesh; not headless */
 	struct flat_endpoint **endpoints;   /* of each port */
 	uint32_t *n_endpoints;
+	/* Where the service stands now, its exportTo, and each port; files' names are the mesh's. NULL: where they stood. */
+	struct flat_where *port_where;
+	struct flat_where where, export_where;
 	struct flat_pool pool; /* these, and what they point to that no mesh holds */
 	struct flat_map
-	    touched; /* keys of endpoints that came or went; filled when it is put in force */
+	    touched; /* keys of endpoints that came, went or are others; filled when it is put in force */
 };
 
 /** One for a service, without endpoints; NULL: no memory. */
@@ -250,7 +253,7 @@ void flat_mesh_patch_free(struct flat_mesh_patch *patch);
 /** Puts it in force and takes ownership; the endpoints before are freed. 0; -ENOMEM: nothing is changed, and it is still the caller's. */
 FLAT_MUST_CHECK int flat_mesh_patch(struct flat_mesh *mesh, struct flat_mesh_patch *patch);
 
-/** Whether an endpoint came or went with it; until flat_mesh_patch_told(). */
+/** Whether an endpoint came, went or has other labels or another identity with it; until flat_mesh_patch_told(). */
 bool flat_mesh_patch_touches(const struct flat_mesh_patch *patch, const struct flat_ip *ip,
 			     uint16_t port);
 /** Nobody asks that any more. */

@@ -280,6 +280,9 @@ static inline bool flat_service_has_endpoints(const struct flat_service *service
 	return service->resolution != FLAT_RESOLUTION_NONE;
 }
 
+/** The service that has exactly this host, in small letters; "*.x": the wildcard itself. NULL if none. */
+const struct flat_service *flat_mesh_service_named(const struct flat_mesh *mesh, const char *host);
+
 /** The port of a service by number (host order), or NULL. */
 const struct flat_service_port *flat_service_port(const struct flat_service *service,
 						  uint16_t number);

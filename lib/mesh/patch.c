@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "mesh/internal.h"
 
@@ -38,7 +39,31 @@ static struct mesh_addr_key key_of(const struct flat_endpoint *e)
 
 /* --- what came and went --- */
 
-/* All endpoints of the patch, or those in force: keys in the pool, and in the map what is given. */
+static bool same_labels(const struct flat_labels *a, const struct flat_labels *b)
+{
+	return a->n == b->n && flat_labels_match(a, b);
+}
+
+static bool same_text(const char *a, const char *b)
+{
+	return a && b ? strcmp(a, b) == 0 : a == b;
+}
+
+/* Whether what was decided of a connection to one holds for the other. */
+static bool same_endpoint(const struct flat_endpoint *a, const struct flat_endpoint *b)
+{
+	return same_labels(a->labels, b->labels) &&
+	       same_text(a->service_account, b->service_account);
+}
+
+static int touch(struct flat_mesh_patch *patch, const struct mesh_addr_key *key)
+{
+	int ret = flat_map_put(&patch->touched, key, sizeof(*key), patch);
+
+	return ret == -EEXIST ? 0 : ret;
+}
+
+/* All endpoints of the patch, or those in force: keys in the pool, and in the map the first of each. */
 static int note_all(struct flat_mesh_patch *patch, const struct flat_endpoint *v, uint32_t n,
 		    struct flat_map *map)
 {
@@ -47,13 +72,17 @@ static int note_all(struct flat_mesh_patch *patch, const struct flat_endpoint *v
 
 	for (uint32_t i = 0; i < n && !ret; i++) {
 		keys[i] = key_of(&v[i]);
-		ret = flat_map_put(map, &keys[i], sizeof(keys[i]), patch);
-		ret = ret == -EEXIST ? 0 : ret;
+		ret = flat_map_put(map, &keys[i], sizeof(keys[i]), (void *)&v[i]);
+		if (ret != -EEXIST)
+			continue;
+		ret = same_endpoint(flat_map_get(map, &keys[i], sizeof(keys[i])), &v[i])
+			  ? 0
+			  : touch(patch, &keys[i]);
 	}
 	return ret;
 }
 
-/* Of endpoints those that are not in a map. */
+/* Of endpoints those that are not in a map, or are others there. */
 static int note_others(struct flat_mesh_patch *patch, const struct flat_map *map,
 		       const struct flat_map *than)
 {
@@ -61,10 +90,11 @@ static int note_others(struct flat_mesh_patch *patch, const struct flat_map *map
 
 	for (size_t i = 0; i < map->cap && !ret; i++) {
 		const struct flat_map_entry *e = &map->slots[i];
+		const struct flat_endpoint *other =
+		    e->key ? flat_map_get(than, e->key, e->len) : NULL;
 
-		if (e->key && !flat_map_get(than, e->key, e->len))
-			ret = flat_map_put(&patch->touched, e->key, e->len, patch);
-		ret = ret == -EEXIST ? 0 : ret;
+		if (e->key && (!other || !same_endpoint(e->value, other)))
+			ret = touch(patch, e->key);
 	}
 	return ret;
 }
@@ -213,9 +243,15 @@ int flat_mesh_patch(struct flat_mesh *mesh, struct flat_mesh_patch *patch)
 	for (uint32_t p = 0; p < s->n_ports; p++)
 		for (uint32_t i = 0; i < s->ports[p].n_endpoints; i++)
 			drop_ref(mesh, &s->ports[p].endpoints[i], s, &s->ports[p]);
+	if (patch->port_where) {
+		s->where = patch->where;
+		s->export.where = patch->export_where;
+	}
 	for (uint32_t p = 0; p < s->n_ports; p++) {
 		struct flat_service_port *port = &s->ports[p];
 
+		if (patch->port_where)
+			port->where = patch->port_where[p];
 		port->endpoints = patch->endpoints[p];
 		port->n_endpoints = patch->n_endpoints[p];
 		port->turn++;

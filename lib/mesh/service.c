@@ -222,6 +222,11 @@ const struct flat_service *flat_mesh_service_by_host(const struct flat_mesh *mes
 	return flat_scope_by_host(&all, host, &hidden);
 }
 
+const struct flat_service *flat_mesh_service_named(const struct flat_mesh *mesh, const char *host)
+{
+	return flat_map_get_str(&mesh->hosts, host);
+}
+
 bool flat_mesh_names_at(const struct flat_mesh *mesh, uint16_t port)
 {
 	static const struct flat_ip nowhere;

@@ -1,6 +1,7 @@
 #!/bin/bash
 # A Service's EndpointSlice changes 200 times while connections and requests go on: none fails, the next connection goes where
 # the slice says, and no new configuration is made of it. Whatever else changes makes one; what is the same makes nothing.
+# Likewise a ServiceEntry's endpoints, and where Kubernetes swaps the volume that the file is in.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 port && A=$PORT
@@ -70,7 +71,7 @@ same no-configuration-of-its-own "$EPOCH" "$(ls_of epoch)"
 
 # --- the next connection goes where the slice says, and no earlier one ---
 
-who() { over "$PYTHON" -c 'import http.client; c = http.client.HTTPConnection("origin.e2e", timeout=20); c.request("GET", "/echo"); print(c.getresponse().read().decode())' | grep -oE '"name": "[ab]"' | cut -d'"' -f4; }
+who() { over "$PYTHON" -c 'import http.client; c = http.client.HTTPConnection("'"${1:-origin.e2e}"'", timeout=20); c.request("GET", "/echo"); print(c.getresponse().read().decode())' | grep -oE '"name": "[ab]"' | cut -d'"' -f4; }
 for name in b a b a; do
 	CHANGES=$(ls_of endpoint_changes)
 	origin "$([ $name = a ] && echo "$A" || echo "$B")" | put origin.yaml
@@ -114,3 +115,60 @@ EPOCH=$(ls_of epoch)
 origin "$A $B" forwarded | put origin.yaml
 wait_for 10 newer || die slices "$(tail -n 5 "$WORK/flatd.log")"
 holds another-slice-is-loaded test -n "$(who)"
+
+# --- a ServiceEntry, and a volume ---
+
+# elsewhere PORT: as the API server writes it, endpoints first.
+elsewhere() {
+	cat <<END
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: { name: elsewhere, namespace: e2e }
+spec:
+  addresses: [240.9.9.2]
+  endpoints:
+$(for p in $1; do printf '  - { address: 127.0.0.1, ports: { http: %s } }\n' "$p"; done)
+  hosts: [elsewhere.e2e.example]
+  location: MESH_INTERNAL
+  ports: [{ number: 80, name: http }]
+  resolution: STATIC
+END
+}
+EPOCH=$(ls_of epoch)
+elsewhere "$A" | put elsewhere.yaml
+wait_for 10 newer || die entry "$(tail -n 5 "$WORK/flatd.log")"
+same entry-is-there a "$(who elsewhere.e2e.example)"
+EPOCH=$(ls_of epoch)
+for ports in "$B" "$A $A" "$B $B" "$A"; do
+	CHANGES=$(ls_of endpoint_changes)
+	elsewhere "$ports" | put elsewhere.yaml
+	wait_for 10 changed $((CHANGES + 1)) || die entry-changes "$(tail -n 5 "$WORK/flatd.log")"
+	same "entry-goes-to-$ports" "$([ "${ports%% *}" = "$A" ] && echo a || echo b)" "$(who elsewhere.e2e.example)"
+done
+same entry-is-no-configuration "$EPOCH" "$(ls_of epoch)"
+
+# volume PORT: all files anew in a folder, then the link.
+volume() {
+	local fresh
+	fresh=$(mktemp -d "$CONFIG/..XXXXXX")
+	elsewhere "$1" >"$fresh/elsewhere.yaml"
+	cp "$WORK/also" "$fresh/also.yaml"
+	ln -s "${fresh##*/}" "$CONFIG/..data_tmp"
+	mv -T "$CONFIG/..data_tmp" "$CONFIG/..data"
+}
+elsewhere "$A" | sed 's/elsewhere/also/g; s/240.9.9.2/240.9.9.3/' >"$WORK/also"
+rm "$CONFIG/..data" "$CONFIG/elsewhere.yaml"
+volume "$A"
+ln -s ..data/elsewhere.yaml "$CONFIG/elsewhere.yaml"
+ln -s ..data/also.yaml "$CONFIG/also.yaml"
+there() { [ "$(who also.e2e.example)" = a ]; }
+wait_for 10 there || die volume "$(tail -n 5 "$WORK/flatd.log")"
+EPOCH=$(ls_of epoch)
+for p in "$B" "$A" "$B"; do
+	CHANGES=$(ls_of endpoint_changes)
+	volume "$p"
+	wait_for 10 changed $((CHANGES + 1)) || die volume-changes "$(tail -n 5 "$WORK/flatd.log")"
+	same "volume-goes-to-$p" "$([ "$p" = "$A" ] && echo a || echo b)" "$(who elsewhere.e2e.example)"
+	same only-one-changed $((CHANGES + 1)) "$(ls_of endpoint_changes)"
+done
+same a-swap-is-no-configuration "$EPOCH" "$(ls_of epoch)"

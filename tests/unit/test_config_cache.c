@@ -191,3 +191,24 @@ Test(config_cache, changes_without_end_are_right)
 	flat_config_cache_close(cache);
 	folder_remove();
 }
+
+Test(config_cache, what_is_written_again_as_it_was_is_not_parsed)
+{
+	struct flat_config_cache *cache = cache_of(0);
+	folder_make();
+	put_service("a", "10.0.0.1");
+	put_service("b", "10.0.0.2");
+	flat_mesh_put(load(cache, 2));
+	put_service("a", "10.0.0.1");
+	put_service("b", "10.0.0.3");
+	struct flat_mesh *mesh = load(cache, 2);
+	cr_expect_eq(flat_config_cache_parsed(cache), 1);
+	cr_expect_eq(endpoint_of(mesh, "a.example"), 1);
+	cr_expect_eq(endpoint_of(mesh, "b.example"), 3);
+	flat_mesh_put(mesh);
+	flat_config_cache_forget(cache);
+	flat_mesh_put(load(cache, 2));
+	cr_expect_eq(flat_config_cache_parsed(cache), 2);
+	flat_config_cache_close(cache);
+	folder_remove();
+}

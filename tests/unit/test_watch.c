@@ -175,6 +175,80 @@ Test(watch, kubernetes_swaps_the_data_link)
 	cr_expect(changed_within(COMES_MS));
 }
 
+/* Whether this is told by name within COMES_MS, and nothing else is. */
+static bool names(const char *path)
+{
+	struct pollfd fd = {.fd = flat_watch_fd(watch), .events = POLLIN};
+	char *v[FLAT_WATCH_NAMES_MAX];
+	size_t n = 0;
+	bool same;
+
+	for (int waited = 0; waited < COMES_MS && n == 0; waited += 10) {
+		cr_assert_geq(poll(&fd, 1, 10), 0);
+		cr_expect_not(flat_watch_changed(watch));
+		n = flat_watch_take(watch, v);
+	}
+	same = n == 1 && strcmp(v[0], path) == 0;
+	while (n > 0)
+		free(v[--n]);
+	return same;
+}
+
+static void swap(const char *to)
+{
+	cr_assert_eq(symlink(to, "d/..data_tmp"), 0);
+	cr_assert_eq(rename("d/..data_tmp", "d/..data"), 0);
+}
+
+Test(watch, the_swapped_volume_is_named)
+{
+	cr_assert_eq(mkdir("d", 0700), 0);
+	cr_assert_eq(mkdir("d/..1", 0700), 0);
+	cr_assert_eq(mkdir("d/..2", 0700), 0);
+	put("d/..1/a.yaml", "x");
+	put("d/..2/a.yaml", "y");
+	cr_assert_eq(symlink("..1", "d/..data"), 0);
+	cr_assert_eq(symlink("..data/a.yaml", "d/a.yaml"), 0);
+	watch_one("d");
+	flat_watch_name_files(watch);
+	swap("..2");
+	cr_expect(names("d"));
+	swap("..1");
+	cr_expect(names("d"));
+	/* What comes with it may be anything. */
+	cr_assert_eq(symlink("..data/b.yaml", "d/b.yaml"), 0);
+	swap("..2");
+	cr_expect(changed_within(COMES_MS));
+	flat_watch_close(watch);
+	watch_one("d/a.yaml");
+	flat_watch_name_files(watch);
+	swap("..1");
+	cr_expect(names("d/a.yaml"));
+	/* It is the file behind the link that is watched now. */
+	put("d/..1/a.yaml", "z");
+	cr_expect(changed_within(COMES_MS));
+	swap("..2");
+	cr_expect(names("d/a.yaml"));
+}
+
+Test(watch, a_folder_in_a_swapped_volume_is_another_one)
+{
+	cr_assert_eq(mkdir("d", 0700), 0);
+	cr_assert_eq(mkdir("d/..1", 0700), 0);
+	cr_assert_eq(mkdir("d/..1/in", 0700), 0);
+	cr_assert_eq(mkdir("d/..2", 0700), 0);
+	cr_assert_eq(mkdir("d/..2/in", 0700), 0);
+	cr_assert_eq(symlink("..1", "d/..data"), 0);
+	cr_assert_eq(symlink("..data/in", "d/in"), 0);
+	watch_one("d/in");
+	flat_watch_name_files(watch);
+	swap("..2");
+	cr_expect(changed_within(COMES_MS));
+	put("d/..2/in/a.yaml", "x");
+	/* It comes, which is no name. */
+	cr_expect(changed_within(COMES_MS));
+}
+
 Test(watch, a_burst_is_one_change)
 {
 	int i;
