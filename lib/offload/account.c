@@ -16,10 +16,9 @@
 /* Of a listener, and of a connection: an end of each party's. */
 #define ENDS 2U
 
-static struct flat_account *find(const struct flat_session *s, const char *key)
+static struct flat_account *find(const struct flat_offload *o, const char *key)
 {
-	struct flat_indexed *at =
-	    flat_index_find(&s->offload->accounts, flat_hash_quick(key, strlen(key)));
+	struct flat_indexed *at = flat_index_find(&o->accounts, flat_hash_quick(key, strlen(key)));
 	for (; at; at = flat_indexed_next(at)) {
 		struct flat_account *a = FLAT_CONTAINER_OF(at, struct flat_account, by_key);
 		if (strcmp(a->key, key) == 0)
@@ -38,22 +37,45 @@ static struct flat_account *make(const struct flat_session *s, const char *key)
 	return a;
 }
 
-void flat_account_join(struct flat_session *s)
+static void enter(struct flat_session *s, const char *key)
 {
-	char buf[96];
-	const char *key = flat_session_account(s, buf);
 	if (s->account && strcmp(s->account->key, key) == 0)
 		return;
 	uint32_t n = s->charged;
 	flat_account_leave(s);
-	s->account = find(s, key);
+	s->account = find(s->offload, key);
 	if (!s->account)
 		s->account = make(s, key);
 	if (!s->account)
 		return;
 	s->account->sessions++;
+	s->account->n_open += !s->closed;
 	s->account->n_conns += n;
 	s->charged = n;
+}
+
+static const char *strangers_of(uid_t uid, char buf[96])
+{
+	snprintf(buf, 96, "uid %u before HELLO", (unsigned int)uid);
+	return buf;
+}
+
+void flat_account_meet(struct flat_session *s)
+{
+	char buf[96];
+	enter(s, strangers_of(s->uid, buf));
+}
+
+void flat_account_join(struct flat_session *s)
+{
+	char buf[96];
+	enter(s, flat_session_account(s, buf));
+}
+
+void flat_account_hang_up(struct flat_session *s)
+{
+	if (s->account && !s->closed)
+		s->account->n_open--;
 }
 
 void flat_account_leave(struct flat_session *s)
@@ -61,6 +83,7 @@ void flat_account_leave(struct flat_session *s)
 	struct flat_account *a = s->account;
 	if (!a)
 		return;
+	flat_account_hang_up(s);
 	a->n_conns -= s->charged;
 	s->charged = 0;
 	s->account = NULL;
@@ -87,13 +110,54 @@ void flat_account_remove(struct flat_session *s)
 	s->charged--;
 }
 
-/* Connections that flatd has descriptors left for. */
-static uint64_t room(const struct flat_offload *o)
+/* Descriptors that flatd has left. */
+static uint64_t left(const struct flat_offload *o)
 {
 	uint64_t used = OWN + o->n_lanes + (uint64_t)SESSION * o->n_sessions +
 			(uint64_t)ENDS * o->n_listeners +
 			(uint64_t)ENDS * (o->n_conns + o->n_tickets);
-	return used < o->fds_max ? (o->fds_max - used) / ENDS : 0;
+	return used < o->fds_max ? o->fds_max - used : 0;
+}
+
+/* Connections that there are descriptors for. */
+static uint64_t room(const struct flat_offload *o)
+{
+	return left(o) / ENDS;
+}
+
+/* Sessions that there are places and descriptors for. */
+static uint64_t places(const struct flat_offload *o)
+{
+	uint64_t n = o->n_sessions < FLAT_SESSIONS_MAX ? FLAT_SESSIONS_MAX - o->n_sessions : 0;
+	return o->fds_max > 0 && left(o) / SESSION < n ? left(o) / SESSION : n;
+}
+
+static bool takes(const struct flat_offload *o, uint64_t n, uint64_t free_then, const char *key,
+		  char *why, size_t size)
+{
+	if (n <= FLAT_ACCOUNT_SHARE * free_then)
+		return true;
+	snprintf(why, size,
+		 "rule 15: %.60s has %llu sessions, and flatd room for %llu more of all: end some, "
+		 "or raise LimitNOFILE of flatd (%llu; 65536 sessions at most)",
+		 key, (unsigned long long)n - 1, (unsigned long long)free_then,
+		 (unsigned long long)o->fds_max);
+	return false;
+}
+
+bool flat_account_takes_stranger(const struct flat_offload *o, uid_t uid, char *why, size_t size)
+{
+	char buf[96];
+	const char *key = strangers_of(uid, buf);
+	const struct flat_account *a = find(o, key);
+	uint64_t n = places(o);
+	return takes(o, (a ? a->n_open : 0) + UINT64_C(1), n > 0 ? n - 1 : 0, key, why, size);
+}
+
+bool flat_account_takes(const struct flat_session *s, char *why, size_t size)
+{
+	const struct flat_account *a = s->account;
+	return !a || takes(s->offload, a->n_open, places(s->offload), a->key, why, size);
 }
 
 static bool may_have(const struct flat_offload *o, const struct flat_account *a, uint32_t more)
@@ -114,7 +178,7 @@ void flat_account_check(const struct flat_session *s, struct flat_decision *d)
 	if (d->status != 0 || d->path == FLAT_CONN_KERNEL)
 		return;
 	if (!a)
-		a = find(s, flat_session_account(s, buf));
+		a = find(o, flat_session_account(s, buf));
 	if (may_have(o, a, 1))
 		return;
 	d->status = -EAGAIN;

@@ -134,6 +134,21 @@ void flat_sessions_reap(struct flat_offload *o)
 	}
 }
 
+/* Whether its workload, or user, leaves enough for others with it. */
+static bool has_share(struct flat_session *s)
+{
+	char account[96];
+	char why[300];
+	if (flat_account_takes(s, why, sizeof(why)))
+		return true;
+	flat_tell(FLAT_LOG_WARN, "sessions turned away", flat_session_account(s, account),
+		  "pid %d was turned away: %s", (int)s->pid, why);
+	/* It goes with this turn, and is none of theirs. */
+	flat_account_leave(s);
+	doom(s, DOOM_EOF);
+	return false;
+}
+
 static void answer_hello(struct flat_session *s, const struct flat_msg *msg)
 {
 	struct flat_offload *o = s->offload;
@@ -146,6 +161,8 @@ static void answer_hello(struct flat_session *s, const struct flat_msg *msg)
 	s->greeted = true;
 	o->n_strangers--;
 	flat_session_identify(s);
+	if (!has_share(s))
+		return;
 	flat_msg_init(&reply, FLAT_MSG_HELLO, msg->seq);
 	reply.body.hello.session_id = s->id;
 	reply.body.hello.directory_len = flat_directory_len(o->directory);
@@ -435,11 +452,18 @@ static uint32_t count_of(const struct flat_offload *o, pid_t pid)
 static bool has_place(const struct flat_offload *o, const struct ucred *who)
 {
 	char account[32];
+	char why[300];
 	if (who->pid > 0 && count_of(o, who->pid) >= FLAT_PROCESS_SESSIONS_MAX) {
 		snprintf(account, sizeof(account), "uid %u", (unsigned int)who->uid);
 		flat_tell(FLAT_LOG_WARN, "sessions turned away", account,
 			  "pid %d was turned away: rule 15: it has %u sessions", (int)who->pid,
 			  FLAT_PROCESS_SESSIONS_MAX);
+		return false;
+	}
+	if (!flat_account_takes_stranger(o, who->uid, why, sizeof(why))) {
+		snprintf(account, sizeof(account), "uid %u", (unsigned int)who->uid);
+		flat_tell(FLAT_LOG_WARN, "sessions turned away", account,
+			  "pid %d was turned away: %s", (int)who->pid, why);
 		return false;
 	}
 	if (o->n_sessions < FLAT_SESSIONS_MAX)
@@ -468,6 +492,8 @@ void flat_session_open(struct flat_offload *o, int fd)
 	flat_bucket_init(&s->bucket, FLAT_SESSION_MSGS_PER_S, FLAT_SESSION_MSGS_BURST,
 			 flat_now_us());
 	s->pid = cred.pid;
+	s->uid = cred.uid;
+	flat_account_meet(s);
 	TAILQ_INSERT_TAIL(&o->sessions, s, link);
 	flat_index_put(&o->processes, &s->by_pid, (uint64_t)s->pid);
 	o->n_sessions++;
@@ -526,6 +552,7 @@ void flat_session_close(struct flat_session *s, const char *why)
 	s->settling = 0;
 	/* Kept from being freed by the last of these. */
 	s->n_conns++;
+	flat_account_hang_up(s);
 	s->closed = true;
 	for (c = TAILQ_FIRST(&o->half_open); c; c = next) {
 		next = TAILQ_NEXT(c, half_link);

@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/limits.h"
@@ -129,4 +130,103 @@ Test(account, without_a_known_limit_nothing_is_refused)
 	o.fds_max = 256;
 	cr_expect_eq(check(&s, FLAT_CONN_DIRECT).status, -EAGAIN);
 	flat_account_leave(&s);
+}
+
+/* --- sessions --- */
+
+#define PLACES 250U
+
+/* As many sessions as it gets, in v, of which there are PLACES; the last one is turned away. */
+static uint32_t come(struct flat_session *v, const struct flat_workload *w, uid_t uid)
+{
+	char why[300] = "";
+	for (uint32_t n = 0;; n++) {
+		cr_assert_lt(n, PLACES);
+		o.n_sessions++;
+		begin(&v[n], w, uid);
+		if (flat_account_takes(&v[n], why, sizeof(why)))
+			continue;
+		flat_account_leave(&v[n]);
+		o.n_sessions--;
+		cr_expect(strstr(why, "rule 15: ") && strstr(why, " sessions") &&
+			      strstr(why, "raise LimitNOFILE"),
+			  "%s", why);
+		return n;
+	}
+}
+
+static void go(struct flat_session *v, uint32_t n)
+{
+	o.n_sessions -= n;
+	while (n > 0)
+		flat_account_leave(&v[--n]);
+}
+
+Test(account, one_account_leaves_places_for_sessions_of_others)
+{
+	struct flat_session *v = calloc(2 * (size_t)PLACES, sizeof(*v));
+	char why[300];
+	/* Four descriptors for each. */
+	o.fds_max = 256 + 4 * PLACES;
+	uint32_t n = come(v, &shop, 0);
+	cr_expect_eq(n, 200, "%u", n);
+	/* One whose control socket is closed has no place; it may go on with its connections. */
+	flat_account_hang_up(&v[0]);
+	v[0].closed = true;
+	o.n_sessions--;
+	cr_expect_eq(v[1].account->n_open, 199);
+	cr_expect(flat_account_takes(&v[1], why, sizeof(why)));
+	uint32_t m = come(v + PLACES, NULL, 1000);
+	cr_expect_eq(m, 40, "%u", m);
+	cr_expect(!flat_account_takes(&v[1], why, sizeof(why)));
+	flat_account_leave(&v[0]);
+	go(v + 1, n - 1);
+	go(v + PLACES, m);
+	cr_expect_eq(o.accounts.n, 0);
+	free(v);
+}
+
+Test(account, places_are_bounded_whatever_descriptors_there_are)
+{
+	struct flat_session s;
+	char why[300];
+	o.n_sessions = FLAT_SESSIONS_MAX - 100;
+	begin(&s, &shop, 0);
+	s.account->n_open = 400;
+	cr_expect(flat_account_takes(&s, why, sizeof(why)));
+	s.account->n_open = 401;
+	cr_expect(!flat_account_takes(&s, why, sizeof(why)));
+	s.account->n_open = 1;
+	flat_account_leave(&s);
+}
+
+Test(account, strangers_of_a_user_are_counted_by_themselves)
+{
+	struct flat_session *v = calloc(PLACES, sizeof(*v));
+	struct flat_session other;
+	char why[300];
+	uint32_t n = 0;
+	o.fds_max = 256 + 4 * PLACES;
+	for (; flat_account_takes_stranger(&o, 1000, why, sizeof(why)); n++) {
+		cr_assert_lt(n, PLACES);
+		v[n] = (struct flat_session){.offload = &o, .uid = 1000};
+		flat_account_meet(&v[n]);
+		o.n_sessions++;
+	}
+	cr_expect_eq(n, 200, "%u", n);
+	cr_expect(strstr(why, "uid 1000 before HELLO has 200 sessions"), "%s", why);
+	/* Others come, and its own that said who they are. */
+	cr_expect(flat_account_takes_stranger(&o, 0, why, sizeof(why)));
+	begin(&other, NULL, 1000);
+	o.n_sessions++;
+	cr_expect(flat_account_takes(&other, why, sizeof(why)));
+	flat_account_leave(&other);
+	o.n_sessions--;
+	/* Who is identified is none of them any more. */
+	flat_account_join(&v[0]);
+	cr_expect_str_eq(v[0].account->key, "uid 1000");
+	cr_expect_eq(v[1].account->n_open, 199);
+	go(v, n);
+	cr_expect_eq(o.accounts.n, 0);
+	free(v);
 }
