@@ -42,6 +42,9 @@
  * meets it; what is over it waits in the application's own socket. */
 #define FLAT_SESSION_MSGS_PER_S 100000
 #define FLAT_SESSION_MSGS_BURST 4096
+/* A question of the kernel that a message leads to (offload/netns.h: whose an address is) counts as so many messages more: it costs
+ * some 10 us, and answers are kept only by address. The burst is for the first connection to an address that 200 pods listen for. */
+#define FLAT_SESSION_QUESTION_MSGS 16U
 /* Connects of one session that wait for a listener's queue or for a server outside: more than accept queues are
  * long (net.core.somaxconn). */
 #define FLAT_SESSION_HALF_OPEN_MAX 4096

@@ -43,6 +43,14 @@ static inline bool flat_bucket_take(struct flat_bucket *b, int64_t now_us)
 	return true;
 }
 
+/** Takes `n` tokens more for what a take turned out to cost: there may be up to `burst` less than none. */
+static inline void flat_bucket_charge(struct flat_bucket *b, uint64_t n)
+{
+	int64_t least = -b->burst * 1000000;
+	int64_t most = (b->tokens_micro - least) / 1000000;
+	b->tokens_micro -= (n < (uint64_t)most ? (int64_t)n : most) * 1000000;
+}
+
 /** Microseconds from the last take until there is a token; 0: there is one. */
 static inline int64_t flat_bucket_wait_us(const struct flat_bucket *b)
 {

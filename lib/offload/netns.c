@@ -203,9 +203,17 @@ struct flat_netns_answer {
 	bool here;
 };
 
+static uint64_t asked;
+
+uint64_t flat_netns_asked(void)
+{
+	return asked;
+}
+
 static bool has(const struct flat_netns *ns, int sock, const struct flat_addr *want)
 {
 	static int own = -1;
+	asked++;
 	if (ns)
 		return ns->routes >= 0 ? ask_kernel(ns->routes, want) == 1
 				       : has_interface(sock, want);

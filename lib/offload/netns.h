@@ -55,6 +55,9 @@ struct flat_netns *flat_netns_of_process(pid_t pid, int peer);
  */
 bool flat_netns_has(struct flat_netns *ns, int sock, const struct flat_addr *addr);
 
+/** How many questions flat_netns_has() has asked of the kernel so far. */
+uint64_t flat_netns_asked(void);
+
 /** The cookie of flatd's own network namespace. 0, or a negative errno: the kernel does not tell. */
 FLAT_MUST_CHECK int flat_netns_own(uint64_t *cookie);
 

@@ -366,7 +366,10 @@ static bool serve(struct flat_session *s)
 			doom(s, err == -EPROTO ? "rule 15: malformed message" : DOOM_EOF);
 			return false;
 		}
+		uint64_t asked = flat_netns_asked();
 		handle(s, &msg, fds, n);
+		flat_bucket_charge(&s->bucket,
+				   (flat_netns_asked() - asked) * FLAT_SESSION_QUESTION_MSGS);
 	}
 	return !s->doom;
 }

@@ -394,6 +394,68 @@ static int many_sessions(struct attack_env *env)
 	return 0;
 }
 
+/* How often flatd made somebody wait who asked too much. */
+static unsigned long long throttled(const struct attack_env *env)
+{
+	char line[512];
+	unsigned long long n = 0;
+	snprintf(line, sizeof(line), "%s/flatctl --control %s ls --json", test_build_dir(),
+		 env->control);
+	FILE *f = popen(line, "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		const char *at = strstr(line, "\"throttled\":");
+		if (at)
+			n = strtoull(at + strlen("\"throttled\":"), NULL, 10);
+	}
+	return f && pclose(f) == 0 ? n : 0;
+}
+
+/* So many questions are on their way: their answers find room. */
+#define ASKED 64
+
+/* Comes from another address each time, none of which is this host's. 0, or the error of the session. */
+static int come_from_many(int sock, uint64_t *seed)
+{
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n;
+	int err = 0;
+	for (uint32_t i = 0; i < ASKED && err == 0; i++) {
+		uint64_t from = test_random(seed);
+		flat_msg_init(&msg, FLAT_MSG_CONNECT, i + 10);
+		msg.body.connect.to =
+		    (struct flat_addr){.family = AF_INET, .port = 9, .ip = {203, 0, 113, 1}};
+		msg.body.connect.from = (struct flat_addr){.family = AF_INET, .port = 9};
+		memcpy(msg.body.connect.from.ip, &from, 4);
+		msg.body.connect.from.ip[0] = 10;
+		err = flat_msg_send(sock, &msg, NULL, 0, 0);
+	}
+	for (uint32_t i = 0; i < ASKED && err == 0; i++) {
+		err = flat_msg_recv(sock, &msg, fds, &n, 0);
+		if (err == 0)
+			flat_msg_close_fds(fds, n);
+	}
+	return err;
+}
+
+/* Has flatd ask the kernel about addresses without end: it waits for that as who asks too much of flatd does. */
+static int many_sources(struct attack_env *env)
+{
+	int64_t end = test_now_ms() + OUSTED_MS;
+	unsigned long long before = throttled(env);
+	int sock = joined(env);
+	if (sock < 0)
+		return 1;
+	do {
+		for (int i = 0; i < 20; i++)
+			if (come_from_many(sock, &env->seed) != 0)
+				return wrong(env, "the session ended");
+		if (throttled(env) > before)
+			return 0;
+	} while (test_now_ms() < end);
+	return wrong(env, "each question of the kernel costs what a message costs");
+}
+
 static int foreign_ids(struct attack_env *env)
 {
 	struct flat_msg msg;
@@ -564,6 +626,7 @@ const struct attack control_attacks[] = {
     {"rule15-listen-repeated", listen_repeated, NULL},
     {"rule15-never-accepts", never_accepts, NULL},
     {"rule15-twin-takes-nothing", twin_takes_nothing, NULL},
+    {"rule15-many-sources", many_sources, NULL},
     {"rule15-many-sessions", many_sessions, "rule 15: it has 64 sessions"},
     {"rule15-any-bytes", any_bytes, "rule 15"},
     {"rule15-use-up-connections", use_up_connections, "limit"},

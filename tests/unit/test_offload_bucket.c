@@ -55,3 +55,23 @@ Test(bucket, neither_long_times_nor_large_rates_overflow)
 	cr_assert(flat_bucket_take(&b, INT64_MAX / 4));
 	cr_assert_eq(flat_bucket_wait_us(&b), 0);
 }
+
+Test(bucket, what_was_dearer_is_waited_for)
+{
+	struct flat_bucket b;
+	flat_bucket_init(&b, 1000, 10, 0);
+	cr_assert(flat_bucket_take(&b, 0));
+	flat_bucket_charge(&b, 11);
+	cr_expect_eq(flat_bucket_wait_us(&b), 3000);
+	cr_expect_not(flat_bucket_take(&b, 2999));
+	cr_expect(flat_bucket_take(&b, 3000));
+	/* A burst at most. */
+	flat_bucket_charge(&b, UINT64_MAX);
+	cr_expect_eq(flat_bucket_wait_us(&b), 11000);
+	flat_bucket_charge(&b, 1);
+	cr_expect_eq(flat_bucket_wait_us(&b), 11000);
+	int n = 0;
+	while (flat_bucket_take(&b, 1000000000))
+		n++;
+	cr_expect_eq(n, 10);
+}
