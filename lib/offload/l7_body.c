@@ -24,10 +24,14 @@ void flat_l7_put_piece(struct flat_l7_end *to, const struct flat_piece *piece, c
 		break;
 	case FLAT_PIECE_LAST:
 		flat_http1_put_chunk(&out, 0);
-		for (uint32_t i = 0; h && i < h->n_fields; i++)
-			flat_http1_put_field(
-			    &out, flat_head_span(bytes, h->fields[i].name, h->fields[i].name_len),
-			    flat_head_span(bytes, h->fields[i].value, h->fields[i].value_len));
+		for (uint32_t i = 0; h && i < h->n_fields; i++) {
+			const struct flat_http_field *f = &h->fields[i];
+
+			if (!f->hidden)
+				flat_http1_put_field(&out,
+						     flat_head_span(bytes, f->name, f->name_len),
+						     flat_head_span(bytes, f->value, f->value_len));
+		}
 		flat_http1_put(&out, "\r\n", 2);
 		break;
 	default:
@@ -36,10 +40,10 @@ void flat_l7_put_piece(struct flat_l7_end *to, const struct flat_piece *piece, c
 	to->out_len += out.len;
 }
 
-int flat_l7_move_piece(struct flat_l7_end *from, struct flat_l7_end *to, struct flat_http1_body *b,
-		       struct flat_http1 *trailers, uint64_t *bytes,
-		       struct flat_grpc_frames *frames)
+int flat_l7_move_piece(struct flat_l7 *l7, struct flat_l7_end *from, struct flat_l7_end *to,
+		       struct flat_http1_body *b, uint64_t *bytes, struct flat_grpc_frames *frames)
 {
+	struct flat_http1 *trailers = &l7->x.trailers;
 	struct flat_piece piece;
 	size_t room = flat_l7_end_room(to);
 	ssize_t n;
@@ -52,6 +56,10 @@ int flat_l7_move_piece(struct flat_l7_end *from, struct flat_l7_end *to, struct 
 				 trailers, &piece);
 	if (n < 0)
 		return -EBADMSG;
+	if (piece.kind == FLAT_PIECE_LAST && from == &l7->end)
+		flat_l7_trailers_request(l7, from->in + from->at);
+	else if (piece.kind == FLAT_PIECE_LAST)
+		flat_l7_trailers_response(l7, from->in + from->at);
 	flat_l7_put_piece(to, &piece, from->in + from->at, trailers);
 	if (piece.kind == FLAT_PIECE_DATA)
 		*bytes += piece.size;

@@ -18,6 +18,8 @@
 #define IN_BYTES (BODY_MAX + (size_t)64 * 1024)
 /* Idle connections kept, of all authorizers together. */
 #define IDLE_MAX 64U
+/* Of the name of a trailer that is looked for in lists; longer ones have no place beside authorizers. */
+#define NAME_BYTES 256U
 
 enum state {
 	ASKING,
@@ -616,6 +618,15 @@ static enum flat_l7_verb failed(struct flat_l7 *l7, const struct flat_l7_check *
 	return FLAT_L7_ANSWER;
 }
 
+static void remove_said(const struct flat_l7_check *c, struct flat_l7_edit *edit)
+{
+	const char *name = c->a.remove.data;
+	const char *end = c->a.remove.len ? name + c->a.remove.len : name;
+
+	for (; name != end; name += strlen(name) + 1)
+		flat_l7_edit_remove(edit, name);
+}
+
 /* Sets what the authorizer says in the request, in place of what it had of those names. */
 static enum flat_l7_verb allow(struct flat_l7 *l7, const struct flat_l7_check *c,
 			       struct flat_http_request *request, size_t *len,
@@ -623,11 +634,8 @@ static enum flat_l7_verb allow(struct flat_l7 *l7, const struct flat_l7_check *c
 {
 	struct flat_l7_edit edit = {.lines = c->a.upstream, .replace = true};
 	struct flat_l7_edit more = {.lines = c->a.append};
-	const char *name = c->a.remove.data;
-	const char *end = c->a.remove.len ? name + c->a.remove.len : name;
 
-	for (; name != end; name += strlen(name) + 1)
-		flat_l7_edit_remove(&edit, name);
+	remove_said(c, &edit);
 	if ((c->a.upstream.len == 0 && edit.n_remove == 0) ||
 	    flat_l7_edit_head(l7, &edit, request, len) == 0) {
 		if (c->a.append.len == 0 || flat_l7_edit_head(l7, &more, request, len) == 0)
@@ -709,6 +717,26 @@ const char *flat_l7_check_fields(const struct flat_l7_check *c)
 	const char *lines = c && c->state == ALLOWED ? flat_strbuf_str(&c->a.client) : NULL;
 
 	return lines ? lines : "";
+}
+
+bool flat_l7_check_drops(const struct flat_l7_check *c, struct flat_span name)
+{
+	const struct flat_ext_authz *ext = provider_of(c);
+	struct flat_l7_edit edit = {.lines = c->a.upstream, .replace = true};
+	struct flat_l7_edit more = {.lines = c->a.append, .replace = true};
+	char dashed[NAME_BYTES];
+
+	remove_said(c, &edit);
+	if (flat_l7_edit_drops(&edit, name) || flat_l7_edit_drops(&more, name))
+		return true;
+	if (!ext || ext->to_upstream.n == 0)
+		return false;
+	if (name.len > sizeof(dashed))
+		return true;
+	for (size_t i = 0; i < name.len; i++)
+		dashed[i] = (char)(name.text[i] == '_' ? '-' : name.text[i]);
+	return flat_name_list_has(&ext->to_upstream, name) ||
+	       flat_name_list_has(&ext->to_upstream, (struct flat_span){dashed, name.len});
 }
 
 void flat_l7_check_free(struct flat_l7_check *c)

@@ -23,6 +23,9 @@ enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, enum flat_l7_asker asker,
 /** What an authorizer adds to the answer of a request that it allowed: field lines, or "". */
 const char *flat_l7_check_fields(const struct flat_l7_check *check);
 
+/** Whether the authorizer has a say in a field of the request of that name: it sets, adds or takes it away, or might have. */
+bool flat_l7_check_drops(const struct flat_l7_check *check, struct flat_span name);
+
 /** The exchange is over. NULL is nothing. */
 void flat_l7_check_free(struct flat_l7_check *check);
 

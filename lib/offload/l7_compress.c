@@ -357,6 +357,7 @@ int flat_l7_compress_piece(struct flat_l7 *l7, struct flat_l7_upstream *up)
 		gz->flush = Z_NO_FLUSH;
 		return 1;
 	case FLAT_PIECE_LAST:
+		flat_l7_trailers_response(l7, from->in + from->at);
 		gz->tail = (size_t)n;
 		gz->ending = true;
 		ask(gz, Z_FINISH);

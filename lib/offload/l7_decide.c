@@ -413,7 +413,7 @@ enum flat_l7_verb flat_l7_decide(struct flat_l7 *l7, struct flat_l7_answer *a, u
  * What proxies say to each other is not a client's to say: as Envoy does at its edge. Nor is what takes the place of the gateway's own
  * fields at servers that hand fields over as variables.
  */
-static bool from_outside(const struct flat_l7 *l7, struct flat_span name)
+bool flat_l7_from_outside(const struct flat_l7 *l7, struct flat_span name)
 {
 	static const char own[] = "x-envoy-";
 	size_t len = sizeof(own) - 1;
@@ -449,7 +449,7 @@ static void put_request_fields(const struct flat_l7 *l7, const struct flat_l7_op
 				    flat_span_of(h->says_close ? "close" : "keep-alive"));
 			continue;
 		}
-		if (f->hidden || flat_l7_ops_drop(ops, name) || from_outside(l7, name))
+		if (f->hidden || flat_l7_ops_drop(ops, name) || flat_l7_from_outside(l7, name))
 			continue;
 		if (f->id == FLAT_HTTP_HOST && authority)
 			value = flat_span_of(authority);

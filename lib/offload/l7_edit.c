@@ -95,7 +95,7 @@ static bool replaced(const struct flat_l7_edit *edit, struct flat_span name)
 	return false;
 }
 
-static bool dropped(const struct flat_l7_edit *edit, struct flat_span name)
+bool flat_l7_edit_drops(const struct flat_l7_edit *edit, struct flat_span name)
 {
 	if (edit->replace && replaced(edit, name))
 		return true;
@@ -177,7 +177,7 @@ bool flat_l7_edit_any(const struct flat_l7_edit *edit, const struct flat_http_re
 		const struct flat_http_field *f = &request->head->fields[i];
 
 		if (!f->hidden &&
-		    dropped(edit, flat_head_span(request->text, f->name, f->name_len)))
+		    flat_l7_edit_drops(edit, flat_head_span(request->text, f->name, f->name_len)))
 			return true;
 	}
 	return false;
@@ -208,7 +208,7 @@ int flat_l7_edit_head(struct flat_l7 *l7, const struct flat_l7_edit *edit,
 		const struct flat_http_field *f = &h->fields[i];
 		struct flat_span name = flat_head_span(node->head, f->name, f->name_len);
 
-		if (!dropped(edit, name))
+		if (!flat_l7_edit_drops(edit, name))
 			flat_http1_put_field(&out, name,
 					     flat_head_span(node->head, f->value, f->value_len));
 	}

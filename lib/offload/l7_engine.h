@@ -473,15 +473,22 @@ bool flat_l7_drain_h2(struct flat_http2 *h2, struct flat_l7_end *e, int *err);
 /* --- l7_body.c --- */
 
 /**
- * Moves one piece of a body from an end to another, in normal form. 1: done, 0: no more now, or -EBADMSG. `*bytes` counts
- * content, `frames` (NULL: nothing) the messages of a gRPC call; `trailers` is filled with the last piece.
+ * Moves one piece of a body from an end of the exchange to the other, in normal form. 1: done, 0: no more now, or -EBADMSG. `*bytes`
+ * counts content, `frames` (NULL: nothing) the messages of a gRPC call; x.trailers is filled with the last piece.
  */
-FLAT_MUST_CHECK int flat_l7_move_piece(struct flat_l7_end *from, struct flat_l7_end *to,
-				       struct flat_http1_body *b, struct flat_http1 *trailers,
+FLAT_MUST_CHECK int flat_l7_move_piece(struct flat_l7 *l7, struct flat_l7_end *from,
+				       struct flat_l7_end *to, struct flat_http1_body *b,
 				       uint64_t *bytes, struct flat_grpc_frames *frames);
-/** Writes a piece whose bytes begin at `bytes`; there is room for it. `trailers` (NULL: none) are for the last one. */
+/** Writes a piece whose bytes begin at `bytes`; there is room for it. `trailers` (NULL: none), but those hidden, are for the last one. */
 void flat_l7_put_piece(struct flat_l7_end *to, const struct flat_piece *piece, const uint8_t *bytes,
 		       const struct flat_http1 *trailers);
+
+/* --- l7_trailers.c --- */
+
+/** Hides those of x.trailers, whose bytes begin at `text`, that the head was kept from saying: of the request, on its way to x.upstream. */
+void flat_l7_trailers_request(struct flat_l7 *l7, const void *text);
+/** The same of the response. */
+void flat_l7_trailers_response(struct flat_l7 *l7, const void *text);
 
 /* --- l7_exchange.c --- */
 
@@ -589,6 +596,9 @@ enum flat_l7_verb {
 	FLAT_L7_ANSWER, /* `answer` is the response */
 	FLAT_L7_LATER,	/* a delay first, of delay_ms */
 };
+
+/** Whether a field of a request is not a client's to say that comes from outside: what proxies tell each other. */
+bool flat_l7_from_outside(const struct flat_l7 *l7, struct flat_span name);
 
 /* A response of our own. */
 struct flat_l7_answer {

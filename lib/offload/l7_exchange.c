@@ -248,7 +248,7 @@ static bool send_request(struct flat_l7 *l7)
 	int ret = 1;
 
 	for (int i = 0; i < STEPS && ret > 0 && !x->up.over; i++) {
-		ret = flat_l7_move_piece(e, &x->upstream->end, &x->up, &x->trailers, &x->up_bytes,
+		ret = flat_l7_move_piece(l7, e, &x->upstream->end, &x->up, &x->up_bytes,
 					 x->grpc ? &x->frames[0] : NULL);
 		moved |= ret > 0;
 	}
@@ -416,8 +416,8 @@ static bool take_body(struct flat_l7 *l7, struct flat_l7_upstream *up)
 		const uint8_t *piece = e->in + e->at;
 
 		ret = x->gzip ? flat_l7_compress_piece(l7, up)
-			      : flat_l7_move_piece(e, &l7->end, &x->down, &x->trailers,
-						   &x->down_bytes, x->grpc ? &x->frames[1] : NULL);
+			      : flat_l7_move_piece(l7, e, &l7->end, &x->down, &x->down_bytes,
+						   x->grpc ? &x->frames[1] : NULL);
 		moved |= ret > 0;
 		if (x->grpc && x->down.over && x->down.kind == FLAT_BODY_CHUNKED)
 			x->grpc_status = (int16_t)flat_grpc_status_read(

@@ -44,6 +44,8 @@ struct flat_span flat_l7_param(struct flat_span query, const char *name, uint32_
 void flat_l7_edit_remove(struct flat_l7_edit *edit, const char *name);
 /** Adds a field; one whose value no header can carry is left out. */
 void flat_l7_edit_add(struct flat_l7_edit *edit, struct flat_span name, struct flat_span value);
+/** Whether a field of that name is taken away. An underscore is a dash here. */
+bool flat_l7_edit_drops(const struct flat_l7_edit *edit, struct flat_span name);
 /** Whether the edit would change this request. */
 bool flat_l7_edit_any(const struct flat_l7_edit *edit, const struct flat_http_request *request);
 /**

@@ -234,6 +234,27 @@ same remote-untrusted-deny 403 "$(from '10.1.0.1, 10.9.9.9')"
 apply < <(base && routes "[{ $V1 }]")
 same proto-ours http "$(out -H 'X-Forwarded-Proto: https' $url/echo | told "h['x-forwarded-proto']")"
 
+# What a head is kept from saying no trailer says, whoever keeps it from that: the gateway, a route, a token, an authorizer.
+behind() { "$PYTHON" -B "$E2E_ROOT/tests/e2e/trailers.py" "$1" one.example "$GATE" "${@:2}"; }
+FORGED=('X-Forwarded-For: 10.1.1.1' 'x_forwarded_for: 10.1.1.1' 'x-forwarded-proto: https' 'X-Envoy-Internal: true' 'x_envoy-internal: true')
+for way in h1 h2; do
+	same trailers-of-the-gateway-$way 'x-sum: 1 2' "$(behind $way /echo "${FORGED[@]}" 'x-sum: 1')"
+done
+apply < <(base && authn ', outputPayloadToHeader: x-payload, outputClaimToHeaders: [{ header: x-sub, claim: sub }], fromHeaders: [{ name: x-token }]' &&
+	routes "[{ match: [{ uri: { prefix: /stream } }], headers: { response: { remove: [x-sum] } }, $V1 }, { headers: { request: { remove: [x-gone], set: { x-set: '1' }, add: { x-added: '1' } } }, $V1 }]")
+for way in h1 h2; do
+	same trailers-of-tokens-$way 'x-sum: 1 2' "$(behind $way /echo 'x-sub: admin' 'X_Sub: admin' 'x-payload: e30' 'x-token: x.y.z' 'x-sum: 1')"
+	same trailers-of-routes-$way 'x-added: 2 x-sum: 1 2' "$(behind $way /echo 'X-Gone: 1' 'x-set: 2' 'x-added: 2' 'x-sum: 1')"
+done
+same trailers-of-answers none "$(behind h1 /stream/2)"
+apply < <(base && custom && routes "[{ $V1 }]")
+for way in h1 h2; do
+	same trailers-of-authorizers-$way 'x-sum: 1 2' "$(behind $way /echo --head 'x-ext-authz: allow' 'X-User: admin' 'x_user: admin' 'x-sum: 1')"
+done
+apply < <(base && routes "[{ $MIRROR }]")
+same trailers-of-mirrored 'x-sum: 1 2' "$(behind h1 /echo/trailers "${FORGED[@]}" 'x-sum: 1')"
+same trailers-of-copies '[] 2' "$(copied /echo/trailers "str(t['trailers']) + ' ' + str(t['size'])")"
+
 # To servers that hand fields over as variables (CGI, WSGI, PHP) an underscore is a dash.
 same proto-with-underscores '[] http' "$(out -H 'X_Forwarded_For: 10.1.1.1' -H 'x-forwarded_proto: https' -H 'X_Envoy_Internal: true' -H 'x_Own: 1' $url/echo | told "str([n for n in h if '_' in n and n != 'x_own']) + ' ' + h['x-forwarded-proto']")"
 

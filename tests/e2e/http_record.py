@@ -14,22 +14,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def body(self):
         if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        data = b""
+            return self.rfile.read(int(self.headers.get("Content-Length", 0))), []
+        data, trailers = b"", []
         while n := int(self.rfile.readline().split(b";")[0], 16):
             data += self.rfile.read(n)
             self.rfile.readline()
-        while self.rfile.readline() not in (b"\r\n", b""):
-            pass
-        return data
+        while (line := self.rfile.readline()) not in (b"\r\n", b""):
+            trailers.append(line.decode("latin-1").strip())
+        return data, trailers
 
     def serve(self):
-        body = self.body()
+        body, trailers = self.body()
         told = {
             "method": self.command,
             "path": self.path,
             "host": self.headers.get("Host"),
             "size": len(body),
+            "trailers": trailers,
             "sha256": hashlib.sha256(body).hexdigest(),
             "headers": {k.lower(): v for k, v in self.headers.items()},
         }
