@@ -113,6 +113,8 @@ void flat_l7_cut_client(struct flat_l7 *l7, enum flat_record_verdict verdict)
 			  (unsigned long long)x->down_bytes, flat_verdict_flags(verdict));
 	x->record.verdict = (uint8_t)verdict;
 	x->close = true;
+	/* What there is of the answer comes before its end, however much of it came at once: a head, at least. */
+	(void)flat_l7_end_flush(&l7->end);
 	if (x->upstream)
 		flat_l7_upstream_close(x->upstream, true);
 	flat_l7_finish(l7);

@@ -381,6 +381,22 @@ def responses():
     print(out)
 
 
+def broken():
+    """An answer that breaks off right behind its head: the head comes first, each time."""
+    seen = set()
+    for _ in range(20):
+        s, _ = connect()
+        s.sendall(b"GET /bad/chunk HTTP/1.1\r\n" + H + b"\r\n")
+        got = b""
+        try:
+            while data := s.recv(65536):
+                got += data
+            seen.add((got[:12], "end"))
+        except ConnectionResetError:
+            seen.add((got[:12], "reset"))
+    print(sorted(seen))
+
+
 def left_over():
     """More than was asked for is nobody's answer: the next request has its own."""
     out = []
