@@ -259,6 +259,19 @@ static bool take_in(struct flat_l7 *root, bool *moved)
 	return !is_late(root, now);
 }
 
+/*
+ * A client of HTTP/2 that says no more is gone: it could neither open a window nor take a request back. What of its requests is not
+ * answered is left, so that a server need not say something first that nobody hears.
+ */
+static void leave(struct flat_l7 *root)
+{
+	int err;
+
+	end_children(root);
+	(void)flat_l7_carriers_write(root);
+	(void)flat_l7_drain_h2(root->mux->h2, &root->end, &err);
+}
+
 bool flat_l7_mux_pump(struct flat_l7 *root)
 {
 	struct flat_l7_end *e = &root->end;
@@ -282,6 +295,10 @@ bool flat_l7_mux_pump(struct flat_l7 *root)
 	if (retiring || (mux->n_children == 0 && flat_l7_is_idle(root))) {
 		mux->retiring |= retiring;
 		flat_http2_shutdown(mux->h2);
+		moved = true;
+	}
+	if (e->eof && mux->n_children > 0) {
+		leave(root);
 		moved = true;
 	}
 	if (flat_http2_over(mux->h2) ||

@@ -346,6 +346,17 @@ def closed_window():
     return refused, good, size
 
 
+def left():
+    """A client that ends its side with requests on their way is gone: a server that says nothing does not keep the connection."""
+    c = Client()
+    c.send(head(1, ALL, "GET", "/slow/600000") + head(3, END_HEADERS, "POST", "/echo"))
+    c.s.shutdown(socket.SHUT_WR)
+    try:
+        return [CODES[payload[3]] for kind, _, _, payload in c.frames() if kind == RST]
+    except TimeoutError:
+        return "waits"
+
+
 ok = True
 for table in (HEADS, BODIES, FRAMES):
     for name, data, wanted in table:
@@ -354,4 +365,5 @@ for name, data, wanted in FLOODS:
     ok &= row("flood-" + name, ended(data), *(wanted if isinstance(wanted, tuple) else (wanted,)))
     ok &= row("flood-" + name + "-others-are-served", told(), True)
 ok &= row("closed-window", closed_window(), (12, True, 200000))
+ok &= row("left", left(), ["INTERNAL_ERROR"] * 2)
 sys.exit(not ok)
