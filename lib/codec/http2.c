@@ -126,6 +126,7 @@ void flat_http2_close(struct flat_http2 *h)
 			continue;
 		}
 		s->reset |= !s->rx_end || !s->tx_ended;
+		s->malformed |= h->dead && s->reset;
 		s->closed = true;
 		flat_http2_stream_wake(s);
 		flat_http2_stream_part(s);

@@ -93,6 +93,8 @@ bool flat_http2_read_all(const struct flat_http2_stream *s);
 bool flat_http2_is_reset(const struct flat_http2_stream *s);
 /** And the peer did nothing with it: it may be asked again. */
 bool flat_http2_is_refused(const struct flat_http2_stream *s);
+/** It was reset by us, for what its peer said on it, or ended with a connection whose peer was at fault. */
+bool flat_http2_is_malformed(const struct flat_http2_stream *s);
 /** A request whose fields are more than we take (then what is read is only its start line and Host). */
 bool flat_http2_is_too_large(const struct flat_http2_stream *s);
 /** The number of the stream; 0: not yet. */

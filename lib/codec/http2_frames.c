@@ -219,6 +219,7 @@ static struct flat_http2_stream *open_block(struct flat_http2 *h, int32_t id)
 static int take_block(struct flat_http2 *h, struct flat_http2_stream *s)
 {
 	bool trailers = h->block == &h->trailers;
+	size_t before = s->rx_text.len - s->rx_text.at;
 	int err = h->block->err;
 
 	if (err != 0)
@@ -234,6 +235,12 @@ static int take_block(struct flat_http2 *h, struct flat_http2_stream *s)
 		return err;
 	if (h->block_end && !s->rx_head)
 		return -EBADMSG;
+	/* An answer that lacks all of its content has no head either, as it is known before anybody reads it. */
+	if (h->side == FLAT_HTTP2_CLIENT && h->block_end && !trailers && s->rx_length > 0) {
+		s->rx_text.len = s->rx_text.at + before;
+		s->rx_head = false;
+		return -EBADMSG;
+	}
 	if (h->side == FLAT_HTTP2_SERVER && !trailers && !(h->block_end && s->rx_length > 0)) {
 		TAILQ_INSERT_TAIL(&h->ready, s, ready_link);
 		s->ready = true;

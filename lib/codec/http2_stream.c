@@ -236,6 +236,7 @@ void flat_http2_stream_fault(struct flat_http2_stream *s, enum flat_http2_error 
 {
 	struct flat_http2 *h = s->h;
 
+	s->malformed = true;
 	flat_http2_send_reset(h, s->id, error);
 	flat_http2_stream_closed(s, error, false);
 	h->n_forced++;
@@ -354,6 +355,11 @@ bool flat_http2_is_reset(const struct flat_http2_stream *s)
 bool flat_http2_is_refused(const struct flat_http2_stream *s)
 {
 	return s->refused;
+}
+
+bool flat_http2_is_malformed(const struct flat_http2_stream *s)
+{
+	return s->malformed;
 }
 
 bool flat_http2_is_too_large(const struct flat_http2_stream *s)

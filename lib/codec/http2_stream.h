@@ -81,6 +81,7 @@ struct flat_http2_stream {
 	bool closed;  /* no frame belongs to it any more */
 	bool reset;   /* before both messages were whole */
 	bool refused; /* see flat_http2_is_refused() */
+	bool malformed;
 	bool too_large;
 	uint8_t method_id; /* enum flat_http_method, of its request */
 	/* What comes. */

@@ -74,6 +74,84 @@ static void put(struct flat_http2_stream *s, const char *text)
 		     (ssize_t)strlen(text), "%s", text);
 }
 
+/* --- answers that are none --- */
+
+struct answer {
+	const char *what;
+	const char *fields;
+	uint8_t flags;
+	bool malformed;
+	size_t read; /* bytes of its text */
+};
+
+static const struct answer answers[] = {
+    {"good", ":status=200|content-length=0", ALL, false, 38},
+    {"two lengths", ":status=200|content-length=2|content-length=2", END_HEADERS, true, 0},
+    {"no status", "x=y", ALL, true, 0},
+    {"a field of HTTP/1's connections", ":status=200|connection=close", ALL, true, 0},
+    {"101", ":status=101", END_HEADERS, true, 0},
+    {"an interim one that ends it", ":status=103", ALL, true, 28},
+    {"a length and no content", ":status=200|content-length=5", ALL, true, 0},
+};
+
+/* They are told from a server that went: nobody sees a final head of them. */
+Test(http2_rules, answers_that_are_none_are_told_from_resets)
+{
+	static const uint8_t reset[] = {0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 2};
+	uint8_t text[256];
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(answers); i++) {
+		const struct answer *a = &answers[i];
+		struct flat_http2 *h = client_of("", 0);
+		struct flat_http2_stream *s = flat_http2_stream_open(h, h);
+		static struct frames f;
+
+		put(s, REQUEST "\r\n");
+		(void)said_by(h);
+		f.len = 0;
+		frames_headers(&f, a->flags, 1, a->fields);
+		cr_assert_eq(flat_http2_feed(h, f.v, f.len, 0), 0);
+		cr_expect_eq(flat_http2_is_malformed(s), a->malformed, "%s", a->what);
+		cr_expect_eq(flat_http2_is_reset(s), a->malformed, "%s", a->what);
+		cr_expect_eq(flat_http2_read(s, text, sizeof(text)), a->read, "%s", a->what);
+		flat_http2_release(s);
+		s = flat_http2_stream_open(h, h);
+		put(s, REQUEST "\r\n");
+		(void)said_by(h);
+		f.len = 0;
+		frames_add(&f, reset, sizeof(reset));
+		f.v[8] = 3;
+		cr_assert_eq(flat_http2_feed(h, f.v, f.len, 0), 0);
+		cr_expect(flat_http2_is_reset(s) && !flat_http2_is_malformed(s), "%s", a->what);
+		flat_http2_release(s);
+		flat_http2_close(h);
+	}
+}
+
+/* A connection at fault ends all that is on it for that reason. */
+Test(http2_rules, answers_over_a_connection_at_fault_are_none)
+{
+	struct flat_http2 *h = client_of("", 0);
+	struct flat_http2_stream *s = flat_http2_stream_open(h, h);
+	static struct frames f;
+
+	put(s, REQUEST "\r\n");
+	(void)said_by(h);
+	f.len = 0;
+	frames_add(&f, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
+	cr_assert_eq(flat_http2_feed(h, f.v, f.len, 0), 0);
+	flat_http2_close(h);
+	cr_expect(flat_http2_is_reset(s) && flat_http2_is_malformed(s));
+	flat_http2_release(s);
+
+	h = client_of("", 0);
+	s = flat_http2_stream_open(h, h);
+	put(s, REQUEST "\r\n");
+	flat_http2_close(h);
+	cr_expect(flat_http2_is_reset(s) && !flat_http2_is_malformed(s));
+	flat_http2_release(s);
+}
+
 /* --- frames that end the connection --- */
 
 struct fault {
