@@ -112,6 +112,11 @@ int flat_http2_open(struct flat_http2 **out, enum flat_http2_side side, flat_htt
 	return 0;
 }
 
+void flat_http2_secure(struct flat_http2 *h)
+{
+	h->secure = true;
+}
+
 void flat_http2_close(struct flat_http2 *h)
 {
 	struct flat_http2_stream *s;

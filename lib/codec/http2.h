@@ -46,6 +46,8 @@ typedef void flat_http2_wake_fn(void *user);
 /** Makes a connection's side; what it says first is there to be drained. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_http2_open(struct flat_http2 **out, enum flat_http2_side side,
 				    flat_http2_wake_fn *wake);
+/** Client's side, before the first request: its requests are of the scheme https, as the connection lies in TLS. */
+void flat_http2_secure(struct flat_http2 *h);
 /** Ends it: streams that have users are reset, and remain until they are released. NULL is none. */
 void flat_http2_close(struct flat_http2 *h);
 

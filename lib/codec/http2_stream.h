@@ -145,6 +145,7 @@ struct flat_http2 {
 	struct flat_http2_stream *by_id[FLAT_HTTP2_PLACES];
 	uint32_t n_streams, n_spare;
 	uint32_t n_open; /* that have a number and are not closed */
+	bool secure;	 /* see flat_http2_secure() */
 	bool greeted;	 /* the peer's first SETTINGS came */
 	bool acked;	 /* ours were */
 	bool goaway;	 /* came */

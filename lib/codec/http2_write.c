@@ -113,8 +113,8 @@ static void add_fields(struct flat_http2 *h, struct list *l, const struct flat_h
 }
 
 /* A message's first line and what follows from it, as pseudo-fields. */
-static void add_start(struct list *l, const struct flat_http_head *head, const uint8_t *text,
-		      char status[4])
+static void add_start(const struct flat_http2 *h, struct list *l, const struct flat_http_head *head,
+		      const uint8_t *text, char status[4])
 {
 	if (head->response) {
 		status[0] = (char)('0' + head->status / 100);
@@ -125,7 +125,7 @@ static void add_start(struct list *l, const struct flat_http_head *head, const u
 		return;
 	}
 	add_pseudo(l, ":method", flat_head_span(text, head->start, head->method_len));
-	add_pseudo(l, ":scheme", flat_span_of("http"));
+	add_pseudo(l, ":scheme", flat_span_of(h->secure ? "https" : "http"));
 	add_pseudo(l, ":authority", flat_head_span(text, head->authority, head->authority_len));
 	add_pseudo(l, ":path", flat_head_span(text, head->target, head->target_len));
 }
@@ -139,7 +139,7 @@ static int make_list(struct flat_http2 *h, struct list *l, const struct flat_htt
 	l->n = 0;
 	if (err != 0)
 		return err;
-	add_start(l, head, text, status);
+	add_start(h, l, head, text, status);
 	add_fields(h, l, head, text, te);
 	return 0;
 }

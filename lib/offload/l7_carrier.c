@@ -39,7 +39,12 @@ bool flat_l7_drain_h2(struct flat_http2 *h2, struct flat_l7_end *e, int *err)
 
 int flat_l7_carrier_init(struct flat_l7_upstream *up)
 {
-	return flat_http2_open(&up->h2, FLAT_HTTP2_CLIENT, flat_l7_wake);
+	int err = flat_http2_open(&up->h2, FLAT_HTTP2_CLIENT, flat_l7_wake);
+
+	/* Some servers take no scheme but that of their connection. */
+	if (err == 0 && up->conn->origin)
+		flat_http2_secure(up->h2);
+	return err;
 }
 
 bool flat_l7_carrier_usable(const struct flat_l7_upstream *carrier)

@@ -1,8 +1,9 @@
 """
-A server of HTTP/2 whose answers are none: `http2_origin.py PORT`. Each connection gets the next case, from the first on, and after
-the last one the first again. Fields are literals of HPACK.
+A server of HTTP/2 by hand: `http2_origin.py PORT [CERTIFICATE KEY]`. In the clear its answers are none: each connection gets the next case,
+from the first on, and after the last one the first again. Over TLS it tells the scheme that it was asked for. Fields are literals of HPACK.
 """
 import socketserver
+import ssl
 import struct
 import sys
 import threading
@@ -52,14 +53,28 @@ class Handler(socketserver.StreamRequestHandler):
         self.rfile.read(24)
         self.wfile.write(frame(SETTINGS))
         while len(start := self.rfile.read(9)) == 9:
-            self.rfile.read(int.from_bytes(start[:3], "big"))
-            if start[3] == HEADERS:
+            payload = self.rfile.read(int.from_bytes(start[:3], "big"))
+            if start[3] == HEADERS and TLS:
+                # HPACK's table has both schemes, at 6 and 7; they come right after the method.
+                scheme = b"https" if b"\x87" in payload[:4] else b"http" if b"\x86" in payload[:4] else b"none"
+                self.wfile.write(head(OK) + frame(DATA, END, 1, scheme))
+            elif start[3] == HEADERS:
                 self.wfile.write(case)
 
 
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
+
+    def get_request(self):
+        plain, peer = super().get_request()
+        return (TLS.wrap_socket(plain, server_side=True) if TLS else plain), peer
+
+
+TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if len(sys.argv) > 2 else None
+if TLS:
+    TLS.load_cert_chain(sys.argv[2], sys.argv[3])
+    TLS.set_alpn_protocols(["h2"])
 
 
 Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()

@@ -4,7 +4,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 needs curl openssl nginx
 
-for name in HOST OTHER MUTUAL H2 CUT ECHO; do
+for name in HOST OTHER MUTUAL H2 CUT ECHO SCHEME; do
 	port && declare "$name=$PORT"
 done
 authority ca
@@ -39,6 +39,7 @@ $(server "$H2" host http2 '')
 }
 END
 serve nginx "$HOST" nginx -e "$WORK/nginx-error.log" -c "$WORK/nginx.conf"
+serve scheme "$SCHEME" "$PYTHON" -B "$E2E_ROOT/tests/e2e/http2_origin.py" "$SCHEME" "$WORK/host.crt" "$WORK/host.key"
 # An answer that the connection's end ends, and a connection that ends without a word of TLS.
 serve cut "$CUT" "$PYTHON" -B -c '
 import socket, ssl, sys
@@ -109,6 +110,7 @@ mesh() {
 	entry secret secret.wild.example HTTP "$MUTUAL" "mode: MUTUAL, credentialName: ours"
 	entry h2 h2.e2e.example HTTP2 "$H2" "mode: SIMPLE, $CA, sni: host.e2e.example"
 	entry no-h2 no-h2.e2e.example HTTP2 "$HOST" "mode: SIMPLE, $CA, sni: host.e2e.example"
+	entry scheme scheme.e2e.example HTTP2 "$SCHEME" "mode: SIMPLE, $CA, sni: host.e2e.example"
 	entry cut cut.e2e.example HTTP "$CUT" "mode: SIMPLE, $CA, sni: host.e2e.example"
 	entry tcp tcp.e2e.example TCP "$HOST" "mode: SIMPLE, $CA, sni: host.e2e.example"
 	entry tcp-wrong tcp-wrong.e2e.example TCP "$HOST" "mode: SIMPLE, $CA"
@@ -155,6 +157,8 @@ same mutual 'HTTP/1.1 mutual.wild.example CN=client mutual.wild.example' "$(get 
 same mutual-by-secret 'HTTP/1.1 secret.wild.example CN=client secret.wild.example' "$(get http://secret.wild.example/)"
 same without-certificate 400 "$(code http://bare.wild.example/)"
 same http2 'HTTP/2.0 host.e2e.example  h2.e2e.example' "$(get http://h2.e2e.example/)"
+# The scheme is the connection's: some servers take no other.
+same http2-scheme https "$(get http://scheme.e2e.example/)"
 same no-http2 503 "$(code http://no-h2.e2e.example/)"
 logged no-http2 host.e2e.example 'no application protocol'
 same large "$(hash_of <"$WORK/big")" "$(get http://host.e2e.example/big | hash_of)"

@@ -410,3 +410,22 @@ Test(http2_rules, the_same_bytes_mean_what_the_table_says_now)
 			 REQUEST "x: 3\r\nx: 3\r\nx: 2\r\n\r\n");
 	flat_http2_close(h);
 }
+
+/* :scheme is the second field, of HPACK's table: 6 is http, 7 https. */
+Test(http2_rules, the_scheme_is_that_of_the_connection)
+{
+	for (int secure = 0; secure < 2; secure++) {
+		struct flat_http2 *h = client_of("", 0);
+		struct flat_http2_stream *s = flat_http2_stream_open(h, h);
+		const uint8_t *v;
+
+		if (secure)
+			flat_http2_secure(h);
+		put(s, REQUEST "\r\n");
+		cr_assert_gt(flat_http2_drain(h, &v), 11);
+		cr_assert_eq(v[3], 1);
+		cr_expect_eq(v[10], secure ? 0x87 : 0x86);
+		flat_http2_release(s);
+		flat_http2_close(h);
+	}
+}
