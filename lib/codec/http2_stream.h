@@ -145,7 +145,6 @@ struct flat_http2 {
 	struct flat_http2_stream *by_id[FLAT_HTTP2_PLACES];
 	uint32_t n_streams, n_spare;
 	uint32_t n_open; /* that have a number and are not closed */
-	bool secure;	 /* see flat_http2_secure() */
 	bool greeted;	 /* the peer's first SETTINGS came */
 	bool acked;	 /* ours were */
 	bool goaway;	 /* came */
@@ -187,6 +186,7 @@ struct flat_http2 {
 	/* Writing. */
 	struct flat_http2_bytes out; /* frames */
 	uint32_t n_forced; /* answers that the peer made us say, since some of it was taken */
+	bool secure;	   /* see flat_http2_secure() */
 	nghttp2_hd_deflater *deflater;
 	uint64_t tx_entries; /* blocks that changed our table, and orders of the peer's about it */
 	struct flat_http2_sent sent_head, sent_trailers;
