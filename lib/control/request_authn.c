@@ -253,14 +253,15 @@ static uint32_t length_of(const struct yaml_node *rule, const char *field)
 static void settle_rule(struct cfg *cfg, const struct yaml_node *node, struct reading *r)
 {
 	struct flat_jwt_rule *rule = r->rule;
-	bool uri = yaml_get(node, "jwksUri") || yaml_get(node, "jwks_uri");
+	bool camel = yaml_get(node, "jwksUri"), snake = yaml_get(node, "jwks_uri");
+	bool uri = camel || snake;
 
 	if (!yaml_get(node, "issuer") && !uri)
 		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it, or jwksUri",
 			  "field \"issuer\" is missing");
 	if (!rule->issuer)
 		rule->issuer = "";
-	if (yaml_get(node, "jwksUri") && yaml_get(node, "jwks_uri"))
+	if (camel && snake)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep jwksUri",
 			  "jwksUri and jwks_uri are the same field");
 	if (rule->jwks && rule->jwks_uri)

@@ -150,10 +150,9 @@ int mesh_index_backend_tls(struct flat_mesh *mesh, struct flat_diags *diags)
 	for (int whole = 0; whole < 2; whole++) {
 		for (uint32_t i = 0; i < all->n; i++) {
 			struct flat_backend_tls *p = all->v[i];
-			char resource[600];
+			char resource[MESH_RESOURCE_MAX];
 
-			(void)snprintf(resource, sizeof(resource), "BackendTLSPolicy %s/%s",
-				       p->namespace, p->name);
+			mesh_resource(resource, "BackendTLSPolicy", p->namespace, p->name);
 			if (!whole)
 				ret = find_authorities(mesh, p, resource, diags);
 			for (uint32_t k = 0; ret == 0 && k < p->n_targets; k++) {

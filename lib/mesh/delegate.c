@@ -120,9 +120,9 @@ static const struct flat_virtual_service *find(const struct flat_mesh *mesh, con
 static void complain(struct flat_diags *diags, const struct flat_virtual_service *vs,
 		     const struct flat_http_route *r, const char *todo, const char *what)
 {
-	char resource[600];
+	char resource[MESH_RESOURCE_MAX];
 
-	snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace, vs->name);
+	mesh_resource(resource, "VirtualService", vs->namespace, vs->name);
 	flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &r->where, resource, todo,
 		       "delegate %s/%s %s: the route is left out", r->delegate_namespace,
 		       r->delegate, what);

@@ -196,9 +196,9 @@ bool flat_gateway_named(const struct flat_gateway *gateway, const char *const *n
 static void tell_taken(const struct flat_virtual_service *vs, const char *host,
 		       struct flat_diags *diags)
 {
-	char resource[600];
+	char resource[MESH_RESOURCE_MAX];
 
-	snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace, vs->name);
+	mesh_resource(resource, "VirtualService", vs->namespace, vs->name);
 	flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &vs->where, resource,
 		       "put the routes into one of them",
 		       "host \"%.253s\" has a VirtualService at that gateway already: this one has "
@@ -309,15 +309,14 @@ static bool is_seen(const struct flat_mesh *mesh, const struct flat_virtual_serv
 static void check_names(const struct flat_mesh *mesh, const struct flat_virtual_service *vs,
 			struct flat_diags *diags)
 {
-	char resource[600];
+	char resource[MESH_RESOURCE_MAX];
 
 	for (uint32_t i = 0; i < vs->n_gateways; i++) {
 		bool found = false;
 
 		if (is_seen(mesh, vs, vs->gateways[i], &found))
 			continue;
-		snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace,
-			 vs->name);
+		mesh_resource(resource, "VirtualService", vs->namespace, vs->name);
 		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &vs->where, resource,
 			       found ? "name the namespace of its workloads in exportTo"
 				     : "declare it, or correct its name",
@@ -332,15 +331,14 @@ static void check_names(const struct flat_mesh *mesh, const struct flat_virtual_
 static void check_short(const struct flat_mesh *mesh, const struct flat_virtual_service *vs,
 			struct flat_diags *diags)
 {
-	char resource[600];
+	char resource[MESH_RESOURCE_MAX];
 
 	for (uint32_t i = 0; vs->n_gateways > 0 && i < vs->n_hosts; i++) {
 		const char *host = vs->at_gateways[i];
 
 		if (host == vs->hosts[i] || flat_mesh_service_by_host(mesh, host, NULL))
 			continue;
-		snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace,
-			 vs->name);
+		mesh_resource(resource, "VirtualService", vs->namespace, vs->name);
 		flat_diags_add(
 		    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &vs->where, resource,
 		    "write the whole host that clients send",
@@ -353,13 +351,12 @@ static void check_short(const struct flat_mesh *mesh, const struct flat_virtual_
 static int index_authorities(struct flat_mesh *mesh, const struct flat_gateway *gateway,
 			     struct flat_gateway_server *s, struct flat_diags *diags)
 {
-	char resource[600];
+	char resource[MESH_RESOURCE_MAX];
 	int ret;
 
 	if (s->n_authorities == 0)
 		return 0;
-	(void)snprintf(resource, sizeof(resource), "Gateway %s/%s", gateway->namespace,
-		       gateway->name);
+	mesh_resource(resource, "Gateway", gateway->namespace, gateway->name);
 	ret = mesh_find_authorities(mesh, s->authorities, s->n_authorities, gateway->namespace,
 				    resource, diags, &s->ca_text);
 	s->served &= s->ca_text != NULL;

@@ -115,11 +115,11 @@ int mesh_index_health(struct flat_mesh *mesh, struct flat_diags *diags)
 
 	for (uint32_t i = 0; i < mesh->health.n; i++) {
 		struct flat_health_check *c = mesh->health.v[i];
-		char resource[600];
+		char resource[MESH_RESOURCE_MAX];
 
 		if (!c->host || c->host[0] == '*' || find_host(mesh, c))
 			continue;
-		snprintf(resource, sizeof(resource), "EnvoyFilter %s/%s", c->namespace, c->name);
+		mesh_resource(resource, "EnvoyFilter", c->namespace, c->name);
 		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &c->where, resource,
 			       NULL, "no service has the host \"%.253s\"", c->host);
 	}

@@ -220,7 +220,7 @@ static const struct flat_service *alias_target(const struct flat_mesh *mesh,
 /* After the hosts of services, which go before. */
 static int index_aliases(struct flat_mesh *mesh, struct flat_diags *diags)
 {
-	char resource[600];
+	char resource[MESH_RESOURCE_MAX];
 
 	for (uint32_t i = 0; i < mesh->aliases.n; i++) {
 		struct flat_alias *alias = mesh->aliases.v[i];
@@ -236,8 +236,7 @@ static int index_aliases(struct flat_mesh *mesh, struct flat_diags *diags)
 		alias->service = alias_target(mesh, alias);
 		if (alias->service)
 			continue;
-		(void)snprintf(resource, sizeof(resource), "Service %s/%s", alias->namespace,
-			       alias->name);
+		mesh_resource(resource, "Service", alias->namespace, alias->name);
 		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &alias->where,
 			       resource,
 			       "declare it by a ServiceEntry, or use a service's whole host",

@@ -173,6 +173,12 @@ bool mesh_route_imported(const struct flat_scope *scope, const struct flat_virtu
 const struct flat_egress_policy *mesh_sidecar_of(const struct flat_mesh *mesh,
 						 const struct flat_workload *workload);
 
+/* Room for what mesh_resource() writes: a kind, a namespace of 63 characters and a name of 253 fit. */
+#define MESH_RESOURCE_MAX 600
+
+/** Writes "KIND NAMESPACE/NAME", as messages name a resource, into MESH_RESOURCE_MAX bytes; what is longer is cut (mesh.c). */
+void mesh_resource(char *out, const char *kind, const char *namespace, const char *name);
+
 /** Finds what policies are attached to (target.c). */
 void mesh_index_targets(struct flat_mesh *mesh, struct flat_diags *diags);
 

@@ -1,10 +1,16 @@
 #include "mesh/mesh.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "mesh/filter.h"
 #include "mesh/internal.h"
+
+void mesh_resource(char *out, const char *kind, const char *namespace, const char *name)
+{
+	(void)snprintf(out, MESH_RESOURCE_MAX, "%s %s/%s", kind, namespace, name);
+}
 
 struct flat_mesh *flat_mesh_new(void)
 {

@@ -323,10 +323,10 @@ static const struct flat_subset *some_subset(const struct flat_mesh *mesh,
 static void settle_destination(struct flat_mesh *mesh, const struct flat_virtual_service *vs,
 			       struct flat_route_destination *d, struct flat_diags *diags)
 {
-	char resource[600];
+	char resource[MESH_RESOURCE_MAX];
 	const struct flat_destination_rule *rule;
 
-	snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace, vs->name);
+	mesh_resource(resource, "VirtualService", vs->namespace, vs->name);
 	if (d->settled)
 		return;
 	d->settled = true;
@@ -373,7 +373,7 @@ static int add_host(struct flat_mesh *mesh, struct flat_map *map, struct flat_vi
 {
 	struct mesh_virtual *node = flat_pool_alloc(&mesh->pool, sizeof(*node));
 	struct mesh_virtual *v = flat_map_get_str(map, key);
-	char resource[600];
+	char resource[MESH_RESOURCE_MAX];
 
 	if (!node)
 		return -ENOMEM;
@@ -384,8 +384,7 @@ static int add_host(struct flat_mesh *mesh, struct flat_map *map, struct flat_vi
 		return flat_map_put_str(map, key, node);
 	for (;; v = v->next) {
 		if (!v->vs->export.limited && !vs->export.limited) {
-			snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace,
-				 vs->name);
+			mesh_resource(resource, "VirtualService", vs->namespace, vs->name);
 			flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED,
 				       &vs->where, resource, "put the routes into one of them",
 				       "host \"%.253s\" has a VirtualService already: this one has "
@@ -424,7 +423,7 @@ static void note_below(struct flat_mesh *mesh, const char *host,
 static void check_protocol(const struct flat_virtual_service *vs,
 			   const struct flat_service *service, struct flat_diags *diags)
 {
-	char resource[600];
+	char resource[MESH_RESOURCE_MAX];
 
 	if (vs->n_routes == 0 || vs->detached || !service || service->n_ports == 0)
 		return;
@@ -432,7 +431,7 @@ static void check_protocol(const struct flat_virtual_service *vs,
 		if (flat_protocol_is_http(service->ports[i].protocol))
 			return;
 	}
-	snprintf(resource, sizeof(resource), "VirtualService %s/%s", vs->namespace, vs->name);
+	mesh_resource(resource, "VirtualService", vs->namespace, vs->name);
 	flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &vs->where, resource,
 		       "name its port http, or say the protocol (appProtocol of a Service)",
 		       "no port of %.253s is HTTP: http routes of it hold for nobody in the mesh",

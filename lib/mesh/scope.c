@@ -268,14 +268,13 @@ static void check_host(const struct flat_mesh *mesh, const struct flat_egress_po
 		       const struct flat_egress_host *h, struct flat_diags *diags)
 {
 	const struct flat_service *service;
-	char resource[600], todo[300];
+	char resource[MESH_RESOURCE_MAX], todo[300];
 
 	if (h->excluded || h->host[0] == '*' || flat_map_get_str(&mesh->hosts, h->host))
 		return;
 	service = flat_mesh_service_by_host(mesh, h->host, policy->namespace);
 	(void)snprintf(todo, sizeof(todo), "write %.253s", service ? service->host : "");
-	(void)snprintf(resource, sizeof(resource), "Sidecar %s/%s", policy->namespace,
-		       policy->name);
+	mesh_resource(resource, "Sidecar", policy->namespace, policy->name);
 	flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &h->where, resource,
 		       service && service->host[0] != '*' ? todo : "use a service's whole host",
 		       "\"%.253s\" is the host of no service: nothing is imported by it", h->host);

@@ -82,7 +82,7 @@ static void find(struct flat_mesh *mesh, const char *kind, const char *namespace
 		const struct flat_labels *selector = t->kind == FLAT_TARGET_GATEWAY
 							 ? of_gateway(mesh, namespace, t)
 							 : of_service(mesh, namespace, t);
-		char resource[600];
+		char resource[MESH_RESOURCE_MAX];
 
 		/* It was said already that it is none. */
 		if (!*t->name)
@@ -92,7 +92,7 @@ static void find(struct flat_mesh *mesh, const char *kind, const char *namespace
 		if ((selector && selector->n > 0) ||
 		    (t->kind == FLAT_TARGET_GATEWAY && has_gateway_label(mesh, namespace, t)))
 			continue;
-		snprintf(resource, sizeof(resource), "%s %s/%s", kind, namespace, name);
+		mesh_resource(resource, kind, namespace, name);
 		flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_ADVICE, &t->where, resource,
 			       "declare it with a selector, or select workloads",
 			       "its target \"%.200s\" selects no workloads in namespace %s: the "

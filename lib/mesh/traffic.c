@@ -245,9 +245,9 @@ static int index_rule(struct flat_mesh *mesh, struct flat_destination_rule *rule
 {
 	struct flat_destination_rule *r;
 	const char *key = rule->host;
-	char resource[600];
+	char resource[MESH_RESOURCE_MAX];
 
-	snprintf(resource, sizeof(resource), "DestinationRule %s/%s", rule->namespace, rule->name);
+	mesh_resource(resource, "DestinationRule", rule->namespace, rule->name);
 	rule->service = flat_mesh_service_by_host(mesh, rule->host, rule->namespace);
 	/* What is said of one name says nothing of the wildcard service that has it. */
 	if (rule->service && rule->service->host[0] == '*')
