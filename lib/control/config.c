@@ -98,6 +98,14 @@ static const char *const foreign_kinds[] = {
     "ResourceQuota",
 };
 
+/* "ServiceList" of "Service": as Kubernetes' API answers. */
+static bool is_list_of(const char *list, const char *kind)
+{
+	size_t len = strlen(kind);
+
+	return strncmp(list, kind, len) == 0 && strcmp(list + len, "List") == 0;
+}
+
 /* Gateway API's Gateway is another kind than Istio's. */
 static const struct kind *find_kind(const char *name, bool gateway_api)
 {
@@ -118,7 +126,8 @@ static void unknown_kind(struct cfg *cfg, const struct yaml_node *node)
 	size_t i;
 
 	for (i = 0; i < FLAT_ARRAY_SIZE(foreign_kinds); i++) {
-		if (strcmp(foreign_kinds[i], node->text) != 0)
+		if (strcmp(foreign_kinds[i], node->text) != 0 &&
+		    !is_list_of(node->text, foreign_kinds[i]))
 			continue;
 		cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED, NULL,
 			 "kind %s is not honoured: the resource has no effect", node->text);
@@ -134,10 +143,10 @@ static void unknown_kind(struct cfg *cfg, const struct yaml_node *node)
 		  "unknown kind \"%.100s\"", node->text);
 }
 
-/* Whether apiVersion is one of the kind's; an error otherwise. */
-static bool check_version(struct cfg *cfg, const struct kind *kind, const struct yaml_node *root)
+/* Whether apiVersion (NULL: it is missing) is one of the kind's; an error otherwise. */
+static bool check_version(struct cfg *cfg, const struct kind *kind, const struct yaml_node *root,
+			  const struct yaml_node *node)
 {
-	const struct yaml_node *node = yaml_get(root, "apiVersion");
 	char want[128], all[256] = "";
 	size_t i, len = 0;
 
@@ -268,40 +277,40 @@ static void resource_reset(struct cfg *cfg, const struct yaml_node *root)
 	cfg->where = root->where;
 }
 
-static void read_resource(struct cfg *cfg, const struct yaml_node *root, unsigned depth);
+/* What a list of a kind says of its items: Kubernetes' API leaves it out of them. */
+struct list {
+	const struct kind *kind; /* NULL: no list, or one of several kinds */
+	const struct yaml_node *version;
+	unsigned depth; /* lists that it stands in */
+};
 
-static bool of_gateway_api(const struct yaml_node *root)
+static void read_resource(struct cfg *cfg, const struct yaml_node *root, const struct list *in);
+
+static bool of_gateway_api(const struct yaml_node *version)
 {
-	const struct yaml_node *version = yaml_get(root, "apiVersion");
-
 	return version && version->kind == YAML_SCALAR &&
 	       strncmp(version->text, "gateway.networking.k8s.io/", 26) == 0;
 }
 
-/* "List", as kubectl writes several resources, or the list of a kind, as Kubernetes' API answers: "ServiceList". */
-static bool is_list(const struct yaml_node *root, const char *kind)
+/* The kind of a list's items; NULL: that is no list of a kind that is known. */
+static const struct kind *listed_kind(const char *list, bool gateway_api)
 {
-	const char *end = strstr(kind, "List");
-	char name[64];
-
-	if (strcmp(kind, "List") == 0)
-		return true;
-	if (!end || end[4] || (size_t)(end - kind) >= sizeof(name))
-		return false;
-	memcpy(name, kind, (size_t)(end - kind));
-	name[end - kind] = '\0';
-	return find_kind(name, of_gateway_api(root)) != NULL;
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(kinds); i++) {
+		if (is_list_of(list, kinds[i].name))
+			return find_kind(kinds[i].name, gateway_api);
+	}
+	return NULL;
 }
 
-static void read_list(struct cfg *cfg, const struct yaml_node *root, unsigned depth)
+static void read_list(struct cfg *cfg, const struct yaml_node *root, const struct list *of)
 {
 	const struct yaml_node *items = yaml_get(root, "items");
 	const struct yaml_item *item;
 
-	if (!items || items->kind != YAML_LIST || depth >= LIST_DEPTH_MAX) {
+	if (!items || items->kind != YAML_LIST || of->depth > LIST_DEPTH_MAX) {
 		cfg_error(cfg, &root->where, FLAT_DIAG_BAD_VALUE, "list the resources in \"items\"",
-			  depth < LIST_DEPTH_MAX ? "a List without a list of \"items\""
-						 : "Lists within Lists within Lists");
+			  of->depth <= LIST_DEPTH_MAX ? "a List without a list of \"items\""
+						      : "Lists within Lists within Lists");
 		return;
 	}
 	for (item = root->first; item; item = item->next) {
@@ -316,17 +325,18 @@ static void read_list(struct cfg *cfg, const struct yaml_node *root, unsigned de
 				  "unknown field \"%.100s\"", item->key->text);
 	}
 	for (item = items->first; item && !cfg->oom; item = item->next)
-		read_resource(cfg, item->value, depth + 1);
+		read_resource(cfg, item->value, of);
 }
 
-static void read_known(struct cfg *cfg, const struct yaml_node *root, const struct kind *kind)
+static void read_known(struct cfg *cfg, const struct yaml_node *root, const struct kind *kind,
+		       const struct yaml_node *version)
 {
 	const struct yaml_node *metadata = yaml_get(root, "metadata");
 	const struct yaml_node *name = yaml_get(metadata, "name");
 	const struct yaml_node *ns = yaml_get(metadata, "namespace");
 	uint32_t errors = cfg->diags->n_errors;
 
-	if (!check_version(cfg, kind, root))
+	if (!check_version(cfg, kind, root, version))
 		return;
 	if (!metadata && !kind->nameless) {
 		cfg_error(cfg, &root->where, FLAT_DIAG_MISSING, "add it",
@@ -354,34 +364,42 @@ static void read_known(struct cfg *cfg, const struct yaml_node *root, const stru
 		kind->read(cfg, root);
 }
 
-static void read_resource(struct cfg *cfg, const struct yaml_node *root, unsigned depth)
+static void read_resource(struct cfg *cfg, const struct yaml_node *root, const struct list *in)
 {
 	const struct yaml_node *node = yaml_get(root, "kind");
+	const struct yaml_node *version = yaml_get(root, "apiVersion");
+	struct list list = {.depth = in->depth + 1};
 	const struct kind *kind;
 
 	resource_reset(cfg, root);
 	if (!cfg_expect(cfg, root, YAML_MAP))
 		return;
+	if (!node && in->kind) {
+		read_known(cfg, root, in->kind, version ? version : in->version);
+		return;
+	}
 	if (!node || node->kind != YAML_SCALAR || !*node->text) {
 		cfg_error(cfg, &root->where, FLAT_DIAG_MISSING,
 			  "begin each document with apiVersion and kind",
 			  "field \"kind\" is missing");
 		return;
 	}
-	if (is_list(root, node->text)) {
-		read_list(cfg, root, depth);
+	list.kind = listed_kind(node->text, of_gateway_api(version));
+	list.version = version;
+	if (list.kind || strcmp(node->text, "List") == 0) {
+		read_list(cfg, root, &list);
 		return;
 	}
-	kind = find_kind(node->text, of_gateway_api(root));
+	kind = find_kind(node->text, of_gateway_api(version));
 	if (kind)
-		read_known(cfg, root, kind);
+		read_known(cfg, root, kind, version);
 	else
 		unknown_kind(cfg, node);
 }
 
 int cfg_read_document(struct cfg *cfg, const struct yaml_node *root)
 {
-	read_resource(cfg, root, 0);
+	read_resource(cfg, root, &(struct list){.depth = 0});
 	return cfg->oom || cfg->diags->failed ? -ENOMEM : 0;
 }
 

@@ -76,8 +76,27 @@ static const struct config_case cases[] = {
     {"apiVersion: v1\nkind: ServiceList\nmetadata: {resourceVersion: ''}\nitems: [{apiVersion: v1, "
      "kind: Service, metadata: {name: x}, spec: {ports: [{port: 80}]}}]\n",
      0, ""},
-    {"apiVersion: v1\nkind: ServiceList\nitems: [{metadata: {name: x}}]\n", -EINVAL,
+    /* The API's answers leave kind and apiVersion out of a list's items. */
+    {"apiVersion: v1\nkind: ServiceList\nitems: [{metadata: {name: x}, spec: {ports: [{port: "
+     "80}]}}]\n",
+     0, ""},
+    {"apiVersion: v1\nkind: ServiceList\nitems: [{metadata: {name: x}, spec: {ports: [{port: "
+     "x}]}}]\n",
+     -EINVAL, "Service default/x: \"x\" is not a whole number"},
+    {"apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayList\nitems: [{metadata: {name: x}, "
+     "spec: {servers: []}}]\n",
+     -EINVAL, "unknown field \"servers\""},
+    {"apiVersion: networking.istio.io/v1\nkind: GatewayList\nitems: [{metadata: {name: x}, "
+     "spec: {listeners: []}}]\n",
+     -EINVAL, "unknown field \"listeners\""},
+    {"kind: ServiceList\nitems: [{metadata: {name: x}}]\n", -EINVAL,
+     "field \"apiVersion\" is missing"},
+    {"apiVersion: v2\nkind: ServiceList\nitems: [{metadata: {name: x}}]\n", -EINVAL,
+     "apiVersion of kind Service is v1, not \"v2\""},
+    {"apiVersion: v1\nkind: List\nitems: [{metadata: {name: x}}]\n", -EINVAL,
      "field \"kind\" is missing"},
+    {"apiVersion: apps/v1\nkind: DeploymentList\nitems: [{metadata: {name: x}}]\n", 0,
+     "kind DeploymentList is not honoured"},
     {"apiVersion: v1\nkind: FooList\nitems: []\n", -EINVAL, "unknown kind \"FooList\""},
     {"a: \"x\\0y\"", -EINVAL, "t.yaml:1:4: a text cannot hold a NUL character, remove it"},
     {"? [a]\n: b", -EINVAL, "t.yaml:1:3: a field's name cannot be a list or a mapping"},
