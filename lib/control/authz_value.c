@@ -93,10 +93,19 @@ static void set_principal(struct cfg *cfg, const struct yaml_node *node, struct 
 static void set_trust_domain(struct cfg *cfg, const struct yaml_node *node,
 			     struct flat_match *match)
 {
+	const char *star = node->kind == YAML_SCALAR ? strchr(node->text, '*') : NULL;
+
 	if (node->kind == YAML_SCALAR && strchr(node->text, '/'))
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
 			  "write what stands before the first slash of a principal",
 			  "\"%.200s\" is no trust domain", node->text);
+	/* As Istio refuses it: a DENY rule with it would match nobody. */
+	if (star && ((star != node->text && star[1]) || strchr(star + 1, '*'))) {
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+			  "put one star at the start or the end, or list the trust domains",
+			  "\"%.200s\" has a star where it would stand for itself", node->text);
+		return;
+	}
 	set_text(cfg, node, match);
 }
 
@@ -149,6 +158,12 @@ static void set_path(struct cfg *cfg, const struct yaml_node *node, struct flat_
 			cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
 				  "use {*} for one segment, {**} for any number, and no other star",
 				  "\"%.200s\" is no path template", text);
+			break;
+		} else if (!strchr("/" FLAT_TEMPLATE_CHARS, *p)) {
+			cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
+				  "write it as %XX, or a text with a star at its end",
+				  "\"%.200s\": templates have no such character as at \"%.20s\"",
+				  text, p);
 			break;
 		} else {
 			if (strchr("\\.+?()[]|^$", *p))

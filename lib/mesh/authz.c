@@ -219,6 +219,16 @@ static bool authority_match(const struct flat_match *match, const struct flat_ht
 	return host_match(match, host);
 }
 
+/* What a template stands for in Envoy is pchar. One that is to allow knows no other characters; one that denies takes any. */
+static bool path_match(const struct flat_match *match, struct flat_span path, bool denies)
+{
+	for (size_t i = 0; match->kind == FLAT_MATCH_REGEX && !denies && i < path.len; i++) {
+		if (!strchr("/*" FLAT_TEMPLATE_CHARS, path.text[i]) || !path.text[i])
+			return false;
+	}
+	return text_match(match, span_of(path));
+}
+
 static bool header_value(const struct flat_match *match, struct flat_span value)
 {
 	return match->kind == FLAT_MATCH_PRESENT ? value.text != NULL
@@ -348,7 +358,7 @@ static bool value_match(const struct flat_condition *c, const struct flat_match 
 	case FLAT_ATTR_HTTP_METHOD:
 		return text_match(match, span_of(http->method));
 	case FLAT_ATTR_HTTP_PATH:
-		return text_match(match, span_of(http->path));
+		return path_match(match, http->path, denies);
 	case FLAT_ATTR_HTTP_HEADER:
 		return header_match(c, match, http, denies);
 	case FLAT_ATTR_REQUEST_PRINCIPAL:

@@ -55,6 +55,10 @@ enum flat_match_kind {
 	FLAT_MATCH_PAIR,  /* an issuer and a subject */
 };
 
+/* What templates of paths have beside slashes and operators: RFC 3986's pchar without the star, as in Istio. */
+#define FLAT_TEMPLATE_CHARS                                                                        \
+	"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~%!$&'()+,;:@="
+
 struct flat_match {
 	enum flat_match_kind kind;
 	const char *text;      /* without the star for PREFIX and SUFFIX; GLOB: with */
