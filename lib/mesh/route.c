@@ -305,7 +305,7 @@ enum flat_variable flat_header_variable(const char *name, size_t len)
 
 /* --- building --- */
 
-/* One that a rule for some clients' workloads has. */
+/* One that a rule has which others than the VirtualService's namespace see, or some clients' workloads alone. */
 static const struct flat_subset *some_subset(const struct flat_mesh *mesh,
 					     const struct flat_service *service, const char *name)
 {
@@ -314,7 +314,7 @@ static const struct flat_subset *some_subset(const struct flat_mesh *mesh,
 	for (uint32_t i = 0; !subset && i < mesh->rules.n; i++) {
 		const struct flat_destination_rule *r = mesh->rules.v[i];
 
-		if (r->selector.n > 0 && r->service == service)
+		if (r->service == service)
 			subset = flat_rule_subset(r, name);
 	}
 	return subset;

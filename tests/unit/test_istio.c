@@ -474,6 +474,13 @@ Test(istio, subsets_of_rules_for_some_workloads_are_known)
 	     "}], workloadSelector: {matchLabels: {app: a}}}")                                     \
 	VIRTUAL("v", "foo",                                                                        \
 		"{hosts: [web], http: [{route: [{destination: {host: web, subset: v1}}]}]}")
+/* Of a namespace whose clients alone see it, as of the workloads of a Gateway there. */
+#define PRIVATE(subset)                                                                            \
+	WEB("")                                                                                    \
+	RULE("some", "edge",                                                                       \
+	     "{host: web.foo.svc.cluster.local, exportTo: [.], subsets: [{name: " subset "}]}")    \
+	VIRTUAL("v", "foo",                                                                        \
+		"{hosts: [web], http: [{route: [{destination: {host: web, subset: v1}}]}]}")
 	static const struct {
 		const char *yaml;
 		bool known;
@@ -481,6 +488,8 @@ Test(istio, subsets_of_rules_for_some_workloads_are_known)
 	    {SOME("web", "v1"), true},
 	    {SOME("web", "v2"), false},
 	    {SOME("other.example", "v1"), false},
+	    {PRIVATE("v1"), true},
+	    {PRIVATE("v2"), false},
 	};
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
 		struct loaded l = load_good(cases[i].yaml);
