@@ -18,38 +18,45 @@ static const char *label_of(const void *arg, const char *key)
 	return ns->declared ? flat_labels_get(&ns->declared->labels, key) : NULL;
 }
 
-static bool selects(const struct cfg *cfg, const struct api_listener *l, const char *name)
+static bool selects(const struct cfg *cfg, const struct api_selector *selector, const char *name)
 {
 	struct named ns = {name, cfg->api_namespaces};
 
 	while (ns.declared && strcmp(ns.declared->name, name) != 0)
 		ns.declared = ns.declared->next;
-	return cfg_api_selects(&l->selector, label_of, &ns);
+	return cfg_api_selects(selector, label_of, &ns);
 }
 
-static bool takes(const struct cfg *cfg, const struct api_listener *l,
-		  const struct api_route *route)
+bool cfg_api_admits(const struct cfg *cfg, enum api_from from, const struct api_selector *selector,
+		    const char *own, const char *other)
 {
-	if (!(l->kinds & (1U << route->kind)))
-		return false;
-	switch (l->from) {
+	switch (from) {
 	case API_FROM_ALL:
 		return true;
 	case API_FROM_SAME:
-		return strcmp(l->gateway->namespace, route->namespace) == 0;
+		return strcmp(own, other) == 0;
 	case API_FROM_SELECTOR:
-		return selects(cfg, l, route->namespace);
+		return selects(cfg, selector, other);
 	case API_FROM_NONE:
 		break;
 	}
 	return false;
 }
 
-static const struct api_gateway *find(const struct cfg *cfg, const struct api_gateway_parent *p)
+static bool takes(const struct cfg *cfg, const struct api_gateway *g, const struct api_listener *l,
+		  const struct api_route *route)
+{
+	return (l->kinds & (1U << route->kind)) &&
+	       cfg_api_admits(cfg, l->from, &l->selector, g->namespace, route->namespace);
+}
+
+const struct api_gateway *cfg_api_find(const struct cfg *cfg, bool set, const char *name,
+				       const char *namespace)
 {
 	const struct api_gateway *g = cfg->api_gateways;
 
-	while (g && (strcmp(g->name, p->name) != 0 || strcmp(g->namespace, p->namespace) != 0))
+	while (g && (g->is_set != set || strcmp(g->name, name) != 0 ||
+		     strcmp(g->namespace, namespace) != 0))
 		g = g->next;
 	return g;
 }
@@ -87,7 +94,7 @@ static uint32_t add_hosts(struct cfg *cfg, struct api_route *route, const struct
 
 static void attach(struct cfg *cfg, struct api_route *route, const struct api_gateway_parent *p)
 {
-	const struct api_gateway *g = find(cfg, p);
+	const struct api_gateway *g = cfg_api_find(cfg, p->set, p->name, p->namespace);
 	uint32_t n = 0;
 	uint32_t taken = 0;
 
@@ -95,7 +102,7 @@ static void attach(struct cfg *cfg, struct api_route *route, const struct api_ga
 		const struct api_listener *l = &g->listeners[i];
 
 		if ((p->section && strcmp(p->section, l->name) != 0) ||
-		    (p->port && p->port != l->server->port) || !takes(cfg, l, route))
+		    (p->port && p->port != l->server->port) || !takes(cfg, g, l, route))
 			continue;
 		taken++;
 		n += add_hosts(cfg, route, l);
@@ -106,10 +113,10 @@ static void attach(struct cfg *cfg, struct api_route *route, const struct api_ga
 		 !g	 ? "declare it, or correct its name"
 		 : taken ? "let hostnames and listeners have one in common"
 			 : "look at sectionName, port and the listeners' allowedRoutes",
-		 !g	 ? "there is no Gateway \"%.200s\" for this route"
-		 : taken ? "no hostname of Gateway \"%.200s\" is one of this route's"
-			 : "no listener of Gateway \"%.200s\" takes this route",
-		 p->name);
+		 !g	 ? "there is no %s \"%.200s\" for this route"
+		 : taken ? "no hostname of %s \"%.200s\" is one of this route's"
+			 : "no listener of %s \"%.200s\" takes this route",
+		 p->set ? "ListenerSet" : "Gateway", p->name);
 }
 
 void cfg_api_attach(struct cfg *cfg, struct api_route *route)
@@ -121,7 +128,8 @@ void cfg_api_attach(struct cfg *cfg, struct api_route *route)
 	if (route->n_gateways == 0)
 		return;
 	for (uint32_t i = 0; i < route->n_gateways; i++) {
-		const struct api_gateway *g = find(cfg, &route->gateways[i]);
+		const struct api_gateway_parent *p = &route->gateways[i];
+		const struct api_gateway *g = cfg_api_find(cfg, p->set, p->name, p->namespace);
 
 		room += g ? (size_t)g->n_listeners * hosts : 0;
 	}
@@ -135,14 +143,16 @@ void cfg_api_attach(struct cfg *cfg, struct api_route *route)
 		attach(cfg, route, &route->gateways[i]);
 }
 
-static void check_secrets(struct cfg *cfg, const char *namespace, struct flat_gateway_server *s)
+static void check_secrets(struct cfg *cfg, const struct api_gateway *g,
+			  struct flat_gateway_server *s)
 {
+	enum api_kind kind = g->is_set ? API_LISTENER_SET : API_GATEWAY;
 	struct flat_gateway_certificate *v = (struct flat_gateway_certificate *)s->certs;
 	uint32_t n = 0;
 
 	for (uint32_t i = 0; i < s->n_certs; i++) {
-		if (strcmp(v[i].namespace, namespace) == 0 ||
-		    cfg_api_granted(cfg, API_GATEWAY, namespace, v[i].namespace, v[i].secret)) {
+		if (strcmp(v[i].namespace, g->namespace) == 0 ||
+		    cfg_api_granted(cfg, kind, g->namespace, v[i].namespace, v[i].secret)) {
 			v[n++] = v[i];
 			continue;
 		}
@@ -159,6 +169,6 @@ void cfg_api_check_secrets(struct cfg *cfg)
 {
 	for (struct api_gateway *g = cfg->api_gateways; g; g = g->next) {
 		for (uint32_t i = 0; i < g->n_listeners; i++)
-			check_secrets(cfg, g->namespace, g->listeners[i].server);
+			check_secrets(cfg, g, g->listeners[i].server);
 	}
 }

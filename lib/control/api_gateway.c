@@ -7,15 +7,6 @@
 #define LABEL_GATEWAY "gateway.networking.k8s.io/gateway-name"
 #define KIND_BIT(kind) (1U << (kind))
 
-/* What is asked of clients' certificates where TLS ends. */
-struct frontend {
-	uint16_t port;
-	bool asks;
-	bool optional;
-	const struct flat_tls_authority *authorities;
-	uint32_t n_authorities;
-};
-
 struct reading {
 	struct api_reference to;
 	struct api_gateway *gateway;
@@ -23,10 +14,7 @@ struct reading {
 	int protocol, mode;
 	struct flat_gateway_certificate *certs; /* of it */
 	bool has_kinds;
-	struct frontend *frontend; /* being read */
-	struct frontend otherwise; /* of ports that have none of their own */
-	struct frontend *ports;
-	uint32_t n_ports;
+	struct api_frontend *frontend; /* being read */
 };
 
 enum { PROTOCOL_HTTP, PROTOCOL_HTTPS, PROTOCOL_TLS, PROTOCOL_TCP };
@@ -104,13 +92,18 @@ static void parse_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
 
 /* --- allowedRoutes --- */
 
-static void parse_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
+static enum api_from read_from(struct cfg *cfg, const struct yaml_node *node,
+			       enum api_from otherwise)
 {
 	static const char *const names[] = {"Same", "All", "Selector", "None"};
 	int i = cfg_enum(cfg, node, names, FLAT_ARRAY_SIZE(names));
 
-	if (i >= 0)
-		((struct reading *)obj)->listener->from = (enum api_from)i;
+	return i >= 0 ? (enum api_from)i : otherwise;
+}
+
+static void parse_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->listener->from = read_from(cfg, node, API_FROM_SAME);
 }
 
 static void parse_selector(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -243,26 +236,48 @@ static void settle(struct cfg *cfg, const struct yaml_node *node, struct reading
 		s->n_certs = 0;
 }
 
-static void make_gateway(struct cfg *cfg, struct reading *r)
+/* A port's own word counts alone, also where it asks for nothing. */
+static void ask_clients(const struct api_gateway *g, struct flat_gateway_server *s)
 {
-	struct flat_gateway *g = r->listener->gateway;
+	const struct api_frontend *f = &g->otherwise;
+
+	if (s->tls != FLAT_GATEWAY_SIMPLE)
+		return;
+	for (uint32_t i = 0; i < g->n_ports; i++) {
+		if (g->ports[i].port == s->port)
+			f = &g->ports[i];
+	}
+	if (!f->asks)
+		return;
+	s->tls = f->optional ? FLAT_GATEWAY_OPTIONAL_MUTUAL : FLAT_GATEWAY_MUTUAL;
+	s->authorities = f->authorities;
+	s->n_authorities = f->n_authorities;
+}
+
+void cfg_api_open(struct cfg *cfg, const struct api_gateway *g, const struct api_gateway *set,
+		  struct api_listener *l)
+{
+	struct flat_gateway *out = l->gateway;
 	struct flat_gateway_host *host = cfg_array(cfg, 1, sizeof(*host));
 	struct flat_label *label = cfg_array(cfg, 1, sizeof(*label));
 
 	if (!host || !label)
 		return;
-	host->host = r->listener->host;
-	r->listener->server->hosts = host;
-	r->listener->server->n_hosts = 1;
-	*label = (struct flat_label){LABEL_GATEWAY, cfg->name};
-	g->name = flat_pool_printf(cfg->pool, "%s/%s", cfg->name, r->listener->name);
-	g->namespace = cfg->namespace;
-	g->of_api = true;
-	g->selector = (struct flat_labels){label, 1};
-	g->servers = r->listener->server;
-	g->n_servers = 1;
-	g->where = r->listener->server->where;
-	if (!g->name || flat_mesh_add_gateway(cfg->mesh, g))
+	ask_clients(g, l->server);
+	host->host = l->host;
+	l->server->hosts = host;
+	l->server->n_hosts = 1;
+	*label = (struct flat_label){LABEL_GATEWAY, g->name};
+	out->name = set ? flat_pool_printf(cfg->pool, "%s/%s/%s/%s", g->name, set->namespace,
+					   set->name, l->name)
+			: flat_pool_printf(cfg->pool, "%s/%s", g->name, l->name);
+	out->namespace = g->namespace;
+	out->of_api = true;
+	out->selector = (struct flat_labels){label, 1};
+	out->servers = l->server;
+	out->n_servers = 1;
+	out->where = l->server->where;
+	if (!out->name || flat_mesh_add_gateway(cfg->mesh, out))
 		cfg->oom = true;
 }
 
@@ -294,21 +309,24 @@ static void parse_listener(struct cfg *cfg, const struct yaml_node *node, void *
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 	if (cfg->diags->n_errors == errors)
 		settle(cfg, node, r);
-	if (cfg->diags->n_errors != errors)
+	if (cfg->diags->n_errors == errors)
+		r->gateway->n_listeners++;
+}
+
+void cfg_api_listeners(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	struct reading r = {.gateway = obj};
+
+	if (!cfg_expect(cfg, node, YAML_LIST))
 		return;
-	make_gateway(cfg, r);
-	r->gateway->n_listeners++;
+	r.gateway->listeners = cfg_array(cfg, node->n, sizeof(*r.gateway->listeners));
+	if (r.gateway->listeners)
+		(void)cfg_list(cfg, node, FLAT_CONFIG_PORTS_MAX, parse_listener, &r);
 }
 
 static void parse_listeners(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	struct reading *r = obj;
-
-	if (!cfg_expect(cfg, node, YAML_LIST))
-		return;
-	r->gateway->listeners = cfg_array(cfg, node->n, sizeof(*r->gateway->listeners));
-	if (r->gateway->listeners)
-		(void)cfg_list(cfg, node, FLAT_CONFIG_PORTS_MAX, parse_listener, r);
+	cfg_api_listeners(cfg, node, ((struct reading *)obj)->gateway);
 }
 
 static void parse_class(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -321,7 +339,7 @@ static void parse_class(struct cfg *cfg, const struct yaml_node *node, void *obj
 
 static void parse_authorities(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	struct frontend *f = ((struct reading *)obj)->frontend;
+	struct api_frontend *f = ((struct reading *)obj)->frontend;
 
 	cfg_api_authorities(cfg, node, false, &f->authorities, &f->n_authorities);
 }
@@ -340,7 +358,7 @@ static void parse_validation(struct cfg *cfg, const struct yaml_node *node, void
 	    CFG_FIELD("caCertificateRefs", parse_authorities),
 	    CFG_FIELD("mode", parse_validation_mode),
 	};
-	struct frontend *f = ((struct reading *)obj)->frontend;
+	struct api_frontend *f = ((struct reading *)obj)->frontend;
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
 	f->asks = true;
@@ -362,7 +380,7 @@ static void parse_default(struct cfg *cfg, const struct yaml_node *node, void *o
 {
 	struct reading *r = obj;
 
-	r->frontend = &r->otherwise;
+	r->frontend = &r->gateway->otherwise;
 	parse_frontend_tls(cfg, node, r);
 }
 
@@ -380,7 +398,7 @@ static void parse_of_port(struct cfg *cfg, const struct yaml_node *node, void *o
 	struct reading *r = obj;
 	uint32_t errors = cfg->diags->n_errors;
 
-	r->frontend = &r->ports[r->n_ports++];
+	r->frontend = &r->gateway->ports[r->gateway->n_ports++];
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
 	if (r->frontend->port == 0 && cfg->diags->n_errors == errors)
 		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "add it", "it needs a port");
@@ -392,8 +410,8 @@ static void parse_per_port(struct cfg *cfg, const struct yaml_node *node, void *
 
 	if (!cfg_expect(cfg, node, YAML_LIST))
 		return;
-	r->ports = cfg_array(cfg, node->n, sizeof(*r->ports));
-	if (r->ports)
+	r->gateway->ports = cfg_array(cfg, node->n, sizeof(*r->gateway->ports));
+	if (r->gateway->ports)
 		(void)cfg_list(cfg, node, FLAT_CONFIG_PORTS_MAX, parse_of_port, r);
 }
 
@@ -407,24 +425,6 @@ static void parse_frontend(struct cfg *cfg, const struct yaml_node *node, void *
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
 }
 
-/* A port's own word counts alone, also where it asks for nothing. */
-static void ask_clients(const struct reading *r, struct flat_gateway_server *s)
-{
-	const struct frontend *f = &r->otherwise;
-
-	if (s->tls != FLAT_GATEWAY_SIMPLE)
-		return;
-	for (uint32_t i = 0; i < r->n_ports; i++) {
-		if (r->ports[i].port == s->port)
-			f = &r->ports[i];
-	}
-	if (!f->asks)
-		return;
-	s->tls = f->optional ? FLAT_GATEWAY_OPTIONAL_MUTUAL : FLAT_GATEWAY_MUTUAL;
-	s->authorities = f->authorities;
-	s->n_authorities = f->n_authorities;
-}
-
 static void parse_gateway_tls(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -435,6 +435,35 @@ static void parse_gateway_tls(struct cfg *cfg, const struct yaml_node *node, voi
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
 }
 
+/* --- allowedListeners --- */
+
+static void parse_sets_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	((struct reading *)obj)->gateway->allows = read_from(cfg, node, API_FROM_NONE);
+}
+
+static void parse_sets_selector(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	cfg_api_selector(cfg, node, &((struct reading *)obj)->gateway->allowed);
+}
+
+static void parse_sets_namespaces(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field fields[] = {
+	    CFG_FIELD("from", parse_sets_from),
+	    CFG_FIELD("selector", parse_sets_selector),
+	};
+
+	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), obj);
+}
+
+static void parse_allowed_listeners(struct cfg *cfg, const struct yaml_node *node, void *obj)
+{
+	static const struct cfg_field field = CFG_FIELD("namespaces", parse_sets_namespaces);
+
+	cfg_map(cfg, node, &field, 1, obj);
+}
+
 static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
 	static const struct cfg_field fields[] = {
@@ -443,7 +472,7 @@ static void parse_spec(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	    CFG_FIELD("tls", parse_gateway_tls),
 	    CFG_UNHONOURED("addresses", "ports are opened on all addresses"),
 	    CFG_UNHONOURED("infrastructure", "nothing is deployed"),
-	    CFG_UNHONOURED("allowedListeners", "list them in the Gateway"),
+	    CFG_FIELD("allowedListeners", parse_allowed_listeners),
 	    CFG_UNHONOURED("defaultScope", "routes name their Gateways"),
 	};
 
@@ -459,10 +488,11 @@ void cfg_api_gateway(struct cfg *cfg, const struct yaml_node *root)
 		return;
 	r.gateway->name = cfg->name;
 	r.gateway->namespace = cfg->namespace;
+	r.gateway->allows = API_FROM_NONE;
 	cfg_check_annotations(cfg, NULL, 0);
 	cfg_spec(cfg, root, parse_spec, &r);
 	for (uint32_t i = 0; i < r.gateway->n_listeners; i++)
-		ask_clients(&r, r.gateway->listeners[i].server);
+		cfg_api_open(cfg, r.gateway, NULL, &r.gateway->listeners[i]);
 	if (cfg->oom || cfg->diags->n_errors != errors)
 		return;
 	if (r.gateway->n_listeners == 0)

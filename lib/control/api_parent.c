@@ -60,9 +60,9 @@ static void parse_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	((struct reading *)obj)->port = cfg_port(cfg, node);
 }
 
-static bool is_gateway(const struct api_reference *to)
+static bool is_of(const struct api_reference *to, const char *kind)
 {
-	return to->name && to->kind && to->group && strcmp(to->kind, "Gateway") == 0 &&
+	return to->name && to->kind && to->group && strcmp(to->kind, kind) == 0 &&
 	       strcmp(to->group, "gateway.networking.k8s.io") == 0;
 }
 
@@ -79,12 +79,15 @@ static void parse_parent(struct cfg *cfg, const struct yaml_node *node, void *ob
 	};
 	const struct api_reference *to = &r.to;
 	const char *host;
+	bool set;
 
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &r);
-	if (is_gateway(to)) {
+	set = is_of(to, "ListenerSet");
+	if (set || is_of(to, "Gateway")) {
 		r.route->gateways[r.route->n_gateways++] = (struct api_gateway_parent){
-		    to->name, to->namespace ? to->namespace : cfg->namespace, r.section, r.port,
-		    node->where};
+		    to->name, to->namespace ? to->namespace : cfg->namespace,
+		    set,      r.section,
+		    r.port,   node->where};
 		return;
 	}
 	host = cfg_api_host(cfg, to);

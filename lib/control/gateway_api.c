@@ -45,7 +45,7 @@ int cfg_api_kind_of(const char *name)
 {
 	static const char *const names[] = {
 	    [API_HTTP] = "HTTPRoute", [API_GRPC] = "GRPCRoute",	 [API_TCP] = "TCPRoute",
-	    [API_TLS] = "TLSRoute",   [API_GATEWAY] = "Gateway",
+	    [API_TLS] = "TLSRoute",   [API_GATEWAY] = "Gateway", [API_LISTENER_SET] = "ListenerSet",
 	};
 
 	for (size_t i = 0; name && i < FLAT_ARRAY_SIZE(names); i++) {
@@ -98,7 +98,7 @@ static void parse_to(struct cfg *cfg, const struct yaml_node *node, void *obj)
 	if (!g->group || *g->group)
 		return;
 	for (uint32_t i = 0; g->kind && i < g->n_from; i++) {
-		bool secret = g->kinds[i] == API_GATEWAY;
+		bool secret = g->kinds[i] >= API_GATEWAY;
 		struct api_grant *grant;
 
 		if (strcmp(g->kind, secret ? "Secret" : "Service") != 0)
@@ -465,6 +465,7 @@ static void split(struct cfg *cfg, struct api_route *route)
 
 void cfg_gateway_api_finish(struct cfg *cfg)
 {
+	cfg_api_join(cfg);
 	cfg_api_check_secrets(cfg);
 	for (struct api_route *route = cfg->api_routes; route; route = route->next) {
 		if (route->n_parents > 0 && route->n_gateways > 0)

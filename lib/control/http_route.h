@@ -13,9 +13,10 @@ struct api_parent {
 	    *gateway; /* the host at a listener, "NAMESPACE/GATEWAY/LISTENER"; NULL: in the mesh */
 };
 
-/* A Gateway, or one of its listeners, that routes are for. */
+/* A Gateway or ListenerSet, or one of its listeners, that routes are for. */
 struct api_gateway_parent {
 	const char *name, *namespace;
+	bool set;
 	const char *section; /* a listener's name; NULL: any */
 	uint16_t port;	     /* a listener's; 0: any */
 	struct flat_where where;
@@ -25,9 +26,11 @@ struct api_gateway_parent {
 enum api_kind {
 	API_HTTP,
 	API_GRPC,
-	API_TCP,     /* a VirtualService's tcp routes */
-	API_TLS,     /* its tls routes */
-	API_GATEWAY, /* no route: of grants alone */
+	API_TCP, /* a VirtualService's tcp routes */
+	API_TLS, /* its tls routes */
+	/* No routes: of grants alone. */
+	API_GATEWAY,
+	API_LISTENER_SET,
 };
 
 /** Whether routes are of connections, else of requests. */

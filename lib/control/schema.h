@@ -144,6 +144,7 @@ void cfg_tls_route(struct cfg *cfg, const struct yaml_node *root);
 void cfg_reference_grant(struct cfg *cfg, const struct yaml_node *root);
 void cfg_gateway(struct cfg *cfg, const struct yaml_node *root);
 void cfg_api_gateway(struct cfg *cfg, const struct yaml_node *root);
+void cfg_listener_set(struct cfg *cfg, const struct yaml_node *root);
 void cfg_namespace(struct cfg *cfg, const struct yaml_node *root);
 void cfg_secret(struct cfg *cfg, const struct yaml_node *root);
 void cfg_backend_tls(struct cfg *cfg, const struct yaml_node *root);

@@ -15,25 +15,30 @@ port && ELSEWHERE=$PORT
 port && MTLS=$PORT
 port && EITHER=$PORT
 port && UNKNOWN=$PORT
+port && SET=$PORT
+port && UNWANTED=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 authority ca
 issue ca one 'DNS:one.example'
 issue ca one-rsa 'DNS:one.example' rsa:2048
 issue ca far 'DNS:far.example'
+issue ca set 'DNS:set.example'
 authority clients
 issue clients client 'DNS:client.example'
 authority strangers
 issue strangers stranger 'DNS:stranger.example'
 
-# route NAME NAMESPACE PARENT HOSTNAMES [RULES]: an HTTPRoute whose answer says its name.
+# route NAME NAMESPACE PARENT HOSTNAMES [RULES]: an HTTPRoute whose answer says its name. Of ListenerSet $LISTENERS, where that is said.
 route() {
+	local parent="{ name: web, namespace: edge$3 }"
+	[ -z "${LISTENERS:-}" ] || parent="{ kind: ListenerSet, name: $LISTENERS, namespace: shop$3 }"
 	cat <<END
 ---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: { name: $1, namespace: $2 }
 spec:
-  parentRefs: [{ name: web, namespace: edge$3 }]
+  parentRefs: [$parent]
   hostnames: [$4]
   rules: ${5:-"[{ filters: [{ type: ResponseHeaderModifier, responseHeaderModifier: { set: [{ name: x-route, value: $1 }] } }], backendRefs: [$ORIGIN] }]"}
 END
@@ -80,6 +85,41 @@ spec:
       - { port: $HTTPS, tls: {} }
       - { port: $MTLS, tls: { validation: { caCertificateRefs: [{ kind: ConfigMap, group: "", name: missing }, { kind: ConfigMap, group: "", name: clients }] } } }
       - { port: $EITHER, tls: { validation: { mode: AllowInsecureFallback, caCertificateRefs: [{ kind: ConfigMap, group: "", name: clients }] } } }
+  allowedListeners: { namespaces: { from: Selector, selector: { matchLabels: { tier: front } } } }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: { name: later, namespace: shop, creationTimestamp: "2026-02-02T00:00:00Z" }
+spec:
+  parentRef: { name: web, namespace: edge }
+  listeners:
+  - { name: second, port: $SET, protocol: HTTP, hostname: A.set.example }
+  - { name: own, port: $SET, protocol: HTTP, hostname: later.set.example }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: { name: web, namespace: shop, creationTimestamp: "2026-01-02T00:00:00Z" }
+spec:
+  parentRef: { kind: Gateway, group: gateway.networking.k8s.io, name: web, namespace: edge }
+  listeners:
+  - { name: first, port: $SET, protocol: HTTP, hostname: a.set.example }
+  - { name: all, port: $SET, protocol: HTTP, allowedRoutes: { namespaces: { from: All } } }
+  - { name: host, port: $HTTP, protocol: HTTP, hostname: set.example }
+  - { name: taken, port: $HTTP, protocol: HTTP, hostname: one.wild.example }
+  - { name: unlike, port: $TCP, protocol: HTTP }
+  - { name: secure, port: $HTTPS, protocol: HTTPS, hostname: set.example, tls: { certificateRefs: [{ name: set, namespace: keys }] } }
+  - { name: asks, port: $MTLS, protocol: HTTPS, hostname: set.example, tls: { certificateRefs: [{ name: set, namespace: keys }] } }
+  - { name: ungranted, port: $HTTPS, protocol: HTTPS, hostname: far.set.example, tls: { certificateRefs: [{ name: far, namespace: keys }] } }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ListenerSet
+metadata: { name: unwanted, namespace: back }
+spec: { parentRef: { name: web, namespace: edge }, listeners: [{ name: http, port: $UNWANTED, protocol: HTTP }] }
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: ReferenceGrant
+metadata: { name: set, namespace: keys }
+spec: { from: [{ group: gateway.networking.k8s.io, kind: ListenerSet, namespace: shop }], to: [{ group: "", kind: Secret, name: set }] }
 ---
 apiVersion: v1
 kind: ConfigMap
@@ -108,6 +148,7 @@ END
 	secret edge one
 	secret edge one-rsa
 	secret keys far
+	secret keys set
 	secret keys one
 	route any edge ', sectionName: all' '"*.example"'
 	route named edge ', sectionName: all' 'a.example, b.example'
@@ -123,6 +164,13 @@ END
 	route either edge ', sectionName: either' ''
 	route unknown edge ', sectionName: unknown' ''
 	route nowhere edge ', sectionName: none' nowhere.example
+	route gateway-only edge '' gateway.example
+	LISTENERS=web route set-first shop ', sectionName: first' ''
+	LISTENERS=web route set-all edge ', sectionName: all' '"*.y.example"'
+	LISTENERS=web route set-all-not edge ', sectionName: host' set.example
+	LISTENERS=web route set shop '' set.example
+	LISTENERS=web route set-taken shop ', sectionName: taken' one.wild.example
+	LISTENERS=later route later shop '' ''
 	route rules edge ', sectionName: all' rules.example "[
     { matches: [{ path: { value: /part } }], backendRefs: [$ORIGIN, { name: none, port: 80 }] },
     { matches: [{ path: { value: /denied } }], backendRefs: [$ORIGIN, { name: origin, namespace: e2e, port: 80 }] },
@@ -160,6 +208,13 @@ host-not-in-common HTTP   a.other.example        /status/200     200 any
 not-selected       HTTP   y.x.wild.example       /status/200     200 front
 section-is-wrong   HTTP   nowhere.example        /status/200     200 any
 port               OTHER  whatever               /status/200     200 by-port
+gateway-alone      HTTP   gateway.example        /status/200     200 gateway-only
+set-not-gateway    SET    gateway.example        /status/200     404
+set-section        SET    a.set.example          /status/200     200 set-first
+set-all            SET    x.y.example            /status/200     200 set-all
+set-later          SET    later.set.example      /status/200     200 later
+set-on-known-port  HTTP   set.example            /status/200     200 set
+set-takes-nothing  HTTP   one.wild.example       /status/200     200 exact
 END
 half() { for i in 1 2 3 4 5 6; do asked "$HTTP" rules.example "$1"; echo; done | sort | uniq -c | awk '{ print $1, $2 }' | paste -sd' '; }
 same half-is-no-service '3 200 3 500' "$(half /part)"
@@ -173,6 +228,8 @@ shown() { openssl s_client -connect "127.0.0.1:$HTTPS" -servername one.example $
 same tls-second-certificate "$(openssl x509 -noout -serial <"$WORK/one.crt")" "$(shown)"
 same tls-by-signature "$(openssl x509 -noout -serial <"$WORK/one-rsa.crt")" "$(shown RSA-PSS+SHA256)"
 same tls-by-another-name '200 granted' "$(tls far.example)"
+same tls-of-a-set '200 set' "$(tls set.example)"
+holds tls-of-a-set-not-granted test "$(tls far.set.example 2>/dev/null)" = '000 '
 # A host of another listener than the one that was asked for in the handshake: its client may come again by that name.
 misdirected() { curl -sSk -m 20 -o "$WORK/got" -w '%{http_code} %header{x-route}' -H "Host: $2" "${@:3}" --resolve "$1:$HTTPS:127.0.0.1" "https://$1:$HTTPS/status/200"; }
 same tls-misdirected '421 ' "$(misdirected one.example far.example)"
@@ -186,18 +243,28 @@ shows() {
 	curl -sS -m 20 -o "$WORK/got" -w '%{http_code} %header{x-route}' --cacert "$WORK/ca.crt" "${with[@]}" --resolve "one.example:$1:127.0.0.1" \
 		"https://one.example:$1/status/200" 2>"$WORK/curl.err"
 }
+# A ListenerSet's port asks clients for what its Gateway says.
+of_set() { curl -sS -m 20 -o "$WORK/got" -w '%{http_code} %header{x-route}' --cacert "$WORK/ca.crt" "$@" --resolve "set.example:$MTLS:127.0.0.1" "https://set.example:$MTLS/status/200" 2>"$WORK/curl.err"; }
 same client-shows-its-certificate '200 mutual' "$(shows "$MTLS" client)"
 same client-has-none '000 ' "$(shows "$MTLS")"
 same client-is-a-stranger '000 ' "$(shows "$MTLS" stranger)"
+same client-of-a-set-has-none '000 ' "$(of_set)"
+same client-of-a-set '200 set' "$(of_set --cert "$WORK/client.crt" --key "$WORK/client.key")"
 same client-may-show-one '200 either' "$(shows "$EITHER" client)"
 same client-need-not '200 either' "$(shows "$EITHER")"
 holds nobody-vouches-for-clients test "$(curl -sk -m 5 -o "$WORK/got" -w '%{http_code}' "https://127.0.0.1:$UNKNOWN/")" = 000
 holds secret-not-granted test "$(curl -sk -m 5 -o "$WORK/got" -w '%{http_code}' "https://127.0.0.1:$CLOSED/")" = 000
 holds gateway-of-another-namespace test "$(curl -s -m 5 -o "$WORK/got" -w '%{http_code}' "http://127.0.0.1:$ELSEWHERE/")" = 000
+holds set-not-allowed test "$(curl -s -m 5 -o "$WORK/got" -w '%{http_code}' "http://127.0.0.1:$UNWANTED/")" = 000
 same bytes '200 ' "$(asked "$TCP" any /status/200)"
 said() { grep -qF "$1" "$WORK/flatd.log"; }
 holds says-listener said 'no listener of Gateway "web" takes this route'
 holds says-no-authorities said 'there are no authorities of ConfigMap edge/missing'
 holds says-hosts-not said 'Secret keys/one is of another namespace'
 holds says-certificate-not said 'Secret keys/one is of another namespace, which does not permit it: it is not shown'
+holds says-set-not-allowed said 'Gateway "web" takes no listeners of this namespace'
+holds says-set-taken said 'listener "taken" is not opened'
+holds says-set-unlike said 'listener "unlike" is not opened'
+holds says-set-second said 'listener "second" is not opened'
+holds says-set-no-listener said 'no listener of ListenerSet "web" takes this route'
 holds routes-say-it grep -q 'secure' <(flatctl --control "$CONTROL" routes)

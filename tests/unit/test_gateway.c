@@ -22,6 +22,7 @@ struct config_case {
 
 #define SECURE "{name: a, port: 80, protocol: HTTPS, tls: {certificateRefs: [{name: c}]}}"
 #define API "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: c}\n"
+#define SET "apiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\nmetadata: {name: s}\n"
 
 static const struct config_case cases[] = {
     {GW "spec: {servers: [{" HTTP ", hosts: ['*']}]}", 0, ""},
@@ -105,6 +106,22 @@ static const struct config_case cases[] = {
     {"apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\nmetadata: {name: c}", -EINVAL,
      "a Gateway needs a listener"},
     {API "spec: {gatewayClassName: a, listeners: [{name: a, port: 80, protocol: HTTP}]}", 0, ""},
+    {SET "spec: {listeners: [{name: a, port: 80, protocol: HTTP}]}", -EINVAL,
+     "a ListenerSet needs parentRef and listeners"},
+    {SET "spec: {parentRef: {name: c}, listeners: []}", -EINVAL,
+     "a ListenerSet needs parentRef and listeners"},
+    {SET "spec: {parentRef: {kind: Service, group: '', name: x}, listeners: [{name: a, port: 80, "
+	 "protocol: HTTP}]}",
+     -EINVAL, "parent is a Gateway of gateway.networking.k8s.io"},
+    {SET "spec: {parentRef: {name: c}, listeners: [{name: a, port: 80, protocol: HTTP}]}", 0,
+     "there is no Gateway \"c\" for these listeners"},
+    {API "spec: {listeners: [{name: a, port: 80, protocol: HTTP}]}\n---\n" SET
+	 "spec: {parentRef: {name: c}, listeners: [{name: a, port: 81, protocol: HTTP}]}",
+     0, "Gateway \"c\" takes no listeners of this namespace"},
+    {API "spec: {listeners: [{name: a, port: 80, protocol: HTTP}], allowedListeners: {namespaces: "
+	 "{from: Same}}}\n---\n" SET
+	 "spec: {parentRef: {name: c}, listeners: [{name: a, port: 81, protocol: HTTP}]}",
+     0, ""},
     {API "spec: {listeners: [{name: a, port: 80}]}", -EINVAL,
      "a listener needs name, port and protocol"},
     {API "spec: {listeners: [{name: a, port: 80, protocol: UDP}]}", 0,
