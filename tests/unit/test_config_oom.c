@@ -67,6 +67,60 @@ static const char everything[] =
     "metadata: {name: h1, labels: {kubernetes.io/service-name: h}}\naddressType: IPv4\n"
     "ports: [{port: 8080}]\nendpoints: [{addresses: [10.3.0.1]}]\n";
 
+#define API_KIND(kind, meta)                                                                       \
+	"---\napiVersion: gateway.networking.k8s.io/v1\nkind: " kind "\nmetadata: {" meta "}\n"
+#define LISTENERS "listeners: [{name: a, port: 80, protocol: HTTP, hostname: "
+static const char listener_sets[] = API_KIND(
+    "Gateway",
+    "name: g") "spec: {" LISTENERS
+	       "a.x}], allowedListeners: {namespaces: {from: Selector, selector: {}}}}\n" API_KIND(
+		   "ListenerSet",
+		   "name: s") "spec: {parentRef: {name: g}, " LISTENERS
+			      "b.x}]}\n" API_KIND(
+				  "ListenerSet",
+				  "name: t, namespace: u") "spec: {parentRef: {name: g, namespace: "
+							   "default}, " LISTENERS
+							   "c.x}]}\n" API_KIND("ListenerSet", "name"
+											      ": v") "spec: {parentRef: {name: none}, " LISTENERS "d.x}]}\n" API_KIND(
+							       "ListenerSet",
+							       "name: w") "spec: {parentRef: "
+									  "{name: g}, " LISTENERS
+									  "b.x}]}\n" API_KIND(
+									      "HTTPRoute",
+									      "name: r") "spec: "
+											 "{parentRe"
+											 "fs: "
+											 "[{kind: "
+											 "ListenerS"
+											 "et, "
+											 "name: "
+											 "s}, "
+											 "{kind: "
+											 "ListenerS"
+											 "et, "
+											 "name: t, "
+											 "namespace"
+											 ": u}], "
+											 "rules: "
+											 "[{"
+											 "backendRe"
+											 "fs: "
+											 "[{name: "
+											 "h, port: "
+											 "80}]}]}\n"
+											 "---"
+											 "\napiVers"
+											 "ion: "
+											 "v1\nkind:"
+											 " Service"
+											 "\nmetadat"
+											 "a: "
+											 "{name: "
+											 "h}\nspec:"
+											 " {ports: "
+											 "[{port: "
+											 "80}]}\n";
+
 /* One load under the current until_fail; what is alive afterwards is a leak. */
 static int load_once(const char *text, long *leaked)
 {
@@ -155,6 +209,15 @@ Test(config_oom, each_allocation_of_a_good_load)
 {
 #if OWN_MALLOC
 	fail_each(load_once, good(), 0);
+#else
+	cr_skip_test("malloc belongs to the sanitizer");
+#endif
+}
+
+Test(config_oom, each_allocation_of_listener_sets)
+{
+#if OWN_MALLOC
+	fail_each(load_once, listener_sets, 0);
 #else
 	cr_skip_test("malloc belongs to the sanitizer");
 #endif
