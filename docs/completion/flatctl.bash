@@ -14,7 +14,7 @@ _flatctl() {
 	fi
 	case $command in
 	"") mapfile -t COMPREPLY < <(compgen -W "ls top why routes clusters trace peers ca check release reload version --control --json --help --version" -- "$word") ;;
-	ca) mapfile -t COMPREPLY < <(compgen -W "init issue" -f -- "$word") ;;
+	ca) mapfile -t COMPREPLY < <(compgen -W "init issue revoke" -f -- "$word") ;;
 	top) mapfile -t COMPREPLY < <(compgen -W "--http --once --json" -- "$word") ;;
 	why)
 		if [ "$i" -eq $((COMP_CWORD - 1)) ]; then

@@ -33,10 +33,14 @@ static const char usage[] =
     "                   a small certificate authority, for trying things out\n"
     "  ca issue DIR OUT NAMESPACE/ACCOUNT|flatd [HOURS]\n"
     "                   a certificate, its key and the bundle, into folder OUT (default 24 hours)\n"
+    "  ca revoke DIR OUT [CERTIFICATE [HOURS]]\n"
+    "                   the revocation list anew, with this certificate in it, into folder OUT\n"
     "  routes           routes of HTTP requests, in the order in which they are tried\n"
     "  clusters         endpoints of the services asked for: requests, errors, who is put aside\n"
     "  trace            requests of late that were traced (Telemetry), and when their steps were\n"
     "  check PATH...    what is wrong in a configuration, and what of it is not honoured\n"
+    "  check --svids DIR\n"
+    "                   what is in a folder of identities, or what is wrong with it\n"
     "  release CGROUP...\n"
     "                   let a confined workload's cgroup go when no flatd confines it any more\n"
     "  reload           have flatd load its configuration again\n"
@@ -151,6 +155,8 @@ static int run(const struct ctl *ctl, char **words, size_t n)
 		return ctl_why_http(ctl, words[1]);
 	if ((n == 3 || n == 4) && strcmp(words[0], "why") == 0)
 		return why(ctl, words[1], words[2], n == 4 ? words[3] : "");
+	if (n == 1 && strcmp(words[0], "check") == 0 && ctl->svids)
+		return ctl_check_svids(ctl->svids);
 	if (n >= 2 && strcmp(words[0], "check") == 0)
 		return check(ctl, words + 1, n - 1);
 	if (n >= 2 && strcmp(words[0], "release") == 0)
@@ -179,6 +185,8 @@ int main(int argc, char **argv)
 			ctl.once = true;
 		} else if (strcmp(argv[i], "--control") == 0 && i + 1 < argc) {
 			ctl.control = argv[++i];
+		} else if (strcmp(argv[i], "--svids") == 0 && i + 1 < argc) {
+			ctl.svids = argv[++i];
 		} else if (strcmp(argv[i], "--from") == 0 && i + 1 < argc) {
 			ctl.from = argv[++i];
 		} else if (strcmp(argv[i], "--header") == 0 && i + 1 < argc &&

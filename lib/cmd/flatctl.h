@@ -17,6 +17,7 @@ struct ctl {
 	bool json;
 	bool once;
 	bool http;		/* top: of requests */
+	const char *svids;	/* check: --svids; NULL: not asked */
 	const char *from;	/* --from: whose request; NULL: not asked */
 	const char *headers[8]; /* --header */
 	size_t n_headers;
@@ -63,8 +64,11 @@ FLAT_MUST_CHECK int ctl_why_http(const struct ctl *ctl, const char *request);
 /** why PID FD: asks flatd, and where it does not know the socket, the kernel. */
 FLAT_MUST_CHECK int ctl_why_socket(const struct ctl *ctl, long pid, const char *fd);
 
-/** ca init, ca issue: the words after "ca". */
+/** ca init, ca issue, ca revoke: the words after "ca". */
 FLAT_MUST_CHECK int ctl_ca(char **words, size_t n);
+
+/** check --svids: what is in a folder of identities, or what is wrong with it. */
+FLAT_MUST_CHECK int ctl_check_svids(const char *folder);
 
 /** release: the paths of cgroups, as in /proc/PID/cgroup. */
 FLAT_MUST_CHECK int ctl_release(char **paths, size_t n);

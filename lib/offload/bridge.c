@@ -272,6 +272,10 @@ int flat_bridge_dial(struct flat_conn *c, char *reason, size_t size)
 		snprintf(reason, size, "the SVID of %.280s has expired", own);
 		return err;
 	}
+	if (svid->unfit[0]) {
+		snprintf(reason, size, "the SVID of %.280s is of no use: %s", own, svid->unfit);
+		return err;
+	}
 	expected(c, svid, expect);
 	struct flat_peer *p = flat_peer_to(all, &addr, svid, c->wire.hbone ? expect : NULL, &err);
 	struct flat_bridge *b = p ? bridge_to(p) : NULL;

@@ -107,6 +107,8 @@ void flat_peer_ready(struct flat_peer *p)
 {
 	struct flat_bridge *b;
 	char text[FLAT_ADDR_STRLEN];
+	if (!flat_peers_vouch(p))
+		return;
 	if (p->server) {
 		flat_guest_join(p);
 		return;

@@ -18,10 +18,35 @@
 /* An SVID of ours that expires so soon is spoken of, seconds. */
 #define SOON_S 600
 
+/* Whom a list no longer in time speaks of is refused, all of them. */
+static void warn_of_lists(const struct flat_svids *s, int64_t now_s)
+{
+	for (uint32_t i = 0; i < s->n_bundles; i++) {
+		const struct flat_bundle *b = &s->bundles[i];
+		int64_t first = INT64_MAX;
+		for (int k = 0; k < sk_X509_CRL_num(b->lists); k++) {
+			int64_t end = flat_crl_end(sk_X509_CRL_value(b->lists, k));
+			first = end < first ? end : first;
+		}
+		if (first <= now_s)
+			flat_warn("a revocation list of %s (%s) has ended: peers with a "
+				  "certificate of its authority are refused until there is a newer "
+				  "one",
+				  b->domain, b->lists_file);
+		else if (first <= now_s + SOON_S)
+			flat_warn("a revocation list of %s (%s) ends in %lld s", b->domain,
+				  b->lists_file, (long long)(first - now_s));
+	}
+}
+
 static void warn_of_expiry(const struct flat_offload *o, const struct flat_svids *s)
 {
 	int64_t now_s = (int64_t)time(NULL);
+	warn_of_lists(s, now_s);
 	for (uint32_t i = 0; i < s->n; i++) {
+		if (s->v[i].unfit[0])
+			flat_warn("the SVID of %s (%s) is of no use: %s", s->v[i].id, s->v[i].file,
+				  s->v[i].unfit);
 		if (s->v[i].expires_s <= now_s)
 			flat_warn("the SVID of %s (%s) has expired", s->v[i].id, s->v[i].file);
 		else if (s->v[i].expires_s <= now_s + SOON_S)
@@ -34,23 +59,47 @@ static void warn_of_expiry(const struct flat_offload *o, const struct flat_svids
 			  FLAT_WIRE_NODE_PATH);
 }
 
+/* False: those in force do not vouch for its peer, or not any more. */
+static bool is_vouched_for(struct flat_peer *p, char *text, size_t size)
+{
+	char why[300];
+	if (flat_svids_check(p->all->svids, &p->link->peer, why, sizeof(why)) == 0)
+		return true;
+	snprintf(text, size, "the peer's certificate holds no more: %s", why);
+	return false;
+}
+
+bool flat_peers_vouch(struct flat_peer *p)
+{
+	char text[360];
+	if (p->link->svids == p->all->svids || is_vouched_for(p, text, sizeof(text)))
+		return true;
+	(void)flat_wire_link_fail(p->link, text);
+	return false;
+}
+
+/* Those whose peers nobody vouches for end. */
+static void check_links(struct flat_peers *all)
+{
+	struct flat_peer *p;
+	char text[360];
+	TAILQ_FOREACH(p, &all->list, link_)
+	{
+		if (p->link && p->link->greeted && !is_vouched_for(p, text, sizeof(text)))
+			flat_peer_end(p, ECONNRESET, text);
+	}
+	all->lists_end_s = flat_svids_lists_end(all->svids, (int64_t)time(NULL));
+}
+
 /* Links go on under the identities with which they began, while those that hold now still vouch for the peer. */
 static void renew_links(struct flat_peers *all)
 {
 	struct flat_peer *p;
-	char why[256];
-	char text[320];
+	check_links(all);
 	TAILQ_FOREACH(p, &all->list, link_)
 	{
 		if (!p->link || p->link->svids == all->svids)
 			continue;
-		if (p->link->greeted &&
-		    flat_svids_check(all->svids, &p->link->peer, why, sizeof(why)) != 0) {
-			snprintf(text, sizeof(text), "the peer's certificate holds no more: %s",
-				 why);
-			flat_peer_end(p, ECONNRESET, text);
-			continue;
-		}
 		/* The client has its streams elsewhere from now on; a server asks it to: this link ends with the old certificate. */
 		if (p->link->greeted)
 			flat_wire_link_drain(p->link);
@@ -66,7 +115,8 @@ static void put_in_force(struct flat_peers *all, struct flat_svids *now)
 	renew_links(all);
 	flat_svids_put(old);
 	warn_of_expiry(all->offload, now);
-	flat_info("%u identities, %u bundles are in force", now->n, now->n_bundles);
+	flat_info("%u identities, %u bundles are in force, and lists that revoke %zu certificates",
+		  now->n, now->n_bundles, flat_svids_revoked(now));
 }
 
 void flat_peers_reload(struct flat_offload *o)
@@ -185,6 +235,7 @@ int flat_peers_open(struct flat_offload *o)
 	if (err != 0)
 		return err;
 	warn_of_expiry(o, all->svids);
+	all->lists_end_s = flat_svids_lists_end(all->svids, (int64_t)time(NULL));
 	flat_peers_verbs_open(all);
 	return start(all);
 }
@@ -305,6 +356,10 @@ int flat_peers_wait_ms(struct flat_offload *o)
 		for (p = TAILQ_FIRST(&all->list); p; p = next) {
 			next = TAILQ_NEXT(p, link_);
 			(void)flat_peer_tick(p, now_ms, now_s);
+		}
+		if (now_s >= all->lists_end_s) {
+			warn_of_lists(all->svids, now_s);
+			check_links(all);
 		}
 		flat_guests_forgive(all, now_ms);
 		flat_peers_verbs_tick(all);

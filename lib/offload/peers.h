@@ -88,6 +88,7 @@ struct flat_peers {
 	struct flat_watch *watch;      /* of a folder; NULL: there is `from` */
 	struct flat_svid_source *from; /* where identities come from; NULL: a folder */
 	struct flat_svids *svids;      /* those in force; may be none at first, with a source */
+	int64_t lists_end_s;	       /* when a revocation list of those in force ends next */
 	const char *folder;	       /* or the source's name */
 	struct flat_peer_list list;
 	struct flat_peer_list hot;
@@ -126,6 +127,11 @@ void flat_peers_retire(struct flat_offload *o);
 void flat_peers_close(struct flat_offload *o);
 /** Reads the folder's identities again: all, or the ones before stay. Links that they no longer vouch for end. */
 void flat_peers_reload(struct flat_offload *o);
+/**
+ * A link that has just greeted, and may have begun with identities of before: whether those in force vouch for the peer; else it has
+ * failed.
+ */
+FLAT_MUST_CHECK bool flat_peers_vouch(struct flat_peer *p);
 /** What was made ready by events. True: there is more. */
 bool flat_peers_turn(struct flat_offload *o);
 /** What happens by time. How long the loop may sleep, ms; -1: for ever. */

@@ -41,6 +41,30 @@ static void json_peer(struct flat_json *j, const struct flat_peer *p)
 	flat_json_object_end(j);
 }
 
+static void json_list(struct flat_json *j, const struct flat_bundle *b, X509_CRL *list)
+{
+	char issuer[200];
+	int64_t end_s = flat_crl_end(list);
+	flat_json_object(j, NULL);
+	flat_json_string(j, "trust_domain", b->domain);
+	flat_json_string(j, "issuer",
+			 X509_NAME_oneline(X509_CRL_get_issuer(list), issuer, sizeof(issuer)));
+	flat_json_uint(j, "revoked", flat_crl_count(list));
+	flat_json_int(j, "ends", end_s == INT64_MAX ? 0 : end_s);
+	flat_json_string(j, "file", b->lists_file);
+	flat_json_object_end(j);
+}
+
+static void json_lists(struct flat_json *j, const struct flat_svids *s)
+{
+	flat_json_array(j, "revocation_lists");
+	for (uint32_t i = 0; s && i < s->n_bundles; i++) {
+		for (int k = 0; k < sk_X509_CRL_num(s->bundles[i].lists); k++)
+			json_list(j, &s->bundles[i], sk_X509_CRL_value(s->bundles[i].lists, k));
+	}
+	flat_json_array_end(j);
+}
+
 static void put_json(const struct flat_peers *all, struct flat_strbuf *out)
 {
 	struct flat_json j;
@@ -53,9 +77,12 @@ static void put_json(const struct flat_peers *all, struct flat_strbuf *out)
 		flat_json_string(&j, "id", all->svids->v[i].id);
 		flat_json_int(&j, "expires", all->svids->v[i].expires_s);
 		flat_json_string(&j, "file", all->svids->v[i].file);
+		flat_json_string(&j, "unfit",
+				 all->svids->v[i].unfit[0] ? all->svids->v[i].unfit : NULL);
 		flat_json_object_end(&j);
 	}
 	flat_json_array_end(&j);
+	json_lists(&j, all ? all->svids : NULL);
 	flat_json_array(&j, "peers");
 	if (all) {
 		TAILQ_FOREACH(p, &all->list, link_)
@@ -67,16 +94,6 @@ static void put_json(const struct flat_peers *all, struct flat_strbuf *out)
 	flat_json_string(&j, "last_failure", all ? all->last_failure : NULL);
 	flat_json_object_end(&j);
 	flat_strbuf_putc(out, '\n');
-}
-
-static const char *until(int64_t at_s, char buf[32])
-{
-	int64_t left = at_s - (int64_t)time(NULL);
-	if (left <= 0)
-		snprintf(buf, 32, "expired");
-	else
-		snprintf(buf, 32, "%" PRId64 "h%02" PRId64 "m", left / 3600, left / 60 % 60);
-	return buf;
 }
 
 void flat_admin_peers(struct flat_offload *o, bool json, struct flat_strbuf *out)
@@ -93,9 +110,7 @@ void flat_admin_peers(struct flat_offload *o, bool json, struct flat_strbuf *out
 		flat_strbuf_puts(out, "flatd runs without --svids: no other hosts\n");
 		return;
 	}
-	for (uint32_t i = 0; i < all->svids->n; i++)
-		flat_strbuf_printf(out, "identity %s, %s left (%s)\n", all->svids->v[i].id,
-				   until(all->svids->v[i].expires_s, left), all->svids->v[i].file);
+	flat_svids_show(all->svids, out);
 	TAILQ_FOREACH(p, &all->list, link_)
 	{
 		const struct flat_wire_link *l = p->link;
@@ -109,7 +124,7 @@ void flat_admin_peers(struct flat_offload *o, bool json, struct flat_strbuf *out
 			    " bytes sent, %" PRIu64 " received, %s left",
 			    l->peer.id, l->own_id, SSL_get_version(l->ssl), flat_peer_path(p),
 			    flat_peer_path_why(p), l->n_streams, l->stats.bytes[0],
-			    l->stats.bytes[1], until(l->peer.expires_s, left));
+			    l->stats.bytes[1], flat_svid_until(l->peer.expires_s, left));
 		flat_strbuf_putc(out, '\n');
 	}
 	if (all->last_failure[0])
@@ -197,6 +212,13 @@ void flat_peers_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 	       all->links_failed);
 	family(out, "flat_wire_rotations_total", "counter", "Times that identities were read anew.",
 	       all->rotations);
+	int64_t lists_end_s = flat_svids_lists_end(all->svids, 0);
+	family(out, "flat_wire_revoked_certificates", "gauge",
+	       "Certificates that the revocation lists in force name.",
+	       flat_svids_revoked(all->svids));
+	family(out, "flat_wire_first_list_end_seconds", "gauge",
+	       "When the first revocation list ends, seconds since 1970; 0: none does.",
+	       lists_end_s == INT64_MAX ? 0 : (uint64_t)lists_end_s);
 	family(out, "flat_wire_first_expiry_seconds", "gauge",
 	       "When the first identity of this host expires, seconds since 1970.",
 	       all->svids->n ? (uint64_t)first : 0);

@@ -5,6 +5,7 @@
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/x509v3.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,8 +26,23 @@ static int said(char *why, size_t size, int err, const char *what, const char *p
 
 /* --- files --- */
 
+/* One of them is written. */
+struct content {
+	X509 *cert;
+	EVP_PKEY *key;
+	X509_CRL *list;
+};
+
+static int write_pem(FILE *f, const struct content *what)
+{
+	if (what->list)
+		return PEM_write_X509_CRL(f, what->list);
+	return what->cert ? PEM_write_X509(f, what->cert)
+			  : PEM_write_PKCS8PrivateKey(f, what->key, NULL, NULL, 0, NULL, NULL);
+}
+
 /* Writes a PEM file beside its place, then puts it there. */
-static int put_file(const char *path, mode_t mode, X509 *cert, EVP_PKEY *key)
+static int put_file(const char *path, mode_t mode, const struct content *what)
 {
 	char tmp[4100];
 	int n = snprintf(tmp, sizeof(tmp), "%s.new", path);
@@ -41,9 +57,7 @@ static int put_file(const char *path, mode_t mode, X509 *cert, EVP_PKEY *key)
 		close(fd);
 		return -ENOMEM;
 	}
-	int ok = cert ? PEM_write_X509(f, cert)
-		      : PEM_write_PKCS8PrivateKey(f, key, NULL, NULL, 0, NULL, NULL);
-	int err = ok == 1 ? 0 : -EIO;
+	int err = write_pem(f, what) == 1 ? 0 : -EIO;
 	if (fclose(f) != 0 && err == 0)
 		err = -errno;
 	if (err == 0 && rename(tmp, path) != 0)
@@ -59,13 +73,13 @@ static int path_of(char path[4096], const char *folder, const char *name, const 
 	return n > 0 && n < 4096 ? 0 : -ENAMETOOLONG;
 }
 
-static int put(const char *folder, const char *name, const char *end, X509 *cert, EVP_PKEY *key,
+static int put(const char *folder, const char *name, const char *end, struct content what,
 	       char *why, size_t size)
 {
 	char path[4096];
 	int err = path_of(path, folder, name, end);
 	if (err == 0)
-		err = put_file(path, key && !cert ? 0600 : 0644, cert, key);
+		err = put_file(path, what.key ? 0600 : 0644, &what);
 	return err == 0 ? 0 : said(why, size, err, "cannot be written", path);
 }
 
@@ -150,9 +164,9 @@ int flat_ca_init(const char *folder, const char *domain, char *why, size_t size)
 	X509 *cert = key ? make(key, id, (int64_t)CA_DAYS * 86400, NULL, NULL) : NULL;
 	int err = cert ? 0 : said(why, size, -ENOMEM, "no certificate could be made", folder);
 	if (err == 0)
-		err = put(folder, "ca.crt", "", cert, NULL, why, size);
+		err = put(folder, "ca.crt", "", (struct content){.cert = cert}, why, size);
 	if (err == 0)
-		err = put(folder, "ca.key", "", NULL, key, why, size);
+		err = put(folder, "ca.key", "", (struct content){.key = key}, why, size);
 	X509_free(cert);
 	EVP_PKEY_free(key);
 	return err;
@@ -232,15 +246,132 @@ int flat_ca_issue(const char *folder, const char *out, const char *namespace, co
 	if (!cert)
 		err = said(why, size, -ENOMEM, "no certificate could be made", id);
 	if (err == 0)
-		err = put(out, domain, ".bundle", ca, NULL, why, size);
+		err = put(out, domain, ".bundle", (struct content){.cert = ca}, why, size);
 	if (err == 0)
-		err = put(out, stem, ".key", NULL, key, why, size);
+		err = put(out, stem, ".key", (struct content){.key = key}, why, size);
 	if (err == 0)
-		err = put(out, stem, ".crt", cert, NULL, why, size);
+		err = put(out, stem, ".crt", (struct content){.cert = cert}, why, size);
 out_free:
 	X509_free(cert);
 	EVP_PKEY_free(key);
 	X509_free(ca);
 	EVP_PKEY_free(ca_key);
+	return err;
+}
+
+/* --- revoking --- */
+
+/* The list so far, or an empty one. NULL without memory. */
+static X509_CRL *list_so_far(const char *folder, X509 *ca)
+{
+	FILE *f = open_in(folder, "ca.crl");
+	X509_CRL *list = f ? PEM_read_X509_CRL(f, NULL, NULL, NULL) : NULL;
+	if (f)
+		(void)fclose(f);
+	if (list)
+		return list;
+	list = X509_CRL_new();
+	if (list && X509_CRL_set_version(list, X509_CRL_VERSION_2) &&
+	    X509_CRL_set_issuer_name(list, X509_get_subject_name(ca)))
+		return list;
+	X509_CRL_free(list);
+	return NULL;
+}
+
+/* False: no memory. A certificate that is in it is so once. */
+static bool add_revoked(X509_CRL *list, X509 *cert)
+{
+	X509_REVOKED *one = NULL;
+	if (X509_CRL_get0_by_serial(list, &one, X509_get_serialNumber(cert)) == 1)
+		return true;
+	ASN1_TIME *now = X509_gmtime_adj(NULL, -EARLY_S);
+	one = X509_REVOKED_new();
+	if (one && now && X509_REVOKED_set_serialNumber(one, X509_get_serialNumber(cert)) &&
+	    X509_REVOKED_set_revocationDate(one, now) && X509_CRL_add0_revoked(list, one)) {
+		ASN1_TIME_free(now);
+		return true;
+	}
+	ASN1_TIME_free(now);
+	X509_REVOKED_free(one);
+	return false;
+}
+
+/* RFC 5280, 5.2.1 and 5.2.3: which key has signed it, of several authorities of one name; and a number that rises. */
+static bool put_extensions(X509_CRL *list, X509 *ca)
+{
+	X509V3_CTX ctx;
+	ASN1_INTEGER *number = X509_CRL_get_ext_d2i(list, NID_crl_number, NULL, NULL);
+	int at = X509_CRL_get_ext_by_NID(list, NID_authority_key_identifier, -1);
+	X509V3_set_ctx_nodb(&ctx);
+	X509V3_set_ctx(&ctx, ca, NULL, NULL, list, 0);
+	if (at >= 0)
+		X509_EXTENSION_free(X509_CRL_delete_ext(list, at));
+	if (!number)
+		number = ASN1_INTEGER_new();
+	X509_EXTENSION *key =
+	    X509V3_EXT_conf_nid(NULL, &ctx, NID_authority_key_identifier, "keyid");
+	bool ok = number && key && ASN1_INTEGER_set_int64(number, ASN1_INTEGER_get(number) + 1) &&
+		  X509_CRL_add_ext(list, key, -1) &&
+		  X509_CRL_add1_ext_i2d(list, NID_crl_number, number, 0, X509V3_ADD_REPLACE) == 1;
+	X509_EXTENSION_free(key);
+	ASN1_INTEGER_free(number);
+	return ok;
+}
+
+static bool sign_list(X509_CRL *list, X509 *ca, EVP_PKEY *key, int64_t seconds)
+{
+	ASN1_TIME *now = X509_gmtime_adj(NULL, -EARLY_S);
+	ASN1_TIME *end = X509_gmtime_adj(NULL, (long)seconds);
+	bool ok = now && end && put_extensions(list, ca) && X509_CRL_set1_lastUpdate(list, now) &&
+		  X509_CRL_set1_nextUpdate(list, end) && X509_CRL_sort(list) &&
+		  X509_CRL_sign(list, key, EVP_sha256()) > 0;
+	ASN1_TIME_free(now);
+	ASN1_TIME_free(end);
+	return ok;
+}
+
+/* One that this authority has issued. */
+static int load_issued(const char *path, EVP_PKEY *ca_key, X509 **cert, char *why, size_t size)
+{
+	FILE *f = fopen(path, "re");
+	int err = f ? 0 : -errno;
+	*cert = f ? PEM_read_X509(f, NULL, NULL, NULL) : NULL;
+	if (f)
+		(void)fclose(f);
+	if (*cert && X509_verify(*cert, ca_key) == 1)
+		return 0;
+	return said(why, size, err ? err : -EINVAL,
+		    *cert ? "it is not a certificate of this authority"
+			  : "no certificate can be read from it",
+		    path);
+}
+
+int flat_ca_revoke(const char *folder, const char *out, const char *cert_file, int64_t seconds,
+		   char *why, size_t size)
+{
+	X509 *ca = NULL;
+	X509 *cert = NULL;
+	EVP_PKEY *key = NULL;
+	X509_CRL *list = NULL;
+	char domain[256];
+	int err = load(folder, &ca, &key, why, size);
+	if (err == 0 && domain_of(ca, domain) != 0)
+		err = said(why, size, -EINVAL, "ca.crt names no trust domain", folder);
+	if (err == 0 && cert_file)
+		err = load_issued(cert_file, key, &cert, why, size);
+	if (err != 0)
+		goto out_free;
+	list = list_so_far(folder, ca);
+	if (!list || (cert && !add_revoked(list, cert)) || !sign_list(list, ca, key, seconds))
+		err = said(why, size, -ENOMEM, "no list could be made", folder);
+	if (err == 0)
+		err = put(folder, "ca.crl", "", (struct content){.list = list}, why, size);
+	if (err == 0)
+		err = put(out, domain, ".crl", (struct content){.list = list}, why, size);
+out_free:
+	X509_CRL_free(list);
+	X509_free(cert);
+	X509_free(ca);
+	EVP_PKEY_free(key);
 	return err;
 }

@@ -18,4 +18,12 @@ FLAT_MUST_CHECK int flat_ca_init(const char *folder, const char *domain, char *w
 FLAT_MUST_CHECK int flat_ca_issue(const char *folder, const char *out, const char *namespace,
 				  const char *account, int64_t seconds, char *why, size_t size);
 
+/**
+ * Writes the authority's revocation list anew, good for so many seconds, into its folder (ca.crl) and into folder `out` as
+ * DOMAIN.crl. cert: the file of a certificate that is added to it first; NULL: none is, and what it revoked it still does. 0 or a
+ * negative errno (-EINVAL: the certificate is not the authority's), with a sentence in `why`.
+ */
+FLAT_MUST_CHECK int flat_ca_revoke(const char *folder, const char *out, const char *cert,
+				   int64_t seconds, char *why, size_t size);
+
 #endif

@@ -110,6 +110,44 @@ static int64_t first_expiry(const STACK_OF(X509) * chain)
 	return first;
 }
 
+/* An anchor is trusted as it is: nobody is asked whether it is revoked, which no list but its own could say. */
+static int on_verify(int ok, X509_STORE_CTX *ctx)
+{
+	int err = X509_STORE_CTX_get_error(ctx);
+	if (X509_STORE_CTX_get_error_depth(ctx) + 1 < sk_X509_num(X509_STORE_CTX_get0_chain(ctx)))
+		return ok;
+	return ok || err == X509_V_ERR_UNABLE_TO_GET_CRL ||
+	       err == X509_V_ERR_UNABLE_TO_GET_CRL_ISSUER;
+}
+
+static void say(X509_STORE_CTX *ctx, char *why, size_t size)
+{
+	int err = X509_STORE_CTX_get_error(ctx);
+	X509 *cert = X509_STORE_CTX_get_current_cert(ctx);
+	const char *text = X509_verify_cert_error_string(err);
+	char issuer[200] = "";
+	char serial[64] = "";
+	BIGNUM *bn = NULL;
+	if (cert)
+		X509_NAME_oneline(X509_get_issuer_name(cert), issuer, sizeof(issuer));
+	if (cert && err == X509_V_ERR_CERT_REVOKED)
+		bn = ASN1_INTEGER_to_BN(X509_get0_serialNumber(cert), NULL);
+	char *hex = bn ? BN_bn2hex(bn) : NULL;
+	snprintf(serial, sizeof(serial), "%s", hex ? hex : "");
+	OPENSSL_free(hex);
+	BN_free(bn);
+	if (err == X509_V_ERR_CERT_REVOKED)
+		snprintf(why, size, "%s (serial %s, by %s)", text, serial, issuer);
+	else if (err == X509_V_ERR_UNABLE_TO_GET_CRL)
+		snprintf(why, size, "there is no revocation list of %s, and there are others",
+			 issuer);
+	else if (err == X509_V_ERR_CRL_HAS_EXPIRED || err == X509_V_ERR_CRL_SIGNATURE_FAILURE ||
+		 err == X509_V_ERR_CRL_NOT_YET_VALID)
+		snprintf(why, size, "%s: the revocation list of %s", text, issuer);
+	else
+		snprintf(why, size, "%s", text);
+}
+
 int flat_spiffe_verify(X509_STORE *bundle, X509 *leaf, STACK_OF(X509) * untrusted, bool server,
 		       int64_t *expires_s, char *why, size_t size)
 {
@@ -127,10 +165,10 @@ int flat_spiffe_verify(X509_STORE *bundle, X509 *leaf, STACK_OF(X509) * untruste
 	    !X509_VERIFY_PARAM_set_purpose(param, server ? X509_PURPOSE_SSL_SERVER
 							 : X509_PURPOSE_SSL_CLIENT))
 		goto out;
+	X509_STORE_CTX_set_verify_cb(ctx, on_verify);
 	err = X509_verify_cert(ctx) == 1 ? 0 : -EACCES;
 	if (err != 0)
-		snprintf(why, size, "%s",
-			 X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
+		say(ctx, why, size);
 	else if (expires_s)
 		*expires_s = first_expiry(X509_STORE_CTX_get0_chain(ctx));
 out:

@@ -32,7 +32,7 @@ FLAT_MUST_CHECK int flat_spiffe_of_leaf(X509 *leaf, char id[FLAT_SPIFFE_ID_MAX],
 
 /**
  * Checks a chain now: times, signatures, usage (server: the leaf serves, else it is a client's), up to a certificate of
- * `bundle`. `untrusted` may be NULL. *expires_s, if it is not NULL: when the first of them expires. 0, or -EACCES with what is wrong in
+ * `bundle`, and, where the bundle's flags say so, that none below that is revoked. `untrusted` may be NULL. *expires_s, if it is not NULL: when the first of them expires. 0, or -EACCES with what is wrong in
  * `why`; -ENOMEM.
  */
 FLAT_MUST_CHECK int flat_spiffe_verify(X509_STORE *bundle, X509 *leaf, STACK_OF(X509) * untrusted,

@@ -258,15 +258,22 @@ static int begin_bundle(const struct loading *l, const char *name, size_t len,
 	return b->domain && b->store ? 0 : -ENOMEM;
 }
 
+static struct flat_bundle *bundle_named(const struct flat_svids *set, const char *domain)
+{
+	for (uint32_t i = 0; i < set->n_bundles; i++) {
+		if (strcmp(set->bundles[i].domain, domain) == 0)
+			return &set->bundles[i];
+	}
+	return NULL;
+}
+
 int flat_svids_add_bundle(struct flat_svids *set, const char *domain, STACK_OF(X509) * certs,
 			  char *why, size_t size)
 {
 	struct loading l = {.folder = set->origin, .set = set, .why = why, .size = size};
 	struct flat_bundle *b;
-	for (uint32_t i = 0; i < set->n_bundles; i++) {
-		if (strcmp(set->bundles[i].domain, domain) == 0)
-			return 0;
-	}
+	if (bundle_named(set, domain))
+		return 0;
 	int err = begin_bundle(&l, domain, strlen(domain), &b);
 	for (int i = 0; err == 0 && i < sk_X509_num(certs); i++) {
 		if (X509_STORE_add_cert(b->store, sk_X509_value(certs, i)) != 1)
@@ -292,6 +299,99 @@ static int add_bundle(const struct loading *l, const char *file)
 	return 0;
 }
 
+/* --- revocation lists --- */
+
+int flat_svids_add_lists(struct flat_svids *set, const char *domain, STACK_OF(X509_CRL) * lists,
+			 const char *name, char *why, size_t size)
+{
+	struct loading l = {.folder = set->origin, .set = set, .why = why, .size = size};
+	struct flat_bundle *b = bundle_named(set, domain);
+	if (sk_X509_CRL_num(lists) == 0)
+		return 0;
+	if (!b)
+		return wrong(&l, name, "there is no bundle of its trust domain");
+	if (!b->lists)
+		b->lists = sk_X509_CRL_new_null();
+	if (!b->lists_file)
+		b->lists_file = strdup(name);
+	if (!b->lists || !b->lists_file)
+		return -ENOMEM;
+	for (int i = 0; i < sk_X509_CRL_num(lists); i++) {
+		X509_CRL *one = sk_X509_CRL_value(lists, i);
+		if (flat_crl_is_of(one, b->store) < 0)
+			return wrong(&l, name,
+				     "a list is not signed by the authority that it names");
+		if (X509_STORE_add_crl(b->store, one) != 1 || !X509_CRL_up_ref(one))
+			return -ENOMEM;
+		if (sk_X509_CRL_push(b->lists, one) <= 0) {
+			X509_CRL_free(one);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+static int add_lists(const struct loading *l, const char *file)
+{
+	STACK_OF(X509_CRL) *lists = NULL;
+	char path[4096];
+	char domain[256];
+	char text[200];
+	int stem = (int)(strlen(file) - strlen(".crl"));
+	int n = snprintf(path, sizeof(path), "%s/%s", l->folder, file);
+	int m = snprintf(domain, sizeof(domain), "%.*s", stem, file);
+	if (n < 0 || (size_t)n >= sizeof(path) || m < 0 || (size_t)m >= sizeof(domain))
+		return wrong(l, file, "its name is too long");
+	if (flat_crls_read(path, &lists, text, sizeof(text)) != 0)
+		return wrong(l, file, text);
+	int err = flat_svids_add_lists(l->set, domain, lists, file, l->why, l->size);
+	flat_crls_free(lists);
+	return err;
+}
+
+int64_t flat_svids_lists_end(const struct flat_svids *s, int64_t now_s)
+{
+	int64_t next = INT64_MAX;
+	for (uint32_t i = 0; i < s->n_bundles; i++) {
+		for (int k = 0; k < sk_X509_CRL_num(s->bundles[i].lists); k++) {
+			int64_t end = flat_crl_end(sk_X509_CRL_value(s->bundles[i].lists, k));
+			next = end > now_s && end < next ? end : next;
+		}
+	}
+	return next;
+}
+
+size_t flat_svids_revoked(const struct flat_svids *s)
+{
+	size_t n = 0;
+	for (uint32_t i = 0; i < s->n_bundles; i++) {
+		for (int k = 0; k < sk_X509_CRL_num(s->bundles[i].lists); k++)
+			n += flat_crl_count(sk_X509_CRL_value(s->bundles[i].lists, k));
+	}
+	return n;
+}
+
+/* From here on each chain is looked up. What that says of our own keeps no list from being in force: it would be how to stay. */
+static int begin_lists(struct flat_svids *set)
+{
+	for (uint32_t i = 0; i < set->n_bundles; i++) {
+		const struct flat_bundle *b = &set->bundles[i];
+		if (b->lists && X509_STORE_set_flags(b->store, X509_V_FLAG_CRL_CHECK |
+								   X509_V_FLAG_CRL_CHECK_ALL) != 1)
+			return -ENOMEM;
+	}
+	for (uint32_t i = 0; i < set->n; i++) {
+		struct flat_svid *s = &set->v[i];
+		STACK_OF(X509) *chain = NULL;
+		SSL_CTX_get0_chain_certs(s->ctx, &chain);
+		if (s->expires_s <= (int64_t)time(NULL) ||
+		    verify(set, SSL_CTX_get0_certificate(s->ctx), chain, false, NULL, s->unfit,
+			   sizeof(s->unfit)) == 0)
+			s->unfit[0] = 0;
+	}
+	return 0;
+}
+
 /* --- the set --- */
 
 static bool ends_with(const char *name, const char *end)
@@ -301,7 +401,8 @@ static bool ends_with(const char *name, const char *end)
 	return n > m && strcmp(name + n - m, end) == 0;
 }
 
-static int read_folder(const struct loading *l)
+/* lists: those alone, which want their bundles; else the others. */
+static int read_folder(const struct loading *l, bool lists)
 {
 	DIR *dir = opendir(l->folder);
 	int err = 0;
@@ -314,7 +415,9 @@ static int read_folder(const struct loading *l)
 	while (err == 0 && (d = readdir(dir)) != NULL) {
 		if (d->d_name[0] == '.')
 			continue;
-		if (ends_with(d->d_name, ".crt"))
+		if (lists)
+			err = ends_with(d->d_name, ".crl") ? add_lists(l, d->d_name) : 0;
+		else if (ends_with(d->d_name, ".crt"))
 			err = add_svid(l, d->d_name);
 		else if (ends_with(d->d_name, ".bundle"))
 			err = add_bundle(l, d->d_name);
@@ -339,7 +442,7 @@ int flat_svids_finish(struct flat_svids *set, char *why, size_t size)
 		snprintf(why, size, "%s: no SVID is there", l->folder);
 		return -EINVAL;
 	}
-	return 0;
+	return begin_lists(set);
 }
 
 struct flat_svids *flat_svids_new(const char *origin)
@@ -365,7 +468,9 @@ int flat_svids_load(const char *folder, struct flat_svids **out, char *why, size
 	snprintf(why, size, "out of memory");
 	if (!set)
 		return err;
-	err = read_folder(&l);
+	err = read_folder(&l, false);
+	if (err == 0)
+		err = read_folder(&l, true);
 	if (err == 0)
 		err = flat_svids_finish(set, why, size);
 	if (err != 0)
@@ -391,6 +496,8 @@ void flat_svids_put(struct flat_svids *s)
 	}
 	for (uint32_t i = 0; s->bundles && i < s->n_bundles; i++) {
 		X509_STORE_free(s->bundles[i].store);
+		flat_crls_free(s->bundles[i].lists);
+		free(s->bundles[i].lists_file);
 		free(s->bundles[i].domain);
 	}
 	free(s->v);

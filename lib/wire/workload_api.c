@@ -123,6 +123,50 @@ static int add_federated(const struct reading *r, struct flat_protobuf_field m)
 	return add_bundle(r, domain, part[2]);
 }
 
+/*
+ * Whose a list is the message does not say: of the domains whose authority signed it; of an authority in between: of the first
+ * SVID's.
+ */
+static int add_list(const struct reading *r, X509_CRL *list)
+{
+	STACK_OF(X509_CRL) *one = sk_X509_CRL_new_null();
+	char domain[FLAT_SPIFFE_ID_MAX];
+	const char *first = r->set->n > 0 ? flat_spiffe_principal(r->set->v[0].id) : "";
+	int err = one && sk_X509_CRL_push(one, list) > 0 ? 0 : -ENOMEM;
+	bool found = false;
+	for (uint32_t i = 0; err == 0 && i < r->set->n_bundles; i++) {
+		if (flat_crl_is_of(list, r->set->bundles[i].store) != 1)
+			continue;
+		found = true;
+		err = flat_svids_add_lists(r->set, r->set->bundles[i].domain, one, "its lists",
+					   r->why, r->size);
+	}
+	snprintf(domain, sizeof(domain), "%.*s", (int)strcspn(first, "/"), first);
+	if (err == 0 && !found)
+		err = flat_svids_add_lists(r->set, domain, one, "its lists", r->why, r->size);
+	sk_X509_CRL_free(one);
+	return err;
+}
+
+static int add_lists(const struct reading *r, const uint8_t *bytes, size_t len)
+{
+	STACK_OF(X509_CRL) *lists = sk_X509_CRL_new_null();
+	struct flat_protobuf_field f;
+	size_t at = 0;
+	int err = lists ? 0 : -ENOMEM;
+	while (err == 0 && flat_protobuf_next(bytes, len, &at, &f) > 0) {
+		if (f.number != 2 || !f.is_bytes)
+			continue;
+		err = flat_crls_add_der(lists, f.bytes, f.len);
+		if (err == -EINVAL)
+			(void)wrong(r, "a revocation list is none");
+	}
+	for (int i = 0; err == 0 && i < sk_X509_CRL_num(lists); i++)
+		err = add_list(r, sk_X509_CRL_value(lists, i));
+	flat_crls_free(lists);
+	return err;
+}
+
 int flat_workload_api_read(const char *origin, const uint8_t *bytes, size_t len,
 			   struct flat_svids **out, char *why, size_t size)
 {
@@ -143,6 +187,8 @@ int flat_workload_api_read(const char *origin, const uint8_t *bytes, size_t len,
 	}
 	if (err == 0 && got < 0)
 		err = wrong(&r, "the answer is no message");
+	if (err == 0)
+		err = add_lists(&r, bytes, len);
 	if (err == 0)
 		err = flat_svids_finish(r.set, why, size);
 	if (err != 0)

@@ -214,6 +214,42 @@ holds expired-svid-refused wait_for 20 short
 identities "$WORK/ca" "$WORK/svids-a"
 holds renewed-svid-works wait_for 10 works
 
+# --- a certificate that is revoked: open connections end too, others' stay ---
+
+rm "$WORK/stop"
+flatctl ca issue "$WORK/ca" "$WORK/svids-a" e2e/intruder
+start revoked "${MESH_A[@]}" "$WORK/bin/shop-python" -B "$PART" wait echo.e2e.example 7
+wait_for 10 grep -q holding "$WORK/revoked.log" || die revoked-begins
+flatctl ca revoke "$WORK/ca" "$WORK/svids-b" "$WORK/svids-a/e2e.intruder.crt" || die ca-revoke
+listed() { [ "$(of b peers "[l['revoked'] for l in s['revocation_lists']]")" = "[$1]" ]; }
+holds list-read wait_for 10 listed 1
+same who-is-not-revoked-goes-on ok "$(shop connect echo.e2e.example 7)"
+holds nor-ends test -z "$(grep ended "$WORK/revoked.log")"
+flatctl ca revoke "$WORK/ca" "$WORK/svids-b" "$WORK/svids-a/e2e.shop.crt" || die ca-revoke
+wait_for 10 grep -q '^ended' "$WORK/revoked.log" || fail revoked-ends "no end seen"
+same revoked-sees ConnectionResetError "$(sed -n 's/^ended \([A-Za-z]*\).*/\1/p' "$WORK/revoked.log")"
+holds revoked-reason grep -q 'link from .* ends: .*certificate holds no more: certificate revoked (serial' "$WORK/flatd-b.log"
+same revoked-is-refused 'PermissionError 13' "$(shop connect echo.e2e.example 7)"
+holds list-shown grep -q 'revocation list of cluster.local by /O=libflat CA: 2 certificates, .* left (cluster.local.crl)' <(ctl_b peers)
+holds list-metrics grep -q '^flat_wire_revoked_certificates 2$' <(on_b curl -sS http://127.0.0.1:15020/metrics)
+holds list-checked grep -q 'list of cluster.local by /O=libflat CA: 2 certificates' <(flatctl check --svids "$WORK/svids-b")
+# A list that is none changes nothing, and is told.
+cp "$WORK/svids-b/cluster.local.crl" "$WORK/good.crl"
+echo broken >"$WORK/svids-b/cluster.local.crl"
+holds broken-list-is-told wait_for 10 grep -q 'cluster.local.crl: no revocation list can be read from it; those before stay' "$WORK/flatd-b.log"
+same broken-list-changes-nothing 'PermissionError 13' "$(shop connect echo.e2e.example 7)"
+holds broken-list-checked grep -q '^error: .*cluster.local.crl: no revocation list' <(flatctl check --svids "$WORK/svids-b")
+cp "$WORK/good.crl" "$WORK/svids-b/cluster.local.crl"
+# Its own host is told as well, and does not ask with it.
+cp "$WORK/good.crl" "$WORK/svids-a/cluster.local.crl"
+listed_a() { [ "$(of a peers "len(s['revocation_lists'])")" = 1 ]; }
+holds list-read-by-a wait_for 10 listed_a
+same own-is-revoked 'PermissionError 13' "$(shop connect echo.e2e.example 7)"
+holds own-is-revoked-reason wait_for 10 grep -q 'the SVID of cluster.local/ns/e2e/sa/shop is of no use: certificate revoked' "$WORK/flatd-a.log"
+identities "$WORK/ca" "$WORK/svids-a"
+holds new-certificate-works wait_for 10 works
+: >"$WORK/stop"
+
 # --- flatds that do not run for a while: the hosts are overloaded, no peer is silent ---
 
 rm "$WORK/stop"

@@ -15,6 +15,7 @@
 #include "base/limits.h"
 #include "offload/guest.h"
 #include "support_wire_pair.h"
+#include "wire/ca.h"
 
 static struct flat_offload o;
 static struct wire_folder folder;
@@ -310,6 +311,70 @@ Test(peers, after_a_renewal_clients_are_asked_for_new_links_and_none_is_refused_
 	for (int i = 0; i < 1000 && !c.link->draining; i++)
 		pump(&c);
 	cr_expect(c.link->draining && !c.over);
+	leave(&c);
+}
+
+/* --- revocation --- */
+
+static void revoke_client(int64_t list_lives_s)
+{
+	char cert[300];
+	char why[300];
+	snprintf(cert, sizeof(cert), "%s/a.client.crt", folder.svids);
+	cr_assert_eq(flat_ca_revoke(folder.ca, folder.svids, cert, list_lives_s, why, sizeof(why)),
+		     0, "%s", why);
+	flat_peers_reload(&o);
+}
+
+Test(peers, a_link_whose_peer_is_revoked_ends_and_no_other)
+{
+	struct client c = greet("d/ns/a/sa/client", 1);
+	struct client other = greet("d/ns/a/sa/other", 1);
+	revoke_client(100);
+	for (int i = 0; i < 1000 && !c.over; i++) {
+		pump(&c);
+		pump(&other);
+	}
+	cr_expect(c.over && !other.over);
+	cr_expect(strstr(o.peers->last_failure, "revoked (serial"), "%s", o.peers->last_failure);
+	struct client again = greet("d/ns/a/sa/client", 1);
+	cr_expect(again.over);
+	cr_expect(strstr(o.peers->last_failure, "revoked (serial"), "%s", o.peers->last_failure);
+	leave(&again);
+	leave(&c);
+	leave(&other);
+}
+
+Test(peers, one_that_is_revoked_while_it_shakes_hands_is_refused)
+{
+	struct client c = {.fd = come_from(1)};
+	struct flat_peer *p = TAILQ_FIRST(&o.peers->list);
+	c.link = flat_wire_link_new(svids, flat_svids_find(svids, "d/ns/a/sa/client"), false,
+				    &pair_ops, &pair.client);
+	/* The server has begun with the identities of before, and knows nobody yet. */
+	pump(&c);
+	cr_assert(p->link && p->link->svids == o.peers->svids && !p->link->greeted);
+	revoke_client(100);
+	for (int i = 0; i < 1000 && !c.over; i++)
+		pump(&c);
+	cr_expect(c.over && TAILQ_EMPTY(&o.peers->guests));
+	cr_expect(strstr(o.peers->last_failure, "holds no more"), "%s", o.peers->last_failure);
+	leave(&c);
+}
+
+Test(peers, when_a_list_ends_so_do_links_of_its_authority)
+{
+	revoke_client(2);
+	struct client c = greet("d/ns/a/sa/other", 1);
+	cr_assert(c.link->greeted && !c.over);
+	for (int i = 0; i < 10000 && !c.over; i++) {
+		(void)poll(NULL, 0, 1);
+		(void)flat_peers_wait_ms(&o);
+		pump(&c);
+	}
+	cr_expect(c.over);
+	cr_expect(strstr(o.peers->last_failure, "CRL has expired"), "%s", o.peers->last_failure);
+	cr_expect_eq(o.peers->lists_end_s, INT64_MAX);
 	leave(&c);
 }
 

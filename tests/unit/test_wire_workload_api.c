@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "support_wire.h"
+#include "wire/ca.h"
 #include "wire/workload_api.h"
 
 struct bytes {
@@ -131,6 +132,44 @@ Test(wire_workload_api, svids_and_bundles_are_those_that_are_told)
 	cr_assert_not_null(flat_svids_find(s, "d/ns/a/sa/client"));
 	cr_assert_str_eq(s->bundles[1].domain, "other");
 	flat_svids_put(s);
+}
+
+/* The list of f's authority. */
+static void put_list(struct bytes *b, const char *folder_of_list)
+{
+	uint8_t *der = NULL;
+	char path[200];
+	snprintf(path, sizeof(path), "%s/ca.crl", folder_of_list);
+	FILE *f = fopen(path, "re");
+	cr_assert_not_null(f);
+	X509_CRL *list = PEM_read_X509_CRL(f, NULL, NULL, NULL);
+	(void)fclose(f);
+	int n = i2d_X509_CRL(list, &der);
+	cr_assert_gt(n, 0);
+	put_field(b, 2, der, (size_t)n);
+	OPENSSL_free(der);
+	X509_CRL_free(list);
+}
+
+Test(wire_workload_api, revocation_lists_are_in_force_with_the_rest)
+{
+	static struct bytes b;
+	struct flat_svids *s = NULL;
+	char why[600];
+	char cert[200];
+	snprintf(cert, sizeof(cert), "%s/a.client.crt", folder.svids);
+	cr_assert_eq(flat_ca_revoke(folder.ca, folder.svids, cert, 100, why, sizeof(why)), 0);
+	put_list(&b, folder.ca);
+	put_svid(&b, "spiffe://d/ns/a/sa/client", "a.client.crt", "a.client.key");
+	put_svid(&b, "spiffe://d/ns/a/sa/other", "a.other.crt", "a.other.key");
+	cr_assert_eq(read_it(&b, b.n, &s, why), 0, "%s", why);
+	cr_expect_eq(flat_svids_revoked(s), 1);
+	cr_expect(strstr(flat_svids_find(s, "d/ns/a/sa/client")->unfit, "revoked"));
+	cr_expect_str_eq(flat_svids_find(s, "d/ns/a/sa/other")->unfit, "");
+	flat_svids_put(s);
+	put_field(&b, 2, "0", 1);
+	cr_assert_eq(read_it(&b, b.n, &s, why), -EINVAL);
+	cr_expect(strstr(why, "revocation list"), "%s", why);
 }
 
 Test(wire_workload_api, a_message_that_is_cut_is_none)
