@@ -153,6 +153,8 @@
 
 /* One certificate from Istio's service, with connecting, ms. */
 #define FLAT_ISTIO_CA_MS 10000
+/* How often its file of revocation lists is looked at, ms: the kubelet takes up to a minute to change it. */
+#define FLAT_ISTIO_CRL_MS 5000
 
 /* --- HBONE: HTTP/2 CONNECT over mutual TLS, as Istio's ztunnel speaks it --- */
 

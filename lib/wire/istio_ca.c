@@ -10,9 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/limits.h"
 #include "base/strbuf.h"
 #include "base/sys.h"
@@ -23,6 +25,8 @@
 #define PATH "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 #define TOKEN_FILE "/var/run/secrets/tokens/istio-token"
 #define ROOT_FILE "/var/run/secrets/istio/root-cert.pem"
+/* Where Istio's injector mounts its ConfigMap istio-ca-crl. */
+#define CRL_FILE "/var/run/secrets/istio/crl/ca-crl.pem"
 #define TOKEN_MAX 16384
 /* What is asked for; the service may give less. Istio's own default. */
 #define LIFETIME_S 86400
@@ -47,6 +51,8 @@ struct flat_istio_ca {
 	const char *root;
 	const char *cluster;
 	const char *domain;
+	const char *crl;
+	struct stat crl_seen; /* of the file in force; st_ino 0: there is none */
 	struct one *v;
 	uint32_t n;
 };
@@ -72,11 +78,8 @@ static bool set_option(struct flat_istio_ca *ca, char *option)
 	const struct {
 		const char *name;
 		const char **to;
-	} known[] = {{"name", &ca->name},
-		     {"token", &ca->token},
-		     {"root", &ca->root},
-		     {"cluster", &ca->cluster},
-		     {"domain", &ca->domain}};
+	} known[] = {{"name", &ca->name},	{"token", &ca->token},	 {"root", &ca->root},
+		     {"cluster", &ca->cluster}, {"domain", &ca->domain}, {"crl", &ca->crl}};
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(known); i++) {
 		if (strcmp(option, known[i].name) == 0) {
 			*known[i].to = value;
@@ -140,6 +143,7 @@ int flat_istio_ca_open(const char *uri, struct flat_istio_ca **out, char *why, s
 	ca->root = ROOT_FILE;
 	ca->cluster = "Kubernetes";
 	ca->domain = "cluster.local";
+	ca->crl = CRL_FILE;
 	ca->uri = strdup(uri);
 	ca->text = strdup(uri + strlen(SCHEME));
 	ca->v = calloc(IDENTITIES_MAX, sizeof(*ca->v));
@@ -147,7 +151,7 @@ int flat_istio_ca_open(const char *uri, struct flat_istio_ca **out, char *why, s
 	if (err == -EINVAL)
 		snprintf(why, size,
 			 "give istio://HOST:PORT?token=FILE&root=FILE, and of name, cluster, "
-			 "domain, for=NAMESPACE/ACCOUNT what is needed");
+			 "domain, crl=FILE, for=NAMESPACE/ACCOUNT what is needed");
 	if (err != 0)
 		flat_istio_ca_close(ca);
 	else
@@ -242,29 +246,59 @@ static SSL *session(const struct flat_istio_ca *ca, char *why, size_t size)
 	return NULL;
 }
 
-static int connect_to(const struct flat_istio_ca *ca, char *why, size_t size)
+/* Until it is connected or is not. 0, -ECANCELED: told to stop, or why not. */
+static int wait_connected(int fd, int stop_fd, int ms)
+{
+	struct pollfd p[2] = {{.fd = fd, .events = POLLOUT}, {.fd = stop_fd, .events = POLLIN}};
+	int err = 0;
+	socklen_t len = sizeof(err);
+	int64_t end_us = flat_now_us() + (int64_t)ms * 1000;
+	int n;
+	do {
+		int64_t left_ms = (end_us - flat_now_us()) / 1000;
+		n = poll(p, 2, left_ms > 0 ? (int)left_ms : 0);
+	} while (n < 0 && errno == EINTR);
+	if (n <= 0)
+		return n < 0 ? -errno : -ETIMEDOUT;
+	if (p[1].revents)
+		return -ECANCELED;
+	return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 ? -err : -errno;
+}
+
+/* A connected socket, or a negative errno. */
+static int connect_one(const struct addrinfo *a, int stop_fd, int ms)
+{
+	int fd = flat_sys_socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	int err = fd < 0 ? fd : flat_sys_connect(fd, a->ai_addr, a->ai_addrlen);
+	if (err == -EINPROGRESS)
+		err = wait_connected(fd, stop_fd, ms);
+	if (err == 0)
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+/* The addresses of its name in their order; each has its part of half the time of a call. The reason is that of the last. */
+static int connect_to(const struct flat_istio_ca *ca, int stop_fd, char *why, size_t size)
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM};
 	struct addrinfo *all = NULL;
 	int code = getaddrinfo(ca->host, ca->port, &hints, &all);
 	int fd = -EHOSTUNREACH;
+	int n = 0;
 	if (code != 0) {
 		snprintf(why, size, "%s:%s: %s", ca->host, ca->port, gai_strerror(code));
 		return fd;
 	}
-	/* One that cannot be reached says so with the first byte. */
-	for (const struct addrinfo *a = all; a && fd < 0; a = a->ai_next) {
-		fd = flat_sys_socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-		int err = fd < 0 ? fd : flat_sys_connect(fd, a->ai_addr, a->ai_addrlen);
-		if (err == 0 || err == -EINPROGRESS)
-			break;
-		if (fd >= 0)
-			close(fd);
-		fd = err;
-	}
+	for (const struct addrinfo *a = all; a; a = a->ai_next)
+		n++;
+	for (const struct addrinfo *a = all; a && fd < 0 && fd != -ECANCELED; a = a->ai_next)
+		fd = connect_one(a, stop_fd, FLAT_ISTIO_CA_MS / 2 / n);
 	freeaddrinfo(all);
 	if (fd < 0)
-		snprintf(why, size, "%s:%s: %s", ca->host, ca->port, strerror(-fd));
+		snprintf(why, size, "%s:%s: %s%s", ca->host, ca->port, strerror(-fd),
+			 n > 1 ? " (the last of its addresses)" : "");
 	return fd;
 }
 
@@ -359,7 +393,7 @@ static int call(const struct flat_istio_ca *ca, const struct flat_grpc_call *how
 	c.ssl = session(ca, c.why, c.size);
 	if (!c.ssl)
 		return -EINVAL;
-	c.fd = connect_to(ca, c.why, c.size);
+	c.fd = connect_to(ca, c.stop_fd, c.why, c.size);
 	err = c.fd < 0 ? c.fd : flat_grpc_stream(&c);
 	SSL_free(c.ssl);
 	if (c.fd >= 0)
@@ -455,16 +489,51 @@ static int add(struct flat_svids *set, const struct one *one, STACK_OF(X509) * r
 	return err;
 }
 
-static int add_roots(struct flat_svids *set, STACK_OF(X509) * roots, char *why, size_t size)
+/* What the file is now; zero: not there. */
+static struct stat look_at_lists(const struct flat_istio_ca *ca)
+{
+	struct stat st;
+	if (stat(ca->crl, &st) != 0)
+		memset(&st, 0, sizeof(st));
+	return st;
+}
+
+static bool is_same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_ino == b->st_ino && a->st_dev == b->st_dev && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+/* Of the trust domain that the roots are of. */
+static int put_lists(const struct flat_istio_ca *ca, struct flat_svids *set, const char *domain,
+		     char *why, size_t size)
+{
+	STACK_OF(X509_CRL) *lists = NULL;
+	char text[200];
+	int err = flat_crls_read(ca->crl, &lists, text, sizeof(text));
+	if (err == -ENOENT || err == -ENOTDIR)
+		return 0;
+	if (err != 0)
+		snprintf(why, size, "%s: %s", ca->crl, text);
+	else
+		err = flat_svids_add_lists(set, domain, lists, ca->crl, why, size);
+	flat_crls_free(lists);
+	return err;
+}
+
+static int add_roots(const struct flat_istio_ca *ca, struct flat_svids *set, STACK_OF(X509) * roots,
+		     char *why, size_t size)
 {
 	char domain[FLAT_SPIFFE_ID_MAX];
 	const char *principal = flat_spiffe_principal(set->v[0].id);
 	snprintf(domain, sizeof(domain), "%.*s", (int)strcspn(principal, "/"), principal);
-	return flat_svids_add_bundle(set, domain, roots, why, size);
+	int err = flat_svids_add_bundle(set, domain, roots, why, size);
+	return err == 0 ? put_lists(ca, set, domain, why, size) : err;
 }
 
-static int make_set(const struct flat_istio_ca *ca, struct flat_svids **out, char *why, size_t size)
+static int make_set(struct flat_istio_ca *ca, struct flat_svids **out, char *why, size_t size)
 {
+	struct stat seen = look_at_lists(ca);
 	struct flat_svids *set = flat_svids_new(ca->host);
 	STACK_OF(X509) *roots = sk_X509_new_null();
 	int err = set && roots ? 0 : -ENOMEM;
@@ -473,22 +542,33 @@ static int make_set(const struct flat_istio_ca *ca, struct flat_svids **out, cha
 			err = add(set, &ca->v[i], roots, why, size);
 	}
 	if (err == 0 && set->n > 0)
-		err = add_roots(set, roots, why, size);
+		err = add_roots(ca, set, roots, why, size);
 	sk_X509_free(roots);
 	if (err == 0)
 		err = flat_svids_finish(set, why, size);
-	if (err == 0)
+	if (err == 0) {
 		*out = set;
-	else
+		ca->crl_seen = seen;
+	} else {
 		flat_svids_put(set);
+	}
 	return err;
+}
+
+static bool has_news(const struct flat_istio_ca *ca)
+{
+	const struct stat now = look_at_lists(ca);
+	bool any = false;
+	for (uint32_t i = 0; i < ca->n; i++)
+		any |= ca->v[i].certs != NULL;
+	return any && !is_same_file(&now, &ca->crl_seen);
 }
 
 int flat_istio_ca_ask(struct flat_istio_ca *ca, int stop_fd, struct flat_svids **out, char *why,
 		      size_t size)
 {
 	char text[256];
-	bool news = false;
+	bool news = has_news(ca);
 	int failed = 0;
 	*out = NULL;
 	struct pollfd stop = {.fd = stop_fd, .events = POLLIN};
@@ -520,6 +600,7 @@ int flat_istio_ca_wait_ms(const struct flat_istio_ca *ca)
 	int64_t first = now_s() + LIFETIME_S;
 	for (uint32_t i = 0; i < ca->n; i++)
 		first = ca->v[i].due_s < first ? ca->v[i].due_s : first;
-	/* Not more often than this, however short they live. */
-	return first > now_s() ? (int)(first - now_s()) * 1000 : FLAT_SVID_RETRY_MS;
+	/* Not more often than this, however short they live; and the file of lists may have changed. */
+	int64_t left_ms = first > now_s() ? (first - now_s()) * 1000 : FLAT_SVID_RETRY_MS;
+	return left_ms < FLAT_ISTIO_CRL_MS ? (int)left_ms : FLAT_ISTIO_CRL_MS;
 }

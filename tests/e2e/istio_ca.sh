@@ -64,10 +64,11 @@ of() {
 	flatctl --control "$WORK/$1.sock" "$2" --json |
 		"$PYTHON" -c 'import json, sys; s = json.load(sys.stdin); print(eval(sys.argv[1]))' "$3"
 }
+: >"$WORK/ca-crl.pem"
 echo node >"$WORK/token-a"
 echo server >"$WORK/token-b"
 flatd_on a "root=$WORK/ca/ca.crt&for=e2e/shop&for=e2e/spare"
-flatd_on b "root=$WORK/ca/ca.crt&cluster=east"
+flatd_on b "root=$WORK/ca/ca.crt&cluster=east&crl=$WORK/ca-crl.pem"
 start echo "${ON_B[@]}" flat-run --control "$WORK/b.sock" "$WORK/bin/server-python" -B "$PART" echo 7007
 ready() {
 	[ "$(of b ls "len(s['listeners'])")" = 1 ] &&
@@ -87,6 +88,20 @@ renewed() { [ "$(of a peers "s['rotations']")" -ge $((before + 2)) ] && [ "$(of 
 holds renewed-in-time wait_for 25 renewed
 same none-has-expired True "$(of a peers "all(i['expires'] > __import__('time').time() for i in s['identities'])")"
 same talks-when-renewed ok "$(shop talk echo.e2e.example 7007 10 10 3000)"
+
+# Revocation lists, as Istio's injector mounts them: an empty file, one with a list, one of another authority.
+lists() { [ "$(of b peers "[l['revoked'] for l in s['revocation_lists']]")" = "[$1]" ]; }
+same no-list "[]" "$(of b peers "s['revocation_lists']")"
+mkdir "$WORK/lists"
+flatctl ca revoke "$WORK/ca" "$WORK/lists" || die ca-revoke
+cp "$WORK/lists/cluster.local.crl" "$WORK/ca-crl.pem"
+holds list-is-read wait_for 20 lists 0
+same talks-with-a-list ok "$(shop talk echo.e2e.example 7007 10 10 3000)"
+flatctl ca init "$WORK/far-ca" && flatctl ca revoke "$WORK/far-ca" "$WORK/lists" || die ca-revoke
+cp "$WORK/lists/cluster.local.crl" "$WORK/ca-crl.pem"
+holds wrong-list-is-told wait_for 20 grep -q 'ca-crl.pem: a list is not signed by the authority that it names' "$WORK/flatd-b.log"
+: >"$WORK/ca-crl.pem"
+holds list-is-gone wait_for 20 lists ''
 
 # What goes wrong. No certificate is given up for it.
 echo nobody >"$WORK/token-a"
