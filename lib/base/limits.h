@@ -110,6 +110,13 @@
 /* Streams of one identity from one host, on all of its links: more than FLAT_WIRE_HOST_LINKS_MAX links of HBONE have
  * (FLAT_HBONE_STREAMS_MAX each), and with a descriptor or two each a small part of a flatd's. */
 #define FLAT_WIRE_GUEST_STREAMS_MAX 32768U
+/* Memory in which what one identity's streams from one host receive or are sent waits, on all of its links: 700 streams that
+ * nobody reads. What would be more is reset. Of all together, beyond which each has its part. */
+#define FLAT_WIRE_GUEST_HELD_MAX ((size_t)256 << 20)
+#define FLAT_WIRE_HELD_MAX ((size_t)1 << 30)
+/* Links of one identity from one host that are looked at in one turn before the others': each may move 256 KiB, 100 us of AES and
+ * copies. */
+#define FLAT_WIRE_GUEST_TURN 4U
 /* Streams that are begun in one turn for all peers together: each takes 10 to 40 us, so others wait for 2 ms at most. */
 #define FLAT_WIRE_BEGIN_MAX 64U
 /* Streams that one identity of one host reset before anything was answered, of which so many a second are forgiven: beyond them no

@@ -412,6 +412,7 @@ void flat_bridge_begin(struct flat_bridge *b)
 		turn_down(b, ENOBUFS, "flatd has no memory left");
 		return;
 	}
+	flat_tube_hold(b->tube, p->guest->hold);
 	snprintf(b->who, sizeof(b->who), "%s", principal);
 	flat_conn_wire(l, &q, b, b->tube);
 }

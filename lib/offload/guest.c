@@ -5,6 +5,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
+#include "offload/telling.h"
+#include "wire/spiffe.h"
 
 void flat_guests_init(struct flat_peers *all)
 {
@@ -13,13 +16,33 @@ void flat_guests_init(struct flat_peers *all)
 	all->guests_ms = flat_now_us() / 1000;
 }
 
+static void guest_free(struct flat_guest *g)
+{
+	flat_hold_put(g->hold);
+	free(g);
+}
+
 /* For good, if it has nothing left. */
 static void guest_forget(struct flat_peers *all, struct flat_guest *g)
 {
-	if (g->links > 0 || g->unanswered > 0)
+	if (g->links > 0 || g->unanswered > 0 || g->hold->bytes > 0)
 		return;
 	TAILQ_REMOVE(&all->guests, g, link);
-	free(g);
+	guest_free(g);
+}
+
+static void tell_of_denied(struct flat_guest *g)
+{
+	char text[FLAT_ADDR_STRLEN];
+	if (g->denied == g->hold->denied)
+		return;
+	flat_tell(
+	    FLAT_LOG_WARN, "connections reset", "other hosts",
+	    "%s from %s: %llu connections were reset, as %zu MiB of its bytes wait here, or all "
+	    "wait in too much",
+	    flat_spiffe_principal(g->id), flat_addr_str(&g->host, text),
+	    (unsigned long long)(g->hold->denied - g->denied), g->hold->bytes >> 20);
+	g->denied = g->hold->denied;
 }
 
 void flat_guests_fini(struct flat_peers *all)
@@ -27,8 +50,9 @@ void flat_guests_fini(struct flat_peers *all)
 	struct flat_guest *next;
 	for (struct flat_guest *g = TAILQ_FIRST(&all->guests); g; g = next) {
 		next = TAILQ_NEXT(g, link);
-		free(g);
+		guest_free(g);
 	}
+	flat_hold_put(all->hold);
 	TAILQ_INIT(&all->guests);
 }
 
@@ -42,6 +66,7 @@ void flat_guests_forgive(struct flat_peers *all, int64_t now_ms)
 	all->guests_ms = now_ms;
 	for (g = TAILQ_FIRST(&all->guests); g; g = next) {
 		next = TAILQ_NEXT(g, link);
+		tell_of_denied(g);
 		g->unanswered -= n < g->unanswered ? (uint32_t)n : g->unanswered;
 		guest_forget(all, g);
 	}
@@ -64,6 +89,13 @@ static struct flat_guest *make(struct flat_peers *all, const struct flat_peer *p
 	struct flat_guest *g = calloc(1, sizeof(*g));
 	if (!g)
 		return NULL;
+	if (!all->hold)
+		all->hold = flat_hold_new(NULL, FLAT_WIRE_HELD_MAX);
+	g->hold = all->hold ? flat_hold_new(all->hold, FLAT_WIRE_GUEST_HELD_MAX) : NULL;
+	if (!g->hold) {
+		free(g);
+		return NULL;
+	}
 	g->host = p->addr;
 	snprintf(g->id, sizeof(g->id), "%s", p->link->peer.id);
 	TAILQ_INIT(&g->asked);
@@ -83,8 +115,20 @@ void flat_guest_join(struct flat_peer *p)
 	g->links++;
 	p->guest = g;
 	p->link->unanswered = &g->unanswered;
+	p->link->hold = g->hold;
 	/* While there was no link, nobody did it. */
 	flat_guests_forgive(p->all, flat_now_us() / 1000);
+}
+
+bool flat_guest_has_turn(const struct flat_peer *p)
+{
+	struct flat_guest *g = p->guest;
+	if (!g)
+		return true;
+	if (g->turn != p->all->turn)
+		g->looked_at = 0;
+	g->turn = p->all->turn;
+	return g->looked_at++ < FLAT_WIRE_GUEST_TURN;
 }
 
 void flat_guest_leave(struct flat_peer *p)

@@ -307,6 +307,7 @@ bool flat_peers_turn(struct flat_offload *o)
 		return false;
 	/* What connections wrote goes now; what is written for them below is told before flatd sleeps. */
 	(void)flat_tubes_tell();
+	all->turn++;
 	all->to_begin = FLAT_WIRE_BEGIN_MAX;
 	flat_guests_begin(all);
 	/* Each once: what becomes hot meanwhile has its turn in the next round. */
@@ -317,7 +318,8 @@ bool flat_peers_turn(struct flat_offload *o)
 		TAILQ_REMOVE(&all->hot, p, hot_link);
 		p->hot = false;
 		strangers += p->stranger && p->readable;
-		if (p->stranger && p->readable && strangers > FLAT_WIRE_STRANGERS_TURN)
+		if ((p->stranger && p->readable && strangers > FLAT_WIRE_STRANGERS_TURN) ||
+		    !flat_guest_has_turn(p))
 			flat_peer_heat(p);
 		else
 			flat_peer_turn(p);

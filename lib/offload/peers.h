@@ -96,7 +96,9 @@ struct flat_peers {
 	struct flat_guest_list guests;
 	struct flat_guest_list asking; /* those that have asked for streams; the next one first */
 	int64_t guests_ms;	       /* up to when resets were forgiven */
-	uint32_t to_begin;	       /* streams in this turn */
+	struct flat_hold *hold;	       /* of all guests; NULL: there was none yet */
+	uint64_t turn;
+	uint32_t to_begin; /* streams in this turn */
 	uint32_t n;
 	uint32_t n_strangers;
 	int64_t tick_ms;

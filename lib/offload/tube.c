@@ -28,6 +28,7 @@ struct side {
 
 struct flat_tube {
 	struct side side[2];
+	struct flat_hold *hold; /* NULL: nobody counts */
 	bool cut;
 };
 
@@ -36,8 +37,21 @@ static TAILQ_HEAD(news_list, side) news = TAILQ_HEAD_INITIALIZER(news);
 static uint8_t *spare[SPARE_MAX];
 static size_t n_spare;
 
-static void give_buffer(struct side *s)
+/* NULL: there is no memory, or none for whom it is. */
+static uint8_t *take_buffer(struct flat_tube *t)
 {
+	if (!flat_hold_take(t->hold, FLAT_TUBE_BYTES))
+		return NULL;
+	uint8_t *v = n_spare > 0 ? spare[--n_spare] : malloc(FLAT_TUBE_BYTES);
+	if (!v)
+		flat_hold_give(t->hold, FLAT_TUBE_BYTES);
+	return v;
+}
+
+static void give_buffer(struct flat_tube *t, struct side *s)
+{
+	if (s->v)
+		flat_hold_give(t->hold, FLAT_TUBE_BYTES);
 	if (s->v && n_spare < SPARE_MAX)
 		spare[n_spare++] = s->v;
 	else
@@ -107,6 +121,11 @@ struct flat_tube *flat_tube_new(void)
 	return calloc(1, sizeof(struct flat_tube));
 }
 
+void flat_tube_hold(struct flat_tube *t, struct flat_hold *hold)
+{
+	t->hold = flat_hold_get(hold);
+}
+
 void flat_tube_close(struct flat_tube *t, enum flat_tube_side side, bool hard)
 {
 	struct side *own = &t->side[side];
@@ -116,12 +135,13 @@ void flat_tube_close(struct flat_tube *t, enum flat_tube_side side, bool hard)
 	own->sink = NULL;
 	own->closed = own->fin = true;
 	own->reset |= hard;
-	give_buffer(other);
+	give_buffer(t, other);
 	if (!other->closed) {
 		post(other, POLLIN | POLLOUT | POLLHUP);
 		return;
 	}
-	give_buffer(own);
+	give_buffer(t, own);
+	flat_hold_put(t->hold);
 	free(t);
 }
 
@@ -152,7 +172,7 @@ ssize_t flat_tube_reserve(struct flat_tube *t, enum flat_tube_side side, size_t 
 	if (room == 0)
 		return -EAGAIN;
 	if (!s->v)
-		s->v = n_spare > 0 ? spare[--n_spare] : malloc(FLAT_TUBE_BYTES);
+		s->v = take_buffer(t);
 	if (!s->v)
 		return -ENOMEM;
 	size_t n = flat_min_size(len, room);
@@ -224,7 +244,7 @@ void flat_tube_skip(struct flat_tube *t, enum flat_tube_side side, size_t len)
 	s->at = (s->at + len) % FLAT_TUBE_BYTES;
 	s->len -= len;
 	if (s->len == 0)
-		give_buffer(s);
+		give_buffer(t, s);
 	if (s->wants && s->len <= FLAT_TUBE_BYTES / 2) {
 		s->wants = false;
 		post(s, POLLOUT);

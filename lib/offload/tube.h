@@ -10,6 +10,7 @@
 #include <sys/uio.h>
 
 #include "base/base.h"
+#include "base/hold.h"
 #include "offload/loop.h"
 
 struct flat_tube;
@@ -21,6 +22,8 @@ enum flat_tube_side {
 
 /** Both sides open, both queues empty. NULL without memory. */
 FLAT_MUST_CHECK struct flat_tube *flat_tube_new(void);
+/** Both queues' memory is asked of `hold` (referenced) from here on: where it has none, bytes are refused with -ENOMEM. Once, while empty. */
+void flat_tube_hold(struct flat_tube *t, struct flat_hold *hold);
 /**
  * The side is done with it; the other one reads what is there, then the end, or after `hard` -ECONNRESET. Freed with the
  * second.

@@ -9,6 +9,7 @@
 #include <sys/queue.h>
 #include <sys/uio.h>
 
+#include "base/hold.h"
 #include "base/limits.h"
 #include "wire/frame.h"
 #include "wire/inbox.h"
@@ -69,7 +70,7 @@ struct flat_wire_stream {
 	uint32_t kept;	/* bytes in `buf` */
 	uint32_t owed;	/* taken, credit not yet given back */
 	uint32_t start; /* of the first byte kept */
-	uint8_t *buf;	/* FLAT_WIRE_WINDOW bytes; NULL: nothing was ever kept */
+	uint8_t *buf;	/* FLAT_WIRE_WINDOW bytes; NULL: nothing is kept */
 	bool open;	/* accepted */
 	bool ready;	/* in the link's `ready` */
 	bool fin_sent;
@@ -112,6 +113,7 @@ struct flat_wire_link {
 	/* Server: streams that the peer reset unanswered, less those forgiven: `alone`, or its owner's for several links. */
 	uint32_t *unanswered;
 	uint32_t alone;
+	struct flat_hold *hold; /* of who is asked for memory of streams (borrowed); NULL: nobody */
 	struct flat_wire_bucket buckets[256];
 	struct flat_wire_streams streams;
 	struct flat_wire_streams ready;

@@ -50,6 +50,15 @@ static void unready(struct flat_wire_stream *s)
 	s->ready = false;
 }
 
+static void drop_buf(struct flat_wire_stream *s)
+{
+	if (s->buf)
+		flat_hold_give(s->link->hold, FLAT_WIRE_WINDOW);
+	free(s->buf);
+	s->buf = NULL;
+	s->start = 0;
+}
+
 void flat_wire_stream_remove(struct flat_wire_stream *s)
 {
 	struct flat_wire_link *l = s->link;
@@ -59,7 +68,7 @@ void flat_wire_stream_remove(struct flat_wire_stream *s)
 	LIST_REMOVE(s, hash_link);
 	TAILQ_REMOVE(&l->streams, s, link_);
 	l->n_streams--;
-	free(s->buf);
+	drop_buf(s);
 	free(s);
 }
 
@@ -214,8 +223,13 @@ static int on_answer(struct flat_wire_stream *s, const struct flat_frame *f)
 
 static int keep(struct flat_wire_stream *s, const uint8_t *p, size_t n)
 {
-	if (!s->buf)
+	if (!s->buf && !flat_hold_take(s->link->hold, FLAT_WIRE_WINDOW))
+		return -ENOBUFS;
+	if (!s->buf) {
 		s->buf = malloc((size_t)FLAT_WIRE_WINDOW);
+		if (!s->buf)
+			flat_hold_give(s->link->hold, FLAT_WIRE_WINDOW);
+	}
 	if (!s->buf)
 		return -ENOMEM;
 	for (size_t i = 0; i < n;) {
@@ -254,6 +268,8 @@ static bool take_kept(struct flat_wire_stream *s)
 		s->owed += (uint32_t)took;
 		s->link->protocol->credit(s);
 	}
+	if (s->kept == 0)
+		drop_buf(s);
 	return true;
 }
 

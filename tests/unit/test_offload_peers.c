@@ -626,6 +626,55 @@ Test(peers, one_that_asks_for_many_streams_holds_up_no_other)
 	leave(&other);
 }
 
+Test(peers, one_identity_has_so_many_of_its_links_looked_at_before_others)
+{
+	static struct client v[5 * FLAT_WIRE_GUEST_TURN];
+	int fds[FLAT_ARRAY_SIZE(v)];
+	struct client other;
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++) {
+		v[i] = greet("d/ns/a/sa/client", 2);
+		fds[i] = v[i].fd;
+	}
+	other = greet("d/ns/a/sa/other", 2);
+	for (int i = 0; i < 100; i++)
+		turn();
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++) {
+		cr_assert(v[i].link->greeted && !v[i].over);
+		flat_wire_link_ping(v[i].link);
+		say(&v[i]);
+	}
+	flat_wire_link_ping(other.link);
+	say(&other);
+	cr_assert_eq(answered(fds, FLAT_ARRAY_SIZE(fds)), 0);
+	/* All are told of before one has its turn. */
+	(void)flat_loop_turn(&o.loop, 0);
+	(void)flat_peers_turn(&o);
+	cr_expect_leq(answered(fds, FLAT_ARRAY_SIZE(fds)), FLAT_WIRE_GUEST_TURN);
+	cr_expect_eq(answered(&other.fd, 1), 1);
+	for (int i = 0; i < 1000 && answered(fds, FLAT_ARRAY_SIZE(fds)) < FLAT_ARRAY_SIZE(v); i++)
+		turn();
+	cr_expect_eq(answered(fds, FLAT_ARRAY_SIZE(fds)), FLAT_ARRAY_SIZE(v));
+	leave(&other);
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++)
+		leave(&v[i]);
+}
+
+Test(peers, one_that_holds_memory_here_is_remembered)
+{
+	struct client c = greet("d/ns/a/sa/client", 2);
+	struct flat_guest *g = TAILQ_FIRST(&o.peers->guests);
+	cr_assert(flat_hold_take(g->hold, 100));
+	cr_assert_eq(server_side(&c)->hold, g->hold);
+	leave(&c);
+	for (int i = 0; i < 1000 && o.peers->n > 0; i++)
+		turn();
+	flat_guests_forgive(o.peers, now_ms());
+	cr_assert_eq(TAILQ_FIRST(&o.peers->guests), g);
+	flat_hold_give(g->hold, 100);
+	flat_guests_forgive(o.peers, now_ms());
+	cr_expect(TAILQ_EMPTY(&o.peers->guests));
+}
+
 Test(peers, a_new_link_of_one_that_resets_much_is_no_new_beginning)
 {
 	struct client c = greet("d/ns/a/sa/client", 2);

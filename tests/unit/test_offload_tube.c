@@ -106,6 +106,51 @@ Test(tube, a_full_one_takes_no_more_and_says_when_it_does)
 	close_both();
 }
 
+Test(tube, memory_is_asked_of_who_is_to_hold_it)
+{
+	struct flat_hold *all = flat_hold_new(NULL, 3 * FLAT_TUBE_BYTES);
+	struct flat_hold *one = flat_hold_new(all, FLAT_TUBE_BYTES);
+	flat_tube_hold(tube, one);
+	cr_expect_eq(flat_tube_send(tube, FLAT_TUBE_FAR, bytes, 10), 10);
+	cr_expect_eq(one->bytes, FLAT_TUBE_BYTES);
+	cr_expect_eq(all->bytes, FLAT_TUBE_BYTES);
+	cr_expect_eq(flat_tube_send(tube, FLAT_TUBE_NEAR, bytes, 10), -ENOMEM);
+	cr_expect_eq(one->denied, 1);
+	cr_expect_eq(flat_tube_recv(tube, FLAT_TUBE_NEAR, got, 10), 10);
+	cr_expect_eq(one->bytes, 0);
+	cr_expect_eq(flat_tube_send(tube, FLAT_TUBE_NEAR, bytes, 10), 10);
+	/* It counts as long as it is there, whoever has closed. */
+	flat_tube_close(tube, FLAT_TUBE_NEAR, false);
+	cr_expect_eq(one->bytes, FLAT_TUBE_BYTES);
+	flat_hold_put(one);
+	flat_tube_close(tube, FLAT_TUBE_FAR, false);
+	cr_expect_eq(all->bytes, 0);
+	cr_expect_eq(all->n, 0);
+	flat_hold_put(all);
+}
+
+Test(tube, who_has_less_than_its_part_is_not_denied_because_of_others)
+{
+	struct flat_hold *all = flat_hold_new(NULL, 100);
+	struct flat_hold *a = flat_hold_new(all, 100);
+	struct flat_hold *b = flat_hold_new(all, 100);
+	cr_expect(flat_hold_take(a, 100));
+	cr_expect(!flat_hold_take(a, 1));
+	cr_expect(flat_hold_take(b, 50));
+	cr_expect(!flat_hold_take(b, 1));
+	flat_hold_give(a, 60);
+	cr_expect(flat_hold_take(b, 10));
+	cr_expect(!flat_hold_take(b, 1));
+	cr_expect(flat_hold_take(a, 10));
+	cr_expect(!flat_hold_take(a, 1));
+	cr_expect(flat_hold_take(NULL, 1));
+	flat_hold_put(a);
+	flat_hold_put(b);
+	flat_hold_put(all);
+	flat_tube_close(tube, FLAT_TUBE_NEAR, false);
+	flat_tube_close(tube, FLAT_TUBE_FAR, false);
+}
+
 Test(tube, one_end_leaves_the_other_way_open)
 {
 	cr_assert_eq(flat_tube_send(tube, FLAT_TUBE_NEAR, "x", 1), 1);

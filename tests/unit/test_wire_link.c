@@ -74,6 +74,43 @@ Test(wire_link, a_stream_nobody_reads_is_bounded_and_stalls_no_other)
 	cr_assert(pair.server.ends[0].fin);
 }
 
+Test(wire_link, what_all_streams_hold_is_bounded_and_given_back)
+{
+	struct flat_hold *hold = flat_hold_new(NULL, (size_t)2 * FLAT_WIRE_WINDOW);
+	struct wire_end *e[3];
+	pair_run(SIZE_MAX);
+	pair.server.link->hold = hold;
+	for (int i = 0; i < 3; i++) {
+		e[i] = pair_stream();
+		pair.server.ends[i].room = 0;
+		pair_run(SIZE_MAX);
+		pair_send(e[i], 100000, false);
+		pair_run(SIZE_MAX);
+	}
+	cr_expect_eq(hold->bytes, (size_t)2 * FLAT_WIRE_WINDOW);
+	cr_expect_eq(hold->denied, 1);
+	cr_expect(!e[0]->over && !e[1]->over && e[2]->over, "the third is reset, alone");
+	cr_expect_eq(pair.server.ends[2].err, ENOBUFS);
+	/* What was read holds nothing, and there is room for another. */
+	pair.server.ends[0].room = SIZE_MAX;
+	cr_assert(flat_wire_room(pair.server.ends[0].stream));
+	cr_expect_eq(pair.server.ends[0].n_in, 100000);
+	cr_expect_eq(hold->bytes, (size_t)FLAT_WIRE_WINDOW);
+	e[2] = pair_stream();
+	pair.server.ends[3].room = 0;
+	pair_run(SIZE_MAX);
+	pair_send(e[2], 100000, false);
+	pair_run(SIZE_MAX);
+	cr_expect(!e[2]->over && hold->bytes == (size_t)2 * FLAT_WIRE_WINDOW);
+	/* Nor does what is over. */
+	flat_wire_reset(pair.server.ends[1].stream, ECONNRESET);
+	cr_expect_eq(hold->bytes, (size_t)FLAT_WIRE_WINDOW);
+	flat_wire_reset(pair.server.ends[3].stream, ECONNRESET);
+	cr_expect_eq(hold->bytes, 0);
+	flat_hold_put(hold);
+	pair.server.link->hold = NULL;
+}
+
 Test(wire_link, a_refusal_carries_errno_and_reason)
 {
 	pair.server.refuse = EACCES;
