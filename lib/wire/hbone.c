@@ -340,9 +340,6 @@ static int on_close(nghttp2_session *h2, int32_t id, uint32_t code, void *arg)
 {
 	struct flat_wire_link *l = arg;
 	struct flat_wire_stream *s = stream_of(h2, id);
-	/* NO_ERROR is the peer's word: of a stream that has not ended both ways it makes up for nothing. */
-	if (code == NGHTTP2_NO_ERROR && s && s->fin_got && s->fin_sent && l->resets > 0)
-		l->resets--;
 	if (!s)
 		return 0;
 	if (!l->server && !s->open) {

@@ -194,6 +194,18 @@ static void leave(struct client *c)
 	close(c->fd);
 }
 
+/* All that it has said, before the server's side looks. */
+static void say(struct client *c)
+{
+	const uint8_t *bytes;
+	size_t len;
+	while ((len = flat_wire_link_output(c->link, &bytes)) > 0) {
+		ssize_t n = send(c->fd, bytes, len, MSG_NOSIGNAL);
+		cr_assert_gt(n, 0);
+		flat_wire_link_sent(c->link, (size_t)n);
+	}
+}
+
 Test(peers, one_that_greeted_is_no_stranger)
 {
 	struct client c = greet("d/ns/a/sa/client", 1);
@@ -449,6 +461,78 @@ Test(peers, a_connection_that_nobody_answered_is_asked_for_by_another_link_once)
 	free((void *)(uintptr_t)c.server_name);
 }
 
+/* What was sent may take its time to arrive on a busy machine. */
+static void pump_and_wait(struct client *c)
+{
+	pump(c);
+	(void)poll(NULL, 0, 1);
+}
+
+/* The next HBONE link's server side, which has greeted. */
+static struct client serve_hbone(const struct flat_wire_ops *ops)
+{
+	struct client s = {.fd = -1};
+	for (int i = 0; i < 1000 && s.fd < 0; i++) {
+		turn();
+		s.fd = accept4(listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	}
+	cr_assert_geq(s.fd, 0);
+	s.link = flat_wire_link_new_hbone(svids, flat_svids_find(svids, "d/ns/a/sa/other"), NULL,
+					  ops, &pair.server);
+	for (int i = 0; i < 10000 && !s.link->shaken && !s.over; i++)
+		pump_and_wait(&s);
+	return s;
+}
+
+/* RFC 9113, 8.7: after GOAWAY, REFUSED_STREAM says that nothing was done with it. */
+Test(peers, a_stream_refused_by_a_server_that_goes_away_is_asked_for_by_another_link_once)
+{
+	char reason[400];
+	char speaker[] = "d/ns/a/sa/client";
+	char account[] = "other";
+	struct flat_wire_ops ops = pair_ops;
+	struct flat_conn c = {.offload = &o, .half_open = true, .speaker = speaker};
+	ops.opened = count_asked;
+	cr_assert_eq(fcntl(listening, F_SETFL, O_NONBLOCK), 0);
+	c.target = (struct flat_addr){.family = AF_INET, .port = 7, .ip = {127, 0, 0, 1}};
+	c.wire.port = ntohs(at.sin_port);
+	c.wire.namespace = "a";
+	c.wire.account = account;
+	c.wire.hbone = true;
+	cr_assert_eq(flat_bridge_dial(&c, reason, sizeof(reason)), 0, "%s", reason);
+	struct client first = serve_hbone(&ops);
+	(void)flat_wire_link_flush(first.link);
+	say(&first);
+	for (int i = 0; i < 10000 && !c.bridge->stream; i++) {
+		(void)poll(NULL, 0, 1);
+		turn();
+	}
+	turn();
+	/* It is asked for; refused before its owner hears of it; that the server goes away is said before. */
+	first.link->alone = FLAT_WIRE_RESETS_MAX;
+	flat_wire_link_drain(first.link);
+	for (int i = 0; i < 10000 && !c.bridge->moved && !first.over; i++)
+		pump_and_wait(&first);
+	cr_assert(c.bridge && c.bridge->moved);
+	cr_assert_eq(first.link->stats.refused, 1);
+	cr_assert_eq(n_asked, 0);
+	struct client second = serve_hbone(&ops);
+	for (int i = 0; i < 10000 && n_asked == 0 && !second.over; i++)
+		pump_and_wait(&second);
+	cr_expect_eq(n_asked, 1);
+	cr_expect(c.bridge && c.bridge->stream && c.bridge->peer->hbone);
+	cr_expect_eq(o.peers->n, 2);
+	if (c.bridge)
+		c.bridge->conn = NULL;
+	leave(&second);
+	leave(&first);
+	for (int i = 0; i < 1000 && o.peers->n > 0; i++)
+		turn();
+	cr_expect_eq(o.peers->n, 0);
+	flat_tube_close(c.end[FLAT_SIDE_SERVER].tube, FLAT_TUBE_NEAR, true);
+	free((void *)(uintptr_t)c.server_name);
+}
+
 /* --- verbs --- */
 
 static size_t n_refused;
@@ -533,18 +617,6 @@ static void ask_many(struct client *c, size_t n, struct wire_end *e)
 	for (size_t i = 0; i < n; i++) {
 		e->stream = flat_wire_open(c->link, &to, &to, e);
 		cr_assert_not_null(e->stream);
-	}
-}
-
-/* All that it has said, before the server's side looks. */
-static void say(struct client *c)
-{
-	const uint8_t *bytes;
-	size_t len;
-	while ((len = flat_wire_link_output(c->link, &bytes)) > 0) {
-		ssize_t n = send(c->fd, bytes, len, MSG_NOSIGNAL);
-		cr_assert_gt(n, 0);
-		flat_wire_link_sent(c->link, (size_t)n);
 	}
 }
 

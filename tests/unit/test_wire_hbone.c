@@ -435,6 +435,28 @@ Test(wire_hbone, no_error_is_a_reset_all_the_same)
 	cr_expect_eq(pair.server.link->resets, FLAT_HBONE_RESETS_MAX + 1);
 }
 
+/*
+ * A stream that both have ended, with bytes here that nobody has read yet, is over for HTTP/2: that it ended so makes up for no
+ * reset, or who lets every second one end so would be cut off by nothing but time.
+ */
+Test(wire_hbone, a_stream_that_ends_well_makes_up_for_no_reset)
+{
+	pair_run(SIZE_MAX);
+	struct wire_end *e = pair_stream();
+	pair_run(SIZE_MAX);
+	pair.server.link->resets = 7;
+	pair.server.ends[0].room = 0;
+	pair_send(e, 100, true);
+	pair_send(&pair.server.ends[0], 100, true);
+	pair_run(SIZE_MAX);
+	cr_assert_eq(pair.server.ends[0].n_in, 0);
+	cr_expect_eq(pair.server.link->resets, 7);
+	pair.server.ends[0].room = SIZE_MAX;
+	(void)flat_wire_room(pair.server.ends[0].stream);
+	cr_expect_eq(pair.server.ends[0].n_in, 100);
+	cr_expect(pair.server.ends[0].fin && pair.server.ends[0].over);
+}
+
 /* Each has cost a look at who listens there and at policies, and is answered by a head that its reset takes back. */
 Test(wire_hbone, streams_that_are_refused_and_reset_count_too)
 {
