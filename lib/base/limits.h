@@ -117,7 +117,8 @@
 /* Links of one identity from one host that are looked at in one turn before the others': each may move 256 KiB, 100 us of AES and
  * copies. */
 #define FLAT_WIRE_GUEST_TURN 4U
-/* Streams that are begun in one turn for all peers together: each takes 10 to 40 us, so others wait for 2 ms at most. */
+/* Streams that are begun in one turn for all peers together: each takes 7 us (TCP) or 13 (HTTP), one in ten 30, so
+ * others wait for 1 ms, seldom for 2 (docs/design/wire.md, W11). */
 #define FLAT_WIRE_BEGIN_MAX 64U
 /* Streams that one identity of one host reset before anything was answered, of which so many a second are forgiven: beyond them no
  * further stream is opened for it. A busy host's clients that give up stay below; what each costs to set up is a tenth of a processor at that rate. */
