@@ -245,11 +245,17 @@ static int left_ms(struct flat_sleeper *c, const struct flat_sock *s, int fd, bo
 	return left > 0 ? (int)left : 0;
 }
 
-/* Until the anchor is readable, for so long. */
-static int poll_anchor(int fd, struct timespec limit)
+/*
+ * Until the anchor is readable, for so long. When its time is over poll() looks at the number once more, which another thread may
+ * have closed, or made another file's: that is the limit all the same.
+ */
+static int poll_anchor(struct flat_sleeper *c, struct flat_sock *s, int fd, bool tx, int limit_ms)
 {
+	struct timespec limit = {limit_ms / 1000, limit_ms % 1000 * 1000000L};
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 	int n = flat_sys_ppoll(&p, 1, &limit, NULL);
+	if (n > 0 && flat_unlikely(flat_fd_sock(fd) != s))
+		return left_ms(c, s, fd, tx) == 0 ? -EAGAIN : 0;
 	if (n > 0)
 		flat_bell_seen(fd, (uint32_t)(unsigned short)p.revents);
 	return n == 0 ? -EAGAIN : n < 0 ? n : 0;
@@ -262,16 +268,12 @@ static int poll_anchor(int fd, struct timespec limit)
 static int sleep_alone(struct flat_sock *s, int fd, bool tx, struct flat_sleeper *c)
 {
 	char byte;
-	if (c->begun_ns == 0) {
+	if (c->begun_ns == 0 && (!tx || (s->sndtimeo.tv_sec == 0 && s->sndtimeo.tv_usec == 0))) {
 		c->begun_ns = flat_now_ns();
-		if (tx && (s->sndtimeo.tv_sec || s->sndtimeo.tv_usec))
-			return poll_anchor(
-			    fd, (struct timespec){s->sndtimeo.tv_sec, s->sndtimeo.tv_usec * 1000});
 	} else {
 		int limit = left_ms(c, s, fd, tx);
 		if (limit >= 0)
-			return poll_anchor(
-			    fd, (struct timespec){limit / 1000, limit % 1000 * 1000000L});
+			return poll_anchor(c, s, fd, tx, limit);
 	}
 	ssize_t n = flat_sys_recv(fd, &byte, 1, MSG_PEEK);
 	if (n == 0)

@@ -594,6 +594,25 @@ BEHAVIOUR(ending_close_keeps_sleeping_reader)
 	join(t);
 }
 
+static void *send_one(void *arg)
+{
+	DO(send(*(const int *)arg, "x", 1, MSG_NOSIGNAL));
+	return NULL;
+}
+
+BEHAVIOUR(ending_close_keeps_writer_with_limit)
+{
+	int c, s;
+	struct timeval tv = {.tv_usec = 300000};
+	pair(&c, &s);
+	fill(c);
+	DO(setsockopt(c, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof(tv)));
+	pthread_t t = thread(send_one, &c);
+	let_sleep();
+	DO(close(c));
+	join(t);
+}
+
 static void hold(void *arg)
 {
 	int *fds = arg;
