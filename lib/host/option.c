@@ -484,8 +484,8 @@ bool flat_option_of_segments(int level, int name)
 					name == OPTION_TCP_AO_ADD_KEY || name == TCP_REPAIR);
 }
 
-/* What a connected socket refuses and a new one would take. */
-static int refused(const struct flat_sock *s, int level, int name)
+/* What a connected socket refuses and a new one would take; `zero`: as a value. */
+static int refused(const struct flat_sock *s, int level, int name, bool zero)
 {
 	if (level == IPPROTO_TCP) {
 		switch (name) {
@@ -496,6 +496,8 @@ static int refused(const struct flat_sock *s, int level, int name)
 		case TCP_FASTOPEN_CONNECT:
 		case TCP_FASTOPEN_NO_COOKIE:
 			return -EINVAL;
+		case TCP_WINDOW_CLAMP:
+			return zero && flat_stream_state(s) != TCP_CLOSE ? -EINVAL : 0;
 		default:
 			return 0;
 		}
@@ -581,7 +583,8 @@ int flat_option_set(struct flat_sock *s, int fd, int level, int name, const void
 	if (s->kind == FLAT_FD_STREAM && level == IPPROTO_IPV6 && name == IPV6_ADDRFORM &&
 	    s->domain == AF_INET6 && small && len >= sizeof(n) && n == AF_INET)
 		return become_v4(s);
-	int err = s->kind == FLAT_FD_STREAM ? refused(s, level, name) : 0;
+	bool zero = small && len >= sizeof(n) && n == 0;
+	int err = s->kind == FLAT_FD_STREAM ? refused(s, level, name, zero) : 0;
 	int kernel = err != 0 ? err : scratch(s);
 	if (kernel < 0)
 		return kernel;

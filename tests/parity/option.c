@@ -186,6 +186,22 @@ static void set_tcp_options(int fd)
 	TRY_OPTION(fd, IPPROTO_TCP, TCP_INFO, 1);
 }
 
+/* None at all is for a socket without a connection. */
+BEHAVIOUR(option_no_window)
+{
+	int c, s, none = 0;
+	pair(&c, &s);
+	int fresh = socket(AF_INET, SOCK_STREAM, 0);
+	DO(setsockopt(fresh, IPPROTO_TCP, TCP_WINDOW_CLAMP, &none, sizeof(none)));
+	DO(setsockopt(c, IPPROTO_TCP, TCP_WINDOW_CLAMP, &none, sizeof(none)));
+	DO(shutdown(c, SHUT_WR));
+	await(s, POLLRDHUP);
+	DO(setsockopt(s, IPPROTO_TCP, TCP_WINDOW_CLAMP, &none, sizeof(none)));
+	DO(shutdown(s, SHUT_WR));
+	await(s, POLLHUP);
+	DO(setsockopt(s, IPPROTO_TCP, TCP_WINDOW_CLAMP, &none, sizeof(none)));
+}
+
 BEHAVIOUR(option_set_tcp)
 {
 	int c, s;
