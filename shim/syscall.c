@@ -32,6 +32,17 @@
 #define SIZE(i) ((size_t)a[i])
 #define PTR(type, i) ((type *)(uintptr_t)a[i])
 
+/* libc's own. */
+static long (*find_syscall(void))(long, ...)
+{
+	static long (*real)(long, ...);
+	if (__builtin_expect(!real, 0))
+		*(void **)&real = dlsym(RTLD_NEXT, "syscall");
+	return real;
+}
+
+#define real_syscall(...) (find_syscall()(__VA_ARGS__))
+
 /* Each returns whether the call was one of its kind, with the result in *ret. */
 static int bytes(long nr, const long a[6], long *ret)
 {
@@ -179,7 +190,48 @@ static int descriptors(long nr, const long a[6], long *ret)
 	}
 }
 
-/* By number it tells what is left of the time, and its mask comes with a size (pselect(2)). */
+/* The kernel's set of signals, which is less than libc's. */
+#define MASK_BYTES 8
+
+static int bad_mask(const void *mask, size_t size)
+{
+	if (!mask || size == MASK_BYTES)
+		return 0;
+	errno = EINVAL;
+	return 1;
+}
+
+/* Whether the program may write what it has given, which may be a constant. The kernel is asked, by a call that writes four bytes. */
+static int writable(struct timespec *t)
+{
+	char *last = (char *)t + sizeof(*t) - sizeof(unsigned int);
+	return (real_syscall(SYS_getcpu, t, NULL, NULL) == 0 || errno != EFAULT) &&
+	       (real_syscall(SYS_getcpu, last, NULL, NULL) == 0 || errno != EFAULT);
+}
+
+/* By number poll() and select() tell what is left of the time; of none at all they do not. */
+static void tell_left(struct timespec *timeout, const struct timespec *begin)
+{
+	const int error = errno;
+	struct timespec left = *timeout;
+	struct timespec end;
+	if ((left.tv_sec == 0 && left.tv_nsec == 0) || !writable(timeout)) {
+		errno = error;
+		return;
+	}
+	(void)clock_gettime(CLOCK_MONOTONIC, &end);
+	left.tv_sec -= end.tv_sec - begin->tv_sec;
+	left.tv_nsec -= end.tv_nsec - begin->tv_nsec;
+	if (left.tv_nsec < 0 || left.tv_nsec > 999999999) {
+		long carry = left.tv_nsec < 0 ? 1 : -1;
+		left.tv_sec -= carry;
+		left.tv_nsec += carry * 1000000000;
+	}
+	*timeout = left.tv_sec < 0 ? (struct timespec){0} : left;
+	errno = error;
+}
+
+/* Its mask comes with a size (pselect(2)). */
 static int pselect6(const long a[6])
 {
 	struct timespec *timeout = PTR(struct timespec, 4);
@@ -187,23 +239,27 @@ static int pselect6(const long a[6])
 		const sigset_t *mask;
 		size_t size;
 	} *six = PTR(const void, 5);
-	struct timespec asked = timeout ? *timeout : (struct timespec){0};
 	struct timespec begin;
-	struct timespec end;
+	if (six && bad_mask(six->mask, six->size))
+		return -1;
 	(void)clock_gettime(CLOCK_MONOTONIC, &begin);
 	int ret = flat_pselect(INT(0), PTR(fd_set, 1), PTR(fd_set, 2), PTR(fd_set, 3), timeout,
 			       six ? six->mask : NULL);
-	if (timeout && (ret >= 0 || errno == EINTR)) {
-		(void)clock_gettime(CLOCK_MONOTONIC, &end);
-		asked.tv_sec -= end.tv_sec - begin.tv_sec;
-		asked.tv_nsec -= end.tv_nsec - begin.tv_nsec;
-		if (asked.tv_nsec < 0 || asked.tv_nsec > 999999999) {
-			long carry = asked.tv_nsec < 0 ? 1 : -1;
-			asked.tv_sec -= carry;
-			asked.tv_nsec += carry * 1000000000;
-		}
-		*timeout = asked.tv_sec < 0 ? (struct timespec){0} : asked;
-	}
+	if (timeout && (ret >= 0 || errno == EINTR))
+		tell_left(timeout, &begin);
+	return ret;
+}
+
+static int ppoll_by_number(const long a[6])
+{
+	struct timespec *timeout = PTR(struct timespec, 2);
+	struct timespec begin;
+	if (bad_mask(PTR(const void, 3), SIZE(4)))
+		return -1;
+	(void)clock_gettime(CLOCK_MONOTONIC, &begin);
+	int ret = ppoll(PTR(struct pollfd, 0), (nfds_t)a[1], timeout, PTR(const sigset_t, 3));
+	if (timeout && (ret >= 0 || errno == EINTR))
+		tell_left(timeout, &begin);
 	return ret;
 }
 
@@ -217,8 +273,7 @@ static int readiness(long nr, const long a[6], long *ret)
 		return 1;
 #endif
 	case SYS_ppoll:
-		*ret = ppoll(PTR(struct pollfd, 0), (nfds_t)a[1], PTR(const struct timespec, 2),
-			     PTR(const sigset_t, 3));
+		*ret = ppoll_by_number(a);
 		return 1;
 #ifdef SYS_select
 	case SYS_select:
@@ -245,12 +300,16 @@ static int readiness(long nr, const long a[6], long *ret)
 		return 1;
 #endif
 	case SYS_epoll_pwait:
-		*ret = epoll_pwait(INT(0), PTR(struct epoll_event, 1), INT(2), INT(3),
-				   PTR(const sigset_t, 4));
+		*ret = bad_mask(PTR(const void, 4), SIZE(5))
+			   ? -1
+			   : epoll_pwait(INT(0), PTR(struct epoll_event, 1), INT(2), INT(3),
+					 PTR(const sigset_t, 4));
 		return 1;
 	case SYS_epoll_pwait2:
-		*ret = epoll_pwait2(INT(0), PTR(struct epoll_event, 1), INT(2),
-				    PTR(const struct timespec, 3), PTR(const sigset_t, 4));
+		*ret = bad_mask(PTR(const void, 4), SIZE(5))
+			   ? -1
+			   : epoll_pwait2(INT(0), PTR(struct epoll_event, 1), INT(2),
+					  PTR(const struct timespec, 3), PTR(const sigset_t, 4));
 		return 1;
 	default:
 		return 0;
@@ -296,7 +355,6 @@ EXPORT int prctl(int option, ...)
 
 EXPORT long syscall(long nr, ...)
 {
-	static long (*real)(long, ...);
 	long a[6];
 	long ret;
 	va_list ap;
@@ -307,13 +365,11 @@ EXPORT long syscall(long nr, ...)
 	if (bytes(nr, a, &ret) || sockets(nr, a, &ret) || descriptors(nr, a, &ret) ||
 	    readiness(nr, a, &ret))
 		return ret;
-	if (__builtin_expect(!real, 0))
-		*(void **)&real = dlsym(RTLD_NEXT, "syscall");
 	pid_t me = nr == SYS_seccomp ? getpid() : 0;
 	int makes = forks(nr, a);
 	if (makes)
 		flat_clone_begins();
-	ret = real(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+	ret = real_syscall(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
 	if (makes && ret == 0)
 		flat_clone_child();
 	if (makes && ret != 0)

@@ -323,6 +323,38 @@ BEHAVIOUR(message_by_number)
 	DO(syscall(SYS_preadv2, s, &iov, 1, 0L, 0L, 0));
 }
 
+BEHAVIOUR(message_by_number_time_and_mask)
+{
+	static const struct timespec constant = {.tv_nsec = 1000000};
+	int c, s, ep = epoll_create1(0);
+	struct epoll_event ev;
+	struct timespec brief = {0, 20000000}, none = {0, 0};
+	struct pollfd p = {.events = POLLIN};
+	sigset_t mask;
+	struct {
+		const sigset_t *mask;
+		size_t size;
+	} six = {&mask, sizeof(mask)};
+	sigemptyset(&mask);
+	pair(&c, &s);
+	p.fd = s;
+	DO(syscall(SYS_ppoll, &p, 1, &brief, NULL, 0));
+	say("left %ld %ld", (long)brief.tv_sec, brief.tv_nsec);
+	DO(syscall(SYS_ppoll, &p, 1, &constant, NULL, 0));
+	DO(syscall(SYS_pselect6, 0, NULL, NULL, NULL, &constant, NULL));
+	DO(syscall(SYS_ppoll, &p, 1, &none, &mask, sizeof(mask)));
+	DO(syscall(SYS_ppoll, &p, 1, &none, &mask, 8));
+	DO(syscall(SYS_pselect6, 0, NULL, NULL, NULL, &none, &six));
+	DO(syscall(SYS_epoll_pwait, ep, &ev, 1, 0, &mask, sizeof(mask)));
+	DO(syscall(SYS_epoll_pwait2, ep, &ev, 1, &none, &mask, sizeof(mask)));
+	DO(syscall(SYS_epoll_pwait2, ep, &ev, 1, &none, &mask, 8));
+	send_all(c, "x", 1);
+	await(s, POLLIN);
+	brief.tv_sec = 100;
+	DO(syscall(SYS_ppoll, &p, 1, &brief, &mask, 8));
+	say("left %d", brief.tv_sec >= 90 && brief.tv_sec < 101);
+}
+
 /* No number is left for a socket to try an option on. */
 BEHAVIOUR(option_without_a_number)
 {
