@@ -188,10 +188,10 @@ static int leave_error(int fd, int domain, int error)
 }
 
 /*
- * Refused, where connect() does not wait: it is told by SO_ERROR, poll() and the next connect(). The kernel does all that of a
- * connection to a port where nobody listens.
+ * Refused. Where connect() does not wait it is told by SO_ERROR, poll() and the next connect(); a port that the kernel chose for
+ * bind() is nobody's any more. The kernel does all that of a connection to a port where nobody listens.
  */
-static int refused_later(int fd)
+static int refused(int fd)
 {
 	struct sockaddr_storage ss;
 	socklen_t len;
@@ -199,7 +199,8 @@ static int refused_later(int fd)
 	if (nobody < 0)
 		return -ECONNREFUSED;
 	int err = flat_sys_connect(fd, (struct sockaddr *)&ss, len);
-	flat_fd_mark(fd, FLAT_MARK_TRIED);
+	if (err == -EINPROGRESS)
+		flat_fd_mark(fd, FLAT_MARK_TRIED);
 	flat_sys_close(nobody);
 	return err == -EINPROGRESS ? err : -ECONNREFUSED;
 }
@@ -277,8 +278,9 @@ static int ask(int fd, struct flat_msg *msg)
 		return err ? err : 1;
 	}
 	flat_msg_close_fds(fds, n);
-	if (msg->status == -ECONNREFUSED && (flat_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK))
-		return refused_later(fd);
+	if (msg->status == -ECONNREFUSED &&
+	    (bound || (flat_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK)))
+		return refused(fd);
 	return msg->status > 0 ? -ECONNREFUSED : msg->status;
 }
 
@@ -299,6 +301,9 @@ static int connect_mesh(int fd, const struct flat_addr *to, const struct sockadd
 	    flat_sys_getsockname(fd, (struct sockaddr *)&ss, &ss_len) == 0 &&
 	    flat_addr_from_sockaddr(&msg.body.connect.from, (struct sockaddr *)&ss, ss_len) == 0)
 		complete_source(&msg.body.connect.from, to);
+	/* To itself, which is no way to anybody else: whoever listens there does not see it. */
+	if (flat_unlikely(flat_addr_equal(&msg.body.connect.from, to)))
+		return connect_kernel(fd, &(struct flat_addr){0}, addr, len);
 	flat_fd_opening(fd, true);
 	if (msg.body.connect.from.family == 0 && !flat_numbers_tight() &&
 	    flat_session_ticket(to, &ticket)) {
@@ -322,9 +327,9 @@ static int connect_mesh(int fd, const struct flat_addr *to, const struct sockadd
 	}
 	err = flat_stream_await(s, fd);
 	/* As if it had never been tried. */
-	if (err != 0 && atomic_load(&s->failed))
-		(void)!disconnect(fd, s);
-	return err;
+	if (err == 0 || !atomic_load(&s->failed) || disconnect(fd, s) != 0)
+		return err;
+	return err == -ECONNREFUSED && msg.body.connect.from.port ? refused(fd) : err;
 }
 
 /* The one after EINPROGRESS is told how it went. */

@@ -595,6 +595,50 @@ BEHAVIOUR_ALONE(connect_v6_socket_to_v4)
 	DO(connect(c, (struct sockaddr *)&a, sizeof(a)));
 }
 
+/* Nobody else is there, and it meets itself. */
+static void to_itself(int family)
+{
+	struct sockaddr_in a4 = where(0);
+	struct sockaddr_in6 a6 = where6(0);
+	struct sockaddr *a = family == AF_INET ? (struct sockaddr *)&a4 : (struct sockaddr *)&a6;
+	socklen_t len = family == AF_INET ? sizeof(a4) : sizeof(a6);
+	char b[4];
+	int one = 1;
+	int c = socket(family, SOCK_STREAM, 0);
+	setsockopt(c, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	DO(bind(c, a, len));
+	DO(connect(c, a, len));
+	DO(send(c, "self", 4, 0));
+	DO(recv(c, b, 4, 0));
+	say_bytes("came back", b, 4);
+	/* The port is another behaviour's next, and is not to be kept for a minute. */
+	setsockopt(c, SOL_SOCKET, SO_LINGER, &(struct linger){1, 0}, sizeof(struct linger));
+}
+
+BEHAVIOUR_ALONE(connect_to_itself)
+{
+	to_itself(AF_INET);
+}
+
+BEHAVIOUR_ALONE(connect_to_itself_v6)
+{
+	to_itself(AF_INET6);
+}
+
+/* A port that the kernel chose is nobody's after a connection that came to nothing. */
+BEHAVIOUR_ALONE(connect_refused_leaves_the_port)
+{
+	struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = where(0).sin_addr};
+	socklen_t len = sizeof(any);
+	int c = tcp(0), next = tcp(0);
+	DO(bind(c, (struct sockaddr *)&any, sizeof(any)));
+	getsockname(c, (struct sockaddr *)&any, &len);
+	DO(go(c, 0));
+	DO(bind(next, (struct sockaddr *)&any, sizeof(any)));
+	DO(go(c, 0));
+	SAY_OPTION(c, SOL_SOCKET, SO_ERROR);
+}
+
 BEHAVIOUR(connect_dup_connects_both)
 {
 	int l = listener(0), c = tcp(0), d = dup(c);
