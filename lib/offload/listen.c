@@ -13,16 +13,18 @@
 #include "offload/netns.h"
 #include "offload/telling.h"
 
-static bool is_any(const struct flat_addr *a)
-{
-	static const uint8_t zero[16];
-	return memcmp(a->ip, zero, sizeof(zero)) == 0;
-}
-
 /* --- whose addresses --- */
 
 /* Listeners of its port that are looked at when one begins. */
 #define ENDED_LOOKS 64
+
+bool flat_addr_is_any(const struct flat_addr *addr)
+{
+	static const uint8_t zero[16];
+	struct flat_addr a = *addr;
+	flat_addr_unmap(&a);
+	return memcmp(a.ip, zero, sizeof(zero)) == 0;
+}
 
 bool flat_addr_is_here(const struct flat_addr *addr)
 {
@@ -64,7 +66,8 @@ static int fit(const struct flat_listener *l, const struct flat_addr *want)
 	struct flat_addr has = l->addr;
 	if (has.port != want->port)
 		return 0;
-	if (is_any(&has)) {
+	flat_addr_unmap(&has);
+	if (flat_addr_is_any(&has)) {
 		if (has.family == want->family)
 			return 2;
 		return has.family == AF_INET6 && !l->v6only ? 1 : 0;
@@ -247,7 +250,7 @@ static int verify_tcp(int fd, struct flat_addr *addr)
 /* Where its socket is. `like` may know. */
 static void place(struct flat_listener *l, int tcp)
 {
-	l->stray = !is_any(&l->addr) && !l->netns && !flat_addr_is_here(&l->addr);
+	l->stray = !flat_addr_is_any(&l->addr) && !l->netns && !flat_addr_is_here(&l->addr);
 	if (l->netns || tcp < 0)
 		(void)flat_netns_get(l->netns);
 	else

@@ -471,6 +471,8 @@ struct flat_listener *flat_listener_find(const struct flat_offload *o, const str
 					 const struct flat_session *asker);
 /** Whether the address, whatever its port, is one of this host, in flatd's own network namespace. */
 bool flat_addr_is_here(const struct flat_addr *addr);
+/** 0.0.0.0, ::, ::ffff:0.0.0.0. */
+bool flat_addr_is_any(const struct flat_addr *addr);
 /** 127.0.0.0/8, ::1. */
 bool flat_addr_is_loopback(const struct flat_addr *addr);
 /** Whether it serves this address, whatever its port, of flatd's own network namespace. */

@@ -114,18 +114,12 @@ static void add(struct flat_candidates *c, const struct flat_service *service,
 	c->listener[c->n++] = l;
 }
 
-static bool is_any(const struct flat_addr *a)
-{
-	static const uint8_t zero[16];
-	return memcmp(a->ip, zero, sizeof(zero)) == 0;
-}
-
 /* A listener that the service's selector holds for, as an endpoint. */
 static struct flat_endpoint selected(const struct flat_listener *l)
 {
 	struct flat_endpoint e = {.port = l->addr.port, .weight = 1};
 	struct flat_addr a = l->addr;
-	if (is_any(&a)) {
+	if (flat_addr_is_any(&a)) {
 		a.family = a.family == AF_INET6 && l->v6only ? AF_INET6 : AF_INET;
 		memset(a.ip, 0, sizeof(a.ip));
 		if (a.family == AF_INET6)

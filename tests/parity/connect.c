@@ -572,6 +572,20 @@ BEHAVIOUR(connect_dual_stack)
 	SAY_OPTION(s, IPPROTO_IPV6, IPV6_V6ONLY);
 }
 
+/* Every address of v4, of a socket of v6. */
+BEHAVIOUR(connect_v4_mapped_wildcard)
+{
+	int l = listener6(0, "::ffff:0.0.0.0", 0), c = tcp(0);
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	DO(go(c, 0));
+	int s = (int)DO(accept(l, (struct sockaddr *)&ss, &len));
+	say_addr("accepted", (struct sockaddr *)&ss, len);
+	len = sizeof(ss);
+	DO(getsockname(s, (struct sockaddr *)&ss, &len));
+	say_addr("server's name", (struct sockaddr *)&ss, len);
+}
+
 BEHAVIOUR_ALONE(connect_v6only_listener_refuses_v4)
 {
 	listener6(0, "::", 1);
