@@ -77,18 +77,58 @@ static ssize_t send_gathered(int fd, struct flat_sock *s, const struct iovec *io
 	return flat_stream_send(s, fd, buf, len, flags);
 }
 
-/* Piece by piece, as one call. Stops where less than a piece went. */
-static ssize_t pieces(struct flat_call *c, const struct iovec *iov, size_t n, int flags, bool out)
+/* Piece by piece, as one call. Stops where less than a piece came. */
+static ssize_t recv_pieces(struct flat_call *c, const struct iovec *iov, size_t n, int flags)
 {
 	ssize_t got = 0;
 	for (size_t i = 0; i < n; i++) {
 		if (iov[i].iov_len == 0)
 			continue;
-		got = out ? flat_call_send(c, iov[i].iov_base, iov[i].iov_len, flags)
-			  : flat_call_recv(c, iov[i].iov_base, iov[i].iov_len, flags);
+		got = flat_call_recv(c, iov[i].iov_base, iov[i].iov_len, flags);
 		c->before += got > 0 ? (size_t)got : 0;
 		if (got < 0 || (size_t)got < iov[i].iov_len)
 			break;
+	}
+	return flat_call_over(c, c->before > 0 ? (ssize_t)c->before : got);
+}
+
+/* Up to the first piece that cannot be read, and no more than `len`. */
+static size_t readable(const struct iovec *iov, size_t n, size_t len)
+{
+	size_t got = 0;
+	for (size_t i = 0; i < n && got < len; got += iov[i++].iov_len)
+		if (iov[i].iov_len > 0 && !flat_user_possible(iov[i].iov_base, 1))
+			break;
+	return flat_min_size(got, len);
+}
+
+/*
+ * As one call. What there is room for goes at once, as a segment of TCP's does: sent piece by piece the first one would wake the
+ * reader. Where there is none, one piece waits for it. Stops where less than that went.
+ */
+static ssize_t send_pieces(struct flat_call *c, const struct iovec *iov, size_t n, size_t len,
+			   int flags)
+{
+	const size_t most = readable(iov, n, len);
+	ssize_t got = 0;
+	size_t skip = 0; /* of iov[i] */
+	size_t i = 0;
+	for (;;) {
+		size_t now = n > 1 && c->before < most
+				 ? flat_call_send_at_once(c, iov + i, skip, most - c->before, flags)
+				 : 0;
+		c->before += now;
+		skip += now;
+		while (i < n && skip >= iov[i].iov_len)
+			skip -= iov[i++].iov_len;
+		if (i == n || c->before == len)
+			break;
+		size_t left = flat_min_size(iov[i].iov_len - skip, len - c->before);
+		got = flat_call_send(c, (const uint8_t *)iov[i].iov_base + skip, left, flags);
+		c->before += got > 0 ? (size_t)got : 0;
+		if (got < 0 || (size_t)got < left)
+			break;
+		skip += left;
 	}
 	return flat_call_over(c, c->before > 0 ? (ssize_t)c->before : got);
 }
@@ -107,7 +147,7 @@ static ssize_t send_vector(int fd, struct flat_sock *s, const struct iovec *iov,
 		return send_gathered(fd, s, iov, n, flags);
 	flat_call_begin(&c, s, fd, 0);
 	/* One call, one completion. */
-	done = pieces(&c, iov, n, flags & ~MSG_ZEROCOPY, true);
+	done = send_pieces(&c, iov, n, len, flags & ~MSG_ZEROCOPY);
 	if (flat_unlikely((flags & MSG_ZEROCOPY) && s->zerocopy) && done > 0)
 		flat_errqueue_sent(s);
 	return done;
@@ -128,7 +168,7 @@ static ssize_t recv_vector(int fd, struct flat_sock *s, const struct iovec *iov,
 		return flat_stream_recv(s, fd, NULL, 0, flags);
 	if (flat_unlikely((flags & MSG_PEEK) && n > 1))
 		return peek_vector(fd, s, iov, n, flags);
-	done = pieces(&c, iov, n, flags, false);
+	done = recv_pieces(&c, iov, n, flags);
 	if (done > 0)
 		flat_gather_took(s, (size_t)done, c.gathered);
 	return done;

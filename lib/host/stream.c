@@ -256,6 +256,46 @@ ssize_t flat_call_send(struct flat_call *c, const void *buf, size_t len, int fla
 	return send_all(c, buf, len, flags);
 }
 
+/* From where `skip` bytes of the vector end, into the pieces of a ring; as many as these hold. */
+static void copy_vector(struct iovec to[2], const struct iovec *iov, size_t skip)
+{
+	for (int i = 0; i < 2; i++) {
+		size_t at = 0;
+		while (at < to[i].iov_len) {
+			while (skip >= iov->iov_len)
+				skip -= iov++->iov_len;
+			size_t part = flat_min_size(iov->iov_len - skip, to[i].iov_len - at);
+			memcpy((uint8_t *)to[i].iov_base + at,
+			       (const uint8_t *)iov->iov_base + skip, part);
+			at += part;
+			skip += part;
+		}
+	}
+}
+
+size_t flat_call_send_at_once(const struct flat_call *c, const struct iovec *iov, size_t skip,
+			      size_t len, int flags)
+{
+	struct flat_sock *s = c->s;
+	struct iovec to[2] = {{0}};
+	int n;
+	if ((flags & MSG_OOB) || !flat_stream_may_send(s, c->fd) || flat_stream_connecting(s))
+		return 0;
+	ssize_t got = flat_share_begin(s, c->fd, true);
+	if (got == 0)
+		got = flat_ring_reserve(&s->vq.tx, len, to, &n);
+	if (got > 0) {
+		copy_vector(to, iov, skip);
+		flat_ring_commit(&s->vq.tx, (size_t)got);
+	}
+	flat_share_end(s, c->fd, true);
+	if (got <= 0)
+		return 0;
+	flat_vq_notify_data(&s->vq);
+	flat_gather_sent(s);
+	return (size_t)got;
+}
+
 ssize_t flat_stream_send(struct flat_sock *s, int fd, const void *buf, size_t len, int flags)
 {
 	struct flat_call c;

@@ -30,6 +30,12 @@ static inline void flat_call_begin(struct flat_call *c, struct flat_sock *s, int
 /** Moves one piece. Bytes, 0 for the end (receiving), or a negative errno. May sleep, as `flags` and the socket say. */
 FLAT_MUST_CHECK ssize_t flat_call_send(struct flat_call *c, const void *buf, size_t len, int flags);
 FLAT_MUST_CHECK ssize_t flat_call_recv(struct flat_call *c, void *buf, size_t len, int flags);
+/**
+ * Of a vector, the `len` bytes (no more than it has) after the first `skip`: as many of them as there is room for, which the other end sees together.
+ * Their count. 0: there is no room, or a reason why not, which flat_call_send() tells. Does not sleep.
+ */
+FLAT_MUST_CHECK size_t flat_call_send_at_once(const struct flat_call *c, const struct iovec *iov,
+					      size_t skip, size_t len, int flags);
 /** What the call has slept on may end now. Its result. */
 FLAT_MUST_CHECK ssize_t flat_call_over(struct flat_call *c, ssize_t result);
 

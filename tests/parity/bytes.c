@@ -347,36 +347,85 @@ BEHAVIOUR(bytes_fortified)
 	reap(pid);
 }
 
-#define VECTORS 1000
+/* One that is asked for `len` bytes, and says of each whether one call brought it whole. */
+struct vectors {
+	int fd, rounds;
+	ssize_t len;
+};
 
 static void *answer_vectors(void *arg)
 {
-	int fd = *(int *)arg;
-	char got[100];
+	const struct vectors *v = arg;
+	static char got[65536];
 	long cut = 0;
-	for (int i = 0; i < VECTORS; i++) {
-		ssize_t n = recv(fd, got, sizeof(got), 0);
-		cut += n != 60;
-		for (; n > 0 && n < 60; n += recv(fd, got, (size_t)(60 - n), MSG_WAITALL))
-			;
-		send(fd, "", 1, MSG_NOSIGNAL);
+	for (int i = 0; i < v->rounds; i++) {
+		ssize_t n = recv(v->fd, got, sizeof(got), 0);
+		cut += n != v->len;
+		while (n > 0 && n < v->len)
+			n += recv(v->fd, got, (size_t)(v->len - n), MSG_WAITALL);
+		send(v->fd, "", 1, MSG_NOSIGNAL);
 	}
 	return (void *)cut;
 }
 
-BEHAVIOUR(bytes_short_vector_comes_whole)
+static void send_vectors(const struct iovec *iov, int n, ssize_t len, int rounds)
 {
-	char part[3][20] = {{0}}, answer;
-	struct iovec iov[3] = {{part[0], 20}, {part[1], 20}, {part[2], 20}};
+	struct vectors v = {.rounds = rounds, .len = len};
 	pthread_t t;
 	void *cut;
-	int c, s;
-	pair(&c, &s);
-	pthread_create(&t, NULL, answer_vectors, &s);
-	for (int i = 0; i < VECTORS; i++) {
-		if (writev(c, iov, 3) != 60 || recv(c, &answer, 1, 0) != 1)
+	char answer;
+	int c;
+	pair(&c, &v.fd);
+	pthread_create(&t, NULL, answer_vectors, &v);
+	for (int i = 0; i < rounds; i++) {
+		if (writev(c, iov, n) != len || recv(c, &answer, 1, 0) != 1)
 			say("failed");
 	}
 	pthread_join(t, &cut);
 	say("cut: %ld", (long)cut);
+}
+
+BEHAVIOUR(bytes_short_vector_comes_whole)
+{
+	char part[3][20] = {{0}};
+	const struct iovec iov[3] = {{part[0], 20}, {part[1], 20}, {part[2], 20}};
+	send_vectors(iov, 3, 60, 1000);
+}
+
+/* EventMachine sends so: sixteen pieces of 1 KiB. */
+BEHAVIOUR(bytes_longer_vector_comes_whole)
+{
+	static char part[16][1024];
+	struct iovec iov[16];
+	for (int i = 0; i < 16; i++)
+		iov[i] = (struct iovec){part[i], sizeof(part[i])};
+	send_vectors(iov, 16, sizeof(part), 1000);
+}
+
+/* Each byte in its place, also where pieces are empty or the ring is full. */
+BEHAVIOUR(bytes_vectors_in_order)
+{
+	static char out[1 << 20], in[1 << 20];
+	const size_t cuts[] = {0, 1, 0, 5000, 70000, 70000, 300000, 300001, 300002, 1000000};
+	const int n = (int)(sizeof(cuts) / sizeof(cuts[0]));
+	struct iovec iov[sizeof(cuts) / sizeof(cuts[0]) + 2];
+	int c, s;
+	pair(&c, &s);
+	for (size_t i = 0; i < sizeof(out); i++)
+		out[i] = (char)(i * 2654435761U >> 13);
+	size_t at = 0;
+	for (int i = 0; i < n; i++) {
+		size_t end = cuts[i] > at ? cuts[i] : at;
+		iov[i] = (struct iovec){out + at, end - at};
+		at = end;
+	}
+	iov[n] = (struct iovec){out + at, sizeof(out) - at};
+	pid_t pid = fork();
+	if (pid == 0) {
+		/* sent by the child, read by us */
+		_exit(writev(c, iov, n + 1) == (ssize_t)sizeof(out) ? 0 : 1);
+	}
+	say("%zd", recv(s, in, sizeof(in), MSG_WAITALL));
+	say("same: %d", memcmp(in, out, sizeof(in)) == 0);
+	reap(pid);
 }
