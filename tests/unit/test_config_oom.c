@@ -67,59 +67,29 @@ static const char everything[] =
     "metadata: {name: h1, labels: {kubernetes.io/service-name: h}}\naddressType: IPv4\n"
     "ports: [{port: 8080}]\nendpoints: [{addresses: [10.3.0.1]}]\n";
 
-#define API_KIND(kind, meta)                                                                       \
-	"---\napiVersion: gateway.networking.k8s.io/v1\nkind: " kind "\nmetadata: {" meta "}\n"
-#define LISTENERS "listeners: [{name: a, port: 80, protocol: HTTP, hostname: "
-static const char listener_sets[] = API_KIND(
-    "Gateway",
-    "name: g") "spec: {" LISTENERS
-	       "a.x}], allowedListeners: {namespaces: {from: Selector, selector: {}}}}\n" API_KIND(
-		   "ListenerSet",
-		   "name: s") "spec: {parentRef: {name: g}, " LISTENERS
-			      "b.x}]}\n" API_KIND(
-				  "ListenerSet",
-				  "name: t, namespace: u") "spec: {parentRef: {name: g, namespace: "
-							   "default}, " LISTENERS
-							   "c.x}]}\n" API_KIND("ListenerSet", "name"
-											      ": v") "spec: {parentRef: {name: none}, " LISTENERS "d.x}]}\n" API_KIND(
-							       "ListenerSet",
-							       "name: w") "spec: {parentRef: "
-									  "{name: g}, " LISTENERS
-									  "b.x}]}\n" API_KIND(
-									      "HTTPRoute",
-									      "name: r") "spec: "
-											 "{parentRe"
-											 "fs: "
-											 "[{kind: "
-											 "ListenerS"
-											 "et, "
-											 "name: "
-											 "s}, "
-											 "{kind: "
-											 "ListenerS"
-											 "et, "
-											 "name: t, "
-											 "namespace"
-											 ": u}], "
-											 "rules: "
-											 "[{"
-											 "backendRe"
-											 "fs: "
-											 "[{name: "
-											 "h, port: "
-											 "80}]}]}\n"
-											 "---"
-											 "\napiVers"
-											 "ion: "
-											 "v1\nkind:"
-											 " Service"
-											 "\nmetadat"
-											 "a: "
-											 "{name: "
-											 "h}\nspec:"
-											 " {ports: "
-											 "[{port: "
-											 "80}]}\n";
+static const char listener_sets[] =
+    "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n"
+    "metadata: {name: g}\n"
+    "spec: {gatewayClassName: x, listeners: [{name: a, port: 80, protocol: HTTP}], "
+    "allowedListeners: {namespaces: {from: Selector, selector: {}}}}\n"
+    "---\napiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\n"
+    "metadata: {name: s}\n"
+    "spec: {parentRef: {name: g}, listeners: [{name: a, port: 81, protocol: HTTP}]}\n"
+    "---\napiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\n"
+    "metadata: {name: t, namespace: u}\n"
+    "spec: {parentRef: {name: g, namespace: default}, "
+    "listeners: [{name: a, port: 82, protocol: HTTP}]}\n"
+    "---\napiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\n"
+    "metadata: {name: v}\n"
+    "spec: {parentRef: {name: none}, listeners: [{name: a, port: 83, protocol: HTTP}]}\n"
+    "---\napiVersion: gateway.networking.k8s.io/v1\nkind: ListenerSet\n"
+    "metadata: {name: w}\n"
+    "spec: {parentRef: {name: g}, listeners: [{name: a, port: 81, protocol: HTTP}]}\n"
+    "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\n"
+    "metadata: {name: r}\n"
+    "spec: {parentRefs: [{kind: ListenerSet, name: s}, {kind: ListenerSet, name: t, "
+    "namespace: u}], rules: [{backendRefs: [{name: h, port: 80}]}]}\n"
+    "---\napiVersion: v1\nkind: Service\nmetadata: {name: h}\nspec: {ports: [{port: 80}]}\n";
 
 /* One load under the current until_fail; what is alive afterwards is a leak. */
 static int load_once(const char *text, long *leaked)
