@@ -109,7 +109,7 @@ struct flat_wire_link {
 	uint32_t n_streams;
 	uint32_t last_id;
 	uint32_t first_credit; /* by the peer's HELLO */
-	uint32_t resets; /* HBONE, server: streams that the peer reset, less those forgiven */
+	uint32_t resets;       /* HBONE, server: streams that the peer reset, less those forgiven */
 	/* Server: streams that the peer reset unanswered, less those forgiven: `alone`, or its owner's for several links. */
 	uint32_t *unanswered;
 	uint32_t alone;
