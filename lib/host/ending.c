@@ -7,6 +7,7 @@
 
 #include "host/bell.h"
 #include "host/share.h"
+#include "host/urgent.h"
 
 void flat_stream_end(struct flat_sock *s)
 {
@@ -143,11 +144,32 @@ bool flat_stream_writable(struct flat_sock *s)
 	       atomic_load(&s->dead);
 }
 
+ssize_t flat_stream_unread(struct flat_sock *s)
+{
+	struct flat_urgent_state u;
+	if (flat_likely(!flat_urgent_marked(s)))
+		return flat_share_pending(s);
+	flat_urgent_look(s, &u);
+	return u.how > FLAT_URGENT_NONE && !u.in_line ? (ssize_t)u.ahead : u.bytes;
+}
+
 static bool enough(struct flat_sock *s)
 {
 	if (flat_likely(s->rcvlowat <= 1))
 		return flat_share_moved(s);
 	return flat_share_pending(s) >= s->rcvlowat;
+}
+
+/* Bytes, and an urgent one, of what may be there: tcp_poll(). */
+static uint32_t urgent_events(struct flat_sock *s)
+{
+	struct flat_urgent_state u;
+	flat_share_settle(s);
+	flat_urgent_look(s, &u);
+	bool skipped = u.how > FLAT_URGENT_NONE && u.ahead == 0 && !u.in_line;
+	ssize_t want = (s->rcvlowat > 1 ? s->rcvlowat : 1) + skipped;
+	return (u.bytes >= want || u.bytes < 0 ? EPOLLIN | EPOLLRDNORM : 0U) |
+	       (u.how == FLAT_URGENT_THERE ? (uint32_t)EPOLLPRI : 0U);
 }
 
 uint32_t flat_stream_events(struct flat_sock *s)
@@ -160,7 +182,11 @@ uint32_t flat_stream_events(struct flat_sock *s)
 	bool in_end = (prod & FLAT_PROD_FIN) || atomic_load(&s->rd_shut) || closed;
 	bool out_end = atomic_load(&s->wr_shut) || closed;
 	uint32_t ev = 0;
-	if (in_end || enough(s))
+	if (flat_urgent_marked(s))
+		ev |= urgent_events(s);
+	else if (enough(s))
+		ev |= EPOLLIN | EPOLLRDNORM;
+	if (in_end)
 		ev |= EPOLLIN | EPOLLRDNORM;
 	if (in_end)
 		ev |= EPOLLRDHUP;

@@ -75,6 +75,8 @@ struct flat_sock {
 	uint32_t reserved; /* bytes reserved by flat_send_reserve() */
 	uint32_t viewed;   /* bytes shown by flat_recv_view() */
 	bool sealed;	   /* no other process can map its lane */
+	bool direct;	   /* its bell is at its peer's anchor, not at its own */
+	bool urgent;	   /* urgent bytes reach its peer as such */
 	int bell_fd;	   /* private fd; -1: ring on the anchor */
 	/* Private duplicate of the kernel's socket: a LISTENER's; a STREAM's that was bound to a port, which so stays taken. */
 	int tcp_fd;
@@ -259,6 +261,8 @@ FLAT_MUST_CHECK int flat_listener_to_kernel(int fd, struct flat_sock *s);
 uint32_t flat_stream_events(struct flat_sock *s);
 /** Whether recv() would not wait: bytes, or an end. One shared cache line. */
 bool flat_stream_readable(struct flat_sock *s);
+/** FIONREAD: bytes to read before an urgent one, or a negative errno. */
+FLAT_MUST_CHECK ssize_t flat_stream_unread(struct flat_sock *s);
 /** Whether no byte follows those that are there. */
 bool flat_stream_ended(struct flat_sock *s);
 /** Makes a stream of a CONNECT answer or ACCEPT message; takes the bell and the use of the lane. NULL: neither. */

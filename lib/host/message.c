@@ -124,7 +124,9 @@ static ssize_t send_pieces(struct flat_call *c, const struct iovec *iov, size_t 
 		if (i == n || c->before == len)
 			break;
 		size_t left = flat_min_size(iov[i].iov_len - skip, len - c->before);
-		got = flat_call_send(c, (const uint8_t *)iov[i].iov_base + skip, left, flags);
+		/* Of all bytes the last one is urgent. */
+		int how = c->before + left < len ? flags & ~MSG_OOB : flags;
+		got = flat_call_send(c, (const uint8_t *)iov[i].iov_base + skip, left, how);
 		c->before += got > 0 ? (size_t)got : 0;
 		if (got < 0 || (size_t)got < left)
 			break;
@@ -140,6 +142,8 @@ static ssize_t send_vector(int fd, struct flat_sock *s, const struct iovec *iov,
 	ssize_t done = check_vector(iov, n);
 	if (done == 0 && s->kind == FLAT_FD_LISTENER)
 		done = flat_broken_pipe(flags);
+	if (done == 0 && flat_unlikely(flags & MSG_OOB) && !s->urgent)
+		done = -EOPNOTSUPP;
 	if (done != 0)
 		return done;
 	size_t len = length(iov, n);
@@ -279,7 +283,9 @@ static ssize_t receive_message(struct flat_sock *s, int fd, struct msghdr *msg, 
 		msg->msg_namelen = 0;
 	size_t room = msg->msg_control ? msg->msg_controllen : 0;
 	msg->msg_controllen = 0;
-	msg->msg_flags = flags & MSG_CMSG_CLOEXEC;
+	msg->msg_flags = flags & (MSG_CMSG_CLOEXEC | MSG_OOB);
+	if (flat_unlikely(flags & MSG_OOB) && n == 0)
+		msg->msg_flags |= MSG_TRUNC;
 	if (s->inq && room > 0 && s->kind == FLAT_FD_STREAM)
 		flat_option_tell_inq(s, msg, room);
 	return n;

@@ -185,6 +185,19 @@ static int keep(struct flat_options *o, int level, int name, const void *value, 
 	return err;
 }
 
+bool flat_option_in_line(struct flat_sock *s)
+{
+	struct flat_options *o = &s->options;
+	int on = 0;
+	flat_lock(&o->lock);
+	for (uint32_t i = 0; i < o->n; i++) {
+		if (o->v[i].level == SOL_SOCKET && o->v[i].name == SO_OOBINLINE)
+			memcpy(&on, o->v[i].value, sizeof(on));
+	}
+	flat_unlock(&o->lock);
+	return on != 0;
+}
+
 void flat_option_apply(struct flat_sock *s, int fd)
 {
 	struct flat_options *o = &s->options;
@@ -607,7 +620,7 @@ void flat_option_tell_inq(struct flat_sock *s, struct msghdr *msg, size_t room)
 	    .cmsg_level = IPPROTO_TCP,
 	    .cmsg_type = TCP_CM_INQ,
 	};
-	ssize_t left = flat_share_pending(s);
+	ssize_t left = flat_stream_unread(s);
 	int inq = left >= INT_MAX ? INT_MAX - 1 : left > 0 ? (int)left : 0;
 	uint8_t *to = msg->msg_control;
 

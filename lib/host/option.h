@@ -39,6 +39,9 @@ FLAT_MUST_CHECK int flat_option_get(struct flat_sock *s, int fd, int level, int 
 FLAT_MUST_CHECK int flat_option_set(struct flat_sock *s, int fd, int level, int name,
 				    const void *value, socklen_t len);
 
+/** SO_OOBINLINE. */
+FLAT_MUST_CHECK bool flat_option_in_line(struct flat_sock *s);
+
 /** An ioctl(2) that any socket of its family answers alike. 0 or more, or a negative errno. */
 FLAT_MUST_CHECK int flat_option_ioctl(struct flat_sock *s, unsigned long request, void *arg);
 

@@ -11,6 +11,7 @@
 #include "host/epoll.h"
 #include "host/share.h"
 #include "host/stream.h"
+#include "host/urgent.h"
 #include "host/user.h"
 
 int flat_socket(int domain, int type, int protocol)
@@ -297,13 +298,13 @@ int flat_ioctl(int fd, unsigned long request, void *arg)
 	case SIOCOUTQ:
 	case SIOCOUTQNSD: {
 		ssize_t n = !stream		  ? -EINVAL
-			    : request == FIONREAD ? flat_share_pending(s)
+			    : request == FIONREAD ? flat_stream_unread(s)
 			    : request == SIOCOUTQ ? flat_ring_unsent(&s->vq.tx)
 						  : 0; /* it is all on its way at once */
 		return (int)flat_result(n == -EINVAL ? -EINVAL : give_int(arg, n > 0 ? (int)n : 0));
 	}
 	case SIOCATMARK:
-		return (int)flat_result(give_int(arg, 0));
+		return (int)flat_result(give_int(arg, stream && flat_urgent_is_next(s)));
 	default:
 		/* The rest is the file system's, or nobody's. */
 		return (int)flat_result(of_family(request)

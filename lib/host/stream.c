@@ -13,6 +13,7 @@
 #include "host/lanes.h"
 #include "host/option.h"
 #include "host/share.h"
+#include "host/urgent.h"
 #include "host/user.h"
 
 struct flat_sock *flat_stream_new(const struct flat_msg_conn *m, struct flat_lane_use *lane,
@@ -29,9 +30,12 @@ struct flat_sock *flat_stream_new(const struct flat_msg_conn *m, struct flat_lan
 	s->domain = m->local.family;
 	s->lane = lane;
 	atomic_store(&s->pending, (m->flags & FLAT_CONN_CONNECTING) != 0);
+	s->direct = m->path == FLAT_CONN_DIRECT;
+	s->urgent = s->direct || (m->flags & FLAT_CONN_URGENT);
 	s->sealed = m->path == FLAT_CONN_FORWARDED && m->side == FLAT_SIDE_CLIENT;
 	flat_vq_init(&s->vq, &flat_vq_shm, &lane->lane, m->slot, (enum flat_side)m->side, -1,
 		     s->bell_fd);
+	s->vq.rx.halts = 1;
 	s->reign = flat_session_reign(m->conn_id);
 	uint64_t word = flat_session_reign_word(s->reign);
 	/* One that is over already is looked at by the first call. */
@@ -195,6 +199,12 @@ static bool no_wait(const struct flat_sock *s, int flags)
 	return (flags & MSG_DONTWAIT) || atomic_load_explicit(&s->nonblock, memory_order_relaxed);
 }
 
+static inline ssize_t put(struct flat_sock *s, const void *buf, size_t len, int flags)
+{
+	return flat_unlikely(flags & MSG_OOB) ? flat_ring_write_urgent(&s->vq.tx, buf, len)
+					      : flat_ring_write(&s->vq.tx, buf, len);
+}
+
 /* Inlined: send() and recv() of one piece are nothing else. */
 __attribute__((always_inline)) static inline ssize_t send_all(struct flat_call *c, const void *buf,
 							      size_t len, int flags)
@@ -202,7 +212,7 @@ __attribute__((always_inline)) static inline ssize_t send_all(struct flat_call *
 	struct flat_sock *s = c->s;
 	int fd = c->fd;
 	size_t done = 0;
-	if (flags & MSG_OOB)
+	if (flat_unlikely(flags & MSG_OOB) && !s->urgent)
 		return -EOPNOTSUPP;
 	do {
 		/* What ended it meanwhile is for the next call to tell. */
@@ -219,11 +229,12 @@ __attribute__((always_inline)) static inline ssize_t send_all(struct flat_call *
 		if (n == 0 && len > 0 && !flat_stream_connecting(s)) {
 			n = flat_share_begin(s, fd, true);
 			if (n == 0)
-				n = flat_ring_write(&s->vq.tx, (const uint8_t *)buf + done,
-						    len - done);
+				n = put(s, (const uint8_t *)buf + done, len - done, flags);
 			flat_share_end(s, fd, true);
 			if (n > 0) {
 				flat_vq_notify_data(&s->vq);
+				if (flat_unlikely(flags & MSG_OOB) && s->direct)
+					flat_vq_urge(&s->vq);
 				flat_gather_sent(s);
 			}
 			if (n == -EPROTO) {
@@ -337,12 +348,16 @@ static ssize_t take(const struct flat_call *c, void *buf, size_t len, int flags,
 	ssize_t n = flat_share_begin(s, fd, false);
 	if (n == 0)
 		n = flat_ring_read(&s->vq.rx, buf, len, !(flags & MSG_PEEK));
+	if (flat_unlikely(n == 0 && flat_ring_marked(&s->vq.rx)))
+		n = flat_urgent_read_on(s, buf, len, flags, some);
 	flat_share_end(s, fd, false);
 	if (n > 0) {
 		if (!(flags & MSG_PEEK))
 			flat_vq_notify_room(&s->vq);
 		return n;
 	}
+	if (n == FLAT_AT_URGENT)
+		return n;
 	if (n < 0) {
 		atomic_store(&s->dead, 1);
 		atomic_store(&s->error, ECONNRESET);
@@ -365,10 +380,13 @@ static ssize_t peek_all(struct flat_call *c, void *buf, size_t len, int flags)
 	for (;;) {
 		bool ended = flat_stream_ended(s);
 		ssize_t n = take(c, buf, len, flags, false);
-		if (n == -EAGAIN ? no_wait(s, flags) && nothing_there(s, c->fd, false)
-				 : n < 0 || (size_t)n >= want || ended || no_wait(s, flags))
+		/* What is skipped, or not looked beyond, is there and is not seen. */
+		bool urgent = flat_urgent_marked(s) && flat_urgent_stands(s);
+		if (n == -EAGAIN
+			? no_wait(s, flags) && (urgent || nothing_there(s, c->fd, false))
+			: n < 0 || (size_t)n >= want || ended || urgent || no_wait(s, flags))
 			return n;
-		seen = n < 0 ? 0 : n;
+		seen = n < 0 ? urgent : n;
 		int err = wait_until(c, false, more_than_seen);
 		if (err < 0)
 			return n > 0 ? n : err;
@@ -384,11 +402,11 @@ __attribute__((always_inline)) static inline ssize_t recv_all(struct flat_call *
 	char sink[4096];
 	/* MSG_TRUNC on TCP: throw away without copying to the caller. */
 	bool away = (flags & MSG_TRUNC) != 0;
-	if (flags & MSG_OOB)
-		return -EINVAL;
 	if (flags & MSG_ERRQUEUE)
 		return flat_errqueue_take(s, NULL);
 	flat_stream_check_reign(s, c->fd);
+	if (flat_unlikely(flags & MSG_OOB))
+		return flat_urgent_recv(s, c->fd, buf, len, flags);
 	if (flat_unlikely((flags & MSG_PEEK) && !away && len > 0))
 		return peek_all(c, buf, len, flags);
 	if (c->before == 0)
@@ -407,6 +425,8 @@ __attribute__((always_inline)) static inline ssize_t recv_all(struct flat_call *
 				return (ssize_t)done;
 			continue;
 		}
+		if (flat_unlikely(n == FLAT_AT_URGENT))
+			return (ssize_t)done;
 		if (n != -EAGAIN)
 			return done ? (ssize_t)done : n;
 		if (some && c->before + done >= want)
@@ -618,6 +638,8 @@ ssize_t flat_splice(int in_fd, off_t *in_offset, int out_fd, off_t *out_offset, 
 	 * Only what the pipe takes may leave the stream: look, write, then take. SPLICE_F_NONBLOCK speaks of the pipe: the
 	 * kernel waits for bytes of the socket nevertheless (tcp_splice_read()).
 	 */
+	if (flat_urgent_is_next(in))
+		return 0;
 	ssize_t got = flat_stream_recv(in, in_fd, buf, want, MSG_PEEK);
 	if (got <= 0)
 		return flat_result(got);
@@ -678,6 +700,8 @@ ssize_t flat_recv_view(int fd, struct iovec iov[2], int *n_iov, int flags)
 	if (!s || flat_shared(s))
 		return flat_result(flat_sys_fcntl(fd, F_GETFD, 0) < 0 ? -EBADF : -EOPNOTSUPP);
 	ssize_t got = flat_stream_recv(s, fd, &probe, 1, MSG_PEEK | (flags & MSG_DONTWAIT));
+	if (got > 0 && flat_urgent_marked(s))
+		flat_urgent_step_over(s);
 	if (got > 0)
 		got = flat_ring_peek(&s->vq.rx, iov, n_iov);
 	s->viewed = got > 0 ? (uint32_t)got : 0;

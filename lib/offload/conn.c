@@ -417,6 +417,11 @@ static void on_half_open(struct flat_source *source, int events)
 		flat_conn_destroy(e->conn);
 }
 
+bool flat_conn_carries_urgent(const struct flat_conn *c)
+{
+	return c->pipe && !c->sniff && c->end[0].lane && c->end[1].lane;
+}
+
 /* Both for a client that has its end: it waits for a server, or the connection is open. */
 static void reply_opened(struct flat_conn *c)
 {
@@ -436,7 +441,8 @@ static void reply_opened(struct flat_conn *c)
 	m->geo = e->lane->lane.geo;
 	m->slot = e->slot;
 	m->side = FLAT_SIDE_CLIENT;
-	m->flags = c->half_open && !c->sniff ? FLAT_CONN_CONNECTING : 0;
+	m->flags = (c->half_open && !c->sniff ? FLAT_CONN_CONNECTING : 0) |
+		   (flat_conn_carries_urgent(c) ? FLAT_CONN_URGENT : 0);
 	fds[n++] = c->client_near;
 	reply.fds = FLAT_FD_ANCHOR;
 	if (c->path == FLAT_CONN_DIRECT) {

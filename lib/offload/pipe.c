@@ -186,6 +186,16 @@ static void last_words(struct flat_pipe_end *closed, struct flat_pipe_end *other
 		(void)end_write(other, false);
 }
 
+/* Of `n` bytes that were taken and are about to be committed: whether one is urgent, and is marked there too. */
+static bool pass_urgent(struct flat_pipe_end *src, struct flat_pipe_end *dst, size_t n)
+{
+	struct flat_urgent_passed u;
+	if (!flat_ring_urgent_in(&src->vq.rx, (uint32_t)n, &u))
+		return false;
+	flat_ring_mark_passed(&dst->vq.tx, &u);
+	return true;
+}
+
 static size_t lane_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
 {
 	struct iovec iov[2];
@@ -223,8 +233,12 @@ static size_t lane_to_lane(struct flat_pipe_end *src, struct flat_pipe_end *dst,
 	if (n < room)
 		(void)!flat_ring_reserve(&dst->vq.tx, (size_t)n, iov, &n_iov);
 	put(iov, n_iov, scratch);
+	bool urgent =
+	    flat_unlikely(flat_ring_marked(&src->vq.rx)) && pass_urgent(src, dst, (size_t)n);
 	flat_ring_commit(&dst->vq.tx, (size_t)n);
 	flat_vq_notify_data(&dst->vq);
+	if (flat_unlikely(urgent))
+		flat_vq_urge(&dst->vq);
 	flat_vq_notify_room(&src->vq);
 	return (size_t)n;
 }

@@ -92,6 +92,7 @@ struct flat_msg_connect {
 #define FLAT_CONNECT_EARLY 1U /* answer as soon as it is decided: the server may be there later */
 
 /* flat_msg_conn.flags */
+#define FLAT_CONN_URGENT 2U	/* forwarded: urgent bytes reach the other end as such */
 #define FLAT_CONN_CONNECTING 1U /* answered early: flat_slot.phase and a bell tell how it goes on */
 
 /** Where one end of a connection lives: in a CONNECT answer and in an ACCEPT. */

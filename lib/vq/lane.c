@@ -153,6 +153,9 @@ void flat_lane_slot_reset(const struct flat_lane *lane, uint32_t slot)
 		atomic_store_explicit(&ctl->prod.turned, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->prod.turn, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->prod.woken, 0, memory_order_relaxed);
+		atomic_store_explicit(&ctl->prod.dropped, 0, memory_order_relaxed);
+		atomic_store_explicit(&ctl->prod.urgent, 0, memory_order_relaxed);
+		atomic_store_explicit(&ctl->cons.urged, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->arm.space, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->prod.bells, 0, memory_order_relaxed);
 		atomic_store_explicit(&ctl->cons.head, 0, memory_order_relaxed);

@@ -28,7 +28,7 @@
 #endif
 
 #define FLAT_LANE_MAGIC 0x656e616c74616c66ULL /* "flatlane" */
-#define FLAT_LANE_VERSION 3
+#define FLAT_LANE_VERSION 4
 #define FLAT_LANE_PAGE 4096
 #define FLAT_LANE_SLOTS_MAX 64 /* one bit each in flat_lane_side.ready */
 #define FLAT_SMALL_BYTES_MIN 1024
@@ -96,15 +96,18 @@ struct flat_ring_prod {
 	_Atomic uint64_t turned; /* producer: what `total` was at the last turn, before `turn` */
 	_Atomic uint64_t
 	    woken; /* producer: when it last took an arm, ns: the order of ready bits */
-	uint8_t pad[16];
+	_Atomic uint64_t dropped; /* producer: before `urgent`, see FLAT_DROPPED */
+	_Atomic uint64_t
+	    urgent; /* producer: the last urgent byte, before the `tail` that shows it */
 };
 
 /** The consumer's position. The producer looks at it when it has no room left, so that the line stays with the consumer. */
 struct flat_ring_cons {
 	_Atomic uint32_t head; /* consumer: bytes consumed, free-running */
 	_Atomic uint32_t
-	    carried; /* consumer: its carriers, FLAT_CARRIER each, and FLAT_CARRY_LENT */
-	uint8_t pad[56];
+	    carried;		/* consumer: its carriers, FLAT_CARRIER each, and FLAT_CARRY_LENT */
+	_Atomic uint64_t urged; /* consumer: urgent bytes dealt with, see FLAT_URGED */
+	uint8_t pad[48];
 };
 
 /**
@@ -161,8 +164,11 @@ _Static_assert(offsetof(struct flat_ring_prod, bells) == 16, "bells");
 _Static_assert(offsetof(struct flat_ring_prod, total) == 24, "total");
 _Static_assert(offsetof(struct flat_ring_prod, turned) == 32, "turned");
 _Static_assert(offsetof(struct flat_ring_prod, woken) == 40, "woken");
+_Static_assert(offsetof(struct flat_ring_prod, dropped) == 48, "dropped");
+_Static_assert(offsetof(struct flat_ring_prod, urgent) == 56, "urgent");
 _Static_assert(sizeof(struct flat_ring_cons) == 64, "one line");
 _Static_assert(offsetof(struct flat_ring_cons, carried) == 4, "carried");
+_Static_assert(offsetof(struct flat_ring_cons, urged) == 8, "urged");
 _Static_assert(sizeof(struct flat_ring_arm) == 64, "one line");
 _Static_assert(sizeof(struct flat_ring_ctl) == 192, "three lines");
 _Static_assert(offsetof(struct flat_ring_ctl, arm) == 64, "arm");
@@ -186,5 +192,32 @@ _Static_assert(sizeof(struct flat_lane_header) == FLAT_LANE_PAGE, "one page");
 #define FLAT_TURN_COUNT(turn) ((uint32_t)(turn) >> 4)
 #define FLAT_TURN_LEFT(turn) ((uint8_t)((turn) >> 2 & 3U))
 #define FLAT_TURN_TAKEN(turn) ((uint8_t)((turn)&3U))
+
+/*
+ * flat_ring_prod.urgent: position of the last urgent byte (high 32 bits) and its serial number (21 bits), which begins with 1.
+ * Only the last one is urgent; those before it are bytes like others.
+ */
+#define FLAT_SERIAL_MASK 0x1fffffU
+#define FLAT_URGENT(pos, serial) ((uint64_t)(pos) << 32 | ((serial)&FLAT_SERIAL_MASK))
+#define FLAT_URGENT_POS(urgent) ((uint32_t)((urgent) >> 32))
+#define FLAT_URGENT_SERIAL(urgent) ((uint32_t)(urgent)&FLAT_SERIAL_MASK)
+
+/*
+ * flat_ring_prod.dropped: an urgent byte that is next to be read when another one comes is lost, as with TCP (tcp_check_urg()).
+ * A consumer that is at position `from` (high 32 bits) when it first sees the urgent byte with this serial number (16 bits of it)
+ * leaves out `n` bytes (16 bits) there.
+ */
+#define FLAT_DROPPED(from, n, serial)                                                              \
+	((uint64_t)(from) << 32 | (uint64_t)((n)&0xffffU) << 16 | ((serial)&0xffffU))
+#define FLAT_DROPPED_FROM(dropped) ((uint32_t)((dropped) >> 32))
+#define FLAT_DROPPED_N(dropped) ((uint32_t)(dropped) >> 16)
+#define FLAT_DROPPED_IS_OF(dropped, serial) ((((uint32_t)(dropped) ^ (serial)) & 0xffffU) == 0)
+
+/* flat_ring_cons.urged: serial numbers of the last urgent bytes that were seen, taken by MSG_OOB, and passed. */
+#define FLAT_URGED(seen, taken, passed)                                                            \
+	((uint64_t)(seen) << 42 | (uint64_t)(taken) << 21 | (passed))
+#define FLAT_URGED_SEEN(urged) ((uint32_t)((urged) >> 42) & FLAT_SERIAL_MASK)
+#define FLAT_URGED_TAKEN(urged) ((uint32_t)((urged) >> 21) & FLAT_SERIAL_MASK)
+#define FLAT_URGED_PASSED(urged) ((uint32_t)(urged)&FLAT_SERIAL_MASK)
 
 #endif

@@ -130,6 +130,21 @@ ssize_t flat_ring_write(struct flat_ring_tx *tx, const void *buf, size_t len)
 	return got;
 }
 
+ssize_t flat_ring_write_urgent(struct flat_ring_tx *tx, const void *buf, size_t len)
+{
+	struct iovec iov[2];
+	int n;
+	ssize_t got = flat_ring_reserve(tx, len, iov, &n);
+	if (got <= 0)
+		return got;
+	memcpy(iov[0].iov_base, buf, iov[0].iov_len);
+	if (n == 2)
+		memcpy(iov[1].iov_base, (const uint8_t *)buf + iov[0].iov_len, iov[1].iov_len);
+	flat_ring_mark(tx, (uint32_t)got - 1);
+	flat_ring_commit(tx, (size_t)got);
+	return got;
+}
+
 ssize_t flat_ring_space(struct flat_ring_tx *tx)
 {
 	if (look_at_head(tx) != 0)
@@ -204,6 +219,150 @@ static int look_at_tail(struct flat_ring_rx *rx, uint32_t *len)
 	return 0;
 }
 
+/* --- urgent bytes --- */
+
+static void publish_urged(const struct flat_ring_rx *rx)
+{
+	/* relaxed: a copy, for who takes this end up under its lock */
+	atomic_store_explicit(&rx->ctl->cons.urged,
+			      FLAT_URGED(rx->urgent_seen, rx->urgent_taken, rx->urgent_passed),
+			      memory_order_relaxed);
+}
+
+static void see_urgent(struct flat_ring_rx *rx)
+{
+	rx->urgent_seen = FLAT_URGENT_SERIAL(rx->urgent);
+	publish_urged(rx);
+}
+
+void flat_ring_urgent_take(struct flat_ring_rx *rx)
+{
+	rx->urgent_taken = FLAT_URGENT_SERIAL(rx->urgent);
+	publish_urged(rx);
+}
+
+void flat_ring_urgent_pass(struct flat_ring_rx *rx)
+{
+	rx->urgent_passed = FLAT_URGENT_SERIAL(rx->urgent);
+	publish_urged(rx);
+}
+
+/* More than any producer can have sent: a position so far ahead is behind. */
+static bool is_behind(const struct flat_ring_rx *rx, uint32_t ahead)
+{
+	return ahead > rx->mask[FLAT_RING_MID] + 1 + rx->mask[FLAT_RING_BULK] + 1;
+}
+
+/* After look_at_tail(), which comes before it: whether the last urgent byte is among the bytes that are there. */
+static enum flat_urgent find_urgent(struct flat_ring_rx *rx, uint32_t *ahead)
+{
+	uint64_t urgent = atomic_load_explicit(&rx->ctl->prod.urgent, memory_order_acquire);
+	uint32_t serial = FLAT_URGENT_SERIAL(urgent);
+	uint32_t before = FLAT_URGENT_POS(urgent) - rx->head;
+	if (serial == rx->urgent_passed)
+		return FLAT_URGENT_NONE;
+	rx->urgent = urgent;
+	if (before >= rx->tail - rx->head) {
+		/* On its way, or read over. */
+		if (is_behind(rx, before))
+			flat_ring_urgent_pass(rx);
+		return FLAT_URGENT_NONE;
+	}
+	*ahead = before;
+	return serial == rx->urgent_taken ? FLAT_URGENT_TAKEN : FLAT_URGENT_THERE;
+}
+
+/* Bytes from `head` on that are lost with the one that find_urgent() found. */
+static uint32_t dropped(const struct flat_ring_rx *rx, uint32_t ahead)
+{
+	/* The acquire of `urgent` comes before: this one, or one that belongs to a later one. */
+	uint64_t word = atomic_load_explicit(&rx->ctl->prod.dropped, memory_order_relaxed);
+	if (!FLAT_DROPPED_IS_OF(word, FLAT_URGENT_SERIAL(rx->urgent)) ||
+	    FLAT_DROPPED_FROM(word) != rx->head || FLAT_DROPPED_N(word) > ahead)
+		return 0;
+	return FLAT_DROPPED_N(word);
+}
+
+int flat_ring_urgent(struct flat_ring_rx *rx, bool in_line, uint32_t *ahead)
+{
+	uint32_t here;
+	if (look_at_tail(rx, &here) != 0)
+		return -EPROTO;
+	int how = (int)find_urgent(rx, ahead);
+	if (how == (int)FLAT_URGENT_NONE || rx->urgent_seen == FLAT_URGENT_SERIAL(rx->urgent))
+		return how;
+	uint32_t n = in_line ? 0 : dropped(rx, *ahead);
+	*ahead -= n;
+	see_urgent(rx);
+	while (n > 0) {
+		uint32_t part = here < n ? here : n;
+		flat_ring_consume(rx, part);
+		n -= part;
+		/* A turn may have been passed. None left where there were some is a lie. */
+		if (n > 0 && (look_at_tail(rx, &here) != 0 || here == 0))
+			return -EPROTO;
+	}
+	return how;
+}
+
+bool flat_ring_urgent_in(struct flat_ring_rx *rx, uint32_t len, struct flat_urgent_passed *u)
+{
+	uint64_t urgent = atomic_load_explicit(&rx->ctl->prod.urgent, memory_order_acquire);
+	uint32_t first = rx->head - len;
+	uint32_t serial = FLAT_URGENT_SERIAL(urgent);
+	if (serial == rx->urgent_passed)
+		return false;
+	u->at = FLAT_URGENT_POS(urgent) - first;
+	if (u->at >= len && !is_behind(rx, u->at))
+		return false;
+	rx->urgent = urgent;
+	flat_ring_urgent_pass(rx);
+	uint64_t word = atomic_load_explicit(&rx->ctl->prod.dropped, memory_order_relaxed);
+	u->from = FLAT_DROPPED_FROM(word) - first;
+	u->n = FLAT_DROPPED_IS_OF(word, serial) && u->from < u->at ? FLAT_DROPPED_N(word) : 0;
+	return u->at < len;
+}
+
+/* Position that the consumer goes on at, once it has left out what is to be left out. */
+static uint32_t goes_on_at(uint32_t head, uint64_t urgent, uint64_t word)
+{
+	bool to_drop =
+	    FLAT_DROPPED_IS_OF(word, FLAT_URGENT_SERIAL(urgent)) && FLAT_DROPPED_FROM(word) == head;
+	return head + (to_drop ? FLAT_DROPPED_N(word) : 0);
+}
+
+static void mark(struct flat_ring_tx *tx, uint32_t pos, uint32_t from, uint32_t n)
+{
+	uint64_t last = atomic_load_explicit(&tx->ctl->prod.urgent, memory_order_relaxed);
+	uint64_t word = atomic_load_explicit(&tx->ctl->prod.dropped, memory_order_relaxed);
+	uint32_t head = atomic_load_explicit(&tx->ctl->cons.head, memory_order_relaxed);
+	uint32_t serial = FLAT_URGENT_SERIAL(last) + 1;
+	uint32_t at = goes_on_at(head, last, word);
+	uint32_t lost = at - head;
+	/* The last one is next to be read. */
+	if (last != 0 && FLAT_URGENT_POS(last) == at && at != tx->tail)
+		lost += lost < 0xffffU;
+	if (lost > 0) {
+		from = head;
+		n = lost;
+	}
+	atomic_store_explicit(&tx->ctl->prod.dropped, FLAT_DROPPED(from, n, serial),
+			      memory_order_relaxed);
+	/* release: pairs with find_urgent(); that of tail orders it before the byte it speaks of */
+	atomic_store_explicit(&tx->ctl->prod.urgent, FLAT_URGENT(pos, serial),
+			      memory_order_release);
+}
+
+void flat_ring_mark(struct flat_ring_tx *tx, uint32_t at)
+{
+	mark(tx, tx->tail + at, 0, 0);
+}
+
+void flat_ring_mark_passed(struct flat_ring_tx *tx, const struct flat_urgent_passed *u)
+{
+	mark(tx, tx->tail + u->at, tx->tail + u->from, u->n);
+}
+
 /* The pieces of ring `which` that hold `len` bytes from position `pos`. Returns their count. */
 static int pieces(const struct flat_ring_rx *rx, uint8_t which, uint32_t pos, size_t len,
 		  struct iovec iov[2])
@@ -218,11 +377,39 @@ static int pieces(const struct flat_ring_rx *rx, uint8_t which, uint32_t pos, si
 	return len == 0 ? 0 : len == first ? 1 : 2;
 }
 
+/* Of all bytes that are there, those before the urgent byte; none, too, where flat_ring_urgent() has bytes to leave out. */
+static uint32_t until_urgent(struct flat_ring_rx *rx)
+{
+	uint32_t all = rx->tail - rx->head;
+	uint32_t ahead = all;
+	uint32_t n;
+	if (find_urgent(rx, &ahead) == FLAT_URGENT_NONE)
+		return all;
+	if (rx->urgent_seen == FLAT_URGENT_SERIAL(rx->urgent))
+		return ahead;
+	n = dropped(rx, ahead);
+	if (n == 0)
+		see_urgent(rx);
+	return n == 0 ? ahead : 0;
+}
+
+/* What may be read now of `here` bytes before a turn and those beyond it: of all. */
+static inline uint32_t readable(struct flat_ring_rx *rx, uint32_t *here)
+{
+	uint32_t all = rx->tail - rx->head;
+	if (flat_unlikely(flat_ring_marked(rx)) && rx->halts)
+		all = until_urgent(rx);
+	if (all < *here)
+		*here = all;
+	return all;
+}
+
 ssize_t flat_ring_peek(struct flat_ring_rx *rx, struct iovec iov[2], int *n_iov)
 {
 	uint32_t len;
 	if (look_at_tail(rx, &len) != 0)
 		return -EPROTO;
+	(void)readable(rx, &len);
 	*n_iov = pieces(rx, rx->which, rx->head, len, iov);
 	return (ssize_t)len;
 }
@@ -248,6 +435,7 @@ ssize_t flat_ring_read(struct flat_ring_rx *rx, void *buf, size_t len, int consu
 		uint32_t there;
 		if (look_at_tail(rx, &there) != 0)
 			return done > 0 ? (ssize_t)done : -EPROTO;
+		uint32_t all = readable(rx, &there);
 		if (there == 0)
 			break;
 		n = pieces(rx, rx->which, rx->head, there, iov);
@@ -257,7 +445,7 @@ ssize_t flat_ring_read(struct flat_ring_rx *rx, void *buf, size_t len, int consu
 			flat_ring_consume(rx, got);
 			continue;
 		}
-		uint32_t beyond = rx->tail - rx->head - there;
+		uint32_t beyond = all - there;
 		if (beyond > 0 && done < len) {
 			n = pieces(rx, rx->next, rx->head + there, beyond, iov);
 			done += copy_out(iov, n, (uint8_t *)buf + done, len - done);
@@ -370,5 +558,9 @@ int flat_ring_rx_resume(struct flat_ring_rx *rx)
 	rx->turning = a.since < a.tail - a.head;
 	rx->next = FLAT_TURN_TAKEN(a.turn);
 	rx->which = rx->turning ? FLAT_TURN_LEFT(a.turn) : rx->next;
+	uint64_t urged = atomic_load_explicit(&rx->ctl->cons.urged, memory_order_relaxed);
+	rx->urgent_seen = FLAT_URGED_SEEN(urged);
+	rx->urgent_taken = FLAT_URGED_TAKEN(urged);
+	rx->urgent_passed = FLAT_URGED_PASSED(urged);
 	return 0;
 }

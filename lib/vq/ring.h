@@ -17,6 +17,7 @@
 #define FLAT_VQ_RING_H
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -52,6 +53,11 @@ struct flat_ring_rx {
 	uint8_t which;	    /* ring that holds the byte at `head` */
 	uint8_t next;	    /* the ring that bytes from turn_pos on are in, if `turning` */
 	uint8_t turning;
+	uint8_t halts;	      /* reads end before an urgent byte; the host half's do */
+	uint32_t urgent_seen; /* serial numbers, FLAT_URGED() */
+	uint32_t urgent_taken;
+	uint32_t urgent_passed;
+	uint64_t urgent; /* producer's word as last looked at */
 };
 
 /** Binds a producer's or consumer's end to direction `direction` of a slot. The caller checked both. */
@@ -106,7 +112,8 @@ FLAT_MUST_CHECK ssize_t flat_ring_space(struct flat_ring_tx *tx);
 FLAT_MUST_CHECK ssize_t flat_ring_unsent(struct flat_ring_tx *tx);
 
 /**
- * Readable pieces, oldest first, in iov[0..1], *n_iov 0..2; they may be fewer bytes than are there (up to a turn).
+ * Readable pieces, oldest first, in iov[0..1], *n_iov 0..2; they may be fewer bytes than are there (up to a turn, or to an urgent
+ * byte where the end halts).
  * Returns their bytes (0: empty), or -EPROTO. The memory belongs to the producer, who may change it at
  * any time: a hostile one between two looks.
  */
@@ -122,7 +129,7 @@ static inline void flat_ring_consume(struct flat_ring_rx *rx, size_t len)
 
 /**
  * Copies up to `len` bytes out and, with `consume`, gives them back. Without it, it is a peek across
- * turns too. Returns the count (0: empty), or -EPROTO.
+ * turns too. An end that halts gets none from an urgent byte on, see flat_ring_urgent(). Returns the count (0: empty), or -EPROTO.
  */
 FLAT_MUST_CHECK ssize_t flat_ring_read(struct flat_ring_rx *rx, void *buf, size_t len, int consume);
 
@@ -171,6 +178,67 @@ static inline void flat_ring_carry(struct flat_ring_rx *rx, uint32_t what)
 {
 	atomic_fetch_add_explicit(&rx->ctl->cons.carried, what, memory_order_release);
 }
+
+/*
+ * Urgent bytes (MSG_OOB). They are part of the stream; a word beside `tail` says where the last one is. It is stored before that
+ * tail, so whoever has seen the byte finds its mark. A mark is taken for what it says while its byte lies between the consumer's
+ * position and the end; any other means nothing, whoever wrote it.
+ *
+ *   seen    the consumer has taken note of it, and has left out what is lost with it (FLAT_DROPPED)
+ *   taken   its byte was read by MSG_OOB; it lies in the stream still
+ *   passed  the stream was read beyond it: it is no more
+ */
+
+/** Before the flat_ring_commit() that shows it: the byte `at` places behind what is committed is urgent. */
+void flat_ring_mark(struct flat_ring_tx *tx, uint32_t at);
+
+/** flat_ring_write() whose last byte is urgent. */
+FLAT_MUST_CHECK ssize_t flat_ring_write_urgent(struct flat_ring_tx *tx, const void *buf,
+					       size_t len);
+
+/** Whether there may be one that was not passed. After a look at the ring; one load. */
+static inline int flat_ring_marked(const struct flat_ring_rx *rx)
+{
+	/* relaxed: ordered by the acquire of tail before it */
+	return FLAT_URGENT_SERIAL(atomic_load_explicit(&rx->ctl->prod.urgent,
+						       memory_order_relaxed)) != rx->urgent_passed;
+}
+
+/** The same by what stands in shared memory, for an end that several processes hold. */
+static inline int flat_ring_marked_any(const struct flat_ring_rx *rx)
+{
+	return FLAT_URGENT_SERIAL(
+		   atomic_load_explicit(&rx->ctl->prod.urgent, memory_order_relaxed)) !=
+	       FLAT_URGED_PASSED(atomic_load_explicit(&rx->ctl->cons.urged, memory_order_relaxed));
+}
+
+/** An urgent byte that is there to be read. */
+enum flat_urgent {
+	FLAT_URGENT_NONE = 0,
+	FLAT_URGENT_THERE = 1,
+	FLAT_URGENT_TAKEN = 2,
+};
+
+/**
+ * Looks for one. Bytes that are lost with it (FLAT_DROPPED) are consumed, unless urgent bytes are `in_line`. *ahead: bytes
+ * before it. enum flat_urgent, or -EPROTO.
+ */
+FLAT_MUST_CHECK int flat_ring_urgent(struct flat_ring_rx *rx, bool in_line, uint32_t *ahead);
+/** Of the one that flat_ring_urgent() found: it was taken; it is to be passed, and is a byte like others. */
+void flat_ring_urgent_take(struct flat_ring_rx *rx);
+void flat_ring_urgent_pass(struct flat_ring_rx *rx);
+
+/** An urgent byte among bytes that go on to another ring: offsets in these. */
+struct flat_urgent_passed {
+	uint32_t at;
+	uint32_t from; /* n bytes from here on are lost with it where its reader is there */
+	uint32_t n;    /* 0: none */
+};
+/** Whether there is one among the last `len` bytes that were consumed. It is passed. */
+FLAT_MUST_CHECK bool flat_ring_urgent_in(struct flat_ring_rx *rx, uint32_t len,
+					 struct flat_urgent_passed *u);
+/** flat_ring_mark() for these bytes, in this ring. */
+void flat_ring_mark_passed(struct flat_ring_tx *tx, const struct flat_urgent_passed *u);
 
 /** Cheapest possible "is there anything": a single load, unchecked, for a spinning waiter. */
 static inline int flat_ring_moved(const struct flat_ring_rx *rx)

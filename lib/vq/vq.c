@@ -74,6 +74,16 @@ static bool shm_ring_bell(struct flat_vq *vq)
 	return flat_sys_send(vq->bell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
 }
 
+void flat_vq_urge(struct flat_vq *vq)
+{
+	if (vq->bell_fd < 0)
+		return;
+	/* A bell, then the byte that brings the signal: who sleeps looks for the bell, and skips what is urgent. */
+	atomic_fetch_add_explicit(&vq->tx.ctl->prod.bells, 1, memory_order_relaxed);
+	if (flat_sys_send(vq->bell_fd, "\0", 2, MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		(void)flat_sys_send(vq->bell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 const struct flat_vq_ops flat_vq_shm = {
     .name = "shm",
     .ring_bell = shm_ring_bell,
@@ -145,7 +155,10 @@ int flat_vq_drain_anchor(struct flat_vq *vq)
 			vq->rx.bells_off += (uint32_t)n;
 		if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR))
 			return -ECONNRESET;
-		if (n != (ssize_t)sizeof(sink) && n != -EINTR)
+		/* It ends before the byte of flat_vq_urge(). */
+		bool urged =
+		    n > 0 && atomic_load_explicit(&vq->rx.ctl->prod.urgent, memory_order_relaxed);
+		if (n != (ssize_t)sizeof(sink) && n != -EINTR && !urged)
 			return 0;
 	}
 }

@@ -131,6 +131,12 @@ static inline void flat_vq_disarm_rx(struct flat_vq *vq)
 		atomic_store_explicit(arm, FLAT_ARM_NONE, memory_order_relaxed);
 }
 
+/**
+ * After flat_vq_notify_data() of an urgent byte: whoever owns the peer's anchor (F_SETOWN) gets SIGURG, which the kernel sends
+ * (Linux 5.15 with AF_UNIX_OOB; else it is a bell and no more). Only where the peer's anchor is what my bell is at.
+ */
+void flat_vq_urge(struct flat_vq *vq);
+
 /** Sets FLAT_PROD_* on my direction and tells the peer. */
 void flat_vq_end_tx(struct flat_vq *vq, uint32_t prod_flags);
 
