@@ -417,9 +417,13 @@ static void on_half_open(struct flat_source *source, int events)
 		flat_conn_destroy(e->conn);
 }
 
-bool flat_conn_carries_urgent(const struct flat_conn *c)
+bool flat_conn_carries_urgent(const struct flat_conn *c, enum flat_side from)
 {
-	return c->pipe && !c->sniff && c->end[0].lane && c->end[1].lane;
+	const struct flat_end *to = &c->end[from ^ 1];
+	if (!c->pipe || c->sniff || !c->end[from].lane)
+		return false;
+	/* A socket of the kernel's, without TLS over it. */
+	return to->lane || (to->is_tcp && !to->tube && !c->origin && !c->gate);
 }
 
 /* Both for a client that has its end: it waits for a server, or the connection is open. */
@@ -442,7 +446,7 @@ static void reply_opened(struct flat_conn *c)
 	m->slot = e->slot;
 	m->side = FLAT_SIDE_CLIENT;
 	m->flags = (c->half_open && !c->sniff ? FLAT_CONN_CONNECTING : 0) |
-		   (flat_conn_carries_urgent(c) ? FLAT_CONN_URGENT : 0);
+		   (flat_conn_carries_urgent(c, FLAT_SIDE_CLIENT) ? FLAT_CONN_URGENT : 0);
 	fds[n++] = c->client_near;
 	reply.fds = FLAT_FD_ANCHOR;
 	if (c->path == FLAT_CONN_DIRECT) {

@@ -72,7 +72,9 @@ static int answer_end(const struct flat_end *e, struct flat_msg *reply, int *fds
 	m->side = client ? FLAT_SIDE_CLIENT : FLAT_SIDE_SERVER;
 	m->path = (uint32_t)c->path;
 	m->flags = (client && c->half_open ? FLAT_CONN_CONNECTING : 0) |
-		   (flat_conn_carries_urgent(c) ? FLAT_CONN_URGENT : 0);
+		   (flat_conn_carries_urgent(c, client ? FLAT_SIDE_CLIENT : FLAT_SIDE_SERVER)
+			? FLAT_CONN_URGENT
+			: 0);
 	m->local = client ? c->from : c->target;
 	m->peer = client ? c->to : c->from;
 	if (c->path == FLAT_CONN_DIRECT) {

@@ -160,7 +160,7 @@ static int send_accept(struct flat_listener *l, struct flat_conn *c)
 	msg.body.conn.slot = server->slot;
 	msg.body.conn.side = FLAT_SIDE_SERVER;
 	msg.body.conn.path = (uint32_t)c->path;
-	msg.body.conn.flags = flat_conn_carries_urgent(c) ? FLAT_CONN_URGENT : 0;
+	msg.body.conn.flags = flat_conn_carries_urgent(c, FLAT_SIDE_SERVER) ? FLAT_CONN_URGENT : 0;
 	msg.body.conn.local = c->target;
 	msg.body.conn.peer = c->from;
 	snprintf(msg.body.conn.service, sizeof(msg.body.conn.service), "%.*s",

@@ -646,8 +646,8 @@ void flat_conn_open(struct flat_conn *c);
 void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, const char *reason);
 /** Has it looked at while it is half open: its client may go away, and it may not wait for ever. */
 void flat_conn_wait(struct flat_conn *c);
-/** Whether urgent bytes go through it as such: FLAT_CONN_URGENT. Once it has its memory. */
-bool flat_conn_carries_urgent(const struct flat_conn *c);
+/** Whether urgent bytes of a side reach the other as such: FLAT_CONN_URGENT. Once both are known. */
+bool flat_conn_carries_urgent(const struct flat_conn *c, enum flat_side from);
 /** Tells the client that it is open, while its server is yet to be found. */
 void flat_conn_tell(struct flat_conn *c);
 /** Where it goes was decided anew: who serves it, and who counts it. 0 or -ENOMEM. */

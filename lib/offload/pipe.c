@@ -277,6 +277,15 @@ static ssize_t put_socket(struct flat_pipe_end *dst, const uint8_t *bytes, size_
 	return sent == -EAGAIN || sent == -EINTR ? 0 : sent;
 }
 
+/* One byte, as what is put into a socket. */
+static ssize_t put_urgent(struct flat_pipe_end *dst, const uint8_t *byte)
+{
+	ssize_t sent =
+	    flat_sys_send(dst->source.fd, byte, 1, MSG_OOB | MSG_DONTWAIT | MSG_NOSIGNAL);
+	dst->full = sent < 1;
+	return sent == -EAGAIN || sent == -EINTR ? 0 : sent;
+}
+
 /* Whether a look into the ring, which found `n` bytes, found none: then what that means is noted. Flags before bytes. */
 static bool is_empty(struct flat_pipe_end *src, ssize_t n, uint32_t flags)
 {
@@ -285,6 +294,22 @@ static bool is_empty(struct flat_pipe_end *src, ssize_t n, uint32_t flags)
 	if (n == 0)
 		look_at_end(src, flags);
 	return n <= 0;
+}
+
+/*
+ * Before `n` bytes of its ring go to a socket of the kernel: those before an urgent one, which goes by itself (*urgent). The kernel
+ * would take the last byte of a part that it took for the urgent one.
+ */
+static size_t until_urgent(struct flat_pipe_end *src, const struct flat_pipe_end *dst, size_t n,
+			   bool *urgent)
+{
+	uint32_t ahead = 0;
+	*urgent = false;
+	if (dst->tls || dst->tube ||
+	    flat_ring_urgent(&src->vq.rx, true, &ahead) <= FLAT_URGENT_NONE || ahead >= n)
+		return n;
+	*urgent = ahead == 0;
+	return ahead == 0 ? 1 : ahead;
 }
 
 static size_t lane_to_tcp(struct flat_pipe_end *src, struct flat_pipe_end *dst, uint8_t *scratch)
@@ -297,13 +322,19 @@ static size_t lane_to_tcp(struct flat_pipe_end *src, struct flat_pipe_end *dst, 
 		broken(src);
 		return 0;
 	}
-	ssize_t sent = put_socket(dst, scratch, (size_t)n);
+	bool urgent = false;
+	if (flat_unlikely(flat_ring_marked(&src->vq.rx)))
+		n = (ssize_t)until_urgent(src, dst, (size_t)n, &urgent);
+	ssize_t sent =
+	    flat_unlikely(urgent) ? put_urgent(dst, scratch) : put_socket(dst, scratch, (size_t)n);
 	if (sent == 0)
 		return 0;
 	if (sent < 0) {
 		broken(src);
 		return 0;
 	}
+	if (flat_unlikely(urgent))
+		flat_ring_urgent_pass(&src->vq.rx);
 	consume(&src->vq.rx, (size_t)sent);
 	flat_vq_notify_room(&src->vq);
 	return (size_t)sent;

@@ -1,8 +1,10 @@
 /* Forwarding between two applications played by the test, and between one and a kernel socket or a tube; at a worker too. */
 #include <criterion/criterion.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -659,4 +661,118 @@ Test(pipe, bytes_of_a_tube_wait_for_their_share_of_the_turns)
 	flat_workers_close(&w);
 	tube_close(tube);
 	flat_loop_fini(&loop);
+}
+
+/* --- urgent bytes --- */
+
+static void app_send_urgent(struct app *a, const char *text)
+{
+	cr_assert_eq(flat_ring_write_urgent(&a->vq.tx, text, strlen(text)), (ssize_t)strlen(text));
+	flat_vq_notify_data(&a->vq);
+}
+
+Test(pipe, passes_an_urgent_byte_on)
+{
+	uint32_t ahead = 0;
+	struct pollfd p = {.fd = server.near, .events = POLLPRI};
+	server.vq.rx.halts = 1;
+	(void)app_send(&client, sent, 7);
+	app_send_urgent(&client, "ab!");
+	(void)app_send(&client, sent, 5);
+	(void)pump();
+	cr_assert_eq(flat_ring_urgent(&server.vq.rx, false, &ahead), FLAT_URGENT_THERE);
+	cr_assert_eq(ahead, 9);
+	cr_assert_eq(app_recv(&server, got, 100), 9);
+	cr_assert_eq(app_recv(&server, got, 100), 0);
+	/* The kernel tells the owner of the anchor. */
+	cr_assert_eq(poll(&p, 1, 0), 1);
+	cr_assert_eq(flat_vq_drain_anchor(&server.vq), 0);
+	cr_assert_eq(poll(&p, 1, 0), 0);
+}
+
+/* Two ends of a connection of the kernel's. */
+static void tcp_pair(int fds[2])
+{
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t len = sizeof(a);
+	int l = socket(AF_INET, SOCK_STREAM, 0);
+	cr_assert_eq(bind(l, (struct sockaddr *)&a, len), 0);
+	cr_assert_eq(listen(l, 1), 0);
+	cr_assert_eq(getsockname(l, (struct sockaddr *)&a, &len), 0);
+	fds[0] = socket(AF_INET, SOCK_STREAM, 0);
+	cr_assert_eq(connect(fds[0], (struct sockaddr *)&a, len), 0);
+	fds[1] = accept(l, NULL, NULL);
+	cr_assert_geq(fds[1], 0);
+	close(l);
+}
+
+Test(pipe, passes_an_urgent_byte_on_to_a_socket)
+{
+	int fds[2];
+	int mark = 0;
+	tcp_pair(fds);
+	struct pollfd p = {.fd = fds[0], .events = POLLPRI};
+	memset(&pipe_->end[1], 0, sizeof(pipe_->end[1]));
+	flat_pipe_tcp(pipe_, 1, fds[1], NULL);
+	for (int i = 0; i < 100; i++) {
+		(void)app_send(&client, sent, (size_t)i * 7);
+		app_send_urgent(&client, "ab!");
+		(void)app_send(&client, sent, 5);
+		while (pump() > 0)
+			;
+		cr_assert_eq(poll(&p, 1, 10000), 1);
+		cr_assert_eq(recv(fds[0], got, 1, MSG_OOB), 1);
+		cr_assert_eq(got[0], '!');
+		size_t want = (size_t)i * 7 + 2;
+		cr_assert_eq(recv(fds[0], got, want, MSG_WAITALL), (ssize_t)want);
+		cr_assert_eq(memcmp(got + want - 2, "ab", 2), 0);
+		cr_assert_eq(ioctl(fds[0], SIOCATMARK, &mark), 0);
+		cr_assert_eq(mark, 1);
+		cr_assert_eq(recv(fds[0], got, 5, MSG_WAITALL), 5);
+		cr_assert_eq(memcmp(got, sent, 5), 0);
+	}
+}
+
+/* The socket takes parts: none of their ends is urgent, and the one that is comes when there is room. */
+Test(pipe, urgent_byte_waits_for_room_in_a_socket)
+{
+	int fds[2];
+	size_t in = 0;
+	size_t out = 0;
+	char byte = 0;
+	tcp_pair(fds);
+	memset(&pipe_->end[1], 0, sizeof(pipe_->end[1]));
+	flat_pipe_tcp(pipe_, 1, fds[1], NULL);
+	while (in < sizeof(sent)) {
+		size_t n = app_send(&client, sent + in, sizeof(sent) - in);
+		in += n;
+		if (pump() == 0 && n == 0)
+			break;
+	}
+	/* One byte of room, at least. */
+	cr_assert_gt(recv(fds[0], got, 200000, MSG_WAITALL), 0);
+	out = 200000;
+	while (pump() > 0)
+		;
+	app_send_urgent(&client, "!");
+	while (byte == 0 && out < in) {
+		cr_assert_lt(recv(fds[0], &byte, 1, MSG_OOB), 2);
+		ssize_t n = recv(fds[0], got + out, in - out, MSG_DONTWAIT);
+		out += n > 0 ? (size_t)n : 0;
+		(void)pump();
+	}
+	struct pollfd p = {.fd = fds[0], .events = POLLPRI};
+	while (byte == 0 && pump() > 0)
+		;
+	if (byte == 0) {
+		cr_assert_eq(poll(&p, 1, 10000), 1);
+		cr_assert_eq(recv(fds[0], &byte, 1, MSG_OOB), 1);
+	}
+	cr_assert_eq(byte, '!');
+	while (out < in) {
+		ssize_t n = recv(fds[0], got + out, in - out, 0);
+		cr_assert_gt(n, 0);
+		out += (size_t)n;
+	}
+	cr_assert_eq(memcmp(sent + 200000, got + 200000, in - 200000), 0);
 }
