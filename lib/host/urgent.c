@@ -17,12 +17,17 @@ static void look(struct flat_sock *s, struct flat_urgent_state *u)
 
 void flat_urgent_look(struct flat_sock *s, struct flat_urgent_state *u)
 {
+	uint32_t lost = 0;
+	u->in_line = flat_option_in_line(s);
+	u->ahead = 0;
 	flat_lock(&s->rx_lock);
-	int err = flat_shared(s) ? flat_ring_rx_resume(&s->vq.rx) : 0;
-	look(s, u);
+	/* A look, no more: processes that are no relatives have another lock. */
+	u->how = flat_shared(s) ? flat_ring_rx_resume(&s->vq.rx) : 0;
+	if (u->how == 0)
+		u->how = flat_ring_urgent_look(&s->vq.rx, u->in_line, &u->ahead, &lost);
+	u->bytes = u->how < 0 ? u->how : flat_ring_pending(&s->vq.rx);
 	flat_unlock(&s->rx_lock);
-	if (err < 0)
-		u->how = (int)(u->bytes = err);
+	u->bytes -= u->bytes >= (ssize_t)lost ? (ssize_t)lost : 0;
 }
 
 /* Bytes from `skip` places behind the next one on, which all stay. */

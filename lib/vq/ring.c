@@ -253,21 +253,16 @@ static bool is_behind(const struct flat_ring_rx *rx, uint32_t ahead)
 	return ahead > rx->mask[FLAT_RING_MID] + 1 + rx->mask[FLAT_RING_BULK] + 1;
 }
 
-/* After look_at_tail(), which comes before it: whether the last urgent byte is among the bytes that are there. */
+/* After look_at_tail(), which comes before it: whether the last urgent byte is among the bytes that are there. Changes nothing shared. */
 static enum flat_urgent find_urgent(struct flat_ring_rx *rx, uint32_t *ahead)
 {
 	uint64_t urgent = atomic_load_explicit(&rx->ctl->prod.urgent, memory_order_acquire);
 	uint32_t serial = FLAT_URGENT_SERIAL(urgent);
 	uint32_t before = FLAT_URGENT_POS(urgent) - rx->head;
-	if (serial == rx->urgent_passed)
-		return FLAT_URGENT_NONE;
 	rx->urgent = urgent;
-	if (before >= rx->tail - rx->head) {
-		/* On its way, or read over. */
-		if (is_behind(rx, before))
-			flat_ring_urgent_pass(rx);
+	/* Passed; on its way, or read over. */
+	if (serial == rx->urgent_passed || before >= rx->tail - rx->head)
 		return FLAT_URGENT_NONE;
-	}
 	*ahead = before;
 	return serial == rx->urgent_taken ? FLAT_URGENT_TAKEN : FLAT_URGENT_THERE;
 }
@@ -283,17 +278,31 @@ static uint32_t dropped(const struct flat_ring_rx *rx, uint32_t ahead)
 	return FLAT_DROPPED_N(word);
 }
 
-int flat_ring_urgent(struct flat_ring_rx *rx, bool in_line, uint32_t *ahead)
+int flat_ring_urgent_look(struct flat_ring_rx *rx, bool in_line, uint32_t *ahead, uint32_t *lost)
 {
 	uint32_t here;
+	*lost = 0;
 	if (look_at_tail(rx, &here) != 0)
 		return -EPROTO;
 	int how = (int)find_urgent(rx, ahead);
-	if (how == (int)FLAT_URGENT_NONE || rx->urgent_seen == FLAT_URGENT_SERIAL(rx->urgent))
+	if (how != (int)FLAT_URGENT_NONE && !in_line &&
+	    rx->urgent_seen != FLAT_URGENT_SERIAL(rx->urgent))
+		*lost = dropped(rx, *ahead);
+	*ahead -= *lost;
+	return how;
+}
+
+int flat_ring_urgent(struct flat_ring_rx *rx, bool in_line, uint32_t *ahead)
+{
+	uint32_t here;
+	uint32_t n;
+	int how = flat_ring_urgent_look(rx, in_line, ahead, &n);
+	if (how <= (int)FLAT_URGENT_NONE)
 		return how;
-	uint32_t n = in_line ? 0 : dropped(rx, *ahead);
-	*ahead -= n;
-	see_urgent(rx);
+	if (rx->urgent_seen != FLAT_URGENT_SERIAL(rx->urgent))
+		see_urgent(rx);
+	if (n > 0 && (look_at_tail(rx, &here) != 0 || here == 0))
+		return -EPROTO;
 	while (n > 0) {
 		uint32_t part = here < n ? here : n;
 		flat_ring_consume(rx, part);
@@ -383,8 +392,11 @@ static uint32_t until_urgent(struct flat_ring_rx *rx)
 	uint32_t all = rx->tail - rx->head;
 	uint32_t ahead = all;
 	uint32_t n;
-	if (find_urgent(rx, &ahead) == FLAT_URGENT_NONE)
+	if (find_urgent(rx, &ahead) == FLAT_URGENT_NONE) {
+		if (is_behind(rx, FLAT_URGENT_POS(rx->urgent) - rx->head))
+			flat_ring_urgent_pass(rx);
 		return all;
+	}
 	if (rx->urgent_seen == FLAT_URGENT_SERIAL(rx->urgent))
 		return ahead;
 	n = dropped(rx, ahead);

@@ -220,7 +220,13 @@ enum flat_urgent {
 };
 
 /**
- * Looks for one. Bytes that are lost with it (FLAT_DROPPED) are consumed, unless urgent bytes are `in_line`. *ahead: bytes
+ * Looks for one, and changes nothing that others who hold the end see. *ahead: bytes before it, without *lost ones, which whoever
+ * reads next leaves out, unless urgent bytes are `in_line`. enum flat_urgent, or -EPROTO.
+ */
+FLAT_MUST_CHECK int flat_ring_urgent_look(struct flat_ring_rx *rx, bool in_line, uint32_t *ahead,
+					  uint32_t *lost);
+/**
+ * The same for who reads. Bytes that are lost with it (FLAT_DROPPED) are consumed, unless urgent bytes are `in_line`. *ahead: bytes
  * before it. enum flat_urgent, or -EPROTO.
  */
 FLAT_MUST_CHECK int flat_ring_urgent(struct flat_ring_rx *rx, bool in_line, uint32_t *ahead);

@@ -318,3 +318,26 @@ Test(ring_urgent, words_of_chance)
 		cr_assert_leq(n, there);
 	}
 }
+
+Test(ring_urgent, a_look_changes_nothing)
+{
+	uint32_t ahead = 0;
+	uint32_t lost = 0;
+	put_urgent("1");
+	put_urgent("2");
+	put("xy");
+	put_urgent("3");
+	for (int i = 0; i < 2; i++) {
+		cr_assert_eq(flat_ring_urgent_look(&rx, false, &ahead, &lost), FLAT_URGENT_THERE);
+		cr_assert_eq(ahead, 2);
+		cr_assert_eq(lost, 2);
+		cr_assert_eq(flat_ring_urgent_look(&rx, true, &ahead, &lost), FLAT_URGENT_THERE);
+		cr_assert_eq(ahead, 4);
+		cr_assert_eq(lost, 0);
+		cr_assert_eq(flat_ring_pending(&rx), 5);
+		cr_assert_eq(atomic_load(&rx.ctl->cons.urged), 0);
+	}
+	atomic_store(&tx.ctl->prod.urgent, FLAT_URGENT(tx.tail - 100, 9));
+	cr_assert_eq(flat_ring_urgent_look(&rx, false, &ahead, &lost), FLAT_URGENT_NONE);
+	cr_assert_eq(atomic_load(&rx.ctl->cons.urged), 0);
+}
