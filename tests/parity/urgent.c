@@ -732,3 +732,21 @@ BEHAVIOUR(urgent_taken_by_another_program)
 	say_urgent("another", s);
 	take("another", s, 1, MSG_OOB);
 }
+
+/* More than goes in one piece of memory: of all of it the last byte. */
+BEHAVIOUR(urgent_long_vector)
+{
+	static char more[9000];
+	struct iovec v[3] = {{more, 3000}, {more + 3000, 3000}, {more + 6000, 3000}};
+	struct msghdr m = {.msg_iov = v, .msg_iovlen = 3};
+	int c, s;
+	memset(more, 'm', sizeof(more));
+	more[8999] = '!';
+	pair(&c, &s);
+	DO(sendmsg(c, &m, MSG_OOB));
+	await_urgent(s, '!');
+	await_bytes(s, 8999);
+	DO(recv(s, buf, 9000, MSG_WAITALL));
+	say_urgent("before it", s);
+	take("urgent", s, 1, MSG_OOB);
+}
