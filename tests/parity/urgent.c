@@ -30,7 +30,6 @@ static void in_the_middle(int c, int s)
 	DO(send(c, "ab!", 3, MSG_OOB));
 	DO(send(c, "cd", 2, 0));
 	await(s, POLLPRI);
-	await_bytes(s, 2);
 }
 
 /* Until this is the urgent byte. */
@@ -66,6 +65,7 @@ BEHAVIOUR(urgent_halts_a_read)
 	in_the_middle(c, s);
 	say_urgent("there", s);
 	take("before", s, 10, 0);
+	await_seen(s, 2);
 	say_urgent("before it", s);
 	take("urgent", s, 1, MSG_OOB);
 	say_urgent("taken", s);
@@ -86,6 +86,7 @@ BEHAVIOUR(urgent_taken_before_the_bytes)
 	take("one", s, 1, 0);
 	say_urgent("one before it", s);
 	take("rest", s, 10, 0);
+	await_seen(s, 2);
 	say_urgent("before it", s);
 	take("after", s, 10, 0);
 }
@@ -126,9 +127,11 @@ BEHAVIOUR(urgent_in_line)
 	pair(&c, &s);
 	set_inline(s);
 	in_the_middle(c, s);
+	await_bytes(s, 5);
 	say_urgent("there", s);
 	take("oob", s, 1, MSG_OOB);
 	take("before", s, 10, 0);
+	await_seen(s, 3);
 	say_urgent("before it", s);
 	take("look", s, 2, MSG_PEEK);
 	say_urgent("looked", s);
@@ -136,6 +139,7 @@ BEHAVIOUR(urgent_in_line)
 	say_urgent("after", s);
 	in_the_middle(c, s);
 	take("one by one", s, 2, 0);
+	await_seen(s, 3);
 	take("one by one", s, 1, 0);
 	say_urgent("just read", s);
 	take("one by one", s, 1, 0);
@@ -149,6 +153,7 @@ BEHAVIOUR(urgent_in_line_by_the_listener)
 	int s = accept(l, NULL, NULL);
 	in_the_middle(c, s);
 	take("before", s, 10, 0);
+	await_seen(s, 3);
 	take("from it on", s, 10, 0);
 }
 
@@ -162,6 +167,7 @@ BEHAVIOUR(urgent_in_line_before_connect)
 	in_the_middle(s, c);
 	take("oob", c, 1, MSG_OOB);
 	take("before", c, 10, 0);
+	await_seen(c, 3);
 	take("from it on", c, 10, 0);
 }
 
@@ -646,6 +652,7 @@ BEHAVIOUR(urgent_forked)
 	reap(child(take_in_child, &s));
 	take("urgent", s, 1, MSG_OOB);
 	take("rest", s, 10, 0);
+	await_seen(s, 2);
 	say_urgent("before it", s);
 	take("rest", s, 10, 0);
 }
@@ -725,6 +732,7 @@ BEHAVIOUR(urgent_taken_by_another_program)
 	take("its own", c, 20, 0);
 	take("taken", s, 1, MSG_OOB);
 	take("before", s, 10, 0);
+	await_seen(s, 2);
 	say_urgent("before it", s);
 	take("after", s, 10, 0);
 	DO(send(c, "z!", 2, MSG_OOB));
