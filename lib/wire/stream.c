@@ -53,7 +53,7 @@ static void unready(struct flat_wire_stream *s)
 static void drop_buf(struct flat_wire_stream *s)
 {
 	if (s->buf)
-		flat_hold_give(s->link->hold, FLAT_WIRE_WINDOW);
+		flat_hold_give(s->link->hold, (size_t)FLAT_WIRE_WINDOW);
 	free(s->buf);
 	s->buf = NULL;
 	s->start = 0;
@@ -223,12 +223,12 @@ static int on_answer(struct flat_wire_stream *s, const struct flat_frame *f)
 
 static int keep(struct flat_wire_stream *s, const uint8_t *p, size_t n)
 {
-	if (!s->buf && !flat_hold_take(s->link->hold, FLAT_WIRE_WINDOW))
+	if (!s->buf && !flat_hold_take(s->link->hold, (size_t)FLAT_WIRE_WINDOW))
 		return -ENOBUFS;
 	if (!s->buf) {
 		s->buf = malloc((size_t)FLAT_WIRE_WINDOW);
 		if (!s->buf)
-			flat_hold_give(s->link->hold, FLAT_WIRE_WINDOW);
+			flat_hold_give(s->link->hold, (size_t)FLAT_WIRE_WINDOW);
 	}
 	if (!s->buf)
 		return -ENOMEM;
