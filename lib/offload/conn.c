@@ -386,7 +386,7 @@ static void on_direct(struct flat_source *source, int events)
 	if (events & (POLLHUP | POLLRDHUP | POLLERR)) {
 		e->gone = true;
 		if (c->shelved)
-			flat_ticket_drop(c);
+			flat_ticket_let_go(c);
 		else if (c->half_open || c->end[i ^ 1].gone)
 			flat_conn_destroy(c);
 		else

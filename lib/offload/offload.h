@@ -92,6 +92,7 @@ struct flat_session {
 	uint32_t n_half_open;
 	uint32_t n_listeners;
 	uint32_t n_tickets;
+	uint32_t n_let_go;		   /* of these, whose anchor hung up */
 	TAILQ_HEAD(, flat_conn) tickets;   /* made ahead for it, not begun: ticket.c */
 	LIST_HEAD(, flat_lane_link) lanes; /* whose client it is; last one first */
 };
@@ -412,6 +413,8 @@ void flat_sessions_reap(struct flat_offload *o);
 void flat_session_identify(struct flat_session *s);
 /** Reads on where messages were left, each session in its turn. True: there are more. */
 bool flat_sessions_turn(struct flat_offload *o);
+/** What it has sent is read in the next of these, though nothing tells of it. */
+void flat_session_look(struct flat_session *s);
 /** Takes no more messages; what was sent before is done. True: that was all, and no connection came of it. */
 bool flat_sessions_leave(struct flat_offload *o);
 /** After a turn of the loop: answers those who asked that whatever had ended be let go. */
@@ -693,6 +696,10 @@ void flat_tickets_request(struct flat_session *s, const struct flat_msg *msg);
 void flat_ticket_use(struct flat_session *s, const struct flat_msg *msg);
 /** Ends one that has not begun. */
 void flat_ticket_drop(struct flat_conn *c);
+/** Its client's anchor hung up (`gone`), as that of a connection that is over does: a USE sent before may be unread. Once. */
+void flat_ticket_let_go(struct flat_conn *c);
+/** Everything that the session sent so far was read: those that it let go of it did not use. */
+void flat_tickets_give_back(struct flat_session *s);
 /** Ends tickets of a session, or of a listener (the other NULL). Their lanes are given up by the caller. */
 void flat_tickets_end(struct flat_session *s, const struct flat_listener *l);
 

@@ -358,8 +358,11 @@ static bool serve(struct flat_session *s)
 			return true;
 		}
 		int err = flat_msg_recv(s->control.fd, &msg, fds, &n, MSG_DONTWAIT);
-		if (err == -EAGAIN)
+		if (err == -EAGAIN) {
+			if (flat_unlikely(s->n_let_go > 0))
+				flat_tickets_give_back(s);
 			return false;
+		}
 		if (err == -EINTR)
 			continue;
 		if (err != 0) {
@@ -384,6 +387,11 @@ static void set_ready(struct flat_session *s, bool ready)
 		TAILQ_INSERT_TAIL(&o->ready, s, ready_link);
 	else
 		TAILQ_REMOVE(&o->ready, s, ready_link);
+}
+
+void flat_session_look(struct flat_session *s)
+{
+	set_ready(s, true);
 }
 
 static void on_control(struct flat_source *source, int result)

@@ -137,6 +137,8 @@ void flat_tickets_request(struct flat_session *s, const struct flat_msg *msg)
 
 static void unshelve(struct flat_conn *c)
 {
+	if (c->end[FLAT_SIDE_CLIENT].gone)
+		c->client->n_let_go--;
 	TAILQ_REMOVE(&c->client->tickets, c, link);
 	c->client->n_tickets--;
 	c->offload->n_tickets--;
@@ -146,6 +148,22 @@ void flat_ticket_drop(struct flat_conn *c)
 {
 	unshelve(c);
 	flat_conn_destroy(c);
+}
+
+void flat_ticket_let_go(struct flat_conn *c)
+{
+	c->client->n_let_go++;
+	flat_session_look(c->client);
+}
+
+void flat_tickets_give_back(struct flat_session *s)
+{
+	struct flat_conn *next;
+	for (struct flat_conn *c = TAILQ_FIRST(&s->tickets); c && s->n_let_go > 0; c = next) {
+		next = TAILQ_NEXT(c, link);
+		if (c->end[FLAT_SIDE_CLIENT].gone)
+			flat_ticket_drop(c);
+	}
 }
 
 void flat_tickets_end(struct flat_session *s, const struct flat_listener *l)
@@ -186,6 +204,8 @@ void flat_ticket_use(struct flat_session *s, const struct flat_msg *msg)
 	if (!c)
 		return;
 	unshelve(c);
+	/* Closed already, with what it sent: its server finds all that. It is seen again once it is watched. */
+	c->end[FLAT_SIDE_CLIENT].gone = false;
 	decide(c, &d);
 	c->shelved = false;
 	flat_conn_begin(c, &d);

@@ -65,4 +65,5 @@ model ticket 0
 model ticket some -DDECIDED_AHEAD
 model ticket some -DKEEP_ID
 model ticket some -DGIVE_REFUSED
+model ticket some -DGIVE_UNREAD
 exit $status

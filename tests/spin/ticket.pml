@@ -6,10 +6,12 @@
  * anchor as long as it likes.
  *
  * Claims (assertions): no server gets a connection that the policies in force when the offload half sent it forbid; a slot
- * is given out only when nobody holds an end of what it was used for before. Found wrong with
+ * is given out only when nobody holds an end of what it was used for before; who uses a ticket and lets go of it at once has
+ * had a connection. Found wrong with
  *   -DDECIDED_AHEAD  what was decided when the ticket was made holds at USE
  *   -DKEEP_ID        a ticket that was used stays on the shelf
  *   -DGIVE_REFUSED   the slot of a connection that was refused at USE is given out again at once
+ *   -DGIVE_UNREAD    a ticket is given back when its anchor hangs up, with its USE unread
  */
 #define TICKETS 3
 
@@ -18,6 +20,7 @@ mtype state[TICKETS]; /* as the offload half keeps it */
 bool client_holds[TICKETS];
 bool server_holds[TICKETS];
 bool allowed[TICKETS]; /* decided at TICKETS */
+bool meant[TICKETS];   /* its client sent USE while it held it */
 byte served[TICKETS];  /* times that a server got it */
 byte owner;	       /* of the slot: ticket + 1; 0: free */
 bool tainted;	       /* it is never given out again */
@@ -107,8 +110,13 @@ end:
 	do
 	:: atomic { asks?_ -> grant() }
 	:: atomic { uses?t -> use(t); t = 0 }
-	/* The client let go of a ticket: its server's end was never given away. */
-	:: atomic { owner != 0 && state[owner - 1] == shelved && LOST(owner - 1) -> t = owner - 1; give(t); t = 0 }
+	/* The client let go of a ticket: its server's end was never given away. What the client sent before was read. */
+#ifdef GIVE_UNREAD
+	:: atomic { owner != 0 && state[owner - 1] == shelved && LOST(owner - 1) ->
+#else
+	:: atomic { owner != 0 && state[owner - 1] == shelved && LOST(owner - 1) && empty(uses) ->
+#endif
+		t = owner - 1; assert(!meant[t]); give(t); t = 0 }
 	:: atomic { owner != 0 && state[owner - 1] == open && LOST(owner - 1) && !server_holds[owner - 1] ->
 		t = owner - 1; give(t); t = 0 }
 	/* A new epoch: live connections that it forbids are cut, tickets wait for their USE. */
@@ -146,7 +154,9 @@ end:
 		:: else
 		fi }
 	/* Any ticket's number, held or not. */
-	:: atomic { client_alive && nfull(uses) -> uses!t }
+	:: atomic { client_alive && nfull(uses) ->
+		meant[t] = meant[t] || (client_holds[t] && state[t] == shelved);
+		uses!t }
 	:: atomic { client_alive && client_holds[t] -> client_holds[t] = false }
 	:: atomic { client_alive ->
 		client_alive = false;

@@ -54,12 +54,16 @@ static void setup(void)
 	TAILQ_INIT(&o.half_open);
 	TAILQ_INIT(&o.reminders);
 	TAILQ_INIT(&o.lanes);
+	TAILQ_INIT(&o.ready);
 	cr_assert_eq(flat_loop_init(&o.loop), 0);
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control), 0);
 	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, anchors), 0);
 	client.offload = server.offload = &o;
 	TAILQ_INIT(&client.tickets);
 	TAILQ_INIT(&server.tickets);
+	flat_bucket_init(&client.bucket, FLAT_SESSION_MSGS_PER_S, FLAT_SESSION_MSGS_BURST,
+			 flat_now_us());
+	client.greeted = true;
 	client.control.fd = control[0];
 	app = control[1];
 	TAILQ_INSERT_TAIL(&o.sessions, &client, link);
@@ -205,17 +209,53 @@ Test(ticket, meets_the_limit_of_connections_at_its_use)
 	cr_expect_eq(client.n_conns, FLAT_SESSION_CONNS_MAX);
 }
 
+/* Closes it, and has the offload half see that. */
+static void let_go(int anchor)
+{
+	uint32_t before = client.n_let_go;
+	close(anchor);
+	for (int i = 0; i < 20 && client.n_let_go == before; i++)
+		(void)flat_loop_turn(&o.loop, 100);
+	cr_assert_eq(client.n_let_go, before + 1);
+}
+
 Test(ticket, is_given_back_by_letting_go)
 {
 	struct held h = ask();
 	struct flat_lane_link *lane = TAILQ_FIRST(&o.lanes);
 	uint64_t used = lane->used;
-	close(h.anchor[0]);
-	for (int i = 0; i < 20 && client.n_tickets == h.n; i++)
-		(void)flat_loop_turn(&o.loop, 100);
+	let_go(h.anchor[0]);
+	/* It may have been used. */
+	cr_expect_eq(client.n_tickets, h.n);
+	(void)flat_sessions_turn(&o);
 	cr_expect_eq(client.n_tickets, h.n - 1);
+	cr_expect_eq(client.n_let_go, 0);
 	cr_expect_eq(__builtin_popcountll(lane->used), __builtin_popcountll(used) - 1);
 	cr_expect_eq(lane->tainted, 0);
+}
+
+Test(ticket, that_was_used_and_let_go_at_once_is_a_connection)
+{
+	uint64_t id = 0;
+	struct held h = ask();
+	struct flat_msg msg;
+	flat_msg_init(&msg, FLAT_MSG_USE, 10);
+	msg.body.use.conn_id = h.msg.body.tickets.v[0].conn_id;
+	cr_assert_eq(flat_msg_send(app, &msg, NULL, 0, MSG_DONTWAIT), 0);
+	let_go(h.anchor[0]);
+	let_go(h.anchor[1]);
+	(void)flat_sessions_turn(&o);
+	cr_expect_eq(client.n_let_go, 0);
+	cr_expect_eq(client.n_tickets, h.n - 2);
+	/* Its server is told of the end, as of any other. */
+	struct flat_conn *c = TAILQ_FIRST(&o.conns);
+	cr_assert_not_null(c);
+	for (int i = 0; i < 20 && !c->end[FLAT_SIDE_CLIENT].gone; i++)
+		(void)flat_loop_turn(&o.loop, 100);
+	cr_expect(c->end[FLAT_SIDE_CLIENT].gone);
+	cr_expect_not(c->end[FLAT_SIDE_SERVER].gone);
+	cr_expect_eq(accepted(&id), 1);
+	cr_expect_eq(id, h.msg.body.tickets.v[0].conn_id);
 }
 
 Test(ticket, with_bytes_on_its_anchor_is_void)
