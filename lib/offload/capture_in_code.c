@@ -124,7 +124,11 @@ static void tell(struct in_maker *in)
 	set_wide(c, R1, BPF_PSEUDO_MAP_FD, (uint32_t)in->gate->news);
 	point(c, R2, COUNT);
 	set(c, R3, 8);
-	set(c, R4, 0);
+	/*
+	 * Each wakes. Else only one that finds all before it taken does, by a position that the reader's processor may still hold
+	 * back while it looks for the next: neither sees the other then, and the ring is silent from there on.
+	 */
+	set(c, R4, BPF_RB_FORCE_WAKEUP);
 	call(c, BPF_FUNC_ringbuf_output);
 }
 
