@@ -295,24 +295,9 @@ static bool empties(const struct flat_mesh_patch *patch)
 	return false;
 }
 
-static int make_patch(struct patching *p, const char *id)
+/* A patch that was made with `ret`: it is taken over, or freed. */
+static int keep(struct patching *p, struct flat_mesh_patch *patch, int ret)
 {
-	struct config_slice *slices = config_cache_slices(p->cache, id);
-	const char *slash = strchr(id, '/');
-	char *host = flat_pool_printf(&p->tmp, "%s.%.*s.%s", slash + 1, (int)(slash - id), id,
-				      FLAT_CLUSTER_DOMAIN);
-	const struct flat_service *s = host ? flat_mesh_service_by_host(p->mesh, host, NULL) : NULL;
-	struct flat_mesh_patch *patch;
-	int ret;
-
-	if (!host)
-		return -ENOMEM;
-	if (!s || s->kind != FLAT_SERVICE_KUBERNETES || s->headless || strcmp(s->host, host) != 0)
-		return -EAGAIN;
-	patch = flat_mesh_patch_new(s);
-	if (!patch)
-		return -ENOMEM;
-	ret = join(p, slices, patch);
 	if (!ret && empties(patch))
 		ret = -EAGAIN;
 	if (ret) {
@@ -321,6 +306,25 @@ static int make_patch(struct patching *p, const char *id)
 	}
 	p->out->v[p->out->n++] = patch;
 	return 0;
+}
+
+static int make_patch(struct patching *p, const char *id)
+{
+	struct config_slice *slices = config_cache_slices(p->cache, id);
+	const char *slash = strchr(id, '/');
+	char *host = flat_pool_printf(&p->tmp, "%s.%.*s.%s", slash + 1, (int)(slash - id), id,
+				      FLAT_CLUSTER_DOMAIN);
+	const struct flat_service *s = host ? flat_mesh_service_by_host(p->mesh, host, NULL) : NULL;
+	struct flat_mesh_patch *patch;
+
+	if (!host)
+		return -ENOMEM;
+	if (!s || s->kind != FLAT_SERVICE_KUBERNETES || s->headless || strcmp(s->host, host) != 0)
+		return -EAGAIN;
+	patch = flat_mesh_patch_new(s);
+	if (!patch)
+		return -ENOMEM;
+	return keep(p, patch, join(p, slices, patch));
 }
 
 /* --- ServiceEntries --- */
@@ -391,22 +395,13 @@ static int patch_host(struct patching *p, const struct yaml_node *root, uint32_t
 	const struct flat_service *s =
 	    host->kind == YAML_SCALAR ? entry_in_force(p, host->text) : NULL;
 	struct flat_mesh_patch *patch;
-	int ret;
 
 	if (!s)
 		return -EAGAIN;
 	patch = flat_mesh_patch_new(s);
 	if (!patch)
 		return -ENOMEM;
-	ret = read_entry(p, root, i, patch);
-	if (!ret && empties(patch))
-		ret = -EAGAIN;
-	if (ret) {
-		flat_mesh_patch_free(patch);
-		return ret;
-	}
-	p->out->v[p->out->n++] = patch;
-	return 0;
+	return keep(p, patch, read_entry(p, root, i, patch));
 }
 
 /* Each host has endpoints of its own, so that what is held of all of them has the bound of one service. */
