@@ -97,12 +97,6 @@ static struct flat_addr addr_of(const struct flat_capture_key *at)
 	return a;
 }
 
-static bool is_any(const struct flat_addr *a)
-{
-	static const uint8_t zero[16];
-	return memcmp(a->ip, zero, sizeof(zero)) == 0;
-}
-
 static struct flat_in_way way_of(const struct flat_addr *from, const struct flat_addr *to)
 {
 	struct flat_in_way way = {.from_port = htons(from->port), .to_port = htons(to->port)};
@@ -142,7 +136,7 @@ static int by_address(const void *a, const void *b)
 static void on_dual(void *ctx, const struct flat_diag_socket *s)
 {
 	struct look *look = ctx;
-	if (s->addr.family == AF_INET6 && is_any(&s->addr) && !s->v6only)
+	if (s->addr.family == AF_INET6 && flat_addr_is_any(&s->addr) && !s->v6only)
 		look->dual[s->addr.port / 8] |= (uint8_t)(1U << s->addr.port % 8);
 }
 
@@ -281,7 +275,8 @@ static void settle(struct look *look, const struct found *f, size_t n)
 {
 	struct flat_captures_in *all = look->all;
 	const struct flat_addr addr = addr_of(&f->bind.at);
-	const bool dual = addr.family == AF_INET6 && is_any(&addr) && is_dual(look, addr.port);
+	const bool dual =
+	    addr.family == AF_INET6 && flat_addr_is_any(&addr) && is_dual(look, addr.port);
 	const bool mesh = has_mesh_server(look, &f->bind.at);
 	struct flat_in_server *s = find_server(look, &f->bind.at);
 	bool mixed = false;
@@ -290,7 +285,7 @@ static void settle(struct look *look, const struct found *f, size_t n)
 		mixed |= i > 0 && !alike(all, f, &f[i]);
 		same |= s && memcmp(&f[i].bind.who, &s->who, sizeof(s->who)) == 0;
 	}
-	if (addr.family == AF_INET6 && is_any(&addr))
+	if (addr.family == AF_INET6 && flat_addr_is_any(&addr))
 		flat_in_gate_dual(&all->gate, addr.port, dual);
 	if (s && (mixed || s->listener->v6only == dual || mesh)) {
 		flat_listener_close(s->listener);
@@ -609,9 +604,9 @@ int flat_captures_in_dial(struct flat_conn *c, int fd)
 	struct sockaddr_storage ss;
 	struct flat_in_pass pass = {0};
 	flat_addr_unmap(&c->target);
-	if (is_any(&c->target) && c->target.family == AF_INET)
+	if (flat_addr_is_any(&c->target) && c->target.family == AF_INET)
 		memcpy(c->target.ip, (const uint8_t[]){127, 0, 0, 1}, 4);
-	else if (is_any(&c->target))
+	else if (flat_addr_is_any(&c->target))
 		c->target.ip[15] = 1;
 	struct flat_addr from = source_for(&c->target);
 	socklen_t len = flat_addr_to_sockaddr(&from, &ss);
