@@ -40,7 +40,7 @@ bool flat_urgent_is_next(struct flat_sock *s);
 /** Bytes are there to be looked at: an urgent one before them is as if it had been read over. */
 void flat_urgent_step_over(struct flat_sock *s);
 
-/** Whether a peek that got `got` bytes has nothing to wait for, or would look at the same bytes again. */
+/** Whether there is one, read or not: a peek does not look beyond it, so that more bytes behind it are nothing to wait for. */
 bool flat_urgent_stands(struct flat_sock *s);
 
 #endif
