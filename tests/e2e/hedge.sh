@@ -434,8 +434,8 @@ for by in earlier latest; do holds "counted-$by" reaches "flat_hedged_answers_to
 
 # --- a try that is made at once and waits for room has no time of the one before it ---
 
-# Two keys of the hash, of either server. Then one client holds a connection to A, beside the one that rests at B; when there may be
-# one alone the other's request goes to B, which closes it.
+# Two keys of the hash, of either server; B's is one of those (31 of 32, and the ring is made of the ports) whose next try is A's. Then one
+# client holds a connection to A; when there may be one alone the other's request goes to B, which closes it.
 CASE=room
 HOST=h3
 CURL=
@@ -463,11 +463,15 @@ END
 at_most
 declare -A key_of
 for i in {1..40}; do
-	KEY=room-held-probe-$i
-	go 1 200
+	KEY=room-probe-$i
+	go 1 close
+	go 2 200
 	ask "$KEY" -H "x-key: $i"
 	answer
-	key_of[$(cut -d' ' -f2 "$WORK/asked/$KEY.1" | cut -c1)]=$i
+	case $(cat "$WORK/asked/$KEY.1" "$WORK/asked/$KEY.2" | cut -d' ' -f2 | cut -c1 | xargs) in
+	a*) key_of[a]=$i ;;
+	'b a') key_of[b]=$i ;;
+	esac
 	[ "${#key_of[@]}" -lt 2 ] || break
 done
 ask room-held -H "x-key: ${key_of[a]}"
