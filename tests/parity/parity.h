@@ -131,7 +131,7 @@ void reap(pid_t pid);
 /** A thread, joined by join(); what it says is written then. */
 pthread_t thread(void *(*fn)(void *), void *arg);
 void join(pthread_t t);
-/** Waits until thread `tid` of this process (or another) sleeps in the kernel or has used `ms`. */
+/** Until all other threads of this process, and those of child(), have slept for three looks; 2 seconds at the most. */
 void let_sleep(void);
 /** Writes whether `since` (milliseconds of now_ms()) is at least `ms` ago and not far more. */
 void say_elapsed(long since, long ms);

@@ -1,5 +1,7 @@
 /* Sockets, children, threads and waiting for behaviours. */
+#include <dirent.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 
 #include "parity.h"
 
@@ -219,15 +221,31 @@ size_t drain(int fd, size_t total)
 	return done;
 }
 
+/* Those of child() that were not reaped yet, as far as there is room. */
+#define CHILDREN 8
+static pid_t children[CHILDREN];
+
+static void replace_child(pid_t from, pid_t to)
+{
+	for (size_t i = 0; i < CHILDREN; i++) {
+		if (children[i] == from) {
+			children[i] = to;
+			return;
+		}
+	}
+}
+
 pid_t child(void (*fn)(void *), void *arg)
 {
 	pid_t pid = fork();
 	if (pid < 0)
 		fatal("fork");
 	if (pid == 0) {
+		memset(children, 0, sizeof(children));
 		fn(arg);
 		_exit(0);
 	}
+	replace_child(0, pid);
 	return pid;
 }
 
@@ -238,6 +256,7 @@ void reap(pid_t pid)
 	do
 		got = waitpid(pid, &status, 0);
 	while (got < 0 && errno == EINTR);
+	replace_child(pid, 0);
 	if (got != pid)
 		say("child: %s", error_name(errno));
 	else if (WIFSIGNALED(status))
@@ -296,9 +315,56 @@ void join(pthread_t t)
 		say("thread was cancelled");
 }
 
+/* One letter, as ps(1) shows it; 0: it is not there. */
+static char state_of(const char *folder, const char *task)
+{
+	char path[64], text[512];
+	snprintf(path, sizeof(path), "%s/%.20s/stat", folder, task);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = 0;
+	const char *name_ends = strrchr(text, ')');
+	return name_ends ? name_ends[2] : 0;
+}
+
+static bool runs(char state)
+{
+	return state == 'R' || state == 'D';
+}
+
+/* A thread of this process but the caller, or one of its children. */
+static bool others_run(void)
+{
+	char self[20], pid[20];
+	bool run = false;
+	struct dirent *e;
+	DIR *tasks = opendir("/proc/self/task");
+	snprintf(self, sizeof(self), "%d", (int)syscall(SYS_gettid));
+	while (tasks && !run && (e = readdir(tasks)))
+		run = e->d_name[0] != '.' && strcmp(e->d_name, self) != 0 &&
+		      runs(state_of("/proc/self/task", e->d_name));
+	if (tasks)
+		closedir(tasks);
+	for (size_t i = 0; i < CHILDREN && !run; i++) {
+		snprintf(pid, sizeof(pid), "%d", (int)children[i]);
+		run = children[i] != 0 && runs(state_of("/proc", pid));
+	}
+	return run;
+}
+
 void let_sleep(void)
 {
-	pause_ms(60);
+	int saved = errno;
+	long end = now_ms() + 2000;
+	/* Where the machine is busy they may not have come so far; one that sleeps may be on its way still. */
+	for (int still = 0; still < 3 && now_ms() < end; still++) {
+		pause_ms(20);
+		if (others_run())
+			still = -1;
+	}
+	errno = saved;
 }
 
 long now_ms(void)
