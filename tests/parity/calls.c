@@ -391,6 +391,18 @@ BEHAVIOUR(connect_bound_nonblocking_to_nothing)
 	say_mask("asked", c);
 }
 
+/* What is written in one piece may be read of a terminal in several. */
+static ssize_t read_line(int master)
+{
+	size_t n = 0;
+	ssize_t got = 1;
+	while (got > 0 && n < sizeof(buf) && (n == 0 || buf[n - 1] != '\n')) {
+		got = read(master, buf + n, sizeof(buf) - n);
+		n += got > 0 ? (size_t)got : 0;
+	}
+	return (ssize_t)n;
+}
+
 /* A terminal takes the numbers that a connection had. */
 BEHAVIOUR(process_login_tty)
 {
@@ -407,7 +419,7 @@ BEHAVIOUR(process_login_tty)
 		_exit(write(1, "on the terminal\n", 16) == 16 && isatty(1) ? 0 : 3);
 	}
 	close(slave);
-	ssize_t n = read(master, buf, sizeof(buf));
+	ssize_t n = read_line(master);
 	say_bytes("terminal", buf, n);
 	reap(pid);
 	DO(recv(c, buf, sizeof(buf), MSG_DONTWAIT));
@@ -424,7 +436,7 @@ BEHAVIOUR(process_forkpty)
 	if (pid == 0)
 		_exit(write(1, "on the terminal\n", 16) == 16 && isatty(0) ? 0 : 3);
 	dup2(out, 1);
-	ssize_t n = read(master, buf, sizeof(buf));
+	ssize_t n = read_line(master);
 	say_bytes("terminal", buf, n);
 	reap(pid);
 	DO(recv(c, buf, sizeof(buf), MSG_DONTWAIT));
