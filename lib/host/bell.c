@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "host/pool.h"
 
 /* This thread's instance; -1: none yet. */
 static __thread int watch_fd = -1;
@@ -175,7 +176,7 @@ void flat_bell_unwatch(int fd)
 
 void flat_bell_seen(int fd, uint32_t events)
 {
-	struct flat_sock *s = flat_fd_sock(fd);
+	struct flat_sock *s = flat_sock_behind(fd);
 	if (s && s->kind == FLAT_FD_STREAM && (events & (EPOLLHUP | EPOLLRDHUP | EPOLLERR)))
 		flat_stream_died(s);
 }
@@ -231,6 +232,12 @@ static bool handlers_restart(const struct flat_ran *then)
 	return came != FLAT_SIGNALS_INTERRUPT;
 }
 
+/* Whether the number means the socket still, which another thread may have closed, or made another file's. */
+static bool means(int fd, const struct flat_sock *s)
+{
+	return flat_likely(flat_fd_sock(fd) == s) || flat_sock_behind(fd) == s;
+}
+
 /* What is left of the call's time limit, ms; -1: it has none. */
 static int left_ms(struct flat_sleeper *c, const struct flat_sock *s, int fd, bool tx)
 {
@@ -255,7 +262,7 @@ static int poll_anchor(struct flat_sleeper *c, struct flat_sock *s, int fd, bool
 	struct timespec limit = {limit_ms / 1000, limit_ms % 1000 * 1000000L};
 	struct pollfd p = {.fd = fd, .events = POLLIN};
 	int n = flat_sys_ppoll(&p, 1, &limit, NULL);
-	if (n > 0 && flat_unlikely(flat_fd_sock(fd) != s))
+	if (n > 0 && flat_unlikely(!means(fd, s)))
 		return left_ms(c, s, fd, tx) == 0 ? -EAGAIN : 0;
 	if (n > 0)
 		flat_bell_seen(fd, (uint32_t)(unsigned short)p.revents);
@@ -277,6 +284,9 @@ static int sleep_alone(struct flat_sock *s, int fd, bool tx, struct flat_sleeper
 			return poll_anchor(c, s, fd, tx, limit);
 	}
 	ssize_t n = flat_sys_recv(fd, &byte, 1, MSG_PEEK);
+	/* Said of the number, not of its socket: look again. */
+	if (n != -EAGAIN && n != -EINTR && flat_unlikely(!means(fd, s)))
+		return 0;
 	if (n == 0)
 		flat_stream_died(s);
 	/* A limit for recv() is none for send(). Without recv(), see base/confine.h, nobody restarts it but us. */
@@ -295,9 +305,20 @@ static int sleep_edge(struct flat_sock *s, int fd, bool tx, struct flat_sleeper 
 		return -EAGAIN;
 	if (n == -EINTR)
 		return limit < 0 && handlers_restart(&c->then) ? 0 : -EINTR;
-	if (n > 0)
+	if (n > 0 && (ev.data.fd != fd || means(fd, s)))
 		flat_bell_seen(ev.data.fd, ev.events);
 	return n < 0 ? n : 0;
+}
+
+/* The instance watches the anchor no more, whose number may be another file's by now: then by its end. */
+static void end_edge(const struct flat_sock *s, int fd)
+{
+	if (flat_likely(means(fd, s))) {
+		flat_bell_unwatch(fd);
+		return;
+	}
+	flat_fd_close_private(watch_fd);
+	watch_fd = -1;
 }
 
 /*
@@ -364,12 +385,13 @@ int flat_bell_sleep(struct flat_sock *s, int fd, bool tx, bool (*ready)(struct f
 		pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
 		err = sleep_as((enum how)how, s, fd, tx, c);
 		pthread_setcanceltype(type, NULL);
-		/* Not if the number was closed meanwhile: it may be something else. */
-		if (how != EDGE && flat_fd_sock(fd) == s)
-			flat_bell_clear_alone(s, fd);
+		/* Not by a number that was closed meanwhile: it may be something else. */
+		int now = how == EDGE ? -EBADF : flat_sock_anchor(s, fd);
+		if (now >= 0)
+			flat_bell_clear_alone(s, now);
 	}
 	if (how == EDGE)
-		flat_bell_unwatch(fd);
+		end_edge(s, fd);
 	flat_bell_leave(s);
 	return err;
 }

@@ -432,6 +432,15 @@ static int made_abroad(int from, long made)
 	return (int)flat_result(made);
 }
 
+/* The program closes it, or puts another file there. */
+static void unbind_closing(int fd)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (s)
+		flat_sock_keep(s, fd);
+	flat_fd_unbind(fd);
+}
+
 int flat_close(int fd)
 {
 	enum flat_fd_kind kind = flat_fd_kind(fd);
@@ -439,7 +448,7 @@ int flat_close(int fd)
 		return (int)flat_result(-EBADF);
 	if (flat_unlikely(flat_fd_foreign()))
 		return (int)flat_result(flat_sys_close(fd));
-	flat_fd_unbind(fd);
+	unbind_closing(fd);
 	return (int)flat_result(flat_sys_close(fd));
 }
 
@@ -459,7 +468,7 @@ int flat_close_range(unsigned int first, unsigned int last, int flags)
 		if (kind == FLAT_FD_KERNEL || (foreign && kind != FLAT_FD_PRIVATE))
 			continue;
 		if (kind != FLAT_FD_PRIVATE) {
-			flat_fd_unbind((int)fd);
+			unbind_closing((int)fd);
 			continue;
 		}
 		if (fd > from)
@@ -517,7 +526,7 @@ int flat_dup3(int fd, int to, int flags)
 		return (int)flat_result(-EBADF);
 	(void)flat_fd_sock(fd);
 	if (flat_sys_fcntl(fd, F_GETFD, 0) >= 0)
-		flat_fd_unbind(to);
+		unbind_closing(to);
 	int err = flat_sys_dup3(fd, to, flags);
 	if (err >= 0)
 		duplicated(fd, to);

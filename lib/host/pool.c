@@ -1,10 +1,12 @@
 #include "host/pool.h"
 
+#include <errno.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "base/clock.h"
+#include "host/bell.h"
 #include "host/holders.h"
 #include "host/lanes.h"
 #include "host/share.h"
@@ -37,10 +39,17 @@ static struct {
 static _Atomic uint32_t *users;
 static uint32_t *turns; /* flat_sock.turn of those that it holds */
 
+/* By socket: the private number, + 1, of an anchor whose descriptors were closed under calls that sleep; 0: none. */
+static _Atomic int *kept;
+static _Atomic uint32_t n_kept;
+static _Atomic uint64_t
+    kept_lock; /* of this process; who changes them, and whether anybody sleeps */
+
 #define REF 1U		      /* a descriptor, or a hold */
 #define HOLD (0x10000U | REF) /* a call that may sleep on it */
 #define REFS(n) ((n)&0xffffU)
-#define NUMBERS(n) (REFS(n) - ((n) >> 16))
+#define HOLDS(n) ((n) >> 16)
+#define NUMBERS(n) (REFS(n) - HOLDS(n))
 
 void *flat_map_zero(size_t len, int flags)
 {
@@ -53,8 +62,9 @@ bool flat_pool_make(void)
 {
 	users = users ? users : flat_map_zero(FLAT_SOCKS_MAX * sizeof(*users), MAP_PRIVATE);
 	turns = turns ? turns : flat_map_zero(FLAT_SOCKS_MAX * sizeof(*turns), MAP_PRIVATE);
+	kept = kept ? kept : flat_map_zero(FLAT_SOCKS_MAX * sizeof(*kept), MAP_PRIVATE);
 	pool = pool ? pool : flat_map_zero(sizeof(*pool), MAP_SHARED);
-	return users && turns && pool && flat_holders_make();
+	return users && turns && kept && pool && flat_holders_make();
 }
 
 struct flat_sock *flat_pool_sock(uint32_t i)
@@ -308,9 +318,62 @@ bool flat_sock_hold(struct flat_sock *s)
 	return false;
 }
 
+/* Nobody sleeps any more who needs it. */
+static void let_kept_go(uint32_t i)
+{
+	int fd = -1;
+	flat_lock(&kept_lock);
+	if (kept[i] != 0 && HOLDS(atomic_load(&users[i])) == 0) {
+		fd = kept[i] - 1;
+		atomic_store(&kept[i], 0);
+		atomic_fetch_sub(&n_kept, 1);
+	}
+	flat_unlock(&kept_lock);
+	flat_fd_close_private(fd);
+}
+
 void flat_sock_release(struct flat_sock *s)
 {
 	put(s, HOLD);
+	/* seq_cst: either this sees it, or flat_sock_keep() that nobody sleeps */
+	if (flat_unlikely(atomic_load(&n_kept) != 0))
+		let_kept_go(flat_sock_index(s));
+}
+
+void flat_sock_keep(struct flat_sock *s, int fd)
+{
+	uint32_t i = flat_sock_index(s);
+	if (flat_likely(HOLDS(users[i]) == 0) || s->kind != FLAT_FD_STREAM)
+		return;
+	/* A signal handler that closes it, or who left the call by longjmp: the call is over. */
+	flat_bell_let_go(s);
+	flat_lock(&kept_lock);
+	if (kept[i] == 0 && HOLDS(users[i]) != 0) {
+		int high = flat_fd_private(flat_sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
+		atomic_store(&kept[i], high >= 0 ? high + 1 : 0);
+		atomic_fetch_add(&n_kept, high >= 0);
+	}
+	flat_unlock(&kept_lock);
+	let_kept_go(i);
+}
+
+int flat_sock_anchor(const struct flat_sock *s, int fd)
+{
+	if (flat_likely(flat_fd_sock(fd) == s))
+		return fd;
+	int number = atomic_load(&kept[flat_sock_index(s)]);
+	return number ? number - 1 : -EBADF;
+}
+
+struct flat_sock *flat_sock_behind(int fd)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	bool may = !s && flat_fd_kind(fd) == FLAT_FD_PRIVATE && atomic_load(&n_kept) != 0;
+	for (uint32_t i = 0; may && i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
+		if (kept[i] == fd + 1)
+			return &pool->socks[i];
+	}
+	return s;
 }
 
 /* --- fork --- */
@@ -358,8 +421,15 @@ static bool settle(uint32_t i)
 
 void flat_pool_forked(void)
 {
+	bool keeps = atomic_exchange(&n_kept, 0) != 0;
+	atomic_store(&kept_lock, 0);
 	flat_holders_forked();
 	for (uint32_t i = 0; i < FLAT_SOCKS_MAX && i < pool->fresh; i++) {
+		/* The calls that it is kept for are the parent's. */
+		if (flat_unlikely(keeps && kept[i] != 0)) {
+			flat_fd_close_private(kept[i] - 1);
+			kept[i] = 0;
+		}
 		/* Written to only where need be: these pages are the parent's too. */
 		if (flat_unlikely(users[i] != NUMBERS(users[i])))
 			users[i] = NUMBERS(users[i]);

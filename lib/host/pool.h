@@ -20,6 +20,16 @@ void flat_sock_put(struct flat_sock *s);
 /** Descriptors of this process for it. */
 FLAT_MUST_CHECK uint32_t flat_sock_numbers(const struct flat_sock *s);
 
+/**
+ * Before a number that means `s` is closed, or another file put under it: where calls of this process sleep on the socket, its anchor
+ * stays open under a private number until they are over, as the kernel's file does. It is this thread's own call no more.
+ */
+void flat_sock_keep(struct flat_sock *s, int fd);
+/** By which number a call that holds `s` uses its anchor: `fd` while it means it, else the private one; -EBADF: there is none. */
+FLAT_MUST_CHECK int flat_sock_anchor(const struct flat_sock *s, int fd);
+/** flat_fd_sock(), or the socket that is kept under this private number. */
+struct flat_sock *flat_sock_behind(int fd);
+
 /** Before a fork; in the parent afterwards, also if it failed; in the child. */
 void flat_pool_forking(void);
 void flat_pool_fork_over(void);

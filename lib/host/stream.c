@@ -12,6 +12,7 @@
 #include "host/bell.h"
 #include "host/lanes.h"
 #include "host/option.h"
+#include "host/pool.h"
 #include "host/share.h"
 #include "host/urgent.h"
 #include "host/user.h"
@@ -60,9 +61,11 @@ static int wait_until(struct flat_call *c, bool tx, bool (*ready)(struct flat_so
 		c->sleeper = (struct flat_sleeper){.then = flat_signals_ran()};
 		c->slept = flat_bell_hold(s);
 	}
-	/* Another thread closed it, and it may be somebody else's connection by now. */
-	if (flat_unlikely(!c->slept || flat_fd_sock(c->fd) != s))
-		return -EBADF;
+	/* Another thread closed it before, or while it sleeps: then the number may be somebody else's connection by now. */
+	int fd = c->slept ? flat_sock_anchor(s, c->fd) : -EBADF;
+	if (flat_unlikely(fd < 0))
+		return fd;
+	c->fd = fd;
 	flat_wait_begin(&w);
 	do {
 		if (ready(s)) {
@@ -258,6 +261,7 @@ __attribute__((always_inline)) static inline ssize_t send_all(struct flat_call *
 		int err = wait_for(c, true);
 		if (err < 0)
 			return done ? (ssize_t)done : err;
+		fd = c->fd;
 	} while (done < len);
 	return (ssize_t)done;
 }
