@@ -424,8 +424,11 @@ static int kernel_ctl(int epfd, int op, int fd, enum flat_fd_kind kind,
 		      const struct epoll_event *event)
 {
 	struct epoll_event copy = event ? *event : (struct epoll_event){0};
-	if (kind == FLAT_FD_LISTENER)
+	struct flat_sock *l = kind == FLAT_FD_LISTENER ? flat_fd_sock(fd) : NULL;
+	if (l) {
 		copy.events &= ~((uint32_t)EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND);
+		flat_listener_watched(l);
+	}
 	return flat_sys_epoll_ctl(epfd, op, fd, &copy);
 }
 

@@ -43,6 +43,7 @@ struct flat_sock {
 	_Atomic uint8_t exported;   /* held by processes that are no relatives: share.h */
 	_Atomic uint8_t lost;	    /* sent to a peer that had closed: its reset came back */
 	_Atomic uint8_t nonblock;   /* O_NONBLOCK of the file description */
+	_Atomic uint8_t watched;    /* LISTENER: an instance or poll() told of it, or may */
 	_Atomic uint8_t async;	    /* its O_ASYNC: the kernel signals each bell on the anchor */
 	_Atomic uint8_t tx_blocked; /* a send found no room; cleared when EPOLLOUT is reported */
 	uint8_t nodelay;
@@ -248,6 +249,13 @@ void flat_listener_let_go(const struct flat_addr *addr);
 bool flat_connect_meshed(int fd, const struct sockaddr *addr, socklen_t len);
 
 /* --- listener.c --- */
+
+/** accept() may be called since it was told of: it does not wait then for the offload half's successor. */
+static inline void flat_listener_watched(struct flat_sock *l)
+{
+	if (!atomic_load_explicit(&l->watched, memory_order_relaxed))
+		atomic_store_explicit(&l->watched, 1, memory_order_relaxed);
+}
 
 /** The listener ends as shutdown(SHUT_RD) ends it: the kernel's socket takes its number back, sleepers wake. */
 FLAT_MUST_CHECK int flat_listener_shut(int fd, struct flat_sock *s);

@@ -194,42 +194,62 @@ static int hung_up(int fd, struct flat_sock *l)
 	return atomic_load(&l->rd_shut) ? -EINVAL : 0;
 }
 
-static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock **out)
+/*
+ * The next connection's message. 0, or as accept() ends.
+ *
+ * An instance or poll() tells that the offload half ended as it tells of a connection, and a program that was told so does not
+ * expect to wait: it may have other sockets to look after. So a call that finds that at its first look is over as one whose
+ * connection was gone before it was taken: accept(2), ECONNABORTED.
+ */
+static int await_accept(int fd, struct flat_sock *l, struct flat_msg *msg,
+			int fds[FLAT_MSG_FDS_MAX], size_t *n)
 {
-	struct flat_msg msg;
-	int fds[FLAT_MSG_FDS_MAX];
-	size_t n = 0;
-	int err;
 	const struct flat_ran then = flat_signals_ran();
 	const int64_t begun_ms = flat_now_ms();
-	for (;;) {
+	bool told = false;
+	for (bool first = true;; first = false) {
 		struct flat_wait w;
+		int err;
+		bool waits = !atomic_load(&l->nonblock) && !told;
 		flat_wait_begin(&w);
 		do
-			err = flat_msg_recv(fd, &msg, fds, &n, MSG_DONTWAIT);
-		while (err == -EAGAIN && !atomic_load(&l->nonblock) && flat_wait_again(&w));
+			err = flat_msg_recv(fd, msg, fds, n, MSG_DONTWAIT);
+		while (err == -EAGAIN && waits && flat_wait_again(&w));
+		first = first && w.looks == 0;
 		enum flat_signals came = flat_wait_end(&w, err == 0);
 		if (err == -EAGAIN && flat_bell_interrupted(came, l, fd, false))
 			return -EINTR;
-		if (err == -EAGAIN && !atomic_load(&l->nonblock)) {
+		if (err == -EAGAIN && waits) {
 			int type;
 			pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, &type);
 			err = flat_bell_interrupted(flat_signals_since(&then), l, fd, false)
 				  ? -EINTR
-				  : flat_msg_recv(fd, &msg, fds, &n, 0);
+				  : flat_msg_recv(fd, msg, fds, n, 0);
 			pthread_setcanceltype(type, NULL);
+			first = false;
 		}
 		int over = err == -ENOTCONN ? hung_up(fd, l) : 0;
 		if (over != 0)
 			return over;
 		/* A timer is no socket. */
-		if (err == -ENOTCONN || err == -ENOTSOCK)
-			err = find_successor(fd, l, err == -ENOTSOCK, begun_ms);
-		else if (err != -EPROTO)
-			break;
+		bool ended = err == -ENOTCONN || err == -ENOTSOCK;
+		if (told && (ended || err == -EAGAIN))
+			return -ECONNABORTED;
+		if (!ended)
+			return err;
+		told = first && waits && atomic_load(&l->watched);
+		err = find_successor(fd, l, err == -ENOTSOCK, begun_ms);
 		if (err < 0)
 			return err;
 	}
+}
+
+static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock **out)
+{
+	struct flat_msg msg;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n = 0;
+	int err = await_accept(fd, l, &msg, fds, &n);
 	if (err == -EMFILE)
 		flat_numbers_lost();
 	if (err != 0)

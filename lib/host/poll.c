@@ -76,6 +76,8 @@ static int kernel_results(struct pollfd *fds, const struct pollfd *copy, nfds_t 
 		struct flat_sock *s = flat_fd_sock(fds[i].fd);
 		if (s && s->kind == FLAT_FD_STREAM)
 			continue;
+		if (s)
+			flat_listener_watched(s);
 		struct flat_epoll *e = s ? NULL : flat_epoll_find(fds[i].fd);
 		/* An instance's bells are no events of its members. Whoever takes some looks at these. */
 		bool bells = e && fds[i].revents == 0 && !flat_epoll_kernel_ready(e);

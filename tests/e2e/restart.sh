@@ -19,6 +19,28 @@ socketserver.ThreadingTCPServer.allow_reuse_address = True
 with socketserver.ThreadingTCPServer(("127.0.0.1", int(sys.argv[1])), Handler) as server:
     server.serve_forever(poll_interval=30)
 END
+cat >"$WORK/loop.py" <<'END'
+"""One thread, which blocks in accept() where there is nothing: it listens, and answers what is written into a pipe, by NAME."""
+import select
+import socket
+import sys
+
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+waits = select.epoll() if sys.argv[2] == "epoll" else select.poll()
+pipe = open(sys.argv[3], "r+b", buffering=0)
+waits.register(listener, select.POLLIN)
+waits.register(pipe, select.POLLIN)
+while True:
+    ready = [fd for fd, _ in waits.poll()]
+    if listener.fileno() in ready:
+        print("accepts", flush=True)
+        try:
+            listener.accept()[0].close()
+        except OSError as e:
+            print("accept: errno", e.errno, flush=True)
+    if pipe.fileno() in ready:
+        print("heard", pipe.readline().decode().strip(), flush=True)
+END
 cat >"$WORK/ask.py" <<'END'
 import socket
 import sys
@@ -31,11 +53,15 @@ port && REDIS=$PORT
 port && WEB=$PORT
 port && UPPER=$PORT
 port && HELLO=$PORT
+port && EPOLL=$PORT
+port && POLL=$PORT
 {
 	service redis 240.9.8.1 6379 "$REDIS"
 	service web 240.9.8.2 80 "$WEB"
 	service upper 240.9.8.3 7 "$UPPER"
 	service hello 240.9.8.4 7 "$HELLO"
+	service epoll 240.9.8.5 7 "$EPOLL"
+	service poll 240.9.8.6 7 "$POLL"
 } >"$CONFIG"
 mkdir "$WORK/www" && echo "a page" >"$WORK/www/index.html" && chmod 755 "$WORK/www"
 cat >"$WORK/nginx.conf" <<END
@@ -53,6 +79,9 @@ serve upper "$UPPER" over "$PYTHON" -B "$WORK/upper.py" "$UPPER"
 SERVERS+=("$PID")
 serve hello "$HELLO" over "$FLAT_BUILD/examples/hello-server" "$HELLO"
 SERVERS+=("$PID")
+mkfifo "$WORK/to-epoll" "$WORK/to-poll"
+serve loop-epoll "$EPOLL" over "$PYTHON" -B "$WORK/loop.py" "$EPOLL" epoll "$WORK/to-epoll"
+serve loop-poll "$POLL" over "$PYTHON" -B "$WORK/loop.py" "$POLL" poll "$WORK/to-poll"
 
 ask() {
 	case $1 in
@@ -80,10 +109,15 @@ used() {
 	done
 	echo $total
 }
-registered() { [ "$(state "len(set(l['address'] for l in s['listeners']))")" = 4 ]; }
+registered() { [ "$(state "len(set(l['address'] for l in s['listeners']))")" = 6 ]; }
+
+accepts() { grep -c '^accepts' "$WORK/loop-$1.log" || :; }
+declare -A ACCEPTS=([epoll]=0 [poll]=0)
+accepts_again() { [ "$(accepts "$1")" -gt "${ACCEPTS[$1]}" ]; }
 
 ask_all first
 for round in 1 2; do
+	for waits in epoll poll; do ACCEPTS[$waits]=$(accepts $waits); done
 	kill -9 "$FLATD"
 	wait_for 10 gone "$FLATD"
 	before=$(used)
@@ -92,6 +126,12 @@ for round in 1 2; do
 	holds "servers-alive-$round" test -n "$after"
 	# A server that spins uses 100 per second; six that look for flatd now and then use next to nothing.
 	holds "servers-idle-$round" test $((after - before)) -lt 40
+	for waits in epoll poll; do
+		# Told of its listener it calls accept(), and has something else to do.
+		holds "$waits-told-$round" wait_for 10 accepts_again $waits
+		echo "line-$round" >"$WORK/to-$waits"
+		holds "$waits-goes-on-$round" wait_for 10 grep -q "heard line-$round" "$WORK/loop-$waits.log"
+	done
 	start_flatd
 	holds "registered-again-$round" wait_for 10 registered
 	ask_all "again-$round"

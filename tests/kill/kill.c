@@ -303,6 +303,22 @@ static const char *start_flatd(void)
 		   : "the servers did not register with flatd's successor";
 }
 
+static const char *no_end(const struct ended *e)
+{
+	static char text[200];
+	int n = 0;
+	for (int i = 0; i < CLIENTS && n < (int)sizeof(text); i++) {
+		const struct party *p = &parties[i];
+		if ((e->bits >> i & 1) && atomic_load(&p->ends) == e->ends[i])
+			n +=
+			    snprintf(text + n, sizeof(text) - (size_t)n,
+				     "client %d (%s, %s%s) did not see the end; ", i, roles[i].name,
+				     atomic_load(&p->connected) ? "connected" : "not connected",
+				     atomic_load(&p->by_kernel) ? " by the kernel" : "");
+	}
+	return text;
+}
+
 static const char *try_once(int who)
 {
 	struct ended e = {.bits = must_end(who)};
@@ -312,7 +328,7 @@ static const char *try_once(int who)
 	int64_t killed_ms = test_now_ms();
 	kill_and_reap(who);
 	if (!test_until(all_ended, &e, LIMIT_MS))
-		return "a survivor did not see the end";
+		return no_end(&e);
 	for (int i = 0; i < CLIENTS; i++) {
 		if (e.bits >> i & 1)
 			keep(&longest.end, atomic_load(&parties[i].end_at_ms) - killed_ms);

@@ -25,6 +25,7 @@ struct party {
 	_Atomic int64_t end_at_ms; /* when the last one did */
 	_Atomic int64_t conn_at_ms;
 	_Atomic int connected;
+	_Atomic int by_kernel; /* its connection is: no kill of flatd ends that */
 	_Atomic int reconnect; /* parent: give up the connection and make a new one */
 	_Atomic int wrong;     /* something that must not be: see why */
 	char why[200];

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <flat/socket.h>
+#include <flat/unstable/preload.h>
 
 #include "kill.h"
 
@@ -129,6 +130,7 @@ static void connect_again(struct client *c)
 	}
 	atomic_fetch_add(&c->me->conns, 1);
 	atomic_store(&c->me->conn_at_ms, test_now_ms());
+	atomic_store(&c->me->by_kernel, flat_fd_kind(c->fd) != FLAT_FD_STREAM);
 	atomic_store(&c->me->connected, 1);
 }
 
