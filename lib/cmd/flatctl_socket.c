@@ -23,6 +23,7 @@ struct inspected {
 	bool answers; /* some flatd does */
 	bool found;   /* it has the other end */
 	bool session; /* the process has a session with it */
+	bool misfit;  /* it may have none: its libflat is of another build */
 	char path[16];
 	const char *type; /* "tcp", "udp", ...; NULL: in none of the kernel's lists */
 	unsigned state;	  /* of TCP: as in the kernel's enum, net/tcp_states.h */
@@ -244,6 +245,9 @@ static void find_reasons(const struct ctl *ctl, struct inspected *k)
 	}
 	if (!k->answers)
 		add_reason(k, "no flatd answers on %s, or you may not ask it", ctl->control);
+	/* Said by flatd: it is all there is to it. */
+	if (k->misfit)
+		return;
 	if (k->maps_read && !k->library)
 		add_reason(
 		    k, "libflat is not loaded in the process: start it with flat-run (static and "
@@ -281,6 +285,7 @@ static void ask_flatd(const struct ctl *ctl, struct inspected *k)
 		size_t len = rest ? strcspn(rest + 1, "\n") : 0;
 		k->found = strcmp(word, "found") == 0;
 		k->session = k->found || strcmp(second, "session") == 0;
+		k->misfit = !k->found && strcmp(second, "misfit") == 0;
 		if (k->found)
 			memcpy(k->path, second, sizeof(k->path));
 		if (len > 0)

@@ -167,8 +167,10 @@ long flat_result(long value);
 
 /* --- session.c --- */
 
-/** The directory, if an offload half is or was there; NULL: there is none, all is the kernel's. */
+/** The directory, if an offload half is or was there; NULL: there is none, or one of another build: all is the kernel's. */
 const struct flat_directory *flat_session_directory(void);
+/** Whether the offload half that was met last is of another build: nothing new is asked of it (core.md, 10). */
+bool flat_session_parted(void);
 /** The same without joining anew: no system call. */
 const struct flat_directory *flat_session_known(void);
 /** Which of the offload halves that this process has known made a connection; 0: none of them. */

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "host/epoll.h"
 #include "host/lanes.h"
+#include "host/quiet.h"
 #include "host/user.h"
 
 /* How often a successor of the offload half is looked for, ms. */
@@ -109,7 +110,25 @@ static int park(int fd, const struct flat_sock *s)
 	return 0;
 }
 
-/* The offload half ended, or had ended before. 0: try again; -EAGAIN, or what the kernel says of the wait. */
+/* Of its own no other thread sees it, once it is the kernel's. */
+static pthread_mutex_t giving_back = PTHREAD_MUTEX_INITIALIZER;
+
+/*
+ * The successor is of another build, and tells this process of no connection: the kernel's listener takes the number back, as
+ * where there is no flatd. -ENOTCONN: it is the kernel's; 0: it cannot be.
+ */
+static int give_back(int fd, struct flat_sock *s)
+{
+	int err = -EINVAL;
+	flat_quiet_lock(&giving_back);
+	if (flat_fd_sock(fd) == s && s->tcp_fd >= 0)
+		err = flat_listener_to_kernel(fd, s);
+	bool is_kernels = err == 0 || flat_fd_kind(fd) == FLAT_FD_KERNEL;
+	flat_quiet_unlock(&giving_back);
+	return is_kernels ? -ENOTCONN : 0;
+}
+
+/* The offload half ended, or had ended before. 0: try again; -EAGAIN, -ENOTCONN, or what the kernel says of the wait. */
 static int find_successor(int fd, struct flat_sock *s, bool parked, int64_t begun_ms)
 {
 	int limit = parked ? flat_bell_limit_ms(s, s->tcp_fd, false) : -1;
@@ -121,9 +140,10 @@ static int find_successor(int fd, struct flat_sock *s, bool parked, int64_t begu
 		if (limit >= 0 && flat_now_ms() - begun_ms >= limit)
 			return -EAGAIN;
 	}
-	if (listen_again(fd, s) == 0 || parked)
+	if (listen_again(fd, s) == 0)
 		return 0;
-	return park(fd, s);
+	int err = flat_session_parted() ? give_back(fd, s) : 0;
+	return err != 0 || parked ? err : park(fd, s);
 }
 
 int flat_listener_shut(int fd, struct flat_sock *s)

@@ -17,6 +17,8 @@
 
 /* How often a missing offload half is looked for again, ms. */
 #define RETRY_MS 200
+/* And one of another build, which is asked each time. */
+#define PARTED_RETRY_MS 1000
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int control_fd = -1;
@@ -24,6 +26,7 @@ static pid_t control_pid;
 static _Atomic int peer_pid; /* of the process at the other end */
 static uint32_t next_seq;
 static int64_t last_try_ms; /* of one that failed, or is under way; else 0 */
+static _Atomic bool parted; /* who was met last is of another build, and is asked for nothing */
 
 /* Tickets that were asked for at control_fd, and have not come in. */
 static struct {
@@ -175,6 +178,24 @@ static void begin_reign(struct flat_directory *dir)
 	atomic_store(&last_turn, turn);
 }
 
+/* Of the offload half that is at the other end. */
+static int part_from(uint32_t theirs)
+{
+	static int told;
+	char mine[FLAT_SHARED_STRLEN];
+	char other[FLAT_SHARED_STRLEN];
+	int pid = atomic_load(&peer_pid);
+	if (pid != told)
+		flat_warn("flatd (pid %d) has shared layout %s, this program's libflat %s: restart "
+			  "the program with the libflat that belongs to that flatd; until then its "
+			  "sockets are the kernel's",
+			  pid, theirs ? flat_shared_str(theirs, other) : "of another version",
+			  flat_shared_str(flat_shared_version(), mine));
+	told = pid;
+	atomic_store(&parted, true);
+	return -EPROTONOSUPPORT;
+}
+
 static int hello(void)
 {
 	struct flat_msg msg;
@@ -182,12 +203,19 @@ static int hello(void)
 	size_t n = 0;
 	flat_msg_init(&msg, FLAT_MSG_HELLO, 0);
 	int err = exchange(&msg, -1, fds, &n);
+	uint32_t theirs = flat_msg_other_build(&msg, err);
+	if (theirs != 0) {
+		flat_msg_close_fds(fds, n);
+		return part_from(theirs);
+	}
 	if (err != 0)
 		return err;
 	int fd = flat_msg_fd(&msg, fds, FLAT_FD_DIRECTORY);
 	flat_msg_close_fds(fds, n);
 	struct flat_directory dir;
 	err = fd < 0 ? -EPROTO : flat_directory_map(&dir, fd, msg.body.hello.directory_len);
+	if (err == -EPROTONOSUPPORT)
+		(void)part_from(0);
 	if (fd >= 0)
 		flat_sys_close(fd);
 	/* Who has hardly a number left when it begins needs them for itself, and stays with the kernel. */
@@ -196,8 +224,10 @@ static int hello(void)
 		flat_directory_unmap(&dir);
 		return -EMFILE;
 	}
-	if (err == 0)
+	if (err == 0) {
 		begin_reign(&dir);
+		atomic_store(&parted, false);
+	}
 	return err;
 }
 
@@ -291,7 +321,8 @@ static int join(bool patient)
 	control_fd = -1;
 	forget_tickets();
 	int64_t now = flat_now_ms();
-	if (!patient && last_try_ms != 0 && now - last_try_ms < RETRY_MS &&
+	if (!patient && last_try_ms != 0 &&
+	    now - last_try_ms < (atomic_load(&parted) ? PARTED_RETRY_MS : RETRY_MS) &&
 	    control_pid == flat_sys_getpid())
 		return -ECONNREFUSED;
 	last_try_ms = now;
@@ -340,7 +371,12 @@ const struct flat_directory *flat_session_directory(void)
 		(void)!join(false);
 		flat_quiet_unlock(&lock);
 	}
-	return flat_session_known();
+	return atomic_load(&parted) ? NULL : flat_session_known();
+}
+
+bool flat_session_parted(void)
+{
+	return atomic_load(&parted);
 }
 
 int flat_session_peer(void)
@@ -504,7 +540,7 @@ int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX
 	bool once = saved.type == FLAT_MSG_LISTEN;
 	for (int tries = 0; tries < 2; tries++) {
 		err = join(once || tries > 0);
-		if (err != 0 && once)
+		if (err != 0 && once && err != -EPROTONOSUPPORT)
 			continue;
 		if (err != 0)
 			break;
@@ -535,7 +571,7 @@ int flat_session_ask(struct flat_msg *msg, int send_fd, int fds[FLAT_MSG_FDS_MAX
 	flat_quiet_unlock(&lock);
 	if (err == -EMFILE)
 		flat_warn("no descriptors are left for flatd's answer: raise RLIMIT_NOFILE");
-	else if (err != 0)
+	else if (err != 0 && !atomic_load(&parted))
 		flat_warn("flatd does not answer: %s", strerror(-err));
 	else if (msg->status != 0 && msg->reason[0])
 		flat_warn("flatd: %s", msg->reason);

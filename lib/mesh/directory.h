@@ -27,8 +27,6 @@
 #include "vq/attach.h"
 
 #define FLAT_DIRECTORY_MAGIC 0x7269647461 /* "atdir" */
-/* Of all that the two halves share: it is other where lanes (vq/layout.h) or messages (vq/attach.h) are, so that they part. */
-#define FLAT_DIRECTORY_VERSION 4
 
 /* flat_directory_header.flags */
 #define FLAT_DIRECTORY_ASK_ALL                                                                     \

@@ -27,14 +27,17 @@ int flat_directory_map(struct flat_directory *dir, int fd, size_t len_bytes)
 	dir->len_bytes = len_bytes;
 	dir->table_bytes = dir->header->table_bytes;
 	dir->first_id = dir->header->first_id;
-	if (dir->header->magic != FLAT_DIRECTORY_MAGIC ||
-	    dir->header->version != FLAT_DIRECTORY_VERSION || dir->table_bytes % 8 != 0 ||
-	    dir->table_bytes < sizeof(struct flat_directory_head) ||
-	    dir->table_bytes > (len_bytes - sizeof(*dir->header)) / 2) {
+	int err = 0;
+	if (dir->header->magic == FLAT_DIRECTORY_MAGIC &&
+	    dir->header->version != FLAT_DIRECTORY_VERSION)
+		err = -EPROTONOSUPPORT;
+	else if (dir->header->magic != FLAT_DIRECTORY_MAGIC || dir->table_bytes % 8 != 0 ||
+		 dir->table_bytes < sizeof(struct flat_directory_head) ||
+		 dir->table_bytes > (len_bytes - sizeof(*dir->header)) / 2)
+		err = -EINVAL;
+	if (err != 0)
 		flat_directory_unmap(dir);
-		return -EINVAL;
-	}
-	return 0;
+	return err;
 }
 
 bool flat_directory_made_by(const struct flat_directory *dir, int32_t pid)

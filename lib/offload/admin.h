@@ -14,7 +14,8 @@ void flat_admin_why(struct flat_offload *o, const char *src, const char *dst, co
 		    bool json, struct flat_strbuf *out);
 /**
  * `socket PID INODE LOCAL`, for flatctl (LOCAL: a TCP socket's own address, or -): a line "found PATH" and one that explains; or a
- * line "unknown session" or "unknown stranger", and the process's last refusal, if it had one.
+ * line "unknown session" or "unknown stranger", and the process's last refusal, if it had one; or "unknown misfit" and which
+ * layouts differ, where its libflat is of another build.
  */
 void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, const char *local,
 		       struct flat_strbuf *out);

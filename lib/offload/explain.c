@@ -299,7 +299,19 @@ void flat_admin_socket(struct flat_offload *o, int pid, uint64_t inode, const ch
 		if (s->pid == pid)
 			break;
 	}
-	flat_strbuf_printf(out, "unknown %s\n", s ? "session" : "stranger");
+	const struct flat_misfit *misfit = s ? NULL : flat_session_misfit(o, pid);
+	flat_strbuf_printf(out, "unknown %s\n", s ? "session" : misfit ? "misfit" : "stranger");
+	if (misfit) {
+		char mine[FLAT_SHARED_STRLEN];
+		char theirs[FLAT_SHARED_STRLEN];
+		flat_strbuf_printf(
+		    out,
+		    "the process has a libflat with shared layout %s, flatd has %s: restart it "
+		    "with the libflat that belongs to this flatd\n",
+		    flat_shared_str(misfit->shared, theirs),
+		    flat_shared_str(flat_shared_version(), mine));
+		return;
+	}
 	for (uint32_t i = 0; i < FLAT_REFUSALS_KEPT && i < o->n_refusals; i++) {
 		const struct flat_refusal *r =
 		    &o->refusals[(o->n_refusals - 1 - i) % FLAT_REFUSALS_KEPT];

@@ -19,7 +19,7 @@
 #include "offload/persist.h"
 
 #define MAGIC 0x7265766fU
-#define VERSION 1
+#define VERSION 1U
 #define EXE_MAX 4096U
 #define CGROUP_MAX 8192U
 #define FDS_MAX 3
@@ -97,7 +97,7 @@ static int send_item(int fd, struct item *item, const char *exe, const char *cgr
 	struct iovec iov[3] = {{item, sizeof(*item)}, {(void *)exe, 0}, {(void *)cgroup, 0}};
 	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 3};
 	item->magic = MAGIC;
-	item->version = VERSION;
+	item->version = VERSION | flat_shared_version() << 8;
 	item->exe_len = exe ? (uint32_t)strnlen(exe, EXE_MAX) : 0;
 	item->cgroup_len = cgroup ? (uint32_t)strnlen(cgroup, CGROUP_MAX) : 0;
 	iov[1].iov_len = item->exe_len;
@@ -263,6 +263,26 @@ void flat_handover_done(struct flat_handover *h)
 }
 
 /* One item with its descriptors (-1 where there are none) and texts. */
+/*
+ * Programs have the library of the predecessor's build, and would be told of connections by a successor whose bytes they do not
+ * understand. 0, or a negative errno that was told.
+ */
+static int check_build(uint32_t version)
+{
+	char theirs[FLAT_SHARED_STRLEN];
+	char mine[FLAT_SHARED_STRLEN];
+	uint32_t shared = version >> 8 ? version >> 8 : FLAT_SHARED_UNTOLD;
+	if ((version & 0xffU) != VERSION)
+		return -EPROTO;
+	if (shared == flat_shared_version())
+		return 0;
+	flat_error("the running flatd has shared layout %s, this one %s: programs that run have "
+		   "its libflat, so nothing can be handed over. Stop that flatd, start this "
+		   "one without --take-over, and restart the programs",
+		   flat_shared_str(shared, theirs), flat_shared_str(flat_shared_version(), mine));
+	return -EPROTONOSUPPORT;
+}
+
 static int receive(int fd, struct listener *got)
 {
 	union {
@@ -286,8 +306,10 @@ static int receive(int fd, struct listener *got)
 	const struct item *item = &got->item;
 	if (n != (ssize_t)sizeof(*item))
 		return n < 0 ? (int)n : -EPROTO;
-	if (item->magic != MAGIC || item->version != VERSION || item->exe_len > EXE_MAX ||
-	    item->cgroup_len > CGROUP_MAX || item->n_fds > FDS_MAX ||
+	int err = item->magic == MAGIC ? check_build(item->version) : -EPROTO;
+	if (err != 0)
+		return err;
+	if (item->exe_len > EXE_MAX || item->cgroup_len > CGROUP_MAX || item->n_fds > FDS_MAX ||
 	    (item->n_fds > 0 && got->fds[item->n_fds - 1] < 0))
 		return -EPROTO;
 	size_t rest = item->exe_len + item->cgroup_len;

@@ -256,7 +256,14 @@ struct flat_cut {
 	char reason[168];
 };
 
+/** A process whose libflat is of another build, for `flatctl why`. */
+struct flat_misfit {
+	pid_t pid;
+	uint32_t shared; /* FLAT_SHARED; 0: none */
+};
+
 #define FLAT_REFUSALS_KEPT 64
+#define FLAT_MISFITS_KEPT 64
 
 #define FLAT_CUTS_KEPT 256
 
@@ -356,6 +363,7 @@ struct flat_offload {
 	int64_t started_s;   /* of the epoch */
 	int64_t tick_ms;     /* when timers were last looked at */
 	struct flat_refusal refusals[FLAT_REFUSALS_KEPT];
+	struct flat_misfit misfits[FLAT_MISFITS_KEPT]; /* the n_misfits last; each process once */
 	struct flat_cut cuts[FLAT_CUTS_KEPT];
 	uint32_t n_workers; /* wanted; 0: 1 */
 	uint32_t n_sessions;
@@ -365,6 +373,7 @@ struct flat_offload {
 	uint32_t n_lanes;
 	uint32_t n_tickets;
 	uint32_t n_refusals;
+	uint32_t n_misfits;
 	uint32_t n_cuts;
 	uint16_t next_port;
 	bool twins; /* two listeners had, at some time, one address: they take turns */
@@ -442,6 +451,8 @@ struct flat_session *flat_session_captured(struct flat_offload *o, pid_t pid, ui
 bool flat_session_is_same(const struct flat_session *a, const struct flat_session *b);
 /** How long the loop may sleep for the sake of throttled or silent sessions, ms; -1: for ever. */
 int flat_sessions_wait_ms(const struct flat_offload *o);
+/** The process's entry among o->misfits; NULL: it has none. */
+const struct flat_misfit *flat_session_misfit(const struct flat_offload *o, pid_t pid);
 /** "workload.namespace (pid 7)" */
 const char *flat_session_name(const struct flat_session *s, char buf[96]);
 

@@ -149,11 +149,54 @@ static bool has_share(struct flat_session *s)
 	return false;
 }
 
+const struct flat_misfit *flat_session_misfit(const struct flat_offload *o, pid_t pid)
+{
+	for (uint32_t i = 0; i < FLAT_MISFITS_KEPT && i < o->n_misfits; i++) {
+		if (o->misfits[i].pid == pid)
+			return &o->misfits[i];
+	}
+	return NULL;
+}
+
+/* Its libflat shares other versions: it learns ours and goes, and its sockets stay the kernel's. Told once of each process. */
+static void part(struct flat_session *s, uint32_t theirs, uint32_t seq)
+{
+	struct flat_offload *o = s->offload;
+	const struct flat_misfit *known = flat_session_misfit(o, s->pid);
+	struct flat_msg reply;
+	char account[32];
+	char mine[FLAT_SHARED_STRLEN];
+	char other[FLAT_SHARED_STRLEN];
+	flat_shared_str(flat_shared_version(), mine);
+	flat_shared_str(theirs, other);
+	if (!known || known->shared != theirs) {
+		o->misfits[o->n_misfits++ % FLAT_MISFITS_KEPT] =
+		    (struct flat_misfit){.pid = s->pid, .shared = theirs};
+		snprintf(account, sizeof(account), "uid %u", (unsigned int)s->uid);
+		flat_tell(FLAT_LOG_WARN, "programs of another build", account,
+			  "%s (pid %d) has a libflat with shared layout %s, this flatd has %s: "
+			  "restart it with the libflat that belongs to this flatd; until then its "
+			  "sockets are the kernel's",
+			  s->exe ? s->exe : "a process", (int)s->pid, other, mine);
+	}
+	flat_msg_init(&reply, FLAT_MSG_HELLO, seq);
+	reply.status = -EPROTONOSUPPORT;
+	snprintf(reply.reason, sizeof(reply.reason),
+		 "flatd has shared layout %s, this program's libflat %s: restart it", mine, other);
+	flat_session_reply(s, &reply, NULL, 0);
+	doom(s, DOOM_EOF);
+}
+
 static void answer_hello(struct flat_session *s, const struct flat_msg *msg)
 {
 	struct flat_offload *o = s->offload;
 	struct flat_msg reply;
 	int err = s->greeted ? -EPROTO : attest(s);
+	uint32_t theirs = err ? 0 : flat_msg_other_build(msg, 0);
+	if (theirs != 0) {
+		part(s, theirs, msg->seq);
+		return;
+	}
 	if (err != 0) {
 		doom(s, err == -EPROTO ? "rule 15: HELLO twice" : DOOM_EOF);
 		return;
@@ -341,6 +384,16 @@ static void handle(struct flat_session *s, struct flat_msg *msg, int fds[FLAT_MS
 	flat_msg_close_fds(fds, n);
 }
 
+/* What flat_msg_recv() did not take: the end, or what breaks the rules. */
+static void refuse(struct flat_session *s, const struct flat_msg *msg, int err)
+{
+	uint32_t theirs = s->greeted ? 0 : flat_msg_other_build(msg, err);
+	if (theirs != 0 && attest(s) == 0)
+		part(s, theirs, 0);
+	else
+		doom(s, err == -EPROTO ? "rule 15: malformed message" : DOOM_EOF);
+}
+
 /* Messages taken from one session before the next has its turn (rule 11). */
 #define QUANTUM 16
 
@@ -366,7 +419,7 @@ static bool serve(struct flat_session *s)
 		if (err == -EINTR)
 			continue;
 		if (err != 0) {
-			doom(s, err == -EPROTO ? "rule 15: malformed message" : DOOM_EOF);
+			refuse(s, &msg, err);
 			return false;
 		}
 		uint64_t asked = flat_netns_asked();

@@ -15,6 +15,35 @@ void flat_msg_init(struct flat_msg *msg, enum flat_msg_type type, uint32_t seq)
 	msg->version = FLAT_MSG_VERSION;
 	msg->type = (uint16_t)type;
 	msg->seq = seq;
+	if (type == FLAT_MSG_HELLO)
+		msg->body.hello.shared = flat_shared_version();
+}
+
+uint32_t flat_shared_version(void)
+{
+	return FLAT_SHARED(FLAT_MSG_VERSION, FLAT_DIRECTORY_VERSION, FLAT_LANE_VERSION);
+}
+
+const char *flat_shared_str(uint32_t shared, char buf[FLAT_SHARED_STRLEN])
+{
+	if ((shared & 0xffffU) == 0)
+		snprintf(buf, FLAT_SHARED_STRLEN, "%u", shared >> 16);
+	else
+		snprintf(buf, FLAT_SHARED_STRLEN, "%u.%u.%u", shared >> 16, shared >> 8 & 0xffU,
+			 shared & 0xffU);
+	return buf;
+}
+
+uint32_t flat_msg_other_build(const struct flat_msg *msg, int err)
+{
+	if (msg->magic != FLAT_MSG_MAGIC || (err != 0 && err != -EPROTO))
+		return 0;
+	if (msg->version != FLAT_MSG_VERSION)
+		return FLAT_SHARED(msg->version, 0, 0);
+	if (err != 0 || msg->type != FLAT_MSG_HELLO)
+		return 0;
+	uint32_t theirs = msg->body.hello.shared ? msg->body.hello.shared : FLAT_SHARED_UNTOLD;
+	return theirs == flat_shared_version() ? 0 : theirs;
 }
 
 union cmsg_space {
@@ -93,6 +122,9 @@ int flat_msg_recv(int sock, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], siz
 	    .msg_controllen = sizeof(space.buf),
 	};
 	*n = 0;
+	/* What is too short says nothing: flat_msg_other_build(). */
+	msg->magic = 0;
+	msg->version = 0;
 	ssize_t len = flat_sys_recvmsg(sock, &hdr, flags | MSG_CMSG_CLOEXEC);
 	if (len < 0)
 		return (int)len;

@@ -31,7 +31,6 @@
 #include "vq/lane.h"
 
 #define FLAT_MSG_MAGIC 0x466c4174U
-#define FLAT_MSG_VERSION 1
 /* Tickets of one message: with fewer the asking shows, with more they lie about. */
 #define FLAT_MSG_TICKETS_MAX 8U
 /* Those of the tickets, and a lane. */
@@ -75,7 +74,7 @@ struct flat_addr {
 };
 
 struct flat_msg_hello {
-	uint32_t features; /* none yet: 0 */
+	uint32_t shared; /* flat_shared_version() of who sends it; 0: it tells none */
 	uint32_t reserved;
 	uint64_t session_id;	/* answer */
 	uint64_t directory_len; /* answer: bytes of the directory's memfd */
@@ -195,7 +194,7 @@ _Static_assert(sizeof(struct flat_msg_tickets) == 176, "flat_msg_tickets");
 _Static_assert(sizeof(struct flat_msg_resolve) == 192, "flat_msg_resolve");
 _Static_assert(sizeof(struct flat_msg) == 384, "flat_msg");
 
-/** Starts a message: magic, version, type, seq; the rest zero. */
+/** Starts a message: magic, version, type, seq, and what HELLO shares; the rest zero. */
 void flat_msg_init(struct flat_msg *msg, enum flat_msg_type type, uint32_t seq);
 
 /**
@@ -214,6 +213,12 @@ FLAT_MUST_CHECK int flat_msg_send(int sock, const struct flat_msg *msg, const in
  */
 FLAT_MUST_CHECK int flat_msg_recv(int sock, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX],
 				  size_t *n, int flags);
+
+/**
+ * Whether a HELLO (err 0), or what flat_msg_recv() refused with `err`, is of a half that shares other versions: those, as
+ * FLAT_SHARED; 0: it is not, or nobody can tell. Magic and version are at the beginning of a message for good.
+ */
+uint32_t flat_msg_other_build(const struct flat_msg *msg, int err);
 
 /** Checks the fixed part and the descriptor count of a message received by other means (fuzzing, io_uring). */
 FLAT_MUST_CHECK int flat_msg_check(const struct flat_msg *msg, size_t len_bytes, size_t n_fds);

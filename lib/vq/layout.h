@@ -22,13 +22,13 @@
 #include <stdint.h>
 
 #include "base/base.h"
+#include "vq/versions.h"
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the shared layout is little-endian"
 #endif
 
 #define FLAT_LANE_MAGIC 0x656e616c74616c66ULL /* "flatlane" */
-#define FLAT_LANE_VERSION 4
 #define FLAT_LANE_PAGE 4096
 #define FLAT_LANE_SLOTS_MAX 64 /* one bit each in flat_lane_side.ready */
 #define FLAT_SMALL_BYTES_MIN 1024

@@ -133,6 +133,56 @@ Test(attach, what_breaks_the_rules_is_refused_and_leaks_nothing)
 	refused(&msg, sizeof(msg), 0);
 }
 
+/* What a HELLO of these versions comes to at the other end. */
+static uint32_t other_build(uint16_t version, uint32_t shared, size_t len, int want)
+{
+	struct flat_msg hello[2];
+	struct flat_msg got;
+	int fds[FLAT_MSG_FDS_MAX];
+	size_t n;
+	int both[2];
+	cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, both), 0);
+	memset(hello, 0, sizeof(hello));
+	memset(&got, 0xff, sizeof(got));
+	flat_msg_init(&hello[0], FLAT_MSG_HELLO, 1);
+	hello[0].version = version;
+	hello[0].body.hello.shared = shared;
+	cr_assert_eq(send(both[0], hello, len, 0), (ssize_t)len);
+	int err = flat_msg_recv(both[1], &got, fds, &n, MSG_DONTWAIT);
+	cr_expect_eq(err, want, "%d", err);
+	close(both[0]);
+	close(both[1]);
+	return flat_msg_other_build(&got, err);
+}
+
+Test(attach, halves_of_two_builds_know_it)
+{
+	char text[FLAT_SHARED_STRLEN];
+	const size_t whole = sizeof(struct flat_msg);
+	const uint32_t ours = flat_shared_version();
+	struct flat_msg msg;
+	flat_msg_init(&msg, FLAT_MSG_HELLO, 1);
+	cr_expect_eq(msg.body.hello.shared, ours);
+	cr_expect_eq(other_build(FLAT_MSG_VERSION, ours, whole, 0), 0);
+	cr_expect_eq(other_build(FLAT_MSG_VERSION, ours + 1, whole, 0), ours + 1);
+	cr_expect_eq(other_build(FLAT_MSG_VERSION, UINT32_MAX, whole, 0), UINT32_MAX);
+	cr_expect_eq(other_build(FLAT_MSG_VERSION, 0, whole, 0),
+		     ours == FLAT_SHARED_UNTOLD ? 0 : FLAT_SHARED_UNTOLD);
+	/* Of other messages, which may be longer or shorter. */
+	cr_expect_eq(other_build(9, 0, whole, -EPROTO), FLAT_SHARED(9, 0, 0));
+	cr_expect_eq(other_build(9, 0, 2 * whole, -EPROTO), FLAT_SHARED(9, 0, 0));
+	cr_expect_eq(other_build(9, 0, 8, -EPROTO), FLAT_SHARED(9, 0, 0));
+	/* Too short to say so, and malformed ones of our own. */
+	cr_expect_eq(other_build(9, 0, 4, -EPROTO), 0);
+	cr_expect_eq(other_build(FLAT_MSG_VERSION, ours, whole - 1, -EPROTO), 0);
+	flat_msg_init(&msg, FLAT_MSG_CONNECT, 1);
+	cr_expect_eq(flat_msg_other_build(&msg, 0), 0);
+	cr_expect_eq(flat_msg_other_build(&msg, -ECONNRESET), 0);
+	cr_expect_str_eq(flat_shared_str(FLAT_SHARED(1, 4, 4), text), "1.4.4");
+	cr_expect_str_eq(flat_shared_str(FLAT_SHARED(9, 0, 0), text), "9");
+	cr_expect_str_eq(flat_shared_str(UINT32_MAX, text), "65535.255.255");
+}
+
 Test(attach, descriptors_that_find_no_number_are_told_of)
 {
 	struct flat_msg msg, got;

@@ -1,6 +1,7 @@
 /* The directory: its reign (readers know when the one who wrote it is gone, however that came about), and listeners that come and go. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
@@ -24,6 +25,32 @@ static struct flat_directory mapped(const struct flat_directory_writer *w)
 	struct flat_directory dir;
 	cr_assert_eq(flat_directory_map(&dir, flat_directory_fd(w), flat_directory_len(w)), 0);
 	return dir;
+}
+
+/* What comes of mapping one with these first words. */
+static int map_of(uint64_t magic, uint32_t version)
+{
+	struct flat_directory dir;
+	struct flat_directory_header header = {
+	    .magic = magic, .version = version, .table_bytes = 4096};
+	const size_t len = sizeof(header) + 2 * (size_t)header.table_bytes;
+	int fd = memfd_create("directory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	cr_assert_eq(ftruncate(fd, (off_t)len), 0);
+	cr_assert_eq(pwrite(fd, &header, sizeof(header), 0), (ssize_t)sizeof(header));
+	cr_assert_eq(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK), 0);
+	int err = flat_directory_map(&dir, fd, len);
+	if (err == 0)
+		flat_directory_unmap(&dir);
+	close(fd);
+	return err;
+}
+
+Test(directory, one_of_another_build_is_known_as_such)
+{
+	cr_expect_eq(map_of(FLAT_DIRECTORY_MAGIC, FLAT_DIRECTORY_VERSION), 0);
+	cr_expect_eq(map_of(FLAT_DIRECTORY_MAGIC, FLAT_DIRECTORY_VERSION - 1), -EPROTONOSUPPORT);
+	cr_expect_eq(map_of(FLAT_DIRECTORY_MAGIC, FLAT_DIRECTORY_VERSION + 1), -EPROTONOSUPPORT);
+	cr_expect_eq(map_of(FLAT_DIRECTORY_MAGIC + 1, FLAT_DIRECTORY_VERSION), -EINVAL);
 }
 
 Test(directory, reign_begins_and_ends_with_its_writer)
