@@ -117,6 +117,10 @@
 /* Links of one identity from one host that are looked at in one turn before the others': each may move 256 KiB, 100 us of AES and
  * copies. */
 #define FLAT_WIRE_GUEST_TURN 4U
+/* What is taken in a turn of one identity's links from one host, and of a link to another: a frame counts 1, and the end of what an
+ * application has there 4 more. The first wakes an application for 1 us, the latter costs 3 (docs/design/wire.md, W17). */
+#define FLAT_WIRE_FRAMES_TURN 512U
+#define FLAT_WIRE_END_FRAMES 4U
 /* Streams that are begun in one turn for all peers together: each takes 7 us (TCP) or 13 (HTTP), one in ten 30, so
  * others wait for 1 ms, seldom for 2 (docs/design/wire.md, W11). */
 #define FLAT_WIRE_BEGIN_MAX 64U
@@ -178,6 +182,9 @@
 #define FLAT_HBONE_HEAD_MAX 16384U
 /* Streams that a peer resets, less those that end as they should, before it is taken for a flood. */
 #define FLAT_HBONE_RESETS_MAX 1000U
+/* Likewise on all links of one identity from one host, before further streams are refused; so many a second are forgiven. As many as
+ * FLAT_WIRE_GUEST_TURN links may reset. */
+#define FLAT_HBONE_GUEST_RESETS_MAX 4000U
 
 /* --- verbs between hosts --- */
 

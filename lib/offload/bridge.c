@@ -95,6 +95,7 @@ static ssize_t take(struct flat_wire_stream *s, const uint8_t *bytes, size_t len
 static void fin(struct flat_wire_stream *s)
 {
 	const struct flat_bridge *b = s->owner;
+	flat_wire_link_spend(s->link, FLAT_WIRE_END_FRAMES);
 	flat_tube_end(b->tube, FLAT_TUBE_FAR);
 }
 
@@ -137,6 +138,8 @@ static void ended(struct flat_wire_stream *s, int err)
 	struct flat_bridge *b = s->owner;
 	struct flat_conn *c = b->conn;
 	b->stream = NULL;
+	if (c)
+		flat_wire_link_spend(s->link, FLAT_WIRE_END_FRAMES);
 	/* Not where the peer has reset it. */
 	if (!b->peer->link && move_on(b, s->link))
 		return;

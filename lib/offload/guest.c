@@ -25,7 +25,7 @@ static void guest_free(struct flat_guest *g)
 /* For good, if it has nothing left. */
 static void guest_forget(struct flat_peers *all, struct flat_guest *g)
 {
-	if (g->links > 0 || g->unanswered > 0 || g->hold->bytes > 0)
+	if (g->links > 0 || g->unanswered > 0 || g->resets > 0 || g->hold->bytes > 0)
 		return;
 	TAILQ_REMOVE(&all->guests, g, link);
 	guest_free(g);
@@ -60,14 +60,15 @@ void flat_guests_forgive(struct flat_peers *all, int64_t now_ms)
 {
 	struct flat_guest *g;
 	struct flat_guest *next;
-	uint64_t n = now_ms > all->guests_ms
-			 ? (uint64_t)(now_ms - all->guests_ms) * FLAT_WIRE_RESETS_MAX / 1000
-			 : 0;
+	uint64_t ms = now_ms > all->guests_ms ? (uint64_t)(now_ms - all->guests_ms) : 0;
+	uint64_t n = ms * FLAT_WIRE_RESETS_MAX / 1000;
+	uint64_t m = ms * FLAT_HBONE_GUEST_RESETS_MAX / 1000;
 	all->guests_ms = now_ms;
 	for (g = TAILQ_FIRST(&all->guests); g; g = next) {
 		next = TAILQ_NEXT(g, link);
 		tell_of_denied(g);
 		g->unanswered -= n < g->unanswered ? (uint32_t)n : g->unanswered;
+		g->resets -= m < g->resets ? (uint32_t)m : g->resets;
 		guest_forget(all, g);
 	}
 }
@@ -96,6 +97,7 @@ static struct flat_guest *make(struct flat_peers *all, const struct flat_peer *p
 		free(g);
 		return NULL;
 	}
+	g->frames = FLAT_WIRE_FRAMES_TURN;
 	g->host = p->addr;
 	snprintf(g->id, sizeof(g->id), "%s", p->link->peer.id);
 	TAILQ_INIT(&g->asked);
@@ -115,20 +117,26 @@ void flat_guest_join(struct flat_peer *p)
 	g->links++;
 	p->guest = g;
 	p->link->unanswered = &g->unanswered;
+	p->link->resets_all = &g->resets;
 	p->link->hold = g->hold;
+	p->link->quota = &g->frames;
 	/* While there was no link, nobody did it. */
 	flat_guests_forgive(p->all, flat_now_us() / 1000);
 }
 
-bool flat_guest_has_turn(const struct flat_peer *p)
+bool flat_guest_has_turn(struct flat_peer *p)
 {
 	struct flat_guest *g = p->guest;
-	if (!g)
+	if (!g) {
+		p->frames = FLAT_WIRE_FRAMES_TURN;
 		return true;
-	if (g->turn != p->all->turn)
+	}
+	if (g->turn != p->all->turn) {
 		g->looked_at = 0;
+		g->frames = FLAT_WIRE_FRAMES_TURN;
+	}
 	g->turn = p->all->turn;
-	return g->looked_at++ < FLAT_WIRE_GUEST_TURN;
+	return g->frames > 0 && g->looked_at++ < FLAT_WIRE_GUEST_TURN;
 }
 
 void flat_guest_leave(struct flat_peer *p)
@@ -178,6 +186,10 @@ void flat_guests_begin(struct flat_peers *all)
 			TAILQ_INSERT_TAIL(&all->asking, g, asking_link);
 		}
 		all->to_begin--;
-		flat_bridge_begin(b);
+		/* Its link may be over, and the stream's end yet to come. */
+		if (b->peer->link)
+			flat_bridge_begin(b);
+		else
+			flat_bridge_gone(b, true);
 	}
 }

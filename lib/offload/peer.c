@@ -65,6 +65,8 @@ static struct flat_peer *peer_new(struct flat_peers *all, const struct flat_svid
 		free(p);
 		return NULL;
 	}
+	p->frames = FLAT_WIRE_FRAMES_TURN;
+	p->link->quota = &p->frames;
 	flat_carrier_init(&p->carrier, p->link);
 	TAILQ_INSERT_TAIL(&all->list, p, link_);
 	all->n++;
@@ -316,10 +318,27 @@ void flat_peer_accept(struct flat_peers *all, int fd, bool hbone)
 
 /* --- ending --- */
 
+/* Streams of a link that is over end, each of which wakes its application: all, or some now and the others in turns to come. */
+static void end_streams(struct flat_peer *p, bool all)
+{
+	struct flat_bridge *b;
+	struct flat_wire_link *link = p->past;
+	if (!link)
+		return;
+	if (!flat_wire_link_end(link, p->past_err, all)) {
+		flat_peer_heat(p);
+		return;
+	}
+	p->past = NULL;
+	flat_wire_link_free(link, p->past_err);
+	while ((b = TAILQ_FIRST(&p->bridges)) != NULL)
+		flat_bridge_fail(b, p->past_err, p->past_why);
+	flat_guest_leave(p);
+}
+
 static void drop_link(struct flat_peer *p, int err, const char *why)
 {
 	struct flat_wire_link *link = p->link;
-	struct flat_bridge *b;
 	struct flat_wire_stats *past = &p->all->past;
 	if (!link)
 		return;
@@ -333,15 +352,17 @@ static void drop_link(struct flat_peer *p, int err, const char *why)
 	for (int i = 0; i < 4; i++)
 		p->all->carried[i / 2][i % 2] += p->carrier.bytes[i / 2][i % 2];
 	flat_peer_verbs_end(p);
-	flat_wire_link_free(link, err);
-	while ((b = TAILQ_FIRST(&p->bridges)) != NULL)
-		flat_bridge_fail(b, err, why);
-	flat_guest_leave(p);
+	flat_carrier_fini(&p->carrier);
+	p->past = link;
+	p->past_err = err;
+	snprintf(p->past_why, sizeof(p->past_why), "%s", why);
+	end_streams(p, false);
 }
 
 void flat_peer_free(struct flat_peer *p)
 {
 	drop_link(p, ECONNRESET, "the link is closed");
+	end_streams(p, true);
 	part(p);
 	if (p->hot)
 		TAILQ_REMOVE(&p->all->hot, p, hot_link);
@@ -408,7 +429,8 @@ static void read_in(struct flat_peer *p)
 {
 	uint8_t *buf = p->all->scratch;
 	size_t total = 0;
-	while (p->readable && !p->ended && total < TURN_BYTES) {
+	while (p->readable && !p->ended && total < TURN_BYTES &&
+	       !(p->link && flat_carrier_waits(&p->carrier))) {
 		ssize_t n = flat_sys_recv(p->tcp.fd, buf, sizeof(p->all->scratch), MSG_DONTWAIT);
 		if (n == -EAGAIN) {
 			p->readable = false;
@@ -458,6 +480,9 @@ void flat_peer_turn(struct flat_peer *p)
 	bool more = false;
 	if (!p->connected && p->link)
 		return;
+	int err = p->link ? flat_carrier_go_on(&p->carrier) : 0;
+	if (err != 0)
+		end_by_link(p, -err);
 	read_in(p);
 	if (p->stranger && p->link && p->link->greeted)
 		greeted(p);
@@ -467,9 +492,10 @@ void flat_peer_turn(struct flat_peer *p)
 		more = write_out(p);
 	if (p->link && p->link->failed)
 		end_by_link(p, ECONNRESET);
-	if (!p->link && p->ended)
+	end_streams(p, false);
+	if (!p->link && !p->past && p->ended)
 		flat_peer_free(p);
-	else if (more || p->readable)
+	else if (more || p->readable || (p->link && flat_carrier_waits(&p->carrier)))
 		flat_peer_heat(p);
 }
 
@@ -556,7 +582,7 @@ bool flat_peer_tick(struct flat_peer *p, int64_t now_ms, int64_t now_s)
 	if (p->link) {
 		forgive(p, now_ms);
 		tick_link(p, now_ms, now_s);
-	} else if (now_ms - p->since_ms > LAST_WORDS_MS) {
+	} else if (!p->past && now_ms - p->since_ms > LAST_WORDS_MS) {
 		flat_peer_free(p);
 		return false;
 	}

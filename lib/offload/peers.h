@@ -44,6 +44,10 @@ struct flat_peer {
 	struct flat_guest *guest; /* whose it is, of those who came and have greeted; else NULL */
 	struct flat_source tcp;
 	struct flat_wire_link *link; /* NULL: over, its last words are on their way */
+	struct flat_wire_link *past; /* it, while streams of it have not ended yet; NULL: none */
+	int past_err;		     /* what their applications see */
+	char past_why[200];
+	uint32_t frames;	     /* flat_wire_link.quota, of a link that has no guest */
 	struct flat_carrier carrier; /* of `link` */
 	struct flat_verbs *verbs;    /* NULL: none is made */
 	struct flat_source verbs_source;

@@ -1,7 +1,10 @@
 #include "wire/carrier.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "wire/stream.h"
 
 #define MAGIC "RSUM"
 /* Bytes of the ring that are copied at once: two records, in level 1 cache with what is made of them. */
@@ -11,6 +14,15 @@ void flat_carrier_init(struct flat_carrier *c, struct flat_wire_link *link)
 {
 	memset(c, 0, sizeof(*c));
 	c->link = link;
+}
+
+void flat_carrier_fini(struct flat_carrier *c)
+{
+	if (c->left)
+		flat_hold_give(c->left_hold, c->left_at + c->n_left);
+	free(c->left);
+	c->left = NULL;
+	c->left_at = c->n_left = 0;
 }
 
 /* --- going over, and back --- */
@@ -127,23 +139,30 @@ static size_t of_record(struct flat_carrier *c, const uint8_t *p, size_t len)
 
 /*
  * Ciphertext, from TCP or the ring. GO ends the stream on TCP with a record: where one may come, records are handed on one by one, so
- * that nothing behind it is taken for TLS. How many bytes were taken, or a negative errno.
+ * that nothing behind it is taken for TLS. How many bytes were taken, 0: the quota is used up, or a negative errno.
  */
 static ssize_t feed(struct flat_carrier *c, const uint8_t *bytes, size_t len)
 {
 	bool one_by_one = c->ring && !c->in_ring;
-	size_t n = 0;
-	do {
-		n += of_record(c, bytes + n, len - n);
-	} while (!one_by_one && n < len);
+	if (c->link->stalled || flat_wire_link_is_spent(c->link))
+		return 0;
+	/* One record, or a part of it, is always taken whole. */
+	size_t n = one_by_one ? of_record(c, bytes, len) : len;
 	int err = flat_wire_link_input(c->link, bytes, n);
-	return err ? err : (ssize_t)n;
+	if (err != 0)
+		return err;
+	n -= flat_wire_link_left(c->link);
+	for (size_t i = 0; !one_by_one && i < n;)
+		i += of_record(c, bytes + i, n - i);
+	return (ssize_t)n;
 }
 
-int flat_carrier_input(struct flat_carrier *c, const uint8_t *bytes, size_t len)
+/* How many were taken, or a negative errno. */
+static ssize_t take(struct flat_carrier *c, const uint8_t *bytes, size_t len)
 {
 	size_t n;
-	for (size_t i = 0; i < len; i += n) {
+	size_t i = 0;
+	for (; i < len; i += n) {
 		if (c->in_ring) {
 			n = flat_min_size(FLAT_CARRIER_RESUME - c->n_heard, len - i);
 			memcpy(c->heard + c->n_heard, bytes + i, n);
@@ -155,10 +174,51 @@ int flat_carrier_input(struct flat_carrier *c, const uint8_t *bytes, size_t len)
 		}
 		ssize_t fed = feed(c, bytes + i, len - i);
 		if (fed < 0)
-			return (int)fed;
+			return fed;
+		if (fed == 0)
+			break;
 		n = (size_t)fed;
 		c->bytes[0][1] += n;
 	}
+	return (ssize_t)i;
+}
+
+int flat_carrier_input(struct flat_carrier *c, const uint8_t *bytes, size_t len)
+{
+	ssize_t n = take(c, bytes, len);
+	if (n < 0 || (size_t)n == len)
+		return n < 0 ? (int)n : 0;
+	c->n_left = len - (size_t)n;
+	c->left_at = 0;
+	c->left_hold = c->link->hold;
+	if (!flat_hold_take(c->left_hold, c->n_left))
+		return flat_wire_link_over(c->link, -ENOBUFS, "too much of its identity waits");
+	c->left = malloc(c->n_left);
+	if (!c->left) {
+		flat_hold_give(c->left_hold, c->n_left);
+		return flat_wire_link_over(c->link, -ENOMEM, "out of memory");
+	}
+	memcpy(c->left, bytes + n, c->n_left);
+	return 0;
+}
+
+bool flat_carrier_waits(const struct flat_carrier *c)
+{
+	return c->left || c->link->stalled || flat_wire_link_is_spent(c->link);
+}
+
+int flat_carrier_go_on(struct flat_carrier *c)
+{
+	int err = c->link->stalled ? flat_wire_link_input(c->link, NULL, 0) : 0;
+	if (err != 0 || !c->left)
+		return err;
+	ssize_t n = take(c, c->left + c->left_at, c->n_left);
+	if (n < 0)
+		return (int)n;
+	c->left_at += (size_t)n;
+	c->n_left -= (size_t)n;
+	if (c->n_left == 0)
+		flat_carrier_fini(c);
 	return 0;
 }
 
@@ -212,6 +272,8 @@ static ssize_t pump_in(struct flat_carrier *c, size_t quantum)
 		ssize_t fed = feed(c, copy, n);
 		if (fed < 0)
 			return fed;
+		if (fed == 0)
+			break;
 		flat_vring_take(c->ring, (size_t)fed);
 		total += (size_t)fed;
 	}

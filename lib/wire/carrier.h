@@ -30,10 +30,17 @@ struct flat_carrier {
 	size_t n_head;
 	size_t body;
 	uint64_t bytes[2][2]; /* by TCP, by the ring: sent, received; ciphertext */
+	uint8_t *left;	      /* that came by TCP, and the link did not take yet; NULL: nothing */
+	size_t left_at;
+	size_t n_left;		     /* bytes of it */
+	struct flat_hold *left_hold; /* of whom its memory was asked; borrowed from the link */
 };
 
 /** Carries `link` by TCP. */
 void flat_carrier_init(struct flat_carrier *c, struct flat_wire_link *link);
+
+/** What it keeps is let go; before the link is. */
+void flat_carrier_fini(struct flat_carrier *c);
 
 /** A ring that both sides know of; borrowed until flat_carrier_idle() or the end. Where ring was NULL. */
 void flat_carrier_offer(struct flat_carrier *c, struct flat_vring *ring);
@@ -49,8 +56,15 @@ bool flat_carrier_idle(struct flat_carrier *c);
 /** Whether nobody has gone over to the ring, or there is none: it is forgotten. The client takes its offer back by another. */
 bool flat_carrier_withdraw(struct flat_carrier *c);
 
-/** Bytes that came by TCP. 0, or a negative errno: the link is over; link->why says why. */
+/**
+ * Bytes that came by TCP, while nothing waits. 0, or a negative errno: the link is over; link->why says why. What is beyond
+ * the link's quota is kept here, of memory of its hold.
+ */
 FLAT_MUST_CHECK int flat_carrier_input(struct flat_carrier *c, const uint8_t *bytes, size_t len);
+/** Whether something that came waits for the link's quota, or may. */
+bool flat_carrier_waits(const struct flat_carrier *c);
+/** Takes of what waits as much as the link's quota allows. As flat_carrier_input(). */
+FLAT_MUST_CHECK int flat_carrier_go_on(struct flat_carrier *c);
 /** Bytes to be sent by TCP: their length, in `bytes` where, until the next call. */
 size_t flat_carrier_output(struct flat_carrier *c, const uint8_t **bytes);
 /** So many of them were sent. */

@@ -82,11 +82,20 @@ struct flat_wire_link *flat_wire_link_new_hbone(struct flat_svids *svids,
 	return begin(l, &flat_wire_hbone);
 }
 
-void flat_wire_link_free(struct flat_wire_link *l, int err)
+bool flat_wire_link_end(struct flat_wire_link *l, int err, bool all)
 {
 	struct flat_wire_stream *s;
-	while ((s = TAILQ_FIRST(&l->streams)) != NULL)
+	l->failed = true;
+	while ((all || !flat_wire_link_is_spent(l)) && (s = TAILQ_FIRST(&l->streams)) != NULL) {
+		flat_wire_link_spend(l, 1);
 		flat_wire_stream_end(s, err);
+	}
+	return TAILQ_EMPTY(&l->streams);
+}
+
+void flat_wire_link_free(struct flat_wire_link *l, int err)
+{
+	(void)flat_wire_link_end(l, err, true);
 	l->protocol->close(l);
 	SSL_free(l->ssl);
 	flat_records_fini(&l->records);
@@ -291,7 +300,12 @@ static int read_frames(struct flat_wire_link *l)
 	size_t at = 0;
 	struct flat_frame f;
 	ssize_t n = 0;
+	l->stalled = false;
 	while (!l->failed && (n = flat_frame_read(l->plain + at, l->n_plain - at, &f)) > 0) {
+		l->stalled = flat_wire_link_is_spent(l);
+		if (l->stalled)
+			break;
+		flat_wire_link_spend(l, 1);
 		if (on_frame(l, &f) != 0)
 			return flat_wire_link_over(l, -EPROTO,
 						   "the peer broke the rules of the wire");
@@ -380,16 +394,16 @@ static int read_in(struct flat_wire_link *l)
 		if (l->protocol->greet(l) != 0)
 			return flat_wire_link_over(l, -ENOMEM, "out of memory");
 	}
-	for (;;) {
+	int err = l->stalled ? l->protocol->read(l) : 0;
+	while (err == 0 && !l->stalled && !flat_wire_link_is_spent(l)) {
 		ssize_t n =
 		    flat_records_read(&l->records, &l->inbox, l->plain + l->n_plain, &l->outbox);
 		if (n <= 0)
 			return n == -EAGAIN ? 0 : read_over(l, (int)n);
 		l->n_plain += (size_t)n;
-		int err = l->protocol->read(l);
-		if (err != 0)
-			return err;
+		err = l->protocol->read(l);
 	}
+	return err;
 }
 
 int flat_wire_link_input(struct flat_wire_link *l, const uint8_t *bytes, size_t len)
@@ -398,9 +412,25 @@ int flat_wire_link_input(struct flat_wire_link *l, const uint8_t *bytes, size_t 
 		return -ECONNRESET;
 	l->inbox = (struct flat_inbox){bytes, len};
 	int err = read_in(l);
-	/* All of it was taken, or the link is over. */
+	l->left = l->inbox.len;
 	l->inbox = (struct flat_inbox){0};
 	return err;
+}
+
+size_t flat_wire_link_left(const struct flat_wire_link *l)
+{
+	return l->left;
+}
+
+bool flat_wire_link_is_spent(const struct flat_wire_link *l)
+{
+	return l->quota && *l->quota == 0;
+}
+
+void flat_wire_link_spend(struct flat_wire_link *l, uint32_t n)
+{
+	if (l->quota)
+		*l->quota -= n < *l->quota ? n : *l->quota;
 }
 
 bool flat_wire_link_flush(struct flat_wire_link *l)

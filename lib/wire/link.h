@@ -99,13 +99,15 @@ struct flat_wire_link {
 	SSL *ssl; /* for the handshake; then: */
 	struct flat_records records;
 	struct flat_inbox inbox; /* empty outside of flat_wire_link_input() */
+	size_t left;		 /* of its bytes, those that were not taken */
 	struct flat_outbox outbox;
 	bool server;
 	bool shaken;   /* the handshake is done */
 	bool greeted;  /* the peer's HELLO (HBONE: SETTINGS) is here */
 	bool draining; /* no further streams here */
 	bool failed;
-	bool paused; /* a frame was the last in its record, and what comes next is no TLS */
+	bool paused;  /* a frame was the last in its record, and what comes next is no TLS */
+	bool stalled; /* frames that came were left for later: `quota` */
 	uint32_t n_streams;
 	uint32_t last_id;
 	uint32_t first_credit; /* by the peer's HELLO */
@@ -113,7 +115,11 @@ struct flat_wire_link {
 	/* Server: streams that the peer reset unanswered, less those forgiven: `alone`, or its owner's for several links. */
 	uint32_t *unanswered;
 	uint32_t alone;
+	uint32_t *
+	    resets_all; /* HBONE, server: `resets` of its owner's links together; borrowed. NULL: nobody counts */
 	struct flat_hold *hold; /* of who is asked for memory of streams (borrowed); NULL: nobody */
+	uint32_t *
+	    quota; /* frames and ends that may come yet, and what its owner does for them; borrowed. NULL: no end */
 	struct flat_wire_bucket buckets[256];
 	struct flat_wire_streams streams;
 	struct flat_wire_streams ready;
@@ -140,9 +146,20 @@ flat_wire_link_new_hbone(struct flat_svids *svids, const struct flat_svid *svid,
 /** Ends every stream with `err` (positive), then frees. */
 void flat_wire_link_free(struct flat_wire_link *link, int err);
 
-/** Ciphertext that came. 0, or a negative errno: the link is over, `link->why` says why; what is to be sent still is. */
+/**
+ * Ciphertext that came, after the frames that were left. 0, or a negative errno: the link is over, `link->why` says why; what is to be
+ * sent still is.
+ */
 FLAT_MUST_CHECK int flat_wire_link_input(struct flat_wire_link *link, const uint8_t *bytes,
 					 size_t len);
+/** Of those bytes, how many of the last were not taken: they come again, with *link->quota above 0. */
+size_t flat_wire_link_left(const struct flat_wire_link *link);
+/** *link->quota is 0: bytes would be left. */
+bool flat_wire_link_is_spent(const struct flat_wire_link *link);
+/** So much of it is used, for what its owner does. */
+void flat_wire_link_spend(struct flat_wire_link *link, uint32_t n);
+/** The link is over: ends its streams with `err` (positive), as many as the quota has room for, or all. Whether there are no more. */
+bool flat_wire_link_end(struct flat_wire_link *link, int err, bool all);
 /** Asks ready streams for bytes, one frame each in turn, until enough waits to be sent. True: some are ready still. */
 bool flat_wire_link_flush(struct flat_wire_link *link);
 /** Ciphertext to be sent: its length and, in `bytes`, where it lies until the next call. */

@@ -506,3 +506,27 @@ Test(wire_hbone, streams_reset_unanswered_on_all_links_of_a_peer_are_bounded)
 	cr_expect_eq(unanswered, FLAT_WIRE_RESETS_MAX - 1);
 	cr_expect_eq(pair.server.link->n_streams, 0);
 }
+
+Test(wire_hbone, resets_on_all_links_of_a_peer_are_bounded_whatever_was_answered)
+{
+	uint32_t resets = FLAT_HBONE_GUEST_RESETS_MAX - 1;
+	pair_run(SIZE_MAX);
+	pair.server.link->resets_all = &resets;
+	struct wire_end *e = pair_stream();
+	pair_run(SIZE_MAX);
+	pair_send(&pair.server.ends[0], 10, false);
+	pair_run(SIZE_MAX);
+	flat_wire_reset(e->stream, ECONNRESET);
+	pair_run(SIZE_MAX);
+	cr_expect_eq(resets, FLAT_HBONE_GUEST_RESETS_MAX);
+	e = pair_stream();
+	pair_run(SIZE_MAX);
+	cr_expect_eq(e->err, EAGAIN);
+	cr_expect_eq(pair.server.n, 1);
+	/* The link goes on. */
+	cr_expect_eq(pair.server.err, 0);
+	resets--;
+	e = pair_stream();
+	pair_run(SIZE_MAX);
+	cr_expect(e->accepted);
+}

@@ -1,0 +1,111 @@
+/* What is taken of a peer in one turn of flatd: frames, ends of streams, ends of links with many. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/limits.h"
+#include "support_peers.h"
+
+#define MANY ((size_t)4000)
+
+TestSuite(peers_turn, .init = peers_setup, .fini = peers_teardown, .timeout = 120);
+
+static void reset_many(const struct peers_client *c, size_t n)
+{
+	for (uint32_t id = 1; id <= n; id++) {
+		const struct flat_frame f = {
+		    .type = FLAT_FRAME_RESET, .stream = id, .number = ECONNRESET};
+		flat_wire_link_say(c->link, &f);
+	}
+}
+
+Test(peers_turn, many_resets_at_once_are_taken_in_turns_and_others_are_answered_meanwhile)
+{
+	struct peers_client c = peers_greet("d/ns/a/sa/client", 1);
+	struct peers_client other = peers_greet("d/ns/a/sa/other", 2);
+	struct wire_end e;
+	peers_ask_many(&c, MANY, &e);
+	reset_many(&c, MANY);
+	peers_say(&c);
+	const struct flat_wire_link *l = peers_server_side(&c);
+	const struct flat_guest *g = TAILQ_FIRST(&peers_half.peers->guests);
+	uint64_t before = 0;
+	size_t turns = 0;
+	for (; l->stats.reset + l->stats.refused < MANY && turns < 1000; turns++) {
+		if (turns == 3) {
+			flat_wire_link_ping(other.link);
+			peers_say(&other);
+		}
+		peers_turn();
+		cr_assert_leq(l->stats.reset - before, FLAT_WIRE_FRAMES_TURN, "turn %zu", turns);
+		before = l->stats.reset;
+		if (turns == 5)
+			cr_expect_eq(peers_answered(&other.fd, 1), 1);
+	}
+	/* Each OPEN and each RESET was a frame. */
+	cr_expect_geq(turns, 2 * MANY / FLAT_WIRE_FRAMES_TURN);
+	cr_expect_eq(l->stats.reset + l->stats.refused, MANY);
+	/* Those that came for streams that were refused. */
+	for (int i = 0; i < 100; i++)
+		peers_turn();
+	cr_expect_eq(g->streams, 0);
+	cr_expect(l->n_streams == 0 && !l->stalled && !l->failed);
+	cr_expect_eq(g->hold->bytes, 0, "what waited is given back");
+	peers_leave(&c);
+	peers_leave(&other);
+}
+
+Test(peers_turn, links_that_end_end_their_streams_in_turns)
+{
+	static struct peers_client v[FLAT_WIRE_GUEST_TURN];
+	const struct flat_guest *g;
+	struct wire_end e;
+	uint32_t before;
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++)
+		v[i] = peers_greet("d/ns/a/sa/client", 1);
+	g = TAILQ_FIRST(&peers_half.peers->guests);
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++) {
+		peers_ask_many(&v[i], MANY, &e);
+		peers_say(&v[i]);
+	}
+	/* A few are begun meanwhile, and refused. */
+	for (int i = 0; i < 1000 && g->streams < 2 * MANY; i++)
+		peers_turn();
+	cr_assert_geq(g->streams, 2 * MANY);
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++)
+		peers_leave(&v[i]);
+	before = g->streams;
+	for (int i = 0; i < 1000 && !TAILQ_EMPTY(&peers_half.peers->guests); i++) {
+		uint32_t now;
+		peers_turn();
+		now = TAILQ_EMPTY(&peers_half.peers->guests) ? 0 : g->streams;
+		cr_assert_leq(before - flat_min_size(now, before),
+			      FLAT_WIRE_FRAMES_TURN + FLAT_WIRE_BEGIN_MAX, "turn %d", i);
+		before = now;
+	}
+	cr_expect(TAILQ_EMPTY(&peers_half.peers->guests));
+	cr_expect(TAILQ_EMPTY(&peers_half.peers->asking));
+}
+
+Test(peers_turn, resets_of_hbone_are_counted_for_all_links_of_one_and_forgiven)
+{
+	struct peers_client c = peers_greet("d/ns/a/sa/client", 2);
+	struct peers_client same = peers_greet("d/ns/a/sa/client", 2);
+	struct peers_client elsewhere = peers_greet("d/ns/a/sa/client", 3);
+	struct flat_guest *g = TAILQ_FIRST(&peers_half.peers->guests);
+	cr_assert_eq(peers_server_side(&c)->resets_all, &g->resets);
+	cr_expect_eq(peers_server_side(&same)->resets_all, &g->resets);
+	cr_expect_neq(peers_server_side(&elsewhere)->resets_all, &g->resets);
+	g->resets = FLAT_HBONE_GUEST_RESETS_MAX + 100;
+	peers_leave(&c);
+	peers_leave(&same);
+	peers_leave(&elsewhere);
+	for (int i = 0; i < 1000 && peers_half.peers->n > 0; i++)
+		peers_turn();
+	int64_t now_ms = peers_half.peers->guests_ms;
+	flat_guests_forgive(peers_half.peers, now_ms + 1000);
+	cr_assert_eq(TAILQ_FIRST(&peers_half.peers->guests), g, "it is remembered");
+	cr_expect_leq(g->resets, 100);
+	flat_guests_forgive(peers_half.peers, now_ms + 2000);
+	cr_expect(TAILQ_EMPTY(&peers_half.peers->guests));
+}
