@@ -15,45 +15,30 @@
 #define BACKLOG 1024
 /* How often links are looked at, ms. */
 #define TICK_MS 500
-/* An SVID of ours that expires so soon is spoken of, seconds. */
-#define SOON_S 600
 
-/* Whom a list no longer in time speaks of is refused, all of them. */
-static void warn_of_lists(const struct flat_svids *s, int64_t now_s)
+/* What has ended, or will before long, is told of now and again. */
+static void tell_of_ends(struct flat_peers *all)
 {
-	for (uint32_t i = 0; i < s->n_bundles; i++) {
-		const struct flat_bundle *b = &s->bundles[i];
-		int64_t first = INT64_MAX;
-		for (int k = 0; k < sk_X509_CRL_num(b->lists); k++) {
-			int64_t end = flat_crl_end(sk_X509_CRL_value(b->lists, k));
-			first = end < first ? end : first;
-		}
-		if (first <= now_s)
-			flat_warn("a revocation list of %s (%s) has ended: peers with a "
-				  "certificate of its authority are refused until there is a newer "
-				  "one",
-				  b->domain, b->lists_file);
-		else if (first <= now_s + SOON_S)
-			flat_warn("a revocation list of %s (%s) ends in %lld s", b->domain,
-				  b->lists_file, (long long)(first - now_s));
-	}
+	struct flat_strbuf text = {0};
+	char *rest = NULL;
+	all->due_s = flat_svids_due(all->svids, (int64_t)time(NULL), &text);
+	for (char *line = text.len > 0 ? strtok_r(text.data, "\n", &rest) : NULL; line;
+	     line = strtok_r(NULL, "\n", &rest))
+		flat_warn("%s", line);
+	flat_strbuf_fini(&text);
 }
 
-static void warn_of_expiry(const struct flat_offload *o, const struct flat_svids *s)
+/* Of those that are in force from now on. */
+static void tell_of_faults(struct flat_peers *all)
 {
-	int64_t now_s = (int64_t)time(NULL);
-	warn_of_lists(s, now_s);
+	const struct flat_svids *s = all->svids;
+	tell_of_ends(all);
 	for (uint32_t i = 0; i < s->n; i++) {
 		if (s->v[i].unfit[0])
 			flat_warn("the SVID of %s (%s) is of no use: %s", s->v[i].id, s->v[i].file,
 				  s->v[i].unfit);
-		if (s->v[i].expires_s <= now_s)
-			flat_warn("the SVID of %s (%s) has expired", s->v[i].id, s->v[i].file);
-		else if (s->v[i].expires_s <= now_s + SOON_S)
-			flat_warn("the SVID of %s (%s) expires in %lld s", s->v[i].id, s->v[i].file,
-				  (long long)(s->v[i].expires_s - now_s));
 	}
-	if (s->n > 0 && !s->node && o->wire_addr)
+	if (s->n > 0 && !s->node && all->offload->wire_addr)
 		flat_warn("no SVID spiffe://DOMAIN%s: flatds of other hosts cannot connect to this "
 			  "one",
 			  FLAT_WIRE_NODE_PATH);
@@ -114,7 +99,7 @@ static void put_in_force(struct flat_peers *all, struct flat_svids *now)
 	all->rotations++;
 	renew_links(all);
 	flat_svids_put(old);
-	warn_of_expiry(all->offload, now);
+	tell_of_faults(all);
 	flat_info("%u identities, %u bundles are in force, and lists that revoke %zu certificates",
 		  now->n, now->n_bundles, flat_svids_revoked(now));
 }
@@ -234,7 +219,7 @@ int flat_peers_open(struct flat_offload *o)
 	int err = first_svids(all);
 	if (err != 0)
 		return err;
-	warn_of_expiry(o, all->svids);
+	tell_of_faults(all);
 	all->lists_end_s = flat_svids_lists_end(all->svids, (int64_t)time(NULL));
 	flat_peers_verbs_open(all);
 	return start(all);
@@ -359,13 +344,21 @@ int flat_peers_wait_ms(struct flat_offload *o)
 			next = TAILQ_NEXT(p, link_);
 			(void)flat_peer_tick(p, now_ms, now_s);
 		}
-		if (now_s >= all->lists_end_s) {
-			warn_of_lists(all->svids, now_s);
+		if (now_s >= all->due_s)
+			tell_of_ends(all);
+		if (now_s >= all->lists_end_s)
 			check_links(all);
-		}
 		flat_guests_forgive(all, now_ms);
 		flat_peers_verbs_tick(all);
 		all->tick_ms = now_ms;
 	}
-	return is_busy(all) ? 0 : TAILQ_EMPTY(&all->list) ? -1 : TICK_MS;
+	if (is_busy(all))
+		return 0;
+	if (!TAILQ_EMPTY(&all->list))
+		return TICK_MS;
+	/* The clock may be set meanwhile. */
+	return all->due_s == INT64_MAX	   ? -1
+	       : all->due_s - now_s > 3600 ? 3600 * 1000
+	       : all->due_s > now_s	   ? (int)(all->due_s - now_s) * 1000
+					   : TICK_MS;
 }

@@ -93,6 +93,7 @@ struct flat_peers {
 	struct flat_svid_source *from; /* where identities come from; NULL: a folder */
 	struct flat_svids *svids;      /* those in force; may be none at first, with a source */
 	int64_t lists_end_s;	       /* when a revocation list of those in force ends next */
+	int64_t due_s;		       /* when something of those in force is to be told of next */
 	const char *folder;	       /* or the source's name */
 	struct flat_peer_list list;
 	struct flat_peer_list hot;

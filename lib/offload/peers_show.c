@@ -51,6 +51,7 @@ static void json_list(struct flat_json *j, const struct flat_bundle *b, X509_CRL
 			 X509_NAME_oneline(X509_CRL_get_issuer(list), issuer, sizeof(issuer)));
 	flat_json_uint(j, "revoked", flat_crl_count(list));
 	flat_json_int(j, "ends", end_s == INT64_MAX ? 0 : end_s);
+	flat_json_int(j, "late", end_s == INT64_MAX ? 0 : flat_crl_late(list));
 	flat_json_string(j, "file", b->lists_file);
 	flat_json_object_end(j);
 }
@@ -151,6 +152,36 @@ static void put_carried(struct flat_strbuf *out, uint64_t carried[2][2])
 				   path[i / 2], direction[i % 2], carried[i / 2][i % 2]);
 }
 
+/* Of its name (SPIFFE-ID, 2.1). */
+#define TRUST_DOMAIN "abcdefghijklmnopqrstuvwxyz0123456789.-_"
+
+/* The first of each trust domain's. */
+static void put_list_ends(const struct flat_svids *s, struct flat_strbuf *out)
+{
+	static const char name[] = "flat_wire_list_end_seconds";
+	bool any = false;
+	for (uint32_t i = 0; i < s->n_bundles; i++) {
+		const struct flat_bundle *b = &s->bundles[i];
+		int64_t first = INT64_MAX;
+		for (int k = 0; k < sk_X509_CRL_num(b->lists); k++) {
+			int64_t end_s = flat_crl_end(sk_X509_CRL_value(b->lists, k));
+			first = end_s < first ? end_s : first;
+		}
+		/* A file may have any name; one of other bytes is no trust domain's. */
+		if (first == INT64_MAX || b->domain[strspn(b->domain, TRUST_DOMAIN)])
+			continue;
+		if (!any)
+			flat_strbuf_printf(
+			    out,
+			    "# HELP %s When the first revocation list of a trust domain "
+			    "ends, seconds since 1970.\n# TYPE %s gauge\n",
+			    name, name);
+		any = true;
+		flat_strbuf_printf(out, "%s{trust_domain=\"%s\"} %" PRId64 "\n", name, b->domain,
+				   first);
+	}
+}
+
 void flat_peers_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 {
 	const struct flat_peers *all = o->peers;
@@ -219,6 +250,7 @@ void flat_peers_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 	family(out, "flat_wire_first_list_end_seconds", "gauge",
 	       "When the first revocation list ends, seconds since 1970; 0: none does.",
 	       lists_end_s == INT64_MAX ? 0 : (uint64_t)lists_end_s);
+	put_list_ends(all->svids, out);
 	family(out, "flat_wire_first_expiry_seconds", "gauge",
 	       "When the first identity of this host expires, seconds since 1970.",
 	       all->svids->n ? (uint64_t)first : 0);

@@ -128,14 +128,24 @@ int flat_crl_is_of(X509_CRL *list, X509_STORE *bundle)
 	return result;
 }
 
-int64_t flat_crl_end(const X509_CRL *list)
+static int64_t seconds(const ASN1_TIME *at)
 {
 	struct tm tm;
-	const ASN1_TIME *at = X509_CRL_get0_nextUpdate(list);
 	memset(&tm, 0, sizeof(tm));
-	if (!at)
-		return INT64_MAX;
 	return ASN1_TIME_to_tm(at, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
+}
+
+int64_t flat_crl_end(const X509_CRL *list)
+{
+	const ASN1_TIME *at = X509_CRL_get0_nextUpdate(list);
+	return at ? seconds(at) : INT64_MAX;
+}
+
+int64_t flat_crl_late(const X509_CRL *list)
+{
+	int64_t end_s = flat_crl_end(list);
+	int64_t begin_s = seconds(X509_CRL_get0_lastUpdate(list));
+	return end_s == INT64_MAX || begin_s >= end_s ? end_s : end_s - (end_s - begin_s) / 4;
 }
 
 size_t flat_crl_count(X509_CRL *list)

@@ -26,6 +26,8 @@ int flat_crl_is_of(X509_CRL *list, X509_STORE *bundle);
 
 /** When the next one is due, seconds since 1970; INT64_MAX: it does not say so. */
 int64_t flat_crl_end(const X509_CRL *list);
+/** When so little of its time is left that the next one should be there: a quarter; INT64_MAX where it has no end. */
+int64_t flat_crl_late(const X509_CRL *list);
 /** Certificates that it revokes. */
 size_t flat_crl_count(X509_CRL *list);
 

@@ -40,5 +40,7 @@ FLAT_MUST_CHECK int flat_spiffe_verify(X509_STORE *bundle, X509 *leaf, STACK_OF(
 
 /** When the certificate expires, seconds since 1970; 0 if that cannot be told. */
 int64_t flat_spiffe_expiry(const X509 *cert);
+/** When so little of its time is left that its successor should be there: an eighth, at least ten minutes. */
+int64_t flat_spiffe_late(const X509 *cert);
 
 #endif

@@ -186,6 +186,7 @@ static int complete(const struct loading *l, struct flat_svid *s)
 	if (flat_svids_find(l->set, flat_spiffe_principal(s->id)) != s)
 		return wrong(l, s->file, "another one has the same identity");
 	s->expires_s = flat_spiffe_expiry(leaf);
+	s->late_s = flat_spiffe_late(leaf);
 	return 0;
 }
 

@@ -24,6 +24,7 @@
 struct flat_svid {
 	char id[FLAT_SPIFFE_ID_MAX];
 	int64_t expires_s; /* since 1970 */
+	int64_t late_s;	   /* when a newer one should be there */
 	SSL_CTX *ctx;	   /* for both roles; its sessions verify peers by the set */
 	char *file;	   /* or another name of where it comes from */
 	char unfit[200];   /* what a list of this set says against it; "": nothing */
@@ -101,6 +102,11 @@ const struct flat_svid *flat_svids_find(const struct flat_svids *s, const char *
 FLAT_MUST_CHECK int flat_svids_check(const struct flat_svids *s, struct flat_wire_peer *peer,
 				     char *why, size_t size);
 
+/**
+ * Appends what should be told at now_s, each thing with its newline: an SVID or a revocation list that has ended, or will before long and has no
+ * successor. When to ask next: each is told of again after half of the time that it has left; INT64_MAX: never.
+ */
+int64_t flat_svids_due(const struct flat_svids *s, int64_t now_s, struct flat_strbuf *out);
 /** Appends SVIDs and revocation lists, one a line. */
 void flat_svids_show(const struct flat_svids *s, struct flat_strbuf *out);
 /** The time until then in hours and minutes, or "expired". */

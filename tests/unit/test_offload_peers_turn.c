@@ -5,6 +5,7 @@
 
 #include "base/limits.h"
 #include "support_peers.h"
+#include "wire/ca.h"
 
 #define MANY ((size_t)4000)
 
@@ -108,4 +109,24 @@ Test(peers_turn, resets_of_hbone_are_counted_for_all_links_of_one_and_forgiven)
 	cr_expect_leq(g->resets, 100);
 	flat_guests_forgive(peers_half.peers, now_ms + 2000);
 	cr_expect(TAILQ_EMPTY(&peers_half.peers->guests));
+}
+
+Test(peers_turn, a_list_that_ends_before_long_is_told_of_in_time_without_any_link)
+{
+	struct flat_peers *all = peers_half.peers;
+	char why[300];
+	cr_assert_eq(
+	    flat_ca_revoke(peers_folder.ca, peers_folder.svids, NULL, 40000, why, sizeof(why)), 0,
+	    "%s", why);
+	flat_peers_reload(&peers_half);
+	int64_t due_s = all->due_s;
+	cr_assert_neq(due_s, INT64_MAX);
+	all->tick_ms = 0;
+	int wait_ms = flat_peers_wait_ms(&peers_half);
+	cr_expect(wait_ms > 0 && wait_ms <= 3600 * 1000, "flatd sleeps no longer: %d", wait_ms);
+	/* As if it were time. */
+	all->due_s = 1;
+	all->tick_ms = 0;
+	(void)flat_peers_wait_ms(&peers_half);
+	cr_expect_eq(all->due_s, due_s);
 }

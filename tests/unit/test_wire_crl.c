@@ -283,3 +283,65 @@ Test(wire_crl, the_small_ca_revokes_one_more_each_time)
 	wire_folder_fini(&g);
 	wire_folder_fini(&f);
 }
+
+/* --- what is told before it ends --- */
+
+Test(wire_crl, a_list_of_which_a_quarter_is_left_is_told_of_again_and_again)
+{
+	struct wire_folder f;
+	struct flat_strbuf text = {0};
+	int64_t begin_s = (int64_t)time(NULL);
+	wire_folder_init(&f, "d");
+	cr_assert_eq(flat_ca_revoke(f.ca, f.svids, NULL, 40000, why, sizeof(why)), 0, "%s", why);
+	struct flat_svids *s = wire_load(&f);
+	const X509_CRL *list = sk_X509_CRL_value(s->bundles[0].lists, 0);
+	int64_t end_s = flat_crl_end(list);
+	int64_t late_s = flat_crl_late(list);
+	cr_expect(late_s >= begin_s + 29900 && late_s <= begin_s + 30010, "%lld",
+		  (long long)(late_s - begin_s));
+	/* The SVIDs are of another time. */
+	s->n = 0;
+	cr_expect_eq(flat_svids_due(s, late_s - 1, &text), late_s);
+	cr_expect_eq(text.len, 0);
+	int64_t at_s = flat_svids_due(s, late_s, &text);
+	cr_expect(at_s > late_s + 4990 && at_s < late_s + 5050, "%lld", (long long)(at_s - late_s));
+	cr_expect(strstr(flat_strbuf_str(&text), "ends in 2h46m, and there is no newer one"), "%s",
+		  text.data);
+	size_t times = 1;
+	while (at_s < end_s) {
+		int64_t next_s = flat_svids_due(s, at_s, &text);
+		cr_assert_geq(next_s - at_s, end_s - at_s < 60 ? 1 : 60);
+		at_s = next_s;
+		times++;
+	}
+	cr_expect(times > 5 && times < 20, "%zu", times);
+	cr_expect_eq(at_s, end_s);
+	flat_strbuf_reset(&text);
+	cr_expect_eq(flat_svids_due(s, end_s, &text), INT64_MAX);
+	cr_expect(strstr(flat_strbuf_str(&text), "has ended: peers"), "%s", text.data);
+	flat_strbuf_fini(&text);
+	flat_svids_put(s);
+	wire_folder_fini(&f);
+}
+
+Test(wire_crl, an_svid_without_a_successor_is_told_of_before_it_expires)
+{
+	struct wire_folder f;
+	struct flat_strbuf text = {0};
+	wire_folder_init(&f, "d");
+	struct flat_svids *s = wire_load(&f);
+	const struct flat_svid *v = &s->v[0];
+	int64_t left_s = v->expires_s - v->late_s;
+	cr_assert_geq(left_s, 600);
+	s->n = 1;
+	cr_expect_eq(flat_svids_due(s, v->late_s - 1, &text), v->late_s);
+	cr_expect_eq(text.len, 0);
+	cr_expect_eq(flat_svids_due(s, v->late_s, &text), v->late_s + left_s / 2);
+	cr_expect(strstr(flat_strbuf_str(&text), "expires in"), "%s", text.data);
+	flat_strbuf_reset(&text);
+	cr_expect_eq(flat_svids_due(s, v->expires_s, &text), INT64_MAX);
+	cr_expect(strstr(flat_strbuf_str(&text), "has expired"), "%s", text.data);
+	flat_strbuf_fini(&text);
+	flat_svids_put(s);
+	wire_folder_fini(&f);
+}
