@@ -116,6 +116,11 @@ FLAT_MUST_CHECK int flat_http2_write_head(struct flat_http2_stream *s,
 					  const struct flat_http_head *head, const void *text);
 /** Our message ends here: one without framing is whole, one that is not whole is reset. */
 void flat_http2_finish(struct flat_http2_stream *s);
+/**
+ * Our message breaks off here: what was written of it goes to the peer as its windows let it, and the reset comes behind that. Nothing
+ * that is written later is sent. As long as the peer takes nothing of it, the stream is one for flat_http2_flush_late().
+ */
+void flat_http2_break_off(struct flat_http2_stream *s, enum flat_http2_error error);
 /** Resets it, for both sides. */
 void flat_http2_reset(struct flat_http2_stream *s, enum flat_http2_error error);
 

@@ -171,7 +171,7 @@ static bool send_data(struct flat_http2_stream *s, size_t room)
 		return false;
 	if ((int64_t)n > window && have > 0)
 		n = (size_t)window;
-	last = s->tx_end && n == have && s->tx_trailers.len == 0;
+	last = s->tx_end && !s->tx_cut && n == have && s->tx_trailers.len == 0;
 	to = frame(h, NGHTTP2_DATA, last ? NGHTTP2_FLAG_END_STREAM : 0, s->id, n);
 	if (!to)
 		return false;
@@ -186,6 +186,15 @@ static bool send_data(struct flat_http2_stream *s, size_t room)
 		flat_http2_stream_wake(s);
 	}
 	return true;
+}
+
+/* All that there was of its message is said. The stream may be gone then. */
+static void cut(struct flat_http2_stream *s)
+{
+	enum flat_http2_error error = (enum flat_http2_error)s->tx_cut;
+
+	flat_http2_send_reset(s->h, s->id, error);
+	flat_http2_stream_closed(s, error, false);
 }
 
 static void take_turn(struct flat_http2_stream *s)
@@ -203,12 +212,12 @@ static void take_turn(struct flat_http2_stream *s)
 		flat_http2_may_send(s);
 		return;
 	}
-	if (trailers && flat_http2_send_trailers(s) != 0) {
-		flat_http2_send_reset(h, s->id, FLAT_HTTP2_INTERNAL_ERROR);
-		flat_http2_stream_closed(s, FLAT_HTTP2_INTERNAL_ERROR, false);
-		return;
-	}
-	flat_http2_sent_end(s);
+	if (trailers && !s->tx_cut && flat_http2_send_trailers(s) != 0)
+		s->tx_cut = FLAT_HTTP2_INTERNAL_ERROR;
+	if (s->tx_cut)
+		cut(s);
+	else
+		flat_http2_sent_end(s);
 }
 
 void flat_http2_send_content(struct flat_http2 *h)

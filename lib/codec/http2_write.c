@@ -461,7 +461,7 @@ ssize_t flat_http2_write(struct flat_http2_stream *s, const uint8_t *bytes, size
 	ssize_t n = 0;
 
 	while (used < len) {
-		if (s->reset || s->closed || !s->h)
+		if (s->reset || s->closed || s->tx_cut || !s->h)
 			return (ssize_t)len;
 		if (s->tx == FLAT_HTTP2_TX_HEAD) {
 			struct flat_http1 *p = &s->h->scratch;
@@ -506,6 +506,17 @@ void flat_http2_finish(struct flat_http2_stream *s)
 		flat_http2_reset(s, FLAT_HTTP2_INTERNAL_ERROR);
 		return;
 	}
+	s->tx_end = true;
+	flat_http2_may_send(s);
+}
+
+void flat_http2_break_off(struct flat_http2_stream *s, enum flat_http2_error error)
+{
+	if (!s->h || s->closed || s->id == 0 || s->tx_end || s->tx_data.at == s->tx_data.len) {
+		flat_http2_reset(s, error);
+		return;
+	}
+	s->tx_cut = (uint8_t)error;
 	s->tx_end = true;
 	flat_http2_may_send(s);
 }

@@ -169,6 +169,8 @@ static void end_tx(struct flat_l7_end *e, bool reset)
 			flat_http2_reset(e->stream, e->side == FLAT_SIDE_CLIENT
 							? FLAT_HTTP2_INTERNAL_ERROR
 							: FLAT_HTTP2_CANCEL);
+		else if (e->cut)
+			flat_http2_break_off(e->stream, FLAT_HTTP2_INTERNAL_ERROR);
 		else
 			flat_http2_finish(e->stream);
 		e->gone = true;

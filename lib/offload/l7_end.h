@@ -41,6 +41,7 @@ struct flat_l7_end {
 	bool broken;		/* it broke the rules: its anchor was shut, its slot is burnt */
 	bool deaf;		/* it takes nothing any more: what we send is dropped */
 	bool fin_due;		/* FIN follows what is in `out` */
+	bool cut;		/* of a stream: that FIN is a reset */
 	bool fin_sent;		/* it was told FIN or RST */
 	bool full;		/* it had no room for what we have */
 	bool bare;		/* content alone is put: its reader does not know chunks */

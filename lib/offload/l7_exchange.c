@@ -118,7 +118,12 @@ void flat_l7_cut_client(struct flat_l7 *l7, enum flat_record_verdict verdict)
 	if (x->upstream)
 		flat_l7_upstream_close(x->upstream, true);
 	flat_l7_finish(l7);
-	flat_l7_end_abort(&l7->end);
+	/* A stream's reset comes behind what its windows hold back. Who lets nothing come has had his time. */
+	l7->end.cut = l7->end.stream && verdict != FLAT_VERDICT_IDLE;
+	if (l7->end.cut)
+		(void)flat_l7_end_flush(&l7->end);
+	else
+		flat_l7_end_abort(&l7->end);
 }
 
 /* --- attempts --- */

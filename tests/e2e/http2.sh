@@ -6,6 +6,10 @@
 port && A=$PORT
 port && EDGE=$PORT
 port && ODD=$PORT
+port && HALF=$PORT
+port && HALF1=$PORT
+port && EDGE_HALF=$PORT
+port && EDGE_HALF1=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 {
 	cat <<END
@@ -19,14 +23,26 @@ kind: Gateway
 metadata: { name: web, namespace: e2e }
 spec:
   selector: { istio: ingressgateway }
-  servers: [{ port: { number: $EDGE, name: http, protocol: HTTP }, hosts: ["*"] }]
+  servers:
+  - { port: { number: $EDGE, name: http, protocol: HTTP }, hosts: ["*"] }
+  - { port: { number: $EDGE_HALF, name: half, protocol: HTTP }, hosts: ["half.example"] }
+  - { port: { number: $EDGE_HALF1, name: half1, protocol: HTTP }, hosts: ["half.example"] }
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: { name: web, namespace: e2e }
 spec: { hosts: ["*"], gateways: [web, mesh], http: [{ match: [{ authority: { exact: odd.e2e.example } }], route: [{ destination: { host: odd.e2e.example } }] }, { route: [{ destination: { host: web.e2e.example } }] }] }
 END
+	cat <<END
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: half, namespace: e2e }
+spec: { hosts: [half.example], gateways: [web], http: [{ match: [{ port: $EDGE_HALF }], route: [{ destination: { host: half.e2e.example } }] }, { route: [{ destination: { host: half1.e2e.example } }] }] }
+END
 	entry web 240.9.8.1 http "$A"
+	entry half 240.9.8.3 http2 "$HALF"
+	entry half1 240.9.8.4 http "$HALF1"
 	entry odd 240.9.8.2 http2 "$ODD"
 } >"$CONFIG"
 start flatd flatd --control "$CONTROL" --config "$CONFIG" --metrics off --gateway e2e/ingress
@@ -44,4 +60,14 @@ serve odd "$ODD" "$PYTHON" -B "$E2E_ROOT/tests/e2e/http2_origin.py" "$ODD"
 same answers-that-are-none "200 $(printf '502 %.0s' {1..13})503" "$(for _ in {1..15}; do
 	curl -s -m 20 -o /dev/null -w '%{http_code} ' -H 'Host: odd.e2e.example' "http://127.0.0.1:$EDGE/"
 done | sed 's/ $//')"
+
+# Answers that break off: what came of them before, however much at once, is delivered before the client is told.
+serve half "$HALF" "$PYTHON" -B "$E2E_ROOT/tests/e2e/half_answers.py" h2 serve "$HALF"
+serve half1 "$HALF1" "$PYTHON" -B "$E2E_ROOT/tests/e2e/half_answers.py" h1 serve "$HALF1"
+half() { "$PYTHON" -B "$E2E_ROOT/tests/e2e/half_answers.py" "$1" ask 127.0.0.1 "$2" 4; }
+same half-h2-h2 "0 reset 2 reset 20000 reset 60000 reset" "$(half h2 "$EDGE_HALF")"
+same half-h1-h2 "0 reset 2 reset 20000 reset 60000 reset" "$(half h2 "$EDGE_HALF1")"
+same half-h2-h1 "0 reset 2 reset 20000 reset 60000 reset" "$(half h1 "$EDGE_HALF")"
+same half-h1-h1 "0 reset 2 reset 20000 reset 60000 reset" "$(half h1 "$EDGE_HALF1")"
+
 holds flatd-lives flatctl --control "$CONTROL" ls

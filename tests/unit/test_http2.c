@@ -410,6 +410,28 @@ Test(http2, a_message_that_breaks_off_is_reset)
 	duo_close(&d);
 }
 
+Test(http2, what_was_written_comes_before_the_reset_of_what_breaks_off)
+{
+	struct duo d = duo_open();
+	struct flat_http2_stream *c = flat_http2_stream_open(d.client, &d);
+
+	put(c, REQUEST "\r\n");
+	duo_run(&d);
+	struct flat_http2_stream *s = flat_http2_accept(d.server, &d);
+	put(s, OK "Content-Length: 5\r\n\r\nab");
+	flat_http2_break_off(s, FLAT_HTTP2_CANCEL);
+	/* It is over for its writer, who may say anything. */
+	put(s, "cde");
+	flat_http2_release(s);
+	duo_run(&d);
+	cr_assert_str_eq(text_of(c), OK "content-length: 5\r\n\r\nab");
+	cr_assert(flat_http2_is_reset(c));
+	cr_assert_not(flat_http2_read_all(c));
+	cr_assert_eq(flat_http2_streams(d.server), 0);
+	flat_http2_release(c);
+	duo_close(&d);
+}
+
 /* A connection on which two GETs came, of a client that gives streams no window. */
 static void open_shut(struct duo *d, struct frames *f)
 {
@@ -459,6 +481,52 @@ Test(http2, an_answer_that_nobody_takes_is_reset_in_its_time)
 	while (flat_http2_drain(d.server, &bytes) > 0)
 		;
 	cr_expect_eq(flat_http2_streams(d.server), 1, "the other one has a user yet to come");
+	duo_close(&d);
+}
+
+/* What a connection has to say, as types of its frames. */
+static const char *said(struct flat_http2 *h)
+{
+	static const char names[] = "DHPRSUpGWC";
+	static char text[64];
+	const uint8_t *bytes;
+	size_t n = 0;
+	ssize_t len;
+
+	while ((len = flat_http2_drain(h, &bytes)) > 0) {
+		for (size_t at = 0; at < (size_t)len; at = frames_next(bytes, at))
+			text[n++] = names[bytes[at + 3]];
+	}
+	text[n] = 0;
+	return text;
+}
+
+Test(http2, what_breaks_off_waits_for_the_window_and_no_longer_than_any_answer)
+{
+	static struct frames f;
+	struct duo d;
+	uint8_t more[4] = {0, 0, 0, 2};
+
+	open_shut(&d, &f);
+	for (int i = 0; i < 2; i++) {
+		struct flat_http2_stream *s = flat_http2_accept(d.server, &d);
+
+		put(s, OK "Content-Length: 5\r\n\r\nabc");
+		flat_http2_break_off(s, FLAT_HTTP2_INTERNAL_ERROR);
+		flat_http2_release(s);
+	}
+	cr_expect_str_eq(said(d.server), "SWSSHH");
+	f.len = 0;
+	frames_frame(&f, 8, 0, 1, more, sizeof(more));
+	cr_assert_eq(flat_http2_feed(d.server, f.v, f.len, 0), 0);
+	cr_expect_str_eq(said(d.server), "D");
+	cr_assert_eq(flat_http2_feed(d.server, f.v, f.len, 0), 0);
+	cr_expect_str_eq(said(d.server), "DR");
+	cr_expect_eq(flat_http2_streams(d.server), 1);
+	cr_expect_eq(flat_http2_flush_late(d.server, 100, 50), 150);
+	cr_expect_eq(flat_http2_flush_late(d.server, 150, 50), 0);
+	cr_expect_str_eq(said(d.server), "R");
+	cr_expect_eq(flat_http2_streams(d.server), 0);
 	duo_close(&d);
 }
 
