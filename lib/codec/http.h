@@ -114,10 +114,9 @@ struct flat_http_head {
 	bool says_keep_alive; /* and says so in Connection */
 	bool says_close;
 	bool expect_continue;
-	bool upgrade;	  /* Connection: upgrade with an Upgrade field */
-	bool te_trailers; /* TE is "trailers" and no more */
-	uint64_t length;  /* Content-Length */
-	uint32_t bytes;	  /* the whole head with its last line */
+	bool upgrade;	 /* Connection: upgrade with an Upgrade field */
+	uint64_t length; /* Content-Length */
+	uint32_t bytes;	 /* the whole head with its last line */
 	uint32_t n_fields;
 	struct flat_http_field fields[FLAT_HTTP_FIELDS_MAX];
 };

@@ -18,6 +18,11 @@
 /* RFC 9110, 6.5.1: nothing that frames, routes or authenticates comes behind the body. */
 #define NO_TRAILER (HIDDEN | KEPT)
 
+static bool is_blank(uint8_t c)
+{
+	return c == ' ' || c == '\t';
+}
+
 /* host [":" port] with the characters of DNS names, IPv4, and IPv6 in brackets. */
 static bool host_valid(const uint8_t *text, size_t len)
 {
@@ -157,6 +162,38 @@ static int drop_listed(struct flat_http_head *h, const uint8_t *bytes, struct fl
 	return 0;
 }
 
+/*
+ * TE (RFC 9110, 10.1.4) is of one hop, but trailers go on from hop to hop: that a client takes them is said to the next one, and of
+ * what else the client takes nothing. The field's value becomes that one word.
+ */
+static bool take_te(const struct flat_http_head *h, const uint8_t *bytes, struct flat_http_field *f)
+{
+	size_t end = (size_t)f->value + f->value_len;
+	size_t at = f->value;
+
+	if (h->response || h->minor == 0)
+		return false;
+	while (at < end) {
+		size_t next = at;
+		size_t last;
+
+		while (next < end && bytes[next] != ',')
+			next++;
+		for (last = next; last > at && is_blank(bytes[last - 1]); last--)
+			;
+		while (at < last && is_blank(bytes[at]))
+			at++;
+		if (flat_span_equal(flat_head_span(bytes, (uint32_t)at, (uint32_t)(last - at)),
+				    flat_span_of("trailers"), true)) {
+			f->value = (uint16_t)at;
+			f->value_len = (uint16_t)(last - at);
+			return true;
+		}
+		at = next + 1;
+	}
+	return false;
+}
+
 /* The options of one Connection field. `budget`: how many more may come. */
 static int read_connection(struct flat_http_head *h, const uint8_t *bytes, struct flat_span list,
 			   bool *upgrade, unsigned *budget)
@@ -169,9 +206,9 @@ static int read_connection(struct flat_http_head *h, const uint8_t *bytes, struc
 		while (end < list.len && list.text[end] != ',')
 			end++;
 		size_t next = end + 1;
-		while (i < end && (list.text[i] == ' ' || list.text[i] == '\t'))
+		while (i < end && is_blank((uint8_t)list.text[i]))
 			i++;
-		while (end > i && (list.text[end - 1] == ' ' || list.text[end - 1] == '\t'))
+		while (end > i && is_blank((uint8_t)list.text[end - 1]))
 			end--;
 		struct flat_span option = {list.text + i, end - i};
 		i = next;
@@ -181,6 +218,8 @@ static int read_connection(struct flat_http_head *h, const uint8_t *bytes, struc
 			return FLAT_HTTP1_CONNECTION;
 		if (flat_span_equal(option, flat_span_of("close"), true))
 			h->says_close = true;
+		else if (flat_span_equal(option, flat_span_of("te"), true))
+			continue; /* see take_te() */
 		else if (flat_span_equal(option, flat_span_of("keep-alive"), true))
 			h->says_keep_alive = true;
 		else if (flat_span_equal(option, flat_span_of("upgrade"), true))
@@ -192,7 +231,7 @@ static int read_connection(struct flat_http_head *h, const uint8_t *bytes, struc
 }
 
 struct seen {
-	bool host, encoding, upgrade, connection_upgrade;
+	bool host, encoding, te, upgrade, connection_upgrade;
 	unsigned options; /* of Connection, that may still come */
 };
 
@@ -217,7 +256,10 @@ static int read_meaning(struct flat_http_head *h, const uint8_t *bytes, struct f
 	case FLAT_HTTP_CONNECTION:
 		return read_connection(h, bytes, value, &seen->connection_upgrade, &seen->options);
 	case FLAT_HTTP_TE:
-		h->te_trailers = flat_span_equal(value, flat_span_of("trailers"), true);
+		if (!seen->te && take_te(h, bytes, f)) {
+			seen->te = true;
+			f->hidden = 0;
+		}
 		return 0;
 	case FLAT_HTTP_UPGRADE:
 		seen->upgrade = true;

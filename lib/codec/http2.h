@@ -109,7 +109,7 @@ int32_t flat_http2_id(const struct flat_http2_stream *s);
 FLAT_MUST_CHECK ssize_t flat_http2_write(struct flat_http2_stream *s, const uint8_t *bytes,
 					 size_t len);
 /**
- * The same for a head that was read already: `text` are its bytes, of which fields that are hidden, and `te`, are not sent. Where
+ * The same for a head that was read already: `text` are its bytes, of which fields that are hidden are not sent. Where
  * the stream has not had its head yet. 0 (also where it is reset), or -EBADMSG, -ENOMEM: as above.
  */
 FLAT_MUST_CHECK int flat_http2_write_head(struct flat_http2_stream *s,

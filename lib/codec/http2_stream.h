@@ -53,7 +53,6 @@ struct flat_http2_sent {
 	uint32_t n_fields;
 	uint64_t hidden[2]; /* which of its fields were */
 	uint32_t target, target_len;
-	bool te;
 	uint64_t entries; /* see flat_http2.tx_entries */
 	uint32_t block_len;
 	uint8_t text[FLAT_HTTP2_SENT_BYTES];

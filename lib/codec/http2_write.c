@@ -85,9 +85,10 @@ static bool is_type(const struct flat_http_field *f, const uint8_t *text)
 
 /* Fields of a head or trailers; those of one hop are HTTP/1's alone. */
 static void add_fields(struct flat_http2 *h, struct list *l, const struct flat_http_head *head,
-		       const uint8_t *text, bool te)
+		       const uint8_t *text)
 {
 	bool grpc = false;
+	bool te = false;
 	/* RFC 9110, 8.6: these have none, and clients of HTTP/2 take one for an error of the stream. */
 	bool none = head->response && (head->status < 200 || head->status == 204);
 
@@ -104,6 +105,7 @@ static void add_fields(struct flat_http2 *h, struct list *l, const struct flat_h
 		/* gRPC counts its messages itself: its answers that are trailers only have no length. */
 		bool length = f->id == FLAT_HTTP_CONTENT_LENGTH && (grpc || none);
 
+		te |= f->id == FLAT_HTTP_TE && !f->hidden;
 		if (!f->hidden && !ours && !length)
 			add_field(h, l, text, f);
 	}
@@ -132,7 +134,7 @@ static void add_start(const struct flat_http2 *h, struct list *l, const struct f
 
 /* `status`: room for the digits of a response's. */
 static int make_list(struct flat_http2 *h, struct list *l, const struct flat_http_head *head,
-		     const uint8_t *text, bool te, char status[4])
+		     const uint8_t *text, char status[4])
 {
 	int err = lower_begin(h, head);
 
@@ -140,7 +142,7 @@ static int make_list(struct flat_http2 *h, struct list *l, const struct flat_htt
 	if (err != 0)
 		return err;
 	add_start(h, l, head, text, status);
-	add_fields(h, l, head, text, te);
+	add_fields(h, l, head, text);
 	return 0;
 }
 
@@ -165,12 +167,12 @@ static bool is_sent_text(const struct flat_http2 *h, const struct flat_http2_sen
 
 /* The same for a head, of which others than its reader hide fields. */
 static bool is_sent(const struct flat_http2 *h, const struct flat_http_head *head,
-		    const uint8_t *text, bool te)
+		    const uint8_t *text)
 {
 	const struct flat_http2_sent *sent = &h->sent_head;
 	uint64_t hidden[2];
 
-	if (!is_sent_text(h, sent, text, head->bytes) || sent->te != te ||
+	if (!is_sent_text(h, sent, text, head->bytes) ||
 	    sent->n_fields != head->n_fields || sent->target != head->target ||
 	    sent->target_len != head->target_len)
 		return false;
@@ -205,7 +207,7 @@ static bool keep_sent(const struct flat_http2 *h, struct flat_http2_sent *sent, 
 
 /* Sends a head. */
 static int send_head(struct flat_http2_stream *s, const struct flat_http_head *head,
-		     const uint8_t *text, bool te)
+		     const uint8_t *text)
 {
 	struct flat_http2 *h = s->h;
 	struct flat_http2_sent *sent = &h->sent_head;
@@ -214,11 +216,11 @@ static int send_head(struct flat_http2_stream *s, const struct flat_http_head *h
 	char status[4];
 	int err = 0;
 
-	if (is_sent(h, head, text, te)) {
+	if (is_sent(h, head, text)) {
 		flat_http2_send_block(h, s->id, sent->block, sent->block_len, s->tx_end);
 		return 0;
 	}
-	err = make_list(h, &l, head, text, te, status);
+	err = make_list(h, &l, head, text, status);
 	if (err == 0)
 		err = code(h, &l);
 	if (err != 0)
@@ -228,7 +230,6 @@ static int send_head(struct flat_http2_stream *s, const struct flat_http_head *h
 		sent->n_fields = head->n_fields;
 		sent->target = head->target;
 		sent->target_len = head->target_len;
-		sent->te = te;
 	}
 	flat_http2_send_block(h, s->id, h->coded.v, h->coded.len, s->tx_end);
 	return 0;
@@ -255,7 +256,7 @@ int flat_http2_send_trailers(struct flat_http2_stream *s)
 	if (err != 0)
 		return err;
 	l.n = 0;
-	add_fields(h, &l, &h->scratch.head, text, false);
+	add_fields(h, &l, &h->scratch.head, text);
 	err = code(h, &l);
 	if (err != 0)
 		return err;
@@ -360,7 +361,7 @@ void flat_http2_begin_pending(struct flat_http2 *h)
 /* --- a head --- */
 
 static int submit_request(struct flat_http2_stream *s, const struct flat_http_head *head,
-			  const uint8_t *text, bool te)
+			  const uint8_t *text)
 {
 	struct flat_http2 *h = s->h;
 	struct list l;
@@ -373,22 +374,22 @@ static int submit_request(struct flat_http2_stream *s, const struct flat_http_he
 	}
 	if (may_begin(h) && TAILQ_EMPTY(&h->pending)) {
 		(void)take_number(s);
-		err = send_head(s, head, text, te);
+		err = send_head(s, head, text);
 		/* A number that nothing was said with is nobody's. */
 		h->nomem |= err != 0;
 		return err;
 	}
-	err = make_list(h, &l, head, text, te, status);
+	err = make_list(h, &l, head, text, status);
 	return err ? err : put_off(s, &l);
 }
 
 static int submit(struct flat_http2_stream *s, const struct flat_http_head *head,
-		  const uint8_t *text, bool te)
+		  const uint8_t *text)
 {
 	int err;
 
 	if (head->response && head->status < 200)
-		return send_head(s, head, text, te);
+		return send_head(s, head, text);
 	if (head->response) {
 		flat_http1_body_begin(
 		    &s->tx_body,
@@ -400,7 +401,7 @@ static int submit(struct flat_http2_stream *s, const struct flat_http_head *head
 	}
 	s->tx_end = s->tx_body.over;
 	s->tx = FLAT_HTTP2_TX_BODY;
-	err = head->response ? send_head(s, head, text, te) : submit_request(s, head, text, te);
+	err = head->response ? send_head(s, head, text) : submit_request(s, head, text);
 	if (err == 0 && s->tx_end && s->id != 0 && !s->reset)
 		flat_http2_sent_end(s);
 	return err;
@@ -470,7 +471,7 @@ ssize_t flat_http2_write(struct flat_http2_stream *s, const uint8_t *bytes, size
 									    : FLAT_HTTP1_RESPONSE);
 			n = flat_http1_read(p, bytes + used, len - used);
 			if (n > 0) {
-				int err = submit(s, &p->head, bytes + used, p->head.te_trailers);
+				int err = submit(s, &p->head, bytes + used);
 				if (err != 0)
 					return err;
 			}
@@ -495,7 +496,7 @@ int flat_http2_write_head(struct flat_http2_stream *s, const struct flat_http_he
 		return 0;
 	if (s->tx != FLAT_HTTP2_TX_HEAD)
 		return -EBADMSG;
-	return submit(s, head, text, false);
+	return submit(s, head, text);
 }
 
 void flat_http2_finish(struct flat_http2_stream *s)

@@ -16,7 +16,7 @@ rng = random.Random(SEED)
 HEADS = [b"GET / HTTP/1.1", b"POST /a?b=c HTTP/1.1", b"GET http://a/x HTTP/1.1", b"OPTIONS * HTTP/1.1",
          b"PUT /p HTTP/1.0", b"HEAD /%41 HTTP/1.1"]
 FIELDS = [b"Accept: */*", b"X-A:1", b"X-B: \t two words \t", b"Connection: close", b"Connection: keep-alive, X-A",
-          b"Expect: 100-continue", b"Cookie: a=b", b"X-Empty:", b"X-High: \xff\xfe", b"TE: trailers"]
+          b"Expect: 100-continue", b"Cookie: a=b", b"X-Empty:", b"X-High: \xff\xfe", b"TE: trailers", b"TE: gzip;q=0.5 , trailers"]
 BODIES = [(b"", b""), (b"Content-Length: 5", b"hello"), (b"Content-Length: 0", b""),
           (b"Transfer-Encoding: chunked", b"5\r\nhello\r\n0\r\n\r\n"),
           (b"Transfer-Encoding: chunked", b"3;x=y\r\nabc\r\nA\r\n0123456789\r\n0\r\nX-T: 1\r\n\r\n")]
@@ -106,9 +106,15 @@ def twin(data, count):
     return out
 
 
+def value_of(name, value):
+    if name == b"te" and b"trailers" in [word.strip(b" \t").lower() for word in value.split(b",")]:
+        return b"trailers"
+    return value.lower() if name == b"transfer-encoding" else value
+
+
 def canonical(fields):
-    """h11 lowers `chunked` and drops what repeats of Content-Length; ours has neither to do."""
-    return sorted((n, v.lower() if n == b"transfer-encoding" else v) for n, v in fields)
+    """h11 lowers `chunked` and drops what repeats of Content-Length; ours has neither to do, and of TE it keeps one word."""
+    return sorted((n, value_of(n, v)) for n, v in fields)
 
 
 def main():

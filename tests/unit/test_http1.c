@@ -361,7 +361,7 @@ Test(http1, what_is_of_one_hop_is_not_delivered)
 	struct flat_strbuf out = {0};
 	const char *text = whole(
 	    GET
-	    "Connection: keep-alive, X-Secret\r\nX-Secret: 1\r\nKeep-Alive: 5\r\nTE: trailers\r\n"
+	    "Connection: keep-alive, X-Secret\r\nX-Secret: 1\r\nKeep-Alive: 5\r\nTE: gzip\r\n"
 	    "X-Forwarded-Client-Cert: URI=spiffe://x\r\nX-Kept: 2\r\n\r\n",
 	    &out);
 	cr_expect(strstr(text, "hidden Connection"));
@@ -370,6 +370,38 @@ Test(http1, what_is_of_one_hop_is_not_delivered)
 	cr_expect(strstr(text, "hidden TE"));
 	cr_expect(strstr(text, "hidden X-Forwarded-Client-Cert"));
 	cr_expect(strstr(text, "field X-Kept: 2"));
+	flat_strbuf_fini(&out);
+}
+
+Test(http1, of_te_only_trailers_is_delivered)
+{
+	static const struct {
+		const char *fields, *want, *not;
+	} rows[] = {
+	    {"TE: trailers\r\n", "field TE: trailers\n", "hidden TE"},
+	    {"Connection: TE\r\nTE: trailers\r\n", "field TE: trailers\n", "hidden TE"},
+	    {"TE: Trailers\r\nConnection: close, te\r\n", "field TE: Trailers\n", "hidden TE"},
+	    {"TE: deflate;q=0.5 ,trailers\t, gzip\r\n", "field TE: trailers\n", "gzip"},
+	    {"TE: trailers\r\nTE: trailers\r\n", "hidden TE: trailers\n", NULL},
+	    {"TE: trailers;q=1\r\n", "hidden TE", "field TE"},
+	    {"TE: trailersx, x-trailers\r\n", "hidden TE", "field TE"},
+	    {"TE: ,\r\n", "hidden TE", "field TE"},
+	    {"TE:\r\n", "hidden TE", "field TE"},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(rows); i++) {
+		struct flat_strbuf out = {0};
+		char text[200];
+
+		snprintf(text, sizeof(text), GET "%s\r\n", rows[i].fields);
+		(void)whole(text, &out);
+		cr_expect(strstr(out.data, rows[i].want), "%s: %s", rows[i].fields, out.data);
+		cr_expect(!rows[i].not || !strstr(out.data, rows[i].not), "%s: %s", rows[i].fields,
+			  out.data);
+		flat_strbuf_fini(&out);
+	}
+	struct flat_strbuf out = {0};
+	cr_expect(strstr(whole("GET / HTTP/1.0\r\n" H "TE: trailers\r\n\r\n", &out), "hidden TE"));
 	flat_strbuf_fini(&out);
 }
 
