@@ -72,8 +72,11 @@ static void parse_one(struct cfg *cfg, const struct yaml_node *node, void *obj)
 		t->name = r->name;
 		return;
 	}
+	/* Istio's webhook takes none for a ListenerSet either. */
 	cfg_warn(cfg, &node->where, FLAT_DIAG_NOT_HONOURED,
-		 "name a Service, a ServiceEntry or a Gateway",
+		 strcmp(r->kind, "ListenerSet") == 0
+		     ? "name its Gateway, and the hosts of its listeners in the rules"
+		     : "name a Service, a ServiceEntry or a Gateway",
 		 "target %s \"%.200s\" is not honoured: the policy holds for nobody there", r->kind,
 		 r->name);
 }

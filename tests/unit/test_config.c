@@ -427,6 +427,8 @@ static const struct config_case cases[] = {
     {AP "spec: {selector: {labels: {a: b}}}", -EINVAL, "unknown field \"labels\""},
     {AP "spec: {targetRefs: [{kind: Gateway, name: g}]}", 0,
      "target Gateway \"g\" is not honoured"},
+    {AP "spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: ListenerSet, name: s}]}", 0,
+     "name its Gateway, and the hosts of its listeners in the rules"},
     /* PeerAuthentication, Sidecar, MeshConfig. */
     {PA "spec: {mtls: {mode: STRIKT}}", -EINVAL, "did you mean \"STRICT\"?"},
     {PA "spec: {mtls: {mode: DISABLE}}", 0, "mode DISABLE accepts plain clients"},
