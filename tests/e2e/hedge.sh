@@ -487,7 +487,7 @@ came 2
 waiting() { [ "$(cluster h3 "c['pending']")" -ge "$1" ]; }
 holds room-waits wait_for 20 waiting 1
 # Longer than a try may take.
-if wait_for 4 waiting 2; then fail room-waits-once "$(cluster h3 c)"; else pass room-waits-once; fi
+if within 4 waiting 2; then fail room-waits-once "$(cluster h3 c)"; else pass room-waits-once; fi
 same room-not-tried 2 "$(tries)"
 KEY=room-held
 go 1 200
