@@ -79,13 +79,13 @@ while True:
         c.sendall(b"thief")
         c.close()
 END
-# client.py HOST PORT: who answers ten connections, each name once; "nobody".
+# client.py HOST PORT SECONDS: who answers ten connections in so many seconds each, each name once; "nobody".
 cat >"$WORK/client.py" <<'END'
 import socket, sys
 got = set()
 for i in range(10):
     s = socket.socket()
-    s.settimeout(0.5)
+    s.settimeout(float(sys.argv[3]))
     try:
         s.connect((sys.argv[1], int(sys.argv[2])))
         got.add(s.recv(100).decode() or "nobody")
@@ -129,8 +129,9 @@ END
 config >"$CONFIG"
 start_flatd
 
-ask() { timeout 20 flat-run --control "$CONTROL" "$PYTHON" "$WORK/client.py" "$@" 2>&1; }
-inside() { timeout 20 ip netns exec "$NS" flat-run --control "$CONTROL" "$PYTHON" "$WORK/client.py" "$@" 2>&1; }
+# ask HOST PORT [SECONDS]: few of them where nobody is to answer.
+ask() { timeout 200 flat-run --control "$CONTROL" "$PYTHON" "$WORK/client.py" "$1" "$2" "${3:-15}" 2>&1; }
+inside() { timeout 200 ip netns exec "$NS" flat-run --control "$CONTROL" "$PYTHON" "$WORK/client.py" "$1" "$2" 15 2>&1; }
 says() { grep -q "$2" "$WORK/$1.log"; }
 # serve NAME PREFIX... -- ADDR:PORT...
 serve() {
@@ -155,21 +156,21 @@ THIEF=$PID
 holds thief-is-refused wait_for 10 grep -q "refused: its network namespace is a user's own" "$WORK/flatd.log"
 same no-loopback-of-others "honest" "$(ask near.e2e.example 80)"
 same no-loopback-by-address "honest" "$(ask 127.0.0.1 "$A")"
-same no-address-of-others "nobody" "$(ask far.e2e.example 80)"
-same no-any-address "nobody" "$(ask box.e2e.example 80)"
+same no-address-of-others "nobody" "$(ask far.e2e.example 80 0.5)"
+same no-any-address "nobody" "$(ask box.e2e.example 80 0.5)"
 stop "$THIEF"
 
 # --- an address that this host has not got ---
 serve squatter "${ANYBODY[@]}" -- "freebind:192.0.2.5:$B"
 SQUATTER=$PID
-same no-address-by-freebind "nobody" "$(ask far.e2e.example 80)"
+same no-address-by-freebind "nobody" "$(ask far.e2e.example 80 0.5)"
 stop "$SQUATTER"
 
 # --- a network namespace that root made: a container ---
 serve box ip netns exec "$NS" -- "0.0.0.0:$C" "127.0.0.1:$A"
 same container-by-its-address "box" "$(ask box.e2e.example 80)"
-same container-has-no-other "nobody" "$(ask far.e2e.example 80)"
-same container-loopback-is-its-own "nobody" "$(ask 127.0.0.1 "$C")"
+same container-has-no-other "nobody" "$(ask far.e2e.example 80 0.5)"
+same container-loopback-is-its-own "nobody" "$(ask 127.0.0.1 "$C" 0.5)"
 same container-loopback-inside "box" "$(inside 127.0.0.1 "$A")"
 same host-loopback-outside "honest" "$(ask 127.0.0.1 "$A")"
 same endpoint-of-the-host-inside "honest" "$(inside near.e2e.example 80)"
@@ -181,7 +182,7 @@ stop "$PID"
 HOST=$(ip -o -4 address show scope global | sed -n '1s/.* inet \([0-9.]*\).*/\1/p')
 if [ -n "$HOST" ]; then
 	serve peer -- "127.0.0.1:$D"
-	claim() { timeout 20 "$@" flat-run --control "$CONTROL" "$PYTHON" "$WORK/claim.py" "$HOST" seen.e2e.example 80 2>&1; }
+	claim() { timeout 60 "$@" flat-run --control "$CONTROL" "$PYTHON" "$WORK/claim.py" "$HOST" seen.e2e.example 80 2>&1; }
 	same host-address-of-the-host "$HOST" "$(claim env)"
 	same host-address-not-of-a-container 127.0.0.1 "$(claim ip netns exec "$NS")"
 	stop "$PID"
@@ -192,8 +193,8 @@ mkdir "$WORK/user"
 chown 65534:65534 "$WORK/user"
 CONTROL=$WORK/user/control.sock
 start user-flatd setpriv --reuid 65534 --regid 65534 --clear-groups flatd --control "$CONTROL" --config "$CONFIG" --metrics off
-wait_for 20 test -S "$CONTROL" || die user-flatd
-ask() { "${ANYBODY[@]}" timeout 20 flat-run --control "$CONTROL" "$PYTHON" "$WORK/client.py" "$@" 2>&1; }
+wait_for 20 flatctl --control "$CONTROL" ls || die user-flatd
+ask() { "${ANYBODY[@]}" timeout 200 flat-run --control "$CONTROL" "$PYTHON" "$WORK/client.py" "$1" "$2" "${3:-15}" 2>&1; }
 serve neighbour "${ANYBODY[@]}" -- "127.0.0.1:$C"
 serve rootless "${ANYBODY[@]}" unshare -Urn --kill-child /bin/sh -c 'ip link set lo up; ip address add 192.0.2.5/32 dev lo; exec "$@"' sh -- \
 	"127.0.0.1:$C" "0.0.0.0:$B"
