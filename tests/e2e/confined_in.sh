@@ -239,11 +239,12 @@ wait_for 10 said unbound
 same unbound-reaches-nobody timeout "$(plain knock 127.0.0.1 "$(cat "$WORK/unbound.log")")"
 # From where flatd comes nobody else does.
 start load "$PYTHON" -c '
-import subprocess, sys
-for _ in range(40):
-    subprocess.run(sys.argv[1:], check=False, stdout=subprocess.DEVNULL)' flat-run --control "$CONTROL" --off --workload "$C.e2e" -- "$PYTHON" "$part" ask 127.0.0.1 "$SHUT"
+import os, subprocess, sys
+while not os.path.exists(sys.argv[1]):
+    subprocess.run(sys.argv[2:], check=False, stdout=subprocess.DEVNULL)' "$WORK/load.stop" flat-run --control "$CONTROL" --off --workload "$C.e2e" -- "$PYTHON" "$part" ask 127.0.0.1 "$SHUT"
 LOAD=$PID
 same not-from-flatds-source "0 True" "$(plain steal 127.0.0.1 "$SHUT" 4)"
+touch "$WORK/load.stop"
 wait_for 60 gone "$LOAD"
 same nothing-but-flatd reset "$(plain ask 127.0.0.1 "$SHUT" 127.0.0.9 0)"
 # An address that is this host's, from another network namespace: no flatd brings anybody there.
@@ -258,7 +259,8 @@ fi
 # --- listens before it is confined ---
 
 apply < <(base false)
-wait_for 10 test "$(state "len(s['confined'])")" = 0
+nobody_is_confined() { [ "$(state "len(s['confined'])")" = 0 ]; }
+wait_for 10 nobody_is_confined || fail nobody-is-confined
 serve old "$OLD" flat-run --control "$CONTROL" --off --workload "$S.e2e" -- "$PYTHON" "$part" serve 127.0.0.1 "$OLD" "$WORK/old.lines" old
 went let-go none plain ask 127.0.0.1 "$OLD"
 same let-go-bytes old "$OUT"
@@ -285,7 +287,8 @@ fi
 launch third
 THIRD=$PID
 wait_for 20 flatctl --control "$CONTROL" ls
-wait_for 10 known "$OPEN"
+both_known() { known "$OPEN" && known "$SHUT"; }
+wait_for 10 both_known || fail known-to-a-new-flatd
 went a-new-flatd forwarded plain ask 127.0.0.1 "$OPEN"
 same a-new-flatd-bytes open "$OUT"
 same a-new-flatd-refuses reset "$(plain ask 127.0.0.1 "$SHUT")"

@@ -116,10 +116,13 @@ def inherit(port, log, *command):
 
 
 def steal(host, port, seconds):
-    """Connects from where flatd connects from, as soon as it is seen; how often a server answered, and whether it was tried."""
+    """
+    Connects from where flatd connects from, as soon as it is seen, for so many seconds and until it was tried; how often a server
+    answered, and whether it was tried.
+    """
     got = tried = 0
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    while (now := time.monotonic()) < end or (not tried and now < end + 60):
         out = subprocess.run(["ss", "-tanH", f"dst {host} and dport = :{port}"], capture_output=True, text=True, check=False).stdout
         for line in out.splitlines():
             address, _, source = line.split()[3].rpartition(":")
