@@ -161,7 +161,7 @@ holds refused-reason-at-the-client grep -q 'refused e2e.*10.77.0.2:7007.*only-sh
 same shop-still-passes ok "$(shop connect echo.e2e.example 7)"
 same other-account-refused 'PermissionError 13' "$(shop connect mistaken.e2e.example 7)"
 same nobody-listens 'ConnectionRefusedError 111' "$(shop connect nobody.e2e.example 7)"
-OUT=$(on_a timeout 5 "$PYTHON" -B "$PART" connect 10.77.0.2 7007)
+OUT=$(on_a timeout 60 "$PYTHON" -B "$PART" connect 10.77.0.2 7007)
 holds "strict-refuses-plain-tcp ($OUT)" test "${OUT%% *}" = ConnectionResetError
 rm "$WORK/svids-a/e2e.intruder.crt"
 no_intruder() { [ "$(of a peers "len(s['identities'])")" = 2 ]; }

@@ -205,7 +205,7 @@ def malformed():
     wrong = []
     for name, data in BAD.items():
         s, f = connect()
-        s.settimeout(5)
+        s.settimeout(20)
         s.sendall(data)
         try:
             got = response(f)

@@ -69,4 +69,6 @@ for n in $(seq 200); do
 done
 load_end
 holds "requests-went-on ($GOOD over $EPOCHS configurations)" test "$GOOD" -ge 200 -a "$EPOCHS" -ge 50
-holds all-are-back test "$(flatctl --control "$CONTROL" --json clusters | "$PYTHON" -c 'import json, sys; print(sum(c["active"] + c["pending"] for c in json.load(sys.stdin)["clusters"]))')" -eq 0
+on_their_way() { flatctl --control "$CONTROL" --json clusters | "$PYTHON" -c 'import json, sys; print(sum(c["active"] + c["pending"] for c in json.load(sys.stdin)["clusters"]))'; }
+none_is() { [ "$(on_their_way)" = 0 ]; }
+holds all-are-back wait_for 10 none_is

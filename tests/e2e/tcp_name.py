@@ -15,7 +15,7 @@ def serve(name, port):
 
 def name_at(host, port):
     try:
-        with socket.create_connection((host, port), timeout=10) as s:
+        with socket.create_connection((host, port), timeout=60) as s:
             return s.makefile("rb").read().decode() or "nothing"
     except OSError as e:
         return type(e).__name__

@@ -3,8 +3,8 @@
 # application. Where flatd reads HTTP it is refused.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 needs "$PYTHON"
+port && HTTP=$PORT
 port
-HTTP=$((PORT + 1))
 {
 	service tcp 127.0.0.1 "$PORT" "$PORT" forwarded
 	service http 127.0.0.1 "$HTTP" "$HTTP" forwarded | sed 's/protocol: TCP/protocol: HTTP/; s/name: tcp/name: http/; s/{ tcp: /{ http: /'
