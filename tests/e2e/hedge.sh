@@ -461,7 +461,7 @@ END
 	)
 }
 at_most
-declare -A key_of
+declare -A key_of=()
 for i in {1..40}; do
 	KEY=room-probe-$i
 	go 1 close
