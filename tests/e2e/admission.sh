@@ -97,13 +97,14 @@ holds why-broken-off grep -q '1 of 2 requests' <<<"$(why $two)"
 apply < <(base && control shop shop SIDECAR_OUTBOUND 'success_criteria: {}')
 same stays-over-a-reload 503 "$(code $one/status/200)"
 apply < <(base && control shop shop SIDECAR_OUTBOUND 'success_criteria: {}' | sed 's/3600s/1s/')
+opens() { [ "$(code $one/status/200)" = 200 ]; }
+wait_for 10 opens || fail forgets-the-failure
 same 4xx-is-good "401 200" "$(code $one/status/401) $(code $one/status/200)"
 forgets() {
 	[ "$(code $one/status/500)" = 500 ] || return 1
 	[ "$(code $one/status/200)" = 503 ] || return 1
 }
 holds one-second-refuses wait_for 10 forgets
-opens() { [ "$(code $one/status/200)" = 200 ]; }
 holds one-second-is-over wait_for 10 opens
 apply < <(base && control shop shop SIDECAR_OUTBOUND 'success_criteria: {}
           rps_threshold: { default_value: 1000000 }')

@@ -166,8 +166,8 @@ older-holds           old        /     host host.e2e.example old.example
 port-before-whole     port       /     host host.e2e.example port.example
 whole-for-the-others  port       /tcp  503
 END
-holds no-authority-says-why grep -q 'TLS cannot be begun.*none of its authorities is there' "$WORK/flatd.log"
-holds wrong-name-says-why grep -q 'no TLS with wrong.e2e.example.*[Hh]ostname mismatch' "$WORK/flatd.log"
+holds no-authority-says-why wait_for 10 grep -q 'TLS cannot be begun.*none of its authorities is there' "$WORK/flatd.log"
+holds wrong-name-says-why wait_for 10 grep -q 'no TLS with wrong.e2e.example.*[Hh]ostname mismatch' "$WORK/flatd.log"
 
 # Clients in the mesh: the policy holds for them too, but not where they begin TLS themselves.
 mine() { over curl -sS -m 20 "$@" 2>&1; }

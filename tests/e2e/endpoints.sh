@@ -101,7 +101,7 @@ origin "no-port" | put origin.yaml
 refused() { [ "$(ls_of config_errors)" -gt "$ERRORS" ]; }
 wait_for 10 refused || die refused "$(tail -n 5 "$WORK/flatd.log")"
 same what-was-stays-in-force b "$(who)"
-holds the-place-is-told grep -q 'origin.yaml:10:' "$WORK/flatd.log"
+holds the-place-is-told wait_for 10 grep -q 'origin.yaml:10:' "$WORK/flatd.log"
 EPOCH=$(ls_of epoch)
 newer() { [ "$(ls_of epoch)" -gt "$EPOCH" ]; }
 origin "$A" forwarded | put origin.yaml

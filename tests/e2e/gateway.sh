@@ -249,5 +249,5 @@ holds port-closed wait_for 10 closed
 apply < <(rules | sed "s/number: $SEVERAL,/number: $MTLS,/; s/credentialNames: \[three, two, two-rsa\]/credentialNames: [gone, two]/")
 holds port-opened-with-what-is-good wait_for 10 listening "$MTLS"
 same good-one-is-shown "$(serial_of two)" "$(shown "$MTLS" a.two.example)"
-holds missing-one-is-said grep -q 'no Secret edge/gone .*its other certificates are shown' "$WORK/flatd.log"
+holds missing-one-is-said wait_for 10 grep -q 'no Secret edge/gone .*its other certificates are shown' "$WORK/flatd.log"
 kill -0 "$PID" && pass alive

@@ -133,7 +133,7 @@ same refused-by-identity 'PermissionError 13' "$(intruder connect echo.e2e.examp
 holds refused-reason-at-the-server wait_for 10 grep -q 'refused cluster.local/ns/e2e/sa/intruder.*only-shop.*b.yaml' "$WORK/flatd-b.log"
 same nobody-listens 'ConnectionRefusedError 111' "$(shop connect nobody.e2e.example 7999)"
 same other-account-refused 'PermissionError 13' "$(shop connect mistaken.e2e.example 7007)"
-holds other-account-reason grep -q 'it is spiffe://cluster.local/ns/e2e/sa/server, not spiffe://cluster.local/ns/e2e/sa/somebody-else' \
+holds other-account-reason wait_for 10 grep -q 'it is spiffe://cluster.local/ns/e2e/sa/server, not spiffe://cluster.local/ns/e2e/sa/somebody-else' \
 	"$WORK/flatd-a.log"
 same no-account-is-default 'PermissionError 13' "$(shop connect unnamed.e2e.example 7007)"
 resets=$(grep -c 'server-saw ConnectionResetError' "$WORK/echo.log")

@@ -140,7 +140,7 @@ start_flatd
 
 get() { over curl -s -m 10 "$@" 2>/dev/null; }
 code() { get -o /dev/null -w '%{http_code}' "$@"; }
-logged() { holds "$1-says-why" grep -q "no TLS with $2.*$3" "$WORK/flatd.log"; }
+logged() { holds "$1-says-why" wait_for 10 grep -q "no TLS with $2.*$3" "$WORK/flatd.log"; }
 
 same by-host 'HTTP/1.1 host.e2e.example  host.e2e.example' "$(get http://host.e2e.example/)"
 same by-sni 'HTTP/1.1 host.e2e.example  renamed.e2e.example' "$(get http://renamed.e2e.example/)"

@@ -238,7 +238,7 @@ same routes-listed 2 "$(flatctl --control "$CONTROL" --json routes | told "len(t
 holds access-log wait_for 10 grep -qE '^\[[0-9TZ:.-]+\] "GET /admin HTTP/1.1" 403 - 0 19 [0-9]+ - "-" "curl/[0-9.]+" "-" "origin.e2e.example" "127.0.0.1:[0-9]+"$' "$WORK/access.log"
 code shop -A 'a"b\c' "$url/echo?quoted" >/dev/null
 holds access-log-quotes wait_for 10 grep -qF '"GET /echo?quoted HTTP/1.1" 200 ' "$WORK/access.log"
-holds access-log-escapes grep -qF ' "-" "a\"b\\c" "-" ' "$WORK/access.log"
+holds access-log-escapes wait_for 10 grep -qF ' "-" "a\"b\\c" "-" ' "$WORK/access.log"
 holds access-log-flags wait_for 10 grep -qE '"GET /slow/5000 HTTP/1.1" 504 UT ' "$WORK/access.log"
 metric() { curl -sS -m 10 "http://127.0.0.1:$METRICS/metrics" | grep "^$1" | grep -c "$2"; }
 holds metrics-requests test "$(metric istio_requests_total 'reporter="source",source_workload="shop".*destination_workload="origin".*response_code="403"')" -ge 1

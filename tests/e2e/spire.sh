@@ -97,7 +97,8 @@ rotated() { [ "$(of a peers "s['rotations']")" = $((before + 1)) ]; }
 holds rotation-comes wait_for 10 rotated
 works() { shop connect echo.e2e.example 7007 | grep -q ok; }
 holds works-after-rotation works
-same second-link "['draining', 'open']" "$(of a peers "sorted(p['state'] for p in s['peers'] if p['protocol'] == 'flat/1')")"
+second_link() { [ "$(of a peers "sorted(p['state'] for p in s['peers'] if p['protocol'] == 'flat/1')")" = "['draining', 'open']" ]; }
+holds second-link wait_for 10 second_link
 cp "$WORK/api-a/flat-system.flatd.key" "$WORK/api-a/e2e.shop.wrong"
 echo 3 >"$WORK/api-a/generation"
 holds wrong-key-is-said wait_for 10 grep -q "sa/shop: its key is another certificate's; those before stay in force" "$WORK/flatd-a.log"
