@@ -59,7 +59,7 @@ END
 }
 config 0123456789abcdef0123456789abcdef "$A $B $C" 1 >"$CONFIG"
 run_flatd() {
-	start "$1" flatd --control "$CONTROL" --config "$CONFIG" --metrics off --gateway edge/ingress "${@:2}"
+	start "$1" flatd --control "$CONTROL" --config "$CONFIG" --metrics off --gateway edge/ingress --access-log "$WORK/access.log" "${@:2}"
 	FLATD=$PID
 	wait_for 10 flatctl --control "$CONTROL" ls || die flatd-starts "$(tail -n 5 "$WORK/$1.log")"
 	wait_for 10 listening "$HTTPS" || die gateway-opens "$(tail -n 5 "$WORK/$1.log")"
@@ -70,9 +70,9 @@ for name in A B C; do
 	declare "PID_$name=$PID"
 done
 
-# ask PATH ARGUMENTS: who answered, then what the client is given.
+# ask PATH ARGUMENTS: who answered, then what the client is given; the first line of an answer that is not 200.
 web=http://127.0.0.1:$HTTP
-ask() { curl -sS -m 20 -D - -o /dev/null "${@:2}" "$web$1" | tr -d '\r' | sed -n 's/^x-name: //ip; s/^set-cookie: //ip; s/^x-session: //ip' | paste -sd' '; }
+ask() { curl -sS -m 20 -D - -o /dev/null "${@:2}" "$web$1" | tr -d '\r' | sed -n '1{/^HTTP[^ ]* 200/!p}; s/^x-name: //ip; s/^set-cookie: //ip; s/^x-session: //ip' | paste -sd' '; }
 # begin NAME PATH: a session at NAME: its value in $TOKEN, who has it in $SERVER.
 begin() {
 	local out
