@@ -47,8 +47,12 @@ __attribute__((constructor)) static void remember(void)
 		(void)snprintf(control, sizeof(control), CONTROL "%s", where);
 }
 
+/* By exec; by posix_spawn(): the descriptors' numbers are the parent's still, whose other threads use them; with actions on them. */
+enum how { EXEC, SPAWN, SPAWN_ACTIONS };
+
 /* What a starting program needs; on its caller's stack, since a child of vfork() may not allocate. */
 struct start {
+	enum how how;
 	struct flat_handover handover;
 	char preload[2048];
 };
@@ -99,14 +103,15 @@ static char *const *environment(struct start *s, char *const envp[], char **room
 	return room;
 }
 
-/* Returns the environment to start the program with. h: NULL, its numbers may not be touched. */
-static char *const *begin(struct start *s, struct flat_handover *h, const char *file, int search,
-			  char *const envp[], char **room)
+/* Returns the environment to start the program with. */
+static char *const *begin(struct start *s, const char *file, int search, char *const envp[],
+			  char **room)
 {
-	if (flat_exec_inherits() == 0 && (has_us(envp) || !flat_exec_may_receive()))
+	if (flat_exec_inherits(s->how == SPAWN_ACTIONS) == 0 &&
+	    (has_us(envp) || !flat_exec_may_receive()))
 		return envp;
 	int library = flat_program_preloads(file, search);
-	flat_exec_prepare(library != 0, h);
+	flat_exec_prepare(library != 0, s->how == EXEC ? &s->handover : NULL);
 	return library == 1 ? environment(s, envp, room) : envp;
 }
 
@@ -118,24 +123,17 @@ static int failed(struct start *s)
 	return -1;
 }
 
-#define ROOM                                                                                       \
+#define START(in_way, file, search)                                                                \
 	struct start s;                                                                            \
 	char **room = __builtin_alloca((count(envp) + 3) * sizeof(*room));                         \
-	s.handover.n = 0
-
-#define START(file, search)                                                                        \
-	ROOM;                                                                                      \
-	char *const *env = begin(&s, &s.handover, file, search, envp, room)
-
-/* The numbers are the parent's still: its other threads use them. */
-#define SPAWN(file, search)                                                                        \
-	ROOM;                                                                                      \
-	char *const *env = begin(&s, NULL, file, search, envp, room)
+	s.how = (in_way);                                                                          \
+	s.handover.n = 0;                                                                          \
+	char *const *env = begin(&s, file, search, envp, room)
 
 EXPORT int execve(const char *path, char *const argv[], char *const envp[])
 {
 	REAL(int, execve, const char *, char *const *, char *const *);
-	START(path, 0);
+	START(EXEC, path, 0);
 	(void)real(path, argv, env);
 	return failed(&s);
 }
@@ -148,7 +146,7 @@ EXPORT int execv(const char *path, char *const argv[])
 EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
 {
 	REAL(int, execvpe, const char *, char *const *, char *const *);
-	START(file, 1);
+	START(EXEC, file, 1);
 	(void)real(file, argv, env);
 	return failed(&s);
 }
@@ -163,7 +161,7 @@ EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
 	REAL(int, fexecve, int, char *const *, char *const *);
 	char path[64];
 	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	START(path, 0);
+	START(EXEC, path, 0);
 	(void)real(fd, argv, env);
 	return failed(&s);
 }
@@ -174,7 +172,7 @@ EXPORT int execveat(int dir, const char *path, char *const argv[], char *const e
 	char full[4096];
 	/* Relative to a directory, or the descriptor itself. */
 	(void)snprintf(full, sizeof(full), "/proc/self/fd/%d%s%s", dir, *path ? "/" : "", path);
-	START(dir < 0 || *path == '/' ? path : full, 0);
+	START(EXEC, dir < 0 || *path == '/' ? path : full, 0);
 	(void)real(dir, path, argv, env, flags);
 	return failed(&s);
 }
@@ -220,7 +218,7 @@ EXPORT int posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_acti
 {
 	REAL(int, posix_spawn, pid_t *, const char *, const posix_spawn_file_actions_t *,
 	     const posix_spawnattr_t *, char *const *, char *const *);
-	SPAWN(path, 0);
+	START(actions ? SPAWN_ACTIONS : SPAWN, path, 0);
 	return real(pid, path, actions, attr, argv, env);
 }
 
@@ -229,7 +227,7 @@ EXPORT int posix_spawnp(pid_t *pid, const char *file, const posix_spawn_file_act
 {
 	REAL(int, posix_spawnp, pid_t *, const char *, const posix_spawn_file_actions_t *,
 	     const posix_spawnattr_t *, char *const *, char *const *);
-	SPAWN(file, 1);
+	START(actions ? SPAWN_ACTIONS : SPAWN, file, 1);
 	return real(pid, file, actions, attr, argv, env);
 }
 

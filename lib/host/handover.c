@@ -31,14 +31,16 @@ static struct flat_sock *staying(int fd, bool foreign)
 	return foreign && !flat_is_anchor(fd) ? NULL : s;
 }
 
-int flat_exec_inherits(void)
+int flat_exec_inherits(int actions)
 {
 	int n = 0;
 	if (flat_fd_count == 0)
 		return 0;
 	bool foreign = flat_fd_foreign();
-	for (int fd = 0; fd < flat_fd_top(); fd++)
-		n += staying(fd, foreign) != NULL;
+	for (int fd = 0; fd < flat_fd_top(); fd++) {
+		const struct flat_sock *s = actions ? behind(fd, foreign) : NULL;
+		n += (s && s->for_spawn) || staying(fd, foreign);
+	}
 	return n;
 }
 
@@ -139,11 +141,20 @@ void flat_exec_failed(struct flat_handover *h)
 	}
 }
 
-void flat_exec_keeps(int fd)
+static void send_away(int fd)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (s)
 		flat_share_export(s);
+}
+
+void flat_exec_keeps(int fd)
+{
+	struct flat_sock *s = flat_fd_sock(fd);
+	if (!s)
+		return;
+	flat_share_export(s);
+	s->for_spawn = true;
 }
 
 struct opened {
@@ -216,7 +227,7 @@ void flat_rights_sending(const struct msghdr *msg)
 {
 	if (flat_fd_count && flat_user_possible(msg, sizeof(*msg)) && msg->msg_controllen &&
 	    control_readable(msg))
-		each_right(msg, flat_exec_keeps);
+		each_right(msg, send_away);
 }
 
 void flat_rights_received(const struct msghdr *msg)

@@ -78,6 +78,7 @@ struct flat_sock {
 	bool sealed;	   /* no other process can map its lane */
 	bool direct;	   /* its bell is at its peer's anchor, not at its own */
 	bool urgent;	   /* urgent bytes reach its peer as such */
+	bool for_spawn;	   /* posix_spawn()'s file actions named it */
 	int bell_fd;	   /* private fd; -1: ring on the anchor */
 	/* Private duplicate of the kernel's socket: a LISTENER's; a STREAM's that was bound to a port, which so stays taken. */
 	int tcp_fd;

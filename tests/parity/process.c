@@ -461,6 +461,30 @@ BEHAVIOUR(process_spawn)
 	await(c, POLLRDHUP);
 }
 
+/* A server of FastCGI gets its listener as standard input, and no more of the environment than it was told to get. */
+BEHAVIOUR(process_spawn_named_listener)
+{
+	char *argv[] = {"flat-parity", "process_spawn_named_listener", NULL};
+	char *env[] = {"PARITY_STARTED=1", NULL};
+	pid_t pid;
+	posix_spawn_file_actions_t actions;
+	if (getenv("PARITY_STARTED")) {
+		int s = accept(0, NULL, NULL);
+		_exit(send(s, "served", 6, MSG_NOSIGNAL) != 6);
+	}
+	int l = listener(0);
+	fcntl(l, F_SETFD, FD_CLOEXEC);
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, l, 0);
+	DO(posix_spawn(&pid, "/proc/self/exe", &actions, NULL, argv, env));
+	posix_spawn_file_actions_destroy(&actions);
+	int c = reach(0);
+	close(l);
+	ssize_t n = (ssize_t)recv_all(c, buf, 6);
+	say_bytes("came", buf, n);
+	reap(pid);
+}
+
 BEHAVIOUR(process_spawn_leaves_parent_alone)
 {
 	int c, s;

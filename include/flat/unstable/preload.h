@@ -42,8 +42,8 @@ FLAT_API void flat_host_init(void);
 /** The address of a mesh name as text (room for 64 bytes). 0, or -1: not a name of the mesh. */
 FLAT_API int flat_mesh_address(const char *host, char text[64]);
 
-/** Flat descriptors that stay open through exec as things are. */
-FLAT_API int flat_exec_inherits(void);
+/** Flat descriptors that stay open through exec as things are; with `actions` (of posix_spawn) also those that some named. */
+FLAT_API int flat_exec_inherits(int actions);
 /** Whether a program that is started now may be sent flat descriptors: a listening UNIX socket stays open for it. */
 FLAT_API int flat_exec_may_receive(void);
 
@@ -62,7 +62,7 @@ struct flat_handover {
  */
 FLAT_API void flat_exec_prepare(int library, struct flat_handover *h);
 FLAT_API void flat_exec_failed(struct flat_handover *h);
-/** One descriptor will be handed to another program, whatever its CLOEXEC says. */
+/** One descriptor will be handed to another program by posix_spawn()'s file actions, whatever its CLOEXEC says. */
 FLAT_API void flat_exec_keeps(int fd);
 struct stat;
 /**
