@@ -262,7 +262,6 @@ void flat_handover_done(struct flat_handover *h)
 	flat_handover_drop(h);
 }
 
-/* One item with its descriptors (-1 where there are none) and texts. */
 /*
  * Programs have the library of the predecessor's build, and would be told of connections by a successor whose bytes they do not
  * understand. 0, or a negative errno that was told.
@@ -283,6 +282,7 @@ static int check_build(uint32_t version)
 	return -EPROTONOSUPPORT;
 }
 
+/* One item with its descriptors (-1 where there are none) and texts. */
 static int receive(int fd, struct listener *got)
 {
 	union {
