@@ -53,6 +53,7 @@ goes_on() {
 flatd_on a
 flatd_on b
 start serve "${ON_B[@]}" flat-run --control "$WORK/b.sock" "$PYTHON" -B "$PART" serve 7007 "$WORK/seen"
+SERVE=$PID
 wait_for 15 grep -q listening "$WORK/serve.log" || die server-listens "$(tail -n 3 "$WORK/serve.log")"
 start load "${ON_A[@]}" flat-run --control "$WORK/a.sock" "$PYTHON" -B "$PART" load ledger.e2e.example 7 $CONNS "$WORK/stop" "$WORK/answered"
 LOAD=$PID
@@ -81,9 +82,25 @@ same down-for-a-moment-ends-no-connection 0 "$(said '^ended\|^refused')"
 
 # --- either flatd is killed ---
 
+# held a|b: what that flatd has: descriptors without those of lanes, of which some are kept for a while; sessions, connections, links, streams.
+held() {
+	flatctl --control "$WORK/$1.sock" ls --json | "$PYTHON" -c 'import json, sys
+s = json.load(sys.stdin)
+print("fds", s["fds"] - s["lanes"], "few-lanes", s["lanes"] < 17, "sessions", len(s["sessions"]), s["ended_sessions_held"], "connections", len(s["connections"]))'
+	peers "$1" "('links', len(s['peers']), 'streams', sum(p['streams'] for p in s['peers']))"
+}
+# has PID: what that application has: descriptors, and of them memory; lanes that are mapped, of which some are kept for a while.
+has() {
+	echo "fds $(find "/proc/$1/fd" -type l | wc -l) memfds $(find "/proc/$1/fd" -lname '/memfd:*' | wc -l) few-lanes $(($(grep -c /memfd:flat-lane "/proc/$1/maps") < 65))"
+}
+# all_hold: what those hold that live through these kills.
+all_hold() { echo "flatd $other: $(held "$other" | tr '\n' ' ') load: $(has "$LOAD") serve: $(has "$SERVE")"; }
+
 slowest=0
+half=$(((FLAT_KILL_TRIES + 1) / 2))
 for i in $(seq "$FLAT_KILL_TRIES"); do
-	side=$([ $((i % 2)) = 0 ] && echo a || echo b)
+	# One after the other, so that what one kill leaves at the other adds up.
+	if [ "$i" -le "$half" ]; then side=b other=a; else side=a other=b; fi
 	pid=FLATD_$side
 	ends=$(said '^ended')
 	ups=$(said '^up')
@@ -97,6 +114,16 @@ for i in $(seq "$FLAT_KILL_TRIES"); do
 	flatd_on "$side"
 	back() { [ "$(said '^up')" -ge $((ups + CONNS)) ]; }
 	wait_for 30 back || die "killed-$i-$side-is-back" "$(tail -n 3 "$WORK/load.log")"
+	# The other one has learned of the first of its kills.
+	if [ "$i" = 1 ] || [ "$i" = $((half + 1)) ]; then
+		base=
+		settled() { base=$(all_hold) && [[ $base == *"connections $CONNS "*"'links', 1, 'streams', $CONNS)"* ]]; }
+		wait_for 20 settled || die "killed-$i-$side-settles" "$base"
+	elif [ "$i" = "$half" ] || [ "$i" = "$FLAT_KILL_TRIES" ]; then
+		as_before() { [ "$(all_hold)" = "$base" ]; }
+		wait_for 20 as_before || :
+		same "killed-$i-$side-leaves-nothing-at-the-others" "$base" "$(all_hold)"
+	fi
 done
 touch "$WORK/stop"
 wait_for 30 gone "$LOAD" || die load-stops "$(tail -n 3 "$WORK/load.log")"
