@@ -592,6 +592,20 @@ static void ask(struct flat_l7_check *c)
 
 /* --- the verdict --- */
 
+/* Whether one of some fields' lines is of a name. */
+static bool has_line(const char *lines, struct flat_span name)
+{
+	while (lines && *lines) {
+		const char *end = strchr(lines, '\n');
+		struct flat_span said = {lines, strcspn(lines, ":")};
+
+		if (flat_span_equal(said, name, true))
+			return true;
+		lines = end ? end + 1 : NULL;
+	}
+	return false;
+}
+
 static enum flat_l7_verb deny(const struct flat_l7_check *c, struct flat_l7_answer *a)
 {
 	const char *lines = flat_strbuf_str(&c->a.client);
@@ -602,6 +616,9 @@ static enum flat_l7_verb deny(const struct flat_l7_check *c, struct flat_l7_answ
 	/* Whole or not at all. */
 	if (lines && c->a.client.len < sizeof(a->fields))
 		memcpy(a->fields, lines, c->a.client.len + 1);
+	/* As Envoy: else clients guess at what it is, and may take it for a page. */
+	if (a->len > 0 && !has_line(a->fields, flat_span_of("content-type")))
+		a->type = "text/plain";
 	return FLAT_L7_ANSWER;
 }
 
@@ -688,10 +705,12 @@ enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, enum flat_l7_asker asker,
 	}
 	if (!c) {
 		struct flat_l7_check_body body = {.partial = false};
+		/* Of a request without a body nothing is said of one, as by Envoy. */
+		bool shown = ext->body_max && l7->in.head.body != FLAT_BODY_NONE;
 		enum flat_l7_verb verb =
-		    ext->body_max ? flat_l7_check_gather(l7, ext, &body, a) : FLAT_L7_GO;
+		    shown ? flat_l7_check_gather(l7, ext, &body, a) : FLAT_L7_GO;
 		bool begun = verb == FLAT_L7_GO &&
-			     begin(l7, slot, ext, workload, request, ext->body_max ? &body : NULL);
+			     begin(l7, slot, ext, workload, request, shown ? &body : NULL);
 
 		flat_strbuf_fini(&body.bytes);
 		if (!begun)

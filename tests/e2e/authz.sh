@@ -72,6 +72,7 @@ header() { tr -d '\r' | sed -n "s/^$1: //pI"; }
 
 same custom-allows 200 "$(code as allow $url/echo)"
 same custom-denies 'denied by ext_authz 403' "$(as deny -w ' %{http_code}' $url/echo | paste -sd' ' | tr -s ' ')"
+same custom-denies-as-text text/plain "$(as deny -i $url/echo | header content-type)"
 same custom-other-path 404 "$(code as deny $url/status/404 | sed 's/403/404/')"
 same custom-not-asked 200 "$(code ask "$url/flaky/x/0")"
 same custom-asked "GET origin.e2e.example /echo/a?b=c authorization,content-length,host,x-ext-authz" \

@@ -92,6 +92,7 @@ same body-goes-on "200 8" "$(as allow -d 12345678 -o "$WORK/out" -w '%{http_code
 same told-to-go-on "200 8" "$(as allow -H 'Expect: 100-continue' --expect100-timeout 15 -d 12345678 -o "$WORK/out" -w '%{http_code} ' $url/echo)$(told "t['size']" <"$WORK/out")"
 apply < <(base && grpc ', includeRequestBodyInCheck: { maxRequestBytes: 8, allowPartialMessage: true, packAsBytes: true }')
 same body-partial 'text: bytes:12345678' "$(body -d 123456789abc $url/echo)"
+same no-body-none-said no "$(as deny -i $url/echo | header x-ext-authz-asked | grep -q x-envoy-auth-partial-body && echo yes || echo no)"
 same partial-is-said yes "$(as deny -i -d 123456789abc $url/echo | header x-ext-authz-asked | grep -q x-envoy-auth-partial-body && echo yes)"
 head -c 300000 /dev/zero | tr '\0' x >"$WORK/large"
 same large-goes-on "200 300000" "$(as allow --data-binary "@$WORK/large" -o "$WORK/out" -w '%{http_code} ' $url/echo)$(told "t['size']" <"$WORK/out")"
