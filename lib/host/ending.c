@@ -194,9 +194,8 @@ uint32_t flat_stream_events(struct flat_sock *s)
 		ev |= EPOLLERR;
 	if (in_end && out_end)
 		ev |= EPOLLHUP;
-	/* Linux asks for a third of the buffer before it wakes writers. */
 	if (out_end || (cons & FLAT_CONS_CLOSED) ||
-	    flat_share_space(s) > (ssize_t)(s->vq.tx.mask[FLAT_RING_BULK] / 3))
+	    flat_ring_writable(&s->vq.tx, flat_share_space(s)))
 		ev |= EPOLLOUT | EPOLLWRNORM;
 	return ev;
 }

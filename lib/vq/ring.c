@@ -569,6 +569,8 @@ int flat_ring_rx_resume(struct flat_ring_rx *rx)
 		return -EPROTO;
 	rx->head = a.head;
 	rx->tail = a.head;
+	/* Who took bytes before may have asked for nobody: it is asked with the next ones. */
+	rx->fenced = a.head - rx->mask[FLAT_RING_BULK] - 1;
 	rx->turn = a.turn;
 	rx->turn_pos = FLAT_TURN_POS(a.turn);
 	rx->turning = a.since < a.tail - a.head;

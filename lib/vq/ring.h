@@ -45,8 +45,10 @@ struct flat_ring_rx {
 	struct flat_ring_ctl *ctl;	 /* shared */
 	const uint8_t *ring[FLAT_RINGS]; /* shared: small, mid, bulk */
 	uint32_t mask[FLAT_RINGS];
-	uint32_t head;	    /* bytes consumed */
-	uint32_t tail;	    /* producer's position as last looked at, checked */
+	uint32_t head; /* bytes consumed */
+	uint32_t tail; /* producer's position as last looked at, checked */
+	uint32_t
+	    fenced; /* `head`, when it was last asked who waits for room; see flat_ring_may_owe() */
 	uint32_t turn_pos;  /* where the coming turn is, if `turning` */
 	uint32_t bells_off; /* bells of the producer already taken off the anchor */
 	uint64_t turn;	    /* producer's turn word as last looked at, checked */
@@ -250,6 +252,29 @@ void flat_ring_mark_passed(struct flat_ring_tx *tx, const struct flat_urgent_pas
 static inline int flat_ring_moved(const struct flat_ring_rx *rx)
 {
 	return atomic_load_explicit(&rx->ctl->prod.tail, memory_order_relaxed) != rx->head;
+}
+
+/*
+ * Who waits for room is owed a bell when a third of a bulk ring is free. It waits only where it has found no more than a quarter
+ * free (flat_ring_writable(); a send() finds none). So nobody is owed one who has not seen the consumer take more than a twelfth:
+ * up to a sixteenth the consumer need not ask.
+ */
+#define FLAT_RING_WRITABLE_SHARE 4
+#define FLAT_RING_UNASKED_SHARE 16
+
+/** Producer: whether so much room (flat_ring_space()) is what poll() calls writable. Who waits for room has less, or none. */
+static inline bool flat_ring_writable(const struct flat_ring_tx *tx, ssize_t space)
+{
+	return space > (ssize_t)((tx->mask[FLAT_RING_BULK] + 1) / FLAT_RING_WRITABLE_SHARE);
+}
+
+/**
+ * Consumer: whether it may owe a bell to who waits for room. Not as long as all that it has seen since it last asked is little: what
+ * was seen bounds what was taken, also what others cannot see yet.
+ */
+static inline bool flat_ring_may_owe(const struct flat_ring_rx *rx)
+{
+	return rx->tail - rx->fenced > (rx->mask[FLAT_RING_BULK] + 1) / FLAT_RING_UNASKED_SHARE;
 }
 
 /** Whether a third of a bulk ring is free, by what was seen of the producer: as much as TCP wakes a writer for. */

@@ -77,10 +77,14 @@ static inline void flat_vq_notify_data(struct flat_vq *vq)
 /**
  * Tells the peer that there is room. After flat_ring_consume(). Who waits for it is told when it is a third of a bulk ring,
  * as by TCP, and then writes much at once: told of each bit, the two would change places for each. A producer that found no
- * room sleeps with more than that unread, so that whoever reads on comes by here with it.
+ * room sleeps with more than that unread, so that whoever reads on comes by here with it. It is not looked for as long as
+ * nothing can be owed to it (core.md, 2, R1 to R3).
  */
 static inline void flat_vq_notify_room(struct flat_vq *vq)
 {
+	if (flat_likely(!flat_ring_may_owe(&vq->rx)))
+		return;
+	vq->rx.fenced = vq->rx.head;
 	/* seq_cst fence: pairs with the one in flat_vq_arm_tx(); store head before load arm */
 	atomic_thread_fence(memory_order_seq_cst);
 	_Atomic uint32_t *arm = &vq->rx.ctl->arm.space;

@@ -31,6 +31,10 @@ model() {
 }
 model wake 0
 model wake some -DNO_FENCE
+model room 0
+model room some -DVIEW_ALONE
+model room some -DWIDE
+model room some -DNO_FENCE
 model sleepers 0
 model sleepers some -DLOOK_FIRST
 model sleepers some -DRING_FIRST

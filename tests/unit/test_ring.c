@@ -349,6 +349,54 @@ Test(ring, who_waits_for_room_is_told_of_a_third_of_the_ring)
 	cr_assert(was_rung(pair[0][0]));
 }
 
+/* Bytes that go through the ring; the consumer tells of room. Returns whether the producer's anchor was rung. */
+static bool rings_for(struct flat_vq *from, struct flat_vq *to, size_t n, int anchor)
+{
+	static uint8_t bytes[4096];
+	cr_assert_eq(flat_ring_write(&from->tx, bytes, n), (ssize_t)n);
+	cr_assert_eq(flat_ring_read(&to->rx, bytes, n, 1), (ssize_t)n);
+	flat_vq_notify_room(to);
+	return was_rung(anchor);
+}
+
+/* Of a ring of 16 KiB: 1 KiB. An honest producer does not sleep with so much room. */
+Test(ring, who_waits_for_room_is_looked_for_once_a_sixteenth_of_the_ring_was_seen)
+{
+	int pair[2][2];
+	struct flat_vq a[2];
+	struct flat_vq b[2];
+	(void)two_slots(pair, a, b);
+	a[0].bell_fd = pair[0][1];
+	cr_assert_eq(a[0].rx.mask[FLAT_RING_BULK], 16383);
+	flat_vq_arm_tx(&b[0], FLAT_ARM_BELL);
+	cr_expect_not(rings_for(&b[0], &a[0], 512, pair[0][0]));
+	cr_expect_not(rings_for(&b[0], &a[0], 512, pair[0][0]));
+	cr_expect(rings_for(&b[0], &a[0], 1, pair[0][0]));
+	/* From there on anew. */
+	flat_vq_arm_tx(&b[0], FLAT_ARM_BELL);
+	cr_expect_not(rings_for(&b[0], &a[0], 1024, pair[0][0]));
+	cr_expect(rings_for(&b[0], &a[0], 1, pair[0][0]));
+	/* Another process that takes the end up knows not what was seen. */
+	flat_vq_arm_tx(&b[0], FLAT_ARM_BELL);
+	cr_assert_eq(flat_ring_rx_resume(&a[0].rx), 0);
+	cr_expect(rings_for(&b[0], &a[0], 1, pair[0][0]));
+}
+
+Test(ring, who_may_wait_for_room_finds_a_quarter_free_at_most)
+{
+	int pair[2][2];
+	struct flat_vq a[2];
+	struct flat_vq b[2];
+	static uint8_t bytes[16384];
+	(void)two_slots(pair, a, b);
+	cr_expect(flat_ring_writable(&b[0].tx, flat_ring_space(&b[0].tx)));
+	cr_assert_eq(flat_ring_write(&b[0].tx, bytes, 12287), 12287);
+	cr_expect(flat_ring_writable(&b[0].tx, flat_ring_space(&b[0].tx)));
+	cr_assert_eq(flat_ring_write(&b[0].tx, bytes, 1), 1);
+	cr_expect_not(flat_ring_writable(&b[0].tx, flat_ring_space(&b[0].tx)));
+	cr_expect_not(flat_ring_writable(&b[0].tx, -EPROTO));
+}
+
 Test(ring, one_bell_wakes_a_waiter_of_many_slots)
 {
 	int pair[2][2];
