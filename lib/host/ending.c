@@ -93,12 +93,6 @@ int flat_stream_take_error(struct flat_sock *s)
 	return error;
 }
 
-bool flat_stream_void(const struct flat_sock *s)
-{
-	return flat_prod_is_cut(flat_vq_peer_prod_flags(&s->vq)) ||
-	       atomic_load_explicit(&s->voided, memory_order_relaxed);
-}
-
 /* RST seen, sent in vain, or the anchor is gone: the kernel's state CLOSE, with both directions shut. */
 static bool cut(const struct flat_sock *s, uint32_t prod)
 {

@@ -25,7 +25,7 @@ static uint8_t *marks;	  /* fd -> FLAT_MARK_* of a candidate */
 static uint32_t *indices; /* fd -> socket index, also after it was closed */
 static _Atomic uint64_t make_lock;
 static _Atomic uint64_t abroad_lock;
-static __thread int my_tid;
+__thread int flat_my_tid;
 static _Atomic int table_pid; /* whose descriptors the tables speak of */
 static _Atomic int fd_top;
 static _Atomic uint32_t n_opening; /* candidates that some thread is opening */
@@ -33,16 +33,16 @@ static __thread int my_opening;	   /* the one that this thread is, + 1 */
 
 int flat_tid(void)
 {
-	if (flat_unlikely(my_tid == 0)) {
+	if (flat_unlikely(flat_my_tid == 0)) {
 		/* A child of vfork() has its parent's thread memory: what it left there would be the parent's. */
 		if (flat_unlikely(flat_process_foreign()))
 			return flat_sys_gettid();
-		my_tid = flat_sys_gettid();
+		flat_my_tid = flat_sys_gettid();
 	}
 	/* A filter forbids it: such programs have one thread. */
-	if (flat_unlikely(my_tid < 0))
-		my_tid = flat_sys_getpid();
-	return my_tid;
+	if (flat_unlikely(flat_my_tid < 0))
+		flat_my_tid = flat_sys_getpid();
+	return flat_my_tid;
 }
 
 /* Whether who holds it, and is another thread, is there no more. */
@@ -61,7 +61,7 @@ static bool holder_gone(uint64_t held)
 	return ended.si_pid == (pid_t)tid;
 }
 
-void flat_lock(_Atomic uint64_t *lock)
+void flat_lock_slow(_Atomic uint64_t *lock)
 {
 	uint64_t me = flat_holders_word((uint32_t)flat_tid());
 	uint64_t free = 0;
@@ -80,11 +80,6 @@ void flat_lock(_Atomic uint64_t *lock)
 	}
 }
 
-void flat_unlock(_Atomic uint64_t *lock)
-{
-	atomic_store_explicit(lock, 0, memory_order_release);
-}
-
 long flat_result(long value)
 {
 	if (flat_likely(value >= 0))
@@ -95,7 +90,7 @@ long flat_result(long value)
 
 static void in_child(void)
 {
-	my_tid = 0;
+	flat_my_tid = 0;
 	/* Of this memory; another thread of the parent may have had it. */
 	atomic_store(&abroad_lock, 0);
 	atomic_store(&table_pid, flat_sys_getpid());

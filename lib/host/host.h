@@ -13,6 +13,7 @@
 
 #include "base/base.h"
 #include "base/sys.h"
+#include "host/holders.h"
 #include "host/option.h"
 #include "mesh/directory.h"
 #include "vq/attach.h"
@@ -161,8 +162,27 @@ void flat_fd_marks_forking(void);
 /** This thread's id, cached. */
 int flat_tid(void);
 /** Locks of nanoseconds, in memory that processes may share: see core.md, 6. 0: free; else who holds it. */
-void flat_lock(_Atomic uint64_t *lock);
-void flat_unlock(_Atomic uint64_t *lock);
+void flat_lock_slow(_Atomic uint64_t *lock);
+/** What flat_tid() has cached; not above 0: nothing. */
+extern __thread int flat_my_tid;
+
+/* Inlined, as with each send() and recv() it is done twice. */
+static inline void flat_lock(_Atomic uint64_t *lock)
+{
+	uint64_t free = 0;
+	int tid = flat_my_tid;
+	/* acquire: pairs with flat_unlock() */
+	if (flat_unlikely(tid <= 0 || !atomic_compare_exchange_strong_explicit(
+					  lock, &free, flat_holders_word((uint32_t)tid),
+					  memory_order_acquire, memory_order_relaxed)))
+		flat_lock_slow(lock);
+}
+
+static inline void flat_unlock(_Atomic uint64_t *lock)
+{
+	atomic_store_explicit(lock, 0, memory_order_release);
+}
+
 /** -1 with errno for a negative result of ours; the one place where errno is set. */
 long flat_result(long value);
 
@@ -289,7 +309,11 @@ int flat_stream_state(const struct flat_sock *s);
 int flat_stream_error(const struct flat_sock *s);
 int flat_stream_take_error(struct flat_sock *s);
 /** Cut by the offload half: what is unread may not be read any more. */
-bool flat_stream_void(const struct flat_sock *s);
+static inline bool flat_stream_void(const struct flat_sock *s)
+{
+	return flat_prod_is_cut(flat_vq_peer_prod_flags(&s->vq)) ||
+	       atomic_load_explicit(&s->voided, memory_order_relaxed);
+}
 /** shutdown(): 0 or -ENOTCONN. */
 FLAT_MUST_CHECK int flat_stream_shutdown(struct flat_sock *s, int how);
 /** Last reference gone: FIN or RST to the peer. */

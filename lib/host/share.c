@@ -122,11 +122,9 @@ static int make_way(struct flat_sock *s, int fd, bool tx)
 	return 0;
 }
 
-int flat_share_begin(struct flat_sock *s, int fd, bool tx)
+int flat_share_begin_shared(struct flat_sock *s, int fd, bool tx)
 {
-	lock_both(s, fd, tx);
-	if (flat_likely(!flat_shared(s)))
-		return 0;
+	(void)flat_share_lock(fd, tx ? FLAT_LOCK_TX : FLAT_LOCK_RX, 1, F_WRLCK, true);
 	uint32_t now = carried(s);
 	int err = flat_unlikely(tx ? now : now & FLAT_CARRY_LENT) ? make_way(s, fd, tx) : 0;
 	if (err != 0)
@@ -134,11 +132,9 @@ int flat_share_begin(struct flat_sock *s, int fd, bool tx)
 	return tx ? flat_ring_tx_resume(&s->vq.tx) : flat_ring_rx_resume(&s->vq.rx);
 }
 
-void flat_share_end(struct flat_sock *s, int fd, bool tx)
+void flat_share_end_shared(int fd, bool tx)
 {
-	if (flat_unlikely(flat_shared(s)))
-		(void)flat_share_lock(fd, tx ? FLAT_LOCK_TX : FLAT_LOCK_RX, 1, F_UNLCK, true);
-	flat_unlock(tx ? &s->tx_lock : &s->rx_lock);
+	(void)flat_share_lock(fd, tx ? FLAT_LOCK_TX : FLAT_LOCK_RX, 1, F_UNLCK, true);
 }
 
 static void refresh_flags(struct flat_sock *s)

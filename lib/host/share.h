@@ -11,10 +11,6 @@
 /** From now on processes may hold it that know nothing of our memory. Any thread; waits for a use that is on its way. */
 void flat_share_export(struct flat_sock *s);
 
-/** Before and after bytes are sent (tx) or taken. 0, or -EPROTO: positions that cannot be; locked in both cases. */
-FLAT_MUST_CHECK int flat_share_begin(struct flat_sock *s, int fd, bool tx);
-void flat_share_end(struct flat_sock *s, int fd, bool tx);
-
 /** Takes note of what other processes did to a shared connection: O_NONBLOCK, shutdown. */
 void flat_share_refresh(struct flat_sock *s, int fd);
 
@@ -27,6 +23,24 @@ static inline bool flat_shared(const struct flat_sock *s)
 {
 	/* relaxed: flat_share_export() takes both locks, so that no use before it lasts beyond it */
 	return atomic_load_explicit(&s->exported, memory_order_relaxed) != 0;
+}
+
+/** The rest of flat_share_begin() and flat_share_end() for a shared one. */
+FLAT_MUST_CHECK int flat_share_begin_shared(struct flat_sock *s, int fd, bool tx);
+void flat_share_end_shared(int fd, bool tx);
+
+/** Before and after bytes are sent (tx) or taken. 0, or -EPROTO: positions that cannot be; locked in both cases. */
+FLAT_MUST_CHECK static inline int flat_share_begin(struct flat_sock *s, int fd, bool tx)
+{
+	flat_lock(tx ? &s->tx_lock : &s->rx_lock);
+	return flat_likely(!flat_shared(s)) ? 0 : flat_share_begin_shared(s, fd, tx);
+}
+
+static inline void flat_share_end(struct flat_sock *s, int fd, bool tx)
+{
+	if (flat_unlikely(flat_shared(s)))
+		flat_share_end_shared(fd, tx);
+	flat_unlock(tx ? &s->tx_lock : &s->rx_lock);
 }
 
 /**
