@@ -425,6 +425,18 @@ static void end_by_link(struct flat_peer *p, int err)
 	flat_peer_end(p, err, why);
 }
 
+/* What was left for this turn. Who said it is not silent. */
+static void go_on(struct flat_peer *p)
+{
+	if (!p->link || (!p->link->stalled && !p->carrier.left))
+		return;
+	p->heard_ms = p->all->tick_ms;
+	p->asked_ms = 0;
+	int err = flat_carrier_go_on(&p->carrier);
+	if (err != 0)
+		end_by_link(p, -err);
+}
+
 static void read_in(struct flat_peer *p)
 {
 	uint8_t *buf = p->all->scratch;
@@ -480,9 +492,7 @@ void flat_peer_turn(struct flat_peer *p)
 	bool more = false;
 	if (!p->connected && p->link)
 		return;
-	int err = p->link ? flat_carrier_go_on(&p->carrier) : 0;
-	if (err != 0)
-		end_by_link(p, -err);
+	go_on(p);
 	read_in(p);
 	if (p->stranger && p->link && p->link->greeted)
 		greeted(p);

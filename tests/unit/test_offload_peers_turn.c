@@ -56,6 +56,24 @@ Test(peers_turn, many_resets_at_once_are_taken_in_turns_and_others_are_answered_
 	peers_leave(&other);
 }
 
+Test(peers_turn, a_peer_whose_frames_wait_here_is_not_silent)
+{
+	struct peers_client c = peers_greet("d/ns/a/sa/client", 1);
+	struct flat_peers *all = peers_half.peers;
+	struct flat_peer *p = TAILQ_FIRST(&all->list);
+	struct wire_end e;
+	peers_ask_many(&c, MANY, &e);
+	peers_say(&c);
+	for (int i = 0; i < 1000 && !p->link->stalled; i++)
+		peers_turn();
+	cr_assert(p->link->stalled);
+	/* Others had the time meanwhile. */
+	all->tick_ms += (int64_t)10 * FLAT_WIRE_DEAD_MS;
+	peers_turn();
+	cr_expect(flat_peer_tick(p, all->tick_ms + 1, 0) && p->link, "%s", all->last_failure);
+	peers_leave(&c);
+}
+
 Test(peers_turn, links_that_end_end_their_streams_in_turns)
 {
 	static struct peers_client v[FLAT_WIRE_GUEST_TURN];
