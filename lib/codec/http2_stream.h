@@ -97,8 +97,9 @@ struct flat_http2_stream {
 	struct flat_http2_bytes rx_data;   /* content, at most a window */
 	struct flat_http2_bytes rx_fields; /* trailers, as lines */
 	/* What goes. */
-	uint8_t tx;    /* enum flat_http2_tx */
-	uint8_t tx_cut; /* enum flat_http2_error: a reset follows what is in tx_data; 0: none does */
+	uint8_t tx; /* enum flat_http2_tx */
+	uint8_t
+	    tx_cut;    /* enum flat_http2_error: a reset follows what is in tx_data; 0: none does */
 	bool tx_end;   /* nothing follows what is in tx_data */
 	bool tx_ended; /* END_STREAM is sent */
 	bool tx_full;  /* the writer waits for room */

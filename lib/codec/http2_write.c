@@ -172,9 +172,8 @@ static bool is_sent(const struct flat_http2 *h, const struct flat_http_head *hea
 	const struct flat_http2_sent *sent = &h->sent_head;
 	uint64_t hidden[2];
 
-	if (!is_sent_text(h, sent, text, head->bytes) ||
-	    sent->n_fields != head->n_fields || sent->target != head->target ||
-	    sent->target_len != head->target_len)
+	if (!is_sent_text(h, sent, text, head->bytes) || sent->n_fields != head->n_fields ||
+	    sent->target != head->target || sent->target_len != head->target_len)
 		return false;
 	mask_of(head, hidden);
 	return hidden[0] == sent->hidden[0] && hidden[1] == sent->hidden[1];

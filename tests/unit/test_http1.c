@@ -360,9 +360,8 @@ Test(http1, what_is_of_one_hop_is_not_delivered)
 {
 	struct flat_strbuf out = {0};
 	const char *text = whole(
-	    GET
-	    "Connection: keep-alive, X-Secret\r\nX-Secret: 1\r\nKeep-Alive: 5\r\nTE: gzip\r\n"
-	    "X-Forwarded-Client-Cert: URI=spiffe://x\r\nX-Kept: 2\r\n\r\n",
+	    GET "Connection: keep-alive, X-Secret\r\nX-Secret: 1\r\nKeep-Alive: 5\r\nTE: gzip\r\n"
+		"X-Forwarded-Client-Cert: URI=spiffe://x\r\nX-Kept: 2\r\n\r\n",
 	    &out);
 	cr_expect(strstr(text, "hidden Connection"));
 	cr_expect(strstr(text, "hidden X-Secret"));
@@ -376,7 +375,7 @@ Test(http1, what_is_of_one_hop_is_not_delivered)
 Test(http1, of_te_only_trailers_is_delivered)
 {
 	static const struct {
-		const char *fields, *want, *not;
+		const char *fields, *want, *not ;
 	} rows[] = {
 	    {"TE: trailers\r\n", "field TE: trailers\n", "hidden TE"},
 	    {"Connection: TE\r\nTE: trailers\r\n", "field TE: trailers\n", "hidden TE"},
@@ -396,7 +395,7 @@ Test(http1, of_te_only_trailers_is_delivered)
 		snprintf(text, sizeof(text), GET "%s\r\n", rows[i].fields);
 		(void)whole(text, &out);
 		cr_expect(strstr(out.data, rows[i].want), "%s: %s", rows[i].fields, out.data);
-		cr_expect(!rows[i].not || !strstr(out.data, rows[i].not), "%s: %s", rows[i].fields,
+		cr_expect(!rows[i].not || !strstr(out.data, rows[i].not ), "%s: %s", rows[i].fields,
 			  out.data);
 		flat_strbuf_fini(&out);
 	}
