@@ -387,6 +387,9 @@ static void on_direct(struct flat_source *source, int events)
 		e->gone = true;
 		if (c->shelved)
 			flat_ticket_let_go(c);
+		else if (c->half_open && c->told)
+			/* A ticket's, used: its server gets what it sent, and is told of the end when it has it. */
+			return;
 		else if (c->half_open || c->end[i ^ 1].gone)
 			flat_conn_destroy(c);
 		else

@@ -221,8 +221,9 @@ void flat_ticket_use(struct flat_session *s, const struct flat_msg *msg)
 			snprintf(d.reason, sizeof(d.reason), "the listener is gone");
 		}
 	}
-	/* The client is told in its slot, as one that was answered early. */
+	/* The client is told in its slot, as one that was answered early; but it knows of its connection, and may go. */
 	c->connecting = true;
+	c->told = d.status == 0;
 	if (d.status != 0)
 		flat_conn_fail(c, -d.status, d.kind, d.reason);
 }

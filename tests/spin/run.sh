@@ -70,4 +70,5 @@ model ticket some -DDECIDED_AHEAD
 model ticket some -DKEEP_ID
 model ticket some -DGIVE_REFUSED
 model ticket some -DGIVE_UNREAD
+model ticket some -DDROP_WAITING
 exit $status

@@ -11,11 +11,12 @@
  *   -DDECIDED_AHEAD  what was decided when the ticket was made holds at USE
  *   -DKEEP_ID        a ticket that was used stays on the shelf
  *   -DGIVE_REFUSED   the slot of a connection that was refused at USE is given out again at once
+ *   -DDROP_WAITING   a connection that waits for its server's queue ends with its client
  *   -DGIVE_UNREAD    a ticket is given back when its anchor hangs up, with its USE unread
  */
 #define TICKETS 3
 
-mtype = { none, shelved, open, over };
+mtype = { none, shelved, waiting, open, over };
 mtype state[TICKETS]; /* as the offload half keeps it */
 bool client_holds[TICKETS];
 bool server_holds[TICKETS];
@@ -49,6 +50,14 @@ inline refuse(t)
 	tainted = true;
 	state[t] = over
 #endif
+}
+
+inline serve(t)
+{
+	state[t] = open;
+	served[t]++;
+	assert(policy && served[t] == 1);
+	server_holds[t] = true
 }
 
 inline grant()
@@ -92,10 +101,11 @@ inline use(t)
 #else
 		:: policy && listening ->
 #endif
-			state[t] = open;
-			served[t]++;
-			assert(policy && served[t] == 1);
-			server_holds[t] = true
+			if
+			:: serve(t)
+			/* For room in its server's queue. */
+			:: state[t] = waiting
+			fi
 		:: else -> refuse(t)
 		fi
 	:: else
@@ -119,11 +129,18 @@ end:
 		t = owner - 1; assert(!meant[t]); give(t); t = 0 }
 	:: atomic { owner != 0 && state[owner - 1] == open && LOST(owner - 1) && !server_holds[owner - 1] ->
 		t = owner - 1; give(t); t = 0 }
+	:: atomic { owner != 0 && state[owner - 1] == waiting && policy && listening ->
+		t = owner - 1; serve(t); t = 0 }
+#ifdef DROP_WAITING
+	:: atomic { owner != 0 && state[owner - 1] == waiting && LOST(owner - 1) ->
+		t = owner - 1; assert(!meant[t]); give(t); t = 0 }
+#endif
 	/* A new epoch: live connections that it forbids are cut, tickets wait for their USE. */
 	:: atomic { policy ->
 		policy = false;
 		if
-		:: owner != 0 && state[owner - 1] == open -> tainted = true; state[owner - 1] = over
+		:: owner != 0 && (state[owner - 1] == open || state[owner - 1] == waiting) ->
+			tainted = true; state[owner - 1] = over
 		:: else
 		fi }
 	:: atomic { !policy -> policy = true }
@@ -131,7 +148,8 @@ end:
 	:: atomic { listening ->
 		listening = false;
 		if
-		:: owner != 0 && state[owner - 1] == shelved -> tainted = true; state[owner - 1] = over
+		:: owner != 0 && (state[owner - 1] == shelved || state[owner - 1] == waiting) ->
+			tainted = true; state[owner - 1] = over
 		:: else
 		fi }
 	od

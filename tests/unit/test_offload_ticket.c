@@ -258,6 +258,40 @@ Test(ticket, that_was_used_and_let_go_at_once_is_a_connection)
 	cr_expect_eq(id, h.msg.body.tickets.v[0].conn_id);
 }
 
+/* Its client has connect()'s success, as one whose handshake is over: TCP gives its server what it sent, and the end. */
+Test(ticket, whose_client_goes_while_its_queue_is_full_is_a_connection)
+{
+	uint64_t id = 0;
+	struct held h = ask();
+	listener.n_pending = 1; /* somebody waits before it */
+	use(h.msg.body.tickets.v[0].conn_id);
+	struct flat_conn *c = TAILQ_FIRST(&o.conns);
+	cr_assert_not_null(c);
+	cr_assert(c->pending);
+	close(h.anchor[0]);
+	for (int i = 0; i < 20 && o.n_conns == 1 && !c->end[FLAT_SIDE_CLIENT].gone; i++)
+		(void)flat_loop_turn(&o.loop, 100);
+	cr_assert_eq(o.n_conns, 1);
+	cr_expect_eq(accepted(&id), 0);
+	cr_expect(c->told, "nor does the end of its session end it");
+	/* There is room: as on_anchor() of listen.c. */
+	TAILQ_REMOVE(&listener.pending, c, pending_link);
+	listener.n_pending = 0;
+	c->pending = false;
+	cr_assert_eq(flat_listener_offer(&listener, c), 0);
+	flat_conn_open(c);
+	for (int i = 0;
+	     i < 20 && !c->remind &&
+	     flat_vq_ended(&c->end[0].lane->lane, c->end[0].slot, FLAT_SIDE_CLIENT) == false;
+	     i++)
+		(void)flat_loop_turn(&o.loop, 100);
+	cr_expect_eq(accepted(&id), 1);
+	cr_expect_eq(id, h.msg.body.tickets.v[0].conn_id);
+	cr_expect(flat_vq_ended(&c->end[0].lane->lane, c->end[0].slot, FLAT_SIDE_CLIENT),
+		  "its server is told of the end");
+	cr_expect_not(c->end[FLAT_SIDE_SERVER].gone);
+}
+
 Test(ticket, with_bytes_on_its_anchor_is_void)
 {
 	uint64_t id = 0;
