@@ -148,7 +148,8 @@ static void on_admin(struct flat_source *source, int fd)
 int flat_admin_open(struct flat_offload *o, const char *control_path)
 {
 	struct sockaddr_un un = {.sun_family = AF_UNIX};
-	int n = snprintf(un.sun_path, sizeof(un.sun_path), "%s.admin", control_path);
+	/* As long as the name that it gets when it serves, which until then is a predecessor's. */
+	int n = snprintf(un.sun_path, sizeof(un.sun_path), "%s.adnew", control_path);
 	if (n < 0 || (size_t)n >= sizeof(un.sun_path))
 		return -ENAMETOOLONG;
 	int fd = flat_sys_socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -166,6 +167,18 @@ int flat_admin_open(struct flat_offload *o, const char *control_path)
 	return flat_loop_accept(&o->loop, &admin_source, fd, on_admin);
 }
 
+int flat_admin_serve(void)
+{
+	char path[sizeof(admin_path)];
+	size_t len = strlen(admin_path);
+	memcpy(path, admin_path, len - 5);
+	memcpy(path + len - 5, "admin", sizeof("admin"));
+	if (rename(admin_path, path) != 0)
+		return -errno;
+	memcpy(admin_path, path, sizeof(path));
+	return 0;
+}
+
 int flat_admin_expire(struct flat_offload *o)
 {
 	int64_t left = successor_ms + SUCCESSOR_MS - flat_now_us() / 1000;
@@ -173,7 +186,11 @@ int flat_admin_expire(struct flat_offload *o)
 		return -1;
 	if (left > 0)
 		return (int)left;
-	flat_handover_answer(o, false);
+	/* It has said so by now, or cannot any more: there are never two that serve. */
+	char line[8];
+	(void)flat_sys_shutdown(successor->source.fd, SHUT_RD);
+	ssize_t got = flat_sys_recv(successor->source.fd, line, sizeof(line), MSG_DONTWAIT);
+	flat_handover_answer(o, got == 5 && memcmp(line, "done\n", 5) == 0);
 	asker_free(successor);
 	return -1;
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -255,11 +256,28 @@ void flat_handover_drop(struct flat_handover *h)
 	free(h);
 }
 
-void flat_handover_done(struct flat_handover *h)
+/* Whether who is at the other end still runs; who is of another pid namespace (0) is taken to. */
+static bool runs(int fd)
 {
-	if (h && flat_sys_send(h->fd, "done\n", 5, MSG_NOSIGNAL) != 5)
-		flat_warn("the predecessor is gone before it could be told");
+	struct ucred cred = {.pid = 0};
+	socklen_t len = sizeof(cred);
+	return flat_sys_getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) != 0 ||
+	       cred.pid == 0 || kill(cred.pid, 0) == 0 || errno != ESRCH;
+}
+
+int flat_handover_done(struct flat_handover *h)
+{
+	int err = 0;
+	if (h && flat_sys_send(h->fd, "done\n", 5, MSG_NOSIGNAL) != 5) {
+		err = runs(h->fd) ? -ETIMEDOUT : 0;
+		if (err == 0)
+			flat_warn("the predecessor is gone before it could be told");
+		else
+			flat_error("the predecessor has waited too long, and goes on itself: "
+				   "try again");
+	}
 	flat_handover_drop(h);
+	return err;
 }
 
 /*

@@ -18,8 +18,8 @@ int flat_handover_control(struct flat_handover *h);
 int flat_handover_port(struct flat_handover *h, const struct flat_addr *addr, int type);
 /** Takes the listeners of mesh servers. 0 or a negative errno. */
 FLAT_MUST_CHECK int flat_handover_listeners(struct flat_handover *h, struct flat_offload *o);
-/** Done: the predecessor lets go of what it gave. Frees h; NULL is allowed. */
-void flat_handover_done(struct flat_handover *h);
+/** Done: the predecessor lets go of what it gave. Frees h; NULL is allowed. 0, or -ETIMEDOUT where it has waited too long and goes on itself. */
+FLAT_MUST_CHECK int flat_handover_done(struct flat_handover *h);
 /** It comes to nothing: the predecessor goes on as if nothing had been. Frees h; NULL is allowed. */
 void flat_handover_drop(struct flat_handover *h);
 

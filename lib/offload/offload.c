@@ -156,10 +156,14 @@ static int serve(struct flat_offload *o, const char *control_path, int fd)
 	if (err == 0)
 		err = flat_admin_open(o, control_path);
 	if (err == 0)
-		flat_handover_done(o->handover);
+		err = flat_handover_done(o->handover);
 	else
 		flat_handover_drop(o->handover);
 	o->handover = NULL;
+	if (err == 0)
+		err = flat_admin_serve();
+	if (err != 0)
+		flat_admin_close(o);
 	return err;
 }
 

@@ -773,7 +773,10 @@ void flat_metrics_text(struct flat_offload *o, struct flat_strbuf *out);
 
 /* --- admin.c --- */
 
+/** Listens, under a name of its own. 0 or a negative errno. */
 FLAT_MUST_CHECK int flat_admin_open(struct flat_offload *o, const char *control_path);
+/** Takes the name that a predecessor had. 0 or a negative errno. */
+FLAT_MUST_CHECK int flat_admin_serve(void);
 void flat_admin_close(struct flat_offload *o);
 /** Gives a successor up that does not answer. How long the loop may sleep for its sake, ms; -1: for ever. */
 int flat_admin_expire(struct flat_offload *o);

@@ -141,6 +141,18 @@ holds predecessor-ends wait_for 10 gone "$A"
 holds successor-stays kill -0 "$FLATD"
 holds control-stays answers
 
+# A successor that cannot say in time that it serves: its predecessor goes on, and there are never two.
+CONTROL=$WORK/alone.sock
+start alone flatd --control "$CONTROL" --config "$CONFIG" --metrics off
+wait_for 10 answers || die alone
+start middle "$PYTHON" -B "$part" middle "$WORK/middle.sock.admin" "$CONTROL.admin"
+wait_for 10 ready middle || die middle "$(cat "$WORK/middle.log")"
+start late flatd --control "$WORK/middle.sock" --config "$CONFIG" --metrics off --take-over
+holds late-successor-ends wait_for 10 gone "$PID"
+holds late-successor-says-why grep -q 'the predecessor has waited too long, and goes on itself' "$WORK/late.log"
+holds its-predecessor-goes-on answers
+holds no-admin-socket-of-its-own test ! -e "$WORK/middle.sock.adnew" -a -S "$WORK/middle.sock.admin"
+
 # A flatd without privileges, whose sockets take no more than the system's default at a time, hands over more than that.
 if [ "$(id -u)" != 0 ] || ! setpriv --reuid 65534 --regid 65534 --clear-groups test -r "$FLAT_BUILD/libflat-preload.so"; then
 	exit 0

@@ -4,6 +4,7 @@ Programs for handover.sh.
   hold HOST PORT STOP   one connection: pieces of any size, each compared, until the file STOP is there; pieces, longest pause (ms)
   churn HOST PORT STOP  a connection for each byte; connections, those that failed
   goaway PORT           an HTTP/2 connection that asks for nothing, until it is told to go and ends
+  middle ADMIN OTHER    between a successor and its predecessor, whose admin socket OTHER is: gone before it is told
   inherit PORT          listens; after SIGUSR1 it becomes another process image that goes on with the same listener
 """
 import os
@@ -85,6 +86,28 @@ def goaway(port):
             file.read(int.from_bytes(head[:3], "big"))
             told = told or head[3] == 7
     print("told" if told else "not told", flush=True)
+
+
+def middle(admin, other):
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as predecessor:
+        listener.bind(admin)
+        listener.listen(1)
+        print("connected", flush=True)
+        successor = listener.accept()[0]
+        predecessor.connect(other)
+        predecessor.sendall(successor.recv(64))
+        # One with descriptors comes alone, and the first one is; the kind of the last, its third word, is 4.
+        size, last = 0, False
+        while not last:
+            data, fds, _, _ = socket.recv_fds(predecessor, 65536, 16)
+            size = size or len(data)
+            last = int.from_bytes(data[-size:][8:12], sys.byteorder) == 4
+            if last:
+                successor.shutdown(socket.SHUT_RD)
+            socket.send_fds(successor, [data], fds)
+            for fd in fds:
+                os.close(fd)
+    signal.pause()
 
 
 def inherit(what):
