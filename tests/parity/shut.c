@@ -303,6 +303,7 @@ BEHAVIOUR(shut_both_with_blocked_sender)
 	pthread_t sender = thread(send_more, &f);
 	let_sleep();
 	DO(shutdown(s, SHUT_RDWR));
+	await(c, POLLRDHUP);
 	let_sleep();
 	say_both(c, s);
 	char byte[65536];
