@@ -418,6 +418,7 @@ BEHAVIOUR(urgent_splice)
 	DO(pipe(p));
 	in_the_middle(c, s);
 	DO(splice(s, NULL, p[1], NULL, 10, 0));
+	await_seen(s, 2);
 	say_urgent("spliced", s);
 	DO(splice(s, NULL, p[1], NULL, 10, 0));
 	DO(splice(s, NULL, p[1], NULL, 10, SPLICE_F_NONBLOCK));
@@ -562,14 +563,17 @@ BEHAVIOUR(urgent_signal)
 	count_signal(SIGURG, SA_RESTART);
 	DO(send(c, "!", 1, MSG_OOB));
 	await(s, POLLPRI);
-	say("nobody asked: %d", (int)signals_seen);
-	DO(fcntl(s, F_SETOWN, getpid()));
+	/* Whoever passes this on has told of the urgent byte before. */
 	DO(send(c, "a", 1, 0));
 	await(s, POLLIN);
+	say("nobody asked: %d", (int)signals_seen);
+	DO(fcntl(s, F_SETOWN, getpid()));
+	DO(send(c, "b", 1, 0));
+	await_seen(s, 2);
 	say("no urgent byte: %d", (int)signals_seen);
 	DO(send(c, "bc!", 3, MSG_OOB));
 	await_signal(1);
-	await_bytes(s, 3);
+	await_bytes(s, 4);
 	take("urgent", s, 1, MSG_OOB);
 	DO(send(c, "?", 1, MSG_OOB));
 	await_signal(2);
