@@ -141,23 +141,33 @@ struct flat_span flat_http_field_joined(const struct flat_http_request *request,
 	return (struct flat_span){buf, len};
 }
 
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+struct flat_span flat_http_list_next(struct flat_span *list)
+{
+	const char *comma = memchr(list->text, ',', list->len);
+	struct flat_span item = {list->text, comma ? (size_t)(comma - list->text) : list->len};
+	size_t used = item.len + (comma != NULL);
+
+	list->text += used;
+	list->len -= used;
+	for (; item.len > 0 && is_blank(*item.text); item.len--)
+		item.text++;
+	while (item.len > 0 && is_blank(item.text[item.len - 1]))
+		item.len--;
+	return item;
+}
+
 bool flat_http_list_has(struct flat_span list, const char *token)
 {
 	struct flat_span want = flat_span_of(token);
-	size_t i = 0;
 
-	while (list.text && i < list.len) {
-		size_t end = i;
-		while (end < list.len && list.text[end] != ',')
-			end++;
-		size_t next = end + 1;
-		while (i < end && (list.text[i] == ' ' || list.text[i] == '\t'))
-			i++;
-		while (end > i && (list.text[end - 1] == ' ' || list.text[end - 1] == '\t'))
-			end--;
-		if (flat_span_equal((struct flat_span){list.text + i, end - i}, want, true))
+	while (list.text && list.len > 0) {
+		if (flat_span_equal(flat_http_list_next(&list), want, true))
 			return true;
-		i = next;
 	}
 	return false;
 }

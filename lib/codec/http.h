@@ -160,6 +160,8 @@ struct flat_span flat_http_field_joined(const struct flat_http_request *request,
 					struct flat_span name, char *buf, size_t size,
 					bool *overflow);
 
+/** Takes the first element off a comma-separated list that is not empty, without the blanks around it; it may be empty. */
+struct flat_span flat_http_list_next(struct flat_span *list);
 /** Whether a comma-separated list holds a token (any case). */
 bool flat_http_list_has(struct flat_span list, const char *token);
 

@@ -18,11 +18,6 @@
 /* RFC 9110, 6.5.1: nothing that frames, routes or authenticates comes behind the body. */
 #define NO_TRAILER (HIDDEN | KEPT)
 
-static bool is_blank(uint8_t c)
-{
-	return c == ' ' || c == '\t';
-}
-
 /* host [":" port] with the characters of DNS names, IPv4, and IPv6 in brackets. */
 static bool host_valid(const uint8_t *text, size_t len)
 {
@@ -168,28 +163,18 @@ static int drop_listed(struct flat_http_head *h, const uint8_t *bytes, struct fl
  */
 static bool take_te(const struct flat_http_head *h, const uint8_t *bytes, struct flat_http_field *f)
 {
-	size_t end = (size_t)f->value + f->value_len;
-	size_t at = f->value;
+	struct flat_span list = flat_head_span(bytes, f->value, f->value_len);
 
 	if (h->response || h->minor == 0)
 		return false;
-	while (at < end) {
-		size_t next = at;
-		size_t last;
+	while (list.len > 0) {
+		struct flat_span word = flat_http_list_next(&list);
 
-		while (next < end && bytes[next] != ',')
-			next++;
-		for (last = next; last > at && is_blank(bytes[last - 1]); last--)
-			;
-		while (at < last && is_blank(bytes[at]))
-			at++;
-		if (flat_span_equal(flat_head_span(bytes, (uint32_t)at, (uint32_t)(last - at)),
-				    flat_span_of("trailers"), true)) {
-			f->value = (uint16_t)at;
-			f->value_len = (uint16_t)(last - at);
+		if (flat_span_equal(word, flat_span_of("trailers"), true)) {
+			f->value = (uint16_t)(word.text - (const char *)bytes);
+			f->value_len = (uint16_t)word.len;
 			return true;
 		}
-		at = next + 1;
 	}
 	return false;
 }
@@ -198,20 +183,11 @@ static bool take_te(const struct flat_http_head *h, const uint8_t *bytes, struct
 static int read_connection(struct flat_http_head *h, const uint8_t *bytes, struct flat_span list,
 			   bool *upgrade, unsigned *budget)
 {
-	size_t i = 0;
 	int ret;
 
-	while (i < list.len) {
-		size_t end = i;
-		while (end < list.len && list.text[end] != ',')
-			end++;
-		size_t next = end + 1;
-		while (i < end && is_blank((uint8_t)list.text[i]))
-			i++;
-		while (end > i && is_blank((uint8_t)list.text[end - 1]))
-			end--;
-		struct flat_span option = {list.text + i, end - i};
-		i = next;
+	while (list.len > 0) {
+		struct flat_span option = flat_http_list_next(&list);
+
 		if (option.len == 0)
 			continue;
 		if (--*budget == 0)
