@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "base/limits.h"
+#include "wire/spiffe.h"
 
 /* The first byte of a list in DER: a SEQUENCE. */
 #define DER_FIRST 0x30
@@ -128,23 +128,16 @@ int flat_crl_is_of(X509_CRL *list, X509_STORE *bundle)
 	return result;
 }
 
-static int64_t seconds(const ASN1_TIME *at)
-{
-	struct tm tm;
-	memset(&tm, 0, sizeof(tm));
-	return ASN1_TIME_to_tm(at, &tm) == 1 ? (int64_t)timegm(&tm) : 0;
-}
-
 int64_t flat_crl_end(const X509_CRL *list)
 {
 	const ASN1_TIME *at = X509_CRL_get0_nextUpdate(list);
-	return at ? seconds(at) : INT64_MAX;
+	return at ? flat_spiffe_seconds(at) : INT64_MAX;
 }
 
 int64_t flat_crl_late(const X509_CRL *list)
 {
 	int64_t end_s = flat_crl_end(list);
-	int64_t begin_s = seconds(X509_CRL_get0_lastUpdate(list));
+	int64_t begin_s = flat_spiffe_seconds(X509_CRL_get0_lastUpdate(list));
 	return end_s == INT64_MAX || begin_s >= end_s ? end_s : end_s - (end_s - begin_s) / 4;
 }
 

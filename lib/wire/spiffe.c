@@ -44,9 +44,6 @@ bool flat_spiffe_in_domain(const char *id, const char *domain)
 	return strncmp(p, domain, n) == 0 && p[n] == '/';
 }
 
-/* Sources renew at half of a certificate's life, or at two thirds: later none does. */
-#define LATE_MIN_S 600
-
 static int uri_of(X509 *leaf, char id[FLAT_SPIFFE_ID_MAX], char *why, size_t size)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
@@ -94,7 +91,7 @@ int flat_spiffe_of_leaf(X509 *leaf, char id[FLAT_SPIFFE_ID_MAX], char *why, size
 	return wrong ? -EINVAL : 0;
 }
 
-static int64_t seconds(const ASN1_TIME *at)
+int64_t flat_spiffe_seconds(const ASN1_TIME *at)
 {
 	struct tm tm;
 	memset(&tm, 0, sizeof(tm));
@@ -103,13 +100,16 @@ static int64_t seconds(const ASN1_TIME *at)
 
 int64_t flat_spiffe_expiry(const X509 *cert)
 {
-	return seconds(X509_get0_notAfter(cert));
+	return flat_spiffe_seconds(X509_get0_notAfter(cert));
 }
+
+/* Sources renew at half of a certificate's life, or at two thirds: later none does. */
+#define LATE_MIN_S 600
 
 int64_t flat_spiffe_late(const X509 *cert)
 {
 	int64_t end_s = flat_spiffe_expiry(cert);
-	int64_t part_s = (end_s - seconds(X509_get0_notBefore(cert))) / 8;
+	int64_t part_s = (end_s - flat_spiffe_seconds(X509_get0_notBefore(cert))) / 8;
 	return end_s - (part_s > LATE_MIN_S ? part_s : LATE_MIN_S);
 }
 

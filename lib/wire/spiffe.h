@@ -38,6 +38,8 @@ FLAT_MUST_CHECK int flat_spiffe_of_leaf(X509 *leaf, char id[FLAT_SPIFFE_ID_MAX],
 FLAT_MUST_CHECK int flat_spiffe_verify(X509_STORE *bundle, X509 *leaf, STACK_OF(X509) * untrusted,
 				       bool server, int64_t *expires_s, char *why, size_t size);
 
+/** A time of certificates and lists, seconds since 1970; 0 if that cannot be told. */
+int64_t flat_spiffe_seconds(const ASN1_TIME *at);
 /** When the certificate expires, seconds since 1970; 0 if that cannot be told. */
 int64_t flat_spiffe_expiry(const X509 *cert);
 /** When so little of its time is left that its successor should be there: an eighth, at least ten minutes. */
