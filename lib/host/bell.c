@@ -235,7 +235,7 @@ static bool handlers_restart(const struct flat_ran *then)
 /* Whether the number means the socket still, which another thread may have closed, or made another file's. */
 static bool means(int fd, const struct flat_sock *s)
 {
-	return flat_likely(flat_fd_sock(fd) == s) || flat_sock_behind(fd) == s;
+	return flat_sock_behind(fd) == s;
 }
 
 /* What is left of the call's time limit, ms; -1: it has none. */
