@@ -109,6 +109,30 @@ void flat_bell_clear(struct flat_sock *s, int fd)
 	flat_unlock(&s->bell_lock);
 }
 
+void flat_bell_left(struct flat_sock *s)
+{
+	flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
+	if (flat_unlikely(!atomic_load_explicit(&s->bell_left, memory_order_relaxed)))
+		atomic_store_explicit(&s->bell_left, 1, memory_order_relaxed);
+}
+
+bool flat_bell_put_off(struct flat_sock *s)
+{
+	if (!atomic_load_explicit(&s->bell_left, memory_order_relaxed) || flat_sock_shared(s) ||
+	    atomic_load_explicit(&s->exported, memory_order_relaxed) ||
+	    atomic_load_explicit(&s->async, memory_order_relaxed))
+		return false;
+	/* Who waits joined under the lock before it armed. */
+	flat_lock(&s->bell_lock);
+	bool alone = atomic_load_explicit(&s->waiters, memory_order_relaxed) == 0;
+	if (alone) {
+		atomic_store_explicit(&s->bell_left, 0, memory_order_relaxed);
+		flat_vq_disarm_rx(&s->vq);
+	}
+	flat_unlock(&s->bell_lock);
+	return alone;
+}
+
 bool flat_bell_level(const struct flat_sock *s)
 {
 	return flat_confined && watch_fd < 0 &&

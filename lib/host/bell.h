@@ -36,6 +36,14 @@ void flat_bell_clear_alone(struct flat_sock *s, int fd);
 /** Nobody waits, nothing is there to read: empties the anchor for pollers that no hook sees. */
 void flat_bell_clear(struct flat_sock *s, int fd);
 
+/**
+ * A non-blocking call found nothing, and leaves a bell armed for waiters that no hook sees. Until the program waits by a call
+ * that one does see, and looks itself for a while: it puts the bell off, which nobody would hear but who has to take it off
+ * again, and back if it ends without having found anything there. Not where others may wait.
+ */
+void flat_bell_left(struct flat_sock *s);
+FLAT_MUST_CHECK bool flat_bell_put_off(struct flat_sock *s);
+
 /** For a waiter that is not alone, between its wake-ups: keeps the anchor from filling up. */
 void flat_bell_trim(struct flat_sock *s, int fd);
 

@@ -59,6 +59,7 @@ struct flat_sock {
 	_Atomic uint64_t tx_lock;
 	_Atomic uint64_t bell_lock;  /* of waiters, and of taking bells off the anchor: bell.h */
 	_Atomic uint32_t waiters;    /* threads asleep or about to be, and epoll memberships */
+	_Atomic uint8_t bell_left;   /* armed by a call that found nothing: flat_bell_left() */
 	_Atomic uint64_t seen_reign; /* the word of its reign as it was looked at */
 	uint32_t reign;		     /* whose connection it is: flat_session_reign() */
 	int rcvlowat;		     /* SO_RCVLOWAT; 0: 1 */

@@ -261,25 +261,57 @@ static int sleep_once(const struct poll_set *p, const struct until *u, int *read
 	return err == -EAGAIN || err > 0 ? 0 : err;
 }
 
+/* Whether there were any: put_back() is for them. */
+static bool put_off(const struct poll_set *p)
+{
+	bool any = false;
+	for (nfds_t i = 0; i < p->n; i++) {
+		struct flat_sock *s = flat_fd_sock(p->fds[i].fd);
+		bool off = s && s->kind == FLAT_FD_STREAM && flat_bell_put_off(s);
+		p->joined[i] = off ? s : NULL;
+		any |= off;
+	}
+	return any;
+}
+
+/* Who is told that there is something will read it. */
+static void put_back(const struct poll_set *p)
+{
+	for (nfds_t i = 0; i < p->n; i++) {
+		struct flat_sock *s = p->joined[i];
+		if (s && p->fds[i].revents == 0 && flat_fd_sock(p->fds[i].fd) == s)
+			flat_bell_left(s);
+	}
+}
+
+/* Looks for a while. Count of what is ready; -EINTR: a signal came. */
+static int spin(const struct poll_set *p)
+{
+	struct flat_wait w;
+	nfds_t kernel;
+	int ready = 0;
+	bool off = put_off(p);
+	flat_wait_begin(&w);
+	while (ready == 0 && flat_wait_again(&w))
+		ready = w.looks % 64 == 63 ? look_all(p) : look_flat(p->fds, p->n, &kernel);
+	enum flat_signals came = flat_wait_end(&w, ready != 0);
+	if (off)
+		put_back(p);
+	if (ready != 0)
+		return look_all(p);
+	return came != FLAT_SIGNALS_NONE ? -EINTR : 0;
+}
+
 static int poll_until(const struct poll_set *p, struct timespec *left, const sigset_t *mask)
 {
 	const struct until until = {left, mask, flat_signals_ran()};
-	nfds_t kernel;
 	for (;;) {
-		struct flat_wait w;
 		int ready = look_all(p);
 		if (ready != 0 || (left && left->tv_sec == 0 && left->tv_nsec == 0))
 			return ready;
-		flat_wait_begin(&w);
-		while (!mask && flat_wait_again(&w)) {
-			ready = w.looks % 64 == 63 ? look_all(p) : look_flat(p->fds, p->n, &kernel);
-			if (ready != 0) {
-				flat_wait_end(&w, true);
-				return look_all(p);
-			}
-		}
-		if (flat_wait_end(&w, false) != FLAT_SIGNALS_NONE)
-			return -EINTR;
+		ready = mask ? 0 : spin(p);
+		if (ready != 0)
+			return ready;
 		/* ppoll keeps the rest of the time in *left */
 		int err = sleep_once(p, &until, &ready);
 		if (err < 0)

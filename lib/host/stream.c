@@ -105,7 +105,7 @@ static bool nothing_there(struct flat_sock *s, int fd, bool tx)
 	if (tx)
 		flat_vq_arm_tx(&s->vq, FLAT_ARM_BELL);
 	else if (!watched)
-		flat_vq_arm_rx(&s->vq, FLAT_ARM_BELL);
+		flat_bell_left(s);
 	return !(tx ? flat_stream_writable(s) : flat_stream_readable(s));
 }
 

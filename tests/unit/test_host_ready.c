@@ -6,12 +6,14 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <flat/socket.h>
 
+#include "host/bell.h"
 #include "support_whole.h"
 
 #define LIMIT_MS 10000
@@ -164,4 +166,84 @@ static void wakes(const char *path, int client, int server)
 Test(host_ready, threads_that_sleep_are_woken)
 {
 	whole_on_each(wakes);
+}
+
+/* As waiters do that no hook sees: an io_uring, a child without the library. */
+static int kernel_hears(int fd, int ms)
+{
+	struct pollfd p = {.fd = fd, .events = POLLIN};
+	return poll(&p, 1, ms);
+}
+
+static void finds_nothing(const char *path, int fd)
+{
+	char c;
+	cr_assert_eq(flat_recv(fd, &c, 1, MSG_DONTWAIT), -1, "%s", path);
+	cr_assert_eq(errno, EAGAIN, "%s: %m", path);
+	cr_assert_eq(kernel_hears(fd, 0), 0, "%s", path);
+}
+
+static void *writes_event(void *arg)
+{
+	const int *event = arg;
+	cr_expect_eq(eventfd_write(*event, 1), 0, "%m");
+	return NULL;
+}
+
+/* Of a flat socket alone: `s` behind `server`. */
+static void puts_off(const char *path, int client, int server, struct flat_sock *s)
+{
+	int there = 0;
+	char c;
+	finds_nothing(path, server);
+	cr_expect(flat_bell_put_off(s), "%s", path);
+	cr_expect_not(flat_bell_put_off(s), "%s: it is off", path);
+	whole_send(client, "b", 1);
+	while (there == 0)
+		cr_assert_eq(flat_ioctl(server, FIONREAD, &there), 0, "%s: %m", path);
+	cr_expect_eq(kernel_hears(server, 0), 0, "%s: put off", path);
+	whole_recv(server, &c, 1);
+	finds_nothing(path, server);
+	cr_expect(flat_bell_put_off(s), "%s", path);
+	flat_bell_left(s);
+	whole_send(client, "c", 1);
+	cr_expect_eq(kernel_hears(server, LIMIT_MS), 1, "%s: put back", path);
+	whole_recv(server, &c, 1);
+	finds_nothing(path, server);
+	cr_expect(flat_bell_join(s, server), "%s", path);
+	cr_expect_not(flat_bell_put_off(s), "%s: somebody waits", path);
+	flat_bell_leave(s);
+}
+
+static void leaves_bells(const char *path, int client, int server)
+{
+	int event = eventfd(0, EFD_CLOEXEC);
+	struct pollfd both[2] = {{.fd = server, .events = POLLIN}, {.fd = event, .events = POLLIN}};
+	struct flat_sock *s = flat_fd_sock(server);
+	eventfd_t times;
+	char c;
+	finds_nothing(path, server);
+	whole_send(client, "a", 1);
+	cr_expect_eq(kernel_hears(server, LIMIT_MS), 1, "%s: left", path);
+	whole_recv(server, &c, 1);
+	if (s)
+		puts_off(path, client, server, s);
+	for (int i = 0; i < 50; i++) {
+		pthread_t thread;
+		finds_nothing(path, server);
+		cr_assert_eq(pthread_create(&thread, NULL, writes_event, &event), 0);
+		cr_expect_eq(flat_poll(both, 2, LIMIT_MS), 1, "%s", path);
+		cr_expect_eq(both[1].revents, POLLIN, "%s", path);
+		cr_expect_eq(pthread_join(thread, NULL), 0);
+		cr_expect_eq(eventfd_read(event, &times), 0, "%m");
+		whole_send(client, "d", 1);
+		cr_assert_eq(kernel_hears(server, LIMIT_MS), 1, "%s: left by the poll %d", path, i);
+		whole_recv(server, &c, 1);
+	}
+	close(event);
+}
+
+Test(host_ready, a_bell_is_left_for_waiters_that_nobody_knows)
+{
+	whole_on_each(leaves_bells);
 }
