@@ -239,6 +239,11 @@
 /* Small is less than this, bytes. */
 #define FLAT_GATHER_SMALL 256
 
+/* A yield that took longer than this went to somebody, microseconds: with nobody there it takes half of one. Who wants the
+ * processor does more with it than a look does, so the next yield comes after FLAT_YIELD_TAKEN_LOOKS, not FLAT_YIELD_LOOKS. */
+#define FLAT_YIELD_TAKEN_US 2
+#define FLAT_YIELD_LOOKS 16
+#define FLAT_YIELD_TAKEN_LOOKS 2
 /* A waiter that has yielded for this long without result sleeps, microseconds. A wake-up costs 20 to 45 us across cores,
  * and the yields themselves let the peer run (8 pairs on two processors, thousand round trips a second: 50 us 140 to 440,
  * 300 us 1,300 to 1,600, the kernel 100). */

@@ -22,6 +22,7 @@
  */
 #define MOST_NS (FLAT_SPIN_MAX_US * INT64_C(1000))
 #define LEAST_NS INT64_C(4000)
+#define TAKEN_NS (FLAT_YIELD_TAKEN_US * INT64_C(1000))
 #define LATE_NS (FLAT_YIELD_LATE_US * INT64_C(1000))
 #define WORTH_NS (FLAT_YIELD_WORTH_US * INT64_C(1000))
 
@@ -33,6 +34,7 @@
 
 static __thread int64_t budget_ns = MOST_NS / 2;
 static __thread int64_t sleeps_until_ns; /* 0: yielding is tried */
+static __thread bool taken;		 /* the last yield went to somebody (FLAT_YIELD_TAKEN_US) */
 
 /* Waits of all threads that are over, or sleep; those of one thread come in by BATCH, so that the line stays where it is. */
 #define BATCH 16
@@ -41,7 +43,7 @@ static __thread uint32_t own_waits;
 
 void flat_wait_begin(struct flat_wait *w)
 {
-	w->looks = 0;
+	w->looks = taken ? FLAT_SPIN_LOOKS - FLAT_YIELD_TAKEN_LOOKS : 0;
 	w->begun_ns = 0;
 	w->late = false;
 	w->holds = false;
@@ -103,6 +105,7 @@ static bool was_worth(const struct flat_wait *w, int64_t lost_ns)
 static bool was_late(const struct flat_wait *w, int64_t now)
 {
 	int64_t lost_ns = now - w->yielded_ns;
+	taken = lost_ns > TAKEN_NS;
 	if (lost_ns <= LATE_NS || was_worth(w, lost_ns))
 		return false;
 	sleeps_until_ns = now + lost_ns * FLAT_YIELD_LATE_COST;
@@ -133,8 +136,11 @@ bool flat_wait_again(struct flat_wait *w)
 		flat_pause();
 		return true;
 	}
-	/* Looks between yields: a yield costs half a microsecond, an answer may take less. */
-	return w->limit_ns != 0 && (++w->looks % 16 != 0 || yield(w));
+	/* Callers count on some of the numbers: those in between are left out. */
+	w->looks += taken && w->looks % FLAT_YIELD_LOOKS == 0
+			? FLAT_YIELD_LOOKS - FLAT_YIELD_TAKEN_LOOKS + 1
+			: 1;
+	return w->limit_ns != 0 && (w->looks % FLAT_YIELD_LOOKS != 0 || yield(w));
 }
 
 static void learn(const struct flat_wait *w, bool paid)

@@ -15,8 +15,6 @@
 
 /* How long a pipe that moves nothing is still looked at, microseconds. */
 #define HOT_US 100
-/* Looks between two yields: about half a microsecond, what a yield costs. */
-#define LOOKS 16
 
 /* --- queues between threads --- */
 
@@ -283,7 +281,8 @@ static size_t look(struct flat_worker *w)
 bool flat_worker_turn(struct flat_worker *w)
 {
 	/* Several looks before the caller yields, unless each costs a system call. */
-	for (int i = 0; i < LOOKS && !TAILQ_EMPTY(&w->hot); i++) {
+	int looks = w->taken ? FLAT_YIELD_TAKEN_LOOKS : FLAT_YIELD_LOOKS;
+	for (int i = 0; i < looks && !TAILQ_EMPTY(&w->hot); i++) {
 		if (look(w) > 0 || w->n_tcp > 0)
 			break;
 		flat_pause();
@@ -299,6 +298,7 @@ void flat_worker_yield(struct flat_worker *w)
 	/* The yield is also when io_uring's completions of this thread are run. */
 	flat_sys_yield();
 	int64_t now = flat_now_us();
+	w->taken = now - before > FLAT_YIELD_TAKEN_US;
 	w->crowded_us =
 	    now - before > FLAT_YIELD_LATE_US ? now + (now - before) * FLAT_YIELD_LATE_COST : 0;
 }

@@ -50,6 +50,7 @@ struct flat_worker {
 	uint64_t round;
 	int64_t
 	    crowded_us; /* until then it sleeps at once: others want its processor; 0: they do not */
+	bool taken;	/* the last yield went to somebody (FLAT_YIELD_TAKEN_US) */
 	_Atomic uint64_t bytes; /* moved so far */
 	uint32_t n_pipes;	/* control thread: given and not come back */
 	_Atomic bool stop;
