@@ -24,6 +24,7 @@ const char *cfg_api_host(struct cfg *cfg, const struct api_reference *to)
 struct reading {
 	struct api_reference to;
 	struct flat_http_mirror *mirror;
+	bool percent, fraction, numerates; /* what is said */
 	uint64_t numerator, denominator;
 };
 
@@ -51,12 +52,18 @@ static void parse_backend(struct cfg *cfg, const struct yaml_node *node, void *o
 
 static void parse_percent(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->mirror->of_million = cfg_millionths(cfg, node);
+	struct reading *r = obj;
+
+	r->percent = true;
+	r->mirror->of_million = cfg_millionths(cfg, node);
 }
 
 static void parse_numerator(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	(void)cfg_uint(cfg, node, 0, INT32_MAX, &((struct reading *)obj)->numerator);
+	struct reading *r = obj;
+
+	r->numerates = true;
+	(void)cfg_uint(cfg, node, 0, INT32_MAX, &r->numerator);
 }
 
 static void parse_denominator(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -73,10 +80,13 @@ static void parse_fraction(struct cfg *cfg, const struct yaml_node *node, void *
 	};
 	struct reading *r = obj;
 
-	r->numerator = 0;
+	r->fraction = true;
 	r->denominator = 100;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	if (r->numerator > r->denominator)
+	if (!r->numerates)
+		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "write one",
+			  "fraction needs a numerator");
+	else if (r->numerator > r->denominator)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "write 1 at most",
 			  "a fraction of more than all");
 	else
@@ -95,6 +105,9 @@ void cfg_api_mirror(struct cfg *cfg, const struct yaml_node *node, struct flat_h
 	m->of_million = FLAT_MILLION;
 	m->to.where = node->where;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), &r);
+	if (r.percent && r.fraction)
+		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "keep one of them",
+			  "a mirror has both percent and fraction");
 	if (!m->to.host)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "name a Service",
 			  "backend \"%.200s\" is none", r.to.name ? r.to.name : "");

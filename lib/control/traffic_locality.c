@@ -65,7 +65,7 @@ static void parse_spread_to(struct cfg *cfg, const struct yaml_node *node, void 
 		uint64_t weight = 0;
 
 		v[s->n_to].to = cfg_locality(cfg, item->key, true);
-		if (!cfg_uint(cfg, item->value, 0, 100, &weight) || !v[s->n_to].to)
+		if (!cfg_uint(cfg, item->value, 1, 100, &weight) || !v[s->n_to].to)
 			return;
 		v[s->n_to++].weight = (uint32_t)weight;
 		sum += weight;
@@ -131,7 +131,7 @@ static void parse_one_failover(struct cfg *cfg, const struct yaml_node *node, vo
 	if (!r->failover->from || !r->failover->to)
 		cfg_error(cfg, &node->where, FLAT_DIAG_MISSING, "give both",
 			  "failover needs from and to");
-	else if (strchr(r->failover->from, '/') || strchr(r->failover->to, '/') ||
+	else if (strpbrk(r->failover->from, "/*") || strpbrk(r->failover->to, "/*") ||
 		 strcmp(r->failover->from, r->failover->to) == 0)
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "name two regions",
 			  "a failover is from one region to another");

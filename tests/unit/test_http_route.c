@@ -458,3 +458,72 @@ Test(http_route, tcp_routes_of_a_service_are_by_port)
 	cr_expect_str_eq(led_to(&l, 82, "10.0.0.1"), "-");
 	loaded_fini(&l);
 }
+
+/* --- mirrors --- */
+
+#define MIRROR(rest)                                                                               \
+	BASE ROUTE("r", "foo",                                                                     \
+		   "{" WEB ", rules: [{filters: [{type: RequestMirror, requestMirror: {" rest      \
+		   "}}], backendRefs: [{name: web, port: 80}]}]}")
+
+Test(http_route, a_mirror_has_its_share_of_the_requests)
+{
+	static const struct {
+		const char *yaml;
+		uint32_t of_million;
+	} v[] = {
+	    {MIRROR("backendRef: {name: web, port: 81}"), FLAT_MILLION},
+	    {MIRROR("backendRef: {name: web, port: 81}, percent: 42"), 420000},
+	    {MIRROR("backendRef: {name: web, port: 81}, percent: 0"), 0},
+	    {MIRROR("backendRef: {name: web, port: 81}, fraction: {numerator: 5}"), 50000},
+	    {MIRROR("backendRef: {name: web, port: 81}, fraction: {numerator: 1, denominator: "
+		    "1000}"),
+	     1000},
+	    {MIRROR("backendRef: {name: web, port: 81}, fraction: {numerator: 2147483647, "
+		    "denominator: 2147483647}"),
+	     FLAT_MILLION},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++) {
+		struct loaded l = load_good(v[i].yaml);
+		const struct flat_http_route *r = route_of(&l, "/", "GET", 80, "foo");
+
+		cr_assert_not_null(r);
+		cr_assert_eq(r->n_mirrors, 1);
+		cr_expect_eq(r->mirrors[0].of_million, v[i].of_million, "%s", v[i].yaml);
+		cr_expect_eq(r->mirrors[0].to.port, 81);
+		cr_expect_not_null(r->mirrors[0].to.service);
+		loaded_fini(&l);
+	}
+}
+
+Test(http_route, what_is_no_mirror_is_refused)
+{
+	static const struct {
+		const char *yaml;
+		const char *want;
+	} v[] = {
+	    {MIRROR("percent: 1"), "backend \"\" is none"},
+	    {MIRROR("backendRef: {group: example.com, kind: Thing, name: web, port: 81}"),
+	     "backend \"web\" is none"},
+	    {MIRROR("backendRef: {name: web, port: 81}, percent: 101"), "not a percentage"},
+	    {MIRROR("backendRef: {name: web, port: 81}, fraction: {numerator: 101}"),
+	     "a fraction of more than all"},
+	    {MIRROR("backendRef: {name: web, port: 81}, fraction: {numerator: 1, denominator: 0}"),
+	     "whole number from 1"},
+	    /* As the API's own rules have it. */
+	    {MIRROR("backendRef: {name: web, port: 81}, percent: 1, fraction: {numerator: 1}"),
+	     "both percent and fraction"},
+	    {MIRROR("backendRef: {name: web, port: 81}, fraction: {denominator: 10}"),
+	     "fraction needs a numerator"},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++) {
+		struct loaded l = load_yaml(v[i].yaml);
+
+		cr_expect_neq(l.ret, 0, "taken: %s", v[i].yaml);
+		cr_expect(strstr(loaded_text(&l), v[i].want), "%s\nsaid: %s", v[i].yaml,
+			  loaded_text(&l));
+		loaded_fini(&l);
+	}
+}
