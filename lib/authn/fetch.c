@@ -211,7 +211,7 @@ bool flat_fetch_host(const char *uri, char host[256], uint16_t *port)
 	if (*at == '[') {
 		const char *close = memchr(at, ']', len);
 
-		if (!close)
+		if (!close || (close + 1 < at + len && close[1] != ':'))
 			return false;
 		colon = close[1] == ':' ? close + 1 : NULL;
 		len = (size_t)(close - at) - 1;
