@@ -116,8 +116,8 @@ static void put_condition(struct flat_strbuf *out, const struct flat_http_route 
 	if (r->n_matches == 0)
 		flat_strbuf_puts(out, " always");
 	for (uint32_t i = 0; i < r->n_matches; i++) {
-		size_t before = out->len;
 		flat_strbuf_puts(out, i ? ", or" : "");
+		size_t before = out->len;
 		put_match(out, &r->matches[i]);
 		if (out->len == before)
 			flat_strbuf_puts(out, " always");
