@@ -21,7 +21,10 @@ static int parse(const char *text, struct flat_addr *addr)
 	memcpy(host, text + v6, len - (v6 ? 2 : 0));
 	host[len - (v6 ? 2 : 0)] = 0;
 	unsigned long port = strtoul(colon + 1, &end, 10);
-	if (flat_ip_parse(host, &ip) != 0 || end == colon + 1 || *end || port > 65535)
+	/* Without brackets "::1:80" would be an address as well. strtoul() takes blanks and signs. */
+	if (v6 != (strchr(host, ':') != NULL) || colon[1] < '0' || colon[1] > '9')
+		return -EINVAL;
+	if (flat_ip_parse(host, &ip) != 0 || *end || port > 65535)
 		return -EINVAL;
 	*addr = flat_ip_addr(&ip, (uint16_t)port);
 	return 0;
