@@ -585,32 +585,36 @@ static void decide(struct flat_authz_verdict *verdict, const struct subject *sub
 }
 
 /*
- * The CUSTOM policy that decides, or NULL: one of its rules matches. As Istio: it is not asked, but denied, where the
- * authorizers of all that select the workload are not one and the same, or cannot be asked.
+ * The CUSTOM policy that decides, or NULL: of those with a rule that matches the first in the order of their authorizers.
+ * Each authorizer's policies are asked by themselves: one that cannot be asked denies what its own match, as in Istio.
  */
 static const struct flat_authz_policy *find_custom(const struct candidates *candidates,
-						   struct subject *subject, int *rule, bool *ask)
+						   struct subject *subject, int *rule)
 {
-	const struct flat_workload *to = subject->input->destination;
+	const struct flat_authz_input *in = subject->input;
 	const struct flat_authz_policy *first = NULL;
 
-	*ask = subject->input->http != NULL;
+	subject->deny = true;
 	for (size_t l = 0; l < FLAT_ARRAY_SIZE(candidates->lists); l++) {
 		const struct mesh_policies *list = candidates->lists[l];
 
 		for (uint32_t i = 0; list && i < list->n; i++) {
 			const struct flat_authz_policy *policy = list->v[i];
+			int matched;
 
 			if (policy->action != FLAT_AUTHZ_CUSTOM || policy->dry_run ||
-			    !policy_selects(policy, to))
+			    policy->order < in->custom_from ||
+			    (first && policy->order >= first->order) ||
+			    !policy_selects(policy, in->destination))
 				continue;
-			first = first ? first : policy;
-			if (!policy->ext || policy->ext->why_not || policy->ext != first->ext)
-				*ask = false;
+			matched = policy_match(policy, subject);
+			if (matched < 0)
+				continue;
+			first = policy;
+			*rule = matched;
 		}
 	}
-	return first ? find_policy(candidates, FLAT_AUTHZ_CUSTOM, false, subject, rule, &first)
-		     : NULL;
+	return first;
 }
 
 void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_input *input,
@@ -620,14 +624,18 @@ void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_inpu
 	struct candidates candidates;
 	struct subject subject;
 	int rule = -1;
-	bool ask;
 
 	memset(verdict, 0, sizeof(*verdict));
 	subject_init(&subject, mesh, input);
 	candidates_init(&candidates, mesh, input->destination);
-	policy = input->custom_allowed ? NULL : find_custom(&candidates, &subject, &rule, &ask);
+	policy = input->custom_from == FLAT_AUTHZ_ALL_ASKED
+		     ? NULL
+		     : find_custom(&candidates, &subject, &rule);
 	if (policy) {
+		bool ask = input->http && policy->ext && !policy->ext->why_not;
+
 		verdict->ext = ask ? policy->ext : NULL;
+		verdict->order = policy->order;
 		decide(verdict, &subject, ask ? FLAT_AUTHZ_ASK : FLAT_AUTHZ_DENIED_BY_CUSTOM,
 		       policy, rule);
 		return;

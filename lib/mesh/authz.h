@@ -1,8 +1,8 @@
 /*
  * Authorization of connections and of HTTP requests, with the meaning Istio gives AuthorizationPolicy:
  *
- * 1. A CUSTOM policy that matches: its external authorizer is asked (the caller does that). Where it cannot be asked, or
- *    policies with another select the workload, it is denied; and about a connection none is asked.
+ * 1. A CUSTOM policy that matches: its external authorizer is asked (the caller does that), and then those of other
+ *    policies that match, in the order of their names. Where one cannot be asked it is denied; about a connection none is.
  * 2. A DENY policy that matches denies.
  * 3. No ALLOW policy selects the destination: allowed.
  * 4. An ALLOW policy that matches allows.
@@ -26,6 +26,8 @@ struct flat_ext_authz;
 
 /* Room for the sentence: principal and names of 253 characters would be cut, nothing shorter. */
 #define FLAT_AUTHZ_TEXT_MAX 768
+
+#define FLAT_AUTHZ_ALL_ASKED UINT32_MAX
 
 enum flat_authz_action {
 	FLAT_AUTHZ_ALLOW,
@@ -53,8 +55,9 @@ struct flat_authz_input {
 	const struct flat_json_node *claims;
 	const char *const *spaced;
 	uint32_t n_spaced;
-	bool custom_allowed; /* the external authorizer has allowed it */
-	bool brief;	     /* no sentence is wanted: text stays empty */
+	/* External authorizers of places below have allowed it, or are not to be asked; FLAT_AUTHZ_ALL_ASKED: all. */
+	uint32_t custom_from;
+	bool brief; /* no sentence is wanted: text stays empty */
 };
 
 enum flat_authz_reason {
@@ -74,6 +77,7 @@ struct flat_authz_verdict {
 	const char *policy_namespace;
 	const char *policy_name;
 	const struct flat_ext_authz *ext; /* ASK: whom */
+	uint32_t order;			  /* ASK: its place, below FLAT_EXT_AUTHZ_MAX */
 	int rule;			/* index in spec.rules from 0; -1: no single rule decided */
 	struct flat_where where;	/* of the rule, or of the policy when rule is -1 */
 	char text[FLAT_AUTHZ_TEXT_MAX]; /* one sentence for people */

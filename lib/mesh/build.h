@@ -123,6 +123,7 @@ struct flat_authz_policy {
 	enum flat_authz_action action;
 	const char *provider;		  /* CUSTOM: who is asked */
 	const struct flat_ext_authz *ext; /* that provider, after flat_mesh_finish(); NULL: none */
+	uint32_t order;			  /* and its place among those that are asked, from 0 */
 	bool dry_run; /* annotation istio.io/dry-run: decides nothing, and is told */
 	struct flat_policy_targets targets; /* none: by the selector */
 	struct flat_labels selector;

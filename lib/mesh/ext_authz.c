@@ -20,13 +20,13 @@ const struct flat_ext_authz *flat_mesh_ext_authz_at(const struct flat_mesh *mesh
 
 bool flat_mesh_has_custom(const struct flat_mesh *mesh)
 {
-	for (uint32_t i = 0; i < mesh->authz.n; i++) {
-		const struct flat_authz_policy *policy = mesh->authz.v[i];
+	return mesh->n_asked > 0;
+}
 
-		if (policy->action == FLAT_AUTHZ_CUSTOM)
-			return true;
-	}
-	return false;
+const struct flat_ext_authz *flat_mesh_ext_authz_in_order(const struct flat_mesh *mesh,
+							  uint32_t order)
+{
+	return order < mesh->n_asked ? flat_mesh_ext_authz(mesh, mesh->asked[order]) : NULL;
 }
 
 static bool has_name(const char *pattern, struct flat_span name)
@@ -58,6 +58,72 @@ bool flat_name_list_has(const struct flat_name_list *list, struct flat_span name
 	return false;
 }
 
+static const char *provider_name(const struct flat_authz_policy *policy)
+{
+	return policy->provider ? policy->provider : "";
+}
+
+/* The place of a name among those that are asked, or where it would be. */
+static uint32_t place_of(const struct flat_mesh *mesh, const char *name)
+{
+	uint32_t at = 0;
+
+	while (at < mesh->n_asked && strcmp(mesh->asked[at], name) < 0)
+		at++;
+	return at;
+}
+
+static bool is_asked(const struct flat_mesh *mesh, uint32_t at, const char *name)
+{
+	return at < mesh->n_asked && strcmp(mesh->asked[at], name) == 0;
+}
+
+/* As Istio, providers are asked in the order of their names. */
+static void order_asked(struct flat_mesh *mesh)
+{
+	for (uint32_t i = 0; i < mesh->authz.n; i++) {
+		const struct flat_authz_policy *policy = mesh->authz.v[i];
+		const char *name = provider_name(policy);
+		uint32_t at = place_of(mesh, name);
+
+		if (policy->action != FLAT_AUTHZ_CUSTOM || is_asked(mesh, at, name) ||
+		    mesh->n_asked == FLAT_EXT_AUTHZ_MAX)
+			continue;
+		memmove(&mesh->asked[at + 1], &mesh->asked[at],
+			(mesh->n_asked - at) * sizeof(mesh->asked[0]));
+		mesh->asked[at] = name;
+		mesh->n_asked++;
+	}
+}
+
+static void index_policy(struct flat_mesh *mesh, struct flat_authz_policy *policy,
+			 struct flat_diags *diags)
+{
+	const char *name = provider_name(policy);
+
+	policy->order = place_of(mesh, name);
+	if (!is_asked(mesh, policy->order, name)) {
+		/* Behind all that can be asked. */
+		policy->order = FLAT_EXT_AUTHZ_MAX;
+		flat_diags_add(
+		    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_LIMIT, &policy->where, NULL,
+		    "name fewer of them",
+		    "AuthorizationPolicy %s/%s: policies name more than %u providers, so "
+		    "what it matches is denied",
+		    policy->namespace, policy->name, FLAT_EXT_AUTHZ_MAX);
+		return;
+	}
+	policy->ext = flat_mesh_ext_authz(mesh, name);
+	if (policy->ext)
+		return;
+	flat_diags_add(
+	    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &policy->where, NULL,
+	    "declare it in MeshConfig extensionProviders",
+	    "AuthorizationPolicy %s/%s: there is no extension provider \"%s\", so what it "
+	    "matches is denied",
+	    policy->namespace, policy->name, name);
+}
+
 int mesh_index_ext_authz(struct flat_mesh *mesh, struct flat_diags *diags)
 {
 	for (uint32_t i = 0; i < mesh->ext_authz.n; i++) {
@@ -76,20 +142,12 @@ int mesh_index_ext_authz(struct flat_mesh *mesh, struct flat_diags *diags)
 			       "policies that name the provider deny what they match",
 			       p->name, p->host ? p->host : "", p->port);
 	}
+	order_asked(mesh);
 	for (uint32_t i = 0; i < mesh->authz.n; i++) {
 		struct flat_authz_policy *policy = mesh->authz.v[i];
 
-		if (policy->action != FLAT_AUTHZ_CUSTOM)
-			continue;
-		policy->ext = flat_mesh_ext_authz(mesh, policy->provider);
-		if (!policy->ext)
-			flat_diags_add(diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED,
-				       &policy->where, NULL,
-				       "declare it in MeshConfig extensionProviders",
-				       "AuthorizationPolicy %s/%s: there is no extension provider "
-				       "\"%s\", so everything is denied where the policy selects",
-				       policy->namespace, policy->name,
-				       policy->provider ? policy->provider : "");
+		if (policy->action == FLAT_AUTHZ_CUSTOM)
+			index_policy(mesh, policy, diags);
 	}
 	return 0;
 }

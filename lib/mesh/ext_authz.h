@@ -7,6 +7,9 @@
 
 #include "mesh/route.h"
 
+/* Names of providers that the policies of a mesh may ask: as many as a word has bits, so that a request's are one. */
+#define FLAT_EXT_AUTHZ_MAX 32U
+
 /* Names of headers: "abc", "abc*", "*abc", in any case. */
 struct flat_name_list {
 	const char *const *v;
@@ -43,6 +46,9 @@ struct flat_ext_authz {
 const struct flat_ext_authz *flat_mesh_ext_authz_at(const struct flat_mesh *mesh, uint32_t i);
 /** Whether some AuthorizationPolicy has one. */
 bool flat_mesh_has_custom(const struct flat_mesh *mesh);
+/** The provider that is asked at a place of the order (flat_authz_verdict.order); NULL: it is not there. */
+const struct flat_ext_authz *flat_mesh_ext_authz_in_order(const struct flat_mesh *mesh,
+							  uint32_t order);
 /** The provider of a name, or NULL. */
 const struct flat_ext_authz *flat_mesh_ext_authz(const struct flat_mesh *mesh, const char *name);
 

@@ -6,6 +6,7 @@
 
 #include "base/map.h"
 #include "mesh/build.h"
+#include "mesh/ext_authz.h"
 #include "mesh/persist.h"
 #include "mesh/scope.h"
 
@@ -65,11 +66,13 @@ struct flat_mesh {
 	struct flat_pool pool;
 	struct mesh_kept *kept;
 	const char *root_namespace;
-	struct mesh_vec services;      /* struct flat_service */
-	struct mesh_vec aliases;       /* struct flat_alias */
-	struct mesh_vec workloads;     /* struct flat_workload */
-	struct mesh_vec authz;	       /* struct flat_authz_policy */
-	struct mesh_vec ext_authz;     /* struct flat_ext_authz */
+	struct mesh_vec services;	       /* struct flat_service */
+	struct mesh_vec aliases;	       /* struct flat_alias */
+	struct mesh_vec workloads;	       /* struct flat_workload */
+	struct mesh_vec authz;		       /* struct flat_authz_policy */
+	struct mesh_vec ext_authz;	       /* struct flat_ext_authz */
+	const char *asked[FLAT_EXT_AUTHZ_MAX]; /* names that CUSTOM policies say, sorted */
+	uint32_t n_asked;
 	uint32_t n_notes;	       /* policies that decide nothing: AUDIT, and under dry run */
 	struct mesh_vec authn;	       /* struct flat_request_authn */
 	struct mesh_vec jwt_rules;     /* struct flat_jwt_rule, of all of them */

@@ -51,6 +51,7 @@ struct link {
 };
 
 struct flat_l7_check {
+	struct flat_l7_check *next; /* the one before it, of another provider */
 	struct flat_l7 *l7;
 	/* What it is about; compared only. */
 	uint64_t epoch;
@@ -96,69 +97,6 @@ static void drop_link(struct flat_l7_check *c)
 	c->link = NULL;
 }
 
-/* --- the question --- */
-
-static bool is_usual(struct flat_span name)
-{
-	return flat_span_equal(name, flat_span_of("authorization"), true);
-}
-
-static bool is_added(const struct flat_ext_authz *ext, struct flat_span name)
-{
-	for (uint32_t i = 0; i < ext->n_add_to_check; i++) {
-		if (flat_span_equal(flat_span_of(ext->add_to_check[i].name), name, true))
-			return true;
-	}
-	return false;
-}
-
-static void put_line(struct flat_strbuf *out, struct flat_span name, struct flat_span value)
-{
-	flat_strbuf_add(out, name.text, name.len);
-	flat_strbuf_puts(out, ": ");
-	flat_strbuf_add(out, value.text, value.len);
-	flat_strbuf_puts(out, "\r\n");
-}
-
-/* As Envoy: method, host and path as they are, Authorization, and what the provider names. */
-static void write_question(struct flat_l7_check *c, const struct flat_ext_authz *ext,
-			   const struct flat_http_request *r, const struct flat_l7_check_body *body)
-{
-	struct flat_strbuf *out = &c->out;
-
-	flat_strbuf_add(out, r->method.text, r->method.len);
-	flat_strbuf_printf(out, " %s", ext->path_prefix);
-	flat_strbuf_add(out, r->path.text, r->path.len);
-	if (r->query.text) {
-		flat_strbuf_putc(out, '?');
-		flat_strbuf_add(out, r->query.text, r->query.len);
-	}
-	flat_strbuf_puts(out, " HTTP/1.1\r\n");
-	put_line(out, flat_span_of("host"), r->authority);
-	flat_strbuf_printf(out, "content-length: %zu\r\n", body ? body->bytes.len : 0);
-	if (body)
-		flat_strbuf_printf(out, "x-envoy-auth-partial-body: %s\r\n",
-				   body->partial ? "true" : "false");
-	for (uint32_t i = 0; i < r->head->n_fields; i++) {
-		const struct flat_http_field *f = &r->head->fields[i];
-		struct flat_span name = flat_head_span(r->text, f->name, f->name_len);
-
-		/* What frames this message is ours to say, and nobody else's. */
-		if (f->hidden || f->id == FLAT_HTTP_HOST || f->id == FLAT_HTTP_CONTENT_LENGTH ||
-		    f->id == FLAT_HTTP_TRANSFER_ENCODING || f->id == FLAT_HTTP_CONNECTION ||
-		    f->id == FLAT_HTTP_EXPECT || is_added(ext, name))
-			continue;
-		if (is_usual(name) || flat_name_list_has(&ext->to_check, name))
-			put_line(out, name, flat_head_span(r->text, f->value, f->value_len));
-	}
-	for (uint32_t i = 0; i < ext->n_add_to_check; i++)
-		put_line(out, flat_span_of(ext->add_to_check[i].name),
-			 flat_span_of(ext->add_to_check[i].value));
-	flat_strbuf_puts(out, "\r\n");
-	if (body)
-		flat_strbuf_add(out, body->bytes.data, body->bytes.len);
-}
-
 /* --- the answer --- */
 
 /* The request is looked at again, whatever came of it. */
@@ -173,44 +111,6 @@ static void fail(struct flat_l7_check *c, const char *why)
 {
 	drop_link(c);
 	settle(c, FAILED, why);
-}
-
-/* Fields of an authorizer's answer that say how it is carried. */
-static bool is_framing(const struct flat_http_field *f, struct flat_span name)
-{
-	return f->hidden || f->id == FLAT_HTTP_CONTENT_LENGTH ||
-	       f->id == FLAT_HTTP_TRANSFER_ENCODING || f->id == FLAT_HTTP_CONNECTION ||
-	       f->id == FLAT_HTTP_HOST || f->id == FLAT_HTTP_TRAILER ||
-	       flat_span_equal(name, flat_span_of("date"), true);
-}
-
-static bool always_on_deny(struct flat_span name)
-{
-	return flat_span_equal(name, flat_span_of("www-authenticate"), true) ||
-	       flat_span_equal(name, flat_span_of("location"), true);
-}
-
-static void take_fields(struct flat_l7_check *c, const struct flat_ext_authz *ext)
-{
-	const struct flat_http_head *h = &c->link->in.head;
-	const uint8_t *text = c->link->bytes;
-	bool allowed = h->status == 200;
-
-	for (uint32_t i = 0; i < h->n_fields; i++) {
-		const struct flat_http_field *f = &h->fields[i];
-		struct flat_span name = flat_head_span(text, f->name, f->name_len);
-		struct flat_span value = flat_head_span(text, f->value, f->value_len);
-
-		if (is_framing(f, name))
-			continue;
-		if (!allowed && (ext->to_client_on_deny.n == 0 || always_on_deny(name) ||
-				 flat_name_list_has(&ext->to_client_on_deny, name)))
-			put_line(&c->a.client, name, value);
-		if (allowed && flat_name_list_has(&ext->to_client_on_allow, name))
-			put_line(&c->a.client, name, value);
-		if (allowed && flat_name_list_has(&ext->to_upstream, name))
-			put_line(&c->a.upstream, name, value);
-	}
 }
 
 static void keep_link(struct flat_l7_check *c)
@@ -334,7 +234,7 @@ static void answered(struct flat_l7_check *c)
 	}
 	c->a.status = c->link->in.head.status;
 	if (ext)
-		take_fields(c, ext);
+		flat_l7_check_http_take(&c->link->in.head, c->link->bytes, ext, &c->a);
 	keep_link(c);
 	if (!ext)
 		settle(c, FAILED, "the configuration changed");
@@ -662,7 +562,40 @@ static enum flat_l7_verb allow(struct flat_l7 *l7, const struct flat_l7_check *c
 	return FLAT_L7_ANSWER;
 }
 
-static bool begin(struct flat_l7 *l7, struct flat_l7_check **slot, const struct flat_ext_authz *ext,
+static void free_one(struct flat_l7_check *c)
+{
+	drop_link(c);
+	flat_strbuf_fini(&c->out);
+	flat_strbuf_fini(&c->a.body);
+	flat_strbuf_fini(&c->a.upstream);
+	flat_strbuf_fini(&c->a.client);
+	flat_strbuf_fini(&c->a.append);
+	flat_strbuf_fini(&c->a.remove);
+	free(c);
+}
+
+/* What a provider was asked, or NULL. What was asked in another configuration, or about another server, is dropped. */
+static struct flat_l7_check *find_check(struct flat_l7_check **list, uint64_t epoch,
+					const struct flat_workload *workload, uint32_t provider)
+{
+	struct flat_l7_check *found = NULL;
+
+	while (*list) {
+		struct flat_l7_check *c = *list;
+
+		if (c->epoch != epoch || c->workload != workload) {
+			*list = c->next;
+			free_one(c);
+			continue;
+		}
+		if (c->provider == provider)
+			found = c;
+		list = &c->next;
+	}
+	return found;
+}
+
+static bool begin(struct flat_l7 *l7, struct flat_l7_check **list, const struct flat_ext_authz *ext,
 		  const struct flat_workload *workload, const struct flat_http_request *request,
 		  const struct flat_l7_check_body *body)
 {
@@ -676,11 +609,12 @@ static bool begin(struct flat_l7 *l7, struct flat_l7_check **slot, const struct 
 	c->workload = workload;
 	c->is_head = !ext->grpc && flat_span_equal(request->method, flat_span_of("HEAD"), false);
 	c->deadline_us = flat_now_us() + (int64_t)ext->timeout_ms * 1000;
-	*slot = c;
+	c->next = *list;
+	*list = c;
 	if (ext->grpc)
 		flat_l7_check_grpc_write(&c->out, l7, ext, request, body);
 	else
-		write_question(c, ext, request, body);
+		flat_l7_check_http_write(&c->out, ext, request, body);
 	if (!flat_strbuf_str(&c->out))
 		settle(c, FAILED, "no memory");
 	else
@@ -695,14 +629,9 @@ enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, enum flat_l7_asker asker,
 	const struct flat_workload *workload = asker == FLAT_L7_ASKED_BY_GATE
 						   ? l7->x.client
 						   : l7->x.target.listener->session->workload;
-	struct flat_l7_check **slot = &l7->x.check[asker];
-	struct flat_l7_check *c = *slot;
+	struct flat_l7_check **list = &l7->x.check[asker];
+	struct flat_l7_check *c = find_check(list, l7->node->offload->epoch, workload, ext->index);
 
-	if (c && (c->epoch != l7->node->offload->epoch || c->provider != ext->index ||
-		  c->workload != workload)) {
-		flat_l7_check_free(c);
-		*slot = c = NULL;
-	}
 	if (!c) {
 		struct flat_l7_check_body body = {.partial = false};
 		/* Of a request without a body nothing is said of one, as by Envoy. */
@@ -710,13 +639,13 @@ enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, enum flat_l7_asker asker,
 		enum flat_l7_verb verb =
 		    shown ? flat_l7_check_gather(l7, ext, &body, a) : FLAT_L7_GO;
 		bool begun = verb == FLAT_L7_GO &&
-			     begin(l7, slot, ext, workload, request, shown ? &body : NULL);
+			     begin(l7, list, ext, workload, request, shown ? &body : NULL);
 
 		flat_strbuf_fini(&body.bytes);
 		if (!begun)
 			return verb == FLAT_L7_GO ? FLAT_L7_LATER : verb;
+		c = *list;
 	}
-	c = *slot;
 	if (c->state == ASKING && flat_now_us() >= c->deadline_us)
 		fail(c, "no answer in time");
 	switch (c->state) {
@@ -731,14 +660,15 @@ enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, enum flat_l7_asker asker,
 	}
 }
 
-const char *flat_l7_check_fields(const struct flat_l7_check *c)
+void flat_l7_check_put(const struct flat_l7_check *c, struct flat_http1_out *out)
 {
-	const char *lines = c && c->state == ALLOWED ? flat_strbuf_str(&c->a.client) : NULL;
-
-	return lines ? lines : "";
+	for (; c; c = c->next) {
+		if (c->state == ALLOWED && c->a.client.len)
+			flat_http1_put(out, c->a.client.data, c->a.client.len);
+	}
 }
 
-bool flat_l7_check_drops(const struct flat_l7_check *c, struct flat_span name)
+static bool check_drops(const struct flat_l7_check *c, struct flat_span name)
 {
 	const struct flat_ext_authz *ext = provider_of(c);
 	struct flat_l7_edit edit = {.lines = c->a.upstream, .replace = true};
@@ -758,18 +688,21 @@ bool flat_l7_check_drops(const struct flat_l7_check *c, struct flat_span name)
 	       flat_name_list_has(&ext->to_upstream, (struct flat_span){dashed, name.len});
 }
 
+bool flat_l7_check_drops(const struct flat_l7_check *c, struct flat_span name)
+{
+	while (c && !check_drops(c, name))
+		c = c->next;
+	return c != NULL;
+}
+
 void flat_l7_check_free(struct flat_l7_check *c)
 {
-	if (!c)
-		return;
-	drop_link(c);
-	flat_strbuf_fini(&c->out);
-	flat_strbuf_fini(&c->a.body);
-	flat_strbuf_fini(&c->a.upstream);
-	flat_strbuf_fini(&c->a.client);
-	flat_strbuf_fini(&c->a.append);
-	flat_strbuf_fini(&c->a.remove);
-	free(c);
+	while (c) {
+		struct flat_l7_check *next = c->next;
+
+		free_one(c);
+		c = next;
+	}
 }
 
 int flat_l7_check_init(struct flat_l7_node *node)

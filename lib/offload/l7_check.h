@@ -13,20 +13,20 @@ struct flat_l7_check;
 
 /**
  * Asks `ext` about the exchange's request, once: the answer holds for its further attempts, as long as it is the same
- * authorizer and server. LATER: not answered yet. GO: allowed; the head in node->head was changed by what the authorizer
- * says. ANSWER: refused.
+ * configuration and server's workload. Of several authorizers each is asked about the head as those before it left it.
+ * LATER: not answered yet. GO: allowed; the head in node->head was changed by what the authorizer says. ANSWER: refused.
  */
 enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, enum flat_l7_asker asker,
 				const struct flat_ext_authz *ext, struct flat_http_request *request,
 				size_t *len, struct flat_l7_answer *a);
 
-/** What an authorizer adds to the answer of a request that it allowed: field lines, or "". */
-const char *flat_l7_check_fields(const struct flat_l7_check *check);
+/** Writes what authorizers add to the answer of a request that they allowed, the last first, as in Envoy. NULL is nothing. */
+void flat_l7_check_put(const struct flat_l7_check *check, struct flat_http1_out *out);
 
-/** Whether the authorizer has a say in a field of the request of that name: it sets, adds or takes it away, or might have. */
+/** Whether one of the authorizers has a say in a field of the request of that name: it sets, adds or takes it away, or might have. */
 bool flat_l7_check_drops(const struct flat_l7_check *check, struct flat_span name);
 
-/** The exchange is over. NULL is nothing. */
+/** The exchange is over: frees all that were asked. NULL is nothing. */
 void flat_l7_check_free(struct flat_l7_check *check);
 
 FLAT_MUST_CHECK int flat_l7_check_init(struct flat_l7_node *node);

@@ -1,6 +1,6 @@
 /*
- * The messages of Envoy's ext_authz over gRPC: envoy.service.auth.v3 CheckRequest and CheckResponse
- * (external_auth.proto, attribute_context.proto). No connection: what is asked, what was answered.
+ * The messages of Envoy's ext_authz, over gRPC: envoy.service.auth.v3 CheckRequest and CheckResponse
+ * (external_auth.proto, attribute_context.proto), and over HTTP. No connection: what is asked, what was answered.
  */
 #ifndef FLAT_OFFLOAD_L7_CHECK_GRPC_H
 #define FLAT_OFFLOAD_L7_CHECK_GRPC_H
@@ -41,6 +41,14 @@ void flat_l7_check_grpc_write(struct flat_strbuf *out, const struct flat_l7 *l7,
 			      const struct flat_ext_authz *ext,
 			      const struct flat_http_request *request,
 			      const struct flat_l7_check_body *body);
+
+/** As flat_l7_check_grpc_write(), over HTTP: the request's head, as the provider has it, and what is seen of its body. */
+void flat_l7_check_http_write(struct flat_strbuf *out, const struct flat_ext_authz *ext,
+			      const struct flat_http_request *request,
+			      const struct flat_l7_check_body *body);
+/** What of an answer's head over HTTP goes into the request, or to the client. `text` is what the head's fields are in. */
+void flat_l7_check_http_take(const struct flat_http_head *head, const void *text,
+			     const struct flat_ext_authz *ext, struct flat_l7_check_answer *a);
 
 /** False: there was no memory for a part of it, and what is there says nothing. */
 bool flat_l7_check_answer_whole(const struct flat_l7_check_answer *a);

@@ -303,7 +303,7 @@ static enum flat_l7_verb act(struct flat_l7 *l7, struct flat_l7_answer *a, uint3
 	if (verb != FLAT_L7_GO)
 		return verb;
 	/* Whoever must be asked is asked with the request on its way to a server. */
-	if (x->gate_ext && !route->n_destinations)
+	if (x->gate_asks && !route->n_destinations)
 		return answer_text(a, 403, FLAT_VERDICT_DENIED, "RBAC: access denied");
 	if (route->redirect) {
 		put_redirect(l7, route->redirect, a);
@@ -710,7 +710,7 @@ static bool write_response(struct flat_l7 *l7, const struct flat_http_head *h, c
 	}
 	flat_l7_ops_put(l7, &ops, h->status, out);
 	for (size_t i = 0; i < FLAT_L7_CHECKS && !interim; i++)
-		flat_http1_puts(out, flat_l7_check_fields(x->check[i]));
+		flat_l7_check_put(x->check[i], out);
 	if (cors)
 		put_cors(x, out);
 	if (!interim && x->traffic.lb)

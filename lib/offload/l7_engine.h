@@ -193,10 +193,10 @@ struct flat_l7_exchange {
 	struct flat_ip
 	    remote; /* its client's, as trusted proxies say; none: as the connection has it */
 	struct flat_waiter waiter; /* for PENDING */
-	/* Of external authorizers, the gateway's and the server's; owned; NULL: none. */
+	/* Of external authorizers, the gateway's and the server's: the last that was asked first; owned; NULL: none. */
 	struct flat_l7_check *check[FLAT_L7_CHECKS];
-	const struct flat_ext_authz
-	    *gate_ext;		    /* that the gateway's policies ask; of `mesh`; NULL: none */
+	uint32_t
+	    gate_asks; /* those that the gateway's policies ask: bits, by their order in `mesh` */
 	struct flat_jwt *jwt;	    /* that the gateway was shown; a reference; NULL: none */
 	struct flat_l7_rate *rates; /* what rate limit services were asked; owned; NULL: nothing */
 	const struct flat_virtual_service

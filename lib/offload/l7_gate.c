@@ -56,11 +56,13 @@ static enum flat_l7_gate allowed(struct flat_l7 *l7, const struct flat_way *way,
 	in.claims = claims.jwt ? claims.jwt->claims : NULL;
 	in.spaced = claims.rule ? claims.rule->spaced : NULL;
 	in.n_spaced = claims.rule ? claims.rule->n_spaced : 0;
-	flat_authz_check(l7->x.mesh, &in, v);
-	if (v->reason == FLAT_AUTHZ_ASK) {
-		l7->x.gate_ext = v->ext;
-		in.custom_allowed = true;
+	l7->x.gate_asks = 0;
+	for (;;) {
 		flat_authz_check(l7->x.mesh, &in, v);
+		if (v->reason != FLAT_AUTHZ_ASK)
+			break;
+		l7->x.gate_asks |= 1U << v->order;
+		in.custom_from = v->order + 1;
 	}
 	if (v->allowed)
 		return FLAT_L7_GATE_OPEN;
@@ -124,12 +126,26 @@ enum flat_l7_gate flat_l7_enter(struct flat_l7 *l7, struct flat_route_question *
 	return *vs ? FLAT_L7_GATE_OPEN : FLAT_L7_GATE_NOWHERE;
 }
 
+/* Authorizers are asked as the newest configuration has them. */
+static enum flat_l7_verb ask(struct flat_l7 *l7, uint32_t order, struct flat_http_request *request,
+			     size_t *len, struct flat_l7_answer *a)
+{
+	const struct flat_mesh *newest = l7->node->offload->mesh;
+	const struct flat_ext_authz *ext = flat_mesh_ext_authz_in_order(l7->x.mesh, order);
+
+	if (ext && l7->x.mesh != newest)
+		ext = flat_mesh_ext_authz(newest, ext->name);
+	if (ext && !ext->why_not)
+		return flat_l7_check(l7, FLAT_L7_ASKED_BY_GATE, ext, request, len, a);
+	flat_l7_text(a, 403, FLAT_VERDICT_DENIED, "RBAC: access denied");
+	return FLAT_L7_ANSWER;
+}
+
 enum flat_l7_verb flat_l7_gate_pass(struct flat_l7 *l7, struct flat_http_request *request,
 				    size_t *len, struct flat_l7_answer *a)
 {
 	struct flat_l7_exchange *x = &l7->x;
 	struct flat_l7_claims claims = {NULL, NULL};
-	const struct flat_ext_authz *ext = x->gate_ext;
 	enum flat_l7_verb verb = FLAT_L7_GO;
 
 	if (l7->node->limited)
@@ -138,14 +154,9 @@ enum flat_l7_verb flat_l7_gate_pass(struct flat_l7 *l7, struct flat_http_request
 		return verb;
 	verb = flat_l7_authenticate(l7, x->client, request, len, &claims, a);
 	flat_jwt_put(claims.jwt);
-	/* Authorizers are asked as the newest configuration has them. */
-	if (ext && x->mesh != l7->node->offload->mesh)
-		ext = flat_mesh_ext_authz(l7->node->offload->mesh, ext->name);
-	if (verb == FLAT_L7_GO && x->gate_ext && (!ext || ext->why_not)) {
-		flat_l7_text(a, 403, FLAT_VERDICT_DENIED, "RBAC: access denied");
-		verb = FLAT_L7_ANSWER;
-	} else if (verb == FLAT_L7_GO && ext) {
-		verb = flat_l7_check(l7, FLAT_L7_ASKED_BY_GATE, ext, request, len, a);
+	for (uint32_t order = 0; verb == FLAT_L7_GO && order < FLAT_EXT_AUTHZ_MAX; order++) {
+		if (x->gate_asks & 1U << order)
+			verb = ask(l7, order, request, len, a);
 	}
 	if (verb == FLAT_L7_ANSWER)
 		flat_l7_refused(l7, x->client, request, a, NULL);

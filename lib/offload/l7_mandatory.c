@@ -243,22 +243,22 @@ static enum flat_l7_verb ask_policies(struct flat_l7 *l7, struct flat_http_reque
 	};
 
 	note_all(l7, &in);
-	flat_authz_check(l7->node->offload->mesh, &in, v);
-	if (v->reason == FLAT_AUTHZ_ASK && l7->dry) {
-		flat_l7_note(l7->node, "  %s (%s, service %s); if it allows:\n", v->text,
-			     v->ext->name, v->ext->host);
-	} else if (v->reason == FLAT_AUTHZ_ASK) {
-		enum flat_l7_verb verb =
-		    flat_l7_check(l7, FLAT_L7_ASKED_BY_SERVER, v->ext, request, len, a);
+	for (;;) {
+		enum flat_l7_verb verb = FLAT_L7_GO;
 
+		flat_authz_check(l7->node->offload->mesh, &in, v);
+		if (v->reason != FLAT_AUTHZ_ASK)
+			break;
+		in.custom_from = v->order + 1;
+		if (l7->dry)
+			flat_l7_note(l7->node, "  %s (%s, service %s); if it allows:\n", v->text,
+				     v->ext->name, v->ext->host);
+		else
+			verb = flat_l7_check(l7, FLAT_L7_ASKED_BY_SERVER, v->ext, request, len, a);
 		if (verb == FLAT_L7_ANSWER)
 			flat_l7_refused(l7, in.destination, request, a, v);
 		if (verb != FLAT_L7_GO)
 			return verb;
-	}
-	if (v->reason == FLAT_AUTHZ_ASK) {
-		in.custom_allowed = true;
-		flat_authz_check(l7->node->offload->mesh, &in, v);
 	}
 	if (l7->dry)
 		flat_l7_note(l7->node, "  %s\n", v->text);

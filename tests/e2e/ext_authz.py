@@ -1,5 +1,5 @@
 """
-An external authorizer over HTTP, as Istio's sample: `ext_authz.py PORT`. "x-ext-authz: allow" is allowed, "error" is answered
+An external authorizer over HTTP, as Istio's sample: `ext_authz.py PORT [HEADER]`. "x-ext-authz: allow" (or HEADER's) is allowed, "error" is answered
 500, "slow" after a second, "long" denied with a body of 40 KB, "login" sent elsewhere; anything else is denied. What it was asked goes back in x-ext-authz-asked.
 """
 import sys
@@ -7,11 +7,14 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
+WANT = (sys.argv[2:] or ["x-ext-authz"])[0]
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_any(self):
-        want = self.headers.get("x-ext-authz", "")
+        want = self.headers.get(WANT, "")
         asked = f"{self.command} {self.headers['host']} {self.path} " + \
             ",".join(sorted(n.lower() for n in self.headers.keys()))
         if want == "slow":

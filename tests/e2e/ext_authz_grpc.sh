@@ -8,6 +8,7 @@ needs curl
 port && A=$PORT
 port && EXT=$PORT
 port && HTTP=$PORT
+port && SECOND=$PORT
 port && DEAD=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 
@@ -28,8 +29,9 @@ spec:
   hosts: [ext.e2e.example]
   location: MESH_INTERNAL
   resolution: STATIC
-  ports: [{ number: 9000, name: grpc, protocol: GRPC }, { number: 8000, name: http, protocol: HTTP }, { number: 9001, name: grpc-dead, protocol: GRPC }]
-  endpoints: [{ address: 127.0.0.1, ports: { grpc: $EXT, http: $HTTP, grpc-dead: $DEAD } }]
+  ports: [{ number: 9000, name: grpc, protocol: GRPC }, { number: 8000, name: http, protocol: HTTP }, { number: 9001, name: grpc-dead, protocol: GRPC },
+    { number: 8002, name: http-second, protocol: HTTP }]
+  endpoints: [{ address: 127.0.0.1, ports: { grpc: $EXT, http: $HTTP, grpc-dead: $DEAD, http-second: $SECOND } }]
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
@@ -43,6 +45,7 @@ grpc() { provider envoyExtAuthzGrpc "${2:-9000}" "${1:-}"; }
 
 { base && grpc; } >"$CONFIG"
 serve ext "$EXT" "$PYTHON" -B "$E2E_ROOT/tests/e2e/ext_authz_grpc.py" "$EXT"
+serve second "$SECOND" "$PYTHON" -B "$E2E_ROOT/tests/e2e/ext_authz.py" "$SECOND" x-second
 serve http "$HTTP" "$PYTHON" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$HTTP" authorizer
 start_flatd
 start origin over "$WORK/origin-python" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$A" a
@@ -103,3 +106,52 @@ same http-body "200 12" "$(ask -d 123456789abc -o "$WORK/out" -w '%{http_code} '
 apply < <(base && provider envoyExtAuthzHttp 8000 ", includeRequestBodyInCheck: { maxRequestBytes: 8 }")
 same http-body-too-long 413 "$(code ask -d 123456789abc $url/echo)"
 same http-body-short 200 "$(code ask -d 1234 $url/echo)"
+
+# --- several for one workload: "ext", over gRPC, and "second", over HTTP, in this order ---
+
+# several EXT SECOND: further fields of the two.
+several() {
+	base
+	printf -- '---\nkind: MeshConfig\nextensionProviders:\n- { name: second, envoyExtAuthzHttp: { service: ext.e2e.example, port: 8002, includeRequestHeadersInCheck: [x-second, x-own], headersToUpstreamOnAllow: [x-user, x-ext-authz-asked], headersToDownstreamOnAllow: [x-user]%s } }\n' "$2"
+	printf -- '- { name: ext, envoyExtAuthzGrpc: { service: ext.e2e.example%s } }\n' "$1"
+	custom second "${3:-second}" '"/echo*", "/slow/*"'
+}
+# custom NAME PROVIDER PATHS: a policy that asks.
+custom() {
+	printf -- '---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: %s, namespace: e2e }\n' "$1"
+	printf 'spec: { selector: { matchLabels: { app: origin } }, action: CUSTOM, provider: { name: %s }, rules: [{ to: [{ operation: { paths: [%s] } }] }] }\n' "$2" "$3"
+}
+# both EXT SECOND CURL...: what the two are to say.
+both() { ask -H "x-ext-authz: $1" -H "x-second: $2" "${@:3}"; }
+# asked: how often the second was.
+asked() { grep -c '"[A-Z]* /' "$WORK/second.log" || :; }
+apply < <(several ', port: 9000' '')
+OUT=$(both allow allow -i -H 'x-user: forged' $url/echo | tr -d '\r')
+same several-allow 'HTTP/1.1 200 OK' "$(head -n 1 <<<"$OUT")"
+same several-set "['set'] ['from-authorizer']" "$(sed '1,/^$/d' <<<"$OUT" | told "str(h['x-own']) + ' ' + str(h['x-user'])")"
+same the-second-sees-what-the-first-set "['GET origin.e2e.example /echo content-length,host,x-own,x-second']" \
+	"$(sed '1,/^$/d' <<<"$OUT" | told "h['x-ext-authz-asked'][-1:]")"
+same several-tell-the-client 'from-authorizer allowed' "$(header x-user <<<"$OUT") $(header x-ext-authz-check-result <<<"$OUT")"
+BEFORE=$(asked)
+same first-denies 403 "$(code both deny allow $url/echo)"
+same the-second-is-not-asked-then "$BEFORE" "$(asked)"
+same second-denies 'denied by ext_authz 403' "$(both allow deny -w ' %{http_code}' $url/echo | paste -sd' ' | tr -s ' ')"
+same only-the-second-matches '200 403' "$(code both deny allow $url/slow/0) $(code both allow deny $url/slow/0)"
+same several-over-http2 '200 403 403' "$(for want in 'allow allow' 'deny allow' 'allow deny'; do code both $want --http2-prior-knowledge $url/echo; echo; done | paste -sd' ')"
+same several-keep-the-connection 1 "$(both allow allow -o /dev/null -o /dev/null -o /dev/null -w '%{num_connects}\n' $url/echo $url/echo $url/echo | awk '{ n += $1 } END { print n }')"
+same several-body "200 3" "$(both allow allow -d a=b -o "$WORK/out" -w '%{http_code} ' $url/echo)$(told "t['size']" <"$WORK/out")"
+same several-in-why 'ext second' "$(flatctl --control "$CONTROL" why "GET $url/echo" --from e2e/shop | sed -n 's/.*asks its external authorizer (\([a-z]*\),.*/\1/p' | paste -sd' ')"
+
+# A policy about what they set is asked behind both.
+apply < <(several ', port: 9000' '' && printf -- '---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: { name: user, namespace: e2e }\n' &&
+	echo "spec: { selector: { matchLabels: { app: origin } }, rules: [{ when: [{ key: 'request.headers[x-user]', values: [from-authorizer] }, { key: 'request.headers[x-own]', values: [set] }] }] }")
+same policies-see-what-both-set 200 "$(code both allow allow $url/echo)"
+
+# Each has its own time, body and word for an error.
+apply < <(several ', port: 9001, failOpen: true' ', timeout: 100ms, statusOnError: "504"')
+same first-fails-open '200 403' "$(code both - allow $url/echo) $(code both - deny $url/echo)"
+same second-is-late 504 "$(code both - slow $url/echo)"
+apply < <(several ', port: 9000, includeRequestBodyInCheck: { maxRequestBytes: 8 }' ', includeRequestBodyInCheck: { maxRequestBytes: 4 }')
+same bodies-of-both '200 413 413' "$(for body in 1234 12345 123456789; do code both allow allow -d $body $url/echo; echo; done | paste -sd' ')"
+apply < <(several ', port: 9000' '' none)
+same one-that-is-not-there '403 200' "$(code both allow allow $url/echo) $(code ask $url/flaky/x/0)"

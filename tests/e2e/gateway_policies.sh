@@ -8,6 +8,7 @@ port && A=$PORT
 port && B=$PORT
 port && GATE=$PORT
 port && EXT=$PORT
+port && SECOND=$PORT
 port && COPY=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/origin-python"
 jwt() { "$PYTHON" -B "$E2E_ROOT/tests/e2e/jwt.py" "$WORK" "$@"; }
@@ -45,8 +46,8 @@ spec:
   hosts: [ext.e2e.example]
   location: MESH_INTERNAL
   resolution: STATIC
-  ports: [{ number: 8000, name: http, protocol: HTTP }]
-  endpoints: [{ address: 127.0.0.1, ports: { http: $EXT } }]
+  ports: [{ number: 8000, name: http, protocol: HTTP }, { number: 8001, name: http-second, protocol: HTTP }]
+  endpoints: [{ address: 127.0.0.1, ports: { http: $EXT, http-second: $SECOND } }]
 ---
 apiVersion: networking.istio.io/v1
 kind: ServiceEntry
@@ -84,6 +85,7 @@ V2='route: [{ destination: { host: origin.e2e.example, subset: v2 } }]'
   { match: [{ headers: { '@request.auth.claims[realm][roles]': { prefix: ops- } } }], $V2 },
   { match: [{ uri: { prefix: /only }, withoutHeaders: { '@request.auth.claims[sub]': {} } }], directResponse: { status: 299 } }, { $V1 }]"; } >"$CONFIG"
 serve ext "$EXT" "$PYTHON" -B "$E2E_ROOT/tests/e2e/ext_authz.py" "$EXT"
+serve second "$SECOND" "$PYTHON" -B "$E2E_ROOT/tests/e2e/ext_authz.py" "$SECOND" x-second
 start flatd flatd --control "$CONTROL" --config "$CONFIG" --metrics off --gateway edge/ingress
 wait_for 10 flatctl --control "$CONTROL" ls || die flatd-starts "$(tail -n 5 "$WORK/flatd.log")"
 start origin-a over "$WORK/origin-python" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$A" a
@@ -192,6 +194,20 @@ END
 )
 same both-allow 200 "$(ask allow -o /dev/null -w '%{http_code}' $url/echo/both)"
 same both-were-asked 2 "$(grep -c 'GET /echo/both' "$WORK/ext.log")"
+
+# Several of the gateway's own, in the order of their names; "ext" stands before "second".
+apply < <(base && custom | sed 's|^extensionProviders: \[|&{ name: second, envoyExtAuthzHttp: { service: ext.e2e.example, port: 8001, includeRequestHeadersInCheck: [x-second, x-user], headersToUpstreamOnAllow: [x-ext-authz-asked] } }, |' &&
+	routes "[{ $V1 }]" && cat <<'END'
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: second, namespace: edge }
+spec: { selector: { matchLabels: { istio: ingressgateway } }, action: CUSTOM, provider: { name: second }, rules: [{ to: [{ operation: { paths: ["/echo*"] } }] }] }
+END
+)
+two() { ask "$1" -H "x-second: $2" -o "$WORK/out" -w '%{http_code}' $url/echo/two; }
+same gate-asks-two '200 403 403' "$(two allow allow) $(two deny allow) $(two allow deny)"
+same gate-asks-one-after-the-other 'GET one.example:'"$GATE"' /echo/two content-length,host,x-second,x-user' "$(two allow allow >"$WORK/code" && told "h['x-ext-authz-asked']" <"$WORK/out")"
 
 # --- clients that proxies before the gateway tell of ---
 

@@ -3,6 +3,7 @@
  * documentation ("Authorization Policy", "Authorization Policy Conditions", task "TCP Traffic").
  */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "codec/http1.h"
@@ -495,29 +496,51 @@ Test(mesh_authz, what_decides_nothing_is_told)
 #define ASKS(name, provider, rules)                                                                \
 	POLICY("foo", name, "{action: CUSTOM, provider: {name: " provider "}, rules: " rules "}")
 
-static enum flat_authz_reason reason_of(const char *yaml, bool custom_allowed)
+/* `allow`: authorizers that are asked say yes. `asked`, of `size` bytes, is who was, in order. */
+static enum flat_authz_reason asked_of(const char *yaml, bool allow, char *asked, size_t size)
 {
 	static const char text[] = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
 	struct loaded l = load_good(yaml);
 	struct flat_http1 parser;
 	struct flat_http_request request = {.head = &parser.head, .text = text};
-	struct flat_authz_input in = {.http = &request, .custom_allowed = custom_allowed};
+	struct flat_authz_input in = {.http = &request};
 	struct flat_authz_verdict v;
+	size_t len = 0;
 
 	flat_http1_begin(&parser, FLAT_HTTP1_REQUEST);
 	cr_assert_gt(flat_http1_read(&parser, (const uint8_t *)text, sizeof(text) - 1), 0);
 	request.path = flat_span_of("/a");
 	in.destination = flat_mesh_workload_by_name(l.mesh, "foo", "httpbin");
-	flat_authz_check(l.mesh, &in, &v);
-	cr_expect_eq(v.reason == FLAT_AUTHZ_ASK, v.ext != NULL);
+	asked[0] = '\0';
+	for (;;) {
+		flat_authz_check(l.mesh, &in, &v);
+		cr_assert_eq(v.reason == FLAT_AUTHZ_ASK, v.ext != NULL);
+		if (v.reason != FLAT_AUTHZ_ASK)
+			break;
+		cr_assert_eq(flat_mesh_ext_authz_in_order(l.mesh, v.order), v.ext);
+		len +=
+		    (size_t)snprintf(asked + len, size - len, "%s%s", len ? " " : "", v.ext->name);
+		cr_assert_lt(len, size);
+		if (!allow)
+			break;
+		in.custom_from = v.order + 1;
+	}
 	loaded_fini(&l);
 	return v.reason;
 }
 
-Test(mesh_authz, authorizers_are_asked_as_istio_asks_them)
+static enum flat_authz_reason reason_of(const char *yaml, bool allow)
 {
+	char asked[64];
+
+	return asked_of(yaml, allow, asked, sizeof(asked));
+}
+
 #define ALL "[{}]"
 #define ONLY(path) "[{to: [{operation: {paths: [" path "]}}]}]"
+
+Test(mesh_authz, authorizers_are_asked_as_istio_asks_them)
+{
 	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ALL), false), FLAT_AUTHZ_ASK);
 	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ONLY("/a")), false), FLAT_AUTHZ_ASK);
 	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ONLY("/b")), false), NO_POLICY);
@@ -525,20 +548,55 @@ Test(mesh_authz, authorizers_are_asked_as_istio_asks_them)
 	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ALL) DENY("[{}]"), true), DENIED);
 	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ALL) ALLOW("[]"), true), NOT_ALLOWED);
 	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "x", ALL), true), NO_POLICY);
-	/* One that is not there, or two for one workload: what any of the rules matches is denied. */
+	/* One that is not there: what its own rules match is denied. */
 	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "z", ONLY("/a")), false), CUSTOM);
 	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "z", ONLY("/b")), false), NO_POLICY);
-#define TWO(first, second) PROVIDERS ASKS("c", "x", ONLY(first)) ASKS("d", "y", ONLY(second))
-	cr_expect_eq(reason_of(TWO("/a", "/b"), false), CUSTOM);
-	cr_expect_eq(reason_of(TWO("/b", "/a"), false), CUSTOM);
-	cr_expect_eq(reason_of(TWO("/b", "/c"), false), NO_POLICY);
-	cr_expect_eq(
-	    reason_of(PROVIDERS ASKS("c", "x", ONLY("/a")) ASKS("d", "z", ONLY("/b")), false),
-	    CUSTOM);
-	cr_expect_eq(
-	    reason_of(PROVIDERS ASKS("c", "z", ONLY("/b")) ASKS("d", "x", ONLY("/a")), false),
-	    CUSTOM);
 	cr_expect_eq(reason_of(WORKLOAD ASKS("c", "x", ALL), false), CUSTOM);
+}
+
+Test(mesh_authz, several_authorizers_are_asked_in_the_order_of_their_names)
+{
+	static const struct {
+		const char *yaml, *asked;
+		enum flat_authz_reason reason;
+	} some[] = {
+#define TWO(first, second) PROVIDERS ASKS("c", "y", ONLY(first)) ASKS("e", "x", ONLY(second))
+	    {TWO("/a", "/a"), "x y", NO_POLICY},
+	    {TWO("/a", "/b"), "y", NO_POLICY},
+	    {TWO("/b", "/a"), "x", NO_POLICY},
+	    {TWO("/b", "/c"), "", NO_POLICY},
+	    {TWO("/a", "/a") DENY("[{}]"), "x y", DENIED},
+	    /* Several policies of one are one question. */
+	    {TWO("/a", "/a") ASKS("f", "x", ALL) ASKS("g", "y", ALL), "x y", NO_POLICY},
+	    /* One that is not there denies what its own match, behind those before it. */
+	    {PROVIDERS ASKS("c", "x", ONLY("/a")) ASKS("d", "z", ONLY("/b")), "x", NO_POLICY},
+	    {PROVIDERS ASKS("c", "x", ONLY("/a")) ASKS("d", "z", ONLY("/a")), "x", CUSTOM},
+	    {PROVIDERS ASKS("c", "x", ONLY("/a")) ASKS("d", "a", ONLY("/a")), "", CUSTOM},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(some); i++) {
+		char asked[64];
+
+		cr_expect_eq(asked_of(some[i].yaml, true, asked, sizeof(asked)), some[i].reason,
+			     "%zu", i);
+		cr_expect_str_eq(asked, some[i].asked, "%zu", i);
+	}
+}
+
+Test(mesh_authz, what_names_more_authorizers_than_can_be_asked_denies)
+{
+	static char yaml[64 * 1024];
+	size_t len = (size_t)snprintf(yaml, sizeof(yaml), "%s", PROVIDERS);
+	char asked[64];
+
+	for (uint32_t i = 0; i < FLAT_EXT_AUTHZ_MAX; i++)
+		len += (size_t)snprintf(yaml + len, sizeof(yaml) - len,
+					ASKS("p%u", "n%u", ONLY("/b")), i, i);
+	snprintf(yaml + len, sizeof(yaml) - len, ASKS("p", "x", ONLY("/b")));
+	cr_expect_eq(asked_of(yaml, true, asked, sizeof(asked)), NO_POLICY);
+	snprintf(yaml + len, sizeof(yaml) - len, ASKS("p", "x", ONLY("/a")));
+	cr_expect_eq(asked_of(yaml, true, asked, sizeof(asked)), CUSTOM);
+	cr_expect_str_eq(asked, "");
 }
 
 Test(mesh_authz, authorizers_are_read_from_mesh_config)
