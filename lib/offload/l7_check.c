@@ -219,6 +219,8 @@ static void answered_grpc(struct flat_l7_check *c)
 		settle(c, FAILED, "its answer is an error");
 	else if (flat_l7_check_grpc_read(message.data, message.len, &c->a) != 0)
 		settle(c, FAILED, "its answer is malformed");
+	else if (c->a.error)
+		settle(c, FAILED, "it says that it failed");
 	else
 		decided(c, c->a.allowed);
 	flat_strbuf_fini(&message);
@@ -506,16 +508,19 @@ static bool has_line(const char *lines, struct flat_span name)
 	return false;
 }
 
-static enum flat_l7_verb deny(const struct flat_l7_check *c, struct flat_l7_answer *a)
+/* The answer that the authorizer has for the client. */
+static enum flat_l7_verb deny(const struct flat_l7_check *c, unsigned status,
+			      struct flat_l7_answer *a)
 {
-	const char *lines = flat_strbuf_str(&c->a.client);
+	const struct flat_strbuf *said = &c->a.client[FLAT_L7_SAY_ADD];
+	const char *lines = flat_strbuf_str(said);
 
-	flat_l7_text(a, c->a.status > 599 ? 403 : c->a.status, FLAT_VERDICT_EXTERNAL, NULL);
+	flat_l7_text(a, status, FLAT_VERDICT_EXTERNAL, NULL);
 	a->body = flat_strbuf_str(&c->a.body);
 	a->len = a->body ? c->a.body.len : 0;
 	/* Whole or not at all. */
-	if (lines && c->a.client.len < sizeof(a->fields))
-		memcpy(a->fields, lines, c->a.client.len + 1);
+	if (lines && said->len < sizeof(a->fields))
+		memcpy(a->fields, lines, said->len + 1);
 	/* As Envoy: else clients guess at what it is, and may take it for a page. */
 	if (a->len > 0 && !has_line(a->fields, flat_span_of("content-type")))
 		a->type = "text/plain";
@@ -531,33 +536,19 @@ static enum flat_l7_verb failed(struct flat_l7 *l7, const struct flat_l7_check *
 			  ext->fail_open ? "allowed" : "refused");
 	if (ext->fail_open)
 		return FLAT_L7_GO;
+	if (c->a.error)
+		return deny(c, c->a.status ? c->a.status : ext->status_on_error, a);
 	flat_l7_text(a, ext->status_on_error, FLAT_VERDICT_EXTERNAL, NULL);
 	return FLAT_L7_ANSWER;
 }
 
-static void remove_said(const struct flat_l7_check *c, struct flat_l7_edit *edit)
-{
-	const char *name = c->a.remove.data;
-	const char *end = c->a.remove.len ? name + c->a.remove.len : name;
-
-	for (; name != end; name += strlen(name) + 1)
-		flat_l7_edit_remove(edit, name);
-}
-
-/* Sets what the authorizer says in the request, in place of what it had of those names. */
+/* Does what the authorizer says to the request. */
 static enum flat_l7_verb allow(struct flat_l7 *l7, const struct flat_l7_check *c,
 			       struct flat_http_request *request, size_t *len,
 			       struct flat_l7_answer *a)
 {
-	struct flat_l7_edit edit = {.lines = c->a.upstream, .replace = true};
-	struct flat_l7_edit more = {.lines = c->a.append};
-
-	remove_said(c, &edit);
-	if ((c->a.upstream.len == 0 && edit.n_remove == 0) ||
-	    flat_l7_edit_head(l7, &edit, request, len) == 0) {
-		if (c->a.append.len == 0 || flat_l7_edit_head(l7, &more, request, len) == 0)
-			return FLAT_L7_GO;
-	}
+	if (flat_l7_said_apply(l7, &c->a, request, len) == 0)
+		return FLAT_L7_GO;
 	flat_l7_text(a, 431, FLAT_VERDICT_MALFORMED, NULL);
 	return FLAT_L7_ANSWER;
 }
@@ -566,11 +557,7 @@ static void free_one(struct flat_l7_check *c)
 {
 	drop_link(c);
 	flat_strbuf_fini(&c->out);
-	flat_strbuf_fini(&c->a.body);
-	flat_strbuf_fini(&c->a.upstream);
-	flat_strbuf_fini(&c->a.client);
-	flat_strbuf_fini(&c->a.append);
-	flat_strbuf_fini(&c->a.remove);
+	flat_l7_check_answer_fini(&c->a);
 	free(c);
 }
 
@@ -595,10 +582,11 @@ static struct flat_l7_check *find_check(struct flat_l7_check **list, uint64_t ep
 	return found;
 }
 
-static bool begin(struct flat_l7 *l7, struct flat_l7_check **list, const struct flat_ext_authz *ext,
+static bool begin(struct flat_l7 *l7, enum flat_l7_asker asker, const struct flat_ext_authz *ext,
 		  const struct flat_workload *workload, const struct flat_http_request *request,
 		  const struct flat_l7_check_body *body)
 {
+	struct flat_l7_check **list = &l7->x.check[asker];
 	struct flat_l7_check *c = calloc(1, sizeof(*c));
 
 	if (!c)
@@ -612,7 +600,7 @@ static bool begin(struct flat_l7 *l7, struct flat_l7_check **list, const struct 
 	c->next = *list;
 	*list = c;
 	if (ext->grpc)
-		flat_l7_check_grpc_write(&c->out, l7, ext, request, body);
+		flat_l7_check_grpc_write(&c->out, l7, asker, ext, request, body);
 	else
 		flat_l7_check_http_write(&c->out, ext, request, body);
 	if (!flat_strbuf_str(&c->out))
@@ -639,7 +627,7 @@ enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, enum flat_l7_asker asker,
 		enum flat_l7_verb verb =
 		    shown ? flat_l7_check_gather(l7, ext, &body, a) : FLAT_L7_GO;
 		bool begun = verb == FLAT_L7_GO &&
-			     begin(l7, list, ext, workload, request, shown ? &body : NULL);
+			     begin(l7, asker, ext, workload, request, shown ? &body : NULL);
 
 		flat_strbuf_fini(&body.bytes);
 		if (!begun)
@@ -652,7 +640,7 @@ enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, enum flat_l7_asker asker,
 	case ALLOWED:
 		return allow(l7, c, request, len, a);
 	case DENIED:
-		return deny(c, a);
+		return deny(c, c->a.status > 599 ? 403 : c->a.status, a);
 	case FAILED:
 		return failed(l7, c, ext, a);
 	default:
@@ -660,23 +648,28 @@ enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, enum flat_l7_asker asker,
 	}
 }
 
-void flat_l7_check_put(const struct flat_l7_check *c, struct flat_http1_out *out)
+void flat_l7_check_put(const struct flat_l7_check *c, const struct flat_http_head *h,
+		       const void *text, struct flat_http1_out *out)
 {
 	for (; c; c = c->next) {
-		if (c->state == ALLOWED && c->a.client.len)
-			flat_http1_put(out, c->a.client.data, c->a.client.len);
+		if (c->state == ALLOWED)
+			flat_l7_said_answer(&c->a, h, text, out);
 	}
+}
+
+bool flat_l7_check_takes(const struct flat_l7_check *c, struct flat_span name)
+{
+	while (c && !(c->state == ALLOWED && flat_l7_said_takes(&c->a, name)))
+		c = c->next;
+	return c != NULL;
 }
 
 static bool check_drops(const struct flat_l7_check *c, struct flat_span name)
 {
 	const struct flat_ext_authz *ext = provider_of(c);
-	struct flat_l7_edit edit = {.lines = c->a.upstream, .replace = true};
-	struct flat_l7_edit more = {.lines = c->a.append, .replace = true};
 	char dashed[NAME_BYTES];
 
-	remove_said(c, &edit);
-	if (flat_l7_edit_drops(&edit, name) || flat_l7_edit_drops(&more, name))
+	if (flat_l7_said_drops(&c->a, name))
 		return true;
 	if (!ext || ext->to_upstream.n == 0)
 		return false;

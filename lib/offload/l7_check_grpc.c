@@ -141,19 +141,25 @@ static void put_http(struct flat_strbuf *out, const struct flat_l7 *l7,
 }
 
 /* AttributeContext: source 1, destination 2, request 4. */
-static void put_context(struct flat_strbuf *out, const struct flat_l7 *l7,
+static void put_context(struct flat_strbuf *out, const struct flat_l7 *l7, enum flat_l7_asker asker,
 			const struct flat_ext_authz *ext, const struct flat_http_request *r,
 			const struct flat_l7_check_body *body)
 {
-	const struct flat_listener *l = l7->x.target.listener;
+	bool gate = asker == FLAT_L7_ASKED_BY_GATE;
+	const struct flat_listener *l = gate ? NULL : l7->x.target.listener;
 	const struct flat_workload *workload = l ? l->session->workload : NULL;
+	struct flat_tls *tls = l7->conn->gate ? l7->conn->gate->tls : NULL;
 	struct flat_strbuf context = {0};
 	struct flat_strbuf request = {0};
 	struct flat_strbuf time = {0};
 	struct timespec now;
 
 	clock_gettime(CLOCK_REALTIME, &now);
-	put_peer(&context, 1, &l7->conn->from, l7->principal);
+	/* A gateway asks about its client; behind it the gateway is the server's. */
+	put_peer(&context, 1, &l7->conn->from,
+		 !gate ? l7->principal
+		 : tls ? flat_tls_principal(tls)
+		       : "");
 	put_peer(&context, 2, l ? &l7->x.target.addr : &l7->conn->target,
 		 workload ? workload->principal : NULL);
 	flat_protobuf_put_number(&time, 1, (uint64_t)now.tv_sec);
@@ -165,14 +171,14 @@ static void put_context(struct flat_strbuf *out, const struct flat_l7 *l7,
 }
 
 void flat_l7_check_grpc_write(struct flat_strbuf *out, const struct flat_l7 *l7,
-			      const struct flat_ext_authz *ext,
+			      enum flat_l7_asker asker, const struct flat_ext_authz *ext,
 			      const struct flat_http_request *request,
 			      const struct flat_l7_check_body *body)
 {
 	struct flat_strbuf message = {0};
 	uint32_t n;
 
-	put_context(&message, l7, ext, request, body);
+	put_context(&message, l7, asker, ext, request, body);
 	n = (uint32_t)message.len;
 	flat_strbuf_printf(out,
 			   "POST /envoy.service.auth.v3.Authorization/Check HTTP/1.1\r\n"
@@ -189,15 +195,12 @@ void flat_l7_check_grpc_write(struct flat_strbuf *out, const struct flat_l7 *l7,
 
 /* --- the answer --- */
 
-/* What core.v3.HeaderValueOption asks for. */
-enum header_how {
-	HEADER_SET,
-	HEADER_APPEND,
-};
-
+/* core.v3.HeaderValueOption. */
 struct header {
 	struct flat_span name, value;
-	enum header_how how;
+	bool says_append; /* by `append`, the older field: */
+	bool append;
+	enum flat_l7_say how; /* by `append_action` */
 };
 
 static struct flat_span span_of(const struct flat_protobuf_field *f)
@@ -234,7 +237,7 @@ static bool read_bool(const struct flat_protobuf_field *from)
 	return value;
 }
 
-/* header 1, append 2. As Envoy: without `append` a request's header is set. */
+/* header 1, append 2, append_action 3. */
 static int read_header(const struct flat_protobuf_field *from, struct header *h)
 {
 	struct flat_protobuf_field f;
@@ -246,8 +249,13 @@ static int read_header(const struct flat_protobuf_field *from, struct header *h)
 		if (f.is_bytes && f.number == 1 &&
 		    flat_l7_header_value(&f, &h->name, &h->value) < 0)
 			return -EBADMSG;
-		if (f.is_bytes && f.number == 2 && read_bool(&f))
-			h->how = HEADER_APPEND;
+		if (f.is_bytes && f.number == 2) {
+			h->says_append = true;
+			h->append = read_bool(&f);
+		}
+		if (!f.is_bytes && f.number == 3)
+			h->how =
+			    f.value < FLAT_L7_SAYS ? (enum flat_l7_say)f.value : FLAT_L7_SAY_SET;
 	}
 	return ret;
 }
@@ -263,8 +271,20 @@ static bool is_token(struct flat_span name)
 	return name.len > 0;
 }
 
-/* Fields that frame or route a message are not a service's to say; nor are characters that no field has. */
-static bool may_say(struct flat_span name, struct flat_span value)
+/* Whether a message can have the field. */
+static bool is_field(struct flat_span name, struct flat_span value)
+{
+	for (size_t i = 0; i < value.len; i++) {
+		unsigned char c = (unsigned char)value.text[i];
+
+		if ((c < ' ' && c != '\t') || c == 0x7f)
+			return false;
+	}
+	return is_token(name);
+}
+
+/* Fields that frame or route a message are not a service's to say; nor are HTTP/2's that are in the place of such. */
+static bool may_say(struct flat_span name)
 {
 	static const char *const no[] = {"host",
 					 "content-length",
@@ -278,22 +298,16 @@ static bool may_say(struct flat_span name, struct flat_span value)
 					 "expect",
 					 "x-forwarded-client-cert"};
 
-	for (size_t i = 0; i < value.len; i++) {
-		unsigned char c = (unsigned char)value.text[i];
-
-		if ((c < ' ' && c != '\t') || c == 0x7f)
-			return false;
-	}
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(no); i++) {
 		if (flat_span_equal(name, flat_span_of(no[i]), true))
 			return false;
 	}
-	return is_token(name);
+	return name.len > 0 && name.text[0] != ':';
 }
 
 void flat_l7_said_put(struct flat_strbuf *out, struct flat_span name, struct flat_span value)
 {
-	if (!may_say(name, value))
+	if (!may_say(name) || !is_field(name, value))
 		return;
 	flat_strbuf_add(out, name.text, name.len);
 	flat_strbuf_puts(out, ": ");
@@ -301,18 +315,136 @@ void flat_l7_said_put(struct flat_strbuf *out, struct flat_span name, struct fla
 	flat_strbuf_puts(out, "\r\n");
 }
 
-static int take_header(const struct flat_protobuf_field *f, struct flat_strbuf *set,
-		       struct flat_strbuf *append)
+/* As Envoy, by `append` alone: without it a request's header is set, the last of a name; with it a value is appended. */
+static int take_request(const struct flat_protobuf_field *f, struct flat_l7_check_answer *a)
 {
 	struct header h;
 
 	if (read_header(f, &h) < 0)
 		return -EBADMSG;
-	flat_l7_said_put(h.how == HEADER_APPEND ? append : set, h.name, h.value);
+	if (!may_say(h.name))
+		return 0;
+	/* A request that went without it would be another than the one that is allowed. */
+	if (!is_field(h.name, h.value))
+		return -EBADMSG;
+	if (!h.append)
+		flat_l7_lines_drop(&a->upstream, h.name);
+	flat_l7_said_put(h.append ? &a->append : &a->upstream, h.name, h.value);
 	return 0;
 }
 
-/* OkHttpResponse: headers 2, headers_to_remove 5, response_headers_to_add 6. */
+static int take_response(const struct flat_protobuf_field *f, struct flat_l7_check_answer *a)
+{
+	enum flat_l7_say how;
+	struct header h;
+
+	if (read_header(f, &h) < 0)
+		return -EBADMSG;
+	how = !h.says_append ? h.how : h.append ? FLAT_L7_SAY_ADD : FLAT_L7_SAY_SET;
+	if (how != FLAT_L7_SAY_ADD)
+		flat_l7_lines_drop(&a->client[how], h.name);
+	flat_l7_said_put(&a->client[how], h.name, h.value);
+	return 0;
+}
+
+static int take_denied(const struct flat_protobuf_field *f, struct flat_l7_check_answer *a)
+{
+	struct header h;
+
+	if (read_header(f, &h) < 0)
+		return -EBADMSG;
+	flat_l7_said_put(&a->client[FLAT_L7_SAY_ADD], h.name, h.value);
+	return 0;
+}
+
+/* Names for lists in which each has its NUL. */
+static void put_name(struct flat_strbuf *names, struct flat_span name)
+{
+	flat_strbuf_add(names, name.text, name.len);
+	flat_strbuf_putc(names, 0);
+}
+
+static void put_encoded(struct flat_strbuf *out, struct flat_span text)
+{
+	for (size_t i = 0; i < text.len; i++) {
+		unsigned char c = (unsigned char)text.text[i];
+
+		if (c <= ' ' || c >= 0x7f || strchr("\"#<>\\^`{|}", c))
+			flat_strbuf_printf(out, "%%%02X", c);
+		else
+			flat_strbuf_putc(out, (char)c);
+	}
+}
+
+/* Takes a parameter away from those that are set: each of them ends with '&'. */
+static void drop_param(struct flat_strbuf *query, struct flat_span key)
+{
+	struct flat_strbuf want = {0};
+	size_t at = 0;
+
+	put_encoded(&want, key);
+	flat_strbuf_putc(&want, '=');
+	query->failed |= want.failed;
+	while (!query->failed && at < query->len) {
+		char *start = query->data + at;
+		const char *end = memchr(start, '&', query->len - at);
+		size_t len = end ? (size_t)(end - start) + 1 : query->len - at;
+
+		if (len < want.len || memcmp(start, want.data, want.len) != 0) {
+			at += len;
+			continue;
+		}
+		memmove(start, start + len, query->len - at - len);
+		query->len -= len;
+		query->data[query->len] = '\0';
+	}
+	flat_strbuf_fini(&want);
+}
+
+/* QueryParameter: key 1, value 2. As Envoy it stands in the query as it is; what no query has is encoded. */
+static int take_param(const struct flat_protobuf_field *from, struct flat_l7_check_answer *a)
+{
+	struct flat_protobuf_field f;
+	struct flat_span key = {"", 0}, value = {"", 0};
+	size_t at = 0;
+	int ret;
+
+	while ((ret = flat_protobuf_next(from->bytes, from->len, &at, &f)) > 0) {
+		if (f.is_bytes && f.number == 1)
+			key = span_of(&f);
+		else if (f.is_bytes && f.number == 2)
+			value = span_of(&f);
+	}
+	if (ret < 0 || key.len == 0 || memchr(key.text, 0, key.len))
+		return ret < 0 ? ret : 0;
+	drop_param(&a->query, key);
+	put_name(&a->params, key);
+	put_encoded(&a->query, key);
+	flat_strbuf_putc(&a->query, '=');
+	put_encoded(&a->query, value);
+	flat_strbuf_putc(&a->query, '&');
+	return 0;
+}
+
+/* What is set and taken away, whatever the order in which it is said, is taken away. */
+static void take_removed(const struct flat_protobuf_field *f, struct flat_l7_check_answer *a)
+{
+	struct flat_span name = span_of(f);
+
+	if (f->number == 8 && name.len > 0 && !memchr(name.text, 0, name.len)) {
+		drop_param(&a->query, name);
+		put_name(&a->params, name);
+	} else if (f->number == 5 && may_say(name) && is_token(name)) {
+		flat_l7_lines_drop(&a->upstream, name);
+		flat_l7_lines_drop(&a->append, name);
+		put_name(&a->remove, name);
+	}
+}
+
+/*
+ * OkHttpResponse: headers 2, headers_to_remove 5, response_headers_to_add 6, query_parameters_to_set 7,
+ * query_parameters_to_remove 8.
+ */
 static int read_ok(const struct flat_protobuf_field *from, struct flat_l7_check_answer *a)
 {
 	struct flat_protobuf_field f;
@@ -320,17 +452,14 @@ static int read_ok(const struct flat_protobuf_field *from, struct flat_l7_check_
 	int ret;
 
 	while ((ret = flat_protobuf_next(from->bytes, from->len, &at, &f)) > 0) {
-		struct header gone = {.name = span_of(&f), .value = {"", 0}};
-
-		if (!f.is_bytes)
-			continue;
-		if ((f.number == 2 && take_header(&f, &a->upstream, &a->append) < 0) ||
-		    (f.number == 6 && take_header(&f, &a->client, &a->client) < 0))
+		if (f.is_bytes && ((f.number == 2 && take_request(&f, a) < 0) ||
+				   (f.number == 6 && take_response(&f, a) < 0) ||
+				   (f.number == 7 && take_param(&f, a) < 0)))
 			return -EBADMSG;
-		if (f.number == 5 && may_say(gone.name, gone.value)) {
-			flat_strbuf_add(&a->remove, f.bytes, f.len);
-			flat_strbuf_putc(&a->remove, 0);
-		}
+	}
+	for (at = 0; ret == 0 && flat_protobuf_next(from->bytes, from->len, &at, &f) > 0;) {
+		if (f.is_bytes)
+			take_removed(&f, a);
 	}
 	return ret;
 }
@@ -349,7 +478,7 @@ static int read_code(const struct flat_protobuf_field *from, uint64_t *code)
 	return ret;
 }
 
-/* DeniedHttpResponse: status 1, headers 2, body 3. */
+/* DeniedHttpResponse, and ErrorResponse likewise: status 1, headers 2, body 3. */
 static int read_denied(const struct flat_protobuf_field *from, struct flat_l7_check_answer *a)
 {
 	struct flat_protobuf_field f;
@@ -361,7 +490,7 @@ static int read_denied(const struct flat_protobuf_field *from, struct flat_l7_ch
 		if (!f.is_bytes)
 			continue;
 		if ((f.number == 1 && read_code(&f, &status) < 0) ||
-		    (f.number == 2 && take_header(&f, &a->client, &a->client) < 0))
+		    (f.number == 2 && take_denied(&f, a) < 0))
 			return -EBADMSG;
 		if (f.number == 3)
 			flat_strbuf_add(&a->body, f.bytes, f.len);
@@ -374,7 +503,7 @@ static int read_denied(const struct flat_protobuf_field *from, struct flat_l7_ch
 /* CheckResponse: status 1, denied_response 2, ok_response 3, error_response 5. */
 static int read_response(const uint8_t *message, size_t len, struct flat_l7_check_answer *a)
 {
-	struct flat_protobuf_field f, ok = {0}, denied = {0};
+	struct flat_protobuf_field f, ok = {0}, denied = {0}, error = {0};
 	uint64_t code = 0;
 	size_t at = 0;
 	int ret;
@@ -385,7 +514,7 @@ static int read_response(const uint8_t *message, size_t len, struct flat_l7_chec
 		if (f.number == 1 && read_code(&f, &code) < 0)
 			return -EBADMSG;
 		if (f.number == 5)
-			return -EBADMSG;
+			error = f;
 		if (f.number == 2)
 			denied = f;
 		if (f.number == 3)
@@ -397,13 +526,12 @@ static int read_response(const uint8_t *message, size_t len, struct flat_l7_chec
 	a->status = a->allowed ? 200 : 403;
 	if (a->allowed)
 		return ok.is_bytes ? read_ok(&ok, a) : 0;
+	if (error.is_bytes) {
+		a->error = true;
+		a->status = 0;
+		denied = error;
+	}
 	return denied.is_bytes ? read_denied(&denied, a) : 0;
-}
-
-bool flat_l7_check_answer_whole(const struct flat_l7_check_answer *a)
-{
-	return !(a->body.failed || a->upstream.failed || a->append.failed || a->remove.failed ||
-		 a->client.failed);
 }
 
 int flat_l7_check_grpc_read(const void *bytes, size_t len, struct flat_l7_check_answer *a)

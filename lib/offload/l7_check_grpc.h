@@ -22,23 +22,36 @@ struct flat_l7_check_body {
 enum flat_l7_verb flat_l7_check_gather(struct flat_l7 *l7, const struct flat_ext_authz *ext,
 				       struct flat_l7_check_body *body, struct flat_l7_answer *a);
 
-/* What an authorizer said. */
+/* What a service asks of a header of an answer: core.v3.HeaderValueOption.HeaderAppendAction. */
+enum flat_l7_say {
+	FLAT_L7_SAY_ADD,
+	FLAT_L7_SAY_ADD_ABSENT,
+	FLAT_L7_SAY_SET,
+	FLAT_L7_SAY_SET_PRESENT,
+	FLAT_L7_SAYS,
+};
+
+/* What an authorizer said. Zeroed before; flat_l7_check_answer_fini(). */
 struct flat_l7_check_answer {
 	bool allowed;
-	unsigned status;	     /* denied: for the client */
-	struct flat_strbuf body;     /* denied */
-	struct flat_strbuf upstream; /* allowed: field lines set in the request */
-	struct flat_strbuf append;   /* and those added to what it has */
+	bool error;	 /* it is an error, with an answer for the client where that is refused */
+	unsigned status; /* denied: for the client; error: 0 where it says none */
+	struct flat_strbuf body;     /* denied, error */
+	struct flat_strbuf upstream; /* allowed: field lines set in the request; each name once */
+	struct flat_strbuf append;   /* and those whose values are appended to what it has */
 	struct flat_strbuf remove;   /* and names taken away, each with NUL */
-	struct flat_strbuf client;   /* field lines of the client's answer */
+	struct flat_strbuf params;   /* names of the query's parameters taken away, each with NUL */
+	struct flat_strbuf query;    /* and parameters put behind it: "a=b&c=d&" */
+	struct flat_strbuf
+	    client[FLAT_L7_SAYS]; /* field lines of the client's answer; denied: ADD alone */
 };
 
 /**
- * Writes the call in HTTP/1.1's form (codec/http2.h): head, and a message. `body` is NULL where the authorizer sees none.
+ * Writes the call of `asker` in HTTP/1.1's form (codec/http2.h): head, and a message. `body` is NULL where the authorizer sees none.
  * out->failed: no memory.
  */
 void flat_l7_check_grpc_write(struct flat_strbuf *out, const struct flat_l7 *l7,
-			      const struct flat_ext_authz *ext,
+			      enum flat_l7_asker asker, const struct flat_ext_authz *ext,
 			      const struct flat_http_request *request,
 			      const struct flat_l7_check_body *body);
 
@@ -52,6 +65,22 @@ void flat_l7_check_http_take(const struct flat_http_head *head, const void *text
 
 /** False: there was no memory for a part of it, and what is there says nothing. */
 bool flat_l7_check_answer_whole(const struct flat_l7_check_answer *a);
+void flat_l7_check_answer_fini(struct flat_l7_check_answer *a);
+
+/* --- l7_check_said.c --- */
+
+/** Takes away the field lines of a name, in any case. */
+void flat_l7_lines_drop(struct flat_strbuf *lines, struct flat_span name);
+/** Does to the head in node->head what was said of the request, as flat_l7_edit_head(). */
+FLAT_MUST_CHECK int flat_l7_said_apply(struct flat_l7 *l7, const struct flat_l7_check_answer *a,
+				       struct flat_http_request *request, size_t *len);
+/** Whether it says something of the request's field of that name. */
+bool flat_l7_said_drops(const struct flat_l7_check_answer *a, struct flat_span name);
+/** Whether it takes the place of the answer's field of that name. */
+bool flat_l7_said_takes(const struct flat_l7_check_answer *a, struct flat_span name);
+/** Writes what it adds to an answer with the head `h` in `text`. */
+void flat_l7_said_answer(const struct flat_l7_check_answer *a, const struct flat_http_head *h,
+			 const void *text, struct flat_http1_out *out);
 
 /** Reads the answer's one message with its prefix of 5 bytes. 0 or -EBADMSG. The answer's texts are empty before. */
 FLAT_MUST_CHECK int flat_l7_check_grpc_read(const void *bytes, size_t len,

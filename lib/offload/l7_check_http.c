@@ -93,10 +93,12 @@ void flat_l7_check_http_take(const struct flat_http_head *h, const void *text,
 			continue;
 		if (!allowed && (ext->to_client_on_deny.n == 0 || always_on_deny(name) ||
 				 flat_name_list_has(&ext->to_client_on_deny, name)))
-			put_line(&a->client, name, value);
+			put_line(&a->client[FLAT_L7_SAY_ADD], name, value);
 		if (allowed && flat_name_list_has(&ext->to_client_on_allow, name))
-			put_line(&a->client, name, value);
-		if (allowed && flat_name_list_has(&ext->to_upstream, name))
+			put_line(&a->client[FLAT_L7_SAY_ADD], name, value);
+		if (allowed && flat_name_list_has(&ext->to_upstream, name)) {
+			flat_l7_lines_drop(&a->upstream, name);
 			put_line(&a->upstream, name, value);
+		}
 	}
 }

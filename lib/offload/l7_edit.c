@@ -132,20 +132,22 @@ static void put_query(const struct flat_l7_edit *edit, struct flat_span query,
 	const char *before = "?";
 	size_t at = 0;
 
-	if (!query.text)
-		return;
-	if (edit->n_params == 0) {
-		flat_http1_puts(out, "?");
+	if (edit->n_params == 0 && query.text) {
+		flat_http1_puts(out, before);
 		flat_http1_put(out, query.text, query.len);
-		return;
+		before = "&";
 	}
-	while (next_param(query, &at, &name, &value)) {
+	while (edit->n_params > 0 && query.text && next_param(query, &at, &name, &value)) {
 		if (param_dropped(edit, name))
 			continue;
 		flat_http1_puts(out, before);
 		flat_http1_put(out, name.text, (size_t)(value.text + value.len - name.text));
 		before = "&";
 	}
+	if (edit->query.len == 0)
+		return;
+	flat_http1_puts(out, before);
+	flat_http1_put(out, edit->query.text, edit->query.len);
 }
 
 void flat_l7_edit_remove(struct flat_l7_edit *edit, const char *name)

@@ -24,6 +24,7 @@ struct flat_l7_edit {
 	uint32_t n_rules;
 	const char *params[FLAT_L7_TOKENS_MAX]; /* of the query */
 	uint32_t n_params;
+	struct flat_span query;	  /* parameters put behind the query; borrowed */
 	struct flat_strbuf lines; /* field lines added */
 	bool replace;		  /* in place of those of the same names */
 	bool failed;		  /* there was no room */

@@ -1,6 +1,6 @@
 """
 An external authorizer over gRPC (envoy.service.auth.v3.Authorization/Check), as Istio's sample: `ext_authz_grpc.py PORT`.
-"x-ext-authz: allow" is allowed, "error" is an error, "login" is sent elsewhere with 302, "teapot" denied with 418 and a body;
+"x-ext-authz: allow" is allowed, "unsayable" with a header that none can be, "error" is an error, "failed" one with an answer, "login" is sent elsewhere with 302, "teapot" denied with 418 and a body;
 anything else is denied without a word. What it was asked goes back in x-ext-authz-asked.
 """
 
@@ -51,11 +51,18 @@ def check(request, context):
             + put(2, header("x-own", "set"))
             + put(2, header("x-more", "second", append=True))
             + put(2, header("host", "forged.example"))
-            + put(2, header("x-bad", "a\r\nx-forged: 1"))
+            + put(2, header("x-none", "nothing", append=True))
             + put(5, "x-gone")
             + put(6, header("x-ext-authz-check-result", "allowed"))
+            + put(6, header("x-name", "set") + put(3, 2))
+            + put(7, put(1, "a") + put(2, "set"))
+            + put(8, "gone")
         )
         return put(1, b"") + put(3, ok)
+    if want == "unsayable":
+        return put(1, b"") + put(3, put(2, header("x-bad", "a\r\nx-forged: 1")))
+    if want == "failed":
+        return put(1, put(1, 14)) + put(5, put(1, put(1, 507)) + put(2, header("x-why", "full")) + put(3, "full\n"))
     denied = said
     if want == "login":
         denied += put(1, put(1, 302)) + put(2, header("location", "/login"))
