@@ -639,8 +639,9 @@ bool flat_l7_wants_h2(const struct flat_l7 *l7)
 	int protocol = x->port ? (int)x->port->protocol : l7->protocol;
 	if (protocol == FLAT_PROTOCOL_HTTP2 || protocol == FLAT_PROTOCOL_GRPC)
 		return true;
-	/* Nothing else carries gRPC. */
-	return protocol == FLAT_PROTOCOL_HTTP && x->grpc;
+	/* What carries gRPC, but to a server that was found not to speak it. */
+	return protocol == FLAT_PROTOCOL_HTTP && x->grpc && !x->http1 &&
+	       !(l7->root->http1.family && flat_addr_equal(&l7->root->http1, &x->target.addr));
 }
 
 bool flat_l7_upstream_ready(const struct flat_l7 *l7)

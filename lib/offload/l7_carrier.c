@@ -10,6 +10,9 @@
 
 /* Bytes taken from one carrier in one turn (rule 11). */
 #define QUANTUM_BYTES ((size_t)64 * 1024)
+/* Where in a frame its type is, and that of the first one. */
+#define TYPE_AT 3U
+#define SETTINGS 4U
 
 void flat_l7_wake(void *user)
 {
@@ -158,6 +161,12 @@ void flat_l7_carrier_gone(struct flat_l7_upstream *carrier)
 		next = TAILQ_NEXT(up, link); /* NOLINT(clang-analyzer-unix.Malloc) */
 		/* What an application's ring still holds, it never saw. */
 		up->unsent = !e->is_tcp && untaken >= e->bytes_out - up->carried;
+		/* Nor has a server taken it that took the preface for a request of HTTP/1. */
+		if (carrier->http1) {
+			l7->x.http1 = true;
+			l7->root->http1 = carrier->target;
+			up->unsent |= !flat_l7_wants_h2(l7);
+		}
 		up->carrier = NULL;
 		if (!carrier->open)
 			flat_l7_carrier_stream_close(up, false);
@@ -176,6 +185,11 @@ static bool read_carrier(struct flat_l7_upstream *up, bool *moved)
 		return false;
 	n = flat_l7_end_read(e, QUANTUM_BYTES);
 	*moved |= n > 0;
+	/* A server's first frame is SETTINGS (RFC 9113, 3.4). */
+	if (n > 0 && !up->heard) {
+		up->heard = true;
+		up->http1 = n > TYPE_AT && e->in[e->at + TYPE_AT] != SETTINGS;
+	}
 	if (n > 0 && flat_http2_feed(up->h2, e->in + e->at, e->len - e->at, flat_now_us()) != 0)
 		return false;
 	e->at = e->len = 0;

@@ -83,6 +83,8 @@ struct flat_l7_upstream {
 	struct flat_l7_upstream
 	    *carrier;	       /* of a stream; NULL: a connection, or its carrier is gone */
 	struct flat_http2 *h2; /* of a carrier */
+	bool heard;	       /* of a carrier: its server said something */
+	bool http1;	       /* and that was no HTTP/2 */
 	TAILQ_HEAD(, flat_l7_upstream) streams; /* of a carrier */
 	uint64_t carried; /* of a stream: bytes that the carrier had been sent before it */
 	bool is_stream;
@@ -195,8 +197,6 @@ struct flat_l7_exchange {
 	struct flat_waiter waiter; /* for PENDING */
 	/* Of external authorizers, the gateway's and the server's: the last that was asked first; owned; NULL: none. */
 	struct flat_l7_check *check[FLAT_L7_CHECKS];
-	uint32_t
-	    gate_asks; /* those that the gateway's policies ask: bits, by their order in `mesh` */
 	struct flat_jwt *jwt;	    /* that the gateway was shown; a reference; NULL: none */
 	struct flat_l7_rate *rates; /* what rate limit services were asked; owned; NULL: nothing */
 	const struct flat_virtual_service
@@ -235,12 +235,15 @@ struct flat_l7_exchange {
 	bool down_done;	    /* the response is over */
 	bool close;	    /* the client's connection ends with it */
 	bool grpc;	    /* by its content-type */
+	bool http1;	    /* a server was asked in HTTP/2 and does not speak it */
 	bool vary;	    /* the response is another for who takes other codings */
 	bool grpc_deadline; /* deadline_us is the client's own, by grpc-timeout */
 	/* What a rate limit tells the client; max 0: nothing. */
 	struct {
 		uint32_t max, left, reset_s;
 	} limit;
+	/* External authorizers that the gateway's policies ask: bits, by their order in `mesh`. */
+	uint32_t gate_asks;
 	/* That of the client or gateway, which is told how it ends; NULL: none. */
 	struct flat_l7_admission *admission;
 	struct flat_l7_gzip *gzip; /* the response is compressed; owned; NULL: not so */
@@ -281,6 +284,7 @@ struct flat_l7 {
 	struct flat_l7_end end;
 	enum flat_l7_phase phase;
 	struct flat_addr pinned;  /* family 0: routed */
+	struct flat_addr http1;	  /* of a root: the last server that did; family 0: none */
 	uint16_t port;		  /* of the service */
 	uint8_t protocol;	  /* enum flat_protocol of that port */
 	char principal[320];	  /* of the client; "": none */

@@ -377,7 +377,7 @@ static bool take_head(struct flat_l7 *l7, struct flat_l7_upstream *up)
 	if (n == 0) {
 		if (!up->end.eof && !up->end.reset)
 			return false;
-		if (up->end.stream && flat_http2_is_malformed(up->end.stream))
+		if (up->end.stream && !up->unsent && flat_http2_is_malformed(up->end.stream))
 			bad_response(l7, "HTTP/2 that is none");
 		else
 			flat_l7_upstream_reset(l7);

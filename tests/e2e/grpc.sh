@@ -10,6 +10,7 @@ export GRPC_DNS_RESOLVER=native
 port && ONE=$PORT
 port && TWO=$PORT
 port && H1=$PORT
+port && H1_OUTSIDE=$PORT
 port && H2=$PORT
 port && OUTSIDE=$PORT
 port && DEAD=$PORT
@@ -43,10 +44,11 @@ CFG
 	entry echo 240.9.8.1 grpc "$ONE" "$TWO"
 	entry named 240.9.8.2 http-calls "$ONE"
 	entry h1 240.9.8.3 http "$H1"
+	entry h1-outside 240.9.8.7 http "$H1_OUTSIDE"
 	entry h2 240.9.8.4 http2 "$H2"
 	entry outside 240.9.8.5 grpc "$OUTSIDE"
 	entry dead 240.9.8.6 grpc "$DEAD"
-	for name in named h1 h2 outside dead; do plain $name; done
+	for name in named h1 h1-outside h2 outside dead; do plain $name; done
 	cat <<CFG
 ---
 apiVersion: networking.istio.io/v1
@@ -97,6 +99,7 @@ server two "$TWO"
 TWO_PID=$PID
 start h1 over "$PYTHON" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$H1" h1
 start h2 over nghttpd --no-tls --address=127.0.0.1 -d "$WORK/www" "$H2"
+serve h1-outside "$H1_OUTSIDE" "$PYTHON" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$H1_OUTSIDE" h1-outside
 start outside "$PYTHON" -B "$E2E_ROOT/tests/e2e/grpc_server.py" "$OUTSIDE" outside
 ready() {
 	[ "$(state "len(s['listeners'])")" -ge 4 ] && grep -q ready "$WORK/one.log" "$WORK/two.log" &&
@@ -122,6 +125,14 @@ same h2-to-h1-chunks "10000" "$(web --http2-prior-knowledge http://h1.e2e.exampl
 same h2-path-refused 400 "$(web --http2-prior-knowledge --path-as-is -o "$WORK/got" -w '%{http_code}' 'http://h1.e2e.example/a%2Fb')"
 same h2-upstream-dies 503 "$(web --http2-prior-knowledge -o "$WORK/got" -w '%{http_code}' http://h1.e2e.example/close)"
 same h2-answer-breaks-off 92 "$(web --http2-prior-knowledge -o "$WORK/got" http://h1.e2e.example/half 2>/dev/null || echo $?)"
+# A call to a server that speaks HTTP/1 alone, on a port called so: it is asked in that, and which it speaks is found out once.
+call() { web --http2-prior-knowledge -H 'content-type: application/grpc' -H 'te: trailers' --data-binary @"$WORK/www/small" "$@"; }
+for name in h1 h1-outside; do
+	same "call-to-$name" "2 200 POST 6 $name" "$(call -w '%{http_version} %{http_code} ' -o "$WORK/got" "http://$name.e2e.example/echo")$(told "t['method'] + ' ' + str(t['size']) + ' ' + t['name']" <"$WORK/got")"
+	BEFORE=$(grep -c 'code 505' "$WORK/$name.log")
+	same "calls-to-$name" 100 "$(over h2load -n 100 -c 1 -m 10 -d "$WORK/www/small" -H 'content-type: application/grpc' "http://$name.e2e.example/echo" 2>&1 | awk '/^status codes:/ { print $3 }')"
+	same "calls-to-$name-try-once" 1 $(($(grep -c 'code 505' "$WORK/$name.log") - BEFORE))
+done
 load() { over h2load -n "$1" -c "$2" -m "$3" "$4" 2>&1 | awk '/^status codes:/ { print $3 }'; }
 same h2-load-h2 3000 "$(load 3000 4 50 http://h2.e2e.example/small)"
 same h2-load-h1 600 "$(load 600 2 20 http://h1.e2e.example/echo)"

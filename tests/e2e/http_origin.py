@@ -163,6 +163,11 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
+    # What is no request of HTTP/1 is told.
+    def log_error(self, form, *args):
+        sys.stdout.write(form % args + "\n")
+        sys.stdout.flush()
+
 
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
