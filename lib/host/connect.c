@@ -7,6 +7,7 @@
 
 #include "host/epoll.h"
 #include "host/lanes.h"
+#include "host/quiet.h"
 #include "host/share.h"
 #include "host/ticket.h"
 #include "host/user.h"
@@ -284,15 +285,38 @@ static int ask(int fd, struct flat_msg *msg)
 	return msg->status > 0 ? -ECONNREFUSED : msg->status;
 }
 
+/*
+ * Made ahead, or asked for: as ask() says. No handler runs meanwhile: one that leaves by siglongjmp() finds a connection under the
+ * number, not its descriptors under none.
+ */
+static int open_conn(int fd, const struct flat_addr *to, struct flat_msg *msg)
+{
+	struct flat_ticket ticket;
+	int err;
+	flat_quiet_begin();
+	flat_fd_opening(fd, true);
+	if (msg->body.connect.from.family == 0 && !flat_numbers_tight() &&
+	    flat_session_ticket(to, &ticket)) {
+		err =
+		    become_stream(fd, &ticket.conn, ticket.lane, ticket.anchor, ticket.bell, false);
+		err = err ? err : 1;
+	} else {
+		flat_numbers_look();
+		err = flat_numbers_prepare(false) == 0 ? ask(fd, msg) : -ENOBUFS;
+	}
+	flat_fd_opening(fd, false);
+	flat_numbers_settle();
+	flat_quiet_end();
+	return err;
+}
+
 /* As the offload half says, or has said ahead. */
 static int connect_mesh(int fd, const struct flat_addr *to, const struct sockaddr *addr,
 			socklen_t len)
 {
 	struct flat_msg msg;
-	struct flat_ticket ticket;
 	struct sockaddr_storage ss;
 	socklen_t ss_len = sizeof(ss);
-	int err;
 	flat_msg_init(&msg, FLAT_MSG_CONNECT, 0);
 	msg.body.connect.to = *to;
 	/* Decided is enough: nobody waits for a server under the session's lock. */
@@ -304,18 +328,7 @@ static int connect_mesh(int fd, const struct flat_addr *to, const struct sockadd
 	/* To itself, which is no way to anybody else: whoever listens there does not see it. */
 	if (flat_unlikely(flat_addr_equal(&msg.body.connect.from, to)))
 		return connect_kernel(fd, &(struct flat_addr){0}, addr, len);
-	flat_fd_opening(fd, true);
-	if (msg.body.connect.from.family == 0 && !flat_numbers_tight() &&
-	    flat_session_ticket(to, &ticket)) {
-		err =
-		    become_stream(fd, &ticket.conn, ticket.lane, ticket.anchor, ticket.bell, false);
-		err = err ? err : 1;
-	} else {
-		flat_numbers_look();
-		err = flat_numbers_prepare(false) == 0 ? ask(fd, &msg) : -ENOBUFS;
-	}
-	flat_fd_opening(fd, false);
-	flat_numbers_settle();
+	int err = open_conn(fd, to, &msg);
 	if (err == 0)
 		return connect_kernel(fd, &msg.body.conn.peer, addr, len);
 	struct flat_sock *s = err == 1 ? flat_fd_sock(fd) : NULL;

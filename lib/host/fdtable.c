@@ -150,19 +150,25 @@ void flat_host_init(void)
 	flat_unlock(&make_lock);
 }
 
+static void end_opening(void)
+{
+	int fd = my_opening - 1;
+	my_opening = 0;
+	if (flat_fd_kind(fd) == FLAT_FD_CANDIDATE)
+		marks[fd] &= (uint8_t)~FLAT_MARK_OPENING;
+	atomic_fetch_sub(&n_opening, 1);
+}
+
 void flat_fd_opening(int fd, bool begins)
 {
-	if (begins == (my_opening == fd + 1))
+	/* One that this thread left, by longjmp or for a handler that connects as well, is waited for no longer. */
+	if (my_opening != 0 && (begins || my_opening == fd + 1))
+		end_opening();
+	if (!begins)
 		return;
-	my_opening = begins ? fd + 1 : 0;
-	if (begins) {
-		atomic_fetch_add(&n_opening, 1);
-		marks[fd] |= FLAT_MARK_OPENING;
-	} else {
-		if (flat_fd_kind(fd) == FLAT_FD_CANDIDATE)
-			marks[fd] &= (uint8_t)~FLAT_MARK_OPENING;
-		atomic_fetch_sub(&n_opening, 1);
-	}
+	my_opening = fd + 1;
+	atomic_fetch_add(&n_opening, 1);
+	marks[fd] |= FLAT_MARK_OPENING;
 }
 
 static bool opened_elsewhere(int fd)
@@ -178,10 +184,15 @@ static bool opened_elsewhere(int fd)
 static void await_opened(int fd)
 {
 	const struct timespec nap = {.tv_nsec = 50000};
+	int64_t end_ms = 0;
 	for (uint32_t looks = 0; opened_elsewhere(fd); looks++) {
-		if (looks < 64)
+		if (looks < 64) {
 			flat_sys_yield();
-		else if (looks < 64 + FLAT_REPLY_TIMEOUT_MS * 20)
+			continue;
+		}
+		int64_t now = flat_now_ms();
+		end_ms = end_ms ? end_ms : now + FLAT_REPLY_TIMEOUT_MS;
+		if (now < end_ms)
 			FLAT_SYS2(SYS_nanosleep, &nap, NULL);
 		else
 			marks[fd] &= (uint8_t)~FLAT_MARK_OPENING;

@@ -313,6 +313,10 @@ Test(host_process, a_call_that_a_handler_leaves_holds_nothing, .timeout = 60)
 		(void)pause();
 	}
 	cr_assert_eq(waitpid(helper, NULL, 0), helper);
+	/* The handler ran when the connection was there, under its number: nothing of it is left elsewhere. */
+	struct sockaddr_in peer;
+	socklen_t len = sizeof(peer);
+	cr_expect_eq(flat_getpeername(fd, (struct sockaddr *)&peer, &len), 0, "%m");
 	int second = whole_connect(to);
 	cr_expect_eq(flat_close(second), 0);
 	cr_expect_eq(flat_close(first), 0);
