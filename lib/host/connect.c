@@ -287,7 +287,8 @@ static int ask(int fd, struct flat_msg *msg)
 
 /*
  * Made ahead, or asked for: as ask() says. No handler runs meanwhile: one that leaves by siglongjmp() finds a connection under the
- * number, not its descriptors under none.
+ * number, not its descriptors under none. A listener of this process is told of the connection before connect() returns,
+ * as by the kernel's loopback: the offload half answers CONNECT when it has sent it, and USE not at all.
  */
 static int open_conn(int fd, const struct flat_addr *to, struct flat_msg *msg)
 {
@@ -296,7 +297,7 @@ static int open_conn(int fd, const struct flat_addr *to, struct flat_msg *msg)
 	flat_quiet_begin();
 	flat_fd_opening(fd, true);
 	if (msg->body.connect.from.family == 0 && !flat_numbers_tight() &&
-	    flat_session_ticket(to, &ticket)) {
+	    !flat_fd_listens(to->port) && flat_session_ticket(to, &ticket)) {
 		err =
 		    become_stream(fd, &ticket.conn, ticket.lane, ticket.anchor, ticket.bell, false);
 		err = err ? err : 1;

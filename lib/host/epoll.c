@@ -338,6 +338,9 @@ static int become_flat(struct flat_member *m, int epfd, struct flat_sock *s)
 	if (!flat_shared(s))
 		join_lane(m);
 	flat_epoll_activate(m);
+	/* Its own listener was told first: connect.c. */
+	if (s->side == FLAT_SIDE_CLIENT && flat_fd_listens(s->peer.port))
+		e->kernel_first = true;
 	flat_epoll_kick(e);
 	return 0;
 }
@@ -397,6 +400,9 @@ static int control(struct flat_epoll *e, int epfd, int op, int fd, const struct 
 	}
 	if (!m)
 		return add(e, epfd, fd, flat ? s : NULL, event);
+	/* What the kernel's list has not got goes to its end, and what it has stays. */
+	if (m->gone || (!m->fresh && (m->events == 0 || (m->events & EPOLLET))))
+		flat_epoll_deactivate(m);
 	m->gone = false;
 	m->events = event->events | EPOLLERR | EPOLLHUP;
 	m->data = event->data.u64;

@@ -77,7 +77,7 @@ struct flat_epoll {
 	uint32_t cap_lanes;
 	uint32_t n_active;
 	uint32_t looks;
-	bool kernel_first; /* the last wait was full before the kernel's members were asked */
+	bool kernel_first; /* the last wait was full before they were asked, or a listener waits */
 	bool kernel_had;   /* they had something when they were asked last */
 	uint32_t takes;	   /* of ready bits, free-running */
 	uint32_t waits;	   /* looks at members and the kernel together, see flat_member.told */

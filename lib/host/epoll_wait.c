@@ -532,14 +532,17 @@ static int kernel_sleep(struct flat_epoll *e, int epfd, struct epoll_event *out,
 static int look(struct flat_epoll *e, int epfd, struct epoll_event *out, int max, bool kernel)
 {
 	int n = 0;
-	if (flat_unlikely(e->kernel_first)) {
+	bool first = e->kernel_first;
+	if (flat_unlikely(first)) {
 		n = kernel_look(e, epfd, out, max);
 		n = n < 0 ? 0 : n;
 	}
 	if (n < max)
 		n += collect(e, out + n, max - n);
-	e->kernel_first = n == max && !e->kernel_first;
-	if (n < max && (n == 0 ? kernel : e->kernel_had || e->looks++ % KERNEL_EVERY == 0)) {
+	e->kernel_first = n == max && !first;
+	/* Not twice: what it said it would say again. */
+	if (n < max && !first &&
+	    (n == 0 ? kernel : e->kernel_had || e->looks++ % KERNEL_EVERY == 0)) {
 		int k = kernel_look(e, epfd, out + n, max - n);
 		n += k > 0 ? k : 0;
 	}
@@ -567,7 +570,8 @@ static int wait_events(struct flat_epoll *e, int epfd, struct epoll_event *out, 
 		int64_t left = u->timeout_us > 0 ? u->end_us - flat_now_us() : u->timeout_us;
 		int64_t ms = u->timeout_us < 0 ? -1 : left <= 0 ? 0 : (left + 999) / 1000;
 		int wait_ms = ms < INT_MAX ? (int)ms : INT_MAX;
-		bool asleep = wait_ms != 0 && flat_epoll_begin_sleep(e, &raised);
+		/* Also where the looks took all of the time: what comes next shall be in its order. */
+		bool asleep = u->timeout_us != 0 && flat_epoll_begin_sleep(e, &raised);
 		if (wait_ms == 0 || asleep) {
 			n = kernel_sleep(e, epfd, out, max, wait_ms, u, &raised);
 			if (n < 0)

@@ -296,6 +296,18 @@ void flat_fd_bind(int fd, struct flat_sock *s)
 	flat_fd_set_kind(fd, (enum flat_fd_kind)s->kind);
 }
 
+bool flat_fd_listens(uint16_t port)
+{
+	const uint8_t *at = kinds;
+	const uint8_t *end = kinds + flat_fd_top();
+	while (at < end && (at = memchr(at, FLAT_FD_LISTENER, (size_t)(end - at))) != NULL) {
+		const struct flat_sock *s = flat_pool_sock(indices[at++ - kinds]);
+		if (s->local.port == port)
+			return true;
+	}
+	return false;
+}
+
 void flat_fd_forget(const struct flat_sock *s)
 {
 	for (int fd = 0; fd < flat_fd_top(); fd++) {
