@@ -1,5 +1,6 @@
 /* flat-run: runs a command through libflat, as a workload of the mesh where that is asked for. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdarg.h>
@@ -10,8 +11,10 @@
 
 #include <flat/flat.h>
 
+#include "base/denied.h"
 #include "base/log.h"
 #include "cmd/flat_run.h"
+#include "vq/attach.h"
 
 static const char usage[] =
     "usage: flat-run [options] [--] COMMAND [ARGUMENT]...\n"
@@ -141,6 +144,21 @@ static int set_environment(const struct run_options *o)
 	return run_preload_set(preload);
 }
 
+/* The command runs all the same: libflat leaves its sockets to the kernel, and says so to FLAT_LOG alone. */
+static void check_control(void)
+{
+	const char *path = getenv("FLAT_CONTROL");
+	const char *dir = getenv("XDG_RUNTIME_DIR");
+	char own[PATH_MAX] = "";
+	char why[FLAT_DENIED_MAX];
+
+	if (dir && !(path && *path))
+		snprintf(own, sizeof(own), "%s/flat/control.sock", dir);
+	path = path && *path ? path : FLAT_CONTROL_PATH;
+	if (access(own, W_OK) != 0 && flat_denied(AT_FDCWD, path, why))
+		run_say("%s: the command's sockets will be the kernel's: %s", path, why);
+}
+
 int main(int argc, char **argv)
 {
 	struct run_options o = {0};
@@ -172,8 +190,10 @@ int main(int argc, char **argv)
 	/* Where it may not, the command runs all the same: other selectors may attest it. */
 	if (o.workload)
 		(void)run_cgroup_enter(&workload);
-	if (!o.off)
+	if (!o.off) {
+		check_control();
 		run_preload_check(argv[optind]);
+	}
 	execvp(argv[optind], argv + optind);
 	err = errno;
 	run_say("%s: %s", argv[optind], strerror(err));

@@ -3,13 +3,17 @@
  * from /proc what the socket is and why the kernel carries it.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/denied.h"
 #include "base/json.h"
 #include "cmd/flatctl.h"
 #include "mesh/addr.h"
@@ -187,6 +191,76 @@ static void look_at_environment(struct inspected *k, long pid)
 		fclose(f);
 }
 
+/* A line of /proc/PID/status: how many numbers follow its name, at most `max`; 0: it is not there. */
+static size_t status_numbers(long pid, const char *name, unsigned int *v, size_t max)
+{
+	char path[64];
+	char *line = NULL;
+	size_t cap = 0;
+	size_t n = 0;
+	FILE *f;
+	snprintf(path, sizeof(path), "/proc/%ld/status", pid);
+	f = fopen(path, "re");
+	while (f && n == 0 && getline(&line, &cap, f) > 0) {
+		char *at = line + strlen(name);
+		char *end = NULL;
+		if (strncmp(line, name, strlen(name)) != 0)
+			continue;
+		for (; n < max; n++, at = end) {
+			v[n] = (unsigned int)strtoul(at, &end, 10);
+			if (end == at)
+				break;
+		}
+	}
+	free(line);
+	if (f)
+		fclose(f);
+	return n;
+}
+
+/* This process becomes the inspected one's user. False: it may not, and is not. */
+static bool become(const struct inspected *k)
+{
+	unsigned int uid[4];
+	unsigned int gid[4];
+	unsigned int groups[64];
+	if (status_numbers(k->pid, "Uid:", uid, 4) != 4 ||
+	    status_numbers(k->pid, "Gid:", gid, 4) != 4)
+		return false;
+	if (geteuid() != 0)
+		return geteuid() == uid[1];
+	size_t n = status_numbers(k->pid, "Groups:", groups, FLAT_ARRAY_SIZE(groups));
+	return setgroups(n, groups) == 0 && setresgid(gid[1], gid[1], gid[1]) == 0 &&
+	       setresuid(uid[1], uid[1], uid[1]) == 0;
+}
+
+/* Why the process cannot reach the control socket: asked as its user, under its root. Empty: it can, or that is not known. */
+static void look_at_way(const char *control, struct inspected *k, char why[FLAT_DENIED_MAX])
+{
+	char root[64];
+	int fds[2];
+	why[0] = '\0';
+	snprintf(root, sizeof(root), "/proc/%ld/root", k->pid);
+	int at = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (at < 0 || pipe(fds) != 0) {
+		if (at >= 0)
+			close(at);
+		return;
+	}
+	pid_t pid = fork();
+	if (pid == 0) {
+		bool denied = become(k) && flat_denied(at, control, why);
+		_exit(denied && write(fds[1], why, strlen(why)) > 0 ? 0 : 1);
+	}
+	close(at);
+	close(fds[1]);
+	ssize_t n = pid > 0 ? read(fds[0], why, FLAT_DENIED_MAX - 1) : 0;
+	why[n > 0 ? n : 0] = '\0';
+	close(fds[0]);
+	if (pid > 0)
+		(void)waitpid(pid, NULL, 0);
+}
+
 /* --- reasons --- */
 
 #define TCP_STATE_ESTABLISHED 1U
@@ -239,6 +313,7 @@ static void reason_of_tcp(const struct ctl *ctl, struct inspected *k)
 
 static void find_reasons(const struct ctl *ctl, struct inspected *k)
 {
+	char denied[FLAT_DENIED_MAX] = "";
 	if (k->type && strcmp(k->type, "tcp") != 0) {
 		add_reason(k, "it is a %s socket: only TCP goes over virtual queues", k->type);
 		return;
@@ -248,12 +323,17 @@ static void find_reasons(const struct ctl *ctl, struct inspected *k)
 	/* Said by flatd: it is all there is to it. */
 	if (k->misfit)
 		return;
+	if (!k->session)
+		look_at_way(*k->control ? k->control : ctl->control, k, denied);
 	if (k->maps_read && !k->library)
 		add_reason(
 		    k, "libflat is not loaded in the process: start it with flat-run (static and "
 		       "set-uid programs cannot load it)");
 	else if (k->answers && !k->session && *k->control && strcmp(k->control, ctl->control) != 0)
 		add_reason(k, "the process asks another flatd, %s", k->control);
+	else if (*denied)
+		add_reason(k, "the process does not reach flatd's socket %s: %s",
+			   *k->control ? k->control : ctl->control, denied);
 	else if (k->answers && !k->session)
 		add_reason(
 		    k,

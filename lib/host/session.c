@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/denied.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "host/lanes.h"
@@ -264,6 +265,26 @@ __attribute__((constructor)) static void look_at_environment(void)
 		(void)snprintf(env_user, sizeof(env_user), "%s/flat/control.sock", dir);
 }
 
+/* Why this program's sockets are the kernel's: once for each reason. Under the lock. */
+static void tell_unreached(const char *path, int err)
+{
+	static int told;
+	char why[FLAT_DENIED_MAX];
+	if (err == told)
+		return;
+	told = err;
+	if (err == -EACCES)
+		flat_warn("%s: this program's sockets are the kernel's: %s", path,
+			  flat_denied(AT_FDCWD, path, why) ? why : "permission denied");
+	else if (err == -EPERM)
+		flat_warn("%s: this program's sockets are the kernel's: who listens there is "
+			  "neither root nor user %u, and is not taken for flatd",
+			  path, (unsigned int)getuid());
+	else
+		flat_info("%s: this program's sockets are the kernel's: no flatd answers (%s)",
+			  path, strerror(-err));
+}
+
 /* What the environment names; else the host's, else the user's. */
 static int connect_any(void)
 {
@@ -272,10 +293,12 @@ static int connect_any(void)
 		look_at_environment();
 		asked = true;
 	}
-	if (env_control[0])
-		return connect_to(env_control);
-	int fd = connect_to(FLAT_CONTROL_PATH);
-	return fd < 0 && env_user[0] ? connect_to(env_user) : fd;
+	const char *path = env_control[0] ? env_control : FLAT_CONTROL_PATH;
+	int first = connect_to(path);
+	int fd = first < 0 && !env_control[0] && env_user[0] ? connect_to(env_user) : first;
+	if (fd < 0)
+		tell_unreached(path, first);
+	return fd;
 }
 
 const struct flat_directory *flat_session_known(void)
