@@ -62,6 +62,12 @@ void flat_stream_check_reign(struct flat_sock *s, int fd)
 		flat_stream_died(s);
 }
 
+/* Once, to whichever holder asks first. */
+static bool was_told(const struct flat_sock *s)
+{
+	return atomic_load(&s->rst_told) || (flat_shared(s) && flat_ring_told(&s->vq.rx));
+}
+
 static int error_of(const struct flat_sock *s, uint32_t prod)
 {
 	int error = atomic_load_explicit(&s->error, memory_order_relaxed);
@@ -69,7 +75,7 @@ static int error_of(const struct flat_sock *s, uint32_t prod)
 		return error;
 	if (!(prod & FLAT_PROD_RST) && !atomic_load_explicit(&s->lost, memory_order_relaxed))
 		return 0;
-	if (atomic_load(&s->rst_told))
+	if (was_told(s))
 		return 0;
 	/* A FIN beside the offload half's cut came after it, or is void with all the rest. */
 	if (flat_prod_is_cut(prod))
@@ -89,6 +95,8 @@ int flat_stream_take_error(struct flat_sock *s)
 	if (error) {
 		atomic_store(&s->error, 0);
 		atomic_store(&s->rst_told, 1);
+		if (flat_shared(s))
+			flat_ring_tell(&s->vq.rx);
 	}
 	return error;
 }
@@ -170,6 +178,8 @@ uint32_t flat_stream_events(struct flat_sock *s)
 {
 	if (flat_stream_connecting(s))
 		return 0;
+	if (flat_unlikely(flat_shared(s)))
+		flat_share_note(s);
 	uint32_t prod = flat_vq_peer_prod_flags(&s->vq);
 	uint32_t cons = flat_vq_peer_cons_flags(&s->vq);
 	bool closed = cut(s, prod);

@@ -12,6 +12,8 @@ void flat_share_export(struct flat_sock *s)
 	/* Nobody is ever alone on its anchor again: bell.h. */
 	if (!atomic_exchange(&s->exported, 1))
 		atomic_fetch_add(&s->waiters, 1);
+	if (atomic_load(&s->rst_told))
+		flat_ring_tell(&s->vq.rx);
 	flat_unlock(&s->rx_lock);
 	flat_unlock(&s->tx_lock);
 }
@@ -137,10 +139,14 @@ void flat_share_end_shared(int fd, bool tx)
 	(void)flat_share_lock(fd, tx ? FLAT_LOCK_TX : FLAT_LOCK_RX, 1, F_UNLCK, true);
 }
 
-static void refresh_flags(struct flat_sock *s)
+void flat_share_note(struct flat_sock *s)
 {
-	if (flat_vq_own_prod_flags(&s->vq) & FLAT_PROD_FIN)
+	uint32_t own = flat_vq_own_prod_flags(&s->vq);
+	if (own & FLAT_PROD_FIN)
 		atomic_store(&s->wr_shut, 1);
+	/* Another holder's send met a peer that had closed; a reset by the peer is told of as such. */
+	if ((own & FLAT_PROD_RST) && !(flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST))
+		atomic_store(&s->lost, 1);
 	if (flat_vq_own_cons_flags(&s->vq) & FLAT_CONS_SHUT)
 		atomic_store(&s->rd_shut, 1);
 }
@@ -153,14 +159,14 @@ void flat_share_refresh(struct flat_sock *s, int fd)
 		atomic_store(&s->nonblock, (fl & O_NONBLOCK) != 0);
 		atomic_store(&s->async, (fl & O_ASYNC) != 0);
 	}
-	refresh_flags(s);
+	flat_share_note(s);
 }
 
 bool flat_share_moved(struct flat_sock *s)
 {
 	if (flat_likely(!flat_shared(s)))
 		return flat_ring_moved(&s->vq.rx);
-	refresh_flags(s);
+	flat_share_note(s);
 	if (flat_carrying.on)
 		return flat_ring_moved_beyond(&s->vq.rx, flat_carrying.lent);
 	if (!flat_ring_moved_any(&s->vq.rx))
@@ -190,7 +196,7 @@ ssize_t flat_share_space(struct flat_sock *s)
 	if (flat_likely(!flat_shared(s)))
 		return flat_ring_space(&s->vq.tx);
 	flat_lock(&s->tx_lock);
-	refresh_flags(s);
+	flat_share_note(s);
 	ssize_t n = flat_ring_tx_resume(&s->vq.tx);
 	if (n == 0)
 		n = flat_ring_space(&s->vq.tx);

@@ -14,6 +14,9 @@ void flat_share_export(struct flat_sock *s);
 /** Takes note of what other processes did to a shared connection: O_NONBLOCK, shutdown. */
 void flat_share_refresh(struct flat_sock *s, int fd);
 
+/** The same but O_NONBLOCK, of the words in memory: no system call. */
+void flat_share_note(struct flat_sock *s);
+
 /** flat_ring_moved(), flat_ring_pending(), flat_ring_space() of a connection that may be shared: looks, no more. */
 bool flat_share_moved(struct flat_sock *s);
 FLAT_MUST_CHECK ssize_t flat_share_pending(struct flat_sock *s);

@@ -78,6 +78,8 @@ enum flat_arm {
 #define FLAT_CARRY_LENT                                                                            \
 	1U /* bytes from `head` on lie in such a program's socket, and may have been read there */
 #define FLAT_CARRIER 2U /* one of them */
+/* And no carrier's: a holder of this end was told of its reset. Set once, by holders that are no relatives. */
+#define FLAT_CARRY_TOLD 0x80000000U
 
 /* flat_slot.phase: how a connection comes about whose client was answered before its server was there. */
 #define FLAT_PHASE_CONNECTING 0U

@@ -172,7 +172,19 @@ static inline int flat_ring_moved_beyond(const struct flat_ring_rx *rx, uint32_t
 static inline uint32_t flat_ring_carried(const struct flat_ring_rx *rx)
 {
 	/* acquire: pairs with flat_ring_carry(); what a carrier did before it said so */
-	return atomic_load_explicit(&rx->ctl->cons.carried, memory_order_acquire);
+	return atomic_load_explicit(&rx->ctl->cons.carried, memory_order_acquire) &
+	       ~FLAT_CARRY_TOLD;
+}
+
+/** Whether a holder of this end was told of its reset; and that one was. Of an end that processes hold which are no relatives. */
+static inline bool flat_ring_told(const struct flat_ring_rx *rx)
+{
+	return (atomic_load_explicit(&rx->ctl->cons.carried, memory_order_relaxed) &
+		FLAT_CARRY_TOLD) != 0;
+}
+static inline void flat_ring_tell(struct flat_ring_rx *rx)
+{
+	atomic_fetch_or_explicit(&rx->ctl->cons.carried, FLAT_CARRY_TOLD, memory_order_relaxed);
 }
 
 /** A carrier begins (FLAT_CARRIER), ends (-FLAT_CARRIER), has bytes lent (FLAT_CARRY_LENT), has none (-FLAT_CARRY_LENT). */

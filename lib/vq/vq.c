@@ -129,8 +129,14 @@ void flat_vq_complete(const struct flat_lane *lane, uint32_t slot, enum flat_sid
 	bool lost =
 	    side == FLAT_SIDE_SERVER &&
 	    atomic_load_explicit(&flat_lane_slot(lane, slot)->taken, memory_order_relaxed) == 0;
-	if (!(atomic_load_explicit(&out->prod.flags, memory_order_acquire) &
-	      (FLAT_PROD_FIN | FLAT_PROD_RST)))
+	uint32_t said = atomic_load_explicit(&out->prod.flags, memory_order_acquire);
+	/* It had shut its way out before, and bytes came that it will not read; over is what had both ends. */
+	bool half =
+	    said == FLAT_PROD_FIN && unread &&
+	    !(atomic_load_explicit(&in->arm.flags, memory_order_acquire) & FLAT_CONS_CLOSED) &&
+	    !(atomic_load_explicit(&in->prod.flags, memory_order_acquire) &
+	      (FLAT_PROD_FIN | FLAT_PROD_RST));
+	if (half || !(said & (FLAT_PROD_FIN | FLAT_PROD_RST)))
 		flat_vq_end_tx(&vq, unread || lost ? FLAT_PROD_RST : FLAT_PROD_FIN);
 	flat_vq_end_rx(&vq, FLAT_CONS_CLOSED);
 	if (bell >= 0)

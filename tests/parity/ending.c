@@ -635,11 +635,17 @@ BEHAVIOUR(ending_peer_killed)
 	reap(pid);
 }
 
-BEHAVIOUR(ending_peer_killed_with_unread)
+static void hold_half(void *arg)
+{
+	shutdown(((int *)arg)[0], SHUT_WR);
+	hold(arg);
+}
+
+static void killed_with_unread(void (*held)(void *))
 {
 	int fds[2], status;
 	pair(&fds[0], &fds[1]);
-	pid_t pid = child(hold, fds);
+	pid_t pid = child(held, fds);
 	close(fds[0]);
 	waitpid(pid, &status, WUNTRACED);
 	send_all(fds[1], "unread", 6);
@@ -655,6 +661,16 @@ BEHAVIOUR(ending_peer_killed_with_unread)
 	DO(recv(fds[1], buf, 10, 0));
 	DO(send(fds[1], "x", 1, MSG_NOSIGNAL));
 	reap(pid);
+}
+
+BEHAVIOUR(ending_peer_killed_with_unread)
+{
+	killed_with_unread(hold);
+}
+
+BEHAVIOUR(ending_peer_killed_half_shut_with_unread)
+{
+	killed_with_unread(hold_half);
 }
 
 BEHAVIOUR(ending_write_order_kept)

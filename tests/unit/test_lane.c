@@ -163,7 +163,7 @@ Test(lane, the_words_of_a_side_that_is_gone_are_completed)
 	complete(true, 0, 0, FLAT_PROD_FIN);
 	complete(true, 3, 0, FLAT_PROD_RST);
 	complete(true, 0, FLAT_PROD_FIN, FLAT_PROD_FIN);
-	complete(true, 3, FLAT_PROD_FIN, FLAT_PROD_FIN);
+	complete(true, 3, FLAT_PROD_FIN, FLAT_PROD_FIN | FLAT_PROD_RST);
 	complete(true, 0, FLAT_PROD_RST, FLAT_PROD_RST);
 }
 
