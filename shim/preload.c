@@ -18,6 +18,8 @@
 #include <flat/socket.h>
 #include <flat/unstable/preload.h>
 
+#include "program.h"
+
 /* glibc declares socket addresses as transparent unions in GNU mode; ours are plain pointers, of one ABI. */
 #pragma GCC diagnostic ignored "-Wpedantic"
 
@@ -57,7 +59,9 @@ static int sends(int fd, int flags)
 
 EXPORT int socket(int domain, int type, int protocol)
 {
-	return flat_socket(domain, type, protocol);
+	REAL(int, socket, int, int, int);
+	return __builtin_expect(flat_program_own_calls, 0) ? real(domain, type, protocol)
+							   : flat_socket(domain, type, protocol);
 }
 
 EXPORT int listen(int fd, int backlog)

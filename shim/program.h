@@ -1,4 +1,4 @@
-/* What a program is that is about to be started: whether it will have the library. */
+/* What a program is: one that is about to be started, whether it will have the library; this one, whether it can be in the mesh. */
 #ifndef FLAT_SHIM_PROGRAM_H
 #define FLAT_SHIM_PROGRAM_H
 
@@ -7,5 +7,8 @@
  * program that could be read, whose exec will most likely fail. search: `file` without a slash is looked for in PATH.
  */
 int flat_program_preloads(const char *file, int search);
+
+/** Whether this program moves the bytes of its sockets by system calls that no hook sees. Set before main(). */
+extern int flat_program_own_calls;
 
 #endif

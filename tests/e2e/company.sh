@@ -1,6 +1,6 @@
 #!/bin/bash
 # Other libraries that take the same names or allocate for the program: malloc libraries, a wrapper of socket calls before and
-# behind libflat, address sanitizers, a program that has a name itself. Behaviours of tests/parity say the same as they do alone, and go over libflat.
+# behind libflat, address sanitizers, programs that have a name themselves, or a system call. Behaviours of tests/parity say the same as they do alone, and go over libflat.
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 needs gcc clang
 
@@ -64,6 +64,22 @@ SOURCES=("$E2E_ROOT"/tests/parity/*.c)
 gcc -O1 -w -D_GNU_SOURCE -rdynamic -o "$WORK/own" "${SOURCES[@]}" "$E2E_ROOT/tests/e2e/company_sigaction.c" -pthread \
 	>>"$WORK/gcc.log" 2>&1 || die own "it does not compile"
 company own-sigaction "$WORK/own" LD_PRELOAD="$OURS"
+
+# bun PROGRAM OPTION...: has the version node of Bun.
+bun() {
+	local program=$1
+	shift
+	gcc -O1 -w -D_GNU_SOURCE "$@" -Wl,--version-script="$WORK/bun.map",--export-dynamic-symbol='n*api_*' -o "$program" \
+		"${SOURCES[@]}" "$E2E_ROOT/tests/e2e/company_bun.c" -pthread >>"$WORK/gcc.log" 2>&1
+}
+echo "BUN_1.2 { global: napi_*; node_api_*; local: *; };" >"$WORK/bun.map"
+bun "$WORK/bun" || die own-wait "it does not compile"
+company own-wait "$WORK/bun" LD_PRELOAD="$OURS"
+bun "$WORK/bun-1.3" -DBEFORE_1_4 || die own-calls "it does not compile"
+BEFORE=$(opened direct)
+LD_PRELOAD=$OURS FLAT_CONTROL=$CONTROL PARITY_PORT=$PORT timeout 60 "$WORK/bun-1.3" epoll_level >"$WORK/epoll_level.with" 2>&1
+holds own-calls cmp "$WORK/epoll_level.alone" "$WORK/epoll_level.with"
+holds own-calls-of-the-kernel test "$(opened direct)" -eq "$BEFORE"
 
 # Sanitizers in the program itself: theirs are the first functions of each name.
 export ASAN_OPTIONS=detect_leaks=0
