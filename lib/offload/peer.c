@@ -534,6 +534,7 @@ static void tick_link(struct flat_peer *p, int64_t now_ms, int64_t now_s)
 		return;
 	}
 	if (now_s >= l->peer.expires_s || now_s >= l->own_expires_s) {
+		flat_wire_link_excuse(l);
 		flat_peer_end(p, ECONNRESET,
 			      now_s >= l->peer.expires_s ? "the peer's certificate has expired"
 							 : "our certificate has expired");

@@ -70,8 +70,10 @@ static void check_links(struct flat_peers *all)
 	char text[360];
 	TAILQ_FOREACH(p, &all->list, link_)
 	{
-		if (p->link && p->link->greeted && !is_vouched_for(p, text, sizeof(text)))
-			flat_peer_end(p, ECONNRESET, text);
+		if (!p->link || !p->link->greeted || is_vouched_for(p, text, sizeof(text)))
+			continue;
+		flat_wire_link_excuse(p->link);
+		flat_peer_end(p, ECONNRESET, text);
 	}
 	all->lists_end_s = flat_svids_lists_end(all->svids, (int64_t)time(NULL));
 }

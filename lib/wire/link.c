@@ -82,12 +82,22 @@ struct flat_wire_link *flat_wire_link_new_hbone(struct flat_svids *svids,
 	return begin(l, &flat_wire_hbone);
 }
 
+/* A stream that ends with its link costs what one costs that is reset: else who resets many would end links instead. */
+static void count_cut(const struct flat_wire_stream *s)
+{
+	struct flat_wire_link *l = s->link;
+	*l->unanswered += l->server && s->bytes[0] == 0;
+	if (l->server && l->hbone && l->resets_all)
+		++*l->resets_all;
+}
+
 bool flat_wire_link_end(struct flat_wire_link *l, int err, bool all)
 {
 	struct flat_wire_stream *s;
 	l->failed = true;
 	while ((all || !flat_wire_link_is_spent(l)) && (s = TAILQ_FIRST(&l->streams)) != NULL) {
 		flat_wire_link_spend(l, 1);
+		count_cut(s);
 		flat_wire_stream_end(s, err);
 	}
 	return TAILQ_EMPTY(&l->streams);
@@ -220,6 +230,12 @@ void flat_wire_link_bye(struct flat_wire_link *l)
 {
 	if (l->protocol->bye && l->shaken && !l->failed)
 		l->protocol->bye(l);
+}
+
+void flat_wire_link_excuse(struct flat_wire_link *l)
+{
+	l->unanswered = &l->alone;
+	l->resets_all = NULL;
 }
 
 bool flat_wire_link_full(const struct flat_wire_link *l)

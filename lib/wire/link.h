@@ -112,7 +112,8 @@ struct flat_wire_link {
 	uint32_t last_id;
 	uint32_t first_credit; /* by the peer's HELLO */
 	uint32_t resets;       /* HBONE, server: streams that the peer reset, less those forgiven */
-	/* Server: streams that the peer reset unanswered, less those forgiven: `alone`, or its owner's for several links. */
+	/* Server: streams that the peer reset unanswered, or ended so with a link, less those forgiven: `alone`, or its
+	 * owner's for several links. */
 	uint32_t *unanswered;
 	uint32_t alone;
 	uint32_t *
@@ -158,7 +159,12 @@ size_t flat_wire_link_left(const struct flat_wire_link *link);
 bool flat_wire_link_is_spent(const struct flat_wire_link *link);
 /** So much of it is used, for what its owner does. */
 void flat_wire_link_spend(struct flat_wire_link *link, uint32_t n);
-/** The link is over: ends its streams with `err` (positive), as many as the quota has room for, or all. Whether there are no more. */
+/** The link ends, and not by its peer's doing: its streams are not counted as such that the peer reset. */
+void flat_wire_link_excuse(struct flat_wire_link *link);
+/**
+ * The link is over: ends its streams with `err` (positive), as many as the quota has room for, or all. They count as if the
+ * peer had reset them. Whether there are no more.
+ */
 bool flat_wire_link_end(struct flat_wire_link *link, int err, bool all);
 /** Asks ready streams for bytes, one frame each in turn, until enough waits to be sent. True: some are ready still. */
 bool flat_wire_link_flush(struct flat_wire_link *link);

@@ -652,3 +652,54 @@ Test(peers, a_new_link_of_one_that_resets_much_is_no_new_beginning)
 	}
 	cr_expect(TAILQ_EMPTY(&peers_half.peers->guests));
 }
+
+/* What its identity's streams that have ended with a link count for, after this one has gone with MANY. */
+static uint32_t go_with_many(struct peers_client *c, const struct flat_guest *g)
+{
+	struct wire_end e;
+	peers_ask_many(c, MANY, &e);
+	peers_say(c);
+	for (int i = 0; i < 1000 && g->streams < 2 * FLAT_WIRE_RESETS_MAX; i++)
+		peers_turn();
+	cr_assert_geq(g->streams, 2 * FLAT_WIRE_RESETS_MAX);
+	peers_leave(c);
+	for (int i = 0; i < 1000 && g->links > 0; i++)
+		peers_turn();
+	cr_assert_eq(g->links + g->streams, 0);
+	return g->unanswered;
+}
+
+Test(peers, streams_that_end_with_their_link_count_as_those_that_are_reset)
+{
+	struct peers_client c = peers_greet("d/ns/a/sa/client", 2);
+	const struct flat_guest *g = TAILQ_FIRST(&peers_half.peers->guests);
+	cr_assert_geq(go_with_many(&c, g), 2 * FLAT_WIRE_RESETS_MAX);
+	struct peers_client again = peers_greet("d/ns/a/sa/client", 2);
+	struct peers_client other = peers_greet("d/ns/a/sa/other", 2);
+	struct peers_client elsewhere = peers_greet("d/ns/a/sa/client", 3);
+	cr_expect_eq(ask_one(&again), EAGAIN);
+	cr_expect_eq(ask_one(&other), ECONNREFUSED);
+	cr_expect_eq(ask_one(&elsewhere), ECONNREFUSED);
+	flat_guests_forgive(peers_half.peers, now_ms() + (int64_t)MANY);
+	cr_expect_eq(ask_one(&again), ECONNREFUSED);
+	peers_leave(&again);
+	peers_leave(&other);
+	peers_leave(&elsewhere);
+}
+
+Test(peers, streams_of_a_link_that_ends_by_its_certificates_time_do_not)
+{
+	struct peers_client c = peers_greet("d/ns/a/sa/client", 2);
+	struct flat_peer *p = TAILQ_FIRST(&peers_half.peers->list);
+	const struct flat_guest *g = p->guest;
+	struct wire_end e;
+	peers_ask_many(&c, 1000, &e);
+	peers_say(&c);
+	for (int i = 0; i < 1000 && g->streams < FLAT_WIRE_BEGIN_MAX; i++)
+		peers_turn();
+	cr_assert_geq(g->streams, FLAT_WIRE_BEGIN_MAX);
+	(void)flat_peer_tick(p, now_ms(), p->link->peer.expires_s);
+	cr_expect_null(p->link);
+	cr_expect_eq(g->unanswered, 0);
+	peers_leave(&c);
+}

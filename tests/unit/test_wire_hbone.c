@@ -507,6 +507,23 @@ Test(wire_hbone, streams_reset_unanswered_on_all_links_of_a_peer_are_bounded)
 	cr_expect_eq(pair.server.link->n_streams, 0);
 }
 
+Test(wire_hbone, streams_that_end_with_their_link_count_as_those_that_are_reset)
+{
+	uint32_t unanswered = 0;
+	uint32_t resets = 0;
+	pair_run(SIZE_MAX);
+	pair.server.link->unanswered = &unanswered;
+	pair.server.link->resets_all = &resets;
+	for (int i = 0; i < 3; i++)
+		(void)pair_stream();
+	pair_run(SIZE_MAX);
+	pair_send(&pair.server.ends[0], 10, false);
+	pair_run(SIZE_MAX);
+	cr_expect(flat_wire_link_end(pair.server.link, ECONNRESET, true));
+	cr_expect_eq(unanswered, 2);
+	cr_expect_eq(resets, 3);
+}
+
 Test(wire_hbone, resets_on_all_links_of_a_peer_are_bounded_whatever_was_answered)
 {
 	uint32_t resets = FLAT_HBONE_GUEST_RESETS_MAX - 1;
