@@ -32,6 +32,10 @@
 /* Connections of one workload's processes together, or of one user's that have none: so many times what flatd's descriptors leave
  * room for. One takes four fifths of them at most, two four ninths each, and there is always room for another. */
 #define FLAT_ACCOUNT_SHARE 4U
+/* Listeners likewise: looking one up walks those of its port. */
+#define FLAT_ACCOUNT_LISTENERS_MAX 16384U
+/* Control messages likewise in a turn of flatd: those that 16 sessions may have (a HELLO counts FLAT_SESSION_QUESTION_MSGS). */
+#define FLAT_ACCOUNT_MSGS_TURN 256U
 /* Clients of a gateway's ports at once: a descriptor each, and while they move 176 KiB of buffers. */
 #define FLAT_GATEWAY_CLIENTS_MAX 20000U
 /* Lane memory of one session by default, bytes of address space the offload half may have to back. */

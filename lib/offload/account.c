@@ -42,6 +42,7 @@ static void enter(struct flat_session *s, const char *key)
 	if (s->account && strcmp(s->account->key, key) == 0)
 		return;
 	uint32_t n = s->charged;
+	uint32_t listeners = s->listening;
 	flat_account_leave(s);
 	s->account = find(s->offload, key);
 	if (!s->account)
@@ -51,7 +52,9 @@ static void enter(struct flat_session *s, const char *key)
 	s->account->sessions++;
 	s->account->n_open += !s->closed;
 	s->account->n_conns += n;
+	s->account->n_listeners += listeners;
 	s->charged = n;
+	s->listening = listeners;
 }
 
 static const char *strangers_of(uid_t uid, char buf[96])
@@ -85,7 +88,8 @@ void flat_account_leave(struct flat_session *s)
 		return;
 	flat_account_hang_up(s);
 	a->n_conns -= s->charged;
-	s->charged = 0;
+	a->n_listeners -= s->listening;
+	s->charged = s->listening = 0;
 	s->account = NULL;
 	if (--a->sessions > 0)
 		return;
@@ -162,12 +166,61 @@ bool flat_account_takes(const struct flat_session *s, char *why, size_t size)
 
 static bool may_have(const struct flat_offload *o, const struct flat_account *a, uint32_t more)
 {
-	return !a || o->fds_max == 0 || (uint64_t)a->n_conns + more <= FLAT_ACCOUNT_SHARE * room(o);
+	return !a || o->fds_max == 0 ||
+	       (uint64_t)a->n_conns + a->n_listeners + more <= FLAT_ACCOUNT_SHARE * room(o);
 }
 
 bool flat_account_has_room(const struct flat_session *s, uint32_t n)
 {
 	return may_have(s->offload, s->account, n);
+}
+
+bool flat_account_takes_listener(const struct flat_session *s)
+{
+	const struct flat_account *a = s->account;
+	return !a || (a->n_listeners < FLAT_ACCOUNT_LISTENERS_MAX && flat_account_has_room(s, 1));
+}
+
+void flat_account_add_listener(struct flat_session *s)
+{
+	if (!s->account)
+		return;
+	s->account->n_listeners++;
+	s->listening++;
+}
+
+void flat_account_remove_listener(struct flat_session *s)
+{
+	if (!s->account || s->listening == 0)
+		return;
+	s->account->n_listeners--;
+	s->listening--;
+}
+
+bool flat_account_has_turn(const struct flat_session *s)
+{
+	const struct flat_account *a = s->account;
+	return !a || a->turn != s->offload->turn || a->spent < FLAT_ACCOUNT_MSGS_TURN;
+}
+
+void flat_account_spend(struct flat_session *s, uint64_t n)
+{
+	struct flat_account *a = s->account;
+	if (!a)
+		return;
+	a->spent = (a->turn == s->offload->turn ? a->spent : 0) + n;
+	a->turn = s->offload->turn;
+}
+
+void flat_account_is_late_from_now(struct flat_session *s)
+{
+	if (s->account)
+		s->account->late = s->offload->turn;
+}
+
+bool flat_account_is_late(const struct flat_session *s)
+{
+	return s->account && s->account->late != 0 && s->account->late == s->offload->turn;
 }
 
 void flat_account_check(const struct flat_session *s, struct flat_decision *d)
@@ -184,7 +237,8 @@ void flat_account_check(const struct flat_session *s, struct flat_decision *d)
 	d->status = -EAGAIN;
 	d->kind = FLAT_REFUSED_LIMIT;
 	snprintf(d->reason, sizeof(d->reason),
-		 "rule 15: %.60s has %u connections, and flatd descriptors (%llu) for %llu more: "
-		 "raise LimitNOFILE of flatd",
-		 a->key, a->n_conns, (unsigned long long)o->fds_max, (unsigned long long)room(o));
+		 "rule 15: %.60s has %u connections and %u listeners, and flatd descriptors (%llu) "
+		 "for %llu more: raise LimitNOFILE of flatd",
+		 a->key, a->n_conns, a->n_listeners, (unsigned long long)o->fds_max,
+		 (unsigned long long)room(o));
 }

@@ -14,6 +14,10 @@ struct flat_account {
 	uint32_t sessions;	    /* it goes with the last one */
 	uint32_t n_open;	    /* of these, whose control socket is open */
 	uint32_t n_conns;
+	uint32_t n_listeners; /* of which one costs as much as a connection */
+	uint64_t turn;	      /* of flatd (flat_offload.turn) in which its sessions had: */
+	uint64_t spent;	      /* messages */
+	uint64_t late;	      /* turn that had none left for some of them */
 	char key[96];
 };
 
@@ -41,5 +45,21 @@ void flat_account_remove(struct flat_session *s);
 void flat_account_check(const struct flat_session *s, struct flat_decision *d);
 /** Whether n more would be allowed. */
 bool flat_account_has_room(const struct flat_session *s, uint32_t n);
+/** Whether one listener more is allowed, likewise; and it is there, or gone. */
+bool flat_account_takes_listener(const struct flat_session *s);
+void flat_account_add_listener(struct flat_session *s);
+void flat_account_remove_listener(struct flat_session *s);
+
+/*
+ * Of flatd's time: messages of all sessions of one account in a turn, so that those of others, of whatever number theirs are,
+ * wait for no more than that. One that is nobody's always has a turn.
+ */
+/** Whether there are messages left in this turn. */
+bool flat_account_has_turn(const struct flat_session *s);
+/** So many are used. */
+void flat_account_spend(struct flat_session *s, uint64_t n);
+/** Some session of it was left for the next turn; whether that was in the last one. */
+void flat_account_is_late_from_now(struct flat_session *s);
+bool flat_account_is_late(const struct flat_session *s);
 
 #endif

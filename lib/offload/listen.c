@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/account.h"
 #include "offload/capture_in.h"
 #include "offload/netns.h"
 #include "offload/telling.h"
@@ -291,6 +292,7 @@ int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, 
 	if (!l->server)
 		flat_captures_in_yield(o, &l->addr);
 	l->session->n_listeners++;
+	flat_account_add_listener(l->session);
 	o->n_listeners++;
 	o->listening++;
 	o->twins = o->twins || has_twin(o, &l->addr);
@@ -335,6 +337,11 @@ static int check_listener(struct flat_session *s, struct flat_listener *like, in
 		(void)flat_sys_getsockopt(tcp, IPPROTO_IPV6, IPV6_V6ONLY, &v6only, &len);
 	like->v6only = v6only != 0;
 	snprintf(why, size, "%s", strerror(-err));
+	if (err == 0 && !flat_account_takes_listener(s)) {
+		err = -ENOBUFS;
+		snprintf(why, size, "rule 15: %.60s has %u listeners, and room is left for others",
+			 s->account->key, s->account->n_listeners);
+	}
 	return err == 0 ? check_place(tcp, &like->netns, why, size) : err;
 }
 
@@ -428,6 +435,7 @@ void flat_listener_close(struct flat_listener *l)
 	o->n_listeners--;
 	o->listening++;
 	l->session->n_listeners--;
+	flat_account_remove_listener(l->session);
 	flat_session_put(l->session);
 	if (l->server)
 		flat_captures_in_forget(l);

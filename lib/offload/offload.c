@@ -183,6 +183,8 @@ int flat_offload_open(struct flat_offload *o, const char *control_path, const ch
 	TAILQ_INIT(&o->reminders);
 	TAILQ_INIT(&o->lanes);
 	TAILQ_INIT(&o->settling);
+	TAILQ_INIT(&o->strangers);
+	TAILQ_INIT(&o->doomed);
 	flat_rests_init(&o->rests);
 	if (getrandom(o->own_persist_key, sizeof(o->own_persist_key), 0) !=
 	    (ssize_t)sizeof(o->own_persist_key))
@@ -241,7 +243,7 @@ static void reap(struct flat_offload *o)
 	struct flat_pipe *p;
 	while ((p = flat_workers_finished(&o->workers)) != NULL)
 		flat_conn_destroy(p->conn);
-	if (o->doomed)
+	if (!TAILQ_EMPTY(&o->doomed))
 		flat_sessions_reap(o);
 }
 

@@ -58,6 +58,8 @@ struct flat_session {
 	TAILQ_ENTRY(flat_session) link;
 	TAILQ_ENTRY(flat_session) ready_link;
 	TAILQ_ENTRY(flat_session) settle_link;
+	TAILQ_ENTRY(flat_session) stranger_link;
+	TAILQ_ENTRY(flat_session) doom_link;
 	struct flat_indexed
 	    by_pid; /* in flat_offload.processes, while its control socket is open */
 	struct flat_offload *offload;
@@ -88,6 +90,7 @@ struct flat_session {
 	char name[96];			      /* by its workload, for people */
 	struct flat_account *account;	      /* whose it is: account.h. NULL: nobody's yet */
 	uint32_t charged;		      /* connections of it that are counted there */
+	uint32_t listening;		      /* likewise listeners */
 	uint32_t n_conns;
 	uint32_t n_half_open;
 	uint32_t n_listeners;
@@ -338,7 +341,9 @@ struct flat_offload {
 	struct flat_conns half_open; /* oldest first */
 	struct flat_conns reminders; /* likewise */
 	struct flat_lanes lanes;
-	struct flat_sessions settling; /* who wait for flat_sessions_settle() */
+	struct flat_sessions settling;	/* who wait for flat_sessions_settle() */
+	struct flat_sessions strangers; /* who have not said HELLO; oldest first */
+	struct flat_sessions doomed;	/* who have `doom` set */
 	struct flat_listeners
 	    ports[FLAT_PORTS];		    /* listeners by port_link, of the ports that have this
 						    remainder */
@@ -354,6 +359,7 @@ struct flat_offload {
 	uint64_t lane_bytes;
 	uint64_t fds_max; /* RLIMIT_NOFILE; 0: not known, and no bound */
 	uint64_t next_id;
+	uint64_t turn;	/* of flat_sessions_turn() */
 	uint64_t epoch; /* of the configuration */
 	/* By what tokens of sessions are made (persist.h), and what that is without a Secret. */
 	uint8_t persist_key[FLAT_SIPHASH_KEY_BYTES], own_persist_key[FLAT_SIPHASH_KEY_BYTES];
@@ -367,7 +373,6 @@ struct flat_offload {
 	struct flat_cut cuts[FLAT_CUTS_KEPT];
 	uint32_t n_workers; /* wanted; 0: 1 */
 	uint32_t n_sessions;
-	uint32_t n_strangers; /* sessions that have not said HELLO */
 	uint32_t n_listeners;
 	uint32_t n_conns;
 	uint32_t n_lanes;
@@ -387,7 +392,6 @@ struct flat_offload {
 	bool retired;	    /* a successor serves: what there is goes on until it ends */
 	bool leaving;	    /* and nobody can ask for anything any more */
 	bool metrics_asked; /* it is an error if that address is taken */
-	bool doomed;	    /* some session has `doom` set */
 	atomic_bool stop;   /* set by a signal */
 	atomic_bool reload; /* likewise */
 	atomic_bool reopen; /* likewise: files of logs */

@@ -104,9 +104,10 @@ static int attest(struct flat_session *s)
 
 static void doom(struct flat_session *s, const char *why)
 {
-	if (!s->doom)
-		s->doom = why;
-	s->offload->doomed = true;
+	if (s->doom)
+		return;
+	s->doom = why;
+	TAILQ_INSERT_TAIL(&s->offload->doomed, s, doom_link);
 }
 
 void flat_session_reply(struct flat_session *s, const struct flat_msg *reply, const int *fds,
@@ -120,18 +121,12 @@ void flat_session_reply(struct flat_session *s, const struct flat_msg *reply, co
 void flat_sessions_reap(struct flat_offload *o)
 {
 	struct flat_session *s;
-	struct flat_session *next;
 	int64_t now_ms = flat_now_us() / 1000;
-	if (!o->doomed && o->n_strangers == 0)
-		return;
-	o->doomed = false;
-	for (s = TAILQ_FIRST(&o->sessions); s; s = next) {
-		next = TAILQ_NEXT(s, link);
-		if (s->doom)
-			flat_session_close(s, *s->doom ? s->doom : NULL);
-		else if (!s->greeted && now_ms - s->joined_ms > FLAT_HELLO_TIMEOUT_MS)
-			flat_session_close(s, "rule 15: no HELLO within a second");
-	}
+	while ((s = TAILQ_FIRST(&o->doomed)) != NULL)
+		flat_session_close(s, *s->doom ? s->doom : NULL);
+	while ((s = TAILQ_FIRST(&o->strangers)) != NULL &&
+	       now_ms - s->joined_ms > FLAT_HELLO_TIMEOUT_MS)
+		flat_session_close(s, "rule 15: no HELLO within a second");
 }
 
 /* Whether its workload, or user, leaves enough for others with it. */
@@ -158,6 +153,17 @@ const struct flat_misfit *flat_session_misfit(const struct flat_offload *o, pid_
 	return NULL;
 }
 
+/* A process has one entry, whatever it says by how many sessions. */
+static void note_misfit(struct flat_offload *o, pid_t pid, uint32_t shared)
+{
+	uint32_t i = 0;
+	while (i < FLAT_MISFITS_KEPT && i < o->n_misfits && o->misfits[i].pid != pid)
+		i++;
+	if (i == FLAT_MISFITS_KEPT || i == o->n_misfits)
+		i = o->n_misfits++ % FLAT_MISFITS_KEPT;
+	o->misfits[i] = (struct flat_misfit){.pid = pid, .shared = shared};
+}
+
 /* Its libflat shares other versions: it learns ours and goes, and its sockets stay the kernel's. Told once of each process. */
 static void part(struct flat_session *s, uint32_t theirs, uint32_t seq)
 {
@@ -170,8 +176,7 @@ static void part(struct flat_session *s, uint32_t theirs, uint32_t seq)
 	flat_shared_str(flat_shared_version(), mine);
 	flat_shared_str(theirs, other);
 	if (!known || known->shared != theirs) {
-		o->misfits[o->n_misfits++ % FLAT_MISFITS_KEPT] =
-		    (struct flat_misfit){.pid = s->pid, .shared = theirs};
+		note_misfit(o, s->pid, theirs);
 		snprintf(account, sizeof(account), "uid %u", (unsigned int)s->uid);
 		flat_tell(FLAT_LOG_WARN, "programs of another build", account,
 			  "%s (pid %d) has a libflat with shared layout %s, this flatd has %s: "
@@ -202,7 +207,7 @@ static void answer_hello(struct flat_session *s, const struct flat_msg *msg)
 		return;
 	}
 	s->greeted = true;
-	o->n_strangers--;
+	TAILQ_REMOVE(&o->strangers, s, stranger_link);
 	flat_session_identify(s);
 	if (!has_share(s))
 		return;
@@ -397,7 +402,7 @@ static void refuse(struct flat_session *s, const struct flat_msg *msg, int err)
 /* Messages taken from one session before the next has its turn (rule 11). */
 #define QUANTUM 16
 
-/* Reads a session's messages. True: there may be more, and it may have them now. */
+/* Reads a session's messages. True: there may be more, and it may have them now, or when its account has a turn again. */
 static bool serve(struct flat_session *s)
 {
 	if (s->offload->giving)
@@ -406,6 +411,8 @@ static bool serve(struct flat_session *s)
 		struct flat_msg msg;
 		int fds[FLAT_MSG_FDS_MAX];
 		size_t n;
+		if (!flat_account_has_turn(s))
+			return true;
 		if (!flat_bucket_take(&s->bucket, flat_now_us())) {
 			s->offload->stats.throttled++;
 			return true;
@@ -423,9 +430,11 @@ static bool serve(struct flat_session *s)
 			return false;
 		}
 		uint64_t asked = flat_netns_asked();
+		flat_account_spend(s, msg.type == FLAT_MSG_HELLO ? FLAT_SESSION_QUESTION_MSGS : 1);
 		handle(s, &msg, fds, n);
-		flat_bucket_charge(&s->bucket,
-				   (flat_netns_asked() - asked) * FLAT_SESSION_QUESTION_MSGS);
+		asked = (flat_netns_asked() - asked) * FLAT_SESSION_QUESTION_MSGS;
+		flat_account_spend(s, asked);
+		flat_bucket_charge(&s->bucket, asked);
 	}
 	return !s->doom;
 }
@@ -451,24 +460,37 @@ static void on_control(struct flat_source *source, int result)
 {
 	struct flat_session *s = FLAT_CONTAINER_OF(source, struct flat_session, control);
 	(void)result;
-	if (!s->ready && serve(s))
+	/* Behind those of its account that were left for this turn. */
+	if (!s->ready && (flat_account_is_late(s) || serve(s)))
 		set_ready(s, true);
 }
 
 bool flat_sessions_turn(struct flat_offload *o)
 {
+	struct flat_sessions left = TAILQ_HEAD_INITIALIZER(left);
 	struct flat_session *last = TAILQ_LAST(&o->ready, flat_sessions);
 	struct flat_session *s = NULL;
 	bool now = false;
 	if (o->giving)
 		return false;
+	o->turn++;
 	while (s != last && (s = TAILQ_FIRST(&o->ready)) != NULL) {
+		if (!flat_account_has_turn(s)) {
+			TAILQ_REMOVE(&o->ready, s, ready_link);
+			TAILQ_INSERT_TAIL(&left, s, ready_link);
+			flat_account_is_late_from_now(s);
+			now = true;
+			continue;
+		}
 		set_ready(s, false);
 		if (!serve(s))
 			continue;
 		set_ready(s, true);
 		now |= flat_bucket_wait_us(&s->bucket) == 0;
 	}
+	/* Before those that had a part of this one. */
+	TAILQ_CONCAT(&left, &o->ready, ready_link);
+	TAILQ_CONCAT(&o->ready, &left, ready_link);
 	return now;
 }
 
@@ -500,7 +522,7 @@ int flat_sessions_wait_ms(const struct flat_offload *o)
 	/* Throttled: a token comes within a millisecond. */
 	if (!TAILQ_EMPTY(&o->ready))
 		return 1;
-	return o->n_strangers > 0 ? FLAT_HELLO_TIMEOUT_MS / 4 : -1;
+	return TAILQ_EMPTY(&o->strangers) ? -1 : FLAT_HELLO_TIMEOUT_MS / 4;
 }
 
 static uint32_t count_of(const struct flat_offload *o, pid_t pid)
@@ -561,7 +583,7 @@ void flat_session_open(struct flat_offload *o, int fd)
 	TAILQ_INSERT_TAIL(&o->sessions, s, link);
 	flat_index_put(&o->processes, &s->by_pid, (uint64_t)s->pid);
 	o->n_sessions++;
-	o->n_strangers++;
+	TAILQ_INSERT_TAIL(&o->strangers, s, stranger_link);
 	o->stats.sessions++;
 	if (flat_loop_poll(&o->loop, &s->control, fd, POLLIN | POLLRDHUP, on_control) != 0)
 		flat_session_close(s, "out of memory");
@@ -609,7 +631,10 @@ void flat_session_close(struct flat_session *s, const char *why)
 	TAILQ_REMOVE(&o->sessions, s, link);
 	TAILQ_INSERT_TAIL(&o->ghosts, s, link);
 	o->n_sessions--;
-	o->n_strangers -= !s->greeted;
+	if (!s->greeted)
+		TAILQ_REMOVE(&o->strangers, s, stranger_link);
+	if (s->doom)
+		TAILQ_REMOVE(&o->doomed, s, doom_link);
 	flat_index_remove(&o->processes, &s->by_pid);
 	if (s->settling)
 		TAILQ_REMOVE(&o->settling, s, settle_link);

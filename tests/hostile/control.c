@@ -520,6 +520,49 @@ static int flood(struct attack_env *env)
 	return 0;
 }
 
+/* As flood(), by as many sessions as a process may have: together they get no more of flatd than an account has. */
+static int flood_by_many(struct attack_env *env)
+{
+	int socks[FLAT_PROCESS_SESSIONS_MAX - 4];
+	struct flat_msg msg;
+	char sink[sizeof(msg)];
+	int64_t end_ms = test_now_ms() + 700;
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(socks); i++) {
+		socks[i] = joined(env);
+		if (socks[i] < 0)
+			return 1;
+	}
+	for (uint32_t i = 0; test_now_ms() < end_ms; i++) {
+		int sock = socks[i % FLAT_ARRAY_SIZE(socks)];
+		flat_msg_init(&msg, FLAT_MSG_WHY, i + 2);
+		for (int k = 0; k < 32; k++)
+			(void)!flat_msg_send(sock, &msg, NULL, 0, MSG_DONTWAIT);
+		while (recv(sock, sink, sizeof(sink), MSG_DONTWAIT) > 0)
+			;
+	}
+	return 0;
+}
+
+/* One process says that it is of ever another build: flatd's list of those is not for it alone. */
+static int many_builds(struct attack_env *env)
+{
+	for (uint32_t i = 0; i < 200; i++) {
+		struct flat_msg msg;
+		int fds[FLAT_MSG_FDS_MAX];
+		size_t n = 0;
+		int sock = raw_join(env->control);
+		if (sock < 0)
+			return wrong(env, "could not join");
+		flat_msg_init(&msg, FLAT_MSG_HELLO, 1);
+		msg.body.hello.shared = FLAT_SHARED(FLAT_MSG_VERSION, 200, i);
+		if (raw_ask(sock, &msg, NULL, 0, fds, &n) != 0 || msg.status != -EPROTONOSUPPORT ||
+		    n > 0 || must_end(env, sock) != 0)
+			return wrong(env, "build %u was not refused", i);
+		close(sock);
+	}
+	return 0;
+}
+
 static int any_bytes(struct attack_env *env)
 {
 	for (int i = 0; i < 300; i++) {
@@ -608,6 +651,7 @@ const struct attack control_attacks[] = {
     {"rule01-listen-with-anything", listen_with_anything, NULL},
     {"rule09-foreign-ids", foreign_ids, NULL},
     {"rule11-control-flood", flood, NULL},
+    {"rule11-control-flood-by-many-sessions", flood_by_many, NULL},
     {"rule13-deaf", deaf, "rule 13"},
     {"rule15-bad-magic", bad_magic, "rule 15"},
     {"rule15-bad-version", bad_version, "rule 15"},
@@ -628,6 +672,7 @@ const struct attack control_attacks[] = {
     {"rule15-twin-takes-nothing", twin_takes_nothing, NULL},
     {"rule15-many-sources", many_sources, NULL},
     {"rule15-many-sessions", many_sessions, "rule 15: it has 64 sessions"},
+    {"rule15-many-builds", many_builds, NULL},
     {"rule15-any-bytes", any_bytes, "rule 15"},
     {"rule15-use-up-connections", use_up_connections, "limit"},
     {"rule15-die-in-attach", die_in_attach, NULL},

@@ -230,3 +230,35 @@ Test(account, strangers_of_a_user_are_counted_by_themselves)
 	cr_expect_eq(o.accounts.n, 0);
 	free(v);
 }
+
+Test(account, listeners_cost_what_connections_do_and_are_bounded_for_all_sessions)
+{
+	struct flat_session v[2];
+	o.fds_max = 256 + 2 * 100;
+	begin(&v[0], &shop, 0);
+	begin(&v[1], &shop, 1);
+	for (uint32_t i = 0; flat_account_takes_listener(&v[i % 2]); i++) {
+		cr_assert_lt(i, 100);
+		flat_account_add_listener(&v[i % 2]);
+		o.n_listeners++;
+	}
+	cr_expect_eq(v[0].account->n_listeners, 80);
+	cr_expect_eq(check(&v[0], FLAT_CONN_DIRECT).status, -EAGAIN);
+	flat_account_remove_listener(&v[0]);
+	o.n_listeners--;
+	cr_expect_eq(check(&v[0], FLAT_CONN_DIRECT).status, 0);
+	o.fds_max = 0;
+	v[0].account->n_listeners = FLAT_ACCOUNT_LISTENERS_MAX;
+	cr_expect(!flat_account_takes_listener(&v[1]));
+	v[0].account->n_listeners--;
+	cr_expect(flat_account_takes_listener(&v[1]));
+	v[0].account->n_listeners = v[0].listening + v[1].listening;
+	/* They go with their session. */
+	v[1].workload = NULL;
+	flat_account_join(&v[1]);
+	cr_expect_eq(v[1].account->n_listeners, v[1].listening);
+	cr_expect_eq(v[0].account->n_listeners, v[0].listening);
+	flat_account_leave(&v[0]);
+	flat_account_leave(&v[1]);
+	cr_expect_eq(o.accounts.n, 0);
+}
