@@ -1,5 +1,5 @@
 /*
- * Any bytes of a peer that speaks HBONE, at either side of a link, in any pieces, while streams are opened, answered, read slowly, ended
+ * Any bytes of a peer that speaks HBONE, or flat/1, at either side of a link, in any pieces, while streams are opened, answered, read slowly, ended
  * and reset. What is held against it: windows (W3 of docs/design/wire.md), the order in which a stream's owner is told, and that no
  * stream outlives its end. What is sent is sealed, and goes nowhere.
  */
@@ -53,7 +53,8 @@ static bool adopt(struct flat_wire_stream *s)
 
 static void ready(struct flat_wire_link *link)
 {
-	require(!link->server);
+	/* Before anything else is said; at a client, whose owner opens streams when he likes, none is answered. */
+	require(link->greeted && (!link->server || link->n_streams == 0));
 }
 
 static void opened(struct flat_wire_link *link, struct flat_wire_stream *s,
@@ -135,14 +136,25 @@ static const struct flat_wire_ops ops = {
 
 /* --- a session --- */
 
-static struct flat_wire_link *open_link(bool server)
+/* Of who asks: all of its links. */
+static uint32_t quota;
+static uint32_t resets;
+
+static struct flat_wire_link *open_link(bool server, bool flat)
 {
 	struct flat_wire_link *l = calloc(1, sizeof(*l));
 	struct flat_secrets secrets = {0};
 	require(l != NULL);
 	l->ops = &ops;
-	l->protocol = &flat_wire_hbone;
+	l->protocol = flat ? &flat_wire_flat : &flat_wire_hbone;
 	l->server = server;
+	l->unanswered = &l->alone;
+	l->resets_all = &resets;
+	l->quota = &quota;
+	resets = 0;
+	/* Two streams may keep bytes. */
+	l->hold = flat_hold_new(NULL, 2 * (size_t)FLAT_WIRE_WINDOW);
+	require(l->hold != NULL);
 	for (int i = 0; i < 2; i++)
 		secrets.len[i] = 32;
 	require(flat_records_begin(&l->records, &secrets, 0x1301, server) == 0);
@@ -156,9 +168,7 @@ static struct flat_wire_link *open_link(bool server)
 
 static void close_link(struct flat_wire_link *l)
 {
-	struct flat_wire_stream *s;
-	while ((s = TAILQ_FIRST(&l->streams)) != NULL)
-		flat_wire_stream_end(s, ECONNRESET);
+	require(flat_wire_link_end(l, ECONNRESET, true));
 	l->protocol->close(l);
 	require(l->n_streams == 0);
 	for (size_t i = 0; i < n_owners; i++)
@@ -166,6 +176,8 @@ static void close_link(struct flat_wire_link *l)
 	n_owners = 0;
 	flat_records_fini(&l->records);
 	flat_outbox_fini(&l->outbox);
+	require(l->hold->bytes == 0);
+	flat_hold_put(l->hold);
 	free(l);
 }
 
@@ -187,9 +199,9 @@ static void look(const struct flat_wire_link *l)
 static void drop_output(struct flat_wire_link *l)
 {
 	const uint8_t *bytes;
-	size_t n = flat_outbox_bytes(&l->outbox, &bytes);
+	size_t n = flat_wire_link_output(l, &bytes);
 	require(n <= FLAT_WIRE_OUT_MAX + FLAT_WIRE_OUT_HIGH);
-	flat_outbox_take(&l->outbox, n);
+	flat_wire_link_sent(l, n);
 }
 
 static void feed(struct flat_wire_link *l, const uint8_t *bytes, size_t len)
@@ -200,9 +212,14 @@ static void feed(struct flat_wire_link *l, const uint8_t *bytes, size_t len)
 		l->n_plain += n;
 		bytes += n;
 		len -= n;
-		if (l->protocol->read(l) != 0)
-			require(l->failed);
-		require(l->failed || l->n_plain == 0);
+		/* A few frames in a turn (W17). */
+		do {
+			quota = 3;
+			if (l->protocol->read(l) != 0)
+				require(l->failed);
+		} while (l->stalled && !l->failed);
+		require(l->failed ||
+			l->n_plain < (l->hbone ? 1 : FLAT_FRAME_HEADER + FLAT_FRAME_BODY_MAX));
 	}
 }
 
@@ -235,18 +252,24 @@ static void act(struct flat_wire_link *l, unsigned what, struct owner *o)
 static void prelude(struct flat_wire_link *l)
 {
 	static const uint8_t words[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
+	const struct flat_frame hello = {.type = FLAT_FRAME_HELLO, .number = FLAT_WIRE_WINDOW};
+	uint8_t buf[FLAT_FRAME_HEADER + FLAT_FRAME_FIXED_MAX];
+	if (!l->hbone) {
+		feed(l, buf, flat_frame_write(&hello, buf));
+		return;
+	}
 	feed(l, words + (l->server ? 0 : 24), sizeof(words) - 1 - (l->server ? 0 : 24));
 }
 
 /*
- * The first byte: the side, and whether the prelude is said. Then pieces: a byte that says what (0 to 127: as many bytes of the peer; else an
+ * The first byte: the side, whether the prelude is said, and the protocol. Then pieces: a byte that says what (0 to 127: as many bytes of the peer; else an
  * act of the owner, on a stream), and a byte of how.
  */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	if (size == 0)
 		return 0;
-	struct flat_wire_link *l = open_link(data[0] & 1);
+	struct flat_wire_link *l = open_link(data[0] & 1, data[0] & 4);
 	if (data[0] & 2)
 		prelude(l);
 	for (size_t at = 1; at + 1 < size && !l->failed;) {
