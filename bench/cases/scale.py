@@ -169,7 +169,34 @@ def serve_names(site):
         threading.Thread(target=say_name, args=(listener, address.encode()), daemon=True).start()
 
 
-def change(services, text, kind=Files):
+class Waiters:
+    """Client processes, each of which says when its connections go to whom it was told to wait for."""
+
+    def __init__(self, context, control, number):
+        self.processes = [
+            subprocess.Popen([context.program("flat-run"), "--control", control, "--",
+                              sys.executable, "-c", WAITER, "240.8.0.0"], stdin=subprocess.PIPE,
+                             stdout=subprocess.PIPE, text=True) for _ in range(number)]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for p in self.processes:
+            p.stdin.close()
+        for p in self.processes:
+            p.wait()
+            p.stdout.close()
+
+    def until(self, name):
+        """When the last one has seen it."""
+        for p in self.processes:
+            p.stdin.write(f"{name}\n")
+            p.stdin.flush()
+        return max(float(p.stdout.readline()) for p in self.processes)
+
+
+def change(services, text, kind=Files, clients=1):
     def measure(site):
         context = site.context
         folder = tempfile.mkdtemp(prefix="changing-", dir=context.folder)
@@ -187,20 +214,13 @@ def change(services, text, kind=Files):
                 return False
             return True
         wait_until(answers, 60, lambda: f"flatd does not answer: {flatd.tail()}")
-        with subprocess.Popen([context.program("flat-run"), "--control", control, "--",
-                               sys.executable, "-c", WAITER, "240.8.0.0"], stdin=subprocess.PIPE,
-                              stdout=subprocess.PIPE, text=True) as client:
-            def until(name):
-                client.stdin.write(f"{name}\n")
-                client.stdin.flush()
-                return float(client.stdout.readline())
+        with Waiters(context, control, clients) as waiters:
             took = []
-            until("127.0.0.2")
+            waiters.until("127.0.0.2")
             for n in range(9):
                 name = f"127.0.0.{3 - n % 2}"
                 begun = files.put(name)
-                took.append((until(name) - begun) * 1e3)
-            client.stdin.close()
+                took.append((waiters.until(name) - begun) * 1e3)
         context.programs.stop(flatd)
         shutil.rmtree(folder)
         return statistics.median(took)
@@ -218,6 +238,12 @@ CASES = [
         ("entry", "one ServiceEntry of {n:,} (a file of its own)", entry, Files, (1000, 10000)),
         ("volume", "one ServiceEntry of {n:,} in a ConfigMap's volume", entry, Volume, (1000,)))
     for n in sizes
+] + [
+    Case(name=f"entry-change-10000-by-{n}", unit="ms", better="lower", serve=serve_names,
+         title=f"one ServiceEntry of 10,000 changes until each of {n} clients has a connection to the"
+         " new endpoint, median of 9", measure=change(10000, entry, Files, n), ways=("alone",),
+         bars={"alone": "10"})
+    for n in (10, 100)
 ] + [
     Case(name=f"load-{n}", title=f"configuration of {n:,} services and {n * 10:,} endpoints loaded",
          unit="ms CPU", better="lower", serve=serve_nothing, measure=load(n), ways=("alone",),

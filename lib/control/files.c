@@ -52,8 +52,11 @@ bool config_file_wanted(const char *name)
 	return false;
 }
 
-/* Reads all of `fd` into `text`, up to one byte more than a file may have. 0 or negative errno. */
-static int read_all(int fd, struct flat_strbuf *text)
+/*
+ * Reads all of `fd`, of so many bytes as fstat() says, into `text`, up to one byte more than a file may have. 0 or negative errno.
+ * Who says that there is nothing may not know (procfs); what is added meanwhile is told of by its writer's close.
+ */
+static int read_all(int fd, off_t size, struct flat_strbuf *text)
 {
 	char buf[65536];
 	ssize_t n;
@@ -69,6 +72,8 @@ static int read_all(int fd, struct flat_strbuf *text)
 		flat_strbuf_add(text, buf, (size_t)n);
 		if (text->failed)
 			return -ENOMEM;
+		if (size > 0 && text->len == (size_t)size)
+			break;
 	}
 	return 0;
 }
@@ -125,7 +130,7 @@ static int read_one(struct reading *r, const char *path)
 		goto out;
 	}
 	if (!ret)
-		ret = read_all(fd, &text);
+		ret = read_all(fd, st.st_size, &text);
 	if (ret == -ENOMEM)
 		goto out;
 	if (ret) {
