@@ -382,9 +382,12 @@ static size_t lane_to_tube(struct flat_pipe_end *src, struct flat_pipe_end *dst)
 		return 0;
 	}
 	size_t done = 0;
-	for (int i = 0; i < n_iov && n > 0; i++) {
+	/* Fewer than there were are an application's lie: what followed would lie behind a gap, which has others' bytes. */
+	for (int i = 0; i < n_iov; i++) {
 		n = flat_ring_read(&src->vq.rx, iov[i].iov_base, iov[i].iov_len, 1);
 		done += n > 0 ? (size_t)n : 0;
+		if (n < (ssize_t)iov[i].iov_len)
+			break;
 	}
 	if (n < 0)
 		breach(src);
