@@ -106,7 +106,9 @@ void flat_l7_upstream_reset(struct flat_l7 *l7)
 	uint64_t sent = up->end.bytes_out - x->out_before + (up->end.out_len - up->end.out_at);
 	unsigned why = FLAT_RETRY_RESET | FLAT_RETRY_5XX | FLAT_RETRY_GATEWAY;
 
-	flat_l7_outcome(l7, FLAT_OUTCOME_FAILED, 0);
+	/* Who was only found to speak no HTTP/2 has failed nobody. */
+	if (!(up->is_stream && up->unsent && x->http1))
+		flat_l7_outcome(l7, FLAT_OUTCOME_FAILED, 0);
 	/* Or it may have closed an idle connection while the request was on its way. */
 	if (up->is_stream && (up->unsent || flat_http2_is_refused(up->end.stream)))
 		why |= FLAT_RETRY_UNSENT | FLAT_RETRY_REFUSED;
