@@ -296,8 +296,8 @@ static int open_conn(int fd, const struct flat_addr *to, struct flat_msg *msg)
 	int err;
 	flat_quiet_begin();
 	flat_fd_opening(fd, true);
-	if (msg->body.connect.from.family == 0 && !flat_numbers_tight() &&
-	    !flat_fd_listens(to->port) && flat_session_ticket(to, &ticket)) {
+	if (msg->body.connect.from.family == 0 && !flat_numbers_tight() && !flat_fd_listens(to) &&
+	    flat_session_ticket(to, &ticket)) {
 		err =
 		    become_stream(fd, &ticket.conn, ticket.lane, ticket.anchor, ticket.bell, false);
 		err = err ? err : 1;

@@ -339,7 +339,7 @@ static int become_flat(struct flat_member *m, int epfd, struct flat_sock *s)
 		join_lane(m);
 	flat_epoll_activate(m);
 	/* Its own listener was told first: connect.c. */
-	if (s->side == FLAT_SIDE_CLIENT && flat_fd_listens(s->peer.port))
+	if (s->side == FLAT_SIDE_CLIENT && flat_fd_listens(&s->peer))
 		e->kernel_first = true;
 	flat_epoll_kick(e);
 	return 0;

@@ -296,13 +296,21 @@ void flat_fd_bind(int fd, struct flat_sock *s)
 	flat_fd_set_kind(fd, (enum flat_fd_kind)s->kind);
 }
 
-bool flat_fd_listens(uint16_t port)
+/* Of those in 0::/8 a program connects to ::1 alone. */
+static bool reaches(const struct flat_addr *local, const struct flat_addr *to)
+{
+	const struct flat_addr all = {.family = local->family, .port = to->port};
+	bool loopback = to->ip[0] == (to->family == AF_INET ? 127 : 0);
+	return flat_addr_equal(local, to) || (loopback && flat_addr_equal(local, &all));
+}
+
+bool flat_fd_listens(const struct flat_addr *to)
 {
 	const uint8_t *at = kinds;
 	const uint8_t *end = kinds + flat_fd_top();
 	while (at < end && (at = memchr(at, FLAT_FD_LISTENER, (size_t)(end - at))) != NULL) {
 		const struct flat_sock *s = flat_pool_sock(indices[at++ - kinds]);
-		if (s->local.port == port)
+		if (reaches(&s->local, to))
 			return true;
 	}
 	return false;

@@ -158,8 +158,8 @@ void flat_fd_twins(int fd, struct flat_twins *t);
  * flat_fd_sock(): with the kernel a server that has accepted sees the client's socket connected.
  */
 void flat_fd_opening(int fd, bool begins);
-/** Whether this process has a listener of ours on that port (as in struct flat_addr), at whatever address. */
-bool flat_fd_listens(uint16_t port);
+/** Whether this process has a listener of ours at that address; of one at all addresses a loopback address is. */
+bool flat_fd_listens(const struct flat_addr *to);
 /** Before a fork: another process may do to candidates from here on what this one does not see. */
 void flat_fd_marks_forking(void);
 /** This thread's id, cached. */

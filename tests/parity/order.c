@@ -144,10 +144,9 @@ BEHAVIOUR(order_listener_before_client)
 	}
 }
 
-BEHAVIOUR(order_accept_after_connect)
+static void accept_after_connect(int l)
 {
 	struct sockaddr_in a = where(0);
-	int l = listener(0);
 	set_nonblock(l);
 	for (int i = 0; i < TIMES; i++) {
 		int c = tcp(0);
@@ -158,6 +157,16 @@ BEHAVIOUR(order_accept_after_connect)
 		close(c);
 		close(s);
 	}
+}
+
+BEHAVIOUR(order_accept_after_connect)
+{
+	accept_after_connect(listener(0));
+}
+
+BEHAVIOUR(order_accept_after_connect_all)
+{
+	accept_after_connect(listener6(0, "::", 0));
 }
 
 /* With as many places as there are ready ones each is told of, sooner or later, and none twice before another one once. */
