@@ -43,6 +43,7 @@ static void enter(struct flat_session *s, const char *key)
 		return;
 	uint32_t n = s->charged;
 	uint32_t listeners = s->listening;
+	uint32_t lanes = s->mapping;
 	flat_account_leave(s);
 	s->account = find(s->offload, key);
 	if (!s->account)
@@ -53,8 +54,10 @@ static void enter(struct flat_session *s, const char *key)
 	s->account->n_open += !s->closed;
 	s->account->n_conns += n;
 	s->account->n_listeners += listeners;
+	s->account->n_lanes += lanes;
 	s->charged = n;
 	s->listening = listeners;
+	s->mapping = lanes;
 }
 
 static const char *strangers_of(uid_t uid, char buf[96])
@@ -89,7 +92,8 @@ void flat_account_leave(struct flat_session *s)
 	flat_account_hang_up(s);
 	a->n_conns -= s->charged;
 	a->n_listeners -= s->listening;
-	s->charged = s->listening = 0;
+	a->n_lanes -= s->mapping;
+	s->charged = s->listening = s->mapping = 0;
 	s->account = NULL;
 	if (--a->sessions > 0)
 		return;
@@ -167,7 +171,8 @@ bool flat_account_takes(const struct flat_session *s, char *why, size_t size)
 static bool may_have(const struct flat_offload *o, const struct flat_account *a, uint32_t more)
 {
 	return !a || o->fds_max == 0 ||
-	       (uint64_t)a->n_conns + a->n_listeners + more <= FLAT_ACCOUNT_SHARE * room(o);
+	       (uint64_t)a->n_conns + a->n_listeners + a->n_lanes / ENDS + more <=
+		   FLAT_ACCOUNT_SHARE * room(o);
 }
 
 bool flat_account_has_room(const struct flat_session *s, uint32_t n)
@@ -195,6 +200,22 @@ void flat_account_remove_listener(struct flat_session *s)
 		return;
 	s->account->n_listeners--;
 	s->listening--;
+}
+
+void flat_account_add_lane(struct flat_session *s)
+{
+	if (!s->account)
+		return;
+	s->account->n_lanes++;
+	s->mapping++;
+}
+
+void flat_account_remove_lane(struct flat_session *s)
+{
+	if (!s->account || s->mapping == 0)
+		return;
+	s->account->n_lanes--;
+	s->mapping--;
 }
 
 bool flat_account_has_turn(const struct flat_session *s)
@@ -236,9 +257,10 @@ void flat_account_check(const struct flat_session *s, struct flat_decision *d)
 		return;
 	d->status = -EAGAIN;
 	d->kind = FLAT_REFUSED_LIMIT;
-	snprintf(d->reason, sizeof(d->reason),
-		 "rule 15: %.60s has %u connections and %u listeners, and flatd descriptors (%llu) "
-		 "for %llu more: raise LimitNOFILE of flatd",
-		 a->key, a->n_conns, a->n_listeners, (unsigned long long)o->fds_max,
-		 (unsigned long long)room(o));
+	snprintf(
+	    d->reason, sizeof(d->reason),
+	    "rule 15: %.60s has %u connections, %u listeners and %u lanes, and flatd descriptors "
+	    "(%llu) for %llu more: raise LimitNOFILE of flatd",
+	    a->key, a->n_conns, a->n_listeners, a->n_lanes, (unsigned long long)o->fds_max,
+	    (unsigned long long)room(o));
 }

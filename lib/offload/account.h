@@ -15,9 +15,11 @@ struct flat_account {
 	uint32_t n_open;	    /* of these, whose control socket is open */
 	uint32_t n_conns;
 	uint32_t n_listeners; /* of which one costs as much as a connection */
-	uint64_t turn;	      /* of flatd (flat_offload.turn) in which its sessions had: */
-	uint64_t spent;	      /* messages */
-	uint64_t late;	      /* turn that had none left for some of them */
+	uint32_t
+	    n_lanes;   /* of which two do: those of its clients, with connections in them or none */
+	uint64_t turn; /* of flatd (flat_offload.turn) in which its sessions had: */
+	uint64_t spent; /* messages */
+	uint64_t late;	/* turn that had none left for some of them */
 	char key[96];
 };
 
@@ -49,6 +51,9 @@ bool flat_account_has_room(const struct flat_session *s, uint32_t n);
 bool flat_account_takes_listener(const struct flat_session *s);
 void flat_account_add_listener(struct flat_session *s);
 void flat_account_remove_listener(struct flat_session *s);
+/** A lane of which the session is the client is there, or gone, or nobody's. */
+void flat_account_add_lane(struct flat_session *s);
+void flat_account_remove_lane(struct flat_session *s);
 
 /*
  * Of flatd's time: messages of all sessions of one account in a turn, so that those of others, of whatever number theirs are,

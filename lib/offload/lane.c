@@ -10,7 +10,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
-#include "offload/offload.h"
+#include "offload/account.h"
 #include "offload/rest.h"
 
 static void lane_free(struct flat_offload *o, struct flat_lane_link *lane)
@@ -19,8 +19,10 @@ static void lane_free(struct flat_offload *o, struct flat_lane_link *lane)
 	(void)FLAT_SYS4(SYS_fallocate, lane->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0,
 			lane->lane.len_bytes);
 	TAILQ_REMOVE(&o->lanes, lane, link);
-	if (lane->client)
+	if (lane->client) {
 		LIST_REMOVE(lane, client_link);
+		flat_account_remove_lane(lane->client);
+	}
 	if (lane->listener)
 		LIST_REMOVE(lane, listener_link);
 	o->n_lanes--;
@@ -39,6 +41,7 @@ void flat_lanes_orphan(struct flat_offload *o, const struct flat_session *s,
 		lane->orphan = true;
 		if (s) {
 			LIST_REMOVE(lane, client_link);
+			flat_account_remove_lane(lane->client);
 			lane->client = NULL;
 		} else {
 			LIST_REMOVE(lane, listener_link);
@@ -152,8 +155,10 @@ int flat_lane_get(struct flat_offload *o, struct flat_session *s, struct flat_li
 	if (l)
 		(void)flat_sys_fcntl(lane->fd, F_ADD_SEALS, F_SEAL_SEAL);
 	TAILQ_INSERT_HEAD(&o->lanes, lane, link);
-	if (s)
+	if (s) {
 		LIST_INSERT_HEAD(&s->lanes, lane, client_link);
+		flat_account_add_lane(s);
+	}
 	if (l)
 		LIST_INSERT_HEAD(&l->lanes, lane, listener_link);
 	o->n_lanes++;

@@ -91,6 +91,7 @@ struct flat_session {
 	struct flat_account *account;	      /* whose it is: account.h. NULL: nobody's yet */
 	uint32_t charged;		      /* connections of it that are counted there */
 	uint32_t listening;		      /* likewise listeners */
+	uint32_t mapping;		      /* likewise lanes */
 	uint32_t n_conns;
 	uint32_t n_half_open;
 	uint32_t n_listeners;

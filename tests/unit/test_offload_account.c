@@ -66,7 +66,7 @@ Test(account, one_account_leaves_room_for_others_whatever_number_of_sessions)
 	struct flat_decision d = check(&v[2], FLAT_CONN_FORWARDED);
 	cr_expect_eq(d.status, -EAGAIN);
 	cr_expect_eq(d.kind, FLAT_REFUSED_LIMIT);
-	cr_expect(strstr(d.reason, "shop.demo has 4000 connections") &&
+	cr_expect(strstr(d.reason, "shop.demo has 4000 connections, 0 listeners") &&
 		      strstr(d.reason, "raise LimitNOFILE") && strlen(d.reason) < 168,
 		  "%s", d.reason);
 	cr_expect_eq(check(&v[2], FLAT_CONN_KERNEL).status, 0, "the kernel's cost flatd nothing");
@@ -229,6 +229,29 @@ Test(account, strangers_of_a_user_are_counted_by_themselves)
 	go(v, n);
 	cr_expect_eq(o.accounts.n, 0);
 	free(v);
+}
+
+Test(account, lanes_without_connections_cost_half_of_one)
+{
+	struct flat_session a;
+	struct flat_session other;
+	o.fds_max = 256 + 2 * 100;
+	begin(&a, &shop, 0);
+	begin(&other, NULL, 7);
+	/* Connections that came and went, each to another server. */
+	for (; check(&a, FLAT_CONN_DIRECT).status == 0; o.n_lanes++) {
+		cr_assert_lt(o.n_lanes, 200);
+		flat_account_add_lane(&a);
+	}
+	cr_expect_eq(o.n_lanes, 160);
+	cr_expect_eq(check(&other, FLAT_CONN_DIRECT).status, 0);
+	flat_account_remove_lane(&a);
+	flat_account_remove_lane(&a);
+	o.n_lanes -= 2;
+	cr_expect_eq(check(&a, FLAT_CONN_DIRECT).status, 0);
+	flat_account_leave(&a);
+	flat_account_leave(&other);
+	cr_expect_eq(o.accounts.n, 0);
 }
 
 Test(account, listeners_cost_what_connections_do_and_are_bounded_for_all_sessions)
