@@ -26,7 +26,7 @@ Test(cgroup, a_path_below_the_mount_is_what_is_left_of_it)
 	static struct flat_cgroup_mount m;
 
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(v); i++) {
-		strcpy(m.root, v[i].root);
+		snprintf(m.root, sizeof(m.root), "%s", v[i].root);
 		const char *below = flat_cgroup_below(&m, v[i].path);
 
 		cr_expect_eq(below != NULL, v[i].want != NULL, "%s in %s", v[i].path, v[i].root);
