@@ -231,11 +231,12 @@ static int await_accept(int fd, struct flat_sock *l, struct flat_msg *msg,
 		struct flat_wait w;
 		int err;
 		bool waits = !atomic_load(&l->nonblock) && !told;
+		bool again = false;
 		flat_wait_begin(&w);
 		do
 			err = flat_msg_recv(fd, msg, fds, n, MSG_DONTWAIT);
-		while (err == -EAGAIN && waits && flat_wait_again(&w));
-		first = first && w.looks == 0;
+		while (err == -EAGAIN && waits && (again = flat_wait_again(&w)));
+		first = first && !again;
 		enum flat_signals came = flat_wait_end(&w, err == 0);
 		if (err == -EAGAIN && flat_bell_interrupted(came, l, fd, false))
 			return -EINTR;
