@@ -260,7 +260,9 @@ apply < <(base true 240.9.21.7)
 same another-address "240.9.21.7 from $NS1 53" "$(raw ask $NS1 db.e2e.example)"
 kill -9 "$SECOND"
 wait "$SECOND" 2>/dev/null
-same without-flatd refused "$(raw brief $NS1 other.test)"
+# What io_uring holds of its sockets the kernel lets go a moment after the process: a question may still be put there.
+refuses() { [ "$(raw brief $NS1 other.test)" = refused ]; }
+holds without-flatd wait_for 20 refuses
 same without-flatd-stream refused "$(raw stream $NS1 other.test)"
 same without-flatd-others "7.7.7.1 from $NS1 53" "$(free "$PYTHON" "$part" ask $NS1 other.test)"
 launch third
