@@ -494,20 +494,6 @@ static void ask(struct flat_l7_check *c)
 
 /* --- the verdict --- */
 
-/* Whether one of some fields' lines is of a name. */
-static bool has_line(const char *lines, struct flat_span name)
-{
-	while (lines && *lines) {
-		const char *end = strchr(lines, '\n');
-		struct flat_span said = {lines, strcspn(lines, ":")};
-
-		if (flat_span_equal(said, name, true))
-			return true;
-		lines = end ? end + 1 : NULL;
-	}
-	return false;
-}
-
 /* The answer that the authorizer has for the client. */
 static enum flat_l7_verb deny(const struct flat_l7_check *c, unsigned status,
 			      struct flat_l7_answer *a)
@@ -519,10 +505,11 @@ static enum flat_l7_verb deny(const struct flat_l7_check *c, unsigned status,
 	a->body = flat_strbuf_str(&c->a.body);
 	a->len = a->body ? c->a.body.len : 0;
 	/* Whole or not at all. */
-	if (lines && said->len < sizeof(a->fields))
+	bool fits = lines && said->len < sizeof(a->fields);
+	if (fits)
 		memcpy(a->fields, lines, said->len + 1);
 	/* As Envoy: else clients guess at what it is, and may take it for a page. */
-	if (a->len > 0 && !has_line(a->fields, flat_span_of("content-type")))
+	if (a->len > 0 && !(fits && flat_l7_lines_have(said, flat_span_of("content-type"))))
 		a->type = "text/plain";
 	return FLAT_L7_ANSWER;
 }
@@ -657,11 +644,17 @@ void flat_l7_check_put(const struct flat_l7_check *c, const struct flat_http_hea
 	}
 }
 
-bool flat_l7_check_takes(const struct flat_l7_check *c, struct flat_span name)
+bool flat_l7_check_takes(const struct flat_l7_exchange *x, struct flat_span name)
 {
-	while (c && !(c->state == ALLOWED && flat_l7_said_takes(&c->a, name)))
-		c = c->next;
-	return c != NULL;
+	for (size_t i = 0; i < FLAT_L7_CHECKS; i++) {
+		const struct flat_l7_check *c = x->check[i];
+
+		for (; c; c = c->next) {
+			if (c->state == ALLOWED && flat_l7_said_takes(&c->a, name))
+				return true;
+		}
+	}
+	return false;
 }
 
 static bool check_drops(const struct flat_l7_check *c, struct flat_span name)

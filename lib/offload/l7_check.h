@@ -23,8 +23,8 @@ enum flat_l7_verb flat_l7_check(struct flat_l7 *l7, enum flat_l7_asker asker,
 /** Writes what authorizers add to an answer with the head `h` in `text`, the last first, as in Envoy. NULL is nothing. */
 void flat_l7_check_put(const struct flat_l7_check *check, const struct flat_http_head *h,
 		       const void *text, struct flat_http1_out *out);
-/** Whether one of the authorizers has taken the place of the answer's field of that name. */
-bool flat_l7_check_takes(const struct flat_l7_check *check, struct flat_span name);
+/** Whether one of the exchange's authorizers has taken the place of the answer's field of that name. */
+bool flat_l7_check_takes(const struct flat_l7_exchange *x, struct flat_span name);
 
 /** Whether one of the authorizers has a say in a field of the request of that name: it sets, adds or takes it away, or might have. */
 bool flat_l7_check_drops(const struct flat_l7_check *check, struct flat_span name);

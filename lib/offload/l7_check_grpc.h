@@ -69,7 +69,8 @@ void flat_l7_check_answer_fini(struct flat_l7_check_answer *a);
 
 /* --- l7_check_said.c --- */
 
-/** Takes away the field lines of a name, in any case. */
+/** Whether one of some field lines is of a name, in any case; and takes those away. */
+bool flat_l7_lines_have(const struct flat_strbuf *lines, struct flat_span name);
 void flat_l7_lines_drop(struct flat_strbuf *lines, struct flat_span name);
 /** Does to the head in node->head what was said of the request, as flat_l7_edit_head(). */
 FLAT_MUST_CHECK int flat_l7_said_apply(struct flat_l7 *l7, const struct flat_l7_check_answer *a,

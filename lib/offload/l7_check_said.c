@@ -29,7 +29,7 @@ static struct flat_span value_of(const struct flat_strbuf *lines, struct flat_sp
 	return (struct flat_span){value, (size_t)(lines->data + next - 2 - value)};
 }
 
-static bool has_line(const struct flat_strbuf *lines, struct flat_span name)
+bool flat_l7_lines_have(const struct flat_strbuf *lines, struct flat_span name)
 {
 	for (size_t at = 0, next; at < lines->len; at = next) {
 		if (flat_span_equal(name_at(lines, at, &next), name, true))
@@ -133,8 +133,8 @@ bool flat_l7_said_drops(const struct flat_l7_check_answer *a, struct flat_span n
 
 bool flat_l7_said_takes(const struct flat_l7_check_answer *a, struct flat_span name)
 {
-	return has_line(&a->client[FLAT_L7_SAY_SET], name) ||
-	       has_line(&a->client[FLAT_L7_SAY_SET_PRESENT], name);
+	return flat_l7_lines_have(&a->client[FLAT_L7_SAY_SET], name) ||
+	       flat_l7_lines_have(&a->client[FLAT_L7_SAY_SET_PRESENT], name);
 }
 
 void flat_l7_said_answer(const struct flat_l7_check_answer *a, const struct flat_http_head *h,

@@ -670,15 +670,6 @@ static bool is_plain(const struct flat_l7 *l7, const struct flat_http_head *h)
 	return !x->route || !x->route->cors;
 }
 
-static bool is_taken(const struct flat_l7_exchange *x, struct flat_span name)
-{
-	for (size_t i = 0; i < FLAT_L7_CHECKS; i++) {
-		if (flat_l7_check_takes(x->check[i], name))
-			return true;
-	}
-	return false;
-}
-
 static bool is_of_chunks(const struct flat_http_field *f)
 {
 	return f->id == FLAT_HTTP_TRANSFER_ENCODING || f->id == FLAT_HTTP_TRAILER;
@@ -712,7 +703,7 @@ static bool write_response(struct flat_l7 *l7, const struct flat_http_head *h, c
 		}
 		struct flat_span value = flat_head_span(text, f->value, f->value_len);
 		if (f->hidden || flat_l7_ops_drop(&ops, name) || (cors && is_cors(name)) ||
-		    flat_l7_persist_drops(x, name) || (!interim && is_taken(x, name)) ||
+		    flat_l7_persist_drops(x, name) || (!interim && flat_l7_check_takes(x, name)) ||
 		    (l7->end.bare && is_of_chunks(f)) ||
 		    (x->gzip && flat_l7_compress_drops(f, name, value)))
 			continue;

@@ -90,8 +90,7 @@ void flat_l7_trailers_response(struct flat_l7 *l7, const void *text)
 		struct flat_span name = flat_head_span(text, f->name, f->name_len);
 
 		if (flat_l7_ops_drop(&ops, name) || flat_l7_persist_drops(x, name) ||
-		    flat_l7_check_takes(x->check[FLAT_L7_ASKED_BY_GATE], name) ||
-		    flat_l7_check_takes(x->check[FLAT_L7_ASKED_BY_SERVER], name))
+		    flat_l7_check_takes(x, name))
 			f->hidden = 1;
 	}
 }
