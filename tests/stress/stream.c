@@ -195,17 +195,22 @@ static bool peer_ended(const struct stress_party *p)
 }
 
 /* Nothing to do: arms, looks again, sleeps. -1 after a lost wake-up. */
-static int sleep_once(struct stress_party *p, bool ended)
+static int sleep_once(struct stress_party *p, bool ended, bool wants_room)
 {
 	struct pollfd pfd = {.fd = p->vq.anchor_fd, .events = POLLIN};
 	flat_vq_arm_rx(&p->vq, FLAT_ARM_BELL);
-	if (!p->sent_all)
+	if (wants_room)
 		flat_vq_arm_tx(&p->vq, FLAT_ARM_BELL);
 	if (flat_ring_moved(&p->vq.rx) || peer_ended(p) != ended ||
-	    (!p->sent_all && flat_ring_drained(&p->vq.tx)))
+	    (wants_room && flat_ring_drained(&p->vq.tx)))
 		return 0;
 	p->result->sleeps++;
-	if (poll(&pfd, 1, STRESS_LOST_MS) != 1)
+	/* A calm party waits with room left, of which nobody tells it (flat_vq_notify_room()). */
+	bool owed = !wants_room || p->calm == 0;
+	int n = poll(&pfd, 1, owed ? STRESS_LOST_MS : 1);
+	if (n == 0 && !owed)
+		return 0;
+	if (n != 1)
 		return stress_fail(p, "lost wake-up after %llu sleeps",
 				   (unsigned long long)p->result->sleeps);
 	/* An honest party keeps its end until the case is over. */
@@ -232,12 +237,20 @@ static bool has_happened(const struct stress_party *p, int64_t now_ns)
 	if (now_ns > p->end_ns + (int64_t)STRESS_LOST_MS * 1000000)
 		return true;
 	return p->result->sent >= least && p->vq.tx.turns >= p->how->turns_min &&
-	       p->result->sleeps > 0;
+	       (p->result->sleeps > 0 || peer_ended(p));
+}
+
+/*
+ * Two that write as fast as they read have always something to do. Where nobody has slept by the end of
+ * the time, side 0 keeps still until it has; its peer writes until it sees that end, or has slept itself.
+ */
+static bool keeps_still(const struct stress_party *p, int64_t now_ns, bool ended)
+{
+	return p->side == 0 && p->result->sleeps == 0 && !ended && now_ns >= p->end_ns;
 }
 
 void stress_party_run(struct stress_party *p)
 {
-	int wrote = 1;
 	for (;;) {
 		int64_t now_ns = p->sent_all ? 0 : stress_now_ns();
 		if (!p->sent_all && now_ns >= p->end_ns && has_happened(p, now_ns)) {
@@ -246,13 +259,14 @@ void stress_party_run(struct stress_party *p)
 		}
 		/* FIN before bytes: after a FIN seen here no byte follows those that are there. */
 		bool ended = peer_ended(p);
-		wrote = p->sent_all ? 0 : stress_write(p);
+		bool still = p->sent_all || keeps_still(p, now_ns, ended);
+		int wrote = still ? 0 : stress_write(p);
 		int took = wrote < 0 ? -1 : stress_read(p);
 		if (wrote < 0 || took < 0)
 			break;
 		if (took == 0 && ended && p->sent_all)
 			break;
-		if (took == 0 && wrote == 0 && sleep_once(p, ended) != 0)
+		if (took == 0 && wrote == 0 && sleep_once(p, ended, !still) != 0)
 			break;
 		pause_sometimes(p);
 	}
