@@ -492,11 +492,9 @@ static struct flat_session *owner_of(struct flat_offload *o, struct listener *v)
 	    .cgroup = v->cgroup,
 	};
 	/* Not by its pid alone: of two that listen one may have ended, and the other have its number. */
-	TAILQ_FOREACH(s, &o->ghosts, link)
-	{
-		if (!s->captured && flat_session_is_same(s, &like))
-			return s;
-	}
+	s = flat_session_find_ghost(o, &like, NULL);
+	if (s)
+		return s;
 	s = flat_session_ghost(o, &like);
 	if (!s)
 		return NULL;

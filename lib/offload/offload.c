@@ -358,6 +358,7 @@ void flat_offload_close(struct flat_offload *o)
 	flat_index_fini(&o->anchors);
 	flat_index_fini(&o->listener_anchors);
 	flat_index_fini(&o->processes);
+	flat_index_fini(&o->ended);
 	flat_index_fini(&o->accounts);
 	flat_series_fini(&o->series);
 	flat_measures_fini(&o->measures);

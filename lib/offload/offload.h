@@ -61,7 +61,8 @@ struct flat_session {
 	TAILQ_ENTRY(flat_session) stranger_link;
 	TAILQ_ENTRY(flat_session) doom_link;
 	struct flat_indexed
-	    by_pid; /* in flat_offload.processes, while its control socket is open */
+	    by_pid; /* in flat_offload.processes, while its control socket is open; then in .ended, of a
+		       known pid */
 	struct flat_offload *offload;
 	struct flat_source control;
 	uint64_t id;
@@ -352,6 +353,7 @@ struct flat_offload {
 	struct flat_index anchors;	    /* of struct flat_end, by inode */
 	struct flat_index listener_anchors; /* of struct flat_listener, by inode */
 	struct flat_index processes;	    /* of struct flat_session, by pid */
+	struct flat_index ended;	    /* likewise of `ghosts` */
 	struct flat_index accounts;	    /* of struct flat_account, by a hash of their keys */
 	struct flat_series_table series;
 	struct flat_last_series last_series;
@@ -452,8 +454,13 @@ struct flat_session *flat_session_ghost(struct flat_offload *o, const struct fla
  */
 struct flat_session *flat_session_captured(struct flat_offload *o, pid_t pid, uid_t uid, gid_t gid,
 					   const char *cgroup);
-/** Whether all that is known of the two processes is the same. */
-bool flat_session_is_same(const struct flat_session *a, const struct flat_session *b);
+/**
+ * One of o->ghosts of which all that is known is as of `like`, `captured` included; the one before `after` of these, the last one
+ * where it is NULL. NULL: there is none.
+ */
+struct flat_session *flat_session_find_ghost(const struct flat_offload *o,
+					     const struct flat_session *like,
+					     const struct flat_session *after);
 /** How long the loop may sleep for the sake of throttled or silent sessions, ms; -1: for ever. */
 int flat_sessions_wait_ms(const struct flat_offload *o);
 /** The process's entry among o->misfits; NULL: it has none. */

@@ -599,9 +599,19 @@ static void forget(struct flat_session *s)
 	free(s->cgroup);
 }
 
+/* It is closed. One of which no pid is known is nobody's that is looked for. */
+static void become_ghost(struct flat_session *s)
+{
+	struct flat_offload *o = s->offload;
+	TAILQ_INSERT_TAIL(&o->ghosts, s, link);
+	if (s->pid != 0)
+		flat_index_put(&o->ended, &s->by_pid, (uint64_t)s->pid);
+}
+
 static void session_free(struct flat_session *s)
 {
 	TAILQ_REMOVE(&s->offload->ghosts, s, link);
+	flat_index_remove(&s->offload->ended, &s->by_pid);
 	flat_account_leave(s);
 	forget(s);
 	free(s);
@@ -629,13 +639,13 @@ void flat_session_close(struct flat_session *s, const char *why)
 	flat_loop_del(&o->loop, &s->control);
 	close(s->control.fd);
 	TAILQ_REMOVE(&o->sessions, s, link);
-	TAILQ_INSERT_TAIL(&o->ghosts, s, link);
 	o->n_sessions--;
 	if (!s->greeted)
 		TAILQ_REMOVE(&o->strangers, s, stranger_link);
 	if (s->doom)
 		TAILQ_REMOVE(&o->doomed, s, doom_link);
 	flat_index_remove(&o->processes, &s->by_pid);
+	become_ghost(s);
 	if (s->settling)
 		TAILQ_REMOVE(&o->settling, s, settle_link);
 	s->settling = 0;
@@ -676,7 +686,7 @@ struct flat_session *flat_session_ghost(struct flat_offload *o, const struct fla
 	s->exe_owner_known = like->exe_owner_known;
 	s->cgroup = like->cgroup;
 	s->captured = like->captured;
-	TAILQ_INSERT_TAIL(&o->ghosts, s, link);
+	become_ghost(s);
 	flat_session_identify(s);
 	return s;
 }
@@ -687,11 +697,25 @@ static bool same_text(const char *a, const char *b)
 	return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
-bool flat_session_is_same(const struct flat_session *a, const struct flat_session *b)
+static bool is_same(const struct flat_session *a, const struct flat_session *b)
 {
-	return a->pid == b->pid && a->pid != 0 && a->uid == b->uid && a->gid == b->gid &&
+	return a->captured == b->captured && a->uid == b->uid && a->gid == b->gid &&
 	       a->exe_owner_known == b->exe_owner_known && a->exe_owner == b->exe_owner &&
 	       same_text(a->exe, b->exe) && same_text(a->cgroup, b->cgroup);
+}
+
+struct flat_session *flat_session_find_ghost(const struct flat_offload *o,
+					     const struct flat_session *like,
+					     const struct flat_session *after)
+{
+	const struct flat_indexed *at = after ? flat_indexed_next(&after->by_pid)
+					      : flat_index_find(&o->ended, (uint64_t)like->pid);
+	for (; at; at = flat_indexed_next(at)) {
+		struct flat_session *s = FLAT_CONTAINER_OF(at, struct flat_session, by_pid);
+		if (is_same(s, like))
+			return s;
+	}
+	return NULL;
 }
 
 struct flat_session *flat_session_captured(struct flat_offload *o, pid_t pid, uid_t uid, gid_t gid,
@@ -699,7 +723,7 @@ struct flat_session *flat_session_captured(struct flat_offload *o, pid_t pid, ui
 {
 	struct flat_session like = {
 	    .pid = pid, .pidfd = -1, .uid = uid, .gid = gid, .captured = true};
-	struct flat_session *s;
+	struct flat_session *s = NULL;
 	if (asprintf(&like.cgroup, "0::%s\n", cgroup) < 0)
 		return NULL;
 	if (pid != 0) {
@@ -712,11 +736,9 @@ struct flat_session *flat_session_captured(struct flat_offload *o, pid_t pid, ui
 		like.exe = NULL;
 		like.exe_owner_known = false;
 	}
-	TAILQ_FOREACH(s, &o->ghosts, link)
-	{
-		if (s->captured && flat_session_is_same(s, &like) && !is_dead(s))
-			break;
-	}
+	do
+		s = flat_session_find_ghost(o, &like, s);
+	while (s && is_dead(s));
 	if (s || !(s = flat_session_ghost(o, &like)))
 		forget(&like);
 	return s;

@@ -1,8 +1,10 @@
-/* Sessions: whose messages are read when many have some, and what is kept of those that are of another build. */
+/* Sessions: whose messages are read when many have some, what is kept of those that are of another build, and of those that end. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -191,4 +193,64 @@ Test(session, who_says_nothing_ends_in_time_and_the_first_one_first)
 	cr_expect_eq(recv(app[1], &byte, 1, MSG_DONTWAIT), -1);
 	close(app[0]);
 	close(app[1]);
+}
+
+static struct flat_session *captured(pid_t pid, const char *cgroup)
+{
+	struct flat_session *s = flat_session_captured(&o, pid, 1000, 1000, cgroup);
+	cr_assert_not_null(s);
+	cr_assert(s->captured && s->pid == pid);
+	return s;
+}
+
+Test(session, a_confined_process_has_one_record_while_it_lives_and_another_by_each_thing_known)
+{
+	int app = come();
+	greet(1000);
+	close(app);
+	/* What this process had as one that says HELLO is another record. */
+	TAILQ_FIRST(&o.sessions)->n_conns++;
+	flat_session_close(TAILQ_FIRST(&o.sessions), NULL);
+	struct flat_session *hello = TAILQ_FIRST(&o.ghosts);
+	struct flat_session *s = captured(getpid(), "/a");
+	struct flat_session *other = captured(getpid(), "/b");
+	cr_expect(s != hello && s != other);
+	cr_expect_eq(captured(getpid(), "/a"), s);
+	cr_expect_eq(captured(getpid(), "/b"), other);
+	/* Of nobody known there is nothing to be found. */
+	struct flat_session *unknown = captured(0, "/a");
+	struct flat_session *again = captured(0, "/a");
+	cr_expect_neq(unknown, again);
+	cr_expect_eq(o.ended.n, 3);
+	flat_session_put(unknown);
+	flat_session_put(again);
+	flat_session_put(s);
+	cr_expect_eq(o.ended.n, 2);
+	cr_expect_eq(captured(getpid(), "/b"), other);
+	flat_session_put(other);
+	hello->n_conns--;
+	flat_session_put(hello);
+	cr_expect_eq(o.ended.n, 0);
+	cr_expect(TAILQ_EMPTY(&o.ghosts));
+}
+
+Test(session, a_confined_process_that_died_is_not_who_has_its_number)
+{
+	siginfo_t end;
+	pid_t child = fork();
+	if (child == 0) {
+		for (;;)
+			pause();
+	}
+	cr_assert_gt(child, 0);
+	struct flat_session *s = captured(child, "/a");
+	cr_expect_eq(captured(child, "/a"), s);
+	cr_assert_eq(kill(child, SIGKILL), 0);
+	cr_assert_eq(waitid(P_PID, (id_t)child, &end, WEXITED | WNOWAIT), 0);
+	/* The number may be another's by now: here it is kept, for the test. */
+	struct flat_session *next = captured(child, "/a");
+	cr_expect_neq(next, s);
+	flat_session_put(next);
+	flat_session_put(s);
+	cr_expect_eq(waitpid(child, NULL, 0), child);
 }
