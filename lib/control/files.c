@@ -15,8 +15,18 @@
 struct reading {
 	struct flat_diags *diags;
 	const struct config_file_reader *reader;
+	struct flat_strbuf text; /* of one file */
+	struct flat_strbuf path; /* likewise, of a folder */
+	bool foreign;		 /* a file was met that is another user's */
 	size_t total_bytes;
 	unsigned n_files;
+};
+
+/* Where a file is: a long way is gone once for all of a folder. */
+struct place {
+	const char *path; /* for people, and for the cache */
+	int folder;	  /* AT_FDCWD: none */
+	const char *name; /* there */
 };
 
 static void complain(struct reading *r, const char *path, enum flat_diag_code code,
@@ -96,27 +106,43 @@ static int check_bounds(struct reading *r, const char *path, size_t len)
 }
 
 /* A file of which nothing new is to be read. */
-static bool is_known(const struct reading *r, const char *path, struct stat *st)
+static bool is_known(const struct reading *r, const struct place *at, struct stat *st)
 {
 	const struct config_file_reader *reader = r->reader;
 
-	return reader->known && stat(path, st) == 0 && S_ISREG(st->st_mode) &&
-	       reader->known(reader->arg, path, st);
+	return reader->known && fstatat(at->folder, at->name, st, 0) == 0 && S_ISREG(st->st_mode) &&
+	       reader->known(reader->arg, at->path, st);
 }
 
-static int read_one(struct reading *r, const char *path)
+/*
+ * Not blocking: the open of a FIFO would wait for a writer. The time of reading is not kept, which would be written to each file's
+ * inode; that is its owner's to say, and CAP_FOWNER's (open(2)).
+ */
+static int open_file(struct reading *r, const struct place *at)
 {
-	struct flat_strbuf text = {0};
+	const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY;
+
+	if (!r->foreign) {
+		int fd = openat(at->folder, at->name, flags | O_NOATIME);
+		if (fd >= 0 || errno != EPERM)
+			return fd;
+		r->foreign = true;
+	}
+	return openat(at->folder, at->name, flags);
+}
+
+static int read_one(struct reading *r, const struct place *at)
+{
+	const char *path = at->path;
 	const char *str;
 	struct stat st;
 	int ret, fd;
 
-	if (is_known(r, path, &st))
+	if (is_known(r, at, &st))
 		return check_bounds(r, path, (size_t)st.st_size)
 			   ? 0
 			   : r->reader->read(r->reader->arg, path, &st, NULL, 0);
-	/* Not blocking: the open of a FIFO would wait for a writer. */
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	fd = open_file(r, at);
 	if (fd < 0) {
 		if (errno == ENOMEM)
 			return -ENOMEM;
@@ -129,8 +155,9 @@ static int read_one(struct reading *r, const char *path)
 			 "not a regular file");
 		goto out;
 	}
+	flat_strbuf_reset(&r->text);
 	if (!ret)
-		ret = read_all(fd, st.st_size, &text);
+		ret = read_all(fd, st.st_size, &r->text);
 	if (ret == -ENOMEM)
 		goto out;
 	if (ret) {
@@ -138,11 +165,10 @@ static int read_one(struct reading *r, const char *path)
 		ret = 0;
 		goto out;
 	}
-	str = flat_strbuf_str(&text);
-	if (check_bounds(r, path, text.len) == 0)
-		ret = r->reader->read(r->reader->arg, path, &st, str, text.len);
+	str = flat_strbuf_str(&r->text);
+	if (check_bounds(r, path, r->text.len) == 0)
+		ret = r->reader->read(r->reader->arg, path, &st, str, r->text.len);
 out:
-	flat_strbuf_fini(&text);
 	close(fd);
 	return ret;
 }
@@ -158,33 +184,38 @@ static int name_cmp(const struct dirent **a, const struct dirent **b)
 	return strcmp((*a)->d_name, (*b)->d_name);
 }
 
+static int read_entry(struct reading *r, const char *path, int folder, const char *name)
+{
+	struct place at = {.folder = folder, .name = name};
+	size_t len = strlen(path);
+
+	flat_strbuf_reset(&r->path);
+	flat_strbuf_add(&r->path, path, len);
+	if (len == 0 || path[len - 1] != '/')
+		flat_strbuf_puts(&r->path, "/");
+	flat_strbuf_puts(&r->path, name);
+	at.path = flat_strbuf_str(&r->path);
+	return at.path ? read_one(r, &at) : -ENOMEM;
+}
+
 static int read_folder(struct reading *r, const char *path)
 {
 	struct dirent **names = NULL;
-	int n = scandir(path, &names, name_wanted, name_cmp), i, ret = 0;
+	int folder = open(path, O_RDONLY | O_CLOEXEC | O_DIRECTORY), i, ret = 0;
+	int n = folder < 0 ? -1 : scandirat(folder, ".", &names, name_wanted, name_cmp);
 
-	if (n < 0) {
-		if (errno == ENOMEM)
-			return -ENOMEM;
+	if (n < 0 && errno == ENOMEM)
+		ret = -ENOMEM;
+	else if (n < 0)
 		complain_errno(r, path, errno);
-		return 0;
-	}
 	for (i = 0; i < n; i++) {
-		size_t len = strlen(path);
-		struct flat_strbuf file = {0};
-		const char *str;
-
-		if (!ret) {
-			flat_strbuf_printf(&file, "%s%s%s", path,
-					   len && path[len - 1] == '/' ? "" : "/",
-					   names[i]->d_name);
-			str = flat_strbuf_str(&file);
-			ret = str ? read_one(r, str) : -ENOMEM;
-			flat_strbuf_fini(&file);
-		}
+		if (!ret)
+			ret = read_entry(r, path, folder, names[i]->d_name);
 		free(names[i]);
 	}
 	free(names);
+	if (folder >= 0)
+		close(folder);
 	return ret;
 }
 
@@ -197,6 +228,8 @@ int config_files_read(const char *const *paths, size_t n_paths, struct flat_diag
 	int ret = 0;
 
 	for (i = 0; i < n_paths && !ret; i++) {
+		const struct place at = {.path = paths[i], .folder = AT_FDCWD, .name = paths[i]};
+
 		if (stat(paths[i], &st)) {
 			complain_errno(&r, paths[i], errno);
 			continue;
@@ -204,7 +237,9 @@ int config_files_read(const char *const *paths, size_t n_paths, struct flat_diag
 		if (S_ISDIR(st.st_mode))
 			ret = read_folder(&r, paths[i]);
 		else
-			ret = read_one(&r, paths[i]);
+			ret = read_one(&r, &at);
 	}
+	flat_strbuf_fini(&r.text);
+	flat_strbuf_fini(&r.path);
 	return ret;
 }

@@ -699,3 +699,36 @@ Test(config_files, empty_folder_is_an_empty_mesh, .init = folder_make, .fini = f
 	cr_expect_eq(flat_mesh_n_services(l.mesh), 0);
 	loaded_fini(&l);
 }
+
+/* When it was read last, s. */
+static int64_t read_at(const char *path)
+{
+	struct stat st;
+	cr_assert_eq(stat(path, &st), 0);
+	return st.st_atim.tv_sec;
+}
+
+Test(config_files, ones_own_keep_the_time_of_reading_and_others_are_read_too, .init = folder_make,
+     .fini = folder_remove)
+{
+	/* Read longer ago than it was written: then it would be noted (relatime, mount(8)). */
+	const struct timespec times[2] = {{.tv_sec = 1}, {.tv_nsec = UTIME_NOW}};
+
+	folder_put("a.yaml", WL "spec: {selectors: [{uid: 1}]}");
+	folder_put("b.yaml", AP);
+	cr_assert_eq(utimensat(AT_FDCWD, path_of("a.yaml"), times, 0), 0);
+	/* One's own alone, without a privilege that would make all files so. */
+	if (geteuid() == 0) {
+		cr_assert_eq(chmod(folder, 0755), 0);
+		cr_assert_eq(chown(path_of("a.yaml"), 65534, 65534), 0);
+		cr_assert_eq(seteuid(65534), 0);
+	}
+	struct loaded l = load_folder();
+
+	if (getuid() == 0)
+		cr_assert_eq(seteuid(0), 0);
+	cr_assert_eq(l.ret, 0, "%s", loaded_text(&l));
+	cr_expect_eq(flat_mesh_n_workloads(l.mesh), 1);
+	cr_expect_eq(read_at(path_of("a.yaml")), 1);
+	loaded_fini(&l);
+}
