@@ -131,6 +131,10 @@
 /* Streams that one identity of one host reset before anything was answered, of which so many a second are forgiven: beyond them no
  * further stream is opened for it. A busy host's clients that give up stay below; what each costs to set up is a tenth of a processor at that rate. */
 #define FLAT_WIRE_RESETS_MAX 1000U
+/* Of those that end with their link so many are not counted, and of these so many a second are forgiven: all that one identity may
+ * have, whose flatd starts anew; who does it again and again gains a tenth. */
+#define FLAT_WIRE_CUT_MAX FLAT_WIRE_GUEST_STREAMS_MAX
+#define FLAT_WIRE_CUT_PER_S (FLAT_WIRE_RESETS_MAX / 10)
 /* Links of one flatd: hosts times workloads of a large mesh; four in a hundred of its descriptors. */
 #define FLAT_WIRE_LINKS_MAX 4096U
 /* Of these, links that came and have not greeted: a handshake takes milliseconds, so more are a flood. Of one host so many as it has

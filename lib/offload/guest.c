@@ -25,7 +25,8 @@ static void guest_free(struct flat_guest *g)
 /* For good, if it has nothing left. */
 static void guest_forget(struct flat_peers *all, struct flat_guest *g)
 {
-	if (g->links > 0 || g->unanswered > 0 || g->resets > 0 || g->hold->bytes > 0)
+	const struct flat_wire_tally *t = &g->tally;
+	if (g->links > 0 || t->unanswered > 0 || t->resets > 0 || t->cut > 0 || g->hold->bytes > 0)
 		return;
 	TAILQ_REMOVE(&all->guests, g, link);
 	guest_free(g);
@@ -56,19 +57,26 @@ void flat_guests_fini(struct flat_peers *all)
 	TAILQ_INIT(&all->guests);
 }
 
+/* Of so many a second those between two instants, ms: none is lost where these are close. */
+static void forgive(uint32_t *count, uint32_t per_s, int64_t from_ms, int64_t to_ms)
+{
+	int64_t n = to_ms * per_s / 1000 - from_ms * per_s / 1000;
+	if (n > 0)
+		*count -= n < *count ? (uint32_t)n : *count;
+}
+
 void flat_guests_forgive(struct flat_peers *all, int64_t now_ms)
 {
 	struct flat_guest *g;
 	struct flat_guest *next;
-	uint64_t ms = now_ms > all->guests_ms ? (uint64_t)(now_ms - all->guests_ms) : 0;
-	uint64_t n = ms * FLAT_WIRE_RESETS_MAX / 1000;
-	uint64_t m = ms * FLAT_HBONE_GUEST_RESETS_MAX / 1000;
+	int64_t then_ms = all->guests_ms;
 	all->guests_ms = now_ms;
 	for (g = TAILQ_FIRST(&all->guests); g; g = next) {
 		next = TAILQ_NEXT(g, link);
 		tell_of_denied(g);
-		g->unanswered -= n < g->unanswered ? (uint32_t)n : g->unanswered;
-		g->resets -= m < g->resets ? (uint32_t)m : g->resets;
+		forgive(&g->tally.unanswered, FLAT_WIRE_RESETS_MAX, then_ms, now_ms);
+		forgive(&g->tally.resets, FLAT_HBONE_GUEST_RESETS_MAX, then_ms, now_ms);
+		forgive(&g->tally.cut, FLAT_WIRE_CUT_PER_S, then_ms, now_ms);
 		guest_forget(all, g);
 	}
 }
@@ -116,8 +124,7 @@ void flat_guest_join(struct flat_peer *p)
 	}
 	g->links++;
 	p->guest = g;
-	p->link->unanswered = &g->unanswered;
-	p->link->resets_all = &g->resets;
+	p->link->tally = &g->tally;
 	p->link->hold = g->hold;
 	p->link->quota = &g->frames;
 	/* While there was no link, nobody did it. */

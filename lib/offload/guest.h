@@ -15,12 +15,11 @@ struct flat_guest {
 	struct flat_bridges asked;	     /* by asked_link, in their order */
 	struct flat_addr host;
 	uint32_t links;
-	uint32_t streams;	/* asked for, or begun */
-	uint32_t unanswered;	/* flat_wire_link.unanswered of its links */
-	uint32_t resets;	/* flat_wire_link.resets_all of its links */
-	struct flat_hold *hold; /* memory in which its streams' bytes wait */
-	uint64_t denied;	/* of it, told of */
-	uint64_t turn;		/* of flatd, in which so many of its links were looked at: */
+	uint32_t streams;	      /* asked for, or begun */
+	struct flat_wire_tally tally; /* of its links */
+	struct flat_hold *hold;	      /* memory in which its streams' bytes wait */
+	uint64_t denied;	      /* of it, told of */
+	uint64_t turn;		      /* of flatd, in which so many of its links were looked at: */
 	uint32_t looked_at;
 	uint32_t frames; /* flat_wire_link.quota of its links; anew with each turn of flatd */
 	char id[FLAT_SPIFFE_ID_MAX];
@@ -41,7 +40,7 @@ void flat_guest_lose(struct flat_bridge *b);
 void flat_guests_begin(struct flat_peers *all);
 /** Whether one more of its links may be looked at in this turn. Those of nobody yet always may. What it may take is there. */
 FLAT_MUST_CHECK bool flat_guest_has_turn(struct flat_peer *p);
-/** By time: FLAT_WIRE_RESETS_MAX a second of each; those that have nothing left are gone. */
+/** By time, what its tally counts; those that have nothing left are gone. */
 void flat_guests_forgive(struct flat_peers *all, int64_t now_ms);
 
 #endif

@@ -247,8 +247,8 @@ static void on_request(struct flat_wire_link *l, int32_t id)
 	struct flat_frame f = {.type = FLAT_FRAME_OPEN, .stream = (uint32_t)id};
 	struct flat_wire_stream *s = flat_wire_stream_add(l, (uint32_t)id);
 	f.from.port = h->port;
-	if (*l->unanswered >= FLAT_WIRE_RESETS_MAX ||
-	    (l->resets_all && *l->resets_all >= FLAT_HBONE_GUEST_RESETS_MAX)) {
+	if (l->tally->unanswered >= FLAT_WIRE_RESETS_MAX ||
+	    l->tally->resets >= FLAT_HBONE_GUEST_RESETS_MAX) {
 		l->stats.refused++;
 		if (s)
 			flat_wire_stream_remove(s);
@@ -315,15 +315,15 @@ static int on_frame(nghttp2_session *h2, const nghttp2_frame *frame, void *arg)
 		return 0;
 	}
 	/* A server can reset no more than we open. Of a client each counts, those of streams that we have refused too. */
-	if (frame->hd.type == NGHTTP2_RST_STREAM && l->server && l->resets_all)
-		++*l->resets_all;
+	if (frame->hd.type == NGHTTP2_RST_STREAM && l->server)
+		l->tally->resets++;
 	if (frame->hd.type == NGHTTP2_RST_STREAM && l->server &&
 	    l->resets++ == FLAT_HBONE_RESETS_MAX)
 		return fail(l, "the peer resets too many streams");
 	s = stream_of(h2, id);
 	if (frame->hd.type == NGHTTP2_RST_STREAM && l->server && s && !s->fin_got &&
 	    s->bytes[0] == 0)
-		(*l->unanswered)++;
+		l->tally->unanswered++;
 	if (frame->hd.type == NGHTTP2_GOAWAY)
 		l->draining = true;
 	if (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)

@@ -24,7 +24,7 @@ static struct flat_wire_link *make(struct flat_svids *svids, const struct flat_s
 	l->own_expires_s = svid->expires_s;
 	l->peer.svids = svids;
 	l->peer.server = !server;
-	l->unanswered = &l->alone;
+	l->tally = &l->alone;
 	TAILQ_INIT(&l->streams);
 	TAILQ_INIT(&l->ready);
 	l->ssl = SSL_new(svid->ctx);
@@ -82,13 +82,23 @@ struct flat_wire_link *flat_wire_link_new_hbone(struct flat_svids *svids,
 	return begin(l, &flat_wire_hbone);
 }
 
-/* A stream that ends with its link costs what one costs that is reset: else who resets many would end links instead. */
+/*
+ * A stream that ends with its link costs what one costs that is reset: else who resets many would end links instead. But a host
+ * that starts anew loses all it has, once.
+ */
 static void count_cut(const struct flat_wire_stream *s)
 {
-	struct flat_wire_link *l = s->link;
-	*l->unanswered += l->server && s->bytes[0] == 0;
-	if (l->server && l->hbone && l->resets_all)
-		++*l->resets_all;
+	const struct flat_wire_link *l = s->link;
+	struct flat_wire_tally *tally = l->tally;
+	bool unanswered = s->bytes[0] == 0;
+	if (!l->server || !(unanswered || l->hbone))
+		return;
+	if (tally->cut < FLAT_WIRE_CUT_MAX) {
+		tally->cut++;
+		return;
+	}
+	tally->unanswered += unanswered;
+	tally->resets += l->hbone != NULL;
 }
 
 bool flat_wire_link_end(struct flat_wire_link *l, int err, bool all)
@@ -234,8 +244,7 @@ void flat_wire_link_bye(struct flat_wire_link *l)
 
 void flat_wire_link_excuse(struct flat_wire_link *l)
 {
-	l->unanswered = &l->alone;
-	l->resets_all = NULL;
+	l->tally = &l->alone;
 }
 
 bool flat_wire_link_full(const struct flat_wire_link *l)

@@ -87,6 +87,16 @@ struct flat_wire_stats {
 	uint64_t bytes[2]; /* of streams: sent, received */
 };
 
+/** Streams for which their peer did not wait, each less those forgiven. */
+struct flat_wire_tally {
+	uint32_t
+	    unanswered; /* reset before a byte was sent to it, or ended so with a link: FLAT_WIRE_RESETS_MAX */
+	uint32_t
+	    resets; /* HBONE: all that were reset, or ended with a link: FLAT_HBONE_GUEST_RESETS_MAX */
+	uint32_t
+	    cut; /* that ended with a link, and are none of the others yet: FLAT_WIRE_CUT_MAX */
+};
+
 struct flat_wire_link {
 	const struct flat_wire_ops *ops;
 	const struct flat_wire_protocol *protocol; /* what is spoken inside of TLS */
@@ -112,12 +122,9 @@ struct flat_wire_link {
 	uint32_t last_id;
 	uint32_t first_credit; /* by the peer's HELLO */
 	uint32_t resets;       /* HBONE, server: streams that the peer reset, less those forgiven */
-	/* Server: streams that the peer reset unanswered, or ended so with a link, less those forgiven: `alone`, or its
-	 * owner's for several links. */
-	uint32_t *unanswered;
-	uint32_t alone;
-	uint32_t *
-	    resets_all; /* HBONE, server: `resets` of its owner's links together; borrowed. NULL: nobody counts */
+	struct flat_wire_tally
+	    *tally; /* server: `alone`, or its owner's for several links; borrowed */
+	struct flat_wire_tally alone;
 	struct flat_hold *hold; /* of who is asked for memory of streams (borrowed); NULL: nobody */
 	uint32_t *
 	    quota; /* frames and ends that may come yet, and what its owner does for them; borrowed. NULL: no end */

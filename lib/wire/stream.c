@@ -192,7 +192,7 @@ static int on_open(struct flat_wire_link *l, const struct flat_frame *f)
 	/* GOAWAY asks for other links: what was opened before it was heard is served. */
 	if (full)
 		flat_wire_refuse(s, EAGAIN, "no further streams on this link");
-	else if (*l->unanswered >= FLAT_WIRE_RESETS_MAX)
+	else if (l->tally->unanswered >= FLAT_WIRE_RESETS_MAX)
 		flat_wire_refuse(s, EAGAIN,
 				 "too many streams were reset before they were answered");
 	else
@@ -337,7 +337,7 @@ int flat_wire_stream_frame(struct flat_wire_link *l, const struct flat_frame *f)
 		return 0;
 	case FLAT_FRAME_RESET:
 		/* It cost a connection here, and its peer a frame. */
-		*l->unanswered += l->server && s->bytes[0] == 0;
+		l->tally->unanswered += l->server && s->bytes[0] == 0;
 		flat_wire_stream_end(s, flat_frame_errno(f->number));
 		return 0;
 	case FLAT_FRAME_CREDIT:

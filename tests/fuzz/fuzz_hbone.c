@@ -138,7 +138,6 @@ static const struct flat_wire_ops ops = {
 
 /* Of who asks: all of its links. */
 static uint32_t quota;
-static uint32_t resets;
 
 static struct flat_wire_link *open_link(bool server, bool flat)
 {
@@ -148,10 +147,8 @@ static struct flat_wire_link *open_link(bool server, bool flat)
 	l->ops = &ops;
 	l->protocol = flat ? &flat_wire_flat : &flat_wire_hbone;
 	l->server = server;
-	l->unanswered = &l->alone;
-	l->resets_all = &resets;
+	l->tally = &l->alone;
 	l->quota = &quota;
-	resets = 0;
 	/* Two streams may keep bytes. */
 	l->hold = flat_hold_new(NULL, 2 * (size_t)FLAT_WIRE_WINDOW);
 	require(l->hold != NULL);

@@ -393,7 +393,7 @@ Test(peers, a_stream_refused_by_a_server_that_goes_away_is_asked_for_by_another_
 	}
 	peers_turn();
 	/* It is asked for; refused before its owner hears of it; that the server goes away is said before. */
-	first.link->alone = FLAT_WIRE_RESETS_MAX;
+	first.link->alone.unanswered = FLAT_WIRE_RESETS_MAX;
 	flat_wire_link_drain(first.link);
 	for (int i = 0; i < 10000 && !c.bridge->moved && !first.over; i++)
 		pump_and_wait(&first);
@@ -621,9 +621,9 @@ Test(peers, a_new_link_of_one_that_resets_much_is_no_new_beginning)
 	peers_say(&c);
 	const struct flat_guest *guest = TAILQ_FIRST(&peers_half.peers->guests);
 	/* Some are begun, and refused, while the others' frames wait. */
-	for (int i = 0; i < 1000 && guest->unanswered < 2 * FLAT_WIRE_RESETS_MAX; i++)
+	for (int i = 0; i < 1000 && guest->tally.unanswered < 2 * FLAT_WIRE_RESETS_MAX; i++)
 		peers_turn();
-	cr_assert_geq(guest->unanswered, 2 * FLAT_WIRE_RESETS_MAX);
+	cr_assert_geq(guest->tally.unanswered, 2 * FLAT_WIRE_RESETS_MAX);
 	peers_leave(&c);
 	cr_expect_eq(ask_one(&same), EAGAIN);
 	peers_leave(&same);
@@ -653,8 +653,8 @@ Test(peers, a_new_link_of_one_that_resets_much_is_no_new_beginning)
 	cr_expect(TAILQ_EMPTY(&peers_half.peers->guests));
 }
 
-/* What its identity's streams that have ended with a link count for, after this one has gone with MANY. */
-static uint32_t go_with_many(struct peers_client *c, const struct flat_guest *g)
+/* As one whose flatd ends with many streams that nobody has answered. */
+static void go_with_many(struct peers_client *c, const struct flat_guest *g)
 {
 	struct wire_end e;
 	peers_ask_many(c, MANY, &e);
@@ -666,14 +666,41 @@ static uint32_t go_with_many(struct peers_client *c, const struct flat_guest *g)
 	for (int i = 0; i < 1000 && g->links > 0; i++)
 		peers_turn();
 	cr_assert_eq(g->links + g->streams, 0);
-	return g->unanswered;
 }
 
-Test(peers, streams_that_end_with_their_link_count_as_those_that_are_reset)
+Test(peers, a_host_that_starts_anew_is_refused_nothing)
 {
 	struct peers_client c = peers_greet("d/ns/a/sa/client", 2);
-	const struct flat_guest *g = TAILQ_FIRST(&peers_half.peers->guests);
-	cr_assert_geq(go_with_many(&c, g), 2 * FLAT_WIRE_RESETS_MAX);
+	struct flat_guest *g = TAILQ_FIRST(&peers_half.peers->guests);
+	go_with_many(&c, g);
+	cr_expect_eq(g->tally.unanswered, 0);
+	cr_expect_geq(g->tally.cut, 2 * FLAT_WIRE_RESETS_MAX);
+	struct peers_client again = peers_greet("d/ns/a/sa/client", 2);
+	cr_assert_eq(TAILQ_FIRST(&peers_half.peers->guests), g);
+	cr_expect_eq(ask_one(&again), ECONNREFUSED);
+	peers_leave(&again);
+	for (int i = 0; i < 1000 && g->links > 0; i++)
+		peers_turn();
+	/* It is remembered, and forgiven so many a second, also by looks that are a millisecond apart. */
+	uint32_t cut = g->tally.cut;
+	int64_t from_ms = peers_half.peers->guests_ms;
+	for (int64_t ms = 1; ms <= 1000; ms++)
+		flat_guests_forgive(peers_half.peers, from_ms + ms);
+	cr_assert_eq(TAILQ_FIRST(&peers_half.peers->guests), g);
+	cr_expect_eq(g->tally.cut, cut - FLAT_WIRE_CUT_PER_S);
+	flat_guests_forgive(peers_half.peers,
+			    from_ms + (int64_t)cut * 1000 / FLAT_WIRE_CUT_PER_S + 1);
+	cr_expect(TAILQ_EMPTY(&peers_half.peers->guests));
+}
+
+Test(peers, streams_that_end_with_one_link_after_another_count_as_those_that_are_reset)
+{
+	struct peers_client c = peers_greet("d/ns/a/sa/client", 2);
+	struct flat_guest *g = TAILQ_FIRST(&peers_half.peers->guests);
+	/* More than what is forgiven meanwhile. */
+	g->tally.cut = 2 * FLAT_WIRE_CUT_MAX;
+	go_with_many(&c, g);
+	cr_assert_geq(g->tally.unanswered, 2 * FLAT_WIRE_RESETS_MAX);
 	struct peers_client again = peers_greet("d/ns/a/sa/client", 2);
 	struct peers_client other = peers_greet("d/ns/a/sa/other", 2);
 	struct peers_client elsewhere = peers_greet("d/ns/a/sa/client", 3);
@@ -700,6 +727,6 @@ Test(peers, streams_of_a_link_that_ends_by_its_certificates_time_do_not)
 	cr_assert_geq(g->streams, FLAT_WIRE_BEGIN_MAX);
 	(void)flat_peer_tick(p, now_ms(), p->link->peer.expires_s);
 	cr_expect_null(p->link);
-	cr_expect_eq(g->unanswered, 0);
+	cr_expect_eq(g->tally.unanswered, 0);
 	peers_leave(&c);
 }

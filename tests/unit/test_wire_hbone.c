@@ -474,21 +474,21 @@ Test(wire_hbone, a_busy_host_whose_resets_are_forgiven_goes_on)
 
 Test(wire_hbone, streams_reset_unanswered_on_all_links_of_a_peer_are_bounded)
 {
-	uint32_t unanswered = FLAT_WIRE_RESETS_MAX - 1;
+	struct flat_wire_tally tally = {.unanswered = FLAT_WIRE_RESETS_MAX - 1};
 	pair_run(SIZE_MAX);
-	pair.server.link->unanswered = &unanswered;
+	pair.server.link->tally = &tally;
 	struct wire_end *e = pair_stream();
 	pair_run(SIZE_MAX);
 	flat_wire_reset(e->stream, ECONNRESET);
 	pair_run(SIZE_MAX);
-	cr_expect_eq(unanswered, FLAT_WIRE_RESETS_MAX);
+	cr_expect_eq(tally.unanswered, FLAT_WIRE_RESETS_MAX);
 	/* The owner does not hear of it; the peer is told that it may ask elsewhere, or later. */
 	e = pair_stream();
 	pair_run(SIZE_MAX);
 	cr_expect_eq(e->err, EAGAIN);
 	cr_expect_eq(pair.server.n, 1);
 	cr_expect_eq(pair.server.link->stats.refused, 1);
-	unanswered--;
+	tally.unanswered--;
 	e = pair_stream();
 	pair_run(SIZE_MAX);
 	cr_expect(e->accepted);
@@ -503,46 +503,45 @@ Test(wire_hbone, streams_reset_unanswered_on_all_links_of_a_peer_are_bounded)
 	pair_run(SIZE_MAX);
 	flat_wire_reset(e->stream, ECONNRESET);
 	pair_run(SIZE_MAX);
-	cr_expect_eq(unanswered, FLAT_WIRE_RESETS_MAX - 1);
+	cr_expect_eq(tally.unanswered, FLAT_WIRE_RESETS_MAX - 1);
 	cr_expect_eq(pair.server.link->n_streams, 0);
 }
 
 Test(wire_hbone, streams_that_end_with_their_link_count_as_those_that_are_reset)
 {
-	uint32_t unanswered = 0;
-	uint32_t resets = 0;
+	struct flat_wire_tally tally = {.cut = FLAT_WIRE_CUT_MAX - 1};
 	pair_run(SIZE_MAX);
-	pair.server.link->unanswered = &unanswered;
-	pair.server.link->resets_all = &resets;
-	for (int i = 0; i < 3; i++)
+	pair.server.link->tally = &tally;
+	for (int i = 0; i < 4; i++)
 		(void)pair_stream();
 	pair_run(SIZE_MAX);
 	pair_send(&pair.server.ends[0], 10, false);
 	pair_run(SIZE_MAX);
 	cr_expect(flat_wire_link_end(pair.server.link, ECONNRESET, true));
-	cr_expect_eq(unanswered, 2);
-	cr_expect_eq(resets, 3);
+	cr_expect_eq(tally.unanswered, 3);
+	cr_expect_eq(tally.resets, 3);
+	cr_expect_eq(tally.cut, FLAT_WIRE_CUT_MAX);
 }
 
 Test(wire_hbone, resets_on_all_links_of_a_peer_are_bounded_whatever_was_answered)
 {
-	uint32_t resets = FLAT_HBONE_GUEST_RESETS_MAX - 1;
+	struct flat_wire_tally tally = {.resets = FLAT_HBONE_GUEST_RESETS_MAX - 1};
 	pair_run(SIZE_MAX);
-	pair.server.link->resets_all = &resets;
+	pair.server.link->tally = &tally;
 	struct wire_end *e = pair_stream();
 	pair_run(SIZE_MAX);
 	pair_send(&pair.server.ends[0], 10, false);
 	pair_run(SIZE_MAX);
 	flat_wire_reset(e->stream, ECONNRESET);
 	pair_run(SIZE_MAX);
-	cr_expect_eq(resets, FLAT_HBONE_GUEST_RESETS_MAX);
+	cr_expect_eq(tally.resets, FLAT_HBONE_GUEST_RESETS_MAX);
 	e = pair_stream();
 	pair_run(SIZE_MAX);
 	cr_expect_eq(e->err, EAGAIN);
 	cr_expect_eq(pair.server.n, 1);
 	/* The link goes on. */
 	cr_expect_eq(pair.server.err, 0);
-	resets--;
+	tally.resets--;
 	e = pair_stream();
 	pair_run(SIZE_MAX);
 	cr_expect(e->accepted);

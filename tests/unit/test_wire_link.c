@@ -189,10 +189,10 @@ Test(wire_link, streams_that_are_reset_unanswered_are_bounded_and_forgiven)
 		cr_assert_eq(pair.server.n, 0);
 	}
 	cr_assert_eq(pair.server.err + pair.client.err, 0);
-	--*pair.server.link->unanswered;
+	pair.server.link->tally->unanswered--;
 	cr_assert_eq(open_and_reset(), 0);
 	cr_assert_eq(open_and_reset(), EAGAIN);
-	*pair.server.link->unanswered = 0;
+	pair.server.link->tally->unanswered = 0;
 	/* One that was answered is none of these. */
 	pair.client.n = 1;
 	pair.server.n = 0;
@@ -202,7 +202,7 @@ Test(wire_link, streams_that_are_reset_unanswered_are_bounded_and_forgiven)
 	pair_run(SIZE_MAX);
 	flat_wire_reset(other->stream, ECONNRESET);
 	pair_run(SIZE_MAX);
-	cr_assert_eq(*pair.server.link->unanswered, 0);
+	cr_assert_eq(pair.server.link->tally->unanswered, 0);
 }
 
 /* A frame that an honest client would not send. */
