@@ -41,9 +41,8 @@ static void enter(struct flat_session *s, const char *key)
 {
 	if (s->account && strcmp(s->account->key, key) == 0)
 		return;
-	uint32_t n = s->charged;
-	uint32_t listeners = s->listening;
-	uint32_t lanes = s->mapping;
+	uint32_t has[FLAT_ACCOUNT_KINDS];
+	memcpy(has, s->counted, sizeof(has));
 	flat_account_leave(s);
 	s->account = find(s->offload, key);
 	if (!s->account)
@@ -52,12 +51,9 @@ static void enter(struct flat_session *s, const char *key)
 		return;
 	s->account->sessions++;
 	s->account->n_open += !s->closed;
-	s->account->n_conns += n;
-	s->account->n_listeners += listeners;
-	s->account->n_lanes += lanes;
-	s->charged = n;
-	s->listening = listeners;
-	s->mapping = lanes;
+	for (size_t i = 0; i < FLAT_ACCOUNT_KINDS; i++)
+		s->account->n[i] += has[i];
+	memcpy(s->counted, has, sizeof(has));
 }
 
 static const char *strangers_of(uid_t uid, char buf[96])
@@ -90,10 +86,9 @@ void flat_account_leave(struct flat_session *s)
 	if (!a)
 		return;
 	flat_account_hang_up(s);
-	a->n_conns -= s->charged;
-	a->n_listeners -= s->listening;
-	a->n_lanes -= s->mapping;
-	s->charged = s->listening = s->mapping = 0;
+	for (size_t i = 0; i < FLAT_ACCOUNT_KINDS; i++)
+		a->n[i] -= s->counted[i];
+	memset(s->counted, 0, sizeof(s->counted));
 	s->account = NULL;
 	if (--a->sessions > 0)
 		return;
@@ -101,21 +96,21 @@ void flat_account_leave(struct flat_session *s)
 	free(a);
 }
 
-void flat_account_add(struct flat_session *s)
+void flat_account_add(struct flat_session *s, enum flat_account_kind kind)
 {
 	if (!s->account)
 		return;
-	s->account->n_conns++;
-	s->charged++;
+	s->account->n[kind]++;
+	s->counted[kind]++;
 }
 
-void flat_account_remove(struct flat_session *s)
+void flat_account_remove(struct flat_session *s, enum flat_account_kind kind)
 {
 	/* Made while it was nobody's. */
-	if (!s->account || s->charged == 0)
+	if (!s->account || s->counted[kind] == 0)
 		return;
-	s->account->n_conns--;
-	s->charged--;
+	s->account->n[kind]--;
+	s->counted[kind]--;
 }
 
 /* Descriptors that flatd has left. */
@@ -171,7 +166,8 @@ bool flat_account_takes(const struct flat_session *s, char *why, size_t size)
 static bool may_have(const struct flat_offload *o, const struct flat_account *a, uint32_t more)
 {
 	return !a || o->fds_max == 0 ||
-	       (uint64_t)a->n_conns + a->n_listeners + a->n_lanes / ENDS + more <=
+	       (uint64_t)a->n[FLAT_ACCOUNT_CONN] + a->n[FLAT_ACCOUNT_LISTENER] +
+		       a->n[FLAT_ACCOUNT_LANE] / ENDS + more <=
 		   FLAT_ACCOUNT_SHARE * room(o);
 }
 
@@ -183,39 +179,8 @@ bool flat_account_has_room(const struct flat_session *s, uint32_t n)
 bool flat_account_takes_listener(const struct flat_session *s)
 {
 	const struct flat_account *a = s->account;
-	return !a || (a->n_listeners < FLAT_ACCOUNT_LISTENERS_MAX && flat_account_has_room(s, 1));
-}
-
-void flat_account_add_listener(struct flat_session *s)
-{
-	if (!s->account)
-		return;
-	s->account->n_listeners++;
-	s->listening++;
-}
-
-void flat_account_remove_listener(struct flat_session *s)
-{
-	if (!s->account || s->listening == 0)
-		return;
-	s->account->n_listeners--;
-	s->listening--;
-}
-
-void flat_account_add_lane(struct flat_session *s)
-{
-	if (!s->account)
-		return;
-	s->account->n_lanes++;
-	s->mapping++;
-}
-
-void flat_account_remove_lane(struct flat_session *s)
-{
-	if (!s->account || s->mapping == 0)
-		return;
-	s->account->n_lanes--;
-	s->mapping--;
+	return !a || (a->n[FLAT_ACCOUNT_LISTENER] < FLAT_ACCOUNT_LISTENERS_MAX &&
+		      flat_account_has_room(s, 1));
 }
 
 bool flat_account_has_turn(const struct flat_session *s)
@@ -261,6 +226,6 @@ void flat_account_check(const struct flat_session *s, struct flat_decision *d)
 	    d->reason, sizeof(d->reason),
 	    "rule 15: %.60s has %u connections, %u listeners and %u lanes, and flatd descriptors "
 	    "(%llu) for %llu more: raise LimitNOFILE of flatd",
-	    a->key, a->n_conns, a->n_listeners, a->n_lanes, (unsigned long long)o->fds_max,
-	    (unsigned long long)room(o));
+	    a->key, a->n[FLAT_ACCOUNT_CONN], a->n[FLAT_ACCOUNT_LISTENER], a->n[FLAT_ACCOUNT_LANE],
+	    (unsigned long long)o->fds_max, (unsigned long long)room(o));
 }

@@ -10,14 +10,11 @@
 #include "offload/offload.h"
 
 struct flat_account {
-	struct flat_indexed by_key; /* in flat_offload.accounts */
-	uint32_t sessions;	    /* it goes with the last one */
-	uint32_t n_open;	    /* of these, whose control socket is open */
-	uint32_t n_conns;
-	uint32_t n_listeners; /* of which one costs as much as a connection */
-	uint32_t
-	    n_lanes;   /* of which two do: those of its clients, with connections in them or none */
-	uint64_t turn; /* of flatd (flat_offload.turn) in which its sessions had: */
+	struct flat_indexed by_key;	/* in flat_offload.accounts */
+	uint32_t sessions;		/* it goes with the last one */
+	uint32_t n_open;		/* of these, whose control socket is open */
+	uint32_t n[FLAT_ACCOUNT_KINDS]; /* of all sessions' `counted` */
+	uint64_t turn;	/* of flatd (flat_offload.turn) in which its sessions had: */
 	uint64_t spent; /* messages */
 	uint64_t late;	/* turn that had none left for some of them */
 	char key[96];
@@ -37,9 +34,9 @@ void flat_account_hang_up(struct flat_session *s);
  */
 bool flat_account_takes_stranger(const struct flat_offload *o, uid_t uid, char *why, size_t size);
 bool flat_account_takes(const struct flat_session *s, char *why, size_t size);
-/** It has one connection more, or one less. */
-void flat_account_add(struct flat_session *s);
-void flat_account_remove(struct flat_session *s);
+/** It has one more of these, or one less. */
+void flat_account_add(struct flat_session *s, enum flat_account_kind kind);
+void flat_account_remove(struct flat_session *s, enum flat_account_kind kind);
 /**
  * Refuses (in `d`) where its account holds so much that too little is left for others. The session may be one that stands for a
  * workload, without connections of its own.
@@ -47,13 +44,8 @@ void flat_account_remove(struct flat_session *s);
 void flat_account_check(const struct flat_session *s, struct flat_decision *d);
 /** Whether n more would be allowed. */
 bool flat_account_has_room(const struct flat_session *s, uint32_t n);
-/** Whether one listener more is allowed, likewise; and it is there, or gone. */
+/** Whether one listener more is allowed, likewise. */
 bool flat_account_takes_listener(const struct flat_session *s);
-void flat_account_add_listener(struct flat_session *s);
-void flat_account_remove_listener(struct flat_session *s);
-/** A lane of which the session is the client is there, or gone, or nobody's. */
-void flat_account_add_lane(struct flat_session *s);
-void flat_account_remove_lane(struct flat_session *s);
 
 /*
  * Of flatd's time: messages of all sessions of one account in a turn, so that those of others, of whatever number theirs are,

@@ -150,7 +150,7 @@ void flat_conn_begin(struct flat_conn *c, const struct flat_decision *d)
 	if (c->client) {
 		c->client->n_conns++;
 		c->client->n_half_open++;
-		flat_account_add(c->client);
+		flat_account_add(c->client, FLAT_ACCOUNT_CONN);
 	}
 	TAILQ_INSERT_TAIL(&o->conns, c, link);
 	flat_index_put(&o->conn_ids, &c->by_id, c->id);
@@ -326,7 +326,7 @@ void flat_conn_destroy(struct flat_conn *c)
 	}
 	if (c->client && !c->shelved) {
 		c->client->n_conns--;
-		flat_account_remove(c->client);
+		flat_account_remove(c->client, FLAT_ACCOUNT_CONN);
 		flat_session_put(c->client);
 	}
 	flat_gate_free(c->gate);

@@ -21,7 +21,7 @@ static void lane_free(struct flat_offload *o, struct flat_lane_link *lane)
 	TAILQ_REMOVE(&o->lanes, lane, link);
 	if (lane->client) {
 		LIST_REMOVE(lane, client_link);
-		flat_account_remove_lane(lane->client);
+		flat_account_remove(lane->client, FLAT_ACCOUNT_LANE);
 	}
 	if (lane->listener)
 		LIST_REMOVE(lane, listener_link);
@@ -41,7 +41,7 @@ void flat_lanes_orphan(struct flat_offload *o, const struct flat_session *s,
 		lane->orphan = true;
 		if (s) {
 			LIST_REMOVE(lane, client_link);
-			flat_account_remove_lane(lane->client);
+			flat_account_remove(lane->client, FLAT_ACCOUNT_LANE);
 			lane->client = NULL;
 		} else {
 			LIST_REMOVE(lane, listener_link);
@@ -157,7 +157,7 @@ int flat_lane_get(struct flat_offload *o, struct flat_session *s, struct flat_li
 	TAILQ_INSERT_HEAD(&o->lanes, lane, link);
 	if (s) {
 		LIST_INSERT_HEAD(&s->lanes, lane, client_link);
-		flat_account_add_lane(s);
+		flat_account_add(s, FLAT_ACCOUNT_LANE);
 	}
 	if (l)
 		LIST_INSERT_HEAD(&l->lanes, lane, listener_link);

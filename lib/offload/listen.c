@@ -292,7 +292,7 @@ int flat_listener_add(struct flat_offload *o, const struct flat_listener *like, 
 	if (!l->server)
 		flat_captures_in_yield(o, &l->addr);
 	l->session->n_listeners++;
-	flat_account_add_listener(l->session);
+	flat_account_add(l->session, FLAT_ACCOUNT_LISTENER);
 	o->n_listeners++;
 	o->listening++;
 	o->twins = o->twins || has_twin(o, &l->addr);
@@ -340,7 +340,7 @@ static int check_listener(struct flat_session *s, struct flat_listener *like, in
 	if (err == 0 && !flat_account_takes_listener(s)) {
 		err = -ENOBUFS;
 		snprintf(why, size, "rule 15: %.60s has %u listeners, and room is left for others",
-			 s->account->key, s->account->n_listeners);
+			 s->account->key, s->account->n[FLAT_ACCOUNT_LISTENER]);
 	}
 	return err == 0 ? check_place(tcp, &like->netns, why, size) : err;
 }
@@ -435,7 +435,7 @@ void flat_listener_close(struct flat_listener *l)
 	o->n_listeners--;
 	o->listening++;
 	l->session->n_listeners--;
-	flat_account_remove_listener(l->session);
+	flat_account_remove(l->session, FLAT_ACCOUNT_LISTENER);
 	flat_session_put(l->session);
 	if (l->server)
 		flat_captures_in_forget(l);

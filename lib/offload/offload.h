@@ -49,6 +49,14 @@ struct flat_in_way;
 struct flat_account;
 struct flat_netns;
 
+/** What is counted of an account: its listeners cost as much as its connections, and lanes of its clients half of it. */
+enum flat_account_kind {
+	FLAT_ACCOUNT_CONN,
+	FLAT_ACCOUNT_LISTENER,
+	FLAT_ACCOUNT_LANE,
+	FLAT_ACCOUNT_KINDS,
+};
+
 /**
  * One process that said HELLO. What the kernel says of it, not what it says. After its end it stays, closed, for
  * as long as a connection or a listener of its is held by somebody (a forked child, say): what they may do goes by its
@@ -60,9 +68,7 @@ struct flat_session {
 	TAILQ_ENTRY(flat_session) settle_link;
 	TAILQ_ENTRY(flat_session) stranger_link;
 	TAILQ_ENTRY(flat_session) doom_link;
-	struct flat_indexed
-	    by_pid; /* in flat_offload.processes, while its control socket is open; then in .ended, of a
-		       known pid */
+	struct flat_indexed by_pid; /* in flat_offload.processes, or closed in .ended */
 	struct flat_offload *offload;
 	struct flat_source control;
 	uint64_t id;
@@ -70,17 +76,14 @@ struct flat_session {
 	int pidfd; /* pins the pid; -1 if the kernel has none */
 	uid_t uid;
 	gid_t gid;
-	struct flat_netns
-	    *netns; /* its network namespace when it said HELLO; referenced. NULL: flatd's,
-				     or unknown */
+	struct flat_netns *netns; /* when it said HELLO; referenced. NULL: flatd's, or unknown */
 	uid_t exe_owner;
 	bool exe_owner_known;
 	bool greeted;
 	bool closed;	  /* its control socket is no more, or never was; in flat_offload.ghosts */
 	bool captured;	  /* a process that is confined: capture.h. Has no control socket */
 	bool ready;	  /* has messages to be read; in flat_offload.ready */
-	uint8_t settling; /* turns of the loop until it is answered; 0: it did not ask. In
-			     flat_offload.settling while not 0 */
+	uint8_t settling; /* turns until it is answered; in flat_offload.settling while not 0 */
 	uint32_t settle_seq;
 	const char *doom; /* why it is to be ended after this turn; NULL: it goes on */
 	int64_t joined_ms;
@@ -90,9 +93,7 @@ struct flat_session {
 	const struct flat_workload *workload; /* of the current mesh; NULL: none */
 	char name[96];			      /* by its workload, for people */
 	struct flat_account *account;	      /* whose it is: account.h. NULL: nobody's yet */
-	uint32_t charged;		      /* connections of it that are counted there */
-	uint32_t listening;		      /* likewise listeners */
-	uint32_t mapping;		      /* likewise lanes */
+	uint32_t counted[FLAT_ACCOUNT_KINDS]; /* of its own, there */
 	uint32_t n_conns;
 	uint32_t n_half_open;
 	uint32_t n_listeners;

@@ -42,7 +42,7 @@ static uint32_t take_all(struct flat_session *s)
 {
 	uint32_t n = 0;
 	while (check(s, FLAT_CONN_DIRECT).status == 0) {
-		flat_account_add(s);
+		flat_account_add(s, FLAT_ACCOUNT_CONN);
 		o.n_conns++;
 		n++;
 		cr_assert_lt(n, 100000);
@@ -73,7 +73,7 @@ Test(account, one_account_leaves_room_for_others_whatever_number_of_sessions)
 	/* Another has four fifths of what is left, and there is some left. */
 	cr_expect_eq(take_all(&other), 800);
 	cr_expect(!flat_account_has_room(&other, 1));
-	flat_account_remove(&v[0]);
+	flat_account_remove(&v[0], FLAT_ACCOUNT_CONN);
 	o.n_conns--;
 	cr_expect(flat_account_has_room(&other, 4));
 	for (int i = 0; i < 3; i++)
@@ -102,19 +102,19 @@ Test(account, connections_follow_a_process_that_becomes_another_workloads)
 	begin(&a, NULL, 7);
 	begin(&b, NULL, 7);
 	cr_assert_eq(a.account, b.account);
-	flat_account_add(&a);
-	flat_account_add(&a);
-	flat_account_add(&b);
-	cr_expect_eq(b.account->n_conns, 3);
+	flat_account_add(&a, FLAT_ACCOUNT_CONN);
+	flat_account_add(&a, FLAT_ACCOUNT_CONN);
+	flat_account_add(&b, FLAT_ACCOUNT_CONN);
+	cr_expect_eq(b.account->n[FLAT_ACCOUNT_CONN], 3);
 	a.workload = &shop;
 	snprintf(a.name, sizeof(a.name), "shop.demo");
 	flat_account_join(&a);
-	cr_expect_eq(b.account->n_conns, 1);
-	cr_expect_eq(a.account->n_conns, 2);
+	cr_expect_eq(b.account->n[FLAT_ACCOUNT_CONN], 1);
+	cr_expect_eq(a.account->n[FLAT_ACCOUNT_CONN], 2);
 	flat_account_join(&a);
-	cr_expect_eq(a.account->n_conns, 2);
-	flat_account_remove(&a);
-	cr_expect_eq(a.account->n_conns, 1);
+	cr_expect_eq(a.account->n[FLAT_ACCOUNT_CONN], 2);
+	flat_account_remove(&a, FLAT_ACCOUNT_CONN);
+	cr_expect_eq(a.account->n[FLAT_ACCOUNT_CONN], 1);
 	flat_account_leave(&b);
 	flat_account_leave(&a);
 	cr_expect_eq(o.accounts.n, 0);
@@ -125,7 +125,7 @@ Test(account, without_a_known_limit_nothing_is_refused)
 	struct flat_session s;
 	begin(&s, NULL, 7);
 	for (int i = 0; i < 1000; i++)
-		flat_account_add(&s);
+		flat_account_add(&s, FLAT_ACCOUNT_CONN);
 	cr_expect_eq(check(&s, FLAT_CONN_DIRECT).status, 0);
 	o.fds_max = 256;
 	cr_expect_eq(check(&s, FLAT_CONN_DIRECT).status, -EAGAIN);
@@ -241,12 +241,12 @@ Test(account, lanes_without_connections_cost_half_of_one)
 	/* Connections that came and went, each to another server. */
 	for (; check(&a, FLAT_CONN_DIRECT).status == 0; o.n_lanes++) {
 		cr_assert_lt(o.n_lanes, 200);
-		flat_account_add_lane(&a);
+		flat_account_add(&a, FLAT_ACCOUNT_LANE);
 	}
 	cr_expect_eq(o.n_lanes, 160);
 	cr_expect_eq(check(&other, FLAT_CONN_DIRECT).status, 0);
-	flat_account_remove_lane(&a);
-	flat_account_remove_lane(&a);
+	flat_account_remove(&a, FLAT_ACCOUNT_LANE);
+	flat_account_remove(&a, FLAT_ACCOUNT_LANE);
 	o.n_lanes -= 2;
 	cr_expect_eq(check(&a, FLAT_CONN_DIRECT).status, 0);
 	flat_account_leave(&a);
@@ -262,25 +262,26 @@ Test(account, listeners_cost_what_connections_do_and_are_bounded_for_all_session
 	begin(&v[1], &shop, 1);
 	for (uint32_t i = 0; flat_account_takes_listener(&v[i % 2]); i++) {
 		cr_assert_lt(i, 100);
-		flat_account_add_listener(&v[i % 2]);
+		flat_account_add(&v[i % 2], FLAT_ACCOUNT_LISTENER);
 		o.n_listeners++;
 	}
-	cr_expect_eq(v[0].account->n_listeners, 80);
+	cr_expect_eq(v[0].account->n[FLAT_ACCOUNT_LISTENER], 80);
 	cr_expect_eq(check(&v[0], FLAT_CONN_DIRECT).status, -EAGAIN);
-	flat_account_remove_listener(&v[0]);
+	flat_account_remove(&v[0], FLAT_ACCOUNT_LISTENER);
 	o.n_listeners--;
 	cr_expect_eq(check(&v[0], FLAT_CONN_DIRECT).status, 0);
 	o.fds_max = 0;
-	v[0].account->n_listeners = FLAT_ACCOUNT_LISTENERS_MAX;
+	v[0].account->n[FLAT_ACCOUNT_LISTENER] = FLAT_ACCOUNT_LISTENERS_MAX;
 	cr_expect(!flat_account_takes_listener(&v[1]));
-	v[0].account->n_listeners--;
+	v[0].account->n[FLAT_ACCOUNT_LISTENER]--;
 	cr_expect(flat_account_takes_listener(&v[1]));
-	v[0].account->n_listeners = v[0].listening + v[1].listening;
+	v[0].account->n[FLAT_ACCOUNT_LISTENER] =
+	    v[0].counted[FLAT_ACCOUNT_LISTENER] + v[1].counted[FLAT_ACCOUNT_LISTENER];
 	/* They go with their session. */
 	v[1].workload = NULL;
 	flat_account_join(&v[1]);
-	cr_expect_eq(v[1].account->n_listeners, v[1].listening);
-	cr_expect_eq(v[0].account->n_listeners, v[0].listening);
+	cr_expect_eq(v[1].account->n[FLAT_ACCOUNT_LISTENER], v[1].counted[FLAT_ACCOUNT_LISTENER]);
+	cr_expect_eq(v[0].account->n[FLAT_ACCOUNT_LISTENER], v[0].counted[FLAT_ACCOUNT_LISTENER]);
 	flat_account_leave(&v[0]);
 	flat_account_leave(&v[1]);
 	cr_expect_eq(o.accounts.n, 0);
