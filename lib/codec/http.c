@@ -24,6 +24,20 @@ bool flat_span_equal(struct flat_span a, struct flat_span b, bool fold)
 	return true;
 }
 
+static bool is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+struct flat_span flat_span_trim(struct flat_span span)
+{
+	for (; span.len > 0 && is_blank(*span.text); span.len--)
+		span.text++;
+	while (span.len > 0 && is_blank(span.text[span.len - 1]))
+		span.len--;
+	return span;
+}
+
 bool flat_http_name_alike(struct flat_span a, struct flat_span b)
 {
 	if (a.len != b.len)
@@ -141,11 +155,6 @@ struct flat_span flat_http_field_joined(const struct flat_http_request *request,
 	return (struct flat_span){buf, len};
 }
 
-static bool is_blank(char c)
-{
-	return c == ' ' || c == '\t';
-}
-
 struct flat_span flat_http_list_next(struct flat_span *list)
 {
 	const char *comma = memchr(list->text, ',', list->len);
@@ -154,11 +163,7 @@ struct flat_span flat_http_list_next(struct flat_span *list)
 
 	list->text += used;
 	list->len -= used;
-	for (; item.len > 0 && is_blank(*item.text); item.len--)
-		item.text++;
-	while (item.len > 0 && is_blank(item.text[item.len - 1]))
-		item.len--;
-	return item;
+	return flat_span_trim(item);
 }
 
 bool flat_http_list_has(struct flat_span list, const char *token)

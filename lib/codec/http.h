@@ -26,6 +26,9 @@ static inline struct flat_span flat_span_of(const char *text)
 /** Whether two spans hold the same bytes; `fold`: ASCII letters of either case are equal. */
 bool flat_span_equal(struct flat_span a, struct flat_span b, bool fold);
 
+/** A span without the blanks and tabs around it (RFC 9110, 5.6.3). The absent one stays absent. */
+struct flat_span flat_span_trim(struct flat_span span);
+
 /* Names that mean something to us. */
 enum flat_http_name {
 	FLAT_HTTP_OTHER,

@@ -1,17 +1,6 @@
 /* Accept-Encoding (RFC 9110, 12.5.3). */
 #include "codec/http.h"
 
-static struct flat_span trimmed(const char *text, size_t len)
-{
-	while (len > 0 && (*text == ' ' || *text == '\t')) {
-		text++;
-		len--;
-	}
-	while (len > 0 && (text[len - 1] == ' ' || text[len - 1] == '\t'))
-		len--;
-	return (struct flat_span){text, len};
-}
-
 /* A qvalue in thousandths; -1: it is none. */
 static int quality(struct flat_span s)
 {
@@ -40,10 +29,11 @@ static int weigh(struct flat_span element, struct flat_span *name)
 
 	while (semicolon < element.len && element.text[semicolon] != ';')
 		semicolon++;
-	*name = trimmed(element.text, semicolon);
+	*name = flat_span_trim((struct flat_span){element.text, semicolon});
 	if (semicolon == element.len)
 		return 1000;
-	q = trimmed(element.text + semicolon + 1, element.len - semicolon - 1);
+	q = flat_span_trim(
+	    (struct flat_span){element.text + semicolon + 1, element.len - semicolon - 1});
 	if (q.len < 2 || (q.text[0] != 'q' && q.text[0] != 'Q') || q.text[1] != '=')
 		return -1;
 	return quality((struct flat_span){q.text + 2, q.len - 2});

@@ -96,21 +96,12 @@ static void from_param(struct flat_l7_node *node, const struct flat_http_request
 	}
 }
 
-static struct flat_span trim(struct flat_span s)
-{
-	for (; s.len > 0 && (s.text[0] == ' ' || s.text[0] == '\t'); s.len--)
-		s.text++;
-	while (s.len > 0 && (s.text[s.len - 1] == ' ' || s.text[s.len - 1] == '\t'))
-		s.len--;
-	return s;
-}
-
 /* One `name=value` of a Cookie field, maybe in quotes. */
 static bool cookie_value(struct flat_span pair, struct flat_span name, struct flat_span *value)
 {
 	const char *equals;
 
-	pair = trim(pair);
+	pair = flat_span_trim(pair);
 	equals = memchr(pair.text, '=', pair.len);
 	if (!equals || !flat_span_equal((struct flat_span){pair.text, (size_t)(equals - pair.text)},
 					name, false))

@@ -64,8 +64,7 @@ static bool type_fits(const struct flat_compressor *c, struct flat_span type)
 		return true;
 	end = memchr(type.text, ';', type.len);
 	type.len = end ? (size_t)(end - type.text) : type.len;
-	while (type.len > 0 && (type.text[type.len - 1] == ' ' || type.text[type.len - 1] == '\t'))
-		type.len--;
+	type = flat_span_trim(type);
 	for (uint32_t i = 0; i < n; i++) {
 		if (flat_span_equal(type, flat_span_of(types[i]), true))
 			return true;
