@@ -430,7 +430,7 @@ static void settle(struct cfg *cfg, const struct yaml_node *node, struct reading
 
 	if (!complete(cfg, node, r))
 		return;
-	if (!cfg_protocol(r->protocol, NULL, &protocol)) {
+	if (!cfg_protocol(r->protocol, NULL, &protocol, NULL)) {
 		cfg_error(cfg, &r->protocol_where, FLAT_DIAG_BAD_VALUE,
 			  "write HTTP, HTTPS, HTTP2, GRPC, TLS or TCP",
 			  "unknown protocol \"%.100s\"", r->protocol);

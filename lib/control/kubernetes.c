@@ -151,7 +151,7 @@ static void parse_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
 		port->name = "";
 	if (!port->target_port && !r->k8s->target_names[r->s->n_ports])
 		port->target_port = port->number;
-	if (!cfg_protocol(r->app_protocol, port->name, &port->protocol))
+	if (!cfg_protocol(r->app_protocol, port->name, &port->protocol, &port->declared))
 		cfg_warn(cfg, &r->app_where, FLAT_DIAG_NOT_HONOURED, NULL,
 			 "appProtocol \"%.50s\" is not honoured: its bytes are carried as TCP",
 			 r->app_protocol);

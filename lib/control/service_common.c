@@ -22,14 +22,18 @@ static const struct {
     {"kubernetes.io/wss", FLAT_PROTOCOL_HTTPS},
 };
 
-bool cfg_protocol(const char *text, const char *port_name, enum flat_protocol *out)
+bool cfg_protocol(const char *text, const char *port_name, enum flat_protocol *out, bool *declared)
 {
+	bool unheeded;
 	size_t i, len;
 
+	declared = declared ? declared : &unheeded;
+	*declared = false;
 	*out = FLAT_PROTOCOL_TCP;
 	for (i = 0; text && i < FLAT_ARRAY_SIZE(protocols); i++) {
 		if (strcasecmp(protocols[i].name, text) == 0) {
 			*out = protocols[i].protocol;
+			*declared = true;
 			return true;
 		}
 	}
@@ -42,6 +46,7 @@ bool cfg_protocol(const char *text, const char *port_name, enum flat_protocol *o
 		if (n > len && strncasecmp(port_name, protocols[i].name, n) == 0 &&
 		    (port_name[n] == '\0' || port_name[n] == '-')) {
 			*out = protocols[i].protocol;
+			*declared = true;
 			len = n;
 		}
 	}

@@ -7,9 +7,9 @@
 /**
  * The protocol of a port: from `text` (Istio's `protocol`, Kubernetes' `appProtocol`; NULL: none), else
  * from the port's name up to the first dash as Istio does; TCP if neither says. An unknown `text` is
- * TCP and false is returned.
+ * TCP and false is returned. declared: whether one of them says it; NULL is allowed.
  */
-bool cfg_protocol(const char *text, const char *port_name, enum flat_protocol *out);
+bool cfg_protocol(const char *text, const char *port_name, enum flat_protocol *out, bool *declared);
 
 /** Parses a port's name; "" with an error. */
 const char *cfg_port_name(struct cfg *cfg, const struct yaml_node *node);

@@ -184,7 +184,7 @@ static void parse_port(struct cfg *cfg, const struct yaml_node *node, void *obj)
 			  "field \"name\" is missing");
 	if (!port->target_port)
 		port->target_port = port->number;
-	if (!cfg_protocol(r->protocol, port->name, &port->protocol))
+	if (!cfg_protocol(r->protocol, port->name, &port->protocol, &port->declared))
 		cfg_error(cfg, &r->protocol_where, FLAT_DIAG_BAD_VALUE,
 			  "use TCP, HTTP, HTTP2, GRPC, GRPC-WEB, HTTPS, TLS, MONGO, MYSQL or REDIS",
 			  "unknown protocol \"%.50s\"", r->protocol);

@@ -94,7 +94,7 @@ static void parse_protocol(struct cfg *cfg, const struct yaml_node *node, void *
 		return;
 	if (strcmp(text, "HTTP_PROXY") == 0)
 		r->unused = "there is no proxy that clients could ask";
-	else if (!cfg_protocol(text, NULL, &protocol))
+	else if (!cfg_protocol(text, NULL, &protocol, NULL))
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
 			  "write HTTP, HTTPS, GRPC, GRPC-WEB, HTTP2, MONGO, TCP or TLS",
 			  "\"%.50s\" is no protocol", text);

@@ -552,19 +552,23 @@ static void describe(const struct subject *subject, struct flat_authz_verdict *v
 		break;
 	case FLAT_AUTHZ_DENIED_BY_CUSTOM:
 	default:
-		(void)snprintf(verdict->text + n, sizeof(verdict->text) - (size_t)n,
-			       "rule %d of %s policy %s/%s (%s:%u)%s", verdict->rule,
-			       verdict->allowed ? "ALLOW"
-			       : verdict->reason == FLAT_AUTHZ_ASK ||
-				       verdict->reason == FLAT_AUTHZ_DENIED_BY_CUSTOM
-				   ? "CUSTOM"
-				   : "DENY",
-			       verdict->policy_namespace, verdict->policy_name,
-			       verdict->where.file ? verdict->where.file : "", verdict->where.line,
-			       verdict->reason == FLAT_AUTHZ_ASK ? " asks its external authorizer"
-			       : verdict->reason == FLAT_AUTHZ_DENIED_BY_CUSTOM
-				   ? " asks for an external authorizer that cannot be asked"
-				   : "");
+		(void)snprintf(
+		    verdict->text + n, sizeof(verdict->text) - (size_t)n,
+		    "rule %d of %s policy %s/%s (%s:%u)%s", verdict->rule,
+		    verdict->allowed ? "ALLOW"
+		    : verdict->reason == FLAT_AUTHZ_ASK ||
+			    verdict->reason == FLAT_AUTHZ_DENIED_BY_CUSTOM
+			? "CUSTOM"
+			: "DENY",
+		    verdict->policy_namespace, verdict->policy_name,
+		    verdict->where.file ? verdict->where.file : "", verdict->where.line,
+		    verdict->reason == FLAT_AUTHZ_ASK ? " asks its external authorizer"
+		    : verdict->reason == FLAT_AUTHZ_DENIED_BY_CUSTOM && verdict->ext
+			? " asks an external authorizer over HTTP, and nothing says that the "
+			  "port is not HTTP"
+		    : verdict->reason == FLAT_AUTHZ_DENIED_BY_CUSTOM
+			? " asks for an external authorizer that cannot be asked"
+			: "");
 		break;
 	}
 }
@@ -632,9 +636,10 @@ void flat_authz_check(const struct flat_mesh *mesh, const struct flat_authz_inpu
 		     ? NULL
 		     : find_custom(&candidates, &subject, &rule);
 	if (policy) {
-		bool ask = input->http && policy->ext && !policy->ext->why_not;
+		bool able = policy->ext && !policy->ext->why_not;
+		bool ask = able && (input->http || policy->ext->grpc);
 
-		verdict->ext = ask ? policy->ext : NULL;
+		verdict->ext = able ? policy->ext : NULL;
 		verdict->order = policy->order;
 		decide(verdict, &subject, ask ? FLAT_AUTHZ_ASK : FLAT_AUTHZ_DENIED_BY_CUSTOM,
 		       policy, rule);

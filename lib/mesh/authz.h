@@ -2,7 +2,8 @@
  * Authorization of connections and of HTTP requests, with the meaning Istio gives AuthorizationPolicy:
  *
  * 1. A CUSTOM policy that matches: its external authorizer is asked (the caller does that), and then those of other
- *    policies that match, in the order of their names. Where one cannot be asked it is denied; about a connection none is.
+ *    policies that match, in the order of their names. Where one cannot be asked it is denied; about a connection those
+ *    over gRPC are asked.
  * 2. A DENY policy that matches denies.
  * 3. No ALLOW policy selects the destination: allowed.
  * 4. An ALLOW policy that matches allows.
@@ -76,8 +77,9 @@ struct flat_authz_verdict {
 	 * destination; NULL for NO_POLICY. Borrowed from the mesh. */
 	const char *policy_namespace;
 	const char *policy_name;
-	const struct flat_ext_authz *ext; /* ASK: whom */
-	uint32_t order;			  /* ASK: its place, below FLAT_EXT_AUTHZ_MAX */
+	/* ASK: whom; DENIED_BY_CUSTOM: one over HTTP, which is not asked about connections; else NULL. */
+	const struct flat_ext_authz *ext;
+	uint32_t order;			/* its place, below FLAT_EXT_AUTHZ_MAX */
 	int rule;			/* index in spec.rules from 0; -1: no single rule decided */
 	struct flat_where where;	/* of the rule, or of the policy when rule is -1 */
 	char text[FLAT_AUTHZ_TEXT_MAX]; /* one sentence for people */

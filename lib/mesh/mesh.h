@@ -140,6 +140,7 @@ struct flat_service_port {
 	uint16_t number;      /* what clients connect to */
 	uint16_t target_port; /* what endpoints listen on, where an endpoint names no other */
 	enum flat_protocol protocol;
+	bool declared;	  /* else it is TCP for want of a word */
 	const char *name; /* never NULL */
 	const struct flat_endpoint *endpoints;
 	uint32_t n_endpoints;

@@ -5,6 +5,7 @@
 #include "mesh/authn.h"
 #include "mesh/l4_route.h"
 #include "mesh/scope.h"
+#include "offload/asking.h"
 #include "offload/audit.h"
 #include "offload/gateway.h"
 #include "offload/l7.h"
@@ -80,15 +81,50 @@ static bool denied(struct flat_decision *d, const struct flat_authz_verdict *v)
 	return false;
 }
 
-/* What the policies say. The sentence is for who is refused: it takes longer than the decision, and most are let in. */
-static bool is_allowed(const struct flat_offload *o, struct flat_authz_input *in,
-		       struct flat_decision *d)
+/* Whether all services say of the server's port that it is not HTTP: authorizers over HTTP do not hold for it, as in Istio. */
+static bool is_opaque(const struct flat_offload *o, const struct flat_listener *l,
+		      const struct flat_addr *target)
 {
+	const struct flat_service_port *port;
+	struct flat_ip ip = flat_addr_ip(target);
+	uint32_t n = 0;
+	if (flat_mesh_service_by_endpoint(o->mesh, &ip, target->port, &port)) {
+		if (!port->declared || flat_protocol_is_http(port->protocol))
+			return false;
+		n++;
+	}
+	for (uint32_t i = 0; i < flat_mesh_n_services(o->mesh); i++) {
+		if (!flat_service_selects(flat_mesh_service(o->mesh, i), l->session->workload,
+					  l->addr.port, &port))
+			continue;
+		if (!port->declared || flat_protocol_is_http(port->protocol))
+			return false;
+		n++;
+	}
+	return n > 0;
+}
+
+/*
+ * What the policies say; whom they ask comes to d->asks, for the gateway where `l` is NULL. Those who would be refused in any
+ * case are not asked about. The sentence is for who is refused: it takes longer than the decision, and most are let in.
+ */
+static bool is_allowed(const struct flat_offload *o, struct flat_authz_input *in,
+		       const struct flat_listener *l, struct flat_decision *d)
+{
+	uint32_t *asks = &d->asks[l ? FLAT_ASKED_BY_SERVER : FLAT_ASKED_BY_GATE];
 	struct flat_authz_verdict v;
 	in->brief = true;
-	flat_authz_check(o->mesh, in, &v);
+	for (;;) {
+		flat_authz_check(o->mesh, in, &v);
+		if (v.reason == FLAT_AUTHZ_ASK)
+			*asks |= 1U << v.order;
+		else if (!v.ext || (l && !is_opaque(o, l, &d->target)))
+			break;
+		in->custom_from = v.order + 1;
+	}
 	if (v.allowed)
 		return true;
+	*asks = 0;
 	in->brief = false;
 	flat_authz_check(o->mesh, in, &v);
 	return denied(d, &v);
@@ -112,7 +148,7 @@ static void authorize(struct flat_offload *o, const struct flat_session *s, cons
 	};
 	if (!s && !principal && !check_strict(o, l, d))
 		return;
-	(void)is_allowed(o, &in, d);
+	(void)is_allowed(o, &in, l, d);
 }
 
 /* What the gateway's own policies say of a client. False: refused. */
@@ -129,7 +165,7 @@ static bool authorize_at_gate(struct flat_offload *o, const struct flat_gate *ga
 	    .destination = w,
 	    .sni = sni,
 	};
-	return is_allowed(o, &in, d);
+	return is_allowed(o, &in, NULL, d);
 }
 
 /* What may be asked of the service at once (connectionPool). False: refused. */
@@ -508,6 +544,9 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 		d->path = q->session && !asked && !d->listener->server ? FLAT_CONN_DIRECT
 								       : FLAT_CONN_FORWARDED;
 		authorize(o, q->session, q->principal, q->sni, &q->from, d->listener, d);
+		/* It waits for their answers, with what its client sends. */
+		if (d->asks[FLAT_ASKED_BY_SERVER])
+			d->path = FLAT_CONN_FORWARDED;
 		if (!q->dry && !q->pinned && d->status == 0)
 			flat_listener_rotate(d->listener);
 		return;
@@ -523,6 +562,18 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 		(void)check_egress(o, q, d);
 }
 
+/* Whether those whom policies ask now were asked about the connection. */
+static bool all_asked(const struct flat_conn *c, const struct flat_decision *d, char *reason,
+		      size_t size)
+{
+	const char *who = "-";
+	if (flat_asking_covers(c, d, &who))
+		return true;
+	snprintf(reason, size,
+		 "a policy asks external authorizer %.100s now, which was not asked about it", who);
+	return false;
+}
+
 bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char *reason,
 			size_t size)
 {
@@ -536,6 +587,8 @@ bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char 
 			return false;
 		}
 	}
+	if (!c->listener && !all_asked(c, &d, reason, size))
+		return false;
 	if (!c->listener || c->l7_upstream || c->own)
 		return true;
 	/* Made before tokens were asked for, by a way on which nobody looks at them. */
@@ -550,5 +603,5 @@ bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char 
 	}
 	authorize(o, c->client, c->principal, name, &c->from, c->listener, &d);
 	snprintf(reason, size, "%s", d.reason);
-	return d.status == 0;
+	return d.status == 0 && all_asked(c, &d, reason, size);
 }

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -92,6 +93,12 @@ static bool may(struct flat_dns_stream *s)
 	struct flat_decision d;
 	char name[96];
 	flat_admit(o, &s->q, &d);
+	if (d.status == 0 && (d.asks[0] | d.asks[1])) {
+		d.status = -EACCES;
+		d.kind = FLAT_REFUSED_POLICY;
+		snprintf(d.reason, sizeof(d.reason),
+			 "external authorizers are not asked about DNS over TCP");
+	}
 	if (d.status != 0)
 		flat_refuse(o, s->session, flat_session_name(s->session, name), &s->q.to, d.kind,
 			    d.reason);

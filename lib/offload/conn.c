@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/account.h"
+#include "offload/asking.h"
 #include "offload/capture_in.h"
 #include "offload/gateway.h"
 #include "offload/l7.h"
@@ -193,6 +194,8 @@ static int lead(struct flat_conn *c, const struct flat_decision *d)
 	     flat_conn_text(&c->server_name, flat_session_name(d->listener->session, name)) != 0))
 		return -ENOMEM;
 	c->series = find_series(c, d->service);
+	if ((d->asks[0] | d->asks[1]) && flat_asking_attach(c, d) != 0)
+		return -ENOMEM;
 	if (!d->origin || !d->service)
 		return 0;
 	c->origin = flat_origin_new(d->origin, flat_span_of(d->service->host), FLAT_TLS_INSIDE_ANY);
@@ -218,6 +221,7 @@ struct flat_conn *flat_conn_make(struct flat_offload *o, struct flat_session *s,
 	if (flat_conn_text(&c->client_name, s ? flat_session_name(s, name) : "plain client") != 0 ||
 	    lead(c, d) != 0) {
 		flat_conn_serve(c, NULL);
+		flat_asking_free(c->asking);
 		free_texts(c);
 		free(c);
 		return NULL;
@@ -332,6 +336,7 @@ void flat_conn_destroy(struct flat_conn *c)
 	flat_gate_free(c->gate);
 	flat_origin_free(c->origin);
 	flat_sniff_free(c->sniff);
+	flat_asking_free(c->asking);
 	if (c->cluster)
 		flat_cluster_leave(c->cluster, c->host);
 	free(c->principal);
@@ -551,6 +556,9 @@ void flat_conns_expire(struct flat_offload *o)
 	for (c = TAILQ_FIRST(&o->half_open); c; c = next) {
 		int64_t most = c->connecting || c->told ? FLAT_CONNECTING_MS : FLAT_HALF_OPEN_MS;
 		next = TAILQ_NEXT(c, half_link);
+		/* Their authorizers have times of their own. */
+		if (flat_asking_waits(c->asking))
+			continue;
 		if (flat_sniff_waits(c->sniff)) {
 			if (now_ms - c->since_ms > FLAT_HELLO_MS)
 				flat_conn_fail(

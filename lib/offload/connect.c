@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/account.h"
+#include "offload/asking.h"
 #include "offload/capture_in.h"
 #include "offload/gateway.h"
 #include "offload/health.h"
@@ -165,7 +166,8 @@ static bool may_serve(struct flat_conn *c, struct flat_listener *l)
 	if (c->l7_upstream)
 		return false;
 	flat_admit(c->offload, &q, &d);
-	return d.status == 0 && !d.l7;
+	const char *who;
+	return d.status == 0 && !d.l7 && flat_asking_covers(c, &d, &who);
 }
 
 /*
@@ -222,10 +224,13 @@ bool flat_conn_again(struct flat_conn *c)
 
 /* --- going for it --- */
 
-/* Goes for the server's end, `err`: what there is of memory for it. The connection may be open when it returns, or gone. */
-static void reach(struct flat_conn *c, int err)
+void flat_conn_reach(struct flat_conn *c, int err)
 {
 	char reason[400] = "";
+	if (err == 0 && flat_asking_waits(c->asking)) {
+		flat_asking_begin(c);
+		return;
+	}
 	if (err == 0 && flat_listener_is_dialled(c->listener))
 		err = connect_upstream(c, reason, sizeof(reason));
 	else if (err == 0)
@@ -261,7 +266,7 @@ static void proceed(struct flat_conn *c)
 	else if (err == 0 && c->sniff)
 		flat_sniff_begin(c);
 	else
-		reach(c, err);
+		flat_conn_reach(c, err);
 }
 
 void flat_conn_onward(struct flat_conn *c)
@@ -271,9 +276,9 @@ void flat_conn_onward(struct flat_conn *c)
 			       "rule 15: too many wait for this listener");
 		return;
 	}
-	reach(c, flat_listener_is_dialled(c->listener)
-		     ? 0
-		     : take_slot(c, FLAT_SIDE_SERVER, NULL, c->listener));
+	flat_conn_reach(c, flat_listener_is_dialled(c->listener)
+			       ? 0
+			       : take_slot(c, FLAT_SIDE_SERVER, NULL, c->listener));
 }
 
 /* --- for requests of HTTP clients --- */

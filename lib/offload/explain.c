@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "mesh/ext_authz.h"
 #include "mesh/l4_route.h"
 #include "mesh/scope.h"
 #include "offload/account.h"
@@ -108,7 +109,16 @@ static void add_rule(struct flat_offload *o, const struct flat_question *q,
 	    .sni = q->sni,
 	};
 	flat_authz_check(o->mesh, &in, &v);
-	snprintf(reason + len, size - len, "; %s", v.text);
+	/* One over HTTP is left out, where the connection is allowed. */
+	while (v.ext && len < size) {
+		if (v.reason == FLAT_AUTHZ_ASK)
+			len += (size_t)snprintf(reason + len, size - len, "; %s (%s); if it allows",
+						v.text, v.ext->name);
+		in.custom_from = v.order + 1;
+		flat_authz_check(o->mesh, &in, &v);
+	}
+	if (len < size)
+		snprintf(reason + len, size - len, "; %s", v.text);
 }
 
 /* By which route, and to which of its destinations. */

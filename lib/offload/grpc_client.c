@@ -133,6 +133,23 @@ static void call_free(struct flat_call *c)
 	free(c);
 }
 
+/* Leaves the message; what has a status instead has none. False: it is not one whole message, not compressed. */
+static bool take_prefix(struct flat_call_answer *a)
+{
+	const uint8_t *p = a->bytes;
+	bool bare = a->len == 0 && a->grpc != 0;
+
+	if (bare)
+		return true;
+	if (a->len < PREFIX_BYTES || p[0] != 0 ||
+	    ((uint32_t)p[1] << 24 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 8 | p[4]) !=
+		a->len - PREFIX_BYTES)
+		return a->grpc != 0;
+	a->bytes += PREFIX_BYTES;
+	a->len -= PREFIX_BYTES;
+	return true;
+}
+
 static void finish(struct flat_call *c, const char *why)
 {
 	struct flat_call_answer a = {
@@ -147,10 +164,8 @@ static void finish(struct flat_call *c, const char *why)
 
 	if (!why && c->grpc && a.grpc < 0)
 		a.why = "the answer has no grpc-status";
-	if (c->grpc && a.len >= PREFIX_BYTES) {
-		a.bytes += PREFIX_BYTES;
-		a.len -= PREFIX_BYTES;
-	}
+	if (!a.why && c->grpc && !take_prefix(&a))
+		a.why = "the answer is not one message";
 	fn(arg, &a);
 	call_free(c);
 }

@@ -193,6 +193,16 @@ void flat_l7_check_grpc_write(struct flat_strbuf *out, const struct flat_l7 *l7,
 	flat_strbuf_fini(&message);
 }
 
+void flat_l7_check_grpc_connection(struct flat_strbuf *out, const struct flat_l7_check_party *from,
+				   const struct flat_l7_check_party *to)
+{
+	struct flat_strbuf context = {0};
+
+	put_peer(&context, 1, from->addr, from->principal);
+	put_peer(&context, 2, to->addr, to->principal);
+	put_part(out, 1, &context);
+}
+
 /* --- the answer --- */
 
 /* core.v3.HeaderValueOption. */
@@ -534,6 +544,11 @@ static int read_response(const uint8_t *message, size_t len, struct flat_l7_chec
 	return denied.is_bytes ? read_denied(&denied, a) : 0;
 }
 
+int flat_l7_check_grpc_take(const void *bytes, size_t len, struct flat_l7_check_answer *a)
+{
+	return read_response(bytes, len, a) < 0 ? -EBADMSG : 0;
+}
+
 int flat_l7_check_grpc_read(const void *bytes, size_t len, struct flat_l7_check_answer *a)
 {
 	const uint8_t *p = bytes;
@@ -546,5 +561,5 @@ int flat_l7_check_grpc_read(const void *bytes, size_t len, struct flat_l7_check_
 		size = size << 8 | p[i];
 	if (size != len - 5)
 		return -EBADMSG;
-	return read_response(p + 5, size, a) < 0 ? -EBADMSG : 0;
+	return flat_l7_check_grpc_take(p + 5, size, a);
 }

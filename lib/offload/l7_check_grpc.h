@@ -55,6 +55,16 @@ void flat_l7_check_grpc_write(struct flat_strbuf *out, const struct flat_l7 *l7,
 			      const struct flat_http_request *request,
 			      const struct flat_l7_check_body *body);
 
+/* One side of a connection. */
+struct flat_l7_check_party {
+	const struct flat_addr *addr;
+	const char *principal; /* NULL or "": none */
+};
+
+/** Writes the CheckRequest about a connection, without prefix, as Envoy's network filter. out->failed: no memory. */
+void flat_l7_check_grpc_connection(struct flat_strbuf *out, const struct flat_l7_check_party *from,
+				   const struct flat_l7_check_party *to);
+
 /** As flat_l7_check_grpc_write(), over HTTP: the request's head, as the provider has it, and what is seen of its body. */
 void flat_l7_check_http_write(struct flat_strbuf *out, const struct flat_ext_authz *ext,
 			      const struct flat_http_request *request,
@@ -83,7 +93,10 @@ bool flat_l7_said_takes(const struct flat_l7_check_answer *a, struct flat_span n
 void flat_l7_said_answer(const struct flat_l7_check_answer *a, const struct flat_http_head *h,
 			 const void *text, struct flat_http1_out *out);
 
-/** Reads the answer's one message with its prefix of 5 bytes. 0 or -EBADMSG. The answer's texts are empty before. */
+/** Reads a CheckResponse. 0 or -EBADMSG. The answer's texts are empty before. */
+FLAT_MUST_CHECK int flat_l7_check_grpc_take(const void *bytes, size_t len,
+					    struct flat_l7_check_answer *answer);
+/** The same with its prefix of 5 bytes. */
 FLAT_MUST_CHECK int flat_l7_check_grpc_read(const void *bytes, size_t len,
 					    struct flat_l7_check_answer *answer);
 

@@ -16,6 +16,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/asking.h"
 #include "offload/health.h"
 #include "offload/http.h"
 #include "offload/l7.h"
@@ -95,6 +96,7 @@ static void put_counters(struct flat_offload *o, struct flat_strbuf *out)
 		flat_strbuf_printf(out, "flat_refused_total{reason=\"%s\"} %" PRIu64 "\n",
 				   flat_refusal_name((enum flat_refusal_kind)i),
 				   o->stats.refused[i]);
+	flat_askings_metrics(o, out);
 }
 
 void flat_metrics_text(struct flat_offload *o, struct flat_strbuf *out)

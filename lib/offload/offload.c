@@ -15,6 +15,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/asking.h"
 #include "offload/audit.h"
 #include "offload/capture.h"
 #include "offload/gateway.h"
@@ -266,6 +267,7 @@ static int by_time(struct flat_offload *o)
 	wait = sooner(wait, flat_health_wait_ms(o));
 	wait = sooner(wait, flat_captures_expire(o));
 	wait = sooner(wait, flat_telling_wait_ms());
+	wait = sooner(wait, flat_askings_wait_ms(o));
 	if (!TAILQ_EMPTY(&o->reminders))
 		wait = sooner(wait, FLAT_REMIND_MS);
 	return TAILQ_EMPTY(&o->half_open) ? wait : sooner(wait, TICK_MS);
@@ -344,6 +346,7 @@ void flat_offload_close(struct flat_offload *o)
 	flat_gateways_close(o);
 	flat_captures_close(o);
 	flat_origins_forget(o);
+	flat_askings_close(o);
 	flat_l7_fini(o);
 	flat_health_close(o);
 	flat_audit_close(o->audit);

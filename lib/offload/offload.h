@@ -44,6 +44,8 @@ struct flat_audit_log;
 struct flat_health;
 struct flat_gate;
 struct flat_sniff;
+struct flat_asking;
+struct flat_askings;
 struct flat_in_server;
 struct flat_in_way;
 struct flat_account;
@@ -218,10 +220,9 @@ struct flat_conn {
 	bool cut;
 	bool remind; /* one side closed, the other may not know: in flat_offload.reminders */
 	uint32_t reply_seq;
-	struct flat_sniff
-	    *sniff; /* its server is found by the name that the client asks for; owned:
-				     sniff.h. NULL: not so */
-	bool told;  /* the client has its answer: it is open, whatever comes */
+	struct flat_sniff *sniff;   /* found by the name asked for; owned: sniff.h. NULL: not so */
+	struct flat_asking *asking; /* authorizers asked about it; owned: asking.h. NULL: none */
+	bool told;		    /* the client has its answer: it is open, whatever comes */
 	struct flat_origin *origin; /* TLS towards its server; NULL: none. Owned */
 	struct flat_gate *gate;	    /* how it came in, by a gateway; NULL: not so. Owned */
 	bool gated;	 /* of ours, for requests that came in by a gateway, or copies of them */
@@ -336,6 +337,7 @@ struct flat_offload {
 	struct flat_metrics *metrics;
 	struct flat_health *health; /* active health checks */
 	struct flat_l7_node *l7;
+	struct flat_askings *askings; /* NULL: none yet; asking.h */
 	struct flat_sessions sessions;
 	struct flat_sessions ghosts; /* closed, still referred to */
 	struct flat_sessions ready;  /* with messages to be read */
@@ -601,7 +603,8 @@ struct flat_decision {
 	const struct flat_tls_origin *origin; /* TLS is begun with the server; NULL: it is not */
 	bool sniff; /* where it goes, the name says that the client asks for: it is read first */
 	bool l7;    /* forwarded as HTTP: its requests are decided one by one */
-	bool l7_pinned; /* and all go to `target` */
+	bool l7_pinned;	  /* and all go to `target` */
+	uint32_t asks[2]; /* authorizers, by flat_authz_verdict.order; of the gate, of the server */
 	char reason[512];
 };
 
@@ -628,10 +631,14 @@ void flat_refuse(struct flat_offload *o, const struct flat_session *s, const cha
 /** "policy", "strict", ...: stable, for metrics. */
 const char *flat_refusal_name(enum flat_refusal_kind kind);
 
+enum { FLAT_ASKED_BY_GATE, FLAT_ASKED_BY_SERVER }; /* flat_decision.asks */
+
 /* --- connect.c --- */
 
 /** CONNECT of a session. */
 void flat_conn_request(struct flat_session *s, const struct flat_msg *msg);
+/** Goes for the server's end; `err`: what there is of memory for it. The connection may be open when it returns, or gone. */
+void flat_conn_reach(struct flat_conn *c, int err);
 /** A plain client's accepted socket (owned from here). */
 void flat_conn_plain(struct flat_listener *l, int fd);
 /** A confined process's accepted socket (owned from here). q->session is `s`, of flat_session_captured(). */

@@ -1,10 +1,13 @@
 """
 An external authorizer over gRPC (envoy.service.auth.v3.Authorization/Check), as Istio's sample: `ext_authz_grpc.py PORT`.
 "x-ext-authz: allow" is allowed, "unsayable" with a header that none can be, "error" is an error, "failed" one with an answer, "login" is sent elsewhere with 302, "teapot" denied with 418 and a body;
-anything else is denied without a word. What it was asked goes back in x-ext-authz-asked.
+anything else is denied without a word. What it was asked goes back in x-ext-authz-asked. `ext_authz_grpc.py PORT FILE`: about a
+connection FILE says what is to be said, "wait" until it says another thing; FILE.asked gets a line for each question.
 """
 
+import os
 import sys
+import time
 from concurrent import futures
 
 import grpc
@@ -37,8 +40,30 @@ def asked(context):
     return headers, " ".join(told) + " " + ",".join(sorted(headers))
 
 
+def word():
+    with open(sys.argv[2], encoding="ascii") as file:
+        return file.read().strip()
+
+
+def check_connection(attributes, call):
+    """As a check of Envoy's network filter: nothing but the two sides."""
+    with open(sys.argv[2] + ".asked", "a", encoding="ascii") as file:
+        print(peer(one(attributes, 1)), peer(one(attributes, 2)), *sorted(attributes), file=file)
+    while word() == "wait" and call.is_active():
+        time.sleep(0.02)
+    want = word()
+    if want == "error":
+        call.abort(grpc.StatusCode.UNAVAILABLE, "not today")
+    if want == "garbage":
+        return b"\xff\xff\xff"
+    return b"" if want == "empty" else put(1, b"" if want == "allow" else put(1, 7))
+
+
 def check(request, context):
-    headers, told = asked(fields(one(fields(request), 1)))
+    attributes = fields(one(fields(request), 1))
+    if 4 not in attributes:
+        return check_connection(attributes, context)
+    headers, told = asked(attributes)
     want = headers.get("x-ext-authz", "")
     said = put(2, header("x-ext-authz-asked", told)) + put(2, header("x-joined", headers.get("x-many", "-")))
     if want == "error":

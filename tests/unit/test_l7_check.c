@@ -190,3 +190,42 @@ Test(l7_check, an_error_is_the_authorizers_own_word)
 	flat_l7_check_answer_fini(&a);
 	flat_strbuf_fini(&status);
 }
+
+/* The text at a path of fields. */
+static struct flat_span at(const void *bytes, size_t len, const uint32_t *path)
+{
+	struct flat_protobuf_field f = {.bytes = bytes, .len = len};
+
+	for (; *path; path++) {
+		const uint8_t *in = f.bytes;
+		size_t size = f.len;
+		size_t pos = 0;
+
+		do {
+			if (flat_protobuf_next(in, size, &pos, &f) <= 0)
+				return (struct flat_span){NULL, 0};
+		} while (f.number != *path);
+	}
+	return (struct flat_span){(const char *)f.bytes, f.len};
+}
+
+#define AT(...) at(out.data, out.len, (const uint32_t[]){__VA_ARGS__, 0})
+#define IS(text, span) flat_span_equal(flat_span_of(text), (span), false)
+
+Test(l7_check, about_a_connection_its_two_sides_are_told_and_no_request)
+{
+	struct flat_addr from = {.family = AF_INET, .ip = {10, 0, 0, 1}, .port = 1234};
+	struct flat_addr to = {.family = AF_INET, .ip = {10, 0, 0, 2}, .port = 80};
+	struct flat_l7_check_party client = {&from, "cluster.local/ns/a/sa/b"};
+	struct flat_l7_check_party server = {&to, NULL};
+	struct flat_strbuf out = {0};
+
+	flat_l7_check_grpc_connection(&out, &client, &server);
+	cr_assert_not(out.failed);
+	cr_expect(IS("10.0.0.1", AT(1, 1, 1, 1, 2)));
+	cr_expect(IS("spiffe://cluster.local/ns/a/sa/b", AT(1, 1, 4)));
+	cr_expect(IS("10.0.0.2", AT(1, 2, 1, 1, 2)));
+	cr_expect_null(AT(1, 2, 4).text);
+	cr_expect_null(AT(1, 4).text);
+	flat_strbuf_fini(&out);
+}

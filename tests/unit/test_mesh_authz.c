@@ -489,6 +489,7 @@ Test(mesh_authz, what_decides_nothing_is_told)
 		 "pathPrefix: /p, timeout: 1s, statusOnError: '503', failOpen: true, "             \
 		 "includeRequestHeadersInCheck: [a, 'b*'], headersToUpstreamOnAllow: ['*c']}}\n"   \
 		 "- {name: y, envoyExtAuthzHttp: {service: ext.example, port: 80}}\n"              \
+		 "- {name: g, envoyExtAuthzGrpc: {service: ext.example, port: 80}}\n"              \
 		 "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"                   \
 		 "metadata: {name: ext, namespace: foo}\n"                                         \
 		 "spec: {hosts: [ext.example], resolution: STATIC, ports: [{number: 80, name: "    \
@@ -552,6 +553,39 @@ Test(mesh_authz, authorizers_are_asked_as_istio_asks_them)
 	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "z", ONLY("/a")), false), CUSTOM);
 	cr_expect_eq(reason_of(PROVIDERS ASKS("c", "z", ONLY("/b")), false), NO_POLICY);
 	cr_expect_eq(reason_of(WORKLOAD ASKS("c", "x", ALL), false), CUSTOM);
+}
+
+Test(mesh_authz, about_a_connection_those_over_grpc_are_asked)
+{
+	static const struct {
+		const char *yaml, *who; /* "": nobody */
+		enum flat_authz_reason reason;
+	} some[] = {
+	    {PROVIDERS ASKS("c", "g", ALL), "g", FLAT_AUTHZ_ASK},
+	    /* What only a request has is left out: it matches more. */
+	    {PROVIDERS ASKS("c", "g", ONLY("/a")), "g", FLAT_AUTHZ_ASK},
+	    {PROVIDERS ASKS("c", "g", "[{to: [{operation: {ports: ['1']}}]}]"), "", NO_POLICY},
+	    {PROVIDERS ASKS("c", "x", ALL), "x", CUSTOM},
+	    {PROVIDERS ASKS("c", "z", ALL), "", CUSTOM},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(some); i++) {
+		struct loaded l = load_good(some[i].yaml);
+		struct flat_authz_input in = {
+		    .destination = flat_mesh_workload_by_name(l.mesh, "foo", "httpbin"),
+		    .destination_port = 80,
+		};
+		struct flat_authz_verdict v;
+
+		flat_authz_check(l.mesh, &in, &v);
+		cr_expect_eq(v.reason, some[i].reason, "%zu: %s", i, v.text);
+		cr_expect_str_eq(v.ext ? v.ext->name : "", some[i].who, "%zu", i);
+		in.custom_from = v.order + 1;
+		if (v.ext)
+			flat_authz_check(l.mesh, &in, &v);
+		cr_expect(!some[i].who[0] || v.reason == NO_POLICY, "%zu: %s", i, v.text);
+		loaded_fini(&l);
+	}
 }
 
 Test(mesh_authz, several_authorizers_are_asked_in_the_order_of_their_names)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mesh/ext_authz.h"
 #include "offload/offload.h"
 #include "support_mesh.h"
 
@@ -279,4 +280,61 @@ Test(admit, a_rule_for_some_clients_is_followed_for_these)
 	}
 	cr_expect_not(both[0], "the client's address chooses");
 	cr_expect(both[1], "turns of the rule for all");
+}
+
+/* What of a mesh with a CUSTOM policy for redis comes to a connection there by its own address: `kind` is the provider's, `port` of
+ * the service's. */
+static struct flat_decision asked(struct flat_listener *l, const char *kind, const char *port,
+				  const char *more)
+{
+	static char yaml[16384];
+
+	snprintf(
+	    yaml, sizeof(yaml),
+	    "%s---\nkind: MeshConfig\n"
+	    "extensionProviders: [{ name: ext, %s: { service: split.demo.example, port: 80 } }]\n"
+	    "---\napiVersion: v1\nkind: Service\nmetadata: { name: other, namespace: demo }\n"
+	    "spec: { clusterIP: 10.96.0.2, selector: { app: redis }, ports: [{ %s }] }\n"
+	    "---\napiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n"
+	    "metadata: { name: ext, namespace: demo }\n"
+	    "spec:\n  selector: { matchLabels: { app: redis } }\n  action: CUSTOM\n"
+	    "  provider: { name: ext }\n  rules: [{ to: [{ operation: { paths: [/x] } }] }]\n%s",
+	    mesh_yaml, kind, port, more);
+	use(yaml);
+	if (!l->session)
+		listens(l, &redis, "127.0.0.1", 7000);
+	return ask(&shop, "127.0.0.1", 7000, false);
+}
+
+Test(admit, whom_policies_ask_about_a_connection_is_said_and_it_is_not_direct)
+{
+	static const char tcp[] = "name: tcp-other, port: 6380, targetPort: 7000";
+	struct flat_listener l = {.session = NULL};
+	struct flat_decision d = asked(&l, "envoyExtAuthzGrpc", tcp, "");
+
+	cr_assert_eq(d.status, 0, "%s", d.reason);
+	cr_expect_eq(d.asks[FLAT_ASKED_BY_SERVER], 1U);
+	cr_expect_eq(d.asks[FLAT_ASKED_BY_GATE], 0U);
+	cr_expect_eq(d.path, FLAT_CONN_FORWARDED);
+	d = ask(&stranger, "127.0.0.1", 7000, false);
+	cr_expect_eq(d.status, -EACCES, "whom ALLOW policies refuse is not asked about");
+	cr_expect_eq(d.asks[FLAT_ASKED_BY_SERVER], 0U);
+}
+
+Test(admit, authorizers_over_http_hold_where_the_port_may_be_http)
+{
+	static const char tcp[] = "name: tcp-other, port: 6380, targetPort: 7000";
+	static const char unsaid[] = "name: other, port: 6380, targetPort: 7000";
+	struct flat_listener l = {.session = NULL};
+	struct flat_decision d = asked(&l, "envoyExtAuthzHttp", tcp, "");
+
+	cr_assert_eq(d.status, 0, "%s", d.reason);
+	cr_expect_eq(d.asks[FLAT_ASKED_BY_SERVER], 0U);
+	cr_expect_eq(d.path, FLAT_CONN_DIRECT);
+	/* By a service whose port is TCP as well: the server is the same. */
+	d = asked(&l, "envoyExtAuthzHttp", unsaid, "");
+	cr_expect_eq(d.status, -EACCES);
+	d = ask(&shop, "10.96.0.1", 6379, false);
+	cr_expect_eq(d.status, -EACCES);
+	cr_expect(strstr(d.reason, "over HTTP"), "%s", d.reason);
 }
