@@ -23,10 +23,12 @@ const char *cfg_locality(struct cfg *cfg, const struct yaml_node *node, bool pat
 		bool empty = (*p == '/') && (p == text || p[1] == '/' || !p[1]);
 
 		slashes += *p == '/';
-		if (!empty && slashes <= 2 && (pattern || *p != '*'))
+		if (!empty && slashes <= 2 && (*p != '*' || (pattern && !p[1])))
 			continue;
 		cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE,
-			  "write REGION, REGION/ZONE or REGION/ZONE/SUBZONE",
+			  pattern ? "write REGION, REGION/ZONE or REGION/ZONE/SUBZONE, or * in the "
+				    "place of the last of them"
+				  : "write REGION, REGION/ZONE or REGION/ZONE/SUBZONE",
 			  "\"%.200s\" is no locality", text);
 		return NULL;
 	}
@@ -45,9 +47,45 @@ const char *cfg_locality_of(struct cfg *cfg, const struct flat_labels *labels)
 
 /* --- distribute --- */
 
+/* Whether the first is said again by the second, or has it within: part by part, as Istio looks (validateLocalities()). */
+static bool overlaps(const char *first, const char *second)
+{
+	for (;;) {
+		size_t a = strcspn(first, "/");
+		size_t b = strcspn(second, "/");
+
+		if (strcmp(first, "*") == 0)
+			return true;
+		if (a != b || memcmp(first, second, a) != 0)
+			return false;
+		if (!first[a] || !second[b])
+			return true;
+		first += a + 1;
+		second += b + 1;
+	}
+}
+
+static void refuse_overlap(struct cfg *cfg, const struct flat_where *where, const char *locality,
+			   const char *other)
+{
+	cfg_error(cfg, where, FLAT_DIAG_BAD_VALUE,
+		  "name localities of which none has another within",
+		  "locality \"%.200s\" overlaps with \"%.200s\"", locality, other);
+}
+
 static void parse_spread_from(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->spread->from = cfg_locality(cfg, node, true);
+	struct reading *r = obj;
+
+	r->spread->from = cfg_locality(cfg, node, true);
+	/* The first that holds for a client counts: one behind it that has it within is no overlap. */
+	for (const struct flat_locality_spread *s = r->spreads; r->spread->from && s < r->spread;
+	     s++) {
+		if (!s->from || !overlaps(s->from, r->spread->from))
+			continue;
+		refuse_overlap(cfg, &node->where, r->spread->from, s->from);
+		return;
+	}
 }
 
 static void parse_spread_to(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -67,6 +105,13 @@ static void parse_spread_to(struct cfg *cfg, const struct yaml_node *node, void 
 		v[s->n_to].to = cfg_locality(cfg, item->key, true);
 		if (!cfg_uint(cfg, item->value, 1, 100, &weight) || !v[s->n_to].to)
 			return;
+		/* In either order: the places of a map are none. */
+		for (uint32_t i = 0; i < s->n_to; i++) {
+			if (!overlaps(v[i].to, v[s->n_to].to) && !overlaps(v[s->n_to].to, v[i].to))
+				continue;
+			refuse_overlap(cfg, &item->key->where, v[s->n_to].to, v[i].to);
+			return;
+		}
 		v[s->n_to++].weight = (uint32_t)weight;
 		sum += weight;
 	}
