@@ -175,11 +175,11 @@ KEPT=$PID
 wait_for 10 says_in "$WORK/kept.log" hello || die kept "$(cat "$WORK/kept.log")"
 apply < <(asks)
 same made-before-is-ended ECONNRESET "$(ends "$KEPT" kept)"
-start kept over "$WORK/shop-python" -B "$PART" kept echo.e2e.example 80 hello
+start stays over "$WORK/shop-python" -B "$PART" kept echo.e2e.example 80 hello
 KEPT=$PID
-wait_for 10 says_in "$WORK/kept.log" hello || die kept "$(cat "$WORK/kept.log")"
+wait_for 10 says_in "$WORK/stays.log" hello || die stays "$(cat "$WORK/stays.log")"
 says deny
 apply < <(asks ', timeout: 5s')
-same asked-once hello "$(tail -n 1 "$WORK/kept.log")"
+same asked-once hello "$(tail -n 1 "$WORK/stays.log")"
 kill "$KEPT"
 says allow
