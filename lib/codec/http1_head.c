@@ -142,9 +142,19 @@ static int read_host(struct flat_http_head *h, const uint8_t *bytes,
 	return 0;
 }
 
+/* What says where a request comes from, as the proxies before have it: nobody has it dropped. As Envoy refuses it. */
+static bool is_origin(struct flat_span name)
+{
+	return flat_span_equal(name, flat_span_of("x-forwarded-for"), true) ||
+	       flat_span_equal(name, flat_span_of("x-forwarded-host"), true) ||
+	       flat_span_equal(name, flat_span_of("x-forwarded-proto"), true);
+}
+
 /* Hides the fields of one name that Connection lists. */
 static int drop_listed(struct flat_http_head *h, const uint8_t *bytes, struct flat_span name)
 {
+	if (!h->response && is_origin(name))
+		return FLAT_HTTP1_CONNECTION;
 	for (uint32_t i = 0; i < h->n_fields; i++) {
 		struct flat_http_field *f = &h->fields[i];
 		if (f->name_len != name.len ||

@@ -428,6 +428,12 @@ bool flat_l7_from_outside(const struct flat_l7 *l7, struct flat_span name)
 	       flat_http_name_alike((struct flat_span){name.text, len}, flat_span_of(own));
 }
 
+/* Servers that know the word in small letters alone would take what follows for another message. */
+static struct flat_span said(const struct flat_http_field *f, struct flat_span value)
+{
+	return f->id == FLAT_HTTP_TRANSFER_ENCODING ? flat_span_of("chunked") : value;
+}
+
 static void put_request_fields(const struct flat_l7 *l7, const struct flat_l7_ops *ops,
 			       struct flat_http1_out *out)
 {
@@ -453,7 +459,7 @@ static void put_request_fields(const struct flat_l7 *l7, const struct flat_l7_op
 			continue;
 		if (f->id == FLAT_HTTP_HOST && authority)
 			value = flat_span_of(authority);
-		flat_http1_put_field(out, name, value);
+		flat_http1_put_field(out, name, said(f, value));
 	}
 	flat_l7_ops_put(l7, ops, 0, out);
 	if (l7->x.websocket)
@@ -707,7 +713,7 @@ static bool write_response(struct flat_l7 *l7, const struct flat_http_head *h, c
 		    (l7->end.bare && is_of_chunks(f)) ||
 		    (x->gzip && flat_l7_compress_drops(f, name, value)))
 			continue;
-		flat_http1_put_field(out, name, value);
+		flat_http1_put_field(out, name, said(f, value));
 	}
 	flat_l7_ops_put(l7, &ops, h->status, out);
 	for (size_t i = 0; i < FLAT_L7_CHECKS && !interim; i++)

@@ -196,6 +196,12 @@ static const struct message requests[] = {
     {"Connection lists Content-Length",
      POST "Content-Length: 1\r\nConnection: content-length\r\n\r\n", 0, FLAT_HTTP1_CONNECTION},
     {"Connection lists Host", GET "Connection: Host\r\n\r\n", 0, FLAT_HTTP1_CONNECTION},
+    {"Connection lists X-Forwarded-For", GET "Connection: close, X-Forwarded-For\r\n\r\n", 0,
+     FLAT_HTTP1_CONNECTION},
+    {"Connection lists X-Forwarded-Host",
+     GET "X-Forwarded-Host: a\r\nConnection: x-forwarded-host\r\n\r\n", 0, FLAT_HTTP1_CONNECTION},
+    {"Connection lists X-Forwarded-Proto", GET "Connection: X-Forwarded-Proto\r\n\r\n", 0,
+     FLAT_HTTP1_CONNECTION},
     {"Connection lists Authorization", GET "Authorization: a\r\nConnection: authorization\r\n\r\n",
      0, FLAT_HTTP1_CONNECTION},
 };
