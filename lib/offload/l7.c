@@ -633,10 +633,25 @@ static struct flat_l7_upstream *upstream_new(struct flat_l7 *l7, const struct fl
 	return up;
 }
 
+static int protocol_of(const struct flat_l7 *l7)
+{
+	return l7->x.port ? (int)l7->x.port->protocol : l7->protocol;
+}
+
+bool flat_l7_holds_content(const struct flat_l7 *l7)
+{
+	const struct flat_l7_upstream *up = l7->x.upstream;
+	const struct flat_l7_upstream *carrier = up->carrier;
+
+	if (!up->is_stream || !carrier)
+		return up->is_stream;
+	return (!carrier->heard || carrier->http1) && protocol_of(l7) == FLAT_PROTOCOL_HTTP;
+}
+
 bool flat_l7_wants_h2(const struct flat_l7 *l7)
 {
 	const struct flat_l7_exchange *x = &l7->x;
-	int protocol = x->port ? (int)x->port->protocol : l7->protocol;
+	int protocol = protocol_of(l7);
 	if (protocol == FLAT_PROTOCOL_HTTP2 || protocol == FLAT_PROTOCOL_GRPC)
 		return true;
 	/* What carries gRPC, but to a server that was found not to speak it. */

@@ -148,6 +148,7 @@ void flat_l7_carrier_gone(struct flat_l7_upstream *carrier)
 {
 	struct flat_l7_end *e = &carrier->end;
 	uint64_t untaken = e->is_tcp ? 0 : flat_l7_end_untaken(e);
+	bool mute = carrier->open && !carrier->heard;
 	struct flat_l7_upstream *up;
 	struct flat_l7_upstream *next;
 
@@ -161,10 +162,14 @@ void flat_l7_carrier_gone(struct flat_l7_upstream *carrier)
 		next = TAILQ_NEXT(up, link); /* NOLINT(clang-analyzer-unix.Malloc) */
 		/* What an application's ring still holds, it never saw. */
 		up->unsent = !e->is_tcp && untaken >= e->bytes_out - up->carried;
-		/* Nor has a server taken it that took the preface for a request of HTTP/1. */
-		if (carrier->http1) {
+		/*
+		 * Nor has a server taken it that took the preface for a request of HTTP/1; what it said of that is lost
+		 * where it had more to read. The content of a call has waited (flat_l7_holds_content()).
+		 */
+		if (carrier->http1 || mute) {
 			l7->x.http1 = true;
-			l7->root->http1 = carrier->target;
+			if (carrier->http1)
+				l7->root->http1 = carrier->target;
 			up->unsent |= !flat_l7_wants_h2(l7);
 		}
 		up->carrier = NULL;
@@ -179,6 +184,7 @@ void flat_l7_carrier_gone(struct flat_l7_upstream *carrier)
 static bool read_carrier(struct flat_l7_upstream *up, bool *moved)
 {
 	struct flat_l7_end *e = &up->end;
+	struct flat_l7_upstream *stream;
 	size_t n;
 
 	if (flat_l7_end_buffers(e) != 0)
@@ -188,6 +194,11 @@ static bool read_carrier(struct flat_l7_upstream *up, bool *moved)
 	/* A server's first frame is SETTINGS (RFC 9113, 3.4). */
 	if (n > 0 && !up->heard) {
 		up->heard = true;
+		/* Calls whose content has waited for it (flat_l7_holds_content()). */
+		TAILQ_FOREACH(stream, &up->streams, link)
+		{
+			flat_l7_heat(stream->user);
+		}
 		up->http1 = n > TYPE_AT && e->in[e->at + TYPE_AT] != SETTINGS;
 	}
 	if (n > 0 && flat_http2_feed(up->h2, e->in + e->at, e->len - e->at, flat_now_us()) != 0)

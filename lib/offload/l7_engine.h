@@ -409,6 +409,12 @@ void flat_l7_resume(struct flat_l7 *l7);
 void flat_l7_wake_at(struct flat_l7 *l7, int64_t us);
 /** Whether the attempt's server is spoken to in HTTP/2. */
 bool flat_l7_wants_h2(const struct flat_l7 *l7);
+/**
+ * Whether the request's content waits: its connection of HTTP/2 is gone, or is spoken for its being a call of gRPC alone, and the
+ * server has not said yet that it speaks it. A server of HTTP/1 that has bytes left to read ends the connection by a reset, and
+ * its answer is lost; and what was sent may be needed again. There is an upstream.
+ */
+bool flat_l7_holds_content(const struct flat_l7 *l7);
 /** The exchange's upstream, open or on its way, for x.target. NULL: x failed, *err says how (negative errno). */
 struct flat_l7_upstream *flat_l7_upstream_get(struct flat_l7 *l7, int *err);
 /** Its request has nothing to do with it any more. */

@@ -254,6 +254,8 @@ static bool send_request(struct flat_l7 *l7)
 	bool moved = false;
 	int ret = 1;
 
+	if (flat_l7_holds_content(l7))
+		return false;
 	for (int i = 0; i < STEPS && ret > 0 && !x->up.over; i++) {
 		ret = flat_l7_move_piece(l7, e, &x->upstream->end, &x->up, &x->up_bytes,
 					 x->grpc ? &x->frames[0] : NULL);

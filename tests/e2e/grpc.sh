@@ -129,6 +129,8 @@ same h2-answer-breaks-off 92 "$(web --http2-prior-knowledge -o "$WORK/got" http:
 call() { web --http2-prior-knowledge -H 'content-type: application/grpc' -H 'te: trailers' --data-binary @"$WORK/www/small" "$@"; }
 for name in h1 h1-outside; do
 	same "call-to-$name" "2 200 POST 6 $name" "$(call -w '%{http_version} %{http_code} ' -o "$WORK/got" "http://$name.e2e.example/echo")$(told "t['method'] + ' ' + str(t['size']) + ' ' + t['name']" <"$WORK/got")"
+	# More than a buffer holds: its content waits until it is known what the server speaks.
+	same "call-of-much-to-$name" "200 30000000 $BIG" "$(web --http2-prior-knowledge -H 'content-type: application/grpc' -H 'te: trailers' -w '%{http_code} ' -o "$WORK/got" -T "$WORK/www/big" -X POST "http://$name.e2e.example/echo")$(told "str(t['size']) + ' ' + t['sha256']" <"$WORK/got")"
 	BEFORE=$(grep -c 'code 505' "$WORK/$name.log")
 	same "calls-to-$name" 100 "$(over h2load -n 100 -c 1 -m 10 -d "$WORK/www/small" -H 'content-type: application/grpc' "http://$name.e2e.example/echo" 2>&1 | awk '/^status codes:/ { print $3 }')"
 	same "calls-to-$name-try-once" 1 $(($(grep -c 'code 505' "$WORK/$name.log") - BEFORE))
