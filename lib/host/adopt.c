@@ -72,7 +72,8 @@ static struct flat_sock *make_stream(int fd, const struct flat_msg *msg, int lan
 		return NULL;
 	}
 	s->vq.rx.bells_off = flat_vq_bells_rung(&s->vq);
-	flat_share_export(s);
+	flat_option_adopt(s, fd, false);
+	flat_share_export(s, fd);
 	flat_share_refresh(s, fd);
 	return s;
 }

@@ -126,7 +126,7 @@ int flat_carry(struct flat_sock *s, int anchor, bool reads)
 		close_all(pair, 2);
 		return err;
 	}
-	flat_share_export(s);
+	flat_share_export(s, anchor);
 	/* What programs before this one wrote goes before what it writes. */
 	if (flat_ring_carried(&s->vq.rx) != 0) {
 		flat_share_want(anchor, -1);

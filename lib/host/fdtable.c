@@ -448,7 +448,7 @@ static int made_abroad(int from, long made)
 {
 	struct flat_sock *s = flat_fd_abroad(from);
 	if (s && made >= 0)
-		flat_share_export(s);
+		flat_share_export(s, from);
 	if (made >= 0) {
 		flat_lock(&abroad_lock);
 		abroad[n_abroad++ % FLAT_ARRAY_SIZE(abroad)] =

@@ -96,7 +96,7 @@ static bool may_read(const struct flat_sock *s, bool foreign)
 
 static void hand_over(struct flat_handover *h, int fd, struct flat_sock *s, bool library)
 {
-	flat_share_export(s);
+	flat_share_export(s, fd);
 	if ((library && !s->sealed) || !h || h->n == FLAT_HANDOVER_MAX)
 		return;
 	if (s->kind == FLAT_FD_LISTENER) {
@@ -145,7 +145,7 @@ static void send_away(int fd)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (s)
-		flat_share_export(s);
+		flat_share_export(s, fd);
 }
 
 void flat_exec_keeps(int fd)
@@ -153,7 +153,7 @@ void flat_exec_keeps(int fd)
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (!s)
 		return;
-	flat_share_export(s);
+	flat_share_export(s, fd);
 	s->for_spawn = true;
 }
 

@@ -255,6 +255,14 @@ static void adopt_one(struct flat_sock *s, int fd, int fresh, int level, int nam
 	(void)keep(&s->options, level, name, is, is_len);
 }
 
+/* A close() that nobody makes, as the process was killed or is not the only holder, is a reset too. */
+static void note_linger(struct flat_sock *s)
+{
+	int hard = s->linger.l_onoff && s->linger.l_linger == 0;
+	if (s->kind == FLAT_FD_STREAM && hard != flat_ring_resets(&s->vq.rx))
+		flat_ring_set_resets(&s->vq.rx, hard);
+}
+
 void flat_option_adopt(struct flat_sock *s, int fd, bool all)
 {
 	socklen_t len = sizeof(s->sndtimeo);
@@ -262,6 +270,7 @@ void flat_option_adopt(struct flat_sock *s, int fd, bool all)
 	(void)flat_sys_getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &s->sndtimeo, &len);
 	len = sizeof(s->linger);
 	(void)flat_sys_getsockopt(fd, SOL_SOCKET, SO_LINGER, &s->linger, &len);
+	note_linger(s);
 	len = sizeof(n);
 	if (flat_sys_getsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &n, &len) == 0)
 		s->nodelay = n != 0;
@@ -271,6 +280,8 @@ void flat_option_adopt(struct flat_sock *s, int fd, bool all)
 		s->keepalive = n != 0;
 	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &n, &len) == 0)
 		s->rcvlowat = lowat(s, n);
+	if (!all && n > 1)
+		(void)keep(&s->options, SOL_SOCKET, SO_RCVLOWAT, &n, sizeof(n));
 	if (!all)
 		return;
 	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_ZEROCOPY, &n, &len) == 0)
@@ -303,6 +314,7 @@ void flat_option_inherit(struct flat_sock *s, struct flat_sock *listener)
 	s->zerocopy = listener->zerocopy;
 	s->rcvlowat = lowat(s, listener->rcvlowat);
 	s->linger = listener->linger;
+	note_linger(s);
 	s->sndtimeo = listener->sndtimeo;
 }
 
@@ -563,17 +575,20 @@ static void follow(struct flat_sock *s, int fd, int level, int name, const void 
 	case SO_LINGER:
 		n_len = sizeof(s->linger);
 		(void)flat_sys_getsockopt(kernel, level, name, &s->linger, &n_len);
+		note_linger(s);
 		break;
 	case SO_SNDTIMEO:
 		n_len = sizeof(s->sndtimeo);
 		(void)flat_sys_getsockopt(kernel, level, name, &s->sndtimeo, &n_len);
 		break;
-	case SO_RCVTIMEO:
-		(void)flat_sys_setsockopt(fd, level, name, value, len);
-		break;
 	default:
 		break;
 	}
+	/* Who comes by the anchor has them of it: flat_share_export(). */
+	if (name == SO_RCVTIMEO ||
+	    (flat_shared(s) && (name == SO_KEEPALIVE || name == SO_RCVLOWAT || name == SO_LINGER ||
+				name == SO_SNDTIMEO)))
+		(void)flat_sys_setsockopt(fd, level, name, value, len);
 }
 
 int flat_option_set(struct flat_sock *s, int fd, int level, int name, const void *value,

@@ -58,7 +58,7 @@ void flat_option_note_all(void);
  */
 bool flat_option_of_segments(int level, int name);
 
-/** Takes over what was set on the kernel socket `fd`; `all`: more than what each connection needs. */
+/** Takes over what was set on the kernel socket, or anchor, `fd`; `all`: more than what each connection needs. */
 void flat_option_adopt(struct flat_sock *s, int fd, bool all);
 
 /** What an accepted connection has of its listener. Before anybody else knows the connection. */

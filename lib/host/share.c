@@ -3,7 +3,23 @@
 #include <fcntl.h>
 #include <signal.h>
 
-void flat_share_export(struct flat_sock *s)
+/* Options of the file description, as the kernel keeps them for any socket. */
+static void give_options(const struct flat_sock *s, int fd)
+{
+	const int one = 1;
+	if (s->rcvlowat > 1)
+		(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, &s->rcvlowat,
+					  sizeof(s->rcvlowat));
+	if (s->linger.l_onoff)
+		(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_LINGER, &s->linger, sizeof(s->linger));
+	if (s->sndtimeo.tv_sec || s->sndtimeo.tv_usec)
+		(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &s->sndtimeo,
+					  sizeof(s->sndtimeo));
+	if (s->keepalive)
+		(void)flat_sys_setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+}
+
+void flat_share_export(struct flat_sock *s, int fd)
 {
 	if (s->kind != FLAT_FD_STREAM || flat_shared(s))
 		return;
@@ -12,6 +28,7 @@ void flat_share_export(struct flat_sock *s)
 	/* Nobody is ever alone on its anchor again: bell.h. */
 	if (!atomic_exchange(&s->exported, 1))
 		atomic_fetch_add(&s->waiters, 1);
+	give_options(s, fd);
 	if (atomic_load(&s->rst_told))
 		flat_ring_tell(&s->vq.rx);
 	flat_unlock(&s->rx_lock);

@@ -8,8 +8,11 @@
 
 #include "host/host.h"
 
-/** From now on processes may hold it that know nothing of our memory. Any thread; waits for a use that is on its way. */
-void flat_share_export(struct flat_sock *s);
+/**
+ * From now on processes may hold it that know nothing of our memory: the anchor `fd` has the options of it that an anchor can have
+ * (flat_option_adopt()). Any thread; waits for a use that is on its way.
+ */
+void flat_share_export(struct flat_sock *s, int fd);
 
 /** Takes note of what other processes did to a shared connection: O_NONBLOCK, shutdown. */
 void flat_share_refresh(struct flat_sock *s, int fd);

@@ -80,6 +80,8 @@ enum flat_arm {
 #define FLAT_CARRIER 2U /* one of them */
 /* And no carrier's: a holder of this end was told of its reset. Set once, by holders that are no relatives. */
 #define FLAT_CARRY_TOLD 0x80000000U
+/* Nor this: SO_LINGER with no time. Where the offload half ends this side in its holders' place, it does so by a reset. */
+#define FLAT_CARRY_RESET 0x40000000U
 
 /* flat_slot.phase: how a connection comes about whose client was answered before its server was there. */
 #define FLAT_PHASE_CONNECTING 0U

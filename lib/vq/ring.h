@@ -173,7 +173,7 @@ static inline uint32_t flat_ring_carried(const struct flat_ring_rx *rx)
 {
 	/* acquire: pairs with flat_ring_carry(); what a carrier did before it said so */
 	return atomic_load_explicit(&rx->ctl->cons.carried, memory_order_acquire) &
-	       ~FLAT_CARRY_TOLD;
+	       ~(FLAT_CARRY_TOLD | FLAT_CARRY_RESET);
 }
 
 /** Whether a holder of this end was told of its reset; and that one was. Of an end that processes hold which are no relatives. */
@@ -185,6 +185,22 @@ static inline bool flat_ring_told(const struct flat_ring_rx *rx)
 static inline void flat_ring_tell(struct flat_ring_rx *rx)
 {
 	atomic_fetch_or_explicit(&rx->ctl->cons.carried, FLAT_CARRY_TOLD, memory_order_relaxed);
+}
+
+/** Whether a close() of this end is a reset, for who may have to end it in its holders' place. */
+static inline int flat_ring_resets(const struct flat_ring_rx *rx)
+{
+	return (atomic_load_explicit(&rx->ctl->cons.carried, memory_order_relaxed) &
+		FLAT_CARRY_RESET) != 0;
+}
+static inline void flat_ring_set_resets(struct flat_ring_rx *rx, int on)
+{
+	if (on)
+		atomic_fetch_or_explicit(&rx->ctl->cons.carried, FLAT_CARRY_RESET,
+					 memory_order_relaxed);
+	else
+		atomic_fetch_and_explicit(&rx->ctl->cons.carried, ~FLAT_CARRY_RESET,
+					  memory_order_relaxed);
 }
 
 /** A carrier begins (FLAT_CARRIER), ends (-FLAT_CARRIER), has bytes lent (FLAT_CARRY_LENT), has none (-FLAT_CARRY_LENT). */

@@ -123,21 +123,22 @@ void flat_vq_complete(const struct flat_lane *lane, uint32_t slot, enum flat_sid
 	flat_vq_init(&vq, &flat_vq_shm, lane, slot, side, -1, -1);
 	struct flat_ring_ctl *in = vq.rx.ctl;
 	struct flat_ring_ctl *out = vq.tx.ctl;
-	uint32_t unread = atomic_load_explicit(&in->prod.tail, memory_order_acquire) -
-			  atomic_load_explicit(&in->cons.head, memory_order_acquire);
+	bool left = atomic_load_explicit(&in->prod.tail, memory_order_acquire) !=
+		    atomic_load_explicit(&in->cons.head, memory_order_acquire);
+	bool hard = left || flat_ring_resets(&vq.rx);
 	/* It ended in its listener's queue: Linux resets those. */
 	bool lost =
 	    side == FLAT_SIDE_SERVER &&
 	    atomic_load_explicit(&flat_lane_slot(lane, slot)->taken, memory_order_relaxed) == 0;
 	uint32_t said = atomic_load_explicit(&out->prod.flags, memory_order_acquire);
-	/* It had shut its way out before, and bytes came that it will not read; over is what had both ends. */
+	/* It had shut its way out before, and is reset all the same; over is what had both ends. */
 	bool half =
-	    said == FLAT_PROD_FIN && unread &&
+	    said == FLAT_PROD_FIN && hard &&
 	    !(atomic_load_explicit(&in->arm.flags, memory_order_acquire) & FLAT_CONS_CLOSED) &&
 	    !(atomic_load_explicit(&in->prod.flags, memory_order_acquire) &
 	      (FLAT_PROD_FIN | FLAT_PROD_RST));
 	if (half || !(said & (FLAT_PROD_FIN | FLAT_PROD_RST)))
-		flat_vq_end_tx(&vq, unread || lost ? FLAT_PROD_RST : FLAT_PROD_FIN);
+		flat_vq_end_tx(&vq, hard || lost ? FLAT_PROD_RST : FLAT_PROD_FIN);
 	flat_vq_end_rx(&vq, FLAT_CONS_CLOSED);
 	if (bell >= 0)
 		(void)flat_sys_send(bell, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);

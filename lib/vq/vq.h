@@ -216,7 +216,8 @@ bool flat_vq_ended(const struct flat_lane *lane, uint32_t slot, enum flat_side s
 
 /**
  * Offload half: every holder of the application's end at `side` is gone. Completes its words: FIN, or RST if it left bytes
- * unread (also beside the FIN of a shutdown()) or was a server's that nobody accepted, and CLOSED; tells the other side. `bell`: where to ring that one, or -1 when it is the offload half itself.
+ * unread or asked for it (flat_ring_resets(); both also beside the FIN of a shutdown()) or was a server's that nobody accepted, and
+ * CLOSED; tells the other side. `bell`: where to ring that one, or -1 when it is the offload half itself.
  */
 void flat_vq_complete(const struct flat_lane *lane, uint32_t slot, enum flat_side side, int bell);
 

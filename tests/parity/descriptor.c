@@ -8,16 +8,6 @@
 
 static char buf[4096];
 
-static void works(const char *what, int from, int to)
-{
-	char b = 'w', d = 0;
-	ssize_t n = send(from, &b, 1, MSG_NOSIGNAL);
-	await(to, POLLIN);
-	if (n == 1)
-		n = recv(to, &d, 1, 0);
-	say("%s: %zd %d", what, n, d == 'w');
-}
-
 BEHAVIOUR(descriptor_dup)
 {
 	int c, s;

@@ -128,6 +128,11 @@ size_t drain(int fd, size_t total);
 pid_t child(void (*fn)(void *), void *arg);
 /** Waits for it and says how it ended. */
 void reap(pid_t pid);
+/** One byte from one end to the other. */
+void works(const char *what, int from, int to);
+/** For child(): of the socket, or accepted from the listener, at the int: what comes is said, and goes back. */
+void echo_once(void *fd);
+void accept_echo(void *fd);
 /** A thread, joined by join(); what it says is written then. */
 pthread_t thread(void *(*fn)(void *), void *arg);
 void join(pthread_t t);

@@ -1,29 +1,10 @@
 /* fork, exec, spawn, and sockets that travel between processes. */
 #include <spawn.h>
-#include <sys/un.h>
 
 #include "parity.h"
 
 extern char **environ;
 static char buf[256];
-
-static void works(const char *what, int from, int to)
-{
-	char b = 'w', d = 0;
-	ssize_t n = send(from, &b, 1, MSG_NOSIGNAL);
-	await(to, POLLIN);
-	if (n == 1)
-		n = recv(to, &d, 1, 0);
-	say("%s: %zd %d", what, n, d == 'w');
-}
-
-static void echo_once(void *arg)
-{
-	char b[16];
-	ssize_t n = recv(*(int *)arg, b, sizeof(b), 0);
-	say_bytes("child got", b, n);
-	send_all(*(int *)arg, b, (size_t)(n > 0 ? n : 0));
-}
 
 BEHAVIOUR(process_child_uses_socket)
 {
@@ -110,13 +91,6 @@ BEHAVIOUR(process_child_shuts_down)
 	DO(recv(c, buf, 10, 0));
 	DO(send(s, "x", 1, MSG_NOSIGNAL));
 	say_mask("s", s);
-}
-
-static void accept_echo(void *arg)
-{
-	int s = accept(*(int *)arg, NULL, NULL);
-	say("child accepted %d", s >= 0);
-	echo_once(&s);
 }
 
 BEHAVIOUR(process_child_accepts)
@@ -561,184 +535,26 @@ BEHAVIOUR(process_daemon)
 	say_bytes("came", buf, n);
 }
 
-/* --- SCM_RIGHTS --- */
-
-static void give(int u, int fd)
+static void sleep_on(void *arg)
 {
-	union {
-		struct cmsghdr h;
-		char room[CMSG_SPACE(sizeof(int))];
-	} m;
-	struct iovec iov = {(char *)"f", 1};
-	struct msghdr msg = {
-	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &m, .msg_controllen = sizeof(m)};
-	memset(&m, 0, sizeof(m));
-	m.h.cmsg_level = SOL_SOCKET;
-	m.h.cmsg_type = SCM_RIGHTS;
-	m.h.cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(&m.h), &fd, sizeof(fd));
-	if (sendmsg(u, &msg, 0) != 1)
-		say("give: %s", error_name(errno));
+	send_all(*(int *)arg, "h", 1);
+	for (;;)
+		pause();
 }
 
-static int take(int u)
-{
-	union {
-		struct cmsghdr h;
-		char room[CMSG_SPACE(sizeof(int))];
-	} m;
-	char b;
-	int fd = -1;
-	struct iovec iov = {&b, 1};
-	struct msghdr msg = {
-	    .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &m, .msg_controllen = sizeof(m)};
-	if (recvmsg(u, &msg, 0) != 1)
-		say("take: %s", error_name(errno));
-	else
-		memcpy(&fd, CMSG_DATA(&m.h), sizeof(fd));
-	return fd;
-}
-
-BEHAVIOUR(process_pass_to_self)
+BEHAVIOUR(process_killed_resets_with_linger)
 {
 	int c, s, u[2];
-	pair(&c, &s);
+	struct linger hard = {1, 0};
 	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
-	give(u[0], s);
-	close(s);
-	int t = take(u[1]);
-	works("taken", c, t);
-	works("back", t, c);
-	close(t);
-	await(c, POLLRDHUP);
-	DO(recv(c, buf, 1, 0));
-}
-
-/* dovecot's and postfix's services: no environment, a listening UNIX socket as standard input, and connections are sent there. */
-BEHAVIOUR(process_pass_to_service)
-{
-	static char program[] = "import socket; c = socket.socket(fileno=0).accept()[0]; "
-				"s = socket.socket(fileno=socket.recv_fds(c, 9, 1)[1][0]); "
-				"s.sendall(s.recv(9).upper())";
-	struct sockaddr_un name = {.sun_family = AF_UNIX};
-	socklen_t len = sizeof(sa_family_t);
-	int c, s, u = socket(AF_UNIX, SOCK_STREAM, 0), l = socket(AF_UNIX, SOCK_STREAM, 0);
 	pair(&c, &s);
-	/* A name that the kernel gives. */
-	bind(l, (struct sockaddr *)&name, len);
-	len = sizeof(name);
-	getsockname(l, (struct sockaddr *)&name, &len);
-	listen(l, 1);
-	fflush(NULL);
-	pid_t pid = fork();
-	if (pid == 0) {
-		dup2(l, 0);
-		closefrom(3);
-		execle("/usr/bin/python3", "python3", "-Ic", program, NULL, (char *[]){NULL});
-		_exit(127);
-	}
-	DO(connect(u, (struct sockaddr *)&name, len));
-	give(u, s);
+	setsockopt(s, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
+	pid_t pid = child(sleep_on, &u[1]);
+	DO(read(u[0], buf, 1));
 	close(s);
-	send_all(c, "a service", 9);
-	ssize_t n = (ssize_t)recv_all(c, buf, 100);
-	say_bytes("came", buf, n);
-	reap(pid);
-}
-
-static void take_and_echo(void *arg)
-{
-	int s = take(*(int *)arg);
-	say("child has it %d", s >= 0);
-	echo_once(&s);
-}
-
-BEHAVIOUR(process_pass_to_child)
-{
-	int c, s, u[2];
-	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
-	pid_t pid = child(take_and_echo, &u[1]);
-	close(u[1]);
-	pair(&c, &s);
-	give(u[0], s);
-	close(s);
-	send_all(c, "ping", 4);
-	DO(recv(c, buf, 16, 0));
+	kill(pid, SIGKILL);
 	reap(pid);
 	await(c, POLLRDHUP);
-	DO(recv(c, buf, 1, 0));
-}
-
-BEHAVIOUR(process_pass_with_data_waiting)
-{
-	int c, s, u[2];
-	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
-	pid_t pid = child(take_and_echo, &u[1]);
-	close(u[1]);
-	pair(&c, &s);
-	send_all(c, "early", 5);
-	await_bytes(s, 5);
-	give(u[0], s);
-	close(s);
-	DO(recv(c, buf, 16, 0));
-	reap(pid);
-}
-
-static void take_and_return(void *arg)
-{
-	int u = *(int *)arg;
-	int s = take(u);
-	send_all(s, "child", 5);
-	give(u, s);
-}
-
-BEHAVIOUR(process_pass_there_and_back)
-{
-	int c, s, u[2];
-	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
-	pid_t pid = child(take_and_return, &u[1]);
-	pair(&c, &s);
-	give(u[0], s);
-	close(s);
-	int t = take(u[0]);
-	reap(pid);
-	DO(recv(c, buf, 5, MSG_WAITALL));
-	works("returned", c, t);
-	works("back", t, c);
-}
-
-static void take_listener(void *arg)
-{
-	int l = take(*(int *)arg);
-	accept_echo(&l);
-}
-
-BEHAVIOUR(process_pass_listener)
-{
-	int u[2];
-	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
-	pid_t pid = child(take_listener, &u[1]);
-	int l = listener(0);
-	give(u[0], l);
-	close(l);
-	int c = reach(0);
-	send_all(c, "hey", 3);
-	DO(recv(c, buf, 10, 0));
-	reap(pid);
-}
-
-BEHAVIOUR(process_pass_unread_and_dropped)
-{
-	/* In flight when its carrier goes: the connection ends. */
-	int c, s, u[2];
-	pair(&c, &s);
-	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
-	give(u[0], s);
-	close(s);
-	pause_ms(20);
-	say_mask("in flight", c);
-	close(u[0]);
-	close(u[1]);
-	await(c, POLLRDHUP);
+	say_mask("killed", c);
 	DO(recv(c, buf, 1, 0));
 }

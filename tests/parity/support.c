@@ -392,3 +392,28 @@ void count_signal(int number, int flags)
 	struct sigaction sa = {.sa_handler = count, .sa_flags = flags};
 	sigaction(number, &sa, NULL);
 }
+
+void works(const char *what, int from, int to)
+{
+	char b = 'w', d = 0;
+	ssize_t n = send(from, &b, 1, MSG_NOSIGNAL);
+	await(to, POLLIN);
+	if (n == 1)
+		n = recv(to, &d, 1, 0);
+	say("%s: %zd %d", what, n, d == 'w');
+}
+
+void echo_once(void *arg)
+{
+	char b[16];
+	ssize_t n = recv(*(int *)arg, b, sizeof(b), 0);
+	say_bytes("child got", b, n);
+	send_all(*(int *)arg, b, (size_t)(n > 0 ? n : 0));
+}
+
+void accept_echo(void *arg)
+{
+	int s = accept(*(int *)arg, NULL, NULL);
+	say("child accepted %d", s >= 0);
+	echo_once(&s);
+}
