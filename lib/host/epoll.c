@@ -678,7 +678,8 @@ void flat_epoll_closed(int fd, bool last)
 			struct flat_epoll *e = v[i]->ep;
 			if (!lock_member(v[i], fd))
 				continue;
-			if (v[i]->sock && !last) {
+			/* One that the program took out would be in the way of another of this number and file. */
+			if (v[i]->sock && !last && !v[i]->gone) {
 				unlink_number(v[i]);
 				v[i]->fd = -1;
 				atomic_fetch_add(&orphans, 1);

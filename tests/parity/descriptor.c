@@ -475,3 +475,32 @@ BEHAVIOUR(descriptor_limit)
 	DO(dup(c));
 	say("%d", used > 10);
 }
+
+static void watched_again(int removed)
+{
+	int c, s, e = epoll_create1(0);
+	struct epoll_event ev = {.events = EPOLLIN | EPOLLOUT};
+	pair(&c, &s);
+	DO(epoll_ctl(e, EPOLL_CTL_ADD, s, &ev));
+	int d = dup(s);
+	if (removed)
+		DO(epoll_ctl(e, EPOLL_CTL_DEL, s, &ev));
+	close(s);
+	say("the number again: %d", dup(d) == s);
+	DO(epoll_ctl(e, EPOLL_CTL_ADD, s, &ev));
+	DO(epoll_wait(e, &ev, 1, 0));
+	send_all(c, "x", 1);
+	await(s, POLLIN);
+	DO(epoll_wait(e, &ev, 1, 0));
+	say("events %x", ev.events);
+}
+
+BEHAVIOUR(descriptor_dup_watched_again)
+{
+	watched_again(1);
+}
+
+BEHAVIOUR(descriptor_dup_watched_still)
+{
+	watched_again(0);
+}
