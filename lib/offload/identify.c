@@ -65,6 +65,7 @@ static int answer_end(const struct flat_end *e, struct flat_msg *reply, int *fds
 	/* No further process can map it to write there (lane.c). */
 	if (e->lane->sealed)
 		return -EPERM;
+	flat_lane_share(e->lane);
 	m->conn_id = c->id;
 	m->lane_id = e->lane->id;
 	m->geo = e->lane->lane.geo;

@@ -151,9 +151,8 @@ int flat_lane_get(struct flat_offload *o, struct flat_session *s, struct flat_li
 		return err;
 	lane->client = s;
 	lane->listener = l;
-	/* Processes that share a listener may each have to map it: nobody may seal it against them. */
 	if (l)
-		(void)flat_sys_fcntl(lane->fd, F_ADD_SEALS, F_SEAL_SEAL);
+		flat_lane_share(lane);
 	TAILQ_INSERT_HEAD(&o->lanes, lane, link);
 	if (s) {
 		LIST_INSERT_HEAD(&s->lanes, lane, client_link);
@@ -167,12 +166,19 @@ int flat_lane_get(struct flat_offload *o, struct flat_session *s, struct flat_li
 	return 0;
 }
 
+void flat_lane_share(struct flat_lane_link *lane)
+{
+	if (!lane->shared)
+		(void)flat_sys_fcntl(lane->fd, F_ADD_SEALS, F_SEAL_SEAL);
+	lane->shared = true;
+}
+
 bool flat_lane_client_maps(struct flat_lane_link *lane)
 {
 	for (uint64_t used = lane->used; used && !lane->client_maps; used &= used - 1)
 		lane->client_maps = flat_lane_slot_touched(
 		    &lane->lane, (uint32_t)__builtin_ctzll(used), FLAT_SIDE_CLIENT);
-	if (lane->client_maps && !lane->listener && !lane->orphan && !lane->sealed) {
+	if (lane->client_maps && !lane->shared && !lane->orphan && !lane->sealed) {
 		int err = flat_lane_seal(lane->fd);
 		lane->sealed = true;
 		if (err < 0)

@@ -118,6 +118,7 @@ struct flat_lane_link {
 	struct flat_session *client;
 	struct flat_listener *listener;
 	bool client_maps; /* seen: its words were written by the client */
+	bool shared;	  /* several processes may map it: it is never sealed against them */
 	bool sealed;	  /* FUTURE_WRITE: no process maps it any more */
 	bool orphan;	  /* a party is gone: free with the last slot */
 	struct flat_rest
@@ -749,6 +750,8 @@ void flat_lane_dropped(struct flat_offload *o, const struct flat_session *s, uin
  * process can need.
  */
 bool flat_lane_client_maps(struct flat_lane_link *lane);
+/** Further processes may map it, now and later: nobody can seal it against them, and flat_lane_client_maps() does not. */
+void flat_lane_share(struct flat_lane_link *lane);
 /** Whether no slot of it is free. */
 bool flat_lane_full(const struct flat_lane_link *lane);
 /** What rests at `mine`, flatd's side of it; made where there is none yet. NULL: no memory. */

@@ -126,6 +126,32 @@ BEHAVIOUR(process_pass_with_data_waiting)
 	reap(pid);
 }
 
+static void take_two_and_echo(void *arg)
+{
+	take_and_echo(arg);
+	take_and_echo(arg);
+}
+
+/* A proxy whose one process connects, and hands each connection to another that talks (dante). It has others that wait. */
+BEHAVIOUR(process_pass_clients_one_after_another)
+{
+	int waiting, other, c, s, u[2];
+	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
+	pid_t pid = child(take_two_and_echo, &u[1]);
+	close(u[1]);
+	pair(&waiting, &other);
+	for (int i = 0; i < 2; i++) {
+		pair(&c, &s);
+		give(u[0], c);
+		close(c);
+		send_all(s, "ping", 4);
+		DO(recv(s, buf, 16, 0));
+		close(s);
+	}
+	reap(pid);
+	works("waited", waiting, other);
+}
+
 static void take_and_return(void *arg)
 {
 	int u = *(int *)arg;

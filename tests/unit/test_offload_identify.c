@@ -80,6 +80,7 @@ Test(identify, a_connection_by_its_anchor)
 	struct flat_msg msg = ask(pair[0]);
 	cr_assert_eq(msg.status, 0);
 	cr_assert_eq(msg.body.conn.conn_id, 12);
+	cr_assert(conn.end[0].lane->shared);
 	cr_assert_eq(ask(pair[1]).status, -ENOENT);
 }
 

@@ -94,9 +94,8 @@ Test(lanes, of_one_session_are_sealed_when_it_has_written)
 	write_as_client(&lane, e.slot);
 }
 
-Test(lanes, of_a_listener_can_be_mapped_by_a_sibling_and_sealed_by_nobody)
+static void stays_open(struct flat_lane_link *link)
 {
-	struct flat_lane_link *link = get(&client, &listener);
 	struct flat_lane lane;
 	struct flat_lane sibling;
 	struct flat_end e;
@@ -107,6 +106,18 @@ Test(lanes, of_a_listener_can_be_mapped_by_a_sibling_and_sealed_by_nobody)
 	cr_assert_eq(maps(link, &sibling), 0);
 	cr_assert_neq(fcntl(link->fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE), 0);
 	cr_assert_neq(ftruncate(link->fd, 0), 0);
+}
+
+Test(lanes, of_a_listener_can_be_mapped_by_a_sibling_and_sealed_by_nobody)
+{
+	stays_open(get(&client, &listener));
+}
+
+Test(lanes, that_another_process_was_told_of_likewise)
+{
+	struct flat_lane_link *link = get(&client, NULL);
+	flat_lane_share(link);
+	stays_open(link);
 }
 
 Test(lanes, a_slot_that_was_cut_is_not_given_out_again)
