@@ -61,6 +61,11 @@ static void put_header(struct flat_strbuf *http, struct flat_span name, struct f
 	put_part(http, 3, &entry);
 }
 
+bool flat_l7_check_says_partial(struct flat_span name)
+{
+	return flat_span_equal(name, flat_span_of(FLAT_L7_CHECK_PARTIAL), true);
+}
+
 static bool came_before(const struct flat_http_request *r, uint32_t i, struct flat_span name)
 {
 	for (uint32_t k = 0; k < i; k++) {
@@ -87,7 +92,8 @@ static void put_headers(struct flat_strbuf *http, const struct flat_http_request
 		struct flat_strbuf joined = {0};
 		struct flat_span value;
 
-		if (f->hidden || f->id == FLAT_HTTP_HOST || came_before(r, i, name))
+		if (f->hidden || f->id == FLAT_HTTP_HOST || came_before(r, i, name) ||
+		    flat_l7_check_says_partial(name))
 			continue;
 		for (uint32_t n = 0; (value = flat_http_field_get(r, name, n)).text; n++) {
 			if (n > 0)
@@ -122,7 +128,7 @@ static void put_http(struct flat_strbuf *out, const struct flat_l7 *l7,
 	flat_protobuf_put_bytes(&http, 2, r->method.text, r->method.len);
 	put_headers(&http, r, (struct flat_span){path.data, path.len}, scheme);
 	if (body)
-		put_header(&http, flat_span_of("x-envoy-auth-partial-body"),
+		put_header(&http, flat_span_of(FLAT_L7_CHECK_PARTIAL),
 			   flat_span_of(body->partial ? "true" : "false"));
 	flat_protobuf_put_bytes(&http, 4, path.data, path.len);
 	flat_protobuf_put_bytes(&http, 5, r->authority.text, r->authority.len);
@@ -436,6 +442,15 @@ static int take_param(const struct flat_protobuf_field *from, struct flat_l7_che
 	return 0;
 }
 
+void flat_l7_said_remove(struct flat_l7_check_answer *a, struct flat_span name)
+{
+	if (!may_say(name) || !is_token(name))
+		return;
+	flat_l7_lines_drop(&a->upstream, name);
+	flat_l7_lines_drop(&a->append, name);
+	put_name(&a->remove, name);
+}
+
 /* What is set and taken away, whatever the order in which it is said, is taken away. */
 static void take_removed(const struct flat_protobuf_field *f, struct flat_l7_check_answer *a)
 {
@@ -444,10 +459,8 @@ static void take_removed(const struct flat_protobuf_field *f, struct flat_l7_che
 	if (f->number == 8 && name.len > 0 && !memchr(name.text, 0, name.len)) {
 		drop_param(&a->query, name);
 		put_name(&a->params, name);
-	} else if (f->number == 5 && may_say(name) && is_token(name)) {
-		flat_l7_lines_drop(&a->upstream, name);
-		flat_l7_lines_drop(&a->append, name);
-		put_name(&a->remove, name);
+	} else if (f->number == 5) {
+		flat_l7_said_remove(a, name);
 	}
 }
 

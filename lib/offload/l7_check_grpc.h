@@ -9,6 +9,11 @@
 #include "mesh/ext_authz.h"
 #include "offload/l7_mandatory.h"
 
+/* Tells an authorizer whether the body that it sees is all of it: flatd's word, and no client's. */
+#define FLAT_L7_CHECK_PARTIAL "x-envoy-auth-partial-body"
+/** Whether a field has that name. */
+bool flat_l7_check_says_partial(struct flat_span name);
+
 /* What a check sees of a request's body. */
 struct flat_l7_check_body {
 	struct flat_strbuf bytes;
@@ -103,6 +108,11 @@ FLAT_MUST_CHECK int flat_l7_check_grpc_read(const void *bytes, size_t len,
 /** core.v3.HeaderValue, with `value` as it was where it says none. 0 or -EBADMSG. */
 FLAT_MUST_CHECK int flat_l7_header_value(const struct flat_protobuf_field *from,
 					 struct flat_span *name, struct flat_span *value);
+/**
+ * The authorizer takes the fields of this name away from the request: what it sets of them is forgotten. Nothing where the field frames or
+ * routes a message. All that it sets comes before.
+ */
+void flat_l7_said_remove(struct flat_l7_check_answer *answer, struct flat_span name);
 /** Adds a field's line as a service said it; nothing where it frames or routes a message, or has characters that none has. */
 void flat_l7_said_put(struct flat_strbuf *out, struct flat_span name, struct flat_span value);
 

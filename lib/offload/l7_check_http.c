@@ -4,6 +4,9 @@
  */
 #include "offload/l7_check_grpc.h"
 
+/* The names of fields that are taken away from an allowed request, between commas: over gRPC these have a place of their own. */
+#define TO_REMOVE "x-envoy-auth-headers-to-remove"
+
 static bool is_usual(struct flat_span name)
 {
 	return flat_span_equal(name, flat_span_of("authorization"), true);
@@ -42,7 +45,7 @@ void flat_l7_check_http_write(struct flat_strbuf *out, const struct flat_ext_aut
 	put_line(out, flat_span_of("host"), r->authority);
 	flat_strbuf_printf(out, "content-length: %zu\r\n", body ? body->bytes.len : 0);
 	if (body)
-		flat_strbuf_printf(out, "x-envoy-auth-partial-body: %s\r\n",
+		flat_strbuf_printf(out, FLAT_L7_CHECK_PARTIAL ": %s\r\n",
 				   body->partial ? "true" : "false");
 	for (uint32_t i = 0; i < r->head->n_fields; i++) {
 		const struct flat_http_field *f = &r->head->fields[i];
@@ -51,7 +54,8 @@ void flat_l7_check_http_write(struct flat_strbuf *out, const struct flat_ext_aut
 		/* What frames this message is ours to say, and nobody else's. */
 		if (f->hidden || f->id == FLAT_HTTP_HOST || f->id == FLAT_HTTP_CONTENT_LENGTH ||
 		    f->id == FLAT_HTTP_TRANSFER_ENCODING || f->id == FLAT_HTTP_CONNECTION ||
-		    f->id == FLAT_HTTP_EXPECT || is_added(ext, name))
+		    f->id == FLAT_HTTP_EXPECT || is_added(ext, name) ||
+		    flat_l7_check_says_partial(name))
 			continue;
 		if (is_usual(name) || flat_name_list_has(&ext->to_check, name))
 			put_line(out, name, flat_head_span(r->text, f->value, f->value_len));
@@ -64,13 +68,14 @@ void flat_l7_check_http_write(struct flat_strbuf *out, const struct flat_ext_aut
 		flat_strbuf_add(out, body->bytes.data, body->bytes.len);
 }
 
-/* Fields of an authorizer's answer that say how it is carried. */
+/* Fields of an authorizer's answer that say how it is carried, or speak to flatd. */
 static bool is_framing(const struct flat_http_field *f, struct flat_span name)
 {
 	return f->hidden || f->id == FLAT_HTTP_CONTENT_LENGTH ||
 	       f->id == FLAT_HTTP_TRANSFER_ENCODING || f->id == FLAT_HTTP_CONNECTION ||
 	       f->id == FLAT_HTTP_HOST || f->id == FLAT_HTTP_TRAILER ||
-	       flat_span_equal(name, flat_span_of("date"), true);
+	       flat_span_equal(name, flat_span_of("date"), true) ||
+	       flat_span_equal(name, flat_span_of(TO_REMOVE), true);
 }
 
 static bool always_on_deny(struct flat_span name)
@@ -100,5 +105,15 @@ void flat_l7_check_http_take(const struct flat_http_head *h, const void *text,
 			flat_l7_lines_drop(&a->upstream, name);
 			put_line(&a->upstream, name, value);
 		}
+	}
+	for (uint32_t i = 0; allowed && i < h->n_fields; i++) {
+		const struct flat_http_field *f = &h->fields[i];
+		struct flat_span names = flat_head_span(text, f->value, f->value_len);
+
+		if (!flat_span_equal(flat_head_span(text, f->name, f->name_len),
+				     flat_span_of(TO_REMOVE), true))
+			continue;
+		while (names.len > 0)
+			flat_l7_said_remove(a, flat_http_list_next(&names));
 	}
 }
