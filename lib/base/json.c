@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 void flat_json_init(struct flat_json *json, struct flat_strbuf *out, bool pretty)
 {
 	memset(json, 0, sizeof(*json));
@@ -25,33 +27,6 @@ static void json_newline(struct flat_json *json)
 	flat_strbuf_putc(json->out, '\n');
 	for (i = 0; i < json->depth; i++)
 		flat_strbuf_puts(json->out, "  ");
-}
-
-/* Length of the valid UTF-8 sequence at `s` (RFC 3629: no surrogates, no overlong forms), 0 if
- * none. */
-static size_t utf8_len(const unsigned char *s, size_t left)
-{
-	size_t n, i;
-
-	if (s[0] < 0x80)
-		return 1;
-	if (s[0] >= 0xc2 && s[0] <= 0xdf)
-		n = 2;
-	else if (s[0] >= 0xe0 && s[0] <= 0xef)
-		n = 3;
-	else if (s[0] >= 0xf0 && s[0] <= 0xf4)
-		n = 4;
-	else
-		return 0;
-	if (left < n)
-		return 0;
-	for (i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	return n;
 }
 
 static void json_escape(struct flat_strbuf *out, unsigned char c)
@@ -89,7 +64,7 @@ static void json_quote(struct flat_strbuf *out, const char *text, size_t len)
 			json_escape(out, s[i++]);
 			continue;
 		}
-		n = utf8_len(s + i, len - i);
+		n = flat_utf8_len(s + i, len - i);
 		if (n == 0) {
 			flat_strbuf_puts(out, "\xef\xbf\xbd");
 			i++;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 /* Where the reader is. */
 struct cursor {
 	const unsigned char *at;
@@ -126,31 +128,15 @@ static bool escape(struct cursor *c, char **to)
 	return true;
 }
 
-/* One character of more than a byte, by the table of RFC 3629. */
+/* One character of more than a byte. */
 static bool utf8(struct cursor *c, char **to)
 {
-	unsigned char first = *c->at;
-	unsigned char low = 0x80, high = 0xbf;
-	int more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : 1;
+	size_t n = flat_utf8_len(c->at, (size_t)(c->end - c->at));
 
-	if (first < 0xc2 || first > 0xf4 || c->end - c->at <= more)
+	if (n == 0)
 		return fail(c, -EBADMSG);
-	if (first == 0xe0)
-		low = 0xa0;
-	else if (first == 0xed)
-		high = 0x9f;
-	else if (first == 0xf0)
-		low = 0x90;
-	else if (first == 0xf4)
-		high = 0x8f;
-	*(*to)++ = (char)*c->at++;
-	for (; more > 0; more--) {
-		if (*c->at < low || *c->at > high)
-			return fail(c, -EBADMSG);
+	for (; n > 0; n--)
 		*(*to)++ = (char)*c->at++;
-		low = 0x80;
-		high = 0xbf;
-	}
 	return true;
 }
 

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/utf8.h"
+
 enum wire_type {
 	WIRE_VARINT = 0,
 	WIRE_FIXED64 = 1,
@@ -30,6 +32,27 @@ void flat_protobuf_put_bytes(struct flat_strbuf *out, uint32_t field, const void
 	put_varint(out, (uint64_t)field << 3 | WIRE_BYTES);
 	put_varint(out, len);
 	flat_strbuf_add(out, bytes, len);
+}
+
+void flat_protobuf_put_string(struct flat_strbuf *out, uint32_t field, const char *text, size_t len)
+{
+	size_t done = 0;
+
+	put_varint(out, (uint64_t)field << 3 | WIRE_BYTES);
+	put_varint(out, len);
+	for (size_t at = 0; at < len;) {
+		size_t n = flat_utf8_len(text + at, len - at);
+
+		if (n > 0) {
+			at += n;
+			continue;
+		}
+		flat_strbuf_add(out, text + done, at - done);
+		flat_strbuf_putc(out, '!');
+		done = ++at;
+	}
+	if (len > done)
+		flat_strbuf_add(out, text + done, len - done);
 }
 
 void flat_protobuf_put_text(struct flat_strbuf *out, uint32_t field, const char *text)

@@ -17,6 +17,13 @@ void flat_protobuf_put_bytes(struct flat_strbuf *out, uint32_t field, const void
 /** Likewise a text that ends with NUL; "" is the default and is not written. */
 void flat_protobuf_put_text(struct flat_strbuf *out, uint32_t field, const char *text);
 
+/**
+ * Puts a string that is not ours; also of no length. A message whose strings are not UTF-8 is refused by who reads it, so that one byte
+ * of a stranger's would decide about all of it: each byte that is of no character becomes '!', as in Envoy.
+ */
+void flat_protobuf_put_string(struct flat_strbuf *out, uint32_t field, const char *text,
+			      size_t len);
+
 /** Puts fixed64 and fixed32, also 0. */
 void flat_protobuf_put_fixed64(struct flat_strbuf *out, uint32_t field, uint64_t value);
 void flat_protobuf_put_fixed32(struct flat_strbuf *out, uint32_t field, uint32_t value);

@@ -57,7 +57,7 @@ static void put_header(struct flat_strbuf *http, struct flat_span name, struct f
 	for (size_t i = 0; i < n; i++)
 		lower[i] = (char)tolower((unsigned char)name.text[i]);
 	flat_protobuf_put_bytes(&entry, 1, lower, n);
-	flat_protobuf_put_bytes(&entry, 2, value.text, value.len);
+	flat_protobuf_put_string(&entry, 2, value.text, value.len);
 	put_part(http, 3, &entry);
 }
 
@@ -125,13 +125,13 @@ static void put_http(struct flat_strbuf *out, const struct flat_l7 *l7,
 	http.failed |= path.failed;
 	snprintf(id, sizeof(id), "%llu-%u", (unsigned long long)l7->conn->id, l7->n_requests);
 	flat_protobuf_put_text(&http, 1, id);
-	flat_protobuf_put_bytes(&http, 2, r->method.text, r->method.len);
+	flat_protobuf_put_string(&http, 2, r->method.text, r->method.len);
 	put_headers(&http, r, (struct flat_span){path.data, path.len}, scheme);
 	if (body)
 		put_header(&http, flat_span_of(FLAT_L7_CHECK_PARTIAL),
 			   flat_span_of(body->partial ? "true" : "false"));
-	flat_protobuf_put_bytes(&http, 4, path.data, path.len);
-	flat_protobuf_put_bytes(&http, 5, r->authority.text, r->authority.len);
+	flat_protobuf_put_string(&http, 4, path.data, path.len);
+	flat_protobuf_put_string(&http, 5, r->authority.text, r->authority.len);
 	flat_protobuf_put_text(&http, 6, scheme);
 	/* -1 where it is not known. */
 	flat_protobuf_put_number(&http, 9, sized ? r->head->length : UINT64_MAX);
@@ -139,9 +139,10 @@ static void put_http(struct flat_strbuf *out, const struct flat_l7 *l7,
 			       l7 != l7->root	   ? "HTTP/2"
 			       : l7->in.head.minor ? "HTTP/1.1"
 						   : "HTTP/1.0");
-	if (body && body->bytes.len > 0)
-		flat_protobuf_put_bytes(&http, ext->body_as_bytes ? 12 : 11, body->bytes.data,
-					body->bytes.len);
+	if (body && body->bytes.len > 0 && ext->body_as_bytes)
+		flat_protobuf_put_bytes(&http, 12, body->bytes.data, body->bytes.len);
+	else if (body && body->bytes.len > 0)
+		flat_protobuf_put_string(&http, 11, body->bytes.data, body->bytes.len);
 	flat_strbuf_fini(&path);
 	put_part(out, 2, &http);
 }

@@ -25,7 +25,7 @@ void flat_l7_rate_put_descriptor(struct flat_strbuf *out, const struct flat_l7_d
 
 	for (uint32_t i = 0; i < d->n; i++) {
 		flat_protobuf_put_text(&part, 1, d->key[i]);
-		flat_protobuf_put_bytes(&part, 2, d->value[i].text, d->value[i].len);
+		flat_protobuf_put_string(&part, 2, d->value[i].text, d->value[i].len);
 		flat_protobuf_put_message(&descriptor, 1, &part);
 	}
 	if (d->has_hits) {

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "base/log.h"
+#include "base/utf8.h"
 
 /* --- labels --- */
 
@@ -65,43 +66,14 @@ void flat_metric_labels_text(const struct flat_metric_labels *l, struct flat_str
 	}
 }
 
-/* Bytes of a well-formed character, RFC 3629, section 4; 0: there is none. */
-static size_t character(const unsigned char *s, size_t len)
-{
-	unsigned char low = 0x80;
-	unsigned char high = 0xbf;
-	size_t n;
-
-	if (s[0] < 0x80)
-		return s[0] >= 0x20 && s[0] != 0x7f ? 1 : 0;
-	if (s[0] < 0xc2 || s[0] > 0xf4)
-		return 0;
-	n = s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : 4;
-	if (s[0] == 0xe0)
-		low = 0xa0;
-	else if (s[0] == 0xed)
-		high = 0x9f;
-	else if (s[0] == 0xf0)
-		low = 0x90;
-	else if (s[0] == 0xf4)
-		high = 0x8f;
-	if (n > len || s[1] < low || s[1] > high)
-		return 0;
-	for (size_t i = 2; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	}
-	return n;
-}
-
 void flat_metric_clean(char *text, size_t len)
 {
 	size_t i = 0;
 
 	while (i < len) {
-		size_t n = character((const unsigned char *)text + i, len - i);
+		size_t n = flat_utf8_len(text + i, len - i);
 
-		if (n == 0)
+		if (n == 0 || (unsigned char)text[i] < 0x20 || text[i] == 0x7f)
 			text[i] = '?';
 		i += n ? n : 1;
 	}

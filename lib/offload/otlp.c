@@ -36,7 +36,7 @@ struct flat_collectors {
 static void put_tag(struct flat_strbuf *out, uint32_t field, struct flat_strbuf scratch[2],
 		    const char *name, struct flat_span value)
 {
-	flat_protobuf_put_bytes(&scratch[1], 1, value.text, value.len);
+	flat_protobuf_put_string(&scratch[1], 1, value.text, value.len);
 	flat_protobuf_put_text(&scratch[0], 1, name);
 	flat_protobuf_put_message(&scratch[0], 2, &scratch[1]);
 	flat_protobuf_put_message(out, field, &scratch[0]);
@@ -71,7 +71,7 @@ void flat_span_encode(const struct flat_span_told *s, struct flat_strbuf *out)
 	flat_protobuf_put_bytes(&span, 1, s->trace->id, 16);
 	flat_protobuf_put_bytes(&span, 2, s->id, 8);
 	if (s->state.text && s->state.len > 0)
-		flat_protobuf_put_bytes(&span, 3, s->state.text, s->state.len);
+		flat_protobuf_put_string(&span, 3, s->state.text, s->state.len);
 	if (!is_zero(s->parent))
 		flat_protobuf_put_bytes(&span, 4, s->parent, 8);
 	flat_protobuf_put_text(&span, 5, s->name);

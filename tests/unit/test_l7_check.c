@@ -1,9 +1,10 @@
 /*
- * What an external authorizer says over gRPC, as Envoy 1.40 takes it: which of two headers of a name counts, what is taken away, what of
- * the client's answer takes the place of the server's, errors.
+ * What an external authorizer is asked over gRPC and what it says, as in Envoy 1.40: which of two headers of a name counts, what is taken
+ * away, what of the client's answer takes the place of the server's, errors.
  */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "codec/protobuf.h"
@@ -12,58 +13,64 @@
 /* How a header is to be put: append_action, or `append` above them. */
 enum { NO_APPEND = FLAT_L7_SAYS, APPEND, NOTHING };
 
-static void put_header(struct flat_strbuf *out, uint32_t number, const char *name,
-		       const char *value, unsigned how)
-{
-	struct flat_strbuf pair = {0}, option = {0}, wrapped = {0};
-
-	flat_protobuf_put_text(&pair, 1, name);
-	flat_protobuf_put_text(&pair, 2, value);
-	flat_protobuf_put_bytes(&option, 1, pair.data, pair.len);
-	if (how == APPEND)
-		flat_protobuf_put_number(&wrapped, 1, 1);
-	if (how == APPEND || how == NO_APPEND)
-		flat_protobuf_put_bytes(&option, 2, wrapped.len ? wrapped.data : "", wrapped.len);
-	if (how < FLAT_L7_SAYS)
-		flat_protobuf_put_number(&option, 3, how);
-	flat_protobuf_put_bytes(out, number, option.data, option.len);
-	flat_strbuf_fini(&pair);
-	flat_strbuf_fini(&option);
-	flat_strbuf_fini(&wrapped);
-}
-
-static void put_param(struct flat_strbuf *out, const char *name, const char *value)
+/* core.v3.HeaderValue, and QueryParameter likewise. */
+static void put_pair(struct flat_strbuf *out, uint32_t number, const char *name, const char *value)
 {
 	struct flat_strbuf pair = {0};
 
 	flat_protobuf_put_text(&pair, 1, name);
 	flat_protobuf_put_text(&pair, 2, value);
-	flat_protobuf_put_bytes(out, 7, pair.data, pair.len);
+	flat_protobuf_put_message(out, number, &pair);
 	flat_strbuf_fini(&pair);
+}
+
+static void put_header(struct flat_strbuf *out, uint32_t number, const char *name,
+		       const char *value, unsigned how)
+{
+	struct flat_strbuf option = {0}, wrapped = {0};
+
+	put_pair(&option, 1, name, value);
+	if (how == APPEND)
+		flat_protobuf_put_number(&wrapped, 1, 1);
+	if (how == APPEND || how == NO_APPEND)
+		flat_protobuf_put_message(&option, 2, &wrapped);
+	if (how < FLAT_L7_SAYS)
+		flat_protobuf_put_number(&option, 3, how);
+	flat_protobuf_put_message(out, number, &option);
+	flat_strbuf_fini(&option);
+	flat_strbuf_fini(&wrapped);
+}
+
+/* A message with its prefix of 5 bytes; `message` is used up. */
+static int read_framed(struct flat_strbuf *message, struct flat_l7_check_answer *a)
+{
+	struct flat_strbuf framed = {0};
+	int ret;
+
+	flat_strbuf_putc(&framed, 0);
+	for (int shift = 24; shift >= 0; shift -= 8)
+		flat_strbuf_putc(&framed, (char)(message->len >> shift));
+	flat_strbuf_add(&framed, message->data, message->len);
+	memset(a, 0, sizeof(*a));
+	ret = flat_l7_check_grpc_read(framed.data, framed.len, a);
+	flat_strbuf_fini(&framed);
+	flat_strbuf_fini(message);
+	return ret;
 }
 
 /* The answer with status `code`, in which `part`, used up, is field `number`. */
 static int read_answer(unsigned code, uint32_t number, struct flat_strbuf *part,
 		       struct flat_l7_check_answer *a)
 {
-	struct flat_strbuf status = {0}, message = {0}, framed = {0};
-	int ret;
+	struct flat_strbuf status = {0}, message = {0};
 
-	memset(a, 0, sizeof(*a));
 	flat_protobuf_put_number(&status, 1, code);
-	flat_protobuf_put_bytes(&message, 1, status.data, status.len);
-	flat_protobuf_put_bytes(&message, number, part->len ? part->data : "", part->len);
-	flat_strbuf_putc(&framed, 0);
-	for (int shift = 24; shift >= 0; shift -= 8)
-		flat_strbuf_putc(&framed, (char)(message.len >> shift));
-	flat_strbuf_add(&framed, message.data, message.len);
-	ret = flat_l7_check_grpc_read(framed.data, framed.len, a);
+	flat_protobuf_put_message(&message, 1, &status);
+	flat_protobuf_put_message(&message, number, part);
 	flat_strbuf_fini(&status);
-	flat_strbuf_fini(&message);
-	flat_strbuf_fini(&framed);
 	flat_strbuf_fini(part);
 	*part = (struct flat_strbuf){0};
-	return ret;
+	return read_framed(&message, a);
 }
 
 static const char *text_of(const struct flat_strbuf *sb)
@@ -157,11 +164,11 @@ Test(l7_check, parameters_of_the_query_are_set_once_and_taken_away)
 	struct flat_strbuf ok = {0};
 
 	flat_protobuf_put_text(&ok, 8, "gone");
-	put_param(&ok, "a", "1");
-	put_param(&ok, "b", "x y#\x80");
-	put_param(&ok, "gone", "2");
-	put_param(&ok, "a", "3");
-	put_param(&ok, "", "4");
+	put_pair(&ok, 7, "a", "1");
+	put_pair(&ok, 7, "b", "x y#\x80");
+	put_pair(&ok, 7, "gone", "2");
+	put_pair(&ok, 7, "a", "3");
+	put_pair(&ok, 7, "", "4");
 	cr_assert_eq(read_answer(0, 3, &ok, &a), 0);
 	cr_expect_str_eq(text_of(&a.query), "b=x%20y%23%80&a=3&");
 	flat_l7_check_answer_fini(&a);
@@ -191,25 +198,30 @@ Test(l7_check, an_error_is_the_authorizers_own_word)
 	flat_strbuf_fini(&status);
 }
 
-/* The text at a path of fields. */
-static struct flat_span at(const void *bytes, size_t len, const uint32_t *path)
+/* The `n`th field of that number; absent: there is none. */
+static struct flat_span field(struct flat_span message, uint32_t number, unsigned n)
 {
-	struct flat_protobuf_field f = {.bytes = bytes, .len = len};
+	struct flat_protobuf_field f;
+	size_t at = 0;
 
-	for (; *path; path++) {
-		const uint8_t *in = f.bytes;
-		size_t size = f.len;
-		size_t pos = 0;
-
-		do {
-			if (flat_protobuf_next(in, size, &pos, &f) <= 0)
-				return (struct flat_span){NULL, 0};
-		} while (f.number != *path);
+	while (flat_protobuf_next((const uint8_t *)message.text, message.len, &at, &f) > 0) {
+		if (f.number == number && f.is_bytes && n-- == 0)
+			return (struct flat_span){(const char *)f.bytes, f.len};
 	}
-	return (struct flat_span){(const char *)f.bytes, f.len};
+	return (struct flat_span){NULL, 0};
 }
 
-#define AT(...) at(out.data, out.len, (const uint32_t[]){__VA_ARGS__, 0})
+/* The first field at a path of numbers. */
+static struct flat_span at(const struct flat_strbuf *message, const uint32_t *path)
+{
+	struct flat_span got = {message->data, message->len};
+
+	for (; *path && got.text; path++)
+		got = field(got, *path, 0);
+	return got;
+}
+
+#define AT(...) at(&out, (const uint32_t[]){__VA_ARGS__, 0})
 #define IS(text, span) flat_span_equal(flat_span_of(text), (span), false)
 
 Test(l7_check, about_a_connection_its_two_sides_are_told_and_no_request)
@@ -228,4 +240,160 @@ Test(l7_check, about_a_connection_its_two_sides_are_told_and_no_request)
 	cr_expect_null(AT(1, 2, 4).text);
 	cr_expect_null(AT(1, 4).text);
 	flat_strbuf_fini(&out);
+}
+
+/* A header of AttributeContext.HttpRequest. */
+static struct flat_span header(struct flat_span http, const char *name)
+{
+	struct flat_span entry;
+
+	for (unsigned i = 0; (entry = field(http, 3, i)).text; i++) {
+		if (flat_span_equal(field(entry, 1, 0), flat_span_of(name), false))
+			return field(entry, 2, 0);
+	}
+	return entry;
+}
+
+static void expect_span(struct flat_span got, const char *want)
+{
+	cr_expect(flat_span_equal(got, flat_span_of(want), false), "%.*s is not %s", (int)got.len,
+		  got.text ? got.text : "-", want);
+}
+
+/* What is asked of a gateway's client about a request with these fields: `out`, and in it AttributeContext.HttpRequest. */
+static struct flat_span question(const struct flat_ext_authz *ext, const char *fields,
+				 const struct flat_l7_check_body *body, struct flat_strbuf *out)
+{
+	static struct flat_l7 l7;
+	static struct flat_conn conn = {.id = 7};
+	char text[1024];
+	struct flat_http_request r = {
+	    .method = flat_span_of("PUT"),
+	    .path = flat_span_of("/a"),
+	    .query = flat_span_of("q"),
+	    .authority = flat_span_of("web.example"),
+	    .head = &l7.in.head,
+	    .text = text,
+	};
+	const char *message;
+
+	l7.conn = &conn;
+	l7.root = &l7;
+	snprintf(text, sizeof(text), "PUT /a?q HTTP/1.1\r\nHost: web.example\r\n%s\r\n", fields);
+	flat_http1_begin(&l7.in, FLAT_HTTP1_REQUEST);
+	cr_assert_gt(flat_http1_read(&l7.in, (const uint8_t *)text, strlen(text)), 0);
+	flat_l7_check_grpc_write(out, &l7, FLAT_L7_ASKED_BY_GATE, ext, &r, body);
+	message = memmem(out->data, out->len, "\r\n\r\n", 4) + 4 + 5;
+	return field(
+	    field(
+		field((struct flat_span){message, (size_t)(out->data + out->len - message)}, 1, 0),
+		4, 0),
+	    2, 0);
+}
+
+Test(l7_check, the_question_is_about_all_that_the_client_said)
+{
+	static const struct flat_ext_authz ext = {.host = "ext.example", .timeout_ms = 250};
+	struct flat_strbuf out = {0};
+	struct flat_span http = question(
+	    &ext, "X-A: 1\r\nCookie: c\r\nx-a: 2\r\nConnection: x-hop\r\nx-hop: 3\r\n", NULL, &out);
+
+	cr_expect_not_null(strstr(out.data, "\r\ngrpc-timeout: 250m\r\n"));
+	expect_span(field(http, 2, 0), "PUT");
+	expect_span(field(http, 4, 0), "/a?q");
+	expect_span(field(http, 5, 0), "web.example");
+	expect_span(header(http, ":path"), "/a?q");
+	/* One entry for a name, in small letters. */
+	expect_span(header(http, "x-a"), "1,2");
+	expect_span(header(http, "cookie"), "c");
+	cr_expect_null(header(http, "x-hop").text);
+	flat_strbuf_fini(&out);
+}
+
+Test(l7_check, no_client_makes_the_question_one_that_cannot_be_read)
+{
+	/* An authorizer refuses a message with a string that is not UTF-8; with failOpen whoever sent one would go unasked. */
+	static const struct flat_ext_authz ext = {.host = "ext.example", .body_max = 8};
+	static const struct flat_ext_authz raw = {
+	    .host = "e", .body_max = 8, .body_as_bytes = true};
+	struct flat_l7_check_body body = {.partial = false};
+	struct flat_strbuf out = {0};
+	struct flat_span http;
+
+	flat_strbuf_puts(&body.bytes, "a\xff");
+	http =
+	    question(&ext, "X-A: \xe9\xc3\xa9\r\nX-Envoy-Auth-Partial-Body: true\r\n", &body, &out);
+	expect_span(header(http, "x-a"), "!\xc3\xa9");
+	expect_span(field(http, 11, 0), "a!");
+	expect_span(header(http, "x-envoy-auth-partial-body"), "false");
+	flat_strbuf_fini(&out);
+	http = question(&raw, "", &body, &out);
+	expect_span(field(http, 12, 0), "a\xff");
+	cr_expect_null(field(http, 11, 0).text);
+	flat_strbuf_fini(&out);
+	flat_strbuf_fini(&body.bytes);
+	/* Whether a body is whole is ours to say, and nothing is said of none. */
+	http = question(&ext, "X-Envoy-Auth-Partial-Body: true\r\n", NULL, &out);
+	cr_expect_null(header(http, "x-envoy-auth-partial-body").text);
+	flat_strbuf_fini(&out);
+}
+
+Test(l7_check, an_answer_cut_anywhere_lets_nobody_through)
+{
+	struct flat_strbuf ok = {0}, message = {0};
+	char whole[256];
+	size_t len;
+
+	put_header(&ok, 2, "x-a", "1", APPEND);
+	put_header(&ok, 6, "x-b", "2", FLAT_L7_SAY_SET);
+	put_pair(&ok, 7, "q", "3");
+	flat_strbuf_putc(&message, 0);
+	for (int i = 0; i < 4; i++)
+		flat_strbuf_putc(&message, 0);
+	flat_protobuf_put_message(&message, 3, &ok);
+	len = message.len;
+	cr_assert_lt(len, sizeof(whole));
+	memcpy(whole, message.data, len);
+	for (size_t cut = 0; cut <= len; cut++) {
+		struct flat_l7_check_answer a = {.allowed = false};
+		int ret;
+
+		whole[4] = (char)(cut > 5 ? cut - 5 : 0);
+		ret = flat_l7_check_grpc_read(whole, cut, &a);
+		/* Without anything it is an answer whose status is the default: 0. */
+		cr_expect_eq(ret, cut == 5 || cut == len ? 0 : -EBADMSG, "cut at %zu", cut);
+		flat_l7_check_answer_fini(&a);
+	}
+	/* Nor does a length that is not the message's, or one that is compressed. */
+	for (size_t i = 0; i < 5; i++) {
+		struct flat_l7_check_answer a = {.allowed = false};
+
+		whole[4] = (char)(len - 5);
+		whole[i] ^= 1;
+		cr_expect_eq(flat_l7_check_grpc_read(whole, len, &a), -EBADMSG, "byte %zu", i);
+		whole[i] ^= 1;
+		flat_l7_check_answer_fini(&a);
+	}
+	flat_strbuf_fini(&ok);
+	flat_strbuf_fini(&message);
+}
+
+Test(l7_check, a_status_that_is_none_of_http_is_403)
+{
+	static const struct {
+		unsigned said, want;
+	} some[] = {{200, 200}, {199, 403}, {401, 401}, {599, 599}, {600, 403}, {0, 403}};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(some); i++) {
+		struct flat_l7_check_answer a;
+		struct flat_strbuf part = {0}, status = {0};
+
+		flat_protobuf_put_number(&status, 1, some[i].said);
+		flat_protobuf_put_message(&part, 1, &status);
+		cr_assert_eq(read_answer(7, 2, &part, &a), 0);
+		cr_expect_eq(a.status, some[i].want, "%u: %u", some[i].said, a.status);
+		cr_expect(!a.allowed && !a.error);
+		flat_l7_check_answer_fini(&a);
+		flat_strbuf_fini(&status);
+	}
 }

@@ -47,6 +47,28 @@ Test(protobuf, reads_what_it_writes)
 	flat_strbuf_fini(&out);
 }
 
+Test(protobuf, a_strangers_string_is_utf8_whatever_it_was)
+{
+	/* A character; then what is none, byte by byte: a lone byte, one too long a form, a surrogate, beyond the last, one cut short. */
+	static const char text[] =
+	    "\xc3\xa9 \x80 \xc0\xaf \xed\xa0\x80 \xf4\x90\x80\x80 ok \xe2\x82";
+	static const char want[] = "\xc3\xa9 ! !! !!! !!!! ok !!";
+	struct flat_strbuf out = {0};
+	struct flat_protobuf_field f;
+	size_t at = 0;
+
+	flat_protobuf_put_string(&out, 7, text, sizeof(text) - 1);
+	flat_protobuf_put_string(&out, 8, NULL, 0);
+	cr_assert_eq(flat_protobuf_next(at_of(&out), out.len, &at, &f), 1);
+	cr_expect(f.number == 7 && f.is_bytes);
+	cr_assert_eq(f.len, sizeof(want) - 1);
+	cr_expect_arr_eq(f.bytes, want, f.len);
+	cr_assert_eq(flat_protobuf_next(at_of(&out), out.len, &at, &f), 1);
+	cr_expect(f.number == 8 && f.len == 0);
+	cr_expect_eq(flat_protobuf_next(at_of(&out), out.len, &at, &f), 0);
+	flat_strbuf_fini(&out);
+}
+
 static const struct {
 	const char *bytes;
 	size_t len;
