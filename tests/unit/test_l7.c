@@ -3,171 +3,25 @@
  * this process; the offload half reads the requests between them.
  */
 #include <criterion/criterion.h>
-#include <poll.h>
-#include <pthread.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include <flat/socket.h>
 
-#include "offload/offload.h"
+#include "support_origin.h"
 #include "support_whole.h"
 
-#define TEXT 8192
-
-/* The server: it keeps what it got last, and answers every request alike. */
-static struct {
-	pthread_mutex_t lock;
-	pthread_t thread;
-	int listener;
-	unsigned requests;
-	char last[TEXT];
-	char first_lines[TEXT]; /* of all */
-} origin = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-/* Reads until `done` says that it is enough, or the end. */
-static size_t read_message(int fd, char text[TEXT])
+/* Every second request for /flaky fails; for /teapot there is a status of its own. */
+static const char *answer(const char *request, unsigned n)
 {
-	size_t len = 0;
-	size_t wanted = SIZE_MAX;
-	text[0] = '\0';
-	while (len < TEXT - 1 && len < wanted) {
-		ssize_t n = flat_recv(fd, text + len, TEXT - 1 - len, 0);
-		if (n <= 0)
-			break;
-		len += (size_t)n;
-		text[len] = '\0';
-		const char *end = strstr(text, "\r\n\r\n");
-		const char *body = strcasestr(text, "\ncontent-length:");
-		if (end)
-			wanted = (size_t)(end + 4 - text) +
-				 (body && body < end ? strtoul(body + 16, NULL, 10) : 0);
-	}
-	return len;
-}
-
-static const char *answer_to(const char *request)
-{
-	if (strncmp(request, "GET /flaky ", 11) == 0 && origin.requests % 2 == 1)
+	if (strncmp(request, "GET /flaky ", 11) == 0 && n % 2 == 1)
 		return "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n";
+	if (strncmp(request, "GET /slow", 9) == 0)
+		return NULL;
 	if (strncmp(request, "GET /teapot", 11) == 0)
 		return "HTTP/1.1 418 Tea\r\nServer: origin\r\nContent-Length: 0\r\n\r\n";
 	return "HTTP/1.1 200 OK\r\nServer: origin\r\nX-Gone: 1\r\nContent-Length: 2\r\n\r\nok";
 }
-
-static void *serve(void *arg)
-{
-	char text[TEXT];
-	(void)arg;
-	for (;;) {
-		int fd = flat_accept(origin.listener, NULL, NULL);
-		if (fd < 0)
-			return NULL;
-		while (read_message(fd, text) > 0 && strstr(text, "\r\n\r\n")) {
-			pthread_mutex_lock(&origin.lock);
-			origin.requests++;
-			memcpy(origin.last, text, sizeof(text));
-			size_t at = strlen(origin.first_lines);
-			snprintf(origin.first_lines + at, TEXT - at, "%.*s|",
-				 (int)strcspn(text, "\r"), text);
-			const char *answer = answer_to(text);
-			pthread_mutex_unlock(&origin.lock);
-			/* It never answers. */
-			if (strncmp(text, "GET /slow", 9) == 0)
-				continue;
-			whole_send(fd, answer, strlen(answer));
-			if (strcasestr(text, "\r\nconnection: close"))
-				break;
-		}
-		flat_close(fd);
-	}
-}
-
-static unsigned requests(void)
-{
-	pthread_mutex_lock(&origin.lock);
-	unsigned n = origin.requests;
-	pthread_mutex_unlock(&origin.lock);
-	return n;
-}
-
-static void log_to_file(struct flat_offload *o)
-{
-	static char path[96];
-	snprintf(path, sizeof(path), "%s/access.log", whole_dir());
-	o->access_log = path;
-}
-
-static void begin(const char *routes)
-{
-	static char yaml[16384];
-	snprintf(yaml, sizeof(yaml),
-		 "---\napiVersion: networking.istio.io/v1\nkind: ServiceEntry\n"
-		 "metadata: {name: web, namespace: shop}\n"
-		 "spec: {hosts: [web.example], addresses: [240.9.1.1], location: MESH_INTERNAL, "
-		 "resolution: STATIC, ports: [{number: 80, name: http}], "
-		 "endpoints: [{address: 127.0.0.1, ports: {http: %%PORT%%}}]}\n---\n%s",
-		 routes);
-	whole_begin(yaml, log_to_file);
-	origin.listener = whole_listen(whole_port());
-	cr_assert_eq(pthread_create(&origin.thread, NULL, serve, NULL), 0);
-}
-
-static void end(void)
-{
-	cr_assert_eq(flat_shutdown(origin.listener, SHUT_RDWR), 0);
-	cr_assert_eq(pthread_join(origin.thread, NULL), 0);
-	flat_close(origin.listener);
-	whole_end();
-}
-
-/* Sends a request of its own connection; what comes back. Valid until the next. */
-static const char *ask(const char *request)
-{
-	static char text[TEXT];
-	int fd = whole_connect(whole_addr(240, 9, 1, 1, 80));
-	whole_send(fd, request, strlen(request));
-	(void)read_message(fd, text);
-	flat_close(fd);
-	return text;
-}
-
-/* One request and what is to be seen. Texts that begin with ! must not be there; at the server NULL: it never gets it. */
-struct row {
-	const char *request;
-	const char *at_server[4];
-	const char *at_client[4];
-};
-
-static void check_text(const char *request, const char *where, const char *text,
-		       const char *const wanted[4])
-{
-	for (int i = 0; i < 4 && wanted[i]; i++) {
-		bool absent = wanted[i][0] == '!';
-		cr_expect_eq(strstr(text, wanted[i] + absent) == NULL, absent,
-			     "%.30s: %s has %s'%s':\n%s", request, where, absent ? "" : "no ",
-			     wanted[i] + absent, text);
-	}
-}
-
-static void check_rows(const struct row *rows, size_t n)
-{
-	for (size_t i = 0; i < n; i++) {
-		const struct row *r = &rows[i];
-		unsigned before = requests();
-		const char *got = ask(r->request);
-		check_text(r->request, "the client", got, r->at_client);
-		cr_expect_eq(requests() == before, r->at_server[0] == NULL, "%.30s: %u requests",
-			     r->request, requests() - before);
-		if (r->at_server[0])
-			check_text(r->request, "the server", origin.last, r->at_server);
-	}
-}
-
-#define ROWS(rows) check_rows(rows, sizeof(rows) / sizeof((rows)[0]))
 
 static const char routes[] =
     "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: "
@@ -202,11 +56,9 @@ static const char routes[] =
     "  - match: [{uri: {prefix: /}, withoutHeaders: {x-lost: {}}}]\n    route: [{destination: "
     "{host: web.example}}]\n";
 
-#define HOST "Host: web.example\r\n"
-
 Test(l7, requests_are_routed_and_edited)
 {
-	static const struct row rows[] = {
+	static const struct origin_row rows[] = {
 	    {"GET /plain HTTP/1.1\r\n" HOST "\r\n",
 	     {"GET /plain HTTP/1.1\r\n", "ost: web.example\r\n"},
 	     {"HTTP/1.1 200 ", "\r\n\r\nok", "erver: origin"}},
@@ -252,14 +104,13 @@ Test(l7, requests_are_routed_and_edited)
 	     {"HTTP/1.1 400 "}},
 	    {"GET / HTTP/1.1\r\n\r\n", {NULL}, {"HTTP/1.1 400 "}},
 	};
-	begin(routes);
-	ROWS(rows);
-	origin.requests = 0;
-	origin.first_lines[0] = '\0';
-	check_text("/flaky", "the client", ask("GET /flaky HTTP/1.1\r\n" HOST "\r\n"),
-		   (const char *[4]){"HTTP/1.1 200 "});
-	cr_expect_str_eq(origin.first_lines, "GET /flaky HTTP/1.1|GET /flaky HTTP/1.1|");
-	end();
+	origin_begin(routes, answer);
+	ORIGIN_CHECK(rows);
+	origin_forget();
+	origin_check_text("/flaky", "the client", origin_ask("GET /flaky HTTP/1.1\r\n" HOST "\r\n"),
+			  (const char *[4]){"HTTP/1.1 200 "});
+	cr_expect_str_eq(origin_first_lines(), "GET /flaky HTTP/1.1|GET /flaky HTTP/1.1|");
+	origin_end();
 }
 
 static const char guarded[] =
@@ -287,7 +138,7 @@ static const char guarded[] =
 
 Test(l7, what_is_mandatory_is_asked_before_the_server)
 {
-	static const struct row rows[] = {
+	static const struct origin_row rows[] = {
 	    {"GET /secret/1 HTTP/1.1\r\n" HOST "\r\n",
 	     {NULL},
 	     {"HTTP/1.1 403 ", "RBAC: access denied"}},
@@ -300,14 +151,14 @@ Test(l7, what_is_mandatory_is_asked_before_the_server)
 	    {"GET /open HTTP/1.1\r\n" HOST "\r\n", {"GET /open "}, {"HTTP/1.1 200 "}},
 	};
 	bool limited = false;
-	begin(guarded);
-	ROWS(rows);
+	origin_begin(guarded, answer);
+	ORIGIN_CHECK(rows);
 	/* Four tokens and no more. */
 	for (int i = 0; i < 6 && !limited; i++)
-		limited =
-		    strstr(ask("GET /open HTTP/1.1\r\n" HOST "\r\n"), "HTTP/1.1 429 ") != NULL;
+		limited = strstr(origin_ask("GET /open HTTP/1.1\r\n" HOST "\r\n"),
+				 "HTTP/1.1 429 ") != NULL;
 	cr_expect(limited);
-	end();
+	origin_end();
 }
 
 /* The frames of a request for / of web.example: the preface, SETTINGS, HEADERS that end the stream. */
@@ -319,10 +170,10 @@ static const uint8_t http2_request[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 Test(l7, http2_is_spoken_to_a_server_of_http1)
 {
 	uint8_t head[9];
-	uint8_t payload[TEXT];
+	uint8_t payload[ORIGIN_TEXT];
 	char body[16] = "";
 	bool over = false;
-	begin(routes);
+	origin_begin(routes, answer);
 	int fd = whole_connect(whole_addr(240, 9, 1, 1, 80));
 	whole_send(fd, http2_request, sizeof(http2_request) - 1);
 	while (!over) {
@@ -341,20 +192,20 @@ Test(l7, http2_is_spoken_to_a_server_of_http1)
 		over = head[4] & 1;
 	}
 	cr_expect_str_eq(body, "ok");
-	check_text("/", "the server", origin.last,
-		   (const char *[4]){"GET / HTTP/1.1\r\n", "ost: web.example\r\n"});
+	origin_check_text("/", "the server", origin_last(),
+			  (const char *[4]){"GET / HTTP/1.1\r\n", "ost: web.example\r\n"});
 	flat_close(fd);
-	end();
+	origin_end();
 }
 
 Test(l7, each_request_is_logged)
 {
 	char path[128];
-	char text[TEXT] = "";
-	begin(routes);
+	char text[ORIGIN_TEXT] = "";
+	origin_begin(routes, answer);
 	snprintf(path, sizeof(path), "%s/access.log", whole_dir());
-	(void)ask("GET /one HTTP/1.1\r\n" HOST "User-Agent: us\r\n\r\n");
-	(void)ask("GET /teapot HTTP/1.1\r\n" HOST "\r\n");
+	(void)origin_ask("GET /one HTTP/1.1\r\n" HOST "User-Agent: us\r\n\r\n");
+	(void)origin_ask("GET /teapot HTTP/1.1\r\n" HOST "\r\n");
 	for (int i = 0; i < 1000 && !strstr(text, "/teapot"); i++) {
 		FILE *f = fopen(path, "re");
 		size_t n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
@@ -366,7 +217,7 @@ Test(l7, each_request_is_logged)
 	cr_expect_not_null(strstr(text, "\"GET /one HTTP/1.1\" 200 - 0 2 "), "%s", text);
 	cr_expect_not_null(strstr(text, "\"GET /teapot HTTP/1.1\" 418 "), "%s", text);
 	cr_expect_not_null(strstr(text, "\"us\""), "%s", text);
-	end();
+	origin_end();
 }
 
 /* DestinationRules for some clients: what is said of the traffic of these has their connections read, and holds. */
@@ -380,10 +231,11 @@ Test(l7, each_request_is_logged)
 
 static void check_cookie(const char *yaml, bool want)
 {
-	begin(yaml);
+	origin_begin(yaml, answer);
 	cr_expect_eq(
-	    strcasestr(ask("GET /plain HTTP/1.1\r\n" HOST "\r\n"), "set-cookie: c=") != NULL, want);
-	end();
+	    strcasestr(origin_ask("GET /plain HTTP/1.1\r\n" HOST "\r\n"), "set-cookie: c=") != NULL,
+	    want);
+	origin_end();
 }
 
 Test(l7, rules_for_some_clients_hold_for_these)
