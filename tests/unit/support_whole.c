@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,6 +43,24 @@ int whole_pid(void)
 const char *whole_control(void)
 {
 	return control;
+}
+
+const char *whole_ask(const char *question)
+{
+	static char text[65536];
+	struct sockaddr_un at = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	size_t len = 0;
+	ssize_t n;
+
+	snprintf(at.sun_path, sizeof(at.sun_path), "%s.admin", control);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&at, sizeof(at)), 0, "%m");
+	cr_assert_eq(send(fd, question, strlen(question), MSG_NOSIGNAL), (ssize_t)strlen(question));
+	while ((n = recv(fd, text + len, sizeof(text) - 1 - len, 0)) > 0)
+		len += (size_t)n;
+	text[len] = '\0';
+	close(fd);
+	return text;
 }
 
 uint16_t whole_port(void)

@@ -34,6 +34,8 @@ void whole_end(void);
 int whole_pid(void);
 /** Its control socket. */
 const char *whole_control(void);
+/** What flatd says to flatctl's `question`. Valid until the next. */
+const char *whole_ask(const char *question);
 /** The port of 127.0.0.1 that the two services are served at. */
 uint16_t whole_port(void);
 /** A port of 127.0.0.1 that nobody has. */
