@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/limits.h"
+#include "wire/ca.h"
 
 struct flat_offload peers_half;
 struct wire_folder peers_folder;
@@ -148,4 +150,15 @@ const struct flat_wire_link *peers_server_side(const struct peers_client *c)
 			return p->link;
 	}
 	return NULL;
+}
+
+void peers_revoke_client(int64_t list_lives_s)
+{
+	char cert[300];
+	char why[300];
+	snprintf(cert, sizeof(cert), "%s/a.client.crt", peers_folder.svids);
+	cr_assert_eq(flat_ca_revoke(peers_folder.ca, peers_folder.svids, cert, list_lives_s, why,
+				    sizeof(why)),
+		     0, "%s", why);
+	flat_peers_reload(&peers_half);
 }

@@ -42,6 +42,8 @@ void peers_say(struct peers_client *c);
 size_t peers_answered(const int *fds, size_t n);
 /** Streams that have no server here. What the last of them heard, in `e`. */
 void peers_ask_many(struct peers_client *c, size_t n, struct wire_end *e);
+/** Takes d/ns/a/sa/client's certificate back, with a list that is in force for so long. */
+void peers_revoke_client(int64_t list_lives_s);
 /** The other end of its link; NULL: it is over. */
 const struct flat_wire_link *peers_server_side(const struct peers_client *c);
 

@@ -15,7 +15,6 @@
 #include "base/limits.h"
 #include "offload/guest.h"
 #include "support_peers.h"
-#include "wire/ca.h"
 
 TestSuite(peers, .init = peers_setup, .fini = peers_teardown, .timeout = 120);
 
@@ -207,22 +206,11 @@ Test(peers, after_a_renewal_clients_are_asked_for_new_links_and_none_is_refused_
 
 /* --- revocation --- */
 
-static void revoke_client(int64_t list_lives_s)
-{
-	char cert[300];
-	char why[300];
-	snprintf(cert, sizeof(cert), "%s/a.client.crt", peers_folder.svids);
-	cr_assert_eq(flat_ca_revoke(peers_folder.ca, peers_folder.svids, cert, list_lives_s, why,
-				    sizeof(why)),
-		     0, "%s", why);
-	flat_peers_reload(&peers_half);
-}
-
 Test(peers, a_link_whose_peer_is_revoked_ends_and_no_other)
 {
 	struct peers_client c = peers_greet("d/ns/a/sa/client", 1);
 	struct peers_client other = peers_greet("d/ns/a/sa/other", 1);
-	revoke_client(100);
+	peers_revoke_client(100);
 	for (int i = 0; i < 1000 && !c.over; i++) {
 		peers_pump(&c);
 		peers_pump(&other);
@@ -248,7 +236,7 @@ Test(peers, one_that_is_revoked_while_it_shakes_hands_is_refused)
 	/* The server has begun with the identities of before, and knows nobody yet. */
 	peers_pump(&c);
 	cr_assert(p->link && p->link->svids == peers_half.peers->svids && !p->link->greeted);
-	revoke_client(100);
+	peers_revoke_client(100);
 	for (int i = 0; i < 1000 && !c.over; i++)
 		peers_pump(&c);
 	cr_expect(c.over && TAILQ_EMPTY(&peers_half.peers->guests));
@@ -259,7 +247,7 @@ Test(peers, one_that_is_revoked_while_it_shakes_hands_is_refused)
 
 Test(peers, when_a_list_ends_so_do_links_of_its_authority)
 {
-	revoke_client(2);
+	peers_revoke_client(2);
 	struct peers_client c = peers_greet("d/ns/a/sa/other", 1);
 	cr_assert(c.link->greeted && !c.over);
 	for (int i = 0; i < 10000 && !c.over; i++) {
@@ -301,8 +289,33 @@ static void count_asked(struct flat_wire_link *link, struct flat_wire_stream *s,
 	s->owner = &side->ends[0];
 }
 
-/* A flatd that takes the next link, until it was asked for `n` streams in all. */
-static struct peers_client serve_until_asked(const struct flat_wire_ops *ops, size_t n)
+/* A connection of a client of ours, on its way to a server at peers_at; by HBONE where its account is told. */
+static void dial(struct flat_conn *c, char *account)
+{
+	static char speaker[] = "d/ns/a/sa/client";
+	char reason[400];
+	*c = (struct flat_conn){.offload = &peers_half, .half_open = true, .speaker = speaker};
+	cr_assert_eq(fcntl(peers_listening, F_SETFL, O_NONBLOCK), 0);
+	c->target = (struct flat_addr){.family = AF_INET, .port = 7, .ip = {127, 0, 0, 1}};
+	c->wire.port = ntohs(peers_at.sin_port);
+	c->wire.namespace = "a";
+	c->wire.account = account;
+	c->wire.hbone = account != NULL;
+	cr_assert_eq(flat_bridge_dial(c, reason, sizeof(reason)), 0, "%s", reason);
+}
+
+/* Its links are gone; then what there is of it. */
+static void undial(struct flat_conn *c)
+{
+	for (int i = 0; i < 1000 && peers_half.peers->n > 0; i++)
+		peers_turn();
+	cr_expect_eq(peers_half.peers->n, 0);
+	flat_tube_close(c->end[FLAT_SIDE_SERVER].tube, FLAT_TUBE_NEAR, true);
+	free((void *)(uintptr_t)c->server_name);
+}
+
+/* The next link that is asked for: its socket. */
+static struct peers_client take_link(void)
 {
 	struct peers_client s = {.fd = -1};
 	for (int i = 0; i < 1000 && s.fd < 0; i++) {
@@ -310,6 +323,13 @@ static struct peers_client serve_until_asked(const struct flat_wire_ops *ops, si
 		s.fd = accept4(peers_listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	}
 	cr_assert_geq(s.fd, 0);
+	return s;
+}
+
+/* A flatd that takes the next link, until it was asked for `n` streams in all. */
+static struct peers_client serve_until_asked(const struct flat_wire_ops *ops, size_t n)
+{
+	struct peers_client s = take_link();
 	s.link = flat_wire_link_new(peers_svids, peers_svids->node, true, ops, &pair.server);
 	for (int i = 0; i < 10000 && n_asked < n && !s.over; i++)
 		peers_pump(&s);
@@ -319,16 +339,10 @@ static struct peers_client serve_until_asked(const struct flat_wire_ops *ops, si
 
 Test(peers, a_connection_that_nobody_answered_is_asked_for_by_another_link_once)
 {
-	char reason[400];
-	char speaker[] = "d/ns/a/sa/client";
 	struct flat_wire_ops ops = pair_ops;
-	struct flat_conn c = {.offload = &peers_half, .half_open = true, .speaker = speaker};
+	struct flat_conn c;
 	ops.opened = count_asked;
-	cr_assert_eq(fcntl(peers_listening, F_SETFL, O_NONBLOCK), 0);
-	c.target = (struct flat_addr){.family = AF_INET, .port = 7, .ip = {127, 0, 0, 1}};
-	c.wire.port = ntohs(peers_at.sin_port);
-	c.wire.namespace = "a";
-	cr_assert_eq(flat_bridge_dial(&c, reason, sizeof(reason)), 0, "%s", reason);
+	dial(&c, NULL);
 	struct peers_client first = serve_until_asked(&ops, 1);
 	cr_assert(!c.bridge->moved);
 	peers_leave(&first);
@@ -338,11 +352,7 @@ Test(peers, a_connection_that_nobody_answered_is_asked_for_by_another_link_once)
 	/* Then it is over; nobody is there to be told. */
 	c.bridge->conn = NULL;
 	peers_leave(&second);
-	for (int i = 0; i < 1000 && peers_half.peers->n > 0; i++)
-		peers_turn();
-	cr_expect_eq(peers_half.peers->n, 0);
-	flat_tube_close(c.end[FLAT_SIDE_SERVER].tube, FLAT_TUBE_NEAR, true);
-	free((void *)(uintptr_t)c.server_name);
+	undial(&c);
 }
 
 /* What was sent may take its time to arrive on a busy machine. */
@@ -355,12 +365,7 @@ static void pump_and_wait(struct peers_client *c)
 /* The next HBONE link's server side, which has greeted. */
 static struct peers_client serve_hbone(const struct flat_wire_ops *ops)
 {
-	struct peers_client s = {.fd = -1};
-	for (int i = 0; i < 1000 && s.fd < 0; i++) {
-		peers_turn();
-		s.fd = accept4(peers_listening, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	}
-	cr_assert_geq(s.fd, 0);
+	struct peers_client s = take_link();
 	s.link = flat_wire_link_new_hbone(
 	    peers_svids, flat_svids_find(peers_svids, "d/ns/a/sa/other"), NULL, ops, &pair.server);
 	for (int i = 0; i < 10000 && !s.link->shaken && !s.over; i++)
@@ -371,19 +376,11 @@ static struct peers_client serve_hbone(const struct flat_wire_ops *ops)
 /* RFC 9113, 8.7: after GOAWAY, REFUSED_STREAM says that nothing was done with it. */
 Test(peers, a_stream_refused_by_a_server_that_goes_away_is_asked_for_by_another_link_once)
 {
-	char reason[400];
-	char speaker[] = "d/ns/a/sa/client";
 	char account[] = "other";
 	struct flat_wire_ops ops = pair_ops;
-	struct flat_conn c = {.offload = &peers_half, .half_open = true, .speaker = speaker};
+	struct flat_conn c;
 	ops.opened = count_asked;
-	cr_assert_eq(fcntl(peers_listening, F_SETFL, O_NONBLOCK), 0);
-	c.target = (struct flat_addr){.family = AF_INET, .port = 7, .ip = {127, 0, 0, 1}};
-	c.wire.port = ntohs(peers_at.sin_port);
-	c.wire.namespace = "a";
-	c.wire.account = account;
-	c.wire.hbone = true;
-	cr_assert_eq(flat_bridge_dial(&c, reason, sizeof(reason)), 0, "%s", reason);
+	dial(&c, account);
 	struct peers_client first = serve_hbone(&ops);
 	(void)flat_wire_link_flush(first.link);
 	peers_say(&first);
@@ -410,11 +407,7 @@ Test(peers, a_stream_refused_by_a_server_that_goes_away_is_asked_for_by_another_
 		c.bridge->conn = NULL;
 	peers_leave(&second);
 	peers_leave(&first);
-	for (int i = 0; i < 1000 && peers_half.peers->n > 0; i++)
-		peers_turn();
-	cr_expect_eq(peers_half.peers->n, 0);
-	flat_tube_close(c.end[FLAT_SIDE_SERVER].tube, FLAT_TUBE_NEAR, true);
-	free((void *)(uintptr_t)c.server_name);
+	undial(&c);
 }
 
 /* --- verbs --- */
