@@ -20,10 +20,14 @@ static struct {
 	pthread_t thread;
 	int listener;
 	origin_answer_fn *answer;
+	void (*tune)(struct flat_offload *o);
 	unsigned requests;
 	char last[ORIGIN_TEXT];
 	char first_lines[ORIGIN_TEXT]; /* of all */
 } origin = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+/* Where requests go. */
+static struct sockaddr_in way;
 
 /* Bytes of the message that begins so; SIZE_MAX: not known yet. */
 static size_t length_of(const char *text, size_t len)
@@ -126,9 +130,17 @@ static void log_to_file(struct flat_offload *o)
 
 	snprintf(path, sizeof(path), "%s/access.log", whole_dir());
 	o->access_log = path;
+	if (origin.tune)
+		origin.tune(o);
 }
 
 void origin_begin(const char *yaml, origin_answer_fn *answer)
+{
+	origin_begin_tuned(yaml, answer, NULL);
+}
+
+void origin_begin_tuned(const char *yaml, origin_answer_fn *answer,
+			void (*tune)(struct flat_offload *o))
 {
 	static char all[16384];
 	int n = snprintf(
@@ -141,6 +153,8 @@ void origin_begin(const char *yaml, origin_answer_fn *answer)
 	    yaml);
 
 	cr_assert_lt((size_t)n, sizeof(all));
+	origin.tune = tune;
+	origin_by(whole_addr(240, 9, 1, 1, 80));
 	whole_begin(all, log_to_file);
 	origin.answer = answer;
 	origin.listener = whole_listen(whole_port());
@@ -155,9 +169,14 @@ void origin_end(void)
 	whole_end();
 }
 
+void origin_by(struct sockaddr_in to)
+{
+	way = to;
+}
+
 int origin_connect(void)
 {
-	return whole_connect(whole_addr(240, 9, 1, 1, 80));
+	return whole_connect(way);
 }
 
 const char *origin_ask(const char *request)

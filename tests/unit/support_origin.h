@@ -5,6 +5,7 @@
 #ifndef FLAT_TESTS_SUPPORT_ORIGIN_H
 #define FLAT_TESTS_SUPPORT_ORIGIN_H
 
+#include <netinet/in.h>
 #include <stddef.h>
 
 /* Bytes of a message that are looked at. */
@@ -17,9 +18,15 @@ typedef const char *origin_answer_fn(const char *request, unsigned n);
 
 /** whole_begin() with the service web.example in namespace shop, and its server. `answer` NULL: 200 with the body "ok". */
 void origin_begin(const char *yaml, origin_answer_fn *answer);
+/** Likewise, and `tune` may change how the offload half is opened. */
+struct flat_offload;
+void origin_begin_tuned(const char *yaml, origin_answer_fn *answer,
+			void (*tune)(struct flat_offload *o));
 /** Ends the server and the whole system. */
 void origin_end(void);
 
+/** From now on requests go to this address, such as a gateway's. */
+void origin_by(struct sockaddr_in to);
 /** A connection to the service. */
 int origin_connect(void);
 /** Reads a message to its end, by its Content-Length or last chunk, or that of the connection; a NUL follows. Its bytes. */
