@@ -29,6 +29,23 @@ static struct {
 /* Where requests go. */
 static struct sockaddr_in way;
 
+/* Where the chunks that begin at `at` end, with their trailers; SIZE_MAX: not yet. */
+static size_t chunks_end(const char *text, size_t at, size_t len)
+{
+	while (at < len) {
+		const char *line = memmem(text + at, len - at, "\r\n", 2);
+		size_t size = strtoul(text + at, NULL, 16);
+		const char *end = line && size == 0
+				      ? memmem(line, (size_t)(text + len - line), "\r\n\r\n", 4)
+				      : NULL;
+
+		if (!line || size == 0)
+			return end ? (size_t)(end + 4 - text) : SIZE_MAX;
+		at = (size_t)(line + 2 - text) + size + 2;
+	}
+	return SIZE_MAX;
+}
+
 /* Bytes of the message that begins so; SIZE_MAX: not known yet. */
 static size_t length_of(const char *text, size_t len)
 {
@@ -39,7 +56,7 @@ static size_t length_of(const char *text, size_t len)
 	if (!end)
 		return SIZE_MAX;
 	if (chunked && chunked < end)
-		return memcmp(text + len - 5, "0\r\n\r\n", 5) == 0 ? len : SIZE_MAX;
+		return chunks_end(text, (size_t)(end + 4 - text), len);
 	return (size_t)(end + 4 - text) +
 	       (length && length < end ? strtoul(length + 16, NULL, 10) : 0);
 }
