@@ -38,10 +38,10 @@ static size_t length_of(const char *text)
 static void serve_http1(struct calls *s, int fd)
 {
 	struct flat_strbuf answer = {0};
-	enum calls_then then = CALLS_KEEP;
+	bool keeps = true;
 	char *text = malloc(TEXT);
 
-	while (then == CALLS_KEEP) {
+	while (keeps) {
 		size_t len = 0;
 
 		for (text[0] = '\0'; length_of(text) > len;) {
@@ -54,7 +54,7 @@ static void serve_http1(struct calls *s, int fd)
 		}
 		atomic_fetch_add(&s->questions, 1);
 		flat_strbuf_reset(&answer);
-		then = s->fn(text, len, &answer);
+		keeps = s->fn(text, len, &answer);
 		send_all(fd, answer.data, answer.len);
 	}
 out:
@@ -80,20 +80,20 @@ static void serve_grpc(struct calls *s, int fd)
 {
 	struct flat_strbuf answer = {0}, question = {0};
 	struct flat_http2_stream *stream = NULL;
-	enum calls_then then = CALLS_KEEP;
+	bool keeps = true;
 	struct flat_http2 *h = NULL;
 	uint8_t bytes[4096];
 
 	if (flat_http2_open(&h, FLAT_HTTP2_SERVER, wake) != 0)
 		return;
-	while (then == CALLS_KEEP) {
+	while (keeps) {
 		ssize_t n;
 
 		drain(h, fd);
 		n = recv(fd, bytes, sizeof(bytes), 0);
 		if (n <= 0 || flat_http2_feed(h, bytes, (size_t)n, 0) != 0)
 			break;
-		while (then == CALLS_KEEP && (stream || (stream = flat_http2_accept(h, s)))) {
+		while (keeps && (stream || (stream = flat_http2_accept(h, s)))) {
 			size_t got;
 
 			while ((got = flat_http2_read(stream, bytes, sizeof(bytes))) > 0)
@@ -101,7 +101,7 @@ static void serve_grpc(struct calls *s, int fd)
 			if (!flat_http2_read_all(stream))
 				break;
 			atomic_fetch_add(&s->questions, 1);
-			then = s->fn(flat_strbuf_str(&question), question.len, &answer);
+			keeps = s->fn(flat_strbuf_str(&question), question.len, &answer);
 			if (answer.len > 0 &&
 			    flat_http2_write(stream, (const uint8_t *)answer.data, answer.len) < 0)
 				break;

@@ -13,16 +13,12 @@
 
 #include "base/strbuf.h"
 
-enum calls_then {
-	CALLS_KEEP,  /* the connection waits for the next question */
-	CALLS_CLOSE, /* it ends with what was written, if anything */
-};
-
 /**
  * Writes the answer to `request`: bytes in the form of HTTP/1.1, `len` of them with a NUL behind, also where it came by HTTP/2 (codec/http2.h).
- * Nothing: it is never answered. Called by the service's thread.
+ * Nothing: it is never answered. Whether the connection waits for the next question; else it ends with what was written. Called by the
+ * service's thread.
  */
-typedef enum calls_then calls_fn(const char *request, size_t len, struct flat_strbuf *answer);
+typedef bool calls_fn(const char *request, size_t len, struct flat_strbuf *answer);
 
 struct calls {
 	uint16_t port; /* of 127.0.0.1 */

@@ -78,7 +78,7 @@ static calls_fn check;
 /* --- an authorizer over HTTP --- */
 
 /* By the path behind /a/. */
-static enum calls_then authorize(const char *request, size_t len, struct flat_strbuf *answer)
+static bool authorize(const char *request, size_t len, struct flat_strbuf *answer)
 {
 	const char *path = strchr(request, ' ') + 1;
 
@@ -108,8 +108,7 @@ static enum calls_then authorize(const char *request, size_t len, struct flat_st
 		flat_strbuf_printf(answer, "HTTP/1.1 403 No\r\nContent-Type: text/x\r\n"
 					   "Content-Length: 3\r\n\r\nno\n");
 	/* One that is closed after its answer tells nobody so. */
-	return strncmp(path, "/a/once", 7) == 0 || strncmp(path, "/a/cut", 6) == 0 ? CALLS_CLOSE
-										   : CALLS_KEEP;
+	return strncmp(path, "/a/once", 7) != 0 && strncmp(path, "/a/cut", 6) != 0;
 }
 
 #define GET(path) "GET " path " HTTP/1.1\r\n" HOST "Cookie: c\r\nx-user: forged\r\n\r\n"
@@ -234,19 +233,19 @@ static void put_header(struct flat_strbuf *out, uint32_t number, const char *nam
 	flat_strbuf_fini(&option);
 }
 
-static enum calls_then check(const char *request, size_t len, struct flat_strbuf *answer)
+static bool check(const char *request, size_t len, struct flat_strbuf *answer)
 {
 	struct flat_strbuf message = {0}, status = {0}, part = {0};
 	bool allow = asks(request, len, "/a/allow");
 
 	if (asks(request, len, "/a/silent"))
-		return CALLS_KEEP;
+		return true;
 	if (asks(request, len, "/a/cut"))
-		return CALLS_CLOSE;
+		return false;
 	if (asks(request, len, "/a/error")) {
 		flat_strbuf_puts(answer, "HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\n"
 					 "grpc-status: 14\r\ncontent-length: 0\r\n\r\n");
-		return CALLS_KEEP;
+		return true;
 	}
 	flat_protobuf_put_number(&status, 1, allow ? 0 : 7);
 	flat_protobuf_put_message(&message, 1, &status);
@@ -268,7 +267,7 @@ static enum calls_then check(const char *request, size_t len, struct flat_strbuf
 	flat_strbuf_fini(&message);
 	flat_strbuf_fini(&status);
 	flat_strbuf_fini(&part);
-	return CALLS_KEEP;
+	return true;
 }
 
 #define PUT(path, body) "PUT " path " HTTP/1.1\r\n" HOST "Content-Length: 9\r\n\r\n" body
@@ -367,12 +366,12 @@ Test(l7_ask, an_authorizer_over_grpc_that_says_nothing_refuses)
 	"{header_name: x-who, descriptor_key: who}}]}]}}\n"
 
 /* By the value of the descriptor: CODE 1 is OK, 2 OVER_LIMIT. */
-static enum calls_then limit(const char *request, size_t len, struct flat_strbuf *answer)
+static bool limit(const char *request, size_t len, struct flat_strbuf *answer)
 {
 	struct flat_strbuf message = {0}, status = {0}, current = {0};
 
 	if (asks(request, len, "silent"))
-		return CALLS_KEEP;
+		return true;
 	flat_protobuf_put_number(&message, 1, asks(request, len, "over") ? 2 : 1);
 	flat_protobuf_put_number(&current, 1, 10);
 	flat_protobuf_put_number(&current, 2, 2);
@@ -390,7 +389,7 @@ static enum calls_then limit(const char *request, size_t len, struct flat_strbuf
 	flat_strbuf_fini(&message);
 	flat_strbuf_fini(&status);
 	flat_strbuf_fini(&current);
-	return CALLS_KEEP;
+	return true;
 }
 
 #define AS(who) "GET /x HTTP/1.1\r\n" HOST "x-who: " who "\r\n\r\n"

@@ -109,7 +109,8 @@ Test(l7_authn, the_server_gets_its_claims)
 {
 	begin();
 	check(HEADER("/mine"), GOOD,
-	      (const char *[4]){"x-n: -5.000000\r\n", "x-half: 0.500000\r\n", "x-deep: y\r\n", "!x-none"},
+	      (const char *[4]){"x-n: -5.000000\r\n", "x-half: 0.500000\r\n", "x-deep: y\r\n",
+				"!x-none"},
 	      (const char *[4]){"HTTP/1.1 200 "});
 	check(HEADER("/mine"), GOOD,
 	      (const char *[4]){"x-list: WzFd\r\n", "x-yes: true\r\n", "!uthorization"},
