@@ -16,14 +16,16 @@ static char *tokens[6];
 /* Tokens of one subject: good, of another audience, late, by another key, of another issuer, one that may not be used yet. */
 enum { GOOD, AUDIENCE, LATE, FORGED, ISSUER, EARLY };
 
+#define PAYLOAD(rest) "{\"iss\":\"i\",\"sub\":\"u\",\"aud\":\"web\"," rest "}"
+
 static const char *const payloads[] = {
-    "{\"iss\":\"i\",\"sub\":\"u\",\"aud\":[\"web\"],\"exp\":9999999999,\"n\":-5,\"half\":0.5,"
-    "\"deep\":{\"x\":\"y\"},\"list\":[1],\"yes\":true}",
-    "{\"iss\":\"i\",\"sub\":\"u\",\"aud\":\"elsewhere\",\"exp\":9999999999}",
-    "{\"iss\":\"i\",\"sub\":\"u\",\"aud\":\"web\",\"exp\":1}",
-    "{\"iss\":\"i\",\"sub\":\"u\",\"aud\":\"web\",\"exp\":9999999999}",
-    "{\"iss\":\"j\",\"sub\":\"u\",\"aud\":\"web\",\"exp\":9999999999}",
-    "{\"iss\":\"i\",\"sub\":\"u\",\"aud\":\"web\",\"nbf\":9999999999}",
+    [GOOD] = PAYLOAD("\"exp\":9999999999,\"n\":-5,\"half\":0.5,\"deep\":{\"x\":\"y\"},\"list\":[1],"
+		     "\"yes\":true"),
+    [AUDIENCE] = "{\"iss\":\"i\",\"sub\":\"u\",\"aud\":\"elsewhere\",\"exp\":9999999999}",
+    [LATE] = PAYLOAD("\"exp\":1"),
+    [FORGED] = PAYLOAD("\"exp\":9999999999"),
+    [ISSUER] = "{\"iss\":\"j\",\"sub\":\"u\",\"aud\":\"web\",\"exp\":9999999999}",
+    [EARLY] = PAYLOAD("\"nbf\":9999999999"),
 };
 
 #define RULES                                                                                      \
