@@ -64,7 +64,7 @@ static void add(int epoll, int op, int fd, uint32_t events)
 
 static void epolls(const char *path, int client, int server)
 {
-	struct epoll_event got[4];
+	struct epoll_event got[4] = {0};
 	char c;
 	int epoll = flat_epoll_create1(EPOLL_CLOEXEC);
 	int event = eventfd(0, EFD_CLOEXEC);
