@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "codec/http2.h"
+#include "codec/protobuf.h"
 
 /* Bytes of a question. */
 #define TEXT ((size_t)64 * 1024)
@@ -162,6 +163,16 @@ void calls_end(struct calls *s)
 	cr_assert_eq(shutdown(s->listener, SHUT_RDWR), 0);
 	cr_assert_eq(pthread_join(s->thread, NULL), 0);
 	close(s->listener);
+}
+
+void calls_put_pair(struct flat_strbuf *out, uint32_t number, const char *name, const char *value)
+{
+	struct flat_strbuf pair = {0};
+
+	flat_protobuf_put_text(&pair, 1, name);
+	flat_protobuf_put_text(&pair, 2, value);
+	flat_protobuf_put_message(out, number, &pair);
+	flat_strbuf_fini(&pair);
 }
 
 void calls_grpc(struct flat_strbuf *answer, const struct flat_strbuf *message)

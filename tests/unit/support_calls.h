@@ -35,6 +35,8 @@ void calls_begin(struct calls *s, bool grpc, calls_fn *fn);
 /** After the offload half has ended. */
 void calls_end(struct calls *s);
 
+/** Puts core.v3.HeaderValue, QueryParameter, and what else is a name (1) and a value (2), as field `number`. */
+void calls_put_pair(struct flat_strbuf *out, uint32_t number, const char *name, const char *value);
 /** Writes a gRPC answer of one message, status 0. */
 void calls_grpc(struct flat_strbuf *answer, const struct flat_strbuf *message);
 

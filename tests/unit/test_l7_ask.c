@@ -213,22 +213,12 @@ static bool asks(const char *request, size_t len, const char *text)
 	return memmem(request, len, text, strlen(text)) != NULL;
 }
 
-static void put_pair(struct flat_strbuf *out, uint32_t number, const char *name, const char *value)
-{
-	struct flat_strbuf pair = {0};
-
-	flat_protobuf_put_text(&pair, 1, name);
-	flat_protobuf_put_text(&pair, 2, value);
-	flat_protobuf_put_message(out, number, &pair);
-	flat_strbuf_fini(&pair);
-}
-
 static void put_header(struct flat_strbuf *out, uint32_t number, const char *name,
 		       const char *value)
 {
 	struct flat_strbuf option = {0};
 
-	put_pair(&option, 1, name, value);
+	calls_put_pair(&option, 1, name, value);
 	flat_protobuf_put_message(out, number, &option);
 	flat_strbuf_fini(&option);
 }
@@ -253,7 +243,7 @@ static bool check(const char *request, size_t len, struct flat_strbuf *answer)
 		put_header(&part, 2, "x-user", "u");
 		flat_protobuf_put_text(&part, 5, "cookie");
 		put_header(&part, 6, "x-quota", "9");
-		put_pair(&part, 7, "q", "2");
+		calls_put_pair(&part, 7, "q", "2");
 	} else {
 		flat_protobuf_put_number(&status, 1, 451);
 		flat_protobuf_put_message(&part, 1, &status);
@@ -378,8 +368,8 @@ static bool limit(const char *request, size_t len, struct flat_strbuf *answer)
 	flat_protobuf_put_message(&status, 2, &current);
 	flat_protobuf_put_number(&status, 3, 4);
 	flat_protobuf_put_message(&message, 2, &status);
-	put_pair(&message, 3, "x-told", "client");
-	put_pair(&message, 4, "x-told", "server");
+	calls_put_pair(&message, 3, "x-told", "client");
+	calls_put_pair(&message, 4, "x-told", "server");
 	if (asks(request, len, "over"))
 		flat_protobuf_put_text(&message, 5, "slow down");
 	if (asks(request, len, "bad"))

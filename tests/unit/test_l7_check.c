@@ -9,27 +9,17 @@
 
 #include "codec/protobuf.h"
 #include "offload/l7_check_grpc.h"
+#include "support_calls.h"
 
 /* How a header is to be put: append_action, or `append` above them. */
 enum { NO_APPEND = FLAT_L7_SAYS, APPEND, NOTHING };
-
-/* core.v3.HeaderValue, and QueryParameter likewise. */
-static void put_pair(struct flat_strbuf *out, uint32_t number, const char *name, const char *value)
-{
-	struct flat_strbuf pair = {0};
-
-	flat_protobuf_put_text(&pair, 1, name);
-	flat_protobuf_put_text(&pair, 2, value);
-	flat_protobuf_put_message(out, number, &pair);
-	flat_strbuf_fini(&pair);
-}
 
 static void put_header(struct flat_strbuf *out, uint32_t number, const char *name,
 		       const char *value, unsigned how)
 {
 	struct flat_strbuf option = {0}, wrapped = {0};
 
-	put_pair(&option, 1, name, value);
+	calls_put_pair(&option, 1, name, value);
 	if (how == APPEND)
 		flat_protobuf_put_number(&wrapped, 1, 1);
 	if (how == APPEND || how == NO_APPEND)
@@ -164,11 +154,11 @@ Test(l7_check, parameters_of_the_query_are_set_once_and_taken_away)
 	struct flat_strbuf ok = {0};
 
 	flat_protobuf_put_text(&ok, 8, "gone");
-	put_pair(&ok, 7, "a", "1");
-	put_pair(&ok, 7, "b", "x y#\x80");
-	put_pair(&ok, 7, "gone", "2");
-	put_pair(&ok, 7, "a", "3");
-	put_pair(&ok, 7, "", "4");
+	calls_put_pair(&ok, 7, "a", "1");
+	calls_put_pair(&ok, 7, "b", "x y#\x80");
+	calls_put_pair(&ok, 7, "gone", "2");
+	calls_put_pair(&ok, 7, "a", "3");
+	calls_put_pair(&ok, 7, "", "4");
 	cr_assert_eq(read_answer(0, 3, &ok, &a), 0);
 	cr_expect_str_eq(text_of(&a.query), "b=x%20y%23%80&a=3&");
 	flat_l7_check_answer_fini(&a);
@@ -346,7 +336,7 @@ Test(l7_check, an_answer_cut_anywhere_lets_nobody_through)
 
 	put_header(&ok, 2, "x-a", "1", APPEND);
 	put_header(&ok, 6, "x-b", "2", FLAT_L7_SAY_SET);
-	put_pair(&ok, 7, "q", "3");
+	calls_put_pair(&ok, 7, "q", "3");
 	flat_strbuf_putc(&message, 0);
 	for (int i = 0; i < 4; i++)
 		flat_strbuf_putc(&message, 0);

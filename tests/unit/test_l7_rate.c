@@ -9,6 +9,7 @@
 #include "codec/protobuf.h"
 #include "offload/l7_limit.h"
 #include "offload/l7_rate.h"
+#include "support_calls.h"
 
 static const char *text_of(const struct flat_strbuf *sb)
 {
@@ -55,17 +56,6 @@ static void put_status(struct flat_strbuf *out, unsigned limit, unsigned unit, c
 	flat_strbuf_fini(&part);
 }
 
-static void put_header(struct flat_strbuf *out, uint32_t number, const char *name,
-		       const char *value)
-{
-	struct flat_strbuf pair = {0};
-
-	flat_protobuf_put_text(&pair, 1, name);
-	flat_protobuf_put_text(&pair, 2, value);
-	flat_protobuf_put_message(out, number, &pair);
-	flat_strbuf_fini(&pair);
-}
-
 Test(l7_rate, only_over_limit_refuses)
 {
 	/* UNKNOWN, OK, OVER_LIMIT, and one that is none. */
@@ -109,13 +99,13 @@ Test(l7_rate, headers_that_frame_a_message_or_cannot_be_are_left_out)
 	struct flat_strbuf message = {0};
 
 	for (uint32_t number = 3; number <= 4; number++) {
-		put_header(&message, number, "x-a", number == 3 ? "client" : "server");
-		put_header(&message, number, "Content-Length", "0");
-		put_header(&message, number, "transfer-encoding", "chunked");
-		put_header(&message, number, ":status", "200");
-		put_header(&message, number, "x-b", "c\r\nx-forged: d");
-		put_header(&message, number, "x b", "c");
-		put_header(&message, number, "", "c");
+		calls_put_pair(&message, number, "x-a", number == 3 ? "client" : "server");
+		calls_put_pair(&message, number, "Content-Length", "0");
+		calls_put_pair(&message, number, "transfer-encoding", "chunked");
+		calls_put_pair(&message, number, ":status", "200");
+		calls_put_pair(&message, number, "x-b", "c\r\nx-forged: d");
+		calls_put_pair(&message, number, "x b", "c");
+		calls_put_pair(&message, number, "", "c");
 	}
 	flat_protobuf_put_text(&message, 5, "first");
 	flat_protobuf_put_text(&message, 5, "last");
@@ -132,11 +122,11 @@ Test(l7_rate, an_answer_cut_anywhere_is_none)
 	struct flat_strbuf whole = {0}, end = {0};
 	size_t ends[3];
 
-	put_header(&whole, 3, "x-a", "b");
+	calls_put_pair(&whole, 3, "x-a", "b");
 	ends[0] = whole.len;
 	put_status(&whole, 100, 2, "minute", 7, 30);
 	ends[1] = whole.len;
-	put_header(&whole, 4, "x-a", "b");
+	calls_put_pair(&whole, 4, "x-a", "b");
 	ends[2] = whole.len;
 	for (size_t cut = 1; cut <= whole.len; cut++) {
 		bool between = cut == ends[0] || cut == ends[1] || cut == ends[2];
