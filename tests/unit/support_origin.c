@@ -1,6 +1,7 @@
 #include "support_origin.h"
 
 #include <criterion/criterion.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -141,12 +142,33 @@ void origin_forget(void)
 	pthread_mutex_unlock(&origin.lock);
 }
 
-static void log_to_file(struct flat_offload *o)
+const char *origin_log(const char *name, const char *want)
 {
-	static char path[96];
+	static char text[ORIGIN_TEXT];
+	char path[128];
 
-	snprintf(path, sizeof(path), "%s/access.log", whole_dir());
-	o->access_log = path;
+	snprintf(path, sizeof(path), "%s/%s.log", whole_dir(), name);
+	text[0] = '\0';
+	for (int i = 0; i < 1000 && !strstr(text, want); i++) {
+		FILE *f = fopen(path, "re");
+		size_t n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+
+		text[n] = '\0';
+		if (f)
+			fclose(f);
+		(void)flat_poll(NULL, 0, 10);
+	}
+	return text;
+}
+
+static void log_to_files(struct flat_offload *o)
+{
+	static char access[96], audit[96];
+
+	snprintf(access, sizeof(access), "%s/access.log", whole_dir());
+	snprintf(audit, sizeof(audit), "%s/audit.log", whole_dir());
+	o->access_log = access;
+	o->audit_path = audit;
 	if (origin.tune)
 		origin.tune(o);
 }
@@ -172,7 +194,7 @@ void origin_begin_tuned(const char *yaml, origin_answer_fn *answer,
 	cr_assert_lt((size_t)n, sizeof(all));
 	origin.tune = tune;
 	origin_by(whole_addr(240, 9, 1, 1, 80));
-	whole_begin(all, log_to_file);
+	whole_begin(all, log_to_files);
 	origin.answer = answer;
 	origin.listener = whole_listen(whole_port());
 	cr_assert_eq(pthread_create(&origin.thread, NULL, serve, NULL), 0);

@@ -34,6 +34,9 @@ size_t origin_read(int fd, char text[ORIGIN_TEXT]);
 /** Sends a request on a connection of its own; what comes back. Valid until the next. */
 const char *origin_ask(const char *request);
 
+/** flatd's log "access" or "audit" once it has `want`, or after 10 s without. Valid until the next. */
+const char *origin_log(const char *name, const char *want);
+
 /** What the server got. */
 unsigned origin_requests(void);
 /** The last request, and the first lines of all with | behind each. Of use when no request is on its way. */

@@ -3,11 +3,12 @@
  * this process; the offload half reads the requests between them.
  */
 #include <criterion/criterion.h>
-#include <stdio.h>
+#include <poll.h>
 #include <string.h>
 
 #include <flat/socket.h>
 
+#include "base/json_read.h"
 #include "support_origin.h"
 #include "support_whole.h"
 
@@ -200,23 +201,82 @@ Test(l7, http2_is_spoken_to_a_server_of_http1)
 
 Test(l7, each_request_is_logged)
 {
-	char path[128];
-	char text[ORIGIN_TEXT] = "";
+	const char *text;
 	origin_begin(routes, answer);
-	snprintf(path, sizeof(path), "%s/access.log", whole_dir());
 	(void)origin_ask("GET /one HTTP/1.1\r\n" HOST "User-Agent: us\r\n\r\n");
 	(void)origin_ask("GET /teapot HTTP/1.1\r\n" HOST "\r\n");
-	for (int i = 0; i < 1000 && !strstr(text, "/teapot"); i++) {
-		FILE *f = fopen(path, "re");
-		size_t n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
-		text[n] = '\0';
-		if (f)
-			fclose(f);
-		(void)flat_poll(NULL, 0, 10);
-	}
+	text = origin_log("access", "/teapot");
 	cr_expect_not_null(strstr(text, "\"GET /one HTTP/1.1\" 200 - 0 2 "), "%s", text);
 	cr_expect_not_null(strstr(text, "\"GET /teapot HTTP/1.1\" 418 "), "%s", text);
 	cr_expect_not_null(strstr(text, "\"us\""), "%s", text);
+	origin_end();
+}
+
+Test(l7, what_is_refused_is_in_the_audit_log)
+{
+	struct flat_pool pool = {.limit_bytes = 1 << 20};
+	const struct flat_json_node *line;
+	const char *text;
+	origin_begin(guarded, answer);
+	(void)origin_ask("GET /open HTTP/1.1\r\n" HOST "\r\n");
+	(void)origin_ask("GET /secret/1?q HTTP/1.1\r\n" HOST "\r\n");
+	(void)origin_ask("GET /secret/2 HTTP/1.1\r\n" HOST "\r\n");
+	text = origin_log("audit", "/secret/2");
+	cr_expect_null(strstr(text, "/open"), "%s", text);
+	cr_assert_eq(flat_json_read(text, strcspn(text, "\n"), &pool, &line), 0, "%s", text);
+	cr_expect_str_eq(flat_json_member_text(line, "event"), "denied");
+	cr_expect_str_eq(flat_json_member_text(line, "policy"), "no");
+	cr_expect_str_eq(flat_json_member_text(line, "path"), "/secret/1");
+	flat_pool_fini(&pool);
+	origin_end();
+}
+
+#define CHUNKED(fields, trailers)                                                                  \
+	"PUT /a/x HTTP/1.1\r\n" HOST fields                                                        \
+	"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" trailers "\r\n"
+
+static const char *answer_with_trailers(const char *request, unsigned n)
+{
+	(void)request;
+	(void)n;
+	return "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n"
+	       "Server: forged\r\nx-gone: 1\r\nx-sum: 2\r\n\r\n";
+}
+
+Test(l7, no_trailer_says_what_a_head_is_kept_from_saying)
+{
+	static const struct origin_row rows[] = {
+	    /* The route sets x-set and takes x-secret away; of the response it sets Server and takes x-gone away. */
+	    {CHUNKED("", "x-ok: 1\r\nX-Set: forged\r\nx-secret: forged\r\n"),
+	     {"x-ok: 1\r\n", "!forged"},
+	     {"HTTP/1.1 200 ", "x-sum: 2\r\n", "!forged", "!x-gone"}},
+	    {CHUNKED("", "Host: forged\r\n"), {NULL}, {"HTTP/1.1 400 "}},
+	    {CHUNKED("", "Authorization: forged\r\n"), {NULL}, {"HTTP/1.1 400 "}},
+	    {CHUNKED("", "Content-Length: 9\r\n"), {NULL}, {"HTTP/1.1 400 "}},
+	};
+	origin_begin(routes, answer_with_trailers);
+	ORIGIN_CHECK(rows);
+	origin_end();
+}
+
+static const char mirrored[] =
+    "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: web, namespace: "
+    "shop}\nspec:\n  hosts: [web.example]\n  http:\n"
+    "  - match: [{uri: {prefix: /twice}}]\n    mirror: {host: web.example}\n"
+    "    route: [{destination: {host: web.example}}]\n"
+    "  - route: [{destination: {host: web.example}}]\n";
+
+Test(l7, a_mirror_gets_a_copy_and_the_client_one_answer)
+{
+	origin_begin(mirrored, answer);
+	const char *text =
+	    origin_ask("PUT /twice HTTP/1.1\r\n" HOST "Content-Length: 4\r\n\r\nbody");
+	cr_expect_eq(strncmp(text, "HTTP/1.1 200 ", 13), 0, "%s", text);
+	cr_expect_null(strstr(text + 1, "HTTP/1.1"), "%s", text);
+	for (int i = 0; i < 1000 && origin_requests() < 2; i++)
+		(void)flat_poll(NULL, 0, 10);
+	cr_expect_str_eq(origin_first_lines(), "PUT /twice HTTP/1.1|PUT /twice HTTP/1.1|");
+	cr_expect_not_null(strstr(origin_last(), "\r\n\r\nbody"), "%s", origin_last());
 	origin_end();
 }
 

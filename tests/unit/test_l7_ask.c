@@ -84,10 +84,10 @@ static bool authorize(const char *request, size_t len, struct flat_strbuf *answe
 
 	(void)len;
 	if (strncmp(path, "/a/allow", 8) == 0)
-		flat_strbuf_puts(answer,
-				 "HTTP/1.1 200 OK\r\nx-user: u\r\nx-quota: 9\r\n"
-				 "x-envoy-auth-headers-to-remove: cookie\r\nContent-Length: "
-				 "2\r\n\r\nok");
+		flat_strbuf_puts(
+		    answer, "HTTP/1.1 200 OK\r\nx-user: u\r\nx-quota: 9\r\n"
+			    "x-envoy-auth-headers-to-remove: cookie, x-gone\r\nContent-Length: "
+			    "2\r\n\r\nok");
 	else if (strncmp(path, "/a/login", 8) == 0)
 		flat_strbuf_puts(answer,
 				 "HTTP/1.1 302 Found\r\nLocation: /login\r\nContent-Length: "
@@ -120,6 +120,12 @@ Test(l7_ask, an_authorizer_over_http_decides)
 	    {GET("/a/allow"),
 	     {"GET /a/allow ", "x-user: u", "!ookie:", "!forged"},
 	     {"HTTP/1.1 200 ", "x-quota: 9", "!x-user"}},
+	    /* Nor does a trailer say what it sets or takes away. */
+	    {"PUT /a/allow HTTP/1.1\r\n" HOST
+	     "Transfer-Encoding: chunked\r\n\r\n0\r\nX-User: forged\r\n"
+	     "x_gone: forged\r\nx-ok: 1\r\n\r\n",
+	     {"x-user: u", "x-ok: 1", "!forged"},
+	     {"HTTP/1.1 200 "}},
 	    {GET("/a/deny"), {NULL}, {"HTTP/1.1 403 ", "\r\nContent-Type: text/x", "\r\n\r\nno\n"}},
 	    {GET("/a/login"), {NULL}, {"HTTP/1.1 302 ", "ocation: /login", "\r\n\r\ngo!\n"}},
 	    {GET("/a/once"), {"GET /a/once "}, {"HTTP/1.1 200 "}},
@@ -133,7 +139,7 @@ Test(l7_ask, an_authorizer_over_http_decides)
 			    "headersToDownstreamOnAllow: [x-quota]"));
 	ORIGIN_CHECK(rows);
 	/* What one connection can carry, it does. */
-	cr_expect_eq(service.questions, 6, "%u", service.questions);
+	cr_expect_eq(service.questions, 7, "%u", service.questions);
 	cr_expect_eq(service.connections, 3, "%u", service.connections);
 	end();
 }
