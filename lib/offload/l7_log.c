@@ -332,9 +332,8 @@ static void put_family(struct flat_offload *o, int which, struct flat_strbuf *ou
 	const struct flat_l7_node *node = o->l7;
 	const char *name = which < 0 ? "istio_requests_total" : histograms[which].name;
 
-	flat_strbuf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name,
-			   which < 0 ? "HTTP requests." : histograms[which].help, name,
-			   which < 0 ? "counter" : "histogram");
+	flat_metrics_head(out, name, which < 0 ? "counter" : "histogram",
+			  which < 0 ? "HTTP requests." : histograms[which].help);
 	for (uint32_t i = 0; node && i < node->n_series; i++) {
 		const struct flat_l7_series *s = node->series[i];
 

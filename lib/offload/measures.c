@@ -37,6 +37,19 @@ void flat_metric_labels_set(struct flat_metric_labels *l, const char *name, cons
 	memmove(l->v + i, l->v + i + 1, (l->n - i) * sizeof(l->v[0]));
 }
 
+void flat_metrics_head(struct flat_strbuf *out, const char *name, const char *type,
+		       const char *help)
+{
+	flat_strbuf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+void flat_metrics_one(struct flat_strbuf *out, const char *name, const char *type, const char *help,
+		      uint64_t value)
+{
+	flat_metrics_head(out, name, type, help);
+	flat_strbuf_printf(out, "%s %" PRIu64 "\n", name, value);
+}
+
 void flat_metrics_escape(struct flat_strbuf *out, const char *value)
 {
 	for (;;) {

@@ -57,6 +57,12 @@ struct flat_metric_text {
 	uint64_t hash;
 };
 
+/** Appends what is said of a metric before its values, in Prometheus' text format; `type`: counter, gauge, histogram. */
+void flat_metrics_head(struct flat_strbuf *out, const char *name, const char *type,
+		       const char *help);
+/** A metric of one value, without labels, likewise. */
+void flat_metrics_one(struct flat_strbuf *out, const char *name, const char *type, const char *help,
+		      uint64_t value);
 /** Appends `value` as Prometheus wants it between the quotes of a label. */
 void flat_metrics_escape(struct flat_strbuf *out, const char *value);
 

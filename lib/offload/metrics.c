@@ -41,57 +41,51 @@ struct flat_metrics {
 
 /* --- what is told --- */
 
-static void head(struct flat_strbuf *out, const char *name, const char *type, const char *help)
-{
-	flat_strbuf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
-}
-
-static void one(struct flat_strbuf *out, const char *name, const char *type, const char *help,
-		uint64_t value)
-{
-	head(out, name, type, help);
-	flat_strbuf_printf(out, "%s %" PRIu64 "\n", name, value);
-}
-
 static void put_gauges(struct flat_offload *o, struct flat_strbuf *out)
 {
-	one(out, "flat_sessions", "gauge", "Processes that have a session.", o->n_sessions);
-	one(out, "flat_listeners", "gauge", "Sockets that mesh servers listen on.", o->n_listeners);
-	one(out, "flat_connections", "gauge",
-	    "Direct and forwarded connections, half open included.", o->n_conns);
-	one(out, "flat_lanes", "gauge", "Pieces of shared memory.", o->n_lanes);
-	one(out, "flat_lane_bytes", "gauge",
-	    "Length of all lanes, of which unused parts take no memory.", o->lane_bytes);
-	one(out, "flat_workers", "gauge", "Threads that move forwarded bytes.", o->workers.n);
-	one(out, "flat_config_epoch", "gauge", "Number of the configuration in force.", o->epoch);
-	one(out, "flat_start_time_seconds", "gauge", "When flatd was started.",
-	    (uint64_t)o->started_s);
+	flat_metrics_one(out, "flat_sessions", "gauge", "Processes that have a session.",
+			 o->n_sessions);
+	flat_metrics_one(out, "flat_listeners", "gauge", "Sockets that mesh servers listen on.",
+			 o->n_listeners);
+	flat_metrics_one(out, "flat_connections", "gauge",
+			 "Direct and forwarded connections, half open included.", o->n_conns);
+	flat_metrics_one(out, "flat_lanes", "gauge", "Pieces of shared memory.", o->n_lanes);
+	flat_metrics_one(out, "flat_lane_bytes", "gauge",
+			 "Length of all lanes, of which unused parts take no memory.",
+			 o->lane_bytes);
+	flat_metrics_one(out, "flat_workers", "gauge", "Threads that move forwarded bytes.",
+			 o->workers.n);
+	flat_metrics_one(out, "flat_config_epoch", "gauge", "Number of the configuration in force.",
+			 o->epoch);
+	flat_metrics_one(out, "flat_start_time_seconds", "gauge", "When flatd was started.",
+			 (uint64_t)o->started_s);
 }
 
 static void put_counters(struct flat_offload *o, struct flat_strbuf *out)
 {
 	static const char *const paths[] = {"kernel", "direct", "forwarded"};
-	one(out, "flat_sessions_total", "counter", "Processes that connected.", o->stats.sessions);
-	one(out, "flat_sessions_ended_total", "counter", "Sessions ended for breaking a rule.",
-	    o->stats.sessions_ended);
-	one(out, "flat_throttled_total", "counter",
-	    "Times a session had used up its control messages.", o->stats.throttled);
-	one(out, "flat_revoked_total", "counter", "Live connections cut by a change of policy.",
-	    o->stats.revoked);
-	one(out, "flat_endpoint_changes_total", "counter",
-	    "Changes of a service's endpoints that took no new configuration.",
-	    o->stats.endpoint_changes);
-	one(out, "flat_config_errors_total", "counter", "Configurations that were refused.",
-	    o->stats.config_errors);
-	one(out, "flat_forwarded_bytes_total", "counter", "Bytes moved by flatd.",
-	    flat_workers_bytes(&o->workers));
-	head(out, "flat_connections_opened_total", "counter", "Connections by path.");
+	flat_metrics_one(out, "flat_sessions_total", "counter", "Processes that connected.",
+			 o->stats.sessions);
+	flat_metrics_one(out, "flat_sessions_ended_total", "counter",
+			 "Sessions ended for breaking a rule.", o->stats.sessions_ended);
+	flat_metrics_one(out, "flat_throttled_total", "counter",
+			 "Times a session had used up its control messages.", o->stats.throttled);
+	flat_metrics_one(out, "flat_revoked_total", "counter",
+			 "Live connections cut by a change of policy.", o->stats.revoked);
+	flat_metrics_one(out, "flat_endpoint_changes_total", "counter",
+			 "Changes of a service's endpoints that took no new configuration.",
+			 o->stats.endpoint_changes);
+	flat_metrics_one(out, "flat_config_errors_total", "counter",
+			 "Configurations that were refused.", o->stats.config_errors);
+	flat_metrics_one(out, "flat_forwarded_bytes_total", "counter", "Bytes moved by flatd.",
+			 flat_workers_bytes(&o->workers));
+	flat_metrics_head(out, "flat_connections_opened_total", "counter", "Connections by path.");
 	for (int i = 0; i < 3; i++)
 		flat_strbuf_printf(out, "flat_connections_opened_total{path=\"%s\"} %" PRIu64 "\n",
 				   paths[i], o->stats.opened[i]);
-	one(out, "flat_connections_closed_total", "counter",
-	    "Direct and forwarded connections that ended.", o->stats.closed);
-	head(out, "flat_refused_total", "counter", "Refused connections by reason.");
+	flat_metrics_one(out, "flat_connections_closed_total", "counter",
+			 "Direct and forwarded connections that ended.", o->stats.closed);
+	flat_metrics_head(out, "flat_refused_total", "counter", "Refused connections by reason.");
 	for (int i = 0; i < FLAT_REFUSED_KINDS; i++)
 		flat_strbuf_printf(out, "flat_refused_total{reason=\"%s\"} %" PRIu64 "\n",
 				   flat_refusal_name((enum flat_refusal_kind)i),
@@ -101,7 +95,7 @@ static void put_counters(struct flat_offload *o, struct flat_strbuf *out)
 
 void flat_metrics_text(struct flat_offload *o, struct flat_strbuf *out)
 {
-	head(out, "flat_build_info", "gauge", "The version that runs.");
+	flat_metrics_head(out, "flat_build_info", "gauge", "The version that runs.");
 	flat_strbuf_printf(out, "flat_build_info{version=\"%s\"} 1\n", flat_version());
 	put_gauges(o, out);
 	put_counters(o, out);

@@ -132,21 +132,12 @@ void flat_admin_peers(struct flat_offload *o, bool json, struct flat_strbuf *out
 		flat_strbuf_printf(out, "last failure: %s\n", all->last_failure);
 }
 
-static void family(struct flat_strbuf *out, const char *name, const char *type, const char *help,
-		   uint64_t value)
-{
-	flat_strbuf_printf(out, "# HELP %s %s\n# TYPE %s %s\n%s %" PRIu64 "\n", name, help, name,
-			   type, name, value);
-}
-
 static void put_carried(struct flat_strbuf *out, uint64_t carried[2][2])
 {
 	static const char name[] = "flat_wire_carried_bytes_total";
 	static const char *const path[] = {"tcp", "verbs"};
 	static const char *const direction[] = {"sent", "received"};
-	flat_strbuf_printf(out,
-			   "# HELP %s Ciphertext of links by what carried it.\n# TYPE %s counter\n",
-			   name, name);
+	flat_metrics_head(out, name, "counter", "Ciphertext of links by what carried it.");
 	for (int i = 0; i < 4; i++)
 		flat_strbuf_printf(out, "%s{path=\"%s\",direction=\"%s\"} %" PRIu64 "\n", name,
 				   path[i / 2], direction[i % 2], carried[i / 2][i % 2]);
@@ -171,15 +162,31 @@ static void put_list_ends(const struct flat_svids *s, struct flat_strbuf *out)
 		if (first == INT64_MAX || b->domain[strspn(b->domain, TRUST_DOMAIN)])
 			continue;
 		if (!any)
-			flat_strbuf_printf(
-			    out,
-			    "# HELP %s When the first revocation list of a trust domain "
-			    "ends, seconds since 1970.\n# TYPE %s gauge\n",
-			    name, name);
+			flat_metrics_head(out, name, "gauge",
+					  "When the first revocation list of a trust domain ends, "
+					  "seconds since 1970.");
 		any = true;
 		flat_strbuf_printf(out, "%s{trust_domain=\"%s\"} %" PRId64 "\n", name, b->domain,
 				   first);
 	}
+}
+
+static void put_identities(const struct flat_svids *s, struct flat_strbuf *out)
+{
+	int64_t lists_end_s = flat_svids_lists_end(s, 0);
+	int64_t first = INT64_MAX;
+	for (uint32_t i = 0; i < s->n; i++)
+		first = s->v[i].expires_s < first ? s->v[i].expires_s : first;
+	flat_metrics_one(out, "flat_wire_revoked_certificates", "gauge",
+			 "Certificates that the revocation lists in force name.",
+			 flat_svids_revoked(s));
+	flat_metrics_one(out, "flat_wire_first_list_end_seconds", "gauge",
+			 "When the first revocation list ends, seconds since 1970; 0: none does.",
+			 lists_end_s == INT64_MAX ? 0 : (uint64_t)lists_end_s);
+	put_list_ends(s, out);
+	flat_metrics_one(out, "flat_wire_first_expiry_seconds", "gauge",
+			 "When the first identity of this host expires, seconds since 1970.",
+			 s->n ? (uint64_t)first : 0);
 }
 
 void flat_peers_metrics(const struct flat_offload *o, struct flat_strbuf *out)
@@ -192,7 +199,6 @@ void flat_peers_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 	uint64_t by_verbs = 0;
 	uint64_t by_hbone = 0;
 	uint64_t streams = 0;
-	int64_t first = INT64_MAX;
 	if (!all)
 		return;
 	sum = all->past;
@@ -213,45 +219,33 @@ void flat_peers_metrics(const struct flat_offload *o, struct flat_strbuf *out)
 		sum.bytes[0] += p->link->stats.bytes[0];
 		sum.bytes[1] += p->link->stats.bytes[1];
 	}
-	for (uint32_t i = 0; i < all->svids->n; i++) {
-		if (all->svids->v[i].expires_s < first)
-			first = all->svids->v[i].expires_s;
-	}
-	family(out, "flat_wire_links", "gauge", "Links to and from other hosts.", links);
-	family(out, "flat_wire_hbone_links", "gauge", "Those of them that speak HBONE.", by_hbone);
-	family(out, "flat_wire_streams", "gauge", "Streams on them.", streams);
-	family(out, "flat_wire_streams_opened_total", "counter", "Streams that were accepted.",
-	       sum.opened);
-	family(out, "flat_wire_streams_refused_total", "counter", "Streams that were refused.",
-	       sum.refused);
-	family(out, "flat_wire_streams_reset_total", "counter", "Streams that ended by a reset.",
-	       sum.reset);
-	family(out, "flat_wire_sent_bytes_total", "counter", "Bytes of streams sent.",
-	       sum.bytes[0]);
-	family(out, "flat_wire_received_bytes_total", "counter", "Bytes of streams received.",
-	       sum.bytes[1]);
-	family(out, "flat_wire_verbs_links", "gauge", "Links that go over verbs.", by_verbs);
-	family(out, "flat_wire_verbs_registered_bytes", "gauge",
-	       "Memory registered with the RDMA device.",
-	       all->device ? flat_verbs_device_bytes(all->device) : 0);
-	family(out, "flat_wire_verbs_made_total", "counter",
-	       "Times that a link went over to verbs.", all->verbs_made);
-	family(out, "flat_wire_verbs_lost_total", "counter",
-	       "Times that a link went back from verbs to TCP.", all->verbs_lost);
+	flat_metrics_one(out, "flat_wire_links", "gauge", "Links to and from other hosts.", links);
+	flat_metrics_one(out, "flat_wire_hbone_links", "gauge", "Those of them that speak HBONE.",
+			 by_hbone);
+	flat_metrics_one(out, "flat_wire_streams", "gauge", "Streams on them.", streams);
+	flat_metrics_one(out, "flat_wire_streams_opened_total", "counter",
+			 "Streams that were accepted.", sum.opened);
+	flat_metrics_one(out, "flat_wire_streams_refused_total", "counter",
+			 "Streams that were refused.", sum.refused);
+	flat_metrics_one(out, "flat_wire_streams_reset_total", "counter",
+			 "Streams that ended by a reset.", sum.reset);
+	flat_metrics_one(out, "flat_wire_sent_bytes_total", "counter", "Bytes of streams sent.",
+			 sum.bytes[0]);
+	flat_metrics_one(out, "flat_wire_received_bytes_total", "counter",
+			 "Bytes of streams received.", sum.bytes[1]);
+	flat_metrics_one(out, "flat_wire_verbs_links", "gauge", "Links that go over verbs.",
+			 by_verbs);
+	flat_metrics_one(out, "flat_wire_verbs_registered_bytes", "gauge",
+			 "Memory registered with the RDMA device.",
+			 all->device ? flat_verbs_device_bytes(all->device) : 0);
+	flat_metrics_one(out, "flat_wire_verbs_made_total", "counter",
+			 "Times that a link went over to verbs.", all->verbs_made);
+	flat_metrics_one(out, "flat_wire_verbs_lost_total", "counter",
+			 "Times that a link went back from verbs to TCP.", all->verbs_lost);
 	put_carried(out, carried);
-	family(out, "flat_wire_link_failures_total", "counter", "Links that failed.",
-	       all->links_failed);
-	family(out, "flat_wire_rotations_total", "counter", "Times that identities were read anew.",
-	       all->rotations);
-	int64_t lists_end_s = flat_svids_lists_end(all->svids, 0);
-	family(out, "flat_wire_revoked_certificates", "gauge",
-	       "Certificates that the revocation lists in force name.",
-	       flat_svids_revoked(all->svids));
-	family(out, "flat_wire_first_list_end_seconds", "gauge",
-	       "When the first revocation list ends, seconds since 1970; 0: none does.",
-	       lists_end_s == INT64_MAX ? 0 : (uint64_t)lists_end_s);
-	put_list_ends(all->svids, out);
-	family(out, "flat_wire_first_expiry_seconds", "gauge",
-	       "When the first identity of this host expires, seconds since 1970.",
-	       all->svids->n ? (uint64_t)first : 0);
+	flat_metrics_one(out, "flat_wire_link_failures_total", "counter", "Links that failed.",
+			 all->links_failed);
+	flat_metrics_one(out, "flat_wire_rotations_total", "counter",
+			 "Times that identities were read anew.", all->rotations);
+	put_identities(all->svids, out);
 }

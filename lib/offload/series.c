@@ -200,7 +200,7 @@ static bool is_hidden(const struct flat_series *s, const struct family *f)
 static void put_family(const struct flat_series_table *t, const struct family *f,
 		       struct flat_measures *measures, struct flat_strbuf *out)
 {
-	flat_strbuf_printf(out, "# HELP %s %s\n# TYPE %s counter\n", f->name, f->help, f->name);
+	flat_metrics_head(out, f->name, "counter", f->help);
 	for (uint32_t i = 0; i < t->n; i++) {
 		const struct flat_series *s = t->v[i];
 
