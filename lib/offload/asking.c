@@ -56,6 +56,19 @@ struct flat_askings {
 
 /* --- whom --- */
 
+/* Whether the decision asks at place `i`: the gateway's first, then the server's. `ext`: whom; NULL: that is not there. */
+static bool is_asked(const struct flat_conn *c, const struct flat_decision *d, uint32_t i,
+		     const struct flat_ext_authz **ext)
+{
+	uint32_t order = i % FLAT_EXT_AUTHZ_MAX;
+	bool gate = i < FLAT_EXT_AUTHZ_MAX;
+
+	if (!(d->asks[gate ? FLAT_ASKED_BY_GATE : FLAT_ASKED_BY_SERVER] & 1U << order))
+		return false;
+	*ext = flat_mesh_ext_authz_in_order(c->offload->mesh, order);
+	return true;
+}
+
 int flat_asking_attach(struct flat_conn *c, const struct flat_decision *d)
 {
 	uint32_t n =
@@ -71,13 +84,11 @@ int flat_asking_attach(struct flat_conn *c, const struct flat_decision *d)
 	flat_asking_free(c->asking);
 	c->asking = a;
 	for (uint32_t i = 0; i < 2 * FLAT_EXT_AUTHZ_MAX; i++) {
-		uint32_t order = i % FLAT_EXT_AUTHZ_MAX;
 		bool gate = i < FLAT_EXT_AUTHZ_MAX;
 		const struct flat_ext_authz *ext;
 
-		if (!(d->asks[gate ? FLAT_ASKED_BY_GATE : FLAT_ASKED_BY_SERVER] & 1U << order))
+		if (!is_asked(c, d, i, &ext))
 			continue;
-		ext = flat_mesh_ext_authz_in_order(c->offload->mesh, order);
 		a->who[a->n].gate = gate;
 		a->who[a->n].name = ext ? strdup(ext->name) : NULL;
 		if (!a->who[a->n++].name)
@@ -103,13 +114,11 @@ static bool asks(const struct flat_asking *a, bool gate, const char *name)
 bool flat_asking_covers(const struct flat_conn *c, const struct flat_decision *d, const char **who)
 {
 	for (uint32_t i = 0; i < 2 * FLAT_EXT_AUTHZ_MAX; i++) {
-		uint32_t order = i % FLAT_EXT_AUTHZ_MAX;
 		bool gate = i < FLAT_EXT_AUTHZ_MAX;
 		const struct flat_ext_authz *ext;
 
-		if (!(d->asks[gate ? FLAT_ASKED_BY_GATE : FLAT_ASKED_BY_SERVER] & 1U << order))
+		if (!is_asked(c, d, i, &ext))
 			continue;
-		ext = flat_mesh_ext_authz_in_order(c->offload->mesh, order);
 		*who = ext ? ext->name : "-";
 		if (!ext || !asks(c->asking, gate, ext->name))
 			return false;
