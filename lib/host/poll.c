@@ -95,6 +95,7 @@ struct poll_set {
 	nfds_t n;
 	struct pollfd *copy;	   /* n + 1, for the kernel */
 	struct flat_sock **joined; /* n: whose waiter an entry's sleep is; NULL: of none */
+	bool *waited;		   /* of select(): its first look found nothing; else NULL */
 };
 
 static int look_all(const struct poll_set *p)
@@ -309,6 +310,8 @@ static int poll_until(const struct poll_set *p, struct timespec *left, const sig
 		int ready = look_all(p);
 		if (ready != 0 || (left && left->tv_sec == 0 && left->tv_nsec == 0))
 			return ready;
+		if (p->waited)
+			*p->waited = true;
 		ready = mask ? 0 : spin(p);
 		if (ready != 0)
 			return ready;
@@ -344,7 +347,7 @@ int flat_ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, con
 {
 	struct pollfd small[SMALL_SET + 1];
 	struct flat_sock *few[SMALL_SET];
-	struct poll_set set = {fds, n, small, few};
+	struct poll_set set = {fds, n, small, few, NULL};
 	struct timespec left = timeout ? *timeout : (struct timespec){0};
 	if (flat_user_bad_time(timeout))
 		return (int)flat_result(-EINVAL);
@@ -410,15 +413,15 @@ static int select_result(const struct select_call *c, const struct pollfd *fds, 
 	clear_set(c->x, c->n);
 	for (nfds_t i = 0; i < count; i++) {
 		short ev = fds[i].revents;
-		if ((fds[i].events & POLLIN) && (ev & (POLLIN | POLLHUP | POLLERR))) {
+		if ((fds[i].events & POLLIN) && (ev & (POLLIN | POLLHUP | POLLERR | POLLNVAL))) {
 			put_in_set(c->r, fds[i].fd);
 			total++;
 		}
-		if ((fds[i].events & POLLOUT) && (ev & (POLLOUT | POLLERR))) {
+		if ((fds[i].events & POLLOUT) && (ev & (POLLOUT | POLLERR | POLLNVAL))) {
 			put_in_set(c->w, fds[i].fd);
 			total++;
 		}
-		if ((fds[i].events & POLLPRI) && (ev & POLLPRI)) {
+		if ((fds[i].events & POLLPRI) && (ev & (POLLPRI | POLLNVAL))) {
 			put_in_set(c->x, fds[i].fd);
 			total++;
 		}
@@ -500,7 +503,8 @@ static int select_wait(const struct select_call *c, const struct poll_set *p)
 	int ready;
 	for (;;) {
 		ready = poll_loop(p, c->left, c->mask);
-		for (nfds_t i = 0; i < p->n && ready > 0; i++) {
+		/* One that is closed during the call is ready: fs/select.c, POLLIN_SET. */
+		for (nfds_t i = 0; i < p->n && ready > 0 && !*p->waited; i++) {
 			if (p->fds[i].revents & POLLNVAL)
 				ready = -EBADF;
 		}
@@ -532,7 +536,9 @@ static int select_loop(const struct select_call *asked)
 	    calloc(most + 1, 2 * sizeof(struct pollfd) + sizeof(struct flat_sock *));
 	if (!room)
 		return -ENOMEM;
+	bool waited = false;
 	const struct poll_set set = {
+	    .waited = &waited,
 	    .fds = room,
 	    .n = select_entries(&call, room, most),
 	    .copy = room + most,

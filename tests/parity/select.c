@@ -205,3 +205,34 @@ BEHAVIOUR(ready_poll_number_of_another)
 	}
 	say("all read");
 }
+
+static void *select_both(void *arg)
+{
+	const int *fd = arg;
+	fd_set r, w;
+	FD_ZERO(&r);
+	FD_ZERO(&w);
+	FD_SET(fd[0], &r);
+	FD_SET(fd[1], &r);
+	DO(select((fd[0] > fd[1] ? fd[0] : fd[1]) + 1, &r, NULL, NULL, NULL));
+	say("the one that was closed %d, the other %d", FD_ISSET(fd[1], &r) != 0,
+	    FD_ISSET(fd[0], &r) != 0);
+	FD_ZERO(&r);
+	FD_SET(fd[1], &r);
+	DO(select(fd[1] + 1, &r, &w, NULL, NULL));
+	return NULL;
+}
+
+BEHAVIOUR(select_number_closed_meanwhile)
+{
+	int c, s, other[2];
+	pair(&c, &s);
+	socketpair(AF_UNIX, SOCK_STREAM, 0, other);
+	int fd[2] = {other[0], s};
+	pthread_t t = thread(select_both, fd);
+	let_sleep();
+	close(s);
+	/* It looks at both again when it is woken by one. */
+	DO(write(other[1], "x", 1));
+	join(t);
+}
