@@ -1,10 +1,12 @@
 /*
  * The lanes that this process has mapped, each once, by the offload half's number of it. A lane that no socket of ours
  * uses stays for a while, since its peer may connect again; then it is unmapped, and the offload half is told if the
- * lane was made for us. A server thus does not keep the memory of every client it ever had.
+ * lane was made for us. A server thus does not keep the memory of every client it ever had. Where a new one finds no
+ * room (RLIMIT_AS), a server's go at once, but for those that a thread may still look at.
  */
 #include "host/lanes.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -60,6 +62,29 @@ static void set_idle(struct flat_lane_use *u, bool on)
 	}
 }
 
+static void unmap(struct flat_lane_use *u)
+{
+	set_idle(u, false);
+	LIST_REMOVE(u, link);
+	flat_lane_unmap(&u->lane);
+	free(u);
+}
+
+/* Unmaps a server's lane that nobody looks at any more; not a client's, of which the offload half has to be told. */
+static bool make_room(void)
+{
+	struct flat_lane_use *u;
+	TAILQ_FOREACH(u, &idle, idle_link)
+	{
+		if (u->side == FLAT_SIDE_SERVER &&
+		    flat_now_coarse_ms() - u->since_ms > IDLE_MANY_MS) {
+			unmap(u);
+			return true;
+		}
+	}
+	return false;
+}
+
 /* Found, or mapped from lane_fd if there is one. */
 static struct flat_lane_use *find_or_map(const struct flat_msg_conn *m, int lane_fd)
 {
@@ -68,7 +93,10 @@ static struct flat_lane_use *find_or_map(const struct flat_msg_conn *m, int lane
 	struct flat_lane_use *u = find(m->lane_id);
 	if (!u && lane_fd >= 0) {
 		u = calloc(1, sizeof(*u));
-		if (!u || flat_lane_map(&u->lane, lane_fd, &m->geo, 1) != 0) {
+		int err = u ? flat_lane_map(&u->lane, lane_fd, &m->geo, 1) : -ENOMEM;
+		while (u && err == -ENOMEM && make_room())
+			err = flat_lane_map(&u->lane, lane_fd, &m->geo, 1);
+		if (err != 0) {
 			free(u);
 			return NULL;
 		}
@@ -125,14 +153,6 @@ uint32_t flat_lane_nap(struct flat_lane_use *u, struct flat_lane_side *mine, con
 static bool is_old(const struct flat_lane_use *u)
 {
 	return flat_now_coarse_ms() - u->since_ms > (n_idle > IDLE_MANY ? IDLE_MANY_MS : IDLE_MS);
-}
-
-static void unmap(struct flat_lane_use *u)
-{
-	set_idle(u, false);
-	LIST_REMOVE(u, link);
-	flat_lane_unmap(&u->lane);
-	free(u);
 }
 
 void flat_lane_unuse(struct flat_lane_use *u)

@@ -749,3 +749,52 @@ BEHAVIOUR(listener_shutdown_is_told_by_epoll)
 	await(s, POLLIN);
 	DO(recv(s, &(char[4]){0}, 4, 0));
 }
+
+/* 64 MB more than there are mapped now. */
+static void leave_little_room(void)
+{
+	unsigned long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "r");
+	if (!f || fscanf(f, "%lu", &pages) != 1)
+		say("statm");
+	fclose(f);
+	rlim_t room = (rlim_t)(pages * (unsigned long)sysconf(_SC_PAGESIZE)) + (64U << 20);
+	setrlimit(RLIMIT_AS, &(struct rlimit){room, room});
+}
+
+static void serve_in_little_room(void *arg)
+{
+	int served = 0;
+	for (int i = 0; i < 24; i++) {
+		int l = listener(0);
+		send_all(*(int *)arg, "l", 1);
+		int s = accept(l, NULL, NULL);
+		if (s < 0)
+			say("accept %s", error_name(errno));
+		else
+			served += send(s, "x", 1, MSG_NOSIGNAL) == 1;
+		close(s);
+		close(l);
+		if (i == 0)
+			leave_little_room();
+		pause_ms(20);
+	}
+	say("served %d", served);
+}
+
+/* A listener for each connection, in a process whose address space is limited (vsftpd's, in passive mode). */
+BEHAVIOUR(accept_many_listeners_in_little_room)
+{
+	char b;
+	int u[2], came = 0;
+	socketpair(AF_UNIX, SOCK_STREAM, 0, u);
+	pid_t pid = child(serve_in_little_room, &u[1]);
+	close(u[1]);
+	while (recv(u[0], &b, 1, 0) == 1) {
+		int c = reach(0);
+		came += recv(c, &b, 1, 0) == 1;
+		close(c);
+	}
+	say("came %d", came);
+	reap(pid);
+}
