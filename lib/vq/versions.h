@@ -16,7 +16,7 @@
 #define FLAT_DIRECTORY_VERSION 5
 /* vq/layout.h. A test builds another. */
 #ifndef FLAT_LANE_VERSION
-#define FLAT_LANE_VERSION 5
+#define FLAT_LANE_VERSION 6
 #endif
 
 /* All three in one word. */
@@ -30,7 +30,7 @@ _Static_assert(FLAT_DIRECTORY_VERSION < 256 && FLAT_LANE_VERSION < 256, "a byte 
 /** Those of this build. */
 uint32_t flat_shared_version(void);
 
-/** "1.5.5": messages, directory, lanes; "2" where the messages alone are known. Returns buf. */
+/** "1.5.6": messages, directory, lanes; "2" where the messages alone are known. Returns buf. */
 #define FLAT_SHARED_STRLEN 24
 const char *flat_shared_str(uint32_t shared, char buf[FLAT_SHARED_STRLEN]);
 

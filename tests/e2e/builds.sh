@@ -89,14 +89,14 @@ same their-server-answers HELLO "$OUT"
 went their-client forwarded ask "$UPPER" other
 same their-client-answers HELLO "$OUT"
 same as-without-the-library "$("$PYTHON" "$WORK/begin.py")" "$(other "$PYTHON" "$WORK/begin.py")"
-holds flatd-says-why said flatd "(pid $PID) has a libflat with shared layout 1.5.255, this flatd has 1.5.5: restart it"
-holds library-says-why said theirs "has shared layout 1.5.5, this program's libflat 1.5.255: restart"
-holds why-says-why eval "why $PID 3 | grep -q 'libflat with shared layout 1.5.255, flatd has 1.5.5'"
+holds flatd-says-why said flatd "(pid $PID) has a libflat with shared layout 1.5.255, this flatd has 1.5.6: restart it"
+holds library-says-why said theirs "has shared layout 1.5.6, this program's libflat 1.5.255: restart"
+holds why-says-why eval "why $PID 3 | grep -q 'libflat with shared layout 1.5.255, flatd has 1.5.6'"
 same said-once 1 "$(grep -c "(pid $PID) has a libflat" "$WORK/flatd.log")"
 same of-this-build "0 1" "$(raw 1 $((1 << 16 | 5 << 8 | 5)))"
 same of-before-versions-were-told "EPROTONOSUPPORT 0" "$(raw 1 0)"
 same other-messages "EPROTONOSUPPORT 0" "$(raw 2 0)"
-holds other-messages-are-told said flatd "shared layout 2, this flatd has 1.5.5"
+holds other-messages-are-told said flatd "shared layout 2, this flatd has 1.5.6"
 
 # --- a flatd of another build takes its place ---
 
@@ -117,7 +117,7 @@ went lasting direct lasting "$UPPER"
 same lasting-answers HELLO "$OUT"
 start take-over "$OTHER/flatd" --control "$CONTROL" --config "$CONFIG" --metrics off --take-over
 wait_for 10 gone "$PID" || fail take-over-is-refused
-holds take-over-says-why said take-over "the running flatd has shared layout 1.5.5, this one 1.5.255: .* nothing can be handed over"
+holds take-over-says-why said take-over "the running flatd has shared layout 1.5.6, this one 1.5.255: .* nothing can be handed over"
 went after-take-over direct ask "$UPPER" over
 
 stop "$FLATD"
@@ -138,7 +138,7 @@ for i in 1 2 3; do
 done
 went lasting-kernel none lasting "$UPPER"
 same lasting-kernel-answers HELLO "$OUT"
-holds other-flatd-says-why said other-flatd "(pid $SERVER) has a libflat with shared layout 1.5.5, this flatd has 1.5.255"
+holds other-flatd-says-why said other-flatd "(pid $SERVER) has a libflat with shared layout 1.5.6, this flatd has 1.5.255"
 same too-old "EPROTONOSUPPORT 0" "$(raw 1 0)"
 stop "$FLATD"
 
