@@ -19,6 +19,7 @@
 #include "offload/peers.h"
 #include "offload/sniff.h"
 #include "offload/telling.h"
+#include "offload/ticket.h"
 
 uint64_t flat_inode(int fd)
 {

@@ -13,6 +13,7 @@
 #include "offload/capture_in.h"
 #include "offload/netns.h"
 #include "offload/telling.h"
+#include "offload/ticket.h"
 
 /* --- whose addresses --- */
 

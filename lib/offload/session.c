@@ -14,6 +14,7 @@
 #include "offload/account.h"
 #include "offload/netns.h"
 #include "offload/telling.h"
+#include "offload/ticket.h"
 
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77

@@ -4,6 +4,8 @@
  * be is decided when it begins, as for any other: a ticket allows nothing, and a client that was given one has no more than
  * memory and descriptors that join it to the listener it had connected to before (docs/design/core.md, section 3).
  */
+#include "offload/ticket.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
-#include "offload/offload.h"
+#include "offload/ticket.h"
 #include "support_mesh.h"
 
 static const char open_yaml[] = "apiVersion: mesh.libflat.io/v1\n"
