@@ -142,7 +142,7 @@ static void *serve(void *arg)
 	}
 }
 
-void calls_begin(struct calls *s, bool grpc, calls_fn *fn)
+void calls_open(struct calls *s, bool grpc, calls_fn *fn)
 {
 	struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
 	socklen_t len = sizeof(at);
@@ -155,6 +155,10 @@ void calls_begin(struct calls *s, bool grpc, calls_fn *fn)
 	cr_assert_eq(listen(s->listener, 16), 0);
 	cr_assert_eq(getsockname(s->listener, (struct sockaddr *)&at, &len), 0);
 	s->port = ntohs(at.sin_port);
+}
+
+void calls_begin(struct calls *s)
+{
 	cr_assert_eq(pthread_create(&s->thread, NULL, serve, s), 0);
 }
 

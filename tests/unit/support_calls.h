@@ -30,8 +30,10 @@ struct calls {
 	bool grpc;
 };
 
-/** Serves at a port that it chooses, before the offload half begins. */
-void calls_begin(struct calls *s, bool grpc, calls_fn *fn);
+/** Listens at a port that it chooses, before the offload half begins. */
+void calls_open(struct calls *s, bool grpc, calls_fn *fn);
+/** Serves, once the offload half has begun: what is forked beside a thread may have that one's locks for ever. */
+void calls_begin(struct calls *s);
 /** After the offload half has ended. */
 void calls_end(struct calls *s);
 

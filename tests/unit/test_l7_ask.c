@@ -48,7 +48,7 @@ static void begin(bool grpc, calls_fn *fn, const char *rest)
 	const char *name = grpc ? "grpc" : "http";
 	int n;
 
-	calls_begin(&service, grpc, fn);
+	calls_open(&service, grpc, fn);
 	n = snprintf(yaml, sizeof(yaml),
 		     WORKLOAD
 		     "spec: {hosts: [ext.example], location: MESH_INTERNAL, resolution: STATIC, "
@@ -57,6 +57,7 @@ static void begin(bool grpc, calls_fn *fn, const char *rest)
 		     name, name, name, service.port, name, dead_port(), rest);
 	cr_assert_lt((size_t)n, sizeof(yaml));
 	origin_begin(yaml, NULL);
+	calls_begin(&service);
 }
 
 static void end(void)
