@@ -93,7 +93,7 @@ holds flatd-says-why said flatd "(pid $PID) has a libflat with shared layout 1.5
 holds library-says-why said theirs "has shared layout 1.5.6, this program's libflat 1.5.255: restart"
 holds why-says-why eval "why $PID 3 | grep -q 'libflat with shared layout 1.5.255, flatd has 1.5.6'"
 same said-once 1 "$(grep -c "(pid $PID) has a libflat" "$WORK/flatd.log")"
-same of-this-build "0 1" "$(raw 1 $((1 << 16 | 5 << 8 | 5)))"
+same of-this-build "0 1" "$(raw 1 $((1 << 16 | 5 << 8 | 6)))"
 same of-before-versions-were-told "EPROTONOSUPPORT 0" "$(raw 1 0)"
 same other-messages "EPROTONOSUPPORT 0" "$(raw 2 0)"
 holds other-messages-are-told said flatd "shared layout 2, this flatd has 1.5.6"
