@@ -115,6 +115,8 @@ start() {
 	shift
 	# Not the function: $! would be a shell between, and its end not the program's.
 	[ "$1" != over ] || set -- flat-run --control "$CONTROL" "${@:2}"
+	# Whoever reads it at once finds it.
+	: >"$WORK/$name.log"
 	"$@" >"$WORK/$name.log" 2>&1 </dev/null &
 	PID=$!
 	E2E_PIDS+=("$PID")
