@@ -10,8 +10,7 @@ struct reading {
 	struct flat_http_match *matches;	    /* of it */
 	struct flat_http_match *match;		    /* being read */
 	struct flat_route_destination *destination; /* being read */
-	bool ignore_case;
-	uint32_t mirrored; /* of a million, for `mirror` */
+	uint32_t mirrored;			    /* of a million, for `mirror` */
 	bool has_mirrored;
 };
 
@@ -100,7 +99,7 @@ static void parse_match_gateways(struct cfg *cfg, const struct yaml_node *node, 
 
 static void parse_ignore_case(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct reading *)obj)->ignore_case = cfg_bool(cfg, node);
+	((struct reading *)obj)->match->ignore_case = cfg_bool(cfg, node);
 }
 
 static void parse_nothing(struct cfg *cfg, const struct yaml_node *node, void *obj)
@@ -146,10 +145,13 @@ static void parse_match(struct cfg *cfg, const struct yaml_node *node, void *obj
 
 	r->match = &r->matches[r->route->n_matches++];
 	r->match->where = node->where;
-	r->ignore_case = false;
 	cfg_map(cfg, node, fields, FLAT_ARRAY_SIZE(fields), r);
-	if (r->ignore_case)
+	if (r->match->ignore_case)
 		fold_uri(cfg, r->match);
+	if (r->match->for_gateways && (r->match->source_labels.n || r->match->source_namespace))
+		cfg_warn(cfg, &node->where, FLAT_DIAG_ADVICE, "write two matches",
+			 "where a match names gateways, sourceLabels and sourceNamespace say "
+			 "nothing, as in Istio");
 }
 
 static void parse_matches(struct cfg *cfg, const struct yaml_node *node, void *obj)

@@ -8,25 +8,102 @@
 
 #include "mesh/internal.h"
 
-/* What both matches ask for. false: nothing can hold both, or Istio has no answer. */
-static bool join(const struct flat_http_match *root, const struct flat_http_match *leaf,
-		 struct flat_http_match *out)
+/* Whether a text may hold for `leaf` and not for `root`. Of presence and regular expressions nobody says what lies within them. */
+static bool text_differs(const struct flat_text_match *root, const struct flat_text_match *leaf)
 {
-	*out = *leaf;
-	if (root->uri && leaf->uri &&
-	    (root->uri->kind == FLAT_TEXT_REGEX || leaf->uri->kind == FLAT_TEXT_REGEX))
+	bool whole;
+
+	if (!root || !leaf)
 		return false;
-	if (!out->uri)
-		out->uri = root->uri;
-	out->also = root;
-	return true;
+	whole = root->kind == FLAT_TEXT_EXACT && leaf->kind == FLAT_TEXT_EXACT;
+	if (!whole && (root->kind != FLAT_TEXT_PREFIX ||
+		       (leaf->kind != FLAT_TEXT_EXACT && leaf->kind != FLAT_TEXT_PREFIX)))
+		return true;
+	return root->len == 0 || leaf->len < root->len || (whole && leaf->len != root->len) ||
+	       memcmp(root->text, leaf->text, root->len) != 0;
 }
 
+static bool named_differ(const struct flat_named_match *root, uint32_t n_root,
+			 const struct flat_named_match *leaf, uint32_t n_leaf)
+{
+	for (uint32_t i = 0; i < n_leaf; i++) {
+		for (uint32_t k = 0; k < n_root; k++) {
+			if (strcmp(root[k].name, leaf[i].name) == 0 &&
+			    text_differs(&root[k].match, &leaf[i].match))
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool sources_differ(const struct flat_http_match *root, const struct flat_http_match *leaf)
+{
+	if (root->source_namespace && (!leaf->source_namespace ||
+				       strcmp(root->source_namespace, leaf->source_namespace) != 0))
+		return true;
+	for (uint32_t i = 0; i < leaf->source_labels.n; i++) {
+		const struct flat_label *l = &leaf->source_labels.v[i];
+
+		for (uint32_t k = 0; k < root->source_labels.n; k++) {
+			const struct flat_label *r = &root->source_labels.v[k];
+
+			if (strcmp(l->key, r->key) == 0 && strcmp(l->value, r->value) != 0)
+				return true;
+		}
+	}
+	return false;
+}
+
+static bool gateways_differ(const struct flat_http_match *root, const struct flat_http_match *leaf)
+{
+	if (!root->for_gateways || !leaf->for_gateways)
+		return false;
+	if (root->never && !leaf->never)
+		return true;
+	for (uint32_t i = 0; i < leaf->n_gateways; i++) {
+		uint32_t k = 0;
+
+		while (k < root->n_gateways && strcmp(root->gateways[k], leaf->gateways[i]) != 0)
+			k++;
+		if (k == root->n_gateways)
+			return true;
+	}
+	return false;
+}
+
+/* As in Istio: what a delegate asks for must lie within what is asked of it, by what both name. */
+static bool differ(const struct flat_http_match *root, const struct flat_http_match *leaf)
+{
+	return text_differs(root->uri, leaf->uri) || text_differs(root->scheme, leaf->scheme) ||
+	       text_differs(root->method, leaf->method) ||
+	       text_differs(root->authority, leaf->authority) ||
+	       named_differ(root->headers, root->n_headers, leaf->headers, leaf->n_headers) ||
+	       named_differ(root->without, root->n_without, leaf->without, leaf->n_without) ||
+	       named_differ(root->query, root->n_query, leaf->query, leaf->n_query) ||
+	       root->ignore_case != leaf->ignore_case ||
+	       (root->port && leaf->port && root->port != leaf->port) ||
+	       sources_differ(root, leaf) || gateways_differ(root, leaf);
+}
+
+/* What both matches ask for. */
+static struct flat_http_match join(const struct flat_http_match *root,
+				   const struct flat_http_match *leaf)
+{
+	struct flat_http_match out = *leaf;
+
+	if (!out.uri)
+		out.uri = root->uri;
+	out.also = root;
+	return out;
+}
+
+/* -ENOENT: a match of the other's route lies within none here. */
 static int join_matches(struct flat_mesh *mesh, const struct flat_http_route *root,
 			struct flat_http_route *leaf)
 {
 	struct flat_http_match *v;
-	size_t n = (size_t)root->n_matches * leaf->n_matches;
+	size_t max = (size_t)root->n_matches * leaf->n_matches;
+	uint32_t n = 0;
 
 	if (root->n_matches == 0)
 		return 0;
@@ -35,19 +112,24 @@ static int join_matches(struct flat_mesh *mesh, const struct flat_http_route *ro
 		leaf->n_matches = root->n_matches;
 		return 0;
 	}
-	if (n > UINT16_MAX)
+	if (max > UINT16_MAX)
 		return -EINVAL;
-	v = flat_pool_array(&mesh->pool, n, sizeof(*v));
+	v = flat_pool_array(&mesh->pool, max, sizeof(*v));
 	if (!v)
 		return -ENOMEM;
-	n = 0;
-	for (uint32_t i = 0; i < root->n_matches; i++) {
-		for (uint32_t k = 0; k < leaf->n_matches; k++)
-			n += join(&root->matches[i], &leaf->matches[k], &v[n]);
+	for (uint32_t k = 0; k < leaf->n_matches; k++) {
+		uint32_t before = n;
+
+		for (uint32_t i = 0; i < root->n_matches; i++) {
+			if (!differ(&root->matches[i], &leaf->matches[k]))
+				v[n++] = join(&root->matches[i], &leaf->matches[k]);
+		}
+		if (n == before)
+			return -ENOENT;
 	}
 	leaf->matches = v;
-	leaf->n_matches = (uint32_t)n;
-	return n > 0 ? 0 : -ENOENT;
+	leaf->n_matches = n;
+	return 0;
 }
 
 static bool says(const struct flat_header_ops *ops)
@@ -93,6 +175,10 @@ static int join_route(struct flat_mesh *mesh, const struct flat_http_route *root
 	err = join_matches(mesh, root, out);
 	if (!*out->name)
 		out->name = root->name;
+	else if (*root->name)
+		out->name = flat_pool_printf(&mesh->pool, "%s-%s", root->name, out->name);
+	if (!out->name)
+		return -ENOMEM;
 	out->rewrite = out->rewrite ? out->rewrite : root->rewrite;
 	out->retries = out->retries ? out->retries : root->retries;
 	out->fault = out->fault ? out->fault : root->fault;
@@ -179,6 +265,9 @@ int mesh_delegate(struct flat_mesh *mesh, struct flat_virtual_service *vs, struc
 				err = join_route(mesh, r, to, &to->routes[k], &v[n]);
 			if (err == -ENOMEM)
 				return err;
+			if (err)
+				complain(diags, vs, r, "narrow its matches, or widen the ones here",
+					 "has a route whose match is not within the one here");
 			n += err == 0 && !to->routes[k].delegate;
 		}
 	}

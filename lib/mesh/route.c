@@ -91,18 +91,16 @@ static bool bound(const struct flat_http_match *match, const struct flat_gateway
 	       flat_gateway_named(gateway, match->gateways, match->n_gateways);
 }
 
-bool flat_route_match(const struct flat_http_match *match,
+/* All but where the request comes from. */
+static bool asked_for(const struct flat_http_match *match,
 		      const struct flat_route_question *question)
 {
 	const struct flat_http_request *r = question->request;
 
-	if (match->also && !flat_route_match(match->also, question))
-		return false;
 	if (!bound(match, question->gateway) || (match->port && match->port != question->port) ||
 	    !text_holds(match->uri, r->path) || !text_holds(match->method, r->method) ||
 	    !text_holds(match->scheme, flat_span_of(question->tls ? "https" : "http")) ||
-	    !text_holds(match->authority, r->authority) ||
-	    !mesh_source_holds(match->source_namespace, &match->source_labels, question->source))
+	    !text_holds(match->authority, r->authority))
 		return false;
 	for (uint32_t i = 0; i < match->n_headers; i++) {
 		const struct flat_named_match *h = &match->headers[i];
@@ -119,6 +117,24 @@ bool flat_route_match(const struct flat_http_match *match,
 	for (uint32_t i = 0; i < match->n_query; i++) {
 		if (!flat_text_matches(&match->query[i].match,
 				       flat_route_query(r->query, match->query[i].name)))
+			return false;
+	}
+	return true;
+}
+
+/* As in Istio: where gateways are named ("mesh" is one), they alone say whose requests these are. */
+bool flat_route_match(const struct flat_http_match *match,
+		      const struct flat_route_question *question)
+{
+	const struct flat_http_match *m;
+	bool named = false;
+
+	for (m = match; m; m = m->also)
+		named |= m->for_gateways;
+	for (m = match; m; m = m->also) {
+		if (!asked_for(m, question) ||
+		    (!named &&
+		     !mesh_source_holds(m->source_namespace, &m->source_labels, question->source)))
 			return false;
 	}
 	return true;

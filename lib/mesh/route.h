@@ -31,10 +31,11 @@ struct flat_http_match {
 	uint32_t n_without;
 	const struct flat_named_match *query;
 	uint32_t n_query;
-	uint16_t port; /* of the service, as the client asked for it; 0: any */
+	uint16_t port;	  /* of the service, as the client asked for it; 0: any */
+	bool ignore_case; /* of `uri` */
 	struct flat_labels source_labels;
 	const char *source_namespace;	    /* NULL: any */
-	const struct flat_http_match *also; /* must hold too; NULL: none */
+	const struct flat_http_match *also; /* must hold too, and has none itself; NULL: none */
 	bool never;			    /* for gateways only */
 	bool for_gateways;		    /* it names gateways: it holds at those alone */
 	const char *const *gateways;	    /* "NAMESPACE/NAME" */

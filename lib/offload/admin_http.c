@@ -53,7 +53,8 @@ static void put_match(struct flat_strbuf *out, const struct flat_http_match *m)
 		put_text(out, "query", m->query[i].name, &m->query[i].match);
 	if (m->port)
 		flat_strbuf_printf(out, " port %u", m->port);
-	put_source(out, m->source_namespace, &m->source_labels);
+	if (!m->for_gateways)
+		put_source(out, m->source_namespace, &m->source_labels);
 }
 
 static void put_destinations(struct flat_strbuf *out, const struct flat_route_destination *v,

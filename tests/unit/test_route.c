@@ -130,7 +130,7 @@ static const struct route_case cases[] = {
     {"source labels, other", "{sourceLabels: {app: shop, tier: iron}}", "GET /", false},
     {"source namespace", "{sourceNamespace: foo}", "GET /", true},
     {"source namespace, other", "{sourceNamespace: bar}", "GET /", false},
-    {"gateway mesh", "{gateways: [mesh], uri: {prefix: /}}", "GET /", true},
+    {"mesh, whatever the source", "{gateways: [mesh], sourceNamespace: bar}", "GET /", true},
     {"another gateway", "{gateways: [istio-system/g], uri: {prefix: /}}", "GET /", false},
     {"all of one match", "{uri: {prefix: /a}, method: {exact: GET}}", "POST /a", false},
     {"one of several", "{uri: {exact: /a}}, {uri: {exact: /b}}", "GET /b", true},
