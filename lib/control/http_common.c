@@ -397,7 +397,7 @@ static const struct flat_name_value *read_pairs(struct cfg *cfg, const struct ya
 	v = cfg_array(cfg, node->n, sizeof(*v));
 	for (item = v ? node->first : NULL; item; item = item->next) {
 		if (authority && is_host(item->key)) {
-			*authority = cfg_host(cfg, item->value, false);
+			*authority = cfg_host_port(cfg, item->value);
 			continue;
 		}
 		v[*n].name = cfg_header_name(cfg, item->key, true);
@@ -581,6 +581,42 @@ const char *cfg_host(struct cfg *cfg, const struct yaml_node *node, bool wildcar
 		  wildcard ? "write a name such as web.example.com, or *.example.com"
 			   : "write the name of a service",
 		  "\"%.200s\" is no host name", text);
+	return NULL;
+}
+
+static bool is_port(const char *text)
+{
+	char *end;
+	unsigned long port = strtoul(text, &end, 10);
+
+	/* strtoul() takes blanks and signs. */
+	return *text >= '0' && *text <= '9' && !*end && port > 0 && port <= UINT16_MAX;
+}
+
+const char *cfg_host_port(struct cfg *cfg, const struct yaml_node *node)
+{
+	const char *text = cfg_string(cfg, node);
+	struct flat_span host = flat_http_host(flat_span_of(text));
+	struct flat_ip ip;
+	bool good;
+	char *out;
+
+	if (!text || !text[host.len] || flat_ip_parse(text, &ip) == 0)
+		return text ? cfg_host(cfg, node, false) : NULL;
+	out = flat_pool_strdup(cfg->pool, text);
+	if (!out) {
+		cfg->oom = true;
+		return NULL;
+	}
+	for (size_t i = 0; out[i]; i++)
+		out[i] = (char)tolower((unsigned char)out[i]);
+	out[host.len] = 0;
+	good = cfg_is_dns(out, true) || flat_ip_parse(out, &ip) == 0;
+	out[host.len] = ':';
+	if (good && is_port(out + host.len + 1))
+		return out;
+	cfg_error(cfg, &node->where, FLAT_DIAG_BAD_VALUE, "write HOST or HOST:PORT",
+		  "\"%.200s\" is no host with a port", text);
 	return NULL;
 }
 

@@ -46,6 +46,9 @@ void cfg_header_ops(struct cfg *cfg, const struct yaml_node *node, struct flat_h
 /** A host name of a service or wildcard, in lower case; NULL with an error. */
 const char *cfg_host(struct cfg *cfg, const struct yaml_node *node, bool wildcard);
 
+/** A host that requests are sent with, and its port if it names one, in lower case; NULL with an error. */
+const char *cfg_host_port(struct cfg *cfg, const struct yaml_node *node);
+
 /** The value of a header that rules set; NULL with an error. */
 const char *cfg_header_value(struct cfg *cfg, const struct yaml_node *node);
 

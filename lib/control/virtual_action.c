@@ -156,7 +156,7 @@ static void parse_rewrite_uri(struct cfg *cfg, const struct yaml_node *node, voi
 
 static void parse_rewrite_authority(struct cfg *cfg, const struct yaml_node *node, void *obj)
 {
-	((struct flat_http_rewrite *)obj)->authority = cfg_host(cfg, node, false);
+	((struct flat_http_rewrite *)obj)->authority = cfg_host_port(cfg, node);
 }
 
 static void parse_regex_match(struct cfg *cfg, const struct yaml_node *node, void *obj)

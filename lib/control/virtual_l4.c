@@ -74,6 +74,7 @@ static void parse_gateway(struct cfg *cfg, const struct yaml_node *node, void *o
 {
 	struct cfg_gateways *g = obj;
 	const char *name = cfg_string(cfg, node);
+	const char *dot;
 
 	if (!name)
 		return;
@@ -81,8 +82,12 @@ static void parse_gateway(struct cfg *cfg, const struct yaml_node *node, void *o
 		g->mesh = true;
 		return;
 	}
-	/* Without a namespace: of the VirtualService's own. */
-	if (!strchr(name, '/'))
+	dot = strchr(name, '/') ? NULL : strchr(name, '.');
+	/* Istio's older form, NAME.NAMESPACE.svc.cluster.local. Without a namespace: of the VirtualService's own. */
+	if (dot)
+		name = flat_pool_printf(cfg->pool, "%.*s/%.*s", (int)strcspn(dot + 1, "."), dot + 1,
+					(int)(dot - name), name);
+	else if (!strchr(name, '/'))
 		name = flat_pool_printf(cfg->pool, "%s/%s", cfg->namespace, name);
 	if (!name)
 		cfg->oom = true;
@@ -159,7 +164,7 @@ static void parse_gateways(struct cfg *cfg, const struct yaml_node *node, void *
 
 	cfg_route_gateways(cfg, node, &gateways);
 	m->never = !gateways.mesh;
-	m->for_gateways = true;
+	m->for_gateways = node->n > 0;
 	m->gateways = gateways.v;
 	m->n_gateways = gateways.n;
 }

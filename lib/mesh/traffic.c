@@ -106,10 +106,11 @@ const struct flat_subset *flat_rule_subset(const struct flat_destination_rule *r
 
 /* --- what it says --- */
 
-/* As in Istio: a port's settings take the place of all, a subset's of those that it names. */
+/* As in Istio: a port's settings take the place of all, a subset's of those that it names. Ports have no retry budgets to take that one's place. */
 static void settle(struct flat_traffic *t, const struct flat_traffic_policy *policy, uint16_t port)
 {
 	const struct flat_traffic *all = &policy->all;
+	const struct flat_retry_budget *budget = t->budget;
 
 	t->lb = all->lb ? all->lb : t->lb;
 	t->breaker = all->breaker ? all->breaker : t->breaker;
@@ -122,6 +123,7 @@ static void settle(struct flat_traffic *t, const struct flat_traffic_policy *pol
 	for (uint32_t i = 0; i < policy->n_ports; i++) {
 		if (policy->ports[i].number == port) {
 			*t = policy->ports[i].traffic;
+			t->budget = budget;
 			return;
 		}
 	}

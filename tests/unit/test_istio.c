@@ -678,3 +678,106 @@ Test(istio, http_routes_of_a_service_without_http_are_said)
 		loaded_fini(&l);
 	}
 }
+
+/* The longest form is Istio's older one. */
+Test(istio, gateways_are_named_in_several_ways)
+{
+	static const struct {
+		const char *name, *want;
+	} cases[] = {{"g", "foo/g"},
+		     {"bar/g", "bar/g"},
+		     {"g.bar", "bar/g"},
+		     {"g.bar.svc.cluster.local", "bar/g"}};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		char yaml[1024];
+		struct loaded l;
+
+		snprintf(
+		    yaml, sizeof(yaml),
+		    VIRTUAL("v", "foo", "{hosts: [a.example], gateways: [%s], " ANSWER("201") "}"),
+		    cases[i].name);
+		l = load_good(yaml);
+		cr_expect_str_eq(flat_mesh_virtual(l.mesh, 0)->gateways[0], cases[i].want);
+		loaded_fini(&l);
+	}
+}
+
+Test(istio, a_host_that_requests_are_sent_with_may_have_a_port)
+{
+	static const struct {
+		const char *host, *want; /* NULL: refused */
+	} cases[] = {
+	    {"B.example", "b.example"},	    {"B.example:8080", "b.example:8080"},
+	    {"10.0.0.1:80", "10.0.0.1:80"}, {"b.example:0", NULL},
+	    {"b.example:65536", NULL},	    {"b.example:", NULL},
+	    {"b.example:8x", NULL},	    {"b_x.example:80", NULL},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		const struct flat_http_route *r;
+		char yaml[1024];
+		struct loaded l;
+
+		snprintf(
+		    yaml, sizeof(yaml),
+		    VIRTUAL("v", "foo",
+			    "{hosts: [a.example], http: [{rewrite: {authority: '%s'}, headers: "
+			    "{request: {set: {host: '%s'}}}, route: [{destination: {host: a}}]}]}"),
+		    cases[i].host, cases[i].host);
+		l = load_yaml(yaml);
+		cr_assert_eq(l.ret == 0, cases[i].want != NULL, "%s: %s", cases[i].host,
+			     loaded_text(&l));
+		r = l.mesh ? flat_mesh_virtual(l.mesh, 0)->routes : NULL;
+		if (r) {
+			cr_expect_str_eq(r->rewrite->authority, cases[i].want);
+			cr_expect_str_eq(r->request.authority, cases[i].want);
+		}
+		loaded_fini(&l);
+	}
+}
+
+/* An empty list names none. */
+Test(istio, a_match_of_no_gateways_holds_at_those_of_its_virtual_service)
+{
+	struct loaded l = load_good(
+	    VIRTUAL("v", "foo",
+		    "{hosts: [a.example], gateways: [g], tcp: [{match: [{gateways: []}], route: "
+		    "[{destination: {host: a}}]}]}"));
+	const struct flat_gateway g = {.name = "g", .namespace = "foo"};
+	const struct flat_l4_question q = {.port = 80, .gateway = &g};
+
+	cr_expect(flat_l4_match(&flat_mesh_virtual(l.mesh, 0)->tcp[0].matches[0], &q));
+	loaded_fini(&l);
+}
+
+/* A port's settings have no retry budget: the rule's stays where a subset has such. */
+Test(istio, a_subset_keeps_the_retry_budget_of_its_rule)
+{
+	struct loaded l = load_good(WEB("") RULE(
+	    "web", "foo",
+	    "{host: web, trafficPolicy: {retryBudget: {percent: 30}, portLevelSettings: "
+	    "[{port: {number: 81}}]}, subsets: [{name: a, trafficPolicy: {portLevelSettings: "
+	    "[{port: "
+	    "{number: 80}}]}}, {name: b, trafficPolicy: {retryBudget: {percent: 40}, "
+	    "portLevelSettings: [{port: {number: 80}}]}}, {name: c, trafficPolicy: {retryBudget: "
+	    "{percent: 40}}}]}"));
+	const struct flat_destination_rule *r = flat_mesh_rule(l.mesh, 0);
+	const struct flat_service s = {.ports = NULL};
+	static const struct {
+		int subset; /* -1: none */
+		uint16_t port;
+		uint32_t want; /* 0: none */
+	} cases[] = {{-1, 80, 300000}, {-1, 81, 0},	{0, 80, 300000},
+		     {0, 81, 0},       {1, 80, 300000}, {2, 80, 400000}};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
+		const struct flat_service_port port = {.number = cases[i].port};
+		const struct flat_subset *subset =
+		    cases[i].subset < 0 ? NULL : &r->subsets[cases[i].subset];
+		const struct flat_retry_budget *b = flat_rule_traffic(r, subset, &s, &port).budget;
+
+		cr_expect_eq(b ? b->percent : 0, cases[i].want, "%zu", i);
+	}
+	loaded_fini(&l);
+}
