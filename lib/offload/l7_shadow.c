@@ -23,16 +23,13 @@ struct flat_l7_shadow {
 	uint8_t bytes[]; /* the request, until it starts */
 };
 
-/* As Envoy: "a:80" is "a-shadow:80". An address in brackets stays: it would be none any more. */
+/* The request's own, as Istio has it since 1.28 (DISABLE_SHADOW_HOST_SUFFIX): Envoy by itself puts "-shadow" behind it. */
 static void name_host(const struct flat_l7 *l7, char *out, size_t size)
 {
 	const char *own = flat_l7_authority(l7);
 	struct flat_span host = own ? flat_span_of(own) : l7->x.request.authority;
-	struct flat_span name = flat_http_host(host);
 
-	snprintf(out, size, "%.*s%s%.*s", (int)name.len, name.text,
-		 name.len > 0 && name.text[0] == '[' ? "" : "-shadow", (int)(host.len - name.len),
-		 host.text + name.len);
+	snprintf(out, size, "%.*s", (int)host.len, host.text);
 }
 
 static struct flat_l7_shadow *make(const struct flat_l7 *l7, const struct flat_http_mirror *mirror)

@@ -148,9 +148,9 @@ apply < <(base && authn ', outputClaimToHeaders: [{ header: x-sub, claim: sub }]
 same mirrored 200 "$(code -H 'x-sub: forged' -H 'x-envoy-forged: 1' -H 'X-Forwarded-For: 10.1.1.1' -d body $url/echo/forged)"
 same copy-of-forged 'None None 10.1.1.1, 127.0.0.1 http 4' "$(copied /echo/forged "' '.join(map(str, [h.get('x-sub'), h.get('x-envoy-forged'), h.get('x-forwarded-for'), h.get('x-forwarded-proto'), t['size']]))")"
 same mirrored-with-token 200 "$(bearer '' -H 'x-sub: forged' -o /dev/null -w '%{http_code}' $url/old/token?q=1)"
-same copy-with-token 'me None once two.example-shadow' "$(copied '/echo/token?q=1' "' '.join(map(str, [h.get('x-sub'), h.get('authorization'), h.get('x-add'), t['host']]))")"
+same copy-with-token 'me None once two.example' "$(copied '/echo/token?q=1' "' '.join(map(str, [h.get('x-sub'), h.get('authorization'), h.get('x-add'), t['host']]))")"
 same mirrored-h2 200 "$(bearer '' --http2-prior-knowledge -H 'x-sub: forged' -d body -o /dev/null -w '%{http_code}' $url/echo/h2)"
-same copy-h2 "me None 4 one.example-shadow:$GATE" "$(copied /echo/h2 "' '.join(map(str, [h.get('x-sub'), h.get('authorization'), t['size'], t['host']]))")"
+same copy-h2 "me None 4 one.example:$GATE" "$(copied /echo/h2 "' '.join(map(str, [h.get('x-sub'), h.get('authorization'), t['size'], t['host']]))")"
 
 # A gateway's own policies see what its token says, and not what a client writes in its place.
 apply < <(base && authn ', outputClaimToHeaders: [{ header: x-sub, claim: sub }]' && routes "[{ $V1 }]" && cat <<'END'

@@ -122,7 +122,7 @@ events { worker_connections 256; }
 http {
   access_log off; client_body_temp_path $WORK/t1; proxy_temp_path $WORK/t2; fastcgi_temp_path $WORK/t3;
   uwsgi_temp_path $WORK/t4; scgi_temp_path $WORK/t5;
-  log_format who '\$host \$uri \$status';
+  log_format who '\$host \$request_uri \$status';
   server { listen 8080; root $WORK/www; access_log $WORK/access.log who; }
 }
 END
@@ -382,10 +382,11 @@ END
 epoch=$(of a ls "s['epoch']")
 mv "$WORK/next.yaml" "$WORK/a.yaml"
 wait_for 10 reloaded a || die mirror-applied
-same mirror-of-who-may-not 403 "$(code intruder hello)"
-same mirror-of-who-may 200 "$(code shop hello)"
-holds mirror-arrives wait_for 10 grep -qx 'web.e2e.example-shadow /hello 200' "$WORK/access.log"
-same mirror-as-its-client 1 "$(grep -c shadow "$WORK/access.log")"
+same mirror-of-who-may-not 403 "$(code intruder 'hello?refused')"
+same mirror-of-who-may 200 "$(code shop 'hello?twice')"
+copied() { [ "$(grep -cx 'web.e2e.example /hello?twice 200' "$WORK/access.log")" -eq 2 ]; }
+holds mirror-arrives wait_for 10 copied
+same mirror-as-its-client 0 "$(grep -c refused "$WORK/access.log")"
 
 # --- the link goes down ---
 

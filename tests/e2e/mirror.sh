@@ -41,11 +41,11 @@ noted() {
 
 apply < <(base && routes "mirror: { host: copy.e2e.example }, rewrite: { uri: /echo/ }, headers: { request: { set: { x-set: one } } }")
 same answered-by-origin a "$(shop -H 'x-own: 7' "$url/old?q=1" | sed 's/.*"name": "\([a-z]*\)".*/\1/')"
-same copied "GET /echo/old?q=1 origin.e2e.example-shadow one 7" \
+same copied "GET /echo/old?q=1 origin.e2e.example one 7" \
 	"$(noted copy 1 "' '.join([t[0]['method'], t[0]['path'], t[0]['host'], t[0]['headers']['x-set'], t[0]['headers']['x-own']])")"
 fresh
 same host-with-port 200 "$(shop -o /dev/null -w '%{http_code}' "$url:80/echo" -H 'Host: origin.e2e.example:80')"
-same shadow-before-port origin.e2e.example-shadow:80 "$(noted copy 1 "t[0]['host']")"
+same host-with-port-copied origin.e2e.example:80 "$(noted copy 1 "t[0]['host']")"
 fresh
 head -c 50000 /dev/urandom >"$WORK/body"
 same post 200 "$(shop -o /dev/null -w '%{http_code}' --data-binary "@$WORK/body" $url/echo)"
@@ -55,7 +55,7 @@ same chunked 200 "$(shop -o /dev/null -w '%{http_code}' -H 'Transfer-Encoding: c
 same chunked-copied "50000 $(hash_of <"$WORK/body")" "$(noted copy 1 "str(t[0]['size']) + ' ' + t[0]['sha256']")"
 fresh
 same h2-post 200 "$(shop --http2-prior-knowledge -o /dev/null -w '%{http_code}' --data-binary "@$WORK/body" $url/echo)"
-same h2-copied "origin.e2e.example-shadow 50000 $(hash_of <"$WORK/body")" \
+same h2-copied "origin.e2e.example 50000 $(hash_of <"$WORK/body")" \
 	"$(noted copy 1 "t[0]['host'] + ' ' + str(t[0]['size']) + ' ' + t[0]['sha256']")"
 fresh
 # Larger than what is kept of a request: it is served, and not copied.
