@@ -303,6 +303,18 @@ static void read_claim(struct cfg *cfg, const struct yaml_node *key, struct flat
 			  "\"%.200s\" names no claim", key->text);
 }
 
+/* What Istio takes among a match's headers, as HTTP/2 has it. */
+static bool is_pseudo(const char *name)
+{
+	static const char *const names[] = {":method", ":scheme", ":authority", ":path", ":status"};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(names); i++) {
+		if (strcmp(name, names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 const struct flat_named_match *cfg_named_matches(struct cfg *cfg, const struct yaml_node *node,
 						 bool headers, uint32_t *n)
 {
@@ -324,8 +336,9 @@ const struct flat_named_match *cfg_named_matches(struct cfg *cfg, const struct y
 		if (headers && strncmp(item->key->text, CLAIMS, strlen(CLAIMS)) == 0)
 			read_claim(cfg, item->key, named);
 		else
-			named->name = headers ? cfg_header_name(cfg, item->key, false)
-					      : cfg_string(cfg, item->key);
+			named->name = headers && !is_pseudo(item->key->text)
+					  ? cfg_header_name(cfg, item->key, false)
+					  : cfg_string(cfg, item->key);
 		/* `{}` and nothing at all: it must be there. */
 		if (!yaml_is_null(item->value))
 			cfg_text_match(cfg, item->value, true, &named->match);

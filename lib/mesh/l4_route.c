@@ -36,16 +36,18 @@ static bool bound(const struct flat_l4_match *match, const struct flat_gateway *
 	       flat_gateway_named(gateway, match->gateways, match->n_gateways);
 }
 
+/* As in Istio: at a gateway neither the address nor the source is asked for. */
 bool flat_l4_match(const struct flat_l4_match *match, const struct flat_l4_question *question)
 {
-	bool inside = match->n_subnets == 0;
+	bool inside = match->n_subnets == 0 || question->gateway;
 
 	if (!bound(match, question->gateway) || (match->port && match->port != question->port))
 		return false;
 	for (uint32_t i = 0; i < match->n_subnets && !inside; i++)
 		inside = flat_cidr_contains(&match->subnets[i], &question->to);
 	return inside && named(match, question->sni) &&
-	       mesh_source_holds(match->source_namespace, &match->source_labels, question->source);
+	       (question->gateway || mesh_source_holds(match->source_namespace,
+						       &match->source_labels, question->source));
 }
 
 const struct flat_l4_route *flat_l4_first(const struct flat_l4_route *v, uint32_t n,

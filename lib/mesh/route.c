@@ -30,15 +30,41 @@ struct flat_span flat_route_query(struct flat_span query, const char *name)
 	return (struct flat_span){NULL, 0};
 }
 
+/* What HTTP/2 has among the fields. `room` is for a path with its query; one that is too long is there for nobody. */
+static struct flat_span pseudo_get(const struct flat_route_question *question, const char *name,
+				   char *room, size_t size)
+{
+	const struct flat_http_request *r = question->request;
+
+	if (strcmp(name, ":method") == 0)
+		return r->method;
+	if (strcmp(name, ":authority") == 0)
+		return r->authority;
+	if (strcmp(name, ":scheme") == 0)
+		return flat_span_of(question->tls ? "https" : "http");
+	if (strcmp(name, ":path") != 0 || r->path.len + 1 + r->query.len > size)
+		return (struct flat_span){NULL, 0};
+	if (!r->query.text)
+		return r->path;
+	memcpy(room, r->path.text, r->path.len);
+	room[r->path.len] = '?';
+	memcpy(room + r->path.len + 1, r->query.text, r->query.len);
+	return (struct flat_span){room, r->path.len + 1 + r->query.len};
+}
+
 /*
  * Where a name stands several times one of its values is enough, as in today's Envoy: a second one hides no first. `absent`: one that
  * is not there is empty, as in withoutHeaders.
  */
 static bool header_holds(const struct flat_named_match *named,
-			 const struct flat_http_request *request, bool absent)
+			 const struct flat_route_question *question, bool absent)
 {
+	const struct flat_http_request *request = question->request;
 	struct flat_span name = flat_span_of(named->name);
-	struct flat_span value = flat_http_field_get(request, name, 0);
+	char room[8192];
+	struct flat_span value = name.text[0] == ':'
+				     ? pseudo_get(question, name.text, room, sizeof(room))
+				     : flat_http_field_get(request, name, 0);
 
 	if (!value.text && absent && named->match.kind != FLAT_TEXT_PRESENT)
 		return flat_text_matches(&named->match, flat_span_of(""));
@@ -105,13 +131,14 @@ static bool asked_for(const struct flat_http_match *match,
 	for (uint32_t i = 0; i < match->n_headers; i++) {
 		const struct flat_named_match *h = &match->headers[i];
 
-		if (!(h->n_claim ? claim_holds(h, question->claims) : header_holds(h, r, false)))
+		if (!(h->n_claim ? claim_holds(h, question->claims)
+				 : header_holds(h, question, false)))
 			return false;
 	}
 	for (uint32_t i = 0; i < match->n_without; i++) {
 		const struct flat_named_match *h = &match->without[i];
 
-		if (h->n_claim ? claim_holds(h, question->claims) : header_holds(h, r, true))
+		if (h->n_claim ? claim_holds(h, question->claims) : header_holds(h, question, true))
 			return false;
 	}
 	for (uint32_t i = 0; i < match->n_query; i++) {

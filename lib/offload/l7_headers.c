@@ -157,11 +157,25 @@ static void append(char *to, size_t *len, struct flat_span s)
 	*len += s.len;
 }
 
+static void append_variable(const struct flat_l7 *l7, struct flat_span name, unsigned status,
+			    char *to, size_t *len)
+{
+	char text[FLAT_ADDR_STRLEN];
+	const struct flat_span query = l7->x.request.query;
+
+	append(to, len, value_of(l7, name, status, text));
+	/* Envoy's path is with the query. */
+	if (!query.text || !flat_span_equal(name, flat_span_of("REQ(:PATH)"), true) ||
+	    flat_header_variable(name.text, name.len) != FLAT_VARIABLE_REQ)
+		return;
+	append(to, len, flat_span_of("?"));
+	append(to, len, query);
+}
+
 static void put_field(const struct flat_l7 *l7, const struct flat_name_value *v, unsigned status,
 		      struct flat_http1_out *out)
 {
 	char made[VALUE_MAX];
-	char text[FLAT_ADDR_STRLEN];
 	const char *p = v->value;
 	size_t len = 0;
 
@@ -180,9 +194,8 @@ static void put_field(const struct flat_l7 *l7, const struct flat_name_value *v,
 		if (end == p + 1)
 			append(made, &len, (struct flat_span){p, 1});
 		else
-			append(made, &len,
-			       value_of(l7, (struct flat_span){p + 1, (size_t)(end - p - 1)},
-					status, text));
+			append_variable(l7, (struct flat_span){p + 1, (size_t)(end - p - 1)},
+					status, made, &len);
 		p = end + 1;
 	}
 	flat_http1_put_field(out, flat_span_of(v->name), (struct flat_span){made, len});

@@ -737,17 +737,24 @@ Test(istio, a_host_that_requests_are_sent_with_may_have_a_port)
 	}
 }
 
-/* An empty list names none. */
-Test(istio, a_match_of_no_gateways_holds_at_those_of_its_virtual_service)
+/* An empty list names none; of what a match names a gateway asks for the port alone. */
+Test(istio, matches_of_connections_hold_at_the_gateways_of_their_virtual_service)
 {
-	struct loaded l = load_good(
-	    VIRTUAL("v", "foo",
-		    "{hosts: [a.example], gateways: [g], tcp: [{match: [{gateways: []}], route: "
-		    "[{destination: {host: a}}]}]}"));
+	struct loaded l = load_good(VIRTUAL(
+	    "v", "foo",
+	    "{hosts: [a.example], gateways: [g], tcp: [{match: [{gateways: []}, {sourceLabels: {a: "
+	    "b}, sourceNamespace: c, destinationSubnets: [10.1.2.3]}, {port: 81}, {gateways: "
+	    "[h]}], route: [{destination: {host: a}}]}]}"));
+	const struct flat_l4_match *m = flat_mesh_virtual(l.mesh, 0)->tcp[0].matches;
 	const struct flat_gateway g = {.name = "g", .namespace = "foo"};
-	const struct flat_l4_question q = {.port = 80, .gateway = &g};
+	const struct flat_l4_question at = {.port = 80, .gateway = &g};
+	const struct flat_l4_question in_mesh = {.port = 80};
 
-	cr_expect(flat_l4_match(&flat_mesh_virtual(l.mesh, 0)->tcp[0].matches[0], &q));
+	cr_expect(flat_l4_match(&m[0], &at));
+	cr_expect(flat_l4_match(&m[1], &at));
+	cr_expect_not(flat_l4_match(&m[1], &in_mesh));
+	cr_expect_not(flat_l4_match(&m[2], &at));
+	cr_expect_not(flat_l4_match(&m[3], &at));
 	loaded_fini(&l);
 }
 

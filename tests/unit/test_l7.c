@@ -37,7 +37,8 @@ static const char routes[] =
     "{value: 100}}}\n"
     "    route: [{destination: {host: web.example}}]\n"
     "  - match: [{uri: {prefix: /a/}}]\n    rewrite: {uri: /b/, authority: inner.example}\n"
-    "    headers: {request: {set: {x-set: s}, add: {x-add: '%REQ(X-HAS)%'}, remove: [x-secret]}, "
+    "    headers: {request: {set: {x-set: s}, add: {x-add: '%REQ(X-HAS)%', x-path: "
+    "'%REQ(:PATH)%'}, remove: [x-secret]}, "
     "response: {set: {server: us}, remove: [x-gone]}}\n"
     "    route: [{destination: {host: web.example}}]\n"
     "  - match: [{uri: {prefix: /re/}}]\n    rewrite: {uriRegexRewrite: {match: "
@@ -54,6 +55,9 @@ static const char routes[] =
     "nowhere.example}}]\n"
     "  - match: [{method: {exact: PUT}, queryParams: {q: {exact: '1'}}}]\n    directResponse: "
     "{status: 405}\n"
+    "  - match: [{headers: {':path': {regex: '/p[?]a=.*'}, ':method': {exact: GET}, ':scheme': "
+    "{exact: http}, ':authority': {prefix: web}}, withoutHeaders: {':status': {}}}]\n    "
+    "directResponse: {status: 299}\n"
     "  - match: [{uri: {prefix: /}, withoutHeaders: {x-lost: {}}}]\n    route: [{destination: "
     "{host: web.example}}]\n";
 
@@ -74,9 +78,11 @@ Test(l7, requests_are_routed_and_edited)
 	     {NULL},
 	     {"HTTP/1.1 501 ", "fault filter abort"}},
 	    {"GET /a/c?d=e HTTP/1.1\r\n" HOST "X-Secret: 1\r\nX-Has: h\r\n\r\n",
-	     {"GET /b/c?d=e HTTP/1.1", "ost: inner.example", "x-set: s", "!ecret"},
+	     {"GET /b/c?d=e HTTP/1.1", "ost: inner.example", "x-path: /a/c?d=e\r", "!ecret"},
 	     {"HTTP/1.1 200 ", "erver: us", "!-Gone", "!origin"}},
-	    {"GET /a/ HTTP/1.1\r\n" HOST "X-Has: h\r\n\r\n", {"x-add: h"}, {"HTTP/1.1 200 "}},
+	    {"GET /a/ HTTP/1.1\r\n" HOST "X-Has: h\r\n\r\n",
+	     {"x-add: h", "x-set: s", "x-path: /a/\r"},
+	     {"HTTP/1.1 200 "}},
 	    {"GET /re/abc/42?q HTTP/1.1\r\n" HOST "\r\n", {"GET /42/abc?q "}, {"HTTP/1.1 200 "}},
 	    {"GET /slow HTTP/1.1\r\n" HOST "\r\n", {"GET /slow "}, {"HTTP/1.1 504 ", "timeout"}},
 	    {"GET /cors HTTP/1.1\r\n" HOST "Origin: http://good.example\r\n\r\n",
@@ -100,6 +106,11 @@ Test(l7, requests_are_routed_and_edited)
 	     {"PUT /any?q=2 ", "\r\n\r\nabc"},
 	     {"HTTP/1.1 200 "}},
 	    {"GET / HTTP/1.1\r\n" HOST "X-Lost: 1\r\n\r\n", {NULL}, {"HTTP/1.1 404 "}},
+	    {"GET /p?a=b HTTP/1.1\r\n" HOST "\r\n", {NULL}, {"HTTP/1.1 299 "}},
+	    {"GET /p HTTP/1.1\r\n" HOST "\r\n", {"GET /p "}, {"HTTP/1.1 200 "}},
+	    {"POST /p?a=b HTTP/1.1\r\n" HOST "Content-Length: 0\r\n\r\n",
+	     {"POST /p?a=b "},
+	     {"HTTP/1.1 200 "}},
 	    {"GET / HTTP/1.1\r\n" HOST "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
 	     {NULL},
 	     {"HTTP/1.1 400 "}},
