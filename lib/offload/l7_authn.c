@@ -289,10 +289,9 @@ static void make_edit(const struct flat_jwt_rule *rule, const struct flat_jwt *j
 		const struct flat_jwt_location *from = t->v[i].from;
 
 		if (from->place == FLAT_JWT_HEADER)
-			flat_l7_edit_remove(edit, from->name);
-		else if (from->place == FLAT_JWT_PARAM &&
-			 edit->n_params < FLAT_ARRAY_SIZE(edit->params))
-			edit->params[edit->n_params++] = from->name;
+			flat_strbuf_add(&edit->remove, from->name, strlen(from->name) + 1);
+		else if (from->place == FLAT_JWT_PARAM)
+			flat_strbuf_add(&edit->params, from->name, strlen(from->name) + 1);
 	}
 }
 
@@ -400,6 +399,8 @@ enum flat_l7_verb flat_l7_authenticate(struct flat_l7 *l7, const struct flat_wor
 		make_edit(claims->rule, claims->jwt, &tokens, &edit);
 	if (flat_l7_edit_any(&edit, request))
 		err = flat_l7_edit_head(l7, &edit, request, len);
+	flat_strbuf_fini(&edit.remove);
+	flat_strbuf_fini(&edit.params);
 	flat_strbuf_fini(&edit.lines);
 	if (err == 0)
 		return FLAT_L7_GO;

@@ -242,16 +242,18 @@ int flat_l7_header_value(const struct flat_protobuf_field *from, struct flat_spa
 	return ret;
 }
 
-/* BoolValue: value 1. */
-static bool read_bool(const struct flat_protobuf_field *from)
+/* BoolValue: value 1. One that is in a message again is the same one, and what it does not say stays. */
+static int read_bool(const struct flat_protobuf_field *from, bool *value)
 {
 	struct flat_protobuf_field f;
 	size_t at = 0;
-	bool value = false;
+	int ret;
 
-	while (flat_protobuf_next(from->bytes, from->len, &at, &f) > 0)
-		value = f.number == 1 && f.value != 0;
-	return value;
+	while ((ret = flat_protobuf_next(from->bytes, from->len, &at, &f)) > 0) {
+		if (f.number == 1 && !f.is_bytes)
+			*value = f.value != 0;
+	}
+	return ret;
 }
 
 /* header 1, append 2, append_action 3. */
@@ -268,7 +270,8 @@ static int read_header(const struct flat_protobuf_field *from, struct header *h)
 			return -EBADMSG;
 		if (f.is_bytes && f.number == 2) {
 			h->says_append = true;
-			h->append = read_bool(&f);
+			if (read_bool(&f, &h->append) < 0)
+				return -EBADMSG;
 		}
 		if (!f.is_bytes && f.number == 3)
 			h->how =

@@ -53,28 +53,6 @@ void flat_l7_lines_drop(struct flat_strbuf *lines, struct flat_span name)
 	}
 }
 
-/* Each name of a list, with its NUL. */
-static const char *next_name(const struct flat_strbuf *names, const char *name)
-{
-	const char *next = name ? name + strlen(name) + 1 : names->data;
-
-	return names->len > 0 && next < names->data + names->len ? next : NULL;
-}
-
-static void removed(const struct flat_l7_check_answer *a, struct flat_l7_edit *edit)
-{
-	const char *name = NULL;
-
-	while ((name = next_name(&a->remove, name)))
-		flat_l7_edit_remove(edit, name);
-	while ((name = next_name(&a->params, name))) {
-		if (edit->n_params < FLAT_ARRAY_SIZE(edit->params))
-			edit->params[edit->n_params++] = name;
-		else
-			edit->failed = true;
-	}
-}
-
 /* Values are appended to what is there, and to nothing else. */
 static int append(struct flat_l7 *l7, const struct flat_l7_check_answer *a,
 		  struct flat_http_request *request, size_t *len)
@@ -110,25 +88,27 @@ static int append(struct flat_l7 *l7, const struct flat_l7_check_answer *a,
 int flat_l7_said_apply(struct flat_l7 *l7, const struct flat_l7_check_answer *a,
 		       struct flat_http_request *request, size_t *len)
 {
-	struct flat_l7_edit edit = {.lines = a->upstream, .replace = true};
+	struct flat_l7_edit edit = {
+	    .remove = a->remove,
+	    .params = a->params,
+	    .lines = a->upstream,
+	    .replace = true,
+	};
 	int ret = 0;
 
-	removed(a, &edit);
 	/* Each parameter ends with '&'. */
 	edit.query = (struct flat_span){a->query.data, a->query.len ? a->query.len - 1 : 0};
-	if (a->upstream.len > 0 || a->query.len > 0 || edit.n_remove > 0 || edit.n_params > 0 ||
-	    edit.failed)
+	if (a->upstream.len > 0 || a->query.len > 0 || a->remove.len > 0 || a->params.len > 0)
 		ret = flat_l7_edit_head(l7, &edit, request, len);
 	return ret == 0 && a->append.len > 0 ? append(l7, a, request, len) : ret;
 }
 
 bool flat_l7_said_drops(const struct flat_l7_check_answer *a, struct flat_span name)
 {
-	struct flat_l7_edit edit = {.lines = a->upstream, .replace = true};
+	struct flat_l7_edit edit = {.remove = a->remove, .lines = a->upstream, .replace = true};
 	struct flat_l7_edit more = {.lines = a->append, .replace = true};
 
-	removed(a, &edit);
-	return edit.failed || flat_l7_edit_drops(&edit, name) || flat_l7_edit_drops(&more, name);
+	return flat_l7_edit_drops(&edit, name) || flat_l7_edit_drops(&more, name);
 }
 
 bool flat_l7_said_takes(const struct flat_l7_check_answer *a, struct flat_span name)

@@ -73,6 +73,14 @@ struct flat_span flat_l7_param(struct flat_span query, const char *name, uint32_
 	return (struct flat_span){NULL, 0};
 }
 
+/* Each name of a list, with its NUL. */
+static const char *next_name(const struct flat_strbuf *names, const char *name)
+{
+	const char *next = name ? name + strlen(name) + 1 : names->data;
+
+	return names->len > 0 && next < names->data + names->len ? next : NULL;
+}
+
 static bool is_name(const char *want, struct flat_span name)
 {
 	return want && flat_http_name_alike(flat_span_of(want), name);
@@ -99,8 +107,8 @@ bool flat_l7_edit_drops(const struct flat_l7_edit *edit, struct flat_span name)
 {
 	if (edit->replace && replaced(edit, name))
 		return true;
-	for (uint32_t i = 0; i < edit->n_remove; i++) {
-		if (is_name(edit->remove[i], name))
+	for (const char *n = NULL; (n = next_name(&edit->remove, n));) {
+		if (is_name(n, name))
 			return true;
 	}
 	for (uint32_t i = 0; i < edit->n_rules; i++) {
@@ -118,8 +126,8 @@ bool flat_l7_edit_drops(const struct flat_l7_edit *edit, struct flat_span name)
 
 static bool param_dropped(const struct flat_l7_edit *edit, struct flat_span name)
 {
-	for (uint32_t i = 0; i < edit->n_params; i++) {
-		if (is_param(name, edit->params[i]))
+	for (const char *n = NULL; (n = next_name(&edit->params, n));) {
+		if (is_param(name, n))
 			return true;
 	}
 	return false;
@@ -132,12 +140,12 @@ static void put_query(const struct flat_l7_edit *edit, struct flat_span query,
 	const char *before = "?";
 	size_t at = 0;
 
-	if (edit->n_params == 0 && query.text) {
+	if (edit->params.len == 0 && query.text) {
 		flat_http1_puts(out, before);
 		flat_http1_put(out, query.text, query.len);
 		before = "&";
 	}
-	while (edit->n_params > 0 && query.text && next_param(query, &at, &name, &value)) {
+	while (edit->params.len > 0 && query.text && next_param(query, &at, &name, &value)) {
 		if (param_dropped(edit, name))
 			continue;
 		flat_http1_puts(out, before);
@@ -148,14 +156,6 @@ static void put_query(const struct flat_l7_edit *edit, struct flat_span query,
 		return;
 	flat_http1_puts(out, before);
 	flat_http1_put(out, edit->query.text, edit->query.len);
-}
-
-void flat_l7_edit_remove(struct flat_l7_edit *edit, const char *name)
-{
-	if (edit->n_remove < FLAT_ARRAY_SIZE(edit->remove))
-		edit->remove[edit->n_remove++] = name;
-	else
-		edit->failed = true;
 }
 
 void flat_l7_edit_add(struct flat_l7_edit *edit, struct flat_span name, struct flat_span value)
@@ -171,9 +171,14 @@ void flat_l7_edit_add(struct flat_l7_edit *edit, struct flat_span name, struct f
 	flat_strbuf_puts(&edit->lines, "\r\n");
 }
 
+static bool has_failed(const struct flat_l7_edit *edit)
+{
+	return edit->failed || edit->remove.failed || edit->params.failed;
+}
+
 bool flat_l7_edit_any(const struct flat_l7_edit *edit, const struct flat_http_request *request)
 {
-	if (edit->lines.len > 0 || edit->n_params > 0 || edit->failed)
+	if (edit->lines.len > 0 || edit->params.len > 0 || has_failed(edit))
 		return true;
 	for (uint32_t i = 0; i < request->head->n_fields; i++) {
 		const struct flat_http_field *f = &request->head->fields[i];
@@ -194,7 +199,7 @@ int flat_l7_edit_head(struct flat_l7 *l7, const struct flat_l7_edit *edit,
 	const char *lines = flat_strbuf_str(&edit->lines);
 	const struct flat_http_head *h;
 
-	if (edit->failed || !lines)
+	if (has_failed(edit) || !lines)
 		return -ENOMEM;
 	/* The head as it is to be sent, not as it came. */
 	if (request->text != node->head &&

@@ -15,19 +15,17 @@
 /* Tokens at the places of one rule: one at each is usual. */
 #define FLAT_L7_TOKENS_MAX 16U
 
-/* Changes to a head that is to be sent. Zeroed; `lines` is freed by who made it. Names are borrowed. */
+/* Changes to a head that is to be sent. Zeroed; its texts are freed by who made them. */
 struct flat_l7_edit {
-	const char *remove[FLAT_L7_TOKENS_MAX];
-	uint32_t n_remove;
+	struct flat_strbuf remove; /* names of fields, each with its NUL */
 	/* Fields that these write are removed too: only we say what is in a token. */
 	const struct flat_jwt_rule *const *rules;
 	uint32_t n_rules;
-	const char *params[FLAT_L7_TOKENS_MAX]; /* of the query */
-	uint32_t n_params;
-	struct flat_span query;	  /* parameters put behind the query; borrowed */
-	struct flat_strbuf lines; /* field lines added */
-	bool replace;		  /* in place of those of the same names */
-	bool failed;		  /* there was no room */
+	struct flat_strbuf params; /* names of the query's parameters, likewise */
+	struct flat_span query;	   /* parameters put behind the query; borrowed */
+	struct flat_strbuf lines;  /* field lines added */
+	bool replace;		   /* in place of those of the same names */
+	bool failed;		   /* there was no memory */
 };
 
 /* The verified token of a request. */
@@ -42,7 +40,6 @@ struct flat_l7_claims {
 size_t flat_l7_url_decode(struct flat_span text, char *out);
 /** The nth value (from 0) of a query's parameter, still encoded; absent: there is none. */
 struct flat_span flat_l7_param(struct flat_span query, const char *name, uint32_t nth);
-void flat_l7_edit_remove(struct flat_l7_edit *edit, const char *name);
 /** Adds a field; one whose value no header can carry is left out. */
 void flat_l7_edit_add(struct flat_l7_edit *edit, struct flat_span name, struct flat_span value);
 /** Whether a field of that name is taken away. An underscore is a dash here. */

@@ -230,6 +230,16 @@ static void put_header(struct flat_strbuf *out, uint32_t number, const char *nam
 	flat_strbuf_fini(&option);
 }
 
+/* A header and a parameter of the query, taken away. */
+static void put_removed(struct flat_strbuf *part, unsigned i)
+{
+	char name[16];
+
+	snprintf(name, sizeof(name), "x-%u", i);
+	flat_protobuf_put_text(part, 5, name);
+	flat_protobuf_put_text(part, 8, name);
+}
+
 static bool check(const char *request, size_t len, struct flat_strbuf *answer)
 {
 	struct flat_strbuf message = {0}, status = {0}, part = {0};
@@ -251,6 +261,8 @@ static bool check(const char *request, size_t len, struct flat_strbuf *answer)
 		flat_protobuf_put_text(&part, 5, "cookie");
 		put_header(&part, 6, "x-quota", "9");
 		calls_put_pair(&part, 7, "q", "2");
+		for (unsigned i = 0; i < 40 && asks(request, len, "/a/allow/many"); i++)
+			put_removed(&part, i);
 	} else {
 		flat_protobuf_put_number(&status, 1, 451);
 		flat_protobuf_put_message(&part, 1, &status);
@@ -275,6 +287,11 @@ Test(l7_ask, an_authorizer_over_grpc_decides_on_one_connection)
 	    {GET("/a/allow?q=1&r=3"),
 	     {"GET /a/allow?r=3&q=2 ", "x-user: u", "!ookie:", "!forged"},
 	     {"HTTP/1.1 200 ", "x-quota: 9"}},
+	    /* However many it takes away. */
+	    {"GET /a/allow/many?x-0=a&x-39=b&x-40=c HTTP/1.1\r\n" HOST
+	     "x-0: a\r\nx-39: b\r\nx-40: c\r\nx-41: d\r\n\r\n",
+	     {"GET /a/allow/many?x-40=c&q=2 ", "!x-0", "!x-39", "x-40: c\r\nx-41: d\r\n"},
+	     {"HTTP/1.1 200 "}},
 	    {GET("/a/deny"), {NULL}, {"HTTP/1.1 451 ", "ontent-type: text/plain", "\r\n\r\nno"}},
 	    {GET("/a/error"), {NULL}, {"HTTP/1.1 403 "}},
 	    {GET("/a/bad"), {NULL}, {"HTTP/1.1 403 "}},
@@ -285,7 +302,7 @@ Test(l7_ask, an_authorizer_over_grpc_decides_on_one_connection)
 
 	begin(true, check, GRPC_PROVIDER(", includeRequestBodyInCheck: {maxRequestBytes: 9}"));
 	ORIGIN_CHECK(rows);
-	cr_expect_eq(service.questions, 6, "%u", service.questions);
+	cr_expect_eq(service.questions, 7, "%u", service.questions);
 	cr_expect_eq(service.connections, 1, "%u", service.connections);
 	end();
 }

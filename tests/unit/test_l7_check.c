@@ -90,6 +90,49 @@ Test(l7_check, of_a_requests_header_the_last_counts_and_what_is_removed_is_gone)
 	flat_l7_check_answer_fini(&a);
 }
 
+/* Protobuf's rules: the last one counts, what is unknown or of another wire type does not, and of a message said twice all. */
+Test(l7_check, whether_a_value_is_appended_is_a_bool_value)
+{
+	static const struct {
+		struct flat_span wrapped[2];
+		int ret;
+		bool append;
+	} some[] = {
+	    {{{"", 0}}, 0, false},
+	    {{{"\x08\x01", 2}}, 0, true},
+	    {{{"\x08\x01\x10\x00", 4}}, 0, true},
+	    {{{"\x08\x01\x12\x00", 4}}, 0, true},
+	    {{{"\x10\x01", 2}}, 0, false},
+	    {{{"\x08\x01\x0a\x01\x00", 5}}, 0, true},
+	    {{{"\x0a\x01\x01", 3}}, 0, false},
+	    {{{"\x08\x01\x08\x00", 4}}, 0, false},
+	    {{{"\x08\x00\x08\x01", 4}}, 0, true},
+	    {{{"\x08\x80\x80\x80\x80\x10", 6}}, 0, true},
+	    {{{"\x08\x01", 2}, {"", 0}}, 0, true},
+	    {{{"\x08\x01", 2}, {"\x08\x00", 2}}, 0, false},
+	    {{{"\x08", 1}}, -EBADMSG, false},
+	    {{{"\x08\x01\x12\x01", 4}}, -EBADMSG, false},
+	};
+
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(some); i++) {
+		struct flat_l7_check_answer a;
+		struct flat_strbuf ok = {0}, option = {0};
+
+		calls_put_pair(&option, 1, "x-a", "1");
+		for (size_t k = 0; k < 2 && some[i].wrapped[k].text; k++)
+			flat_protobuf_put_bytes(&option, 2, some[i].wrapped[k].text,
+						some[i].wrapped[k].len);
+		flat_protobuf_put_message(&ok, 2, &option);
+		cr_expect_eq(read_answer(0, 3, &ok, &a), some[i].ret, "%zu", i);
+		if (some[i].ret == 0) {
+			cr_expect_eq(a.append.len > 0, some[i].append, "%zu", i);
+			cr_expect_eq(a.upstream.len > 0, !some[i].append, "%zu", i);
+		}
+		flat_l7_check_answer_fini(&a);
+		flat_strbuf_fini(&option);
+	}
+}
+
 Test(l7_check, who_is_let_through_does_not_go_without_a_header_that_cannot_be)
 {
 	static const struct {
