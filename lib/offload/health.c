@@ -86,11 +86,17 @@ static struct flat_health_target *target_of(const struct flat_health_group *grou
 	return flat_map_get(&group->targets, addr, sizeof(*addr));
 }
 
+/* What nobody checks fails no check, whatever was known of it before. */
+static bool fails(const struct flat_health_target *t)
+{
+	return !t->unchecked && t->state.failed;
+}
+
 bool flat_health_failed(const struct flat_health_group *group, const struct flat_addr *addr)
 {
 	const struct flat_health_target *t = target_of(group, addr);
 
-	return t && !t->unchecked && t->state.failed;
+	return t && fails(t);
 }
 
 const char *flat_health_word(const struct flat_health_group *group, const struct flat_addr *addr)
@@ -206,7 +212,7 @@ static void stop(struct flat_health_target *t)
 static void target_free(struct flat_health_target *t)
 {
 	stop(t);
-	t->group->n_failed -= t->state.failed;
+	t->group->n_failed -= fails(t);
 	t->group->n--;
 	TAILQ_REMOVE(&t->all->targets, t, link);
 	t->all->n_targets--;
@@ -302,7 +308,9 @@ static void look_at(struct flat_health *h, struct flat_health_group *group,
 		t->seen = h->looks;
 		t->mesh = v[i].mesh;
 		if (t->unchecked != is_out_of_reach(group->check, &v[i])) {
+			group->n_failed -= fails(t);
 			t->unchecked = !t->unchecked;
+			group->n_failed += fails(t);
 			stop(t);
 			tell(group, t);
 		}

@@ -117,6 +117,36 @@ static void put_filled(FILE *f, const char *yaml)
 	fputs(yaml, f);
 }
 
+void whole_write(const char *yaml)
+{
+	char next[112];
+	FILE *f;
+	snprintf(next, sizeof(next), "%s.next", config);
+	f = fopen(next, "we");
+	cr_assert_not_null(f);
+	put_service(f, "direct", 1);
+	put_service(f, "forwarded", 2);
+	put_filled(f, yaml ? yaml : "");
+	cr_assert_eq(fclose(f), 0);
+	cr_assert_eq(rename(next, config), 0);
+}
+
+unsigned long whole_epoch(void)
+{
+	const char *at = strstr(whole_ask("ls --json"), "\"epoch\":");
+	cr_assert_not_null(at);
+	return strtoul(at + 8, NULL, 10);
+}
+
+void whole_apply(const char *yaml)
+{
+	unsigned long before = whole_epoch();
+	whole_write(yaml);
+	for (int i = 0; i < LIMIT_MS / 10 && whole_epoch() == before; i++)
+		(void)flat_poll(NULL, 0, 10);
+	cr_assert_gt(whole_epoch(), before, "the configuration is not in force");
+}
+
 static void stop(int sig)
 {
 	(void)sig;
@@ -154,12 +184,7 @@ void whole_begin(const char *yaml, void (*tune)(struct flat_offload *o))
 	snprintf(control, sizeof(control), "%s/control.sock", dir);
 	snprintf(config, sizeof(config), "%s/mesh.yaml", dir);
 	served = whole_free_port();
-	FILE *f = fopen(config, "we");
-	cr_assert_not_null(f);
-	put_service(f, "direct", 1);
-	put_service(f, "forwarded", 2);
-	put_filled(f, yaml ? yaml : "");
-	cr_assert_eq(fclose(f), 0);
+	whole_write(yaml);
 	cr_assert_eq(pipe2(ready, O_CLOEXEC), 0);
 	flatd = fork();
 	cr_assert_geq(flatd, 0);

@@ -30,6 +30,13 @@ struct flat_offload;
 void whole_begin(const char *yaml, void (*tune)(struct flat_offload *o));
 void whole_end(void);
 
+/** Writes another configuration in the first one's place, as whole_begin() did. */
+void whole_write(const char *yaml);
+/** Which configuration is in force: each one that is taken has a number of its own, above those before it. */
+unsigned long whole_epoch(void);
+/** whole_write(), and waits until that is in force, 10 s at most. */
+void whole_apply(const char *yaml);
+
 /** The offload half's process. */
 int whole_pid(void);
 /** Its control socket. */
