@@ -12,6 +12,7 @@
 
 #include <flat/socket.h>
 
+#include "codec/http2.h"
 #include "offload/offload.h"
 #include "support_whole.h"
 
@@ -87,6 +88,14 @@ static const char *answer_to(const char *request)
 	return "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 }
 
+/* Whether one came, and not a part of it before the connection's end. */
+static bool read_request(int fd, char text[ORIGIN_TEXT])
+{
+	size_t len = origin_read(fd, text);
+
+	return len == ORIGIN_TEXT - 1 || len >= length_of(text, len);
+}
+
 static void *serve(void *arg)
 {
 	char text[ORIGIN_TEXT];
@@ -97,7 +106,7 @@ static void *serve(void *arg)
 
 		if (fd < 0)
 			return NULL;
-		while (origin_read(fd, text) > 0 && strstr(text, "\r\n\r\n")) {
+		while (read_request(fd, text)) {
 			pthread_mutex_lock(&origin.lock);
 			origin.requests++;
 			memcpy(origin.last, text, sizeof(text));
@@ -227,6 +236,63 @@ const char *origin_ask(const char *request)
 	(void)origin_read(fd, text);
 	flat_close(fd);
 	return text;
+}
+
+static void woken(void *user)
+{
+	(void)user;
+}
+
+static void drain(struct origin_http2 *c)
+{
+	const uint8_t *bytes;
+	ssize_t n;
+
+	while ((n = flat_http2_drain(c->h2, &bytes)) > 0)
+		whole_send(c->fd, bytes, (size_t)n);
+}
+
+void origin_http2_open(struct origin_http2 *c)
+{
+	cr_assert_eq(flat_http2_open(&c->h2, FLAT_HTTP2_CLIENT, woken), 0);
+	c->fd = origin_connect();
+}
+
+struct flat_http2_stream *origin_http2_ask(struct origin_http2 *c, const char *request)
+{
+	struct flat_http2_stream *s = flat_http2_stream_open(c->h2, c);
+
+	cr_assert_not_null(s);
+	cr_assert_eq(flat_http2_write(s, (const uint8_t *)request, strlen(request)),
+		     (ssize_t)strlen(request), "%s", request);
+	drain(c);
+	return s;
+}
+
+const char *origin_http2_answer(struct origin_http2 *c, struct flat_http2_stream *s)
+{
+	static char text[ORIGIN_TEXT];
+	uint8_t bytes[4096];
+	size_t len = 0;
+	ssize_t n = 1;
+
+	for (;;) {
+		len += flat_http2_read(s, (uint8_t *)text + len, sizeof(text) - 1 - len);
+		if (n <= 0 || flat_http2_read_all(s) || flat_http2_is_reset(s))
+			break;
+		drain(c);
+		n = flat_recv(c->fd, bytes, sizeof(bytes), 0);
+		cr_assert(n <= 0 || flat_http2_feed(c->h2, bytes, (size_t)n, 0) == 0);
+	}
+	text[len] = '\0';
+	flat_http2_release(s);
+	return text;
+}
+
+void origin_http2_close(struct origin_http2 *c)
+{
+	flat_http2_close(c->h2);
+	flat_close(c->fd);
 }
 
 void origin_check_text(const char *request, const char *where, const char *text,

@@ -34,6 +34,19 @@ size_t origin_read(int fd, char text[ORIGIN_TEXT]);
 /** Sends a request on a connection of its own; what comes back. Valid until the next. */
 const char *origin_ask(const char *request);
 
+/** A connection to the service that speaks HTTP/2, and requests that are on their way on it. */
+struct origin_http2 {
+	struct flat_http2 *h2;
+	int fd;
+};
+struct flat_http2_stream;
+void origin_http2_open(struct origin_http2 *c);
+/** Sends a request in HTTP/1.1's form (codec/http2.h). */
+struct flat_http2_stream *origin_http2_ask(struct origin_http2 *c, const char *request);
+/** What comes back for it, in the same form, to its end or as far as it came before a reset. Valid until the next. */
+const char *origin_http2_answer(struct origin_http2 *c, struct flat_http2_stream *s);
+void origin_http2_close(struct origin_http2 *c);
+
 /** flatd's log "access" or "audit" once it has `want`, or after 10 s without. Valid until the next. */
 const char *origin_log(const char *name, const char *want);
 
