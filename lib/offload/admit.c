@@ -580,6 +580,12 @@ bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char 
 	struct flat_decision d = {.to = c->to, .target = c->target};
 	const struct flat_service_port *port = NULL;
 	const char *name = c->sniff ? flat_sniff_name(c->sniff) : NULL;
+	/* A server that closed its listener is the same server. */
+	const struct flat_listener closed = {
+	    .session = c->served_by,
+	    .addr.port = c->served_port,
+	};
+	const struct flat_listener *l = c->listener || !c->served_by ? c->listener : &closed;
 	if (c->gate && c->sniff && !flat_sniff_waits(c->sniff)) {
 		const struct flat_question q = {.gate = c->gate, .sni = name};
 		if (!authorize_at_gate(o, c->gate, &c->from, name, client_of(o, &q), &d)) {
@@ -587,21 +593,21 @@ bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char 
 			return false;
 		}
 	}
-	if (!c->listener && !all_asked(c, &d, reason, size))
+	if (!l && !all_asked(c, &d, reason, size))
 		return false;
-	if (!c->listener || c->l7_upstream || c->own)
+	if (!l || c->l7_upstream || c->own)
 		return true;
 	/* Made before tokens were asked for, by a way on which nobody looks at them. */
-	if (flat_mesh_wants_jwt(o->mesh, c->listener->session->workload)) {
-		const struct flat_service *s = service_behind(o, c->listener, &c->target, &port);
-		if (flat_l7_wanted(o, s, port, c->listener, NULL)) {
+	if (flat_mesh_wants_jwt(o->mesh, l->session->workload)) {
+		const struct flat_service *s = service_behind(o, l, &c->target, &port);
+		if (flat_l7_wanted(o, s, port, l, NULL)) {
 			snprintf(reason, size,
 				 "a RequestAuthentication holds for the server now: "
 				 "its tokens are looked at on new connections");
 			return false;
 		}
 	}
-	authorize(o, c->client, c->principal, name, &c->from, c->listener, &d);
+	authorize(o, c->client, c->principal, name, &c->from, l, &d);
 	snprintf(reason, size, "%s", d.reason);
 	return d.status == 0 && all_asked(c, &d, reason, size);
 }

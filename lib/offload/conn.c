@@ -43,11 +43,26 @@ void flat_end_name(struct flat_end *e, const struct flat_pair *pair)
 
 void flat_conn_serve(struct flat_conn *c, struct flat_listener *l)
 {
+	struct flat_session *before = c->served_by;
 	if (c->listener)
 		LIST_REMOVE(c, listener_link);
 	c->listener = l;
 	if (l)
 		LIST_INSERT_HEAD(&l->conns, c, listener_link);
+	c->served_by = NULL;
+	if (!before)
+		return;
+	before->n_served--;
+	flat_session_put(before);
+}
+
+void flat_conn_outlive(struct flat_conn *c)
+{
+	const struct flat_listener *l = c->listener;
+	flat_conn_serve(c, NULL);
+	c->served_by = l->session;
+	c->served_port = l->addr.port;
+	l->session->n_served++;
 }
 
 /* --- counting --- */

@@ -422,7 +422,7 @@ void flat_listener_close(struct flat_listener *l)
 	}
 	flat_tickets_end(NULL, l);
 	while ((c = LIST_FIRST(&l->conns)) != NULL)
-		flat_conn_serve(c, NULL);
+		flat_conn_outlive(c);
 	flat_lanes_orphan(o, NULL, l);
 	flat_loop_del(&o->loop, &l->anchor);
 	flat_loop_del(&o->loop, &l->tcp);

@@ -99,6 +99,7 @@ struct flat_session {
 	uint32_t n_conns;
 	uint32_t n_half_open;
 	uint32_t n_listeners;
+	uint32_t n_served; /* connections that outlive the listener they came by */
 	uint32_t n_tickets;
 	uint32_t n_let_go;		   /* of these, whose anchor hung up */
 	TAILQ_HEAD(, flat_conn) tickets;   /* made ahead for it, not begun: ticket.c */
@@ -188,6 +189,8 @@ struct flat_conn {
 	enum flat_conn_path path;
 	struct flat_session *client;	/* NULL: a plain client */
 	struct flat_listener *listener; /* NULL: gone, or a server outside the mesh */
+	struct flat_session *served_by; /* who closed that listener, of whose n_served it is one */
+	uint16_t served_port;		/* where that was */
 	struct flat_pipe *pipe;		/* forwarded: moves the bytes; owned */
 	struct flat_l7 *l7;		/* forwarded as HTTP: a client's; see l7.h */
 	struct flat_l7_upstream
@@ -670,6 +673,8 @@ FLAT_MUST_CHECK int flat_conn_upstream_open(struct flat_conn *c);
 
 /** Another server's listener, or none. */
 void flat_conn_serve(struct flat_conn *c, struct flat_listener *l);
+/** Its listener closes: policies go on to hold for whose server it is. */
+void flat_conn_outlive(struct flat_conn *c);
 /** The application's end of its anchor is this one. */
 void flat_end_name(struct flat_end *e, const struct flat_pair *pair);
 /** A half-open connection as decided, counted nowhere but in its session. NULL without memory. */

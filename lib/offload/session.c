@@ -620,7 +620,7 @@ static void session_free(struct flat_session *s)
 
 void flat_session_put(struct flat_session *s)
 {
-	if (s->closed && s->n_conns == 0 && s->n_listeners == 0)
+	if (s->closed && s->n_conns == 0 && s->n_listeners == 0 && s->n_served == 0)
 		session_free(s);
 }
 
