@@ -18,6 +18,9 @@
 /* linux/tcp.h, since Linux 6.7. */
 #define OPTION_TCP_AO_ADD_KEY 38
 
+/* net/core/dev.c: of each network namespace's loopback device. */
+#define LOOPBACK_INDEX 1
+
 /* Of TCP_INFO, more than any kernel has. */
 #define INFO_BYTES_MAX 1024
 
@@ -385,42 +388,78 @@ static int give_cookie(const struct flat_sock *s, void *value, socklen_t *len)
 				     : flat_user_give(value, len, &cookie, sizeof(cookie));
 }
 
+/* net/ipv4/af_inet.c, inet_getname(): known from connect() on, and after the end, where getpeername() tells it no more. */
 static int give_peer_name(const struct flat_sock *s, void *value, socklen_t *len)
 {
 	uint8_t name[sizeof(struct sockaddr_storage)];
 	socklen_t whole = sizeof(name);
 	socklen_t have;
-	int state = flat_stream_state(s);
 	int err = flat_user_get(&have, len, sizeof(have));
 	if (err != 0)
 		return err;
-	if (state == TCP_CLOSE || state == TCP_SYN_SENT)
-		return -ENOTCONN;
 	err = flat_sock_name(&s->peer, s->domain, (struct sockaddr *)(void *)name, &whole);
 	if (err != 0)
 		return err;
 	return whole < have ? -EINVAL : flat_user_give(value, len, name, have);
 }
 
+/*
+ * net/ipv4/ip_sockglue.c, do_ip_getsockopt(): a small number in less room than an int is one byte. net/ipv6/ipv6_sockglue.c,
+ * do_ipv6_getsockopt(): a negative length is a long one.
+ */
+static int give_ip(int level, void *value, socklen_t *len, int n)
+{
+	const uint8_t byte = (uint8_t)n;
+	socklen_t have;
+	int err = flat_user_get(&have, len, sizeof(have));
+	if (err != 0)
+		return err;
+	if (level == IPPROTO_IP && have > 0 && have < sizeof(n) && byte == n)
+		return flat_user_give(value, len, &byte, sizeof(byte));
+	if (level == IPPROTO_IP || (int)have >= 0)
+		return give_int(value, len, n);
+	have = sizeof(n);
+	err = flat_user_put(value, &n, sizeof(n));
+	return err ? err : flat_user_put(len, &have, sizeof(have));
+}
+
+static int give_path_mtu(void *value, socklen_t *len, int mtu)
+{
+	const struct ip6_mtuinfo info = {.ip6m_mtu = (uint32_t)mtu};
+	socklen_t have;
+	int err = flat_user_get(&have, len, sizeof(have));
+	if (err != 0)
+		return err;
+	if (have < sizeof(info))
+		return -EINVAL;
+	have = sizeof(info);
+	err = flat_user_put(value, &info, sizeof(info));
+	return err ? err : flat_user_put(len, &have, sizeof(have));
+}
+
 /* Level IPPROTO_IP and IPPROTO_IPV6. */
 static int get_ip(const struct flat_sock *s, int level, int name, void *value, socklen_t *len)
 {
-	/* net/ipv4/tcp_ipv4.c, tcp_v4_syn_recv_sock(), and v6's: what the client's first segment had. */
+	const bool v6 = level == IPPROTO_IPV6 && s->domain == AF_INET6;
+	const bool server_v6 = s->side == FLAT_SIDE_SERVER && s->peer.family == AF_INET6;
+	/* The loopback device's: v4 knows no more than 65,535. */
+	const int mtu = s->peer.family == AF_INET ? 65535 : 65536;
+	/* net/ipv4/tcp_ipv4.c, tcp_v4_syn_recv_sock(), and v6's: what the client's first segment had, and its device. */
 	if (level == IPPROTO_IP && name == IP_MULTICAST_TTL && s->side == FLAT_SIDE_SERVER &&
 	    s->peer.family == AF_INET)
-		return give_int(value, len, IPDEFTTL);
-	if (level == IPPROTO_IPV6 && name == IPV6_MULTICAST_HOPS && s->side == FLAT_SIDE_SERVER &&
-	    s->peer.family == AF_INET6)
-		return give_int(value, len, IPDEFTTL);
-	/* The loopback device's: v4 knows no more than 65,535. */
-	if ((level == IPPROTO_IP && name == IP_MTU) ||
-	    (level == IPPROTO_IPV6 && name == IPV6_MTU && s->domain == AF_INET6))
-		return flat_stream_state(s) == TCP_CLOSE ? -ENOTCONN
-		       : s->peer.family == AF_INET	 ? give_int(value, len, 65535)
-							 : give_int(value, len, 65536);
-	if (level == IPPROTO_IPV6 && name == IPV6_ADDRFORM && s->domain == AF_INET6)
-		return flat_stream_state(s) == TCP_ESTABLISHED ? give_int(value, len, s->domain)
-							       : -ENOTCONN;
+		return give_ip(level, value, len, IPDEFTTL);
+	if (level == IPPROTO_IPV6 && name == IPV6_MULTICAST_HOPS && server_v6)
+		return give_ip(level, value, len, IPDEFTTL);
+	if (v6 && name == IPV6_MULTICAST_IF && server_v6)
+		return give_ip(level, value, len, LOOPBACK_INDEX);
+	if ((level == IPPROTO_IP && name == IP_MTU) || (v6 && name == IPV6_MTU))
+		return give_ip(level, value, len, mtu);
+	if (v6 && name == IPV6_PATHMTU)
+		return give_path_mtu(value, len, mtu);
+	if (v6 && name == IPV6_ADDRFORM)
+		return flat_stream_state(s) == TCP_ESTABLISHED
+			   ? give_ip(level, value, len, s->domain)
+			   : -ENOTCONN;
 	return -ENOPROTOOPT;
 }
 
@@ -509,11 +548,13 @@ bool flat_option_of_segments(int level, int name)
 					name == OPTION_TCP_AO_ADD_KEY || name == TCP_REPAIR);
 }
 
-/* What a connected socket refuses and a new one would take; `zero`: as a value. */
+/* What a connected socket refuses and a new one would take; `zero`: as a value. Of a value that is there, and not too short. */
 static int refused(const struct flat_sock *s, int level, int name, bool zero)
 {
 	if (level == IPPROTO_TCP) {
 		switch (name) {
+		case TCP_QUEUE_SEQ:
+			return flat_stream_state(s) != TCP_CLOSE ? -EPERM : 0;
 		case TCP_ULP:
 			/* Kernel TLS would encrypt what is never sent: nobody here knows how. */
 			return -ENOENT;
@@ -594,25 +635,28 @@ static void follow(struct flat_sock *s, int fd, int level, int name, const void 
 int flat_option_set(struct flat_sock *s, int fd, int level, int name, const void *value,
 		    socklen_t len)
 {
-	uint8_t copy[FLAT_OPTION_BYTES];
+	uint8_t copy[FLAT_OPTION_BYTES] = {0};
 	int n = 0;
-	bool small = len <= sizeof(copy);
+	const bool small = len <= sizeof(copy);
+	const size_t least = level == IPPROTO_TCP && name == TCP_ULP ? 1 : sizeof(n);
 	name = one_name(level, name);
-	if (small && flat_user_get(copy, value, len) != 0)
-		return -EFAULT;
-	if (small && len >= sizeof(n))
-		memcpy(&n, copy, sizeof(n));
+	/* Without a value, or with less than there has to be, the kernel says what is wrong; IPv6 takes NULL for a zero. */
+	const bool there =
+	    (int)len >= 0 && flat_user_get(copy, value, small ? len : sizeof(copy)) == 0;
+	const bool whole = there && len >= sizeof(n);
+	if (!there)
+		memset(copy, 0, sizeof(copy));
+	memcpy(&n, copy, sizeof(n));
 	/* What each server sets on each connection costs no socket. */
-	if (s->kind == FLAT_FD_STREAM && level == IPPROTO_TCP && name == TCP_NODELAY && small &&
-	    len >= sizeof(n)) {
+	if (s->kind == FLAT_FD_STREAM && level == IPPROTO_TCP && name == TCP_NODELAY && whole) {
 		s->nodelay = n != 0;
 		return 0;
 	}
 	if (s->kind == FLAT_FD_STREAM && level == IPPROTO_IPV6 && name == IPV6_ADDRFORM &&
-	    s->domain == AF_INET6 && small && len >= sizeof(n) && n == AF_INET)
+	    s->domain == AF_INET6 && whole && n == AF_INET)
 		return become_v4(s);
-	bool zero = small && len >= sizeof(n) && n == 0;
-	int err = s->kind == FLAT_FD_STREAM ? refused(s, level, name, zero) : 0;
+	const bool judged = (there || (level == IPPROTO_IPV6 && !value)) && len >= least;
+	int err = s->kind == FLAT_FD_STREAM && judged ? refused(s, level, name, n == 0) : 0;
 	int kernel = err != 0 ? err : scratch(s);
 	if (kernel < 0)
 		return kernel;
