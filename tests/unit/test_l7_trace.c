@@ -190,7 +190,7 @@ static void begin(const char *telemetry)
 	fd = mkstemp(log_path);
 	cr_assert_geq(fd, 0);
 	close(fd);
-	calls_begin(&collector, true, collect);
+	calls_open(&collector, true, collect);
 	n = snprintf(
 	    yaml, sizeof(yaml),
 	    "apiVersion: mesh.libflat.io/v1\nkind: Workload\nmetadata: {name: all, namespace: "
@@ -212,6 +212,7 @@ static void begin(const char *telemetry)
 	    collector.port, log_path, telemetry);
 	cr_assert_lt((size_t)n, sizeof(yaml));
 	origin_begin(yaml, answer);
+	calls_begin(&collector);
 }
 
 static void end(void)

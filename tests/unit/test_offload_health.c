@@ -86,10 +86,12 @@ static void begin(unsigned a, unsigned b)
 {
 	words[A] = a;
 	words[B] = b;
-	calls_begin(&servers[A], false, serve_a);
-	calls_begin(&servers[B], false, serve_b);
+	calls_open(&servers[A], false, serve_a);
+	calls_open(&servers[B], false, serve_b);
 	origin_by(whole_addr(240, 9, 1, 1, 80));
 	whole_begin(mesh(CHECK, "", false), NULL);
+	calls_begin(&servers[A]);
+	calls_begin(&servers[B]);
 }
 
 static void end(void)
