@@ -62,8 +62,13 @@ static int become_stream(int fd, const struct flat_msg_conn *m, struct flat_lane
 		s->bell_fd = flat_fd_private(flat_sys_fcntl(anchor, F_DUPFD_CLOEXEC, 0));
 		s->vq.bell_fd = s->bell_fd;
 	}
-	if (bound)
+	if (bound) {
 		s->tcp_fd = flat_fd_private(flat_sys_fcntl(fd, F_DUPFD_CLOEXEC, 0));
+		/* net/ipv4/tcp_output.c, tcp_connect_init(): what an earlier connection left to be told is void. */
+		int void_error;
+		socklen_t len = sizeof(void_error);
+		(void)flat_sys_getsockopt(fd, SOL_SOCKET, SO_ERROR, &void_error, &len);
+	}
 	return flat_sock_replace(fd, anchor, s);
 }
 
@@ -125,17 +130,26 @@ static bool fits(int fd, const struct sockaddr *addr)
 	return !v6only;
 }
 
-/* A kernel socket of this domain bound to a port of the own host that nobody has, and its address. Or a negative errno. */
-static int bound_socket(int domain, struct sockaddr_storage *ss, socklen_t *len)
+/*
+ * A kernel socket of this domain bound to a port of the own host that nobody has, and its address, of the peer's family. Or a
+ * negative errno. A socket of v6 that has connected to an address of v4 once waits in vain for one of v6:
+ * net/ipv6/tcp_ipv6.c, tcp_v6_connect().
+ */
+static int bound_socket(int domain, int family, struct sockaddr_storage *ss, socklen_t *len)
 {
 	static const uint8_t v4[] = {127, 0, 0, 1};
+	uint8_t *v6 = ((struct sockaddr_in6 *)(void *)ss)->sin6_addr.s6_addr;
 	memset(ss, 0, sizeof(*ss));
 	ss->ss_family = (sa_family_t)domain;
 	*len = sizeof(*ss);
-	if (domain == AF_INET)
+	if (domain == AF_INET) {
 		memcpy(&((struct sockaddr_in *)(void *)ss)->sin_addr, v4, sizeof(v4));
-	else
-		((struct sockaddr_in6 *)(void *)ss)->sin6_addr.s6_addr[15] = 1;
+	} else if (family == AF_INET) {
+		memset(v6 + 10, 0xff, 2);
+		memcpy(v6 + 12, v4, sizeof(v4));
+	} else {
+		v6[15] = 1;
+	}
 	int fd = flat_sys_socket(domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;
@@ -166,20 +180,27 @@ static int break_pipe(int fd, int listener)
 }
 
 /*
- * What connect() to AF_UNSPEC leaves of a connection, ECONNRESET or the EPIPE that was not told: the kernel makes it of one of
- * its own, to a listener that nobody else sees and that is gone at once. 0, or a negative errno: then the socket is merely new.
+ * What connect() to AF_UNSPEC leaves of a connection, ECONNRESET, or the EPIPE or ECONNREFUSED that was not told: the kernel makes
+ * it of one of its own, to a listener that nobody else sees and that is gone at once, or to none. 0, or a negative errno: then the
+ * socket is merely new.
  */
-static int leave_error(int fd, int domain, int error)
+static int leave_error(int fd, int domain, int family, int error)
 {
 	struct sockaddr_storage ss;
 	struct sockaddr none = {.sa_family = AF_UNSPEC};
 	socklen_t len;
-	int l = bound_socket(domain, &ss, &len);
+	int l = bound_socket(domain, family, &ss, &len);
 	if (l < 0)
 		return l;
-	int err = (int)FLAT_SYS2(SYS_listen, l, 1);
+	const bool nobody = error == ECONNREFUSED;
+	int err =
+	    nobody ? flat_sys_fcntl(fd, F_SETFL, O_NONBLOCK) : (int)FLAT_SYS2(SYS_listen, l, 1);
 	if (err == 0)
 		err = flat_sys_connect(fd, (struct sockaddr *)&ss, len);
+	if (nobody) {
+		err = err == -EINPROGRESS ? 0 : err;
+		(void)flat_sys_fcntl(fd, F_SETFL, 0);
+	}
 	if (err == 0 && error == EPIPE)
 		err = break_pipe(fd, l);
 	if (err == 0)
@@ -192,11 +213,11 @@ static int leave_error(int fd, int domain, int error)
  * Refused. Where connect() does not wait it is told by SO_ERROR, poll() and the next connect(); a port that the kernel chose for
  * bind() is nobody's any more. The kernel does all that of a connection to a port where nobody listens.
  */
-static int refused(int fd)
+static int refused(int fd, int family)
 {
 	struct sockaddr_storage ss;
 	socklen_t len;
-	int nobody = bound_socket(flat_fd_domain(fd), &ss, &len);
+	int nobody = bound_socket(flat_fd_domain(fd), family, &ss, &len);
 	if (nobody < 0)
 		return -ECONNREFUSED;
 	int err = flat_sys_connect(fd, (struct sockaddr *)&ss, len);
@@ -218,8 +239,8 @@ static int disconnect(int fd, struct flat_sock *s)
 	int error = flat_stream_state(s) != TCP_CLOSE ? ECONNRESET : flat_stream_error(s);
 	/* The bound one may be non-blocking; what follows waits. */
 	(void)flat_sys_fcntl(fresh, F_SETFL, 0);
-	if (error == ECONNRESET || error == EPIPE)
-		(void)!leave_error(fresh, s->domain, error);
+	if (error == ECONNRESET || error == EPIPE || error == ECONNREFUSED)
+		(void)!leave_error(fresh, s->domain, s->peer.family, error);
 	flat_file_keep(fd, fresh, flat_sys_fcntl(fd, F_GETFL, 0), true);
 	int cloexec = flat_sys_fcntl(fd, F_GETFD, 0) & FD_CLOEXEC;
 	int one = 1;
@@ -269,6 +290,7 @@ static void complete_source(struct flat_addr *from, const struct flat_addr *to)
 static int ask(int fd, struct flat_msg *msg)
 {
 	const bool bound = msg->body.connect.from.port != 0;
+	const int family = msg->body.connect.to.family;
 	int fds[FLAT_MSG_FDS_MAX];
 	size_t n = 0;
 	int err = flat_session_ask(msg, -1, fds, &n);
@@ -281,7 +303,7 @@ static int ask(int fd, struct flat_msg *msg)
 	flat_msg_close_fds(fds, n);
 	if (msg->status == -ECONNREFUSED &&
 	    (bound || (flat_sys_fcntl(fd, F_GETFL, 0) & O_NONBLOCK)))
-		return refused(fd);
+		return refused(fd, family);
 	return msg->status > 0 ? -ECONNREFUSED : msg->status;
 }
 
@@ -336,28 +358,36 @@ static int connect_mesh(int fd, const struct flat_addr *to, const struct sockadd
 	if (!s)
 		return err == 1 ? 0 : err;
 	if (atomic_load(&s->nonblock)) {
-		atomic_store(&s->connecting, 1);
+		atomic_store(&s->connecting, FLAT_CONNECT_TO_TELL);
 		return -EINPROGRESS;
 	}
 	err = flat_stream_await(s, fd);
 	/* As if it had never been tried. */
 	if (err == 0 || !atomic_load(&s->failed) || disconnect(fd, s) != 0)
 		return err;
-	return err == -ECONNREFUSED && msg.body.connect.from.port ? refused(fd) : err;
+	return err == -ECONNREFUSED && msg.body.connect.from.port ? refused(fd, to->family) : err;
 }
 
-/* The one after EINPROGRESS is told how it went. */
+/*
+ * The one after EINPROGRESS is told how it went, and leaves a new socket where that has ended: net/ipv4/af_inet.c,
+ * __inet_stream_connect().
+ */
 static int connect_pending(int fd, struct flat_sock *s)
 {
 	if (flat_stream_connecting(s)) {
 		int err = atomic_load(&s->nonblock) ? -EALREADY : flat_stream_await(s, fd);
 		return err == -EINPROGRESS ? -EALREADY : err;
 	}
+	if (atomic_load(&s->connecting) == FLAT_CONNECT_GIVEN_UP)
+		return -EINVAL;
 	if (!atomic_exchange(&s->connecting, 0))
 		return -EISCONN;
+	if (flat_stream_state(s) != TCP_CLOSE)
+		return 0;
 	int error = flat_stream_take_error(s);
+	(void)!disconnect(fd, s);
 	/* Somebody asked SO_ERROR before: as the kernel says it. */
-	return error ? -error : atomic_load(&s->failed) ? -ECONNABORTED : 0;
+	return error ? -error : -ECONNABORTED;
 }
 
 /* connect() on what is flat already. */

@@ -228,7 +228,11 @@ void flat_stream_wake_own(struct flat_sock *s)
 
 int flat_stream_shutdown(struct flat_sock *s, int how)
 {
-	if (flat_stream_state(s) == TCP_CLOSE)
+	const int state = flat_stream_state(s);
+	/* net/ipv4/af_inet.c, inet_shutdown(): connect() has no more to tell. */
+	if (atomic_load(&s->connecting) && state != TCP_SYN_SENT)
+		atomic_store(&s->connecting, state == TCP_CLOSE ? FLAT_CONNECT_GIVEN_UP : 0);
+	if (state == TCP_CLOSE)
 		return -ENOTCONN;
 	flat_share_settle(s);
 	/* In this order: flat_vq_peer_deaf(). */

@@ -31,6 +31,10 @@ struct flat_gather {
 	_Atomic uint8_t after; /* FLAT_GATHER_RUN of them, doubled so often, before it is tried */
 };
 
+/* connect() was answered EINPROGRESS and not asked again; it ended, and was shut down then: AF_UNSPEC alone begins anew. */
+#define FLAT_CONNECT_TO_TELL 1
+#define FLAT_CONNECT_GIVEN_UP 2
+
 /** A connection or a listener. In memory shared with forked processes. */
 struct flat_sock {
 	_Atomic uint32_t turn; /* of this place, free-running; odd: it is in use */
@@ -63,7 +67,7 @@ struct flat_sock {
 	_Atomic uint64_t seen_reign; /* the word of its reign as it was looked at */
 	uint32_t reign;		     /* whose connection it is: flat_session_reign() */
 	int rcvlowat;		     /* SO_RCVLOWAT; 0: 1 */
-	_Atomic uint8_t connecting;  /* connect() was answered EINPROGRESS and not asked again */
+	_Atomic uint8_t connecting;  /* FLAT_CONNECT_* */
 	_Atomic uint8_t pending; /* its server is not there yet, as far as was looked: opening.c */
 	_Atomic uint8_t failed;	 /* and never came: connect() may begin anew */
 	struct flat_options options;

@@ -67,6 +67,6 @@ int flat_stream_await(struct flat_sock *s, int fd)
 		return slept || atomic_load(&s->failed) ? -flat_stream_take_error(s) : 0;
 	}
 	/* It goes on; SO_SNDTIMEO or a signal ended the wait. */
-	atomic_store(&s->connecting, 1);
+	atomic_store(&s->connecting, FLAT_CONNECT_TO_TELL);
 	return err == -EAGAIN ? -EINPROGRESS : err;
 }
