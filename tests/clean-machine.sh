@@ -145,6 +145,10 @@ for what in "$@"; do
 	quickstart)
 		command_in quickstart examples/quickstart
 		command_in quickstart-again examples/quickstart
+		# By an ordinary user, whose tree it is.
+		chown -R 65534:65534 "$chroot/usr/src/libflat"
+		command_in quickstart-user setpriv --reuid 65534 --regid 65534 --clear-groups examples/quickstart
+		chown -R 0:0 "$chroot/usr/src/libflat"
 		;;
 	# shellcheck disable=SC2086
 	tests) command_in tests tests/run ${FLAT_CLEAN_TESTS:---quick} ;;
