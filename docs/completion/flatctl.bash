@@ -8,16 +8,23 @@ _flatctl() {
 		*) command=${COMP_WORDS[i]} && break ;;
 		esac
 	done
-	if [ "${COMP_WORDS[COMP_CWORD - 1]}" = --control ] || [ "$command" = check ]; then
+	case ${COMP_WORDS[COMP_CWORD - 1]} in
+	--control | --svids)
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
 		return
-	fi
+		;;
+	--from | --header) return ;;
+	esac
 	case $command in
 	"") mapfile -t COMPREPLY < <(compgen -W "ls top why routes clusters trace peers ca check release reload version --control --json --help --version" -- "$word") ;;
 	ca) mapfile -t COMPREPLY < <(compgen -W "init issue revoke" -f -- "$word") ;;
+	check) mapfile -t COMPREPLY < <(compgen -W "--svids --json" -f -- "$word") ;;
+	release) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
 	top) mapfile -t COMPREPLY < <(compgen -W "--http --once --json" -- "$word") ;;
 	why)
-		if [ "$i" -eq $((COMP_CWORD - 1)) ]; then
+		if [[ $word == -* ]]; then
+			mapfile -t COMPREPLY < <(compgen -W "--from --header --json" -- "$word")
+		elif [ "$i" -eq $((COMP_CWORD - 1)) ]; then
 			mapfile -t COMPREPLY < <(compgen -W "plain $(cd /proc && printf '%s ' [0-9]*)" -- "$word")
 		elif [[ ${COMP_WORDS[COMP_CWORD - 1]} =~ ^[0-9]+$ ]]; then
 			mapfile -t COMPREPLY < <(compgen -W "$(ls "/proc/${COMP_WORDS[COMP_CWORD - 1]}/fd" 2>/dev/null)" -- "$word")

@@ -5,8 +5,8 @@ _flatd() {
 	--config | --control | --svids | --access-log | --audit-log) mapfile -t COMPREPLY < <(compgen -f -- "$word") ;;
 	--log-level) mapfile -t COMPREPLY < <(compgen -W "error warn info debug" -- "$word") ;;
 	--metrics) mapfile -t COMPREPLY < <(compgen -W "off 127.0.0.1:15020" -- "$word") ;;
-	--workers | --confine-port | --wire | --verbs | --gateway | --ready-fd) ;;
-	*) mapfile -t COMPREPLY < <(compgen -W "--config --control --workers --metrics --wire --svids --verbs --gateway --confine-port --take-over --access-log --audit-log --check --log-level --ready-fd --help --version" -- "$word") ;;
+	--workers | --confine-port | --wire | --hbone | --verbs | --gateway | --ready-fd) ;;
+	*) mapfile -t COMPREPLY < <(compgen -W "--config --control --workers --metrics --wire --hbone --svids --verbs --gateway --confine-port --take-over --access-log --audit-log --check --log-level --ready-fd --help --version" -- "$word") ;;
 	esac
 }
 complete -F _flatd flatd

@@ -92,6 +92,20 @@ completion_loads() {
 	[ $n -ge 1 ]
 }
 
+# Each option that --help names is in the manual page and is completed.
+options_known() {
+	local name option bad=0
+	for name in flatd flatctl flat-run flatperf; do
+		for option in $("$prefix/bin/$name" --help | grep -oE -- '--[a-z][a-z0-9-]*' | sort -u); do
+			tr -d '\\' <"$(find "$prefix" -path "*/man/*" -name "$name.?")" | grep -qE -- "$option([^a-z0-9-]|$)" ||
+				{ echo "the manual page of $name lacks $option" && bad=1; }
+			grep -qE -- "$option([^a-z0-9-]|$)" "$prefix/share/bash-completion/completions/$name.bash" ||
+				{ echo "the completion of $name lacks $option" && bad=1; }
+		done
+	done
+	[ $bad -eq 0 ]
+}
+
 step installed installed
 step cmake by_cmake
 step wrong-version-refused wrong_version_refused
@@ -99,4 +113,5 @@ step pkg-config by_pkg_config
 step programs-answer programs_answer
 step manuals-render manuals_render
 step completion-loads completion_loads
+step options-known options_known
 exit $status
