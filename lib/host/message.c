@@ -203,6 +203,16 @@ ssize_t flat_readv(int fd, const struct iovec *iov, int n)
 	return flat_result(err <= 0 ? err : recv_vector(fd, s, iov, (size_t)n, 0));
 }
 
+/* __sock_cmsg_send() of net/core/sock.c, of whoever may set a mark. */
+static bool takes_control(const struct cmsghdr *c)
+{
+	if (c->cmsg_level != SOL_SOCKET || c->cmsg_type == SCM_RIGHTS ||
+	    c->cmsg_type == SCM_CREDENTIALS)
+		return true;
+	return (c->cmsg_type == SO_MARK || c->cmsg_type == SO_TIMESTAMPING) &&
+	       c->cmsg_len == CMSG_LEN(sizeof(uint32_t));
+}
+
 /* Control data for a stream: what TCP takes is taken and means nothing here. */
 static ssize_t check_control(const struct msghdr *msg)
 {
@@ -218,9 +228,7 @@ static ssize_t check_control(const struct msghdr *msg)
 		memcpy(&c, at, head);
 		if (c.cmsg_len < head || c.cmsg_len > left)
 			return -EINVAL;
-		if (c.cmsg_level == SOL_SOCKET && c.cmsg_type != SCM_RIGHTS &&
-		    c.cmsg_type != SCM_CREDENTIALS && c.cmsg_type != SO_MARK &&
-		    c.cmsg_type != SO_TIMESTAMPING)
+		if (!takes_control(&c))
 			return -EINVAL;
 		size_t step = CMSG_ALIGN(c.cmsg_len);
 		if (step >= left)
