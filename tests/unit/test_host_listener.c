@@ -5,6 +5,8 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -215,6 +217,7 @@ Test(host_listener, one_that_is_shut_down_may_listen_again)
 }
 
 struct sleeper {
+	atomic_int tid;
 	int listener;
 	int got;
 	int error;
@@ -223,18 +226,37 @@ struct sleeper {
 static void *sleep_on(void *arg)
 {
 	struct sleeper *s = arg;
+	atomic_store(&s->tid, gettid());
 	s->got = flat_accept(s->listener, NULL, NULL);
 	s->error = errno;
 	return NULL;
 }
 
-/* One that waits, and it is no matter whether it began to before or after. */
+/* Waits until that thread sleeps, which it does in accept(). */
+static void await_sleep(struct sleeper *s)
+{
+	char path[64];
+	char state = 0;
+	for (int i = 0; i < 10000 && state != 'S'; i++) {
+		(void)flat_poll(NULL, 0, 1);
+		snprintf(path, sizeof(path), "/proc/self/task/%d/stat", atomic_load(&s->tid));
+		FILE *f = fopen(path, "re");
+		if (f && fscanf(f, "%*d (%*[^)]) %c", &state) != 1)
+			state = 0;
+		if (f)
+			(void)fclose(f);
+	}
+	cr_assert_eq(state, 'S');
+}
+
 static void woken(const struct way *w, int listener)
 {
 	struct sleeper s[2] = {{.listener = listener}, {.listener = listener}};
 	pthread_t thread[2];
 	for (int i = 0; i < 2; i++)
 		cr_assert_eq(pthread_create(&thread[i], NULL, sleep_on, &s[i]), 0);
+	for (int i = 0; i < 2; i++)
+		await_sleep(&s[i]);
 	cr_assert_eq(flat_shutdown(listener, SHUT_RDWR), 0, "%s: %m", w->name);
 	for (int i = 0; i < 2; i++) {
 		cr_assert_eq(pthread_join(thread[i], NULL), 0);

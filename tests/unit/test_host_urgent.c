@@ -95,6 +95,8 @@ Test(host_urgent, a_byte_is_taken_beside_the_others)
 
 static void read_over(const char *path, int client, int server)
 {
+	char b[2][4] = {0};
+	struct iovec iov[2] = {{b[0], 2}, {b[1], 4}};
 	send_urgent(client, "ab!");
 	await_urgent(server, '!');
 	take(server, 2, 0);
@@ -108,6 +110,13 @@ static void read_over(const char *path, int client, int server)
 	/* It was not taken in time. */
 	take(server, 1, MSG_OOB);
 	look(server);
+	/* No call goes beyond it with bytes from before it. */
+	send_urgent(client, "ef?");
+	await_urgent(server, '?');
+	whole_send(client, "gh", 2);
+	account_call("readv", flat_readv(server, iov, 2));
+	(void)whole_poll(server, POLLIN);
+	take(server, 2, MSG_WAITALL);
 	account_compare(path);
 }
 
