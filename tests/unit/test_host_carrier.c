@@ -55,29 +55,35 @@ static uint8_t *pattern(void)
 }
 
 /* More than all buffers between them hold: one that reads late gets all of it. */
-static void down(const char *path, int client, int server)
+static void late(const char *path, int from, ssize_t (*give)(int, const void *, size_t, int),
+		 int to, void (*take)(int, void *, size_t))
 {
-	struct flat_handover h = {0};
 	uint8_t *sent = pattern();
 	uint8_t *got = calloc(1, BIG);
 	size_t there = 0;
-	carry(client, &h);
 	for (size_t done = 0; done < BIG;) {
-		ssize_t n = there < BIG ? flat_send(server, sent + there, BIG - there,
-						    MSG_DONTWAIT | MSG_NOSIGNAL)
-					: -1;
+		ssize_t n = there < BIG
+				? give(from, sent + there, BIG - there, MSG_DONTWAIT | MSG_NOSIGNAL)
+				: -1;
 		if (n > 0) {
 			there += (size_t)n;
 			continue;
 		}
 		size_t len = there - done < STEP ? there - done : STEP;
 		cr_assert_gt(len, 0, "%s: no room, and nothing to read", path);
-		read_all(client, got + done, len);
+		take(to, got + done, len);
 		done += len;
 	}
 	cr_expect_eq(memcmp(sent, got, BIG), 0, "%s", path);
 	free(sent);
 	free(got);
+}
+
+static void down(const char *path, int client, int server)
+{
+	struct flat_handover h = {0};
+	carry(client, &h);
+	late(path, server, flat_send, client, read_all);
 }
 
 Test(host_carrier, what_a_program_reads_late_it_reads_all)
@@ -88,26 +94,8 @@ Test(host_carrier, what_a_program_reads_late_it_reads_all)
 static void up(const char *path, int client, int server)
 {
 	struct flat_handover h = {0};
-	uint8_t *sent = pattern();
-	uint8_t *got = calloc(1, BIG);
-	size_t there = 0;
 	carry(client, &h);
-	for (size_t done = 0; done < BIG;) {
-		ssize_t n = there < BIG ? send(client, sent + there, BIG - there,
-					       MSG_DONTWAIT | MSG_NOSIGNAL)
-					: -1;
-		if (n > 0) {
-			there += (size_t)n;
-			continue;
-		}
-		size_t len = there - done < STEP ? there - done : STEP;
-		cr_assert_gt(len, 0, "%s: no room, and nothing to read", path);
-		whole_recv(server, got + done, len);
-		done += len;
-	}
-	cr_expect_eq(memcmp(sent, got, BIG), 0, "%s", path);
-	free(sent);
-	free(got);
+	late(path, client, send, server, whole_recv);
 }
 
 Test(host_carrier, what_a_program_writes_arrives)
