@@ -112,6 +112,21 @@ struct flat_span flat_http_host(struct flat_span authority)
 	return (struct flat_span){authority.text, (size_t)(colon - authority.text)};
 }
 
+struct flat_span flat_http_target(const struct flat_http_request *request, char *room, size_t size)
+{
+	const struct flat_span path = request->path;
+	const struct flat_span query = request->query;
+
+	if (!query.text)
+		return path;
+	if (path.len + 1 + query.len > size)
+		return (struct flat_span){NULL, 0};
+	memcpy(room, path.text, path.len);
+	room[path.len] = '?';
+	memcpy(room + path.len + 1, query.text, query.len);
+	return (struct flat_span){room, path.len + 1 + query.len};
+}
+
 struct flat_span flat_http_field_get(const struct flat_http_request *request, struct flat_span name,
 				     uint32_t n)
 {

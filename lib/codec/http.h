@@ -151,6 +151,9 @@ struct flat_span flat_head_field(const struct flat_http_head *head, const void *
 /** The host of an authority: without a port. */
 struct flat_span flat_http_host(struct flat_span authority);
 
+/** The path with the query, as Envoy's ":path" is: in `room`, if there is a query. Absent: they are longer than `size`. */
+struct flat_span flat_http_target(const struct flat_http_request *request, char *room, size_t size);
+
 /** The `n`th (from 0) delivered field of a name (any case), or absent. */
 struct flat_span flat_http_field_get(const struct flat_http_request *request, struct flat_span name,
 				     uint32_t n);

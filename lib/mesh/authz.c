@@ -239,17 +239,10 @@ static bool header_value(const struct flat_match *match, struct flat_span value)
 static bool target_match(const struct flat_match *match, const struct flat_http_request *http,
 			 bool denies)
 {
-	char target[8192];
-	size_t len = http->path.len;
+	char room[8192];
+	struct flat_span target = flat_http_target(http, room, sizeof(room));
 
-	if (!http->query.text)
-		return text_match(match, span_of(http->path));
-	if (len + 1 + http->query.len > sizeof(target))
-		return denies;
-	memcpy(target, http->path.text, len);
-	target[len++] = '?';
-	memcpy(target + len, http->query.text, http->query.len);
-	return text_match(match, (struct span){target, len + http->query.len});
+	return target.text ? text_match(match, span_of(target)) : denies;
 }
 
 /*

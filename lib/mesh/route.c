@@ -42,14 +42,8 @@ static struct flat_span pseudo_get(const struct flat_route_question *question, c
 		return r->authority;
 	if (strcmp(name, ":scheme") == 0)
 		return flat_span_of(question->tls ? "https" : "http");
-	if (strcmp(name, ":path") != 0 || r->path.len + 1 + r->query.len > size)
-		return (struct flat_span){NULL, 0};
-	if (!r->query.text)
-		return r->path;
-	memcpy(room, r->path.text, r->path.len);
-	room[r->path.len] = '?';
-	memcpy(room + r->path.len + 1, r->query.text, r->query.len);
-	return (struct flat_span){room, r->path.len + 1 + r->query.len};
+	return strcmp(name, ":path") == 0 ? flat_http_target(r, room, size)
+					  : (struct flat_span){NULL, 0};
 }
 
 /*
