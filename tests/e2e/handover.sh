@@ -10,6 +10,8 @@ port && OTHER=$PORT
 port && METRICS=$PORT
 port && GATE=$PORT
 port && WEB=$PORT
+port && ONCE_A=$PORT
+port && ONCE_B=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/server-python"
 cp "$(readlink -f "$PYTHON")" "$WORK/client-python"
 
@@ -17,6 +19,8 @@ base() {
 	service direct 240.9.7.1 7 "$ECHO"
 	service forwarded 240.9.7.2 7 "$ECHO" forwarded
 	service other 240.9.7.3 7 "$OTHER"
+	service once-a 240.9.7.4 7 "$ONCE_A"
+	service once-b 240.9.7.5 7 "$ONCE_B"
 	workload server "$WORK/server-python"
 	cat <<END
 ---
@@ -84,12 +88,17 @@ serve echo "$ECHO" over "$WORK/server-python" -B "$part" serve "$ECHO"
 serve other "$OTHER" over "$WORK/server-python" -B "$part" inherit "$OTHER"
 HEIR=$PID
 serve web "$WEB" over "$WORK/server-python" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$WEB" a
-listeners() { [ "$(state "len(s['listeners'])")" = 3 ]; }
-wait_for 10 listeners || die listeners
+start once-a over "$WORK/server-python" -B "$part" once "$ONCE_A"
+start once-b over "$WORK/server-python" -B "$part" once "$ONCE_B"
+listeners() { [ "$(state "len(s['listeners'])")" = "$1" ]; }
+wait_for 10 listeners 5 || die listeners
 
 names='direct forwarded plain'
 run hold-direct hold direct.e2e.example 7 "$WORK/stop"
 HOLD=$PID
+run hold-once-a hold once-a.e2e.example 7 "$WORK/stop"
+HOLD_ONCE_A=$PID
+wait_for 10 listeners 4 || die listener-of-one
 run hold-forwarded hold forwarded.e2e.example 7 "$WORK/stop"
 start hold-plain "$WORK/client-python" -B "$part" hold 127.0.0.1 "$ECHO" "$WORK/stop"
 run churn-direct churn direct.e2e.example 7 "$WORK/stop-churn"
@@ -107,7 +116,12 @@ for round in b c; do
 	holds "successor-$round" wait_for 10 is_of "flatd-$round"
 	holds "predecessor-$round-retired" wait_for 10 retired "flatd-$([ $round = b ] && echo a || echo b)"
 	FLATD=$PID
-	same "listeners-$round" 3 "$(state "len(s['listeners'])")"
+	if [ $round = b ]; then
+		holds listeners-b listeners 4
+		run hold-once-b hold once-b.e2e.example 7 "$WORK/stop"
+		HOLD_ONCE_B=$PID
+	fi
+	holds "listeners-left-$round" wait_for 10 listeners 3
 	same "new-connection-$round" "b'hi'" "$(over "$WORK/client-python" -c 'import socket; s = socket.create_connection(("direct.e2e.example", 7), 10); s.sendall(b"hi"); print(s.recv(9))')"
 	same "plain-$round" "b'hi'" "$("$WORK/client-python" -c "import socket; s = socket.create_connection(('127.0.0.1', $ECHO), 10); s.sendall(b'hi'); print(s.recv(9))")"
 	same "gateway-$round" 200 "$(curl -sS -m 10 -o /dev/null -w '%{http_code}' "http://127.0.0.1:$GATE/status/200")"
@@ -128,9 +142,14 @@ inherited() { grep -q inherited "$WORK/other.log"; }
 holds exec-inherits wait_for 10 inherited
 went exec-serves direct over "$WORK/client-python" -c 'import socket; s = socket.create_connection(("other.e2e.example", 7), 10); s.sendall(b"hi"); print(s.recv(9))'
 
-# The predecessor still watches over what it kept.
+# The predecessor still watches over what it kept, and who served it is known where he listens no more, by a flatd that took him over too.
+for name in once-a once-b; do
+	holds "$name-goes-on" test "$(cat "$WORK/hold-$name.log")" = connected
+done
 { base; deny; } >"$WORK/next" && mv "$WORK/next" "$CONFIG"
 holds revoked-at-the-predecessor wait_for 10 gone "$HOLD"
+holds revoked-of-a-listener-closed-before wait_for 10 gone "$HOLD_ONCE_A"
+holds revoked-of-a-listener-closed-since wait_for 10 gone "$HOLD_ONCE_B"
 base >"$WORK/next" && mv "$WORK/next" "$CONFIG"
 
 touch "$WORK/stop"

@@ -1,6 +1,7 @@
 """
 Programs for handover.sh.
   serve PORT            echoes
+  once PORT             likewise, one connection, and listens no more
   hold HOST PORT STOP   one connection: pieces of any size, each compared, until the file STOP is there; pieces, longest pause (ms)
   churn HOST PORT STOP  a connection for each byte; connections, those that failed
   goaway PORT           an HTTP/2 connection that asks for nothing, until it is told to go and ends
@@ -34,6 +35,13 @@ def accept_for_ever(listener):
 def serve(port):
     with socket.create_server(("127.0.0.1", int(port)), backlog=256) as listener:
         accept_for_ever(listener)
+
+
+def once(port):
+    with socket.create_server(("127.0.0.1", int(port))) as listener:
+        conn, _ = listener.accept()
+    echo(conn)
+    signal.pause()
 
 
 def hold(host, port, stop):
