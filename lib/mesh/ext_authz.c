@@ -96,6 +96,103 @@ static void order_asked(struct flat_mesh *mesh)
 	}
 }
 
+/* --- what an authorizer over HTTP is not asked about --- */
+
+/* Whether what the clause says of the server's port, if anything, holds. */
+static bool holds_at(const struct flat_clause *clause, uint16_t port)
+{
+	for (uint32_t i = 0; i < clause->n; i++) {
+		const struct flat_condition *c = &clause->v[i];
+		bool one = c->n_values == 0;
+
+		if (c->attribute != FLAT_ATTR_DESTINATION_PORT)
+			continue;
+		for (uint32_t k = 0; k < c->n_values; k++)
+			one |= c->values[k].port == port;
+		for (uint32_t k = 0; k < c->n_not_values; k++)
+			one &= c->not_values[k].port != port;
+		if (!one)
+			return false;
+	}
+	return true;
+}
+
+/* Whether one of its rules may match at the port. */
+static bool speaks_of(const struct flat_authz_policy *policy, uint16_t port)
+{
+	for (uint32_t i = 0; i < policy->n_rules; i++) {
+		const struct flat_authz_rule *rule = &policy->rules[i];
+		bool one = rule->n_to == 0;
+
+		for (uint32_t k = 0; k < rule->n_to; k++)
+			one |= holds_at(&rule->to[k], port);
+		if (one && holds_at(&rule->when, port))
+			return true;
+	}
+	return false;
+}
+
+/* A workload that is behind the port and that the policy selects; NULL: there is none. */
+static const struct flat_workload *held_by(const struct flat_mesh *mesh,
+					   const struct flat_authz_policy *policy,
+					   const struct flat_service *service, uint16_t target_port)
+{
+	for (uint32_t i = 0; i < mesh->workloads.n; i++) {
+		const struct flat_workload *w = mesh->workloads.v[i];
+
+		if (flat_service_selects(service, w, target_port, NULL) &&
+		    mesh_policy_selects(policy->namespace, &policy->targets, &policy->selector, w))
+			return w;
+	}
+	return NULL;
+}
+
+static void say_not_asked(struct flat_diags *diags, const struct flat_authz_policy *policy,
+			  const struct flat_service *service, const struct flat_service_port *port,
+			  bool opaque)
+{
+	flat_diags_add(
+	    diags, FLAT_SEVERITY_WARNING, FLAT_DIAG_NOT_HONOURED, &policy->where, NULL,
+	    opaque ? "name a provider over gRPC"
+		   : "name the port's protocol, or a provider over gRPC",
+	    "AuthorizationPolicy %s/%s: provider \"%s\" is asked over HTTP, and port %u of "
+	    "%s is not declared HTTP: connections there are %s",
+	    policy->namespace, policy->name, policy->provider, port->number, service->host,
+	    opaque ? "let through unasked, as in Istio" : "denied where its rules match");
+}
+
+/* Tells of the first port at which it is not asked, of those whose server is known from the files alone. */
+static void check_ports(const struct flat_mesh *mesh, const struct flat_authz_policy *policy,
+			struct flat_diags *diags)
+{
+	bool everywhere = strcmp(policy->namespace, mesh->root_namespace) == 0;
+
+	for (uint32_t i = 0; i < mesh->services.n; i++) {
+		const struct flat_service *s = mesh->services.v[i];
+
+		if (!s->has_selector ||
+		    (!everywhere && strcmp(s->namespace, policy->namespace) != 0))
+			continue;
+		for (uint32_t k = 0; k < s->n_ports; k++) {
+			const struct flat_service_port *port = &s->ports[k];
+			const struct flat_workload *w;
+			uint32_t n = 0;
+
+			if (flat_protocol_is_http(port->protocol) ||
+			    !speaks_of(policy, port->target_port))
+				continue;
+			w = held_by(mesh, policy, s, port->target_port);
+			if (!w)
+				continue;
+			say_not_asked(diags, policy, s, port,
+				      flat_mesh_says_opaque(mesh, w, port->target_port, &n));
+			return;
+		}
+	}
+}
+
+/* --- the whole --- */
+
 static void index_policy(struct flat_mesh *mesh, struct flat_authz_policy *policy,
 			 struct flat_diags *diags)
 {
@@ -114,6 +211,8 @@ static void index_policy(struct flat_mesh *mesh, struct flat_authz_policy *polic
 		return;
 	}
 	policy->ext = flat_mesh_ext_authz(mesh, name);
+	if (policy->ext && !policy->ext->why_not && !policy->ext->grpc)
+		check_ports(mesh, policy, diags);
 	if (policy->ext)
 		return;
 	flat_diags_add(

@@ -302,6 +302,13 @@ FLAT_MUST_CHECK int flat_service_resolve(const struct flat_service *service, str
 bool flat_service_selects(const struct flat_service *service, const struct flat_workload *workload,
 			  uint16_t target_port, const struct flat_service_port **port_out);
 
+/**
+ * Whether no service that selects a local workload says of its port that it may be HTTP: authorizers over HTTP do not hold for
+ * it, as in Istio, if one says so. Those are added to `n`. O(services).
+ */
+bool flat_mesh_says_opaque(const struct flat_mesh *mesh, const struct flat_workload *workload,
+			   uint16_t target_port, uint32_t *n);
+
 /** "TCP", "HTTP", ... */
 const char *flat_protocol_name(enum flat_protocol protocol);
 

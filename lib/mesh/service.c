@@ -296,6 +296,21 @@ bool flat_service_selects(const struct flat_service *service, const struct flat_
 	return false;
 }
 
+bool flat_mesh_says_opaque(const struct flat_mesh *mesh, const struct flat_workload *workload,
+			   uint16_t target_port, uint32_t *n)
+{
+	const struct flat_service_port *port;
+
+	for (uint32_t i = 0; i < mesh->services.n; i++) {
+		if (!flat_service_selects(mesh->services.v[i], workload, target_port, &port))
+			continue;
+		if (!port->declared || flat_protocol_is_http(port->protocol))
+			return false;
+		(*n)++;
+	}
+	return true;
+}
+
 const char *flat_protocol_name(enum flat_protocol protocol)
 {
 	static const char *const names[] = {

@@ -93,15 +93,7 @@ static bool is_opaque(const struct flat_offload *o, const struct flat_listener *
 			return false;
 		n++;
 	}
-	for (uint32_t i = 0; i < flat_mesh_n_services(o->mesh); i++) {
-		if (!flat_service_selects(flat_mesh_service(o->mesh, i), l->session->workload,
-					  l->addr.port, &port))
-			continue;
-		if (!port->declared || flat_protocol_is_http(port->protocol))
-			return false;
-		n++;
-	}
-	return n > 0;
+	return flat_mesh_says_opaque(o->mesh, l->session->workload, l->addr.port, &n) && n > 0;
 }
 
 /*

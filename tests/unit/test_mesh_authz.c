@@ -657,6 +657,49 @@ Test(mesh_authz, authorizers_are_read_from_mesh_config)
 	loaded_fini(&l);
 }
 
+/* A Service for httpbin, and a policy of `provider` with such a rule. */
+#define SERVES(ports) BEHIND("bin", "httpbin", ports)
+#define BEHIND(name, app, ports)                                                                   \
+	"---\napiVersion: v1\nkind: Service\nmetadata: {name: " name ", namespace: foo}\n"         \
+	"spec: {clusterIP: 10.96.0.2, selector: {app: " app "}, ports: [" ports "]}\n"
+#define TCP "{name: tcp, port: 81, targetPort: 8081}"
+#define HTTP "{name: http, port: 80, targetPort: 8080}"
+
+Test(mesh_authz, ports_of_which_an_authorizer_over_http_is_not_asked_are_said)
+{
+	static const char through[] = "port 81 of bin.foo.svc.cluster.local is not declared HTTP: "
+				      "connections there are let through unasked";
+	static const char denied[] = "port 81 of bin.foo.svc.cluster.local is not declared HTTP: "
+				     "connections there are denied where its rules match";
+	static const struct {
+		const char *yaml, *said; /* NULL: nothing */
+	} some[] = {
+	    {PROVIDERS SERVES(HTTP "," TCP) ASKS("p", "y", "[{}]"), through},
+	    {PROVIDERS SERVES("{port: 81}") ASKS("p", "y", "[{}]"), denied},
+	    {PROVIDERS SERVES(TCP) BEHIND("two", "httpbin", "{port: 8081}") ASKS("p", "y", "[{}]"),
+	     denied},
+	    {PROVIDERS SERVES(TCP) ASKS("p", "y", TO("ports: ['8081']")), through},
+	    {PROVIDERS SERVES(TCP) ASKS("p", "y", TO("notPorts: ['8080']")), through},
+	    {PROVIDERS SERVES(HTTP) ASKS("p", "y", "[{}]"), NULL},
+	    {PROVIDERS SERVES(HTTP "," TCP) ASKS("p", "g", "[{}]"), NULL},
+	    {PROVIDERS SERVES(HTTP "," TCP) ASKS("p", "y", TO("ports: ['8080']")), NULL},
+	    {PROVIDERS SERVES(TCP) ASKS("p", "y", TO("notPorts: ['8081']")), NULL},
+	    {PROVIDERS SERVES(TCP)
+		 ASKS("p", "y", "[{when: [{key: destination.port, values: ['8080']}]}]"),
+	     NULL},
+	    {PROVIDERS BEHIND("bin", "other", TCP) ASKS("p", "y", "[{}]"), NULL},
+	};
+	for (size_t i = 0; i < FLAT_ARRAY_SIZE(some); i++) {
+		struct loaded l = load_good(some[i].yaml);
+		const char *text = loaded_text(&l);
+
+		cr_expect(some[i].said ? strstr(text, some[i].said) != NULL
+				       : !strstr(text, "is asked over HTTP"),
+			  "%s: %s", some[i].yaml, text);
+		loaded_fini(&l);
+	}
+}
+
 Test(mesh_authz, policies_that_match_nothing_are_said)
 {
 	static const struct {
