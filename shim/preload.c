@@ -97,7 +97,7 @@ EXPORT int accept(int fd, struct sockaddr *addr, socklen_t *len)
 EXPORT int shutdown(int fd, int how)
 {
 	REAL(int, shutdown, int, int);
-	return stream(fd) ? flat_shutdown(fd, how) : real(fd, how);
+	return mine(fd) ? flat_shutdown(fd, how) : real(fd, how);
 }
 
 EXPORT int close(int fd)

@@ -20,6 +20,32 @@ static void after_try(int fd, int err)
 		flat_fd_mark(fd, FLAT_MARK_TRIED);
 }
 
+/* tcp_disconnect(): a connection that came to nothing, or AF_UNSPEC, ends what shutdown() said before. */
+static void forget_shut(int fd, int err)
+{
+	const uint16_t shut = FLAT_MARK_SHUT_RD | FLAT_MARK_SHUT_WR;
+	const bool over = err == 0 || err == -ECONNREFUSED || err == -ETIMEDOUT ||
+			  err == -EHOSTUNREACH || err == -ECONNRESET || err == -ECONNABORTED ||
+			  err == -EACCES;
+	struct flat_twins twins;
+	if (flat_likely(!(flat_fd_marks(fd) & shut)) || !over)
+		return;
+	flat_fd_twins(fd, &twins);
+	for (uint32_t i = 0; i < twins.n; i++)
+		flat_fd_unmark(twins.fd[i], shut);
+	flat_fd_unmark(fd, shut);
+}
+
+/* The same, and of the kernel's socket, which has not tried where the offload half refused. */
+static void came_to_nothing(int fd, int err)
+{
+	const struct sockaddr none = {.sa_family = AF_UNSPEC};
+	const uint16_t before = flat_fd_marks(fd);
+	forget_shut(fd, err);
+	if (flat_unlikely(flat_fd_marks(fd) != before))
+		(void)flat_sys_connect(fd, &none, sizeof(none));
+}
+
 /* With the kernel. Refused, a socket may try again with the mesh; under way or connected, it is the kernel's. */
 static int connect_kernel(int fd, const struct flat_addr *peer, const struct sockaddr *addr,
 			  socklen_t len)
@@ -231,6 +257,7 @@ static int refused(int fd, int family)
 static int disconnect(int fd, struct flat_sock *s)
 {
 	struct flat_epoll_kept kept;
+	const struct sockaddr none = {.sa_family = AF_UNSPEC};
 	int fresh = s->tcp_fd >= 0 ? flat_sys_fcntl(s->tcp_fd, F_DUPFD_CLOEXEC, 0)
 				   : flat_sys_socket(s->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fresh < 0)
@@ -239,6 +266,9 @@ static int disconnect(int fd, struct flat_sock *s)
 	int error = flat_stream_state(s) != TCP_CLOSE ? ECONNRESET : flat_stream_error(s);
 	/* The bound one may be non-blocking; what follows waits. */
 	(void)flat_sys_fcntl(fresh, F_SETFL, 0);
+	/* What the bound one was shut before it connected. */
+	if (s->tcp_fd >= 0 && (atomic_load(&s->rd_shut) || atomic_load(&s->wr_shut)))
+		(void)flat_sys_connect(fresh, &none, sizeof(none));
 	if (error == ECONNRESET || error == EPIPE || error == ECONNREFUSED)
 		(void)!leave_error(fresh, s->domain, s->peer.family, error);
 	flat_file_keep(fd, fresh, flat_sys_fcntl(fd, F_GETFL, 0), true);
@@ -446,10 +476,14 @@ int flat_connect(int fd, const struct sockaddr *addr, socklen_t len)
 	}
 	if (s)
 		return (int)flat_result(connect_flat(fd, s, addr, len));
-	if (!to_mesh(fd, addr, len, &ss, &to))
-		return (int)flat_result(flat_sys_connect(fd, addr, len));
+	if (!to_mesh(fd, addr, len, &ss, &to)) {
+		int done = flat_sys_connect(fd, addr, len);
+		forget_shut(fd, done);
+		return (int)flat_result(done);
+	}
 	int err = earlier_try(fd);
 	if (err == -EAFNOSUPPORT)
 		err = connect_mesh(fd, &to, (struct sockaddr *)&ss, len);
+	came_to_nothing(fd, err);
 	return (int)flat_result(err);
 }

@@ -17,7 +17,7 @@ void flat_stream_end(struct flat_sock *s)
 	if (flat_stream_state(s) == TCP_CLOSE) {
 		if (!(flat_vq_own_prod_flags(&s->vq) & (FLAT_PROD_FIN | FLAT_PROD_RST)))
 			flat_vq_end_tx(&s->vq, FLAT_PROD_RST);
-	} else if (!atomic_load(&s->wr_shut) || unread || hard)
+	} else if (atomic_load(&s->wr_shut) != FLAT_WR_FIN || unread || hard)
 		flat_vq_end_tx(&s->vq, unread || hard ? FLAT_PROD_RST : FLAT_PROD_FIN);
 	flat_vq_end_rx(&s->vq, FLAT_CONS_CLOSED);
 }
@@ -117,7 +117,7 @@ int flat_stream_state(const struct flat_sock *s)
 	}
 	uint32_t prod = flat_vq_peer_prod_flags(&s->vq);
 	bool fin = (prod & FLAT_PROD_FIN) != 0;
-	bool shut = atomic_load(&s->wr_shut);
+	bool shut = atomic_load(&s->wr_shut) == FLAT_WR_FIN;
 	if (cut(s, prod) || (fin && shut))
 		return TCP_CLOSE;
 	return fin ? TCP_CLOSE_WAIT : shut ? TCP_FIN_WAIT2 : TCP_ESTABLISHED;
@@ -209,7 +209,7 @@ uint32_t flat_stream_edges(const struct flat_sock *s)
 	return flat_vq_peer_prod_flags(&s->vq) | flat_vq_peer_cons_flags(&s->vq) << 4 |
 	       (uint32_t)atomic_load(&s->dead) << 8 | (uint32_t)atomic_load(&s->lost) << 9 |
 	       (uint32_t)atomic_load(&s->rd_shut) << 10 | (uint32_t)atomic_load(&s->wr_shut) << 11 |
-	       (uint32_t)atomic_load(&s->pending) << 12 | atomic_load(&s->zc_sent) << 16;
+	       (uint32_t)atomic_load(&s->pending) << 13 | atomic_load(&s->zc_sent) << 16;
 }
 
 /* Threads of ours that sleep on it shall see it: the offload half rings, since nobody can ring his own anchor. */
@@ -238,8 +238,21 @@ int flat_stream_shutdown(struct flat_sock *s, int how)
 	/* In this order: flat_vq_peer_deaf(). */
 	if (how != SHUT_WR && !atomic_exchange(&s->rd_shut, 1))
 		flat_vq_end_rx(&s->vq, FLAT_CONS_SHUT);
-	if (how != SHUT_RD && !atomic_exchange(&s->wr_shut, 1))
+	if (how != SHUT_RD && atomic_exchange(&s->wr_shut, FLAT_WR_FIN) != FLAT_WR_FIN)
 		flat_vq_end_tx(&s->vq, FLAT_PROD_FIN);
 	flat_stream_wake_own(s);
 	return 0;
+}
+
+void flat_stream_shut_early(struct flat_sock *s, uint16_t marks)
+{
+	if ((marks & FLAT_MARK_SHUT_RD) && !atomic_exchange(&s->rd_shut, 1))
+		flat_vq_end_rx(&s->vq, FLAT_CONS_SHUT);
+	if (!(marks & FLAT_MARK_SHUT_WR))
+		return;
+	/* net/ipv4/tcp_input.c, tcp_rcv_state_process(): what was accepted says FIN at once, what has connected does not. */
+	const bool fin = s->side == FLAT_SIDE_SERVER;
+	atomic_store(&s->wr_shut, fin ? FLAT_WR_FIN : FLAT_WR_MUTE);
+	if (fin)
+		flat_vq_end_tx(&s->vq, FLAT_PROD_FIN);
 }

@@ -21,7 +21,7 @@ const uint8_t *flat_fd_kinds;
 uint32_t flat_fd_count;
 
 static uint8_t *kinds;
-static uint8_t *marks;	  /* fd -> FLAT_MARK_* of a candidate */
+static uint16_t *marks;	  /* fd -> FLAT_MARK_* of a candidate */
 static uint32_t *indices; /* fd -> socket index, also after it was closed */
 static _Atomic uint64_t make_lock;
 static _Atomic uint64_t abroad_lock;
@@ -96,7 +96,7 @@ static void in_child(void)
 	atomic_store(&table_pid, flat_sys_getpid());
 	/* The threads that were opening are the parent's. */
 	for (int fd = 0; atomic_load(&n_opening) != 0 && fd < flat_fd_top(); fd++)
-		marks[fd] &= (uint8_t)~FLAT_MARK_OPENING;
+		marks[fd] &= (uint16_t)~FLAT_MARK_OPENING;
 	atomic_store(&n_opening, 0);
 	my_opening = 0;
 	flat_pool_forked();
@@ -130,7 +130,7 @@ void flat_clone_child(void)
 static void make(void)
 {
 	kinds = kinds ? kinds : flat_map_zero(FLAT_FD_KINDS, MAP_PRIVATE);
-	marks = marks ? marks : flat_map_zero(FLAT_FD_KINDS, MAP_PRIVATE);
+	marks = marks ? marks : flat_map_zero(FLAT_FD_KINDS * sizeof(*marks), MAP_PRIVATE);
 	indices = indices ? indices : flat_map_zero(FLAT_FD_KINDS * sizeof(*indices), MAP_PRIVATE);
 	if (!kinds || !marks || !indices || !flat_pool_make())
 		return;
@@ -155,7 +155,7 @@ static void end_opening(void)
 	int fd = my_opening - 1;
 	my_opening = 0;
 	if (flat_fd_kind(fd) == FLAT_FD_CANDIDATE)
-		marks[fd] &= (uint8_t)~FLAT_MARK_OPENING;
+		marks[fd] &= (uint16_t)~FLAT_MARK_OPENING;
 	atomic_fetch_sub(&n_opening, 1);
 }
 
@@ -195,7 +195,7 @@ static void await_opened(int fd)
 		if (now < end_ms)
 			FLAT_SYS2(SYS_nanosleep, &nap, NULL);
 		else
-			marks[fd] &= (uint8_t)~FLAT_MARK_OPENING;
+			marks[fd] &= (uint16_t)~FLAT_MARK_OPENING;
 	}
 }
 
@@ -228,12 +228,12 @@ int flat_fd_top(void)
 	return atomic_load_explicit(&fd_top, memory_order_relaxed);
 }
 
-void flat_fd_mark(int fd, uint8_t which)
+void flat_fd_mark(int fd, uint16_t which)
 {
 	if (flat_fd_kind(fd) != FLAT_FD_CANDIDATE)
 		return;
 	if (!(which & FLAT_MARK_NEW))
-		marks[fd] &= (uint8_t)~FLAT_MARK_NEW;
+		marks[fd] &= (uint16_t)~FLAT_MARK_NEW;
 	marks[fd] |= which;
 }
 
@@ -241,11 +241,17 @@ void flat_fd_marks_forking(void)
 {
 	for (int fd = 0; kinds && fd < flat_fd_top(); fd++) {
 		if (kinds[fd] == FLAT_FD_CANDIDATE)
-			marks[fd] &= (uint8_t)~FLAT_MARK_NEW;
+			marks[fd] &= (uint16_t)~FLAT_MARK_NEW;
 	}
 }
 
-uint8_t flat_fd_marks(int fd)
+void flat_fd_unmark(int fd, uint16_t which)
+{
+	if (flat_fd_kind(fd) == FLAT_FD_CANDIDATE)
+		marks[fd] &= (uint16_t)~which;
+}
+
+uint16_t flat_fd_marks(int fd)
 {
 	return flat_fd_kind(fd) == FLAT_FD_CANDIDATE ? marks[fd] : 0;
 }

@@ -35,6 +35,10 @@ struct flat_gather {
 #define FLAT_CONNECT_TO_TELL 1
 #define FLAT_CONNECT_GIVEN_UP 2
 
+/* Shut for writing, with a FIN; before connect(), which sends none: a later shutdown() or the end does. */
+#define FLAT_WR_FIN 1
+#define FLAT_WR_MUTE 2
+
 /** A connection or a listener. In memory shared with forked processes. */
 struct flat_sock {
 	_Atomic uint32_t turn; /* of this place, free-running; odd: it is in use */
@@ -42,7 +46,8 @@ struct flat_sock {
 	uint8_t kind; /* enum flat_fd_kind: STREAM or LISTENER */
 	uint8_t side; /* STREAM: enum flat_side */
 	_Atomic uint8_t rd_shut;
-	_Atomic uint8_t wr_shut;
+	_Atomic uint8_t wr_shut;    /* FLAT_WR_*; 0: it may send */
+	uint16_t shut_early;	    /* LISTENER: FLAT_MARK_SHUT_*, of what it accepts */
 	_Atomic uint8_t dead;	    /* the anchor hung up, or the offload half is gone */
 	_Atomic uint8_t voided;	    /* and nobody said how it ended: what is unread stays so */
 	_Atomic uint8_t exported;   /* held by processes that are no relatives: share.h */
@@ -147,9 +152,13 @@ void flat_fd_close_private(int fd);
 #define FLAT_MARK_V6 16U
 #define FLAT_MARK_OPENING 32U /* a thread asks the offload half for its connection */
 #define FLAT_MARK_TWINS 64U   /* other numbers mean the same socket, or did */
+/* shutdown() said so: what connects next, or is accepted there, begins with it */
+#define FLAT_MARK_SHUT_RD 128U
+#define FLAT_MARK_SHUT_WR 256U
 /** Any other mark ends FLAT_MARK_NEW. */
-void flat_fd_mark(int fd, uint8_t marks);
-uint8_t flat_fd_marks(int fd);
+void flat_fd_mark(int fd, uint16_t marks);
+void flat_fd_unmark(int fd, uint16_t marks);
+uint16_t flat_fd_marks(int fd);
 /** The other numbers of one candidate: dup(). More than one is rare. */
 #define FLAT_TWINS_MAX 8
 struct flat_twins {
@@ -323,6 +332,8 @@ static inline bool flat_stream_void(const struct flat_sock *s)
 }
 /** shutdown(): 0 or -ENOTCONN. */
 FLAT_MUST_CHECK int flat_stream_shutdown(struct flat_sock *s, int how);
+/** Of a new connection: it was shut (FLAT_MARK_SHUT_*) before connect(), or its listener was before listen(). */
+void flat_stream_shut_early(struct flat_sock *s, uint16_t marks);
 /** Last reference gone: FIN or RST to the peer. */
 void flat_stream_end(struct flat_sock *s);
 /** The anchor hung up: the offload half cut the connection or ended, or every other holder is gone. */

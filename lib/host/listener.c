@@ -297,6 +297,7 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 	flat_lane_slot_take(&lane->lane, msg.body.conn.slot);
 	s->domain = l->domain;
 	flat_option_inherit(s, l);
+	flat_stream_shut_early(s, l->shut_early);
 	inherit_timeout(fd, anchor);
 	if (!(flags & SOCK_CLOEXEC))
 		(void)flat_sys_fcntl(anchor, F_SETFD, 0);

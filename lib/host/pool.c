@@ -257,7 +257,7 @@ static void end(struct flat_sock *s, uint32_t i)
 		flat_stream_end(s);
 	if (s->kind == FLAT_FD_LISTENER)
 		note_closed(&s->local);
-	atomic_store(&s->wr_shut, 1);
+	atomic_store(&s->wr_shut, FLAT_WR_FIN);
 	atomic_store(&s->rd_shut, 1);
 	flat_lock(&pool->lock);
 	flat_holders_drop(i);

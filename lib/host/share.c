@@ -160,7 +160,7 @@ void flat_share_note(struct flat_sock *s)
 {
 	uint32_t own = flat_vq_own_prod_flags(&s->vq);
 	if (own & FLAT_PROD_FIN)
-		atomic_store(&s->wr_shut, 1);
+		atomic_store(&s->wr_shut, FLAT_WR_FIN);
 	/* Another holder's send met a peer that had closed; a reset by the peer is told of as such. */
 	if ((own & FLAT_PROD_RST) && !(flat_vq_peer_prod_flags(&s->vq) & FLAT_PROD_RST))
 		atomic_store(&s->lost, 1);

@@ -98,7 +98,7 @@ int flat_bind(int fd, const struct sockaddr *addr, socklen_t len)
 
 int flat_fd_domain(int fd)
 {
-	uint8_t marks = flat_fd_marks(fd);
+	uint16_t marks = flat_fd_marks(fd);
 	return marks & FLAT_MARK_V4   ? AF_INET
 	       : marks & FLAT_MARK_V6 ? AF_INET6
 				      : get_int(fd, SOL_SOCKET, SO_DOMAIN);
@@ -109,9 +109,14 @@ static void adopt_settings(struct flat_sock *s, int fd, int anchor)
 {
 	struct timeval tv = {0};
 	socklen_t tv_len = sizeof(tv);
+	const uint16_t marks = flat_fd_marks(fd);
 	s->rcvlowat = 1;
-	if (flat_fd_marks(fd) & FLAT_MARK_NEW)
+	if (marks & FLAT_MARK_NEW)
 		return;
+	if (s->kind == FLAT_FD_STREAM)
+		flat_stream_shut_early(s, marks);
+	else
+		s->shut_early = marks & (FLAT_MARK_SHUT_RD | FLAT_MARK_SHUT_WR);
 	/* A listener's options are asked of its kernel socket; its connections get what was set on it. */
 	flat_option_adopt(s, fd, (flat_fd_marks(fd) & FLAT_MARK_OPTIONS) != 0);
 	if (flat_sys_getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, &tv_len) == 0 &&

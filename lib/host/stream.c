@@ -548,11 +548,28 @@ ssize_t flat_read(int fd, void *buf, size_t len)
 	return len == 0 ? 0 : flat_recv(fd, buf, len, 0);
 }
 
+/* net/ipv4/af_inet.c, inet_shutdown(): -ENOTCONN, and shut all the same, under each of its numbers. */
+static int shut_candidate(int fd, int how)
+{
+	const uint16_t shut = how == SHUT_RD   ? FLAT_MARK_SHUT_RD
+			      : how == SHUT_WR ? FLAT_MARK_SHUT_WR
+					       : FLAT_MARK_SHUT_RD | FLAT_MARK_SHUT_WR;
+	struct flat_twins twins;
+	int err = flat_sys_shutdown(fd, how);
+	if (err != -ENOTCONN)
+		return err;
+	flat_fd_twins(fd, &twins);
+	for (uint32_t i = 0; i < twins.n; i++)
+		flat_fd_mark(twins.fd[i], shut);
+	flat_fd_mark(fd, shut);
+	return err;
+}
+
 int flat_shutdown(int fd, int how)
 {
 	struct flat_sock *s = flat_fd_sock(fd);
 	if (!s)
-		return (int)flat_result(flat_sys_shutdown(fd, how));
+		return (int)flat_result(shut_candidate(fd, how));
 	if (how < SHUT_RD || how > SHUT_RDWR)
 		return (int)flat_result(-EINVAL);
 	if (s->kind == FLAT_FD_LISTENER) {

@@ -312,3 +312,192 @@ BEHAVIOUR(shut_both_with_blocked_sender)
 	join(sender);
 	say_mask("client", c);
 }
+
+/* Before connect() it is ENOTCONN, and remembered: without a FIN, which a later shutdown() or close() sends. */
+static void shut_first(int how, bool bound)
+{
+	struct sockaddr_in to = where(0);
+	struct sockaddr_in from = {.sin_family = AF_INET,
+				   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	char bytes[8];
+	int l = listener(0);
+	int c = tcp(0);
+	if (bound)
+		DO(bind(c, (struct sockaddr *)&from, sizeof(from)));
+	DO(shutdown(c, how));
+	say_mask("before", c);
+	DO(connect(c, (struct sockaddr *)&to, sizeof(to)));
+	int s = accept(l, NULL, NULL);
+	say_both(c, s);
+	say_state("client", c);
+	say_state("server", s);
+	if (DO(send(c, "hello", 5, MSG_NOSIGNAL)) == 5)
+		await_bytes(s, 5);
+	DO(recv(s, bytes, sizeof(bytes), MSG_DONTWAIT));
+	DO(send(s, "abc", 3, MSG_NOSIGNAL));
+	await_bytes(c, 3);
+	say_both(c, s);
+	DO(recv(c, bytes, sizeof(bytes), 0));
+	DO(recv(c, bytes, sizeof(bytes), MSG_DONTWAIT));
+	DO(shutdown(c, SHUT_WR));
+	await(s, POLLRDHUP);
+	await_state(c, TCP_FIN_WAIT2);
+	say_both(c, s);
+	say_state("client", c);
+	DO(recv(s, bytes, sizeof(bytes), 0));
+	DO(close(s));
+	await_state(c, TCP_CLOSE);
+	say_mask("client", c);
+}
+
+BEHAVIOUR(shut_before_connect_read)
+{
+	shut_first(SHUT_RD, false);
+}
+
+BEHAVIOUR(shut_before_connect_write)
+{
+	shut_first(SHUT_WR, false);
+}
+
+BEHAVIOUR(shut_before_connect_both)
+{
+	shut_first(SHUT_RDWR, false);
+}
+
+BEHAVIOUR(shut_before_connect_bound)
+{
+	shut_first(SHUT_RDWR, true);
+}
+
+BEHAVIOUR(shut_before_connect_then_close)
+{
+	struct sockaddr_in to = where(0);
+	char byte;
+	int l = listener(0);
+	int c = tcp(0);
+	DO(shutdown(c, SHUT_RDWR));
+	DO(connect(c, (struct sockaddr *)&to, sizeof(to)));
+	int s = accept(l, NULL, NULL);
+	say_mask("server", s);
+	DO(close(c));
+	await(s, POLLRDHUP);
+	say_mask("server", s);
+	DO(recv(s, &byte, 1, 0));
+}
+
+/* Two numbers of one socket. */
+BEHAVIOUR(shut_before_connect_dup)
+{
+	struct sockaddr_in to = where(0);
+	int l = listener(0);
+	int c = tcp(0);
+	int d = dup(c);
+	DO(shutdown(d, SHUT_WR));
+	DO(connect(c, (struct sockaddr *)&to, sizeof(to)));
+	int s = accept(l, NULL, NULL);
+	DO(send(d, "one", 3, MSG_NOSIGNAL));
+	DO(send(c, "one", 3, MSG_NOSIGNAL));
+	say_both(c, s);
+}
+
+/* What came to nothing, or was connected to nobody, begins anew. */
+static void shut_forgotten(bool refused, bool bound)
+{
+	struct sockaddr_in to = where(0);
+	struct sockaddr_in from = where(1);
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	int c = tcp(0);
+	if (bound)
+		DO(bind(c, (struct sockaddr *)&from, sizeof(from)));
+	DO(shutdown(c, SHUT_RDWR));
+	if (refused)
+		DO(connect(c, (struct sockaddr *)&to, sizeof(to)));
+	else
+		DO(connect(c, &none, sizeof(none)));
+	say_mask("client", c);
+	int l = listener(0);
+	DO(connect(c, (struct sockaddr *)&to, sizeof(to)));
+	int s = accept(l, NULL, NULL);
+	say_both(c, s);
+	DO(send(c, "one", 3, MSG_NOSIGNAL));
+	await_bytes(s, 3);
+}
+
+BEHAVIOUR(shut_before_connect_refused)
+{
+	shut_forgotten(true, false);
+}
+
+BEHAVIOUR(shut_before_connect_refused_bound)
+{
+	shut_forgotten(true, true);
+}
+
+BEHAVIOUR(shut_before_connect_to_nobody)
+{
+	shut_forgotten(false, false);
+}
+
+/* A connection that was shut before it began ends with AF_UNSPEC, and the next one is whole. */
+BEHAVIOUR(shut_before_connect_then_again)
+{
+	struct sockaddr_in to = where(0);
+	struct sockaddr_in from = where(1);
+	struct sockaddr none = {.sa_family = AF_UNSPEC};
+	int l = listener(0);
+	int c = tcp(0);
+	DO(bind(c, (struct sockaddr *)&from, sizeof(from)));
+	DO(shutdown(c, SHUT_RDWR));
+	DO(connect(c, (struct sockaddr *)&to, sizeof(to)));
+	int first = accept(l, NULL, NULL);
+	say_both(c, first);
+	DO(connect(c, &none, sizeof(none)));
+	say_mask("client", c);
+	DO(connect(c, (struct sockaddr *)&to, sizeof(to)));
+	int s = accept(l, NULL, NULL);
+	say_both(c, s);
+}
+
+/* What a listener accepts begins as it was before listen(). */
+static void shut_listener_first(int how)
+{
+	struct sockaddr_in at = where(0);
+	char bytes[8];
+	const int one = 1;
+	int l = tcp(0);
+	setsockopt(l, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	DO(shutdown(l, how));
+	DO(bind(l, (struct sockaddr *)&at, sizeof(at)));
+	DO(listen(l, 5));
+	int c = reach(0);
+	await(l, POLLIN);
+	int s = (int)DO(accept(l, NULL, NULL));
+	if (how != SHUT_RD)
+		await(c, POLLRDHUP);
+	say_both(c, s);
+	if (DO(send(s, "one", 3, MSG_NOSIGNAL)) == 3)
+		await_bytes(c, 3);
+	DO(send(c, "two", 3, MSG_NOSIGNAL));
+	if (how == SHUT_RDWR)
+		await(s, POLLERR);
+	else
+		await_bytes(s, 3);
+	DO(recv(s, bytes, sizeof(bytes), 0));
+	DO(recv(s, bytes, sizeof(bytes), MSG_DONTWAIT));
+}
+
+BEHAVIOUR(shut_before_listen_read)
+{
+	shut_listener_first(SHUT_RD);
+}
+
+BEHAVIOUR(shut_before_listen_write)
+{
+	shut_listener_first(SHUT_WR);
+}
+
+BEHAVIOUR(shut_before_listen_both)
+{
+	shut_listener_first(SHUT_RDWR);
+}
