@@ -17,7 +17,7 @@
 #define SENDS 512
 /* Every so many work requests one asks for a completion, by which those before it are done too. */
 #define SIGNAL_EVERY 32
-/* Wanted; devices have less. What is sent so is not fetched from memory by the device. */
+/* Wanted; devices may have less. What is sent so is not fetched from memory by the device. */
 #define INLINE_BYTES 256
 /* Completions taken at once. */
 #define POLLED 32
@@ -234,11 +234,9 @@ static int make_qp(struct flat_verbs *v)
 	    .port_num = FLAT_VERBS_PORT,
 	    .qp_access_flags = IBV_ACCESS_REMOTE_WRITE,
 	};
-	v->qp = ibv_create_qp(v->pd, &init);
-	if (!v->qp) {
-		init.cap.max_inline_data = 0;
-		v->qp = ibv_create_qp(v->pd, &init);
-	}
+	/* A device refuses more than its limit, and has no way to ask for it. */
+	while (!(v->qp = ibv_create_qp(v->pd, &init)) && init.cap.max_inline_data > 0)
+		init.cap.max_inline_data /= 2;
 	if (!v->qp)
 		return -(errno ? errno : ENOMEM);
 	v->inline_max = init.cap.max_inline_data;
