@@ -484,6 +484,7 @@ static bool write_out(struct flat_peer *p)
 			break;
 	}
 	send_out(p);
+	flat_peer_verbs_sent(p);
 	return warm || (more && flat_wire_link_output(p->link, &bytes) < FLAT_WIRE_OUT_HIGH);
 }
 

@@ -325,8 +325,7 @@ int flat_peer_verbs_turn(struct flat_peer *p, bool *more)
 	if (c->failed && p->verbs_live)
 		flat_peer_verbs_lose(p, flat_verbs_why(p->verbs));
 	if (!p->verbs_live) {
-		if (flat_carrier_idle(c) || (!c->ring && !p->verbs_offered))
-			forget(p);
+		flat_peer_verbs_sent(p);
 		return 0;
 	}
 	int64_t now_us = flat_now_us();
@@ -346,6 +345,13 @@ int flat_peer_verbs_turn(struct flat_peer *p, bool *more)
 		*more = true;
 	}
 	return 0;
+}
+
+void flat_peer_verbs_sent(struct flat_peer *p)
+{
+	if (p->verbs && !p->verbs_live &&
+	    (flat_carrier_idle(&p->carrier) || (!p->carrier.ring && !p->verbs_offered)))
+		forget(p);
 }
 
 bool flat_peer_verbs_put(struct flat_peer *p)

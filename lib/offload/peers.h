@@ -187,6 +187,8 @@ FLAT_MUST_CHECK int flat_peer_verbs_frame(struct flat_wire_link *link, const str
 FLAT_MUST_CHECK int flat_peer_verbs_turn(struct flat_peer *p, bool *more);
 /** What the link says goes to the ring. Whether anything went. */
 bool flat_peer_verbs_put(struct flat_peer *p);
+/** Bytes went by TCP: a ring that was given up, and whose bytes are all sent, is forgotten. Another can be offered. */
+void flat_peer_verbs_sent(struct flat_peer *p);
 /** Back to TCP. Nothing where verbs are not in use. */
 void flat_peer_verbs_lose(struct flat_peer *p, const char *why);
 /** The link is over. */
