@@ -177,4 +177,20 @@ bool flat_http_list_has(struct flat_span list, const char *token);
  */
 bool flat_http_accepts_coding(struct flat_span accept, const char *coding, const char *alias);
 
+enum flat_http_guess {
+	FLAT_HTTP_GUESS_MORE, /* the next bytes will say */
+	FLAT_HTTP_GUESS_1,
+	FLAT_HTTP_GUESS_2,
+	FLAT_HTTP_GUESS_OTHER, /* neither */
+};
+
+/* A request line that is longer is taken for none, as by Envoy's http_inspector. */
+#define FLAT_HTTP_GUESS_BYTES ((size_t)8 * 1024)
+
+/**
+ * What the first `len` bytes of a client are the beginning of: a request line of HTTP/1.0 or 1.1, the preface of HTTP/2, or something else
+ * (http_guess.c). However they are cut, the answer comes to the same.
+ */
+enum flat_http_guess flat_http_guess(const uint8_t *bytes, size_t len);
+
 #endif

@@ -156,9 +156,10 @@ static void say_not_asked(struct flat_diags *diags, const struct flat_authz_poli
 	    opaque ? "name a provider over gRPC"
 		   : "name the port's protocol, or a provider over gRPC",
 	    "AuthorizationPolicy %s/%s: provider \"%s\" is asked over HTTP, and port %u of "
-	    "%s is not declared HTTP: connections there are %s",
+	    "%s is not declared HTTP: connections there %s",
 	    policy->namespace, policy->name, policy->provider, port->number, service->host,
-	    opaque ? "let through unasked, as in Istio" : "denied where its rules match");
+	    opaque ? "are let through unasked, as in Istio"
+		   : "that do not speak HTTP are denied where its rules match");
 }
 
 /* Tells of the first port at which it is not asked, of those whose server is known from the files alone. */

@@ -465,7 +465,8 @@ static void check_protocol(const struct flat_virtual_service *vs,
 	if (vs->n_routes == 0 || vs->detached || !service || service->n_ports == 0)
 		return;
 	for (uint32_t i = 0; i < service->n_ports; i++) {
-		if (flat_protocol_is_http(service->ports[i].protocol))
+		if (flat_protocol_is_http(service->ports[i].protocol) ||
+		    !service->ports[i].declared)
 			return;
 	}
 	mesh_resource(resource, "VirtualService", vs->namespace, vs->name);

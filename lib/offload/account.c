@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/limits.h"
+#include "offload/admit.h"
 #include "offload/telling.h"
 
 /* Descriptors of flatd's own: files, rings, sockets that are kept ready. */

@@ -9,6 +9,7 @@
 #include "mesh/persist.h"
 #include "mesh/scope.h"
 #include "offload/admin.h"
+#include "offload/admit.h"
 #include "offload/l7_admission.h"
 #include "offload/l7_observe.h"
 
@@ -608,6 +609,7 @@ static void explain(struct flat_offload *o, struct stand_in *in, char **words, s
 		return;
 	}
 	q.to = flat_ip_addr(&ip, port);
+	q.heard = q.http = true;
 	q.from = (struct flat_addr){.family = AF_INET, .ip = {127, 0, 0, 1}};
 	flat_admit(o, &q, &d);
 	if (d.hidden && d.status == 0) {

@@ -1,3 +1,5 @@
+#include "offload/admit.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -213,7 +215,8 @@ static bool follow(struct flat_offload *o, const struct flat_question *q, struct
 	if (flat_protocol_is_http(d->port->protocol))
 		return true;
 	answer = flat_l4_route_find(o->mesh, d->service, &question, &d->route);
-	d->sniff = answer == FLAT_L4_NAME;
+	if (answer == FLAT_L4_NAME)
+		d->sniff = FLAT_SNIFF_NAME;
 	if (answer != FLAT_L4_ROUTE)
 		return true;
 	return take_route(o, q, d, d->port->number, client);
@@ -259,7 +262,7 @@ static void find_by_name(struct flat_offload *o, const struct flat_question *q,
 	    flat_mesh_egress(o->mesh, client, NULL) != FLAT_EGRESS_REGISTRY_ONLY)
 		return;
 	if (!q->sni) {
-		d->sniff = true;
+		d->sniff = FLAT_SNIFF_NAME;
 		return;
 	}
 	const struct flat_scope scope = flat_mesh_scope(o->mesh, client, q->to.port);
@@ -365,6 +368,21 @@ static bool come_in(struct flat_offload *o, const struct flat_question *q, struc
 	return false;
 }
 
+/* Whether it is read as HTTP; d->sniff: its first bytes will say. `d` has service and port; pinned: the one server. */
+static bool is_http(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d,
+		    const struct flat_listener *pinned, const struct flat_workload *client)
+{
+	if (flat_l7_wanted(o, d->service, d->port, pinned, client))
+		return true;
+	if (q->heard && !q->http)
+		return false;
+	if (!flat_l7_wanted_if_http(o, d->service, d->port, pinned, client))
+		return false;
+	if (!q->heard)
+		d->sniff = FLAT_SNIFF_PROTOCOL;
+	return q->heard;
+}
+
 /* Which service is meant, without a gateway between. False: refused. */
 static bool find_service(struct flat_offload *o, const struct flat_question *q,
 			 struct flat_decision *d, const struct flat_workload *client)
@@ -377,11 +395,13 @@ static bool find_service(struct flat_offload *o, const struct flat_question *q,
 	d->service = flat_scope_by_addr(&scope, &ip, &port, &d->hidden);
 	const struct flat_service *owner = d->service ? NULL : flat_scope_owning(&scope, &ip);
 	d->port = port;
-	if (d->service && flat_l7_wanted(o, d->service, port, NULL, client)) {
+	if (d->service && is_http(o, q, d, NULL, client)) {
 		/* Each request finds its own server. */
 		d->l7 = true;
 		return true;
 	}
+	if (d->sniff)
+		return true;
 	d->listener = d->service ? NULL : flat_listener_find(o, &q->to, q->session);
 	if (owner && !d->hidden && !d->listener && flat_service_has_endpoints(owner)) {
 		refuse(d, ECONNREFUSED, FLAT_REFUSED_NO_PORT);
@@ -519,8 +539,7 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 	/* A server is known by its services whoever asks: its policies need its port's protocol. */
 	if (!d->service && !d->sniff && (!d->hidden || d->listener))
 		d->service = service_behind(o, d->listener, &d->target, &d->port);
-	if (!d->l7 && !d->sniff && d->listener &&
-	    flat_l7_wanted(o, d->service, d->port, d->listener, NULL)) {
+	if (!d->l7 && !d->sniff && d->listener && is_http(o, q, d, d->listener, NULL)) {
 		d->l7 = d->l7_pinned = true;
 		if (!q->session && !q->principal && !check_strict(o, d->listener, d))
 			return;
@@ -528,7 +547,7 @@ void flat_admit(struct flat_offload *o, const struct flat_question *q, struct fl
 	if (d->l7 || d->sniff) {
 		/* Policies are asked request by request, or when it is known whose they are. */
 		d->path = FLAT_CONN_FORWARDED;
-		d->listener = NULL;
+		d->listener = d->sniff ? q->pinned : NULL;
 		return;
 	}
 	bool asked = d->service && d->service->path == FLAT_PATH_FORWARDED;
@@ -572,13 +591,16 @@ bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char 
 	struct flat_decision d = {.to = c->to, .target = c->target};
 	const struct flat_service_port *port = NULL;
 	const char *name = c->sniff ? flat_sniff_name(c->sniff) : NULL;
+	/* It is decided on when its first bytes are there. */
+	if (flat_sniff_waits(c->sniff))
+		return true;
 	/* A server that closed its listener is the same server. */
 	const struct flat_listener closed = {
 	    .session = c->served_by,
 	    .addr.port = c->served_port,
 	};
 	const struct flat_listener *l = c->listener || !c->served_by ? c->listener : &closed;
-	if (c->gate && c->sniff && !flat_sniff_waits(c->sniff)) {
+	if (c->gate && c->sniff) {
 		const struct flat_question q = {.gate = c->gate, .sni = name};
 		if (!authorize_at_gate(o, c->gate, &c->from, name, client_of(o, &q), &d)) {
 			snprintf(reason, size, "%s", d.reason);

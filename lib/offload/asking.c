@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "mesh/ext_authz.h"
+#include "offload/admit.h"
 #include "offload/gateway.h"
 #include "offload/grpc_client.h"
 #include "offload/l7.h"

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/admit.h"
 #include "offload/gateway.h"
 #include "offload/guest.h"
 #include "offload/peers.h"

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "control/cgroup.h"
+#include "offload/admit.h"
 #include "offload/capture_bpf.h"
 #include "offload/capture_dns.h"
 #include "offload/capture_in.h"

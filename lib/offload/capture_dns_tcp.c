@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "base/sys.h"
 #include "codec/dns.h"
+#include "offload/admit.h"
 #include "offload/capture_dns.h"
 
 #define LENGTH 2

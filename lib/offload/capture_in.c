@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/admit.h"
 #include "offload/capture.h"
 #include "offload/capture_diag.h"
 #include "offload/capture_in_bpf.h"

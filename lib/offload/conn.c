@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/account.h"
+#include "offload/admit.h"
 #include "offload/asking.h"
 #include "offload/capture_in.h"
 #include "offload/gateway.h"
@@ -158,6 +159,25 @@ static void enter_cluster(struct flat_conn *c, const struct flat_decision *d)
 	flat_cluster_enter(c->cluster, c->host);
 }
 
+/* Whether its time runs, and it counts as one that waits for its server. */
+static void set_timed(struct flat_conn *c, bool timed)
+{
+	if (c->timed == timed)
+		return;
+	c->timed = timed;
+	if (timed)
+		TAILQ_INSERT_TAIL(&c->offload->half_open, c, half_link);
+	else
+		TAILQ_REMOVE(&c->offload->half_open, c, half_link);
+	if (c->client)
+		c->client->n_half_open += timed ? 1 : -1U;
+}
+
+void flat_conn_idle(struct flat_conn *c)
+{
+	set_timed(c, false);
+}
+
 void flat_conn_begin(struct flat_conn *c, const struct flat_decision *d)
 {
 	struct flat_offload *o = c->offload;
@@ -166,12 +186,11 @@ void flat_conn_begin(struct flat_conn *c, const struct flat_decision *d)
 	c->since_ms = flat_now_us() / 1000;
 	if (c->client) {
 		c->client->n_conns++;
-		c->client->n_half_open++;
 		flat_account_add(c->client, FLAT_ACCOUNT_CONN);
 	}
 	TAILQ_INSERT_TAIL(&o->conns, c, link);
 	flat_index_put(&o->conn_ids, &c->by_id, c->id);
-	TAILQ_INSERT_TAIL(&o->half_open, c, half_link);
+	set_timed(c, true);
 	o->n_conns++;
 }
 
@@ -251,6 +270,7 @@ int flat_conn_lead(struct flat_conn *c, const struct flat_decision *d)
 	if (err == 0)
 		enter_cluster(c, d);
 	c->since_ms = flat_now_us() / 1000;
+	set_timed(c, true);
 	return err;
 }
 
@@ -269,9 +289,7 @@ static void settle(struct flat_conn *c)
 	if (!c->half_open)
 		return;
 	c->half_open = false;
-	TAILQ_REMOVE(&c->offload->half_open, c, half_link);
-	if (c->client)
-		c->client->n_half_open--;
+	set_timed(c, false);
 	if (c->pending) {
 		TAILQ_REMOVE(&c->listener->pending, c, pending_link);
 		c->listener->n_pending--;
@@ -437,8 +455,14 @@ static void on_direct(struct flat_source *source, int events)
 static void on_half_open(struct flat_source *source, int events)
 {
 	struct flat_end *e = FLAT_CONTAINER_OF(source, struct flat_end, anchor);
-	if (events & (POLLHUP | POLLERR))
-		flat_conn_destroy(e->conn);
+	struct flat_conn *c = e->conn;
+	if (!(events & (POLLHUP | POLLERR)))
+		return;
+	/* To its client it was open: what it sent before it went is its server's. */
+	if (c->told && e->lane)
+		flat_loop_del(&c->offload->loop, source);
+	else
+		flat_conn_destroy(c);
 }
 
 bool flat_conn_carries_urgent(const struct flat_conn *c, enum flat_side from)
@@ -492,6 +516,8 @@ void flat_conn_tell(struct flat_conn *c)
 	c->told = true;
 	if (c->reply_due)
 		reply_opened(c);
+	if (c->bridge && c->end[FLAT_SIDE_CLIENT].tube)
+		flat_bridge_opened(c->bridge);
 }
 
 void flat_conn_wait(struct flat_conn *c)
@@ -551,6 +577,8 @@ void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, c
 		flat_vq_phase(&client->lane->lane, client->slot, FLAT_PHASE_FAILED(err),
 			      client->anchor.fd);
 		/* The client may hold its end for long: nobody else gets the slot. */
+		c->cut = true;
+	} else if (c->told && client->tube) {
 		c->cut = true;
 	} else if (c->told && client->lane) {
 		remember_cut(c, err, reason);
@@ -653,7 +681,7 @@ void flat_conn_open(struct flat_conn *c)
 	else if (c->connecting)
 		flat_vq_phase(&c->end[0].lane->lane, c->end[0].slot, FLAT_PHASE_OPEN,
 			      c->end[0].anchor.fd);
-	if (c->bridge)
+	if (c->bridge && !(c->told && c->end[FLAT_SIDE_CLIENT].tube))
 		flat_bridge_opened(c->bridge);
 	if (start(c) != 0)
 		flat_conn_cut(c, ENOMEM, "flatd is out of memory");

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/sys.h"
 #include "offload/account.h"
+#include "offload/admit.h"
 #include "offload/asking.h"
 #include "offload/capture_in.h"
 #include "offload/gateway.h"
@@ -55,7 +56,9 @@ static int bind_memory(struct flat_conn *c)
 {
 	/* A confined client has its socket. */
 	struct flat_session *s = c->end[FLAT_SIDE_CLIENT].is_tcp ? NULL : c->client;
-	struct flat_listener *l = flat_listener_is_dialled(c->listener) ? NULL : c->listener;
+	struct flat_listener *l =
+	    flat_listener_is_dialled(c->listener) || flat_sniff_waits(c->sniff) ? NULL
+										: c->listener;
 	if (c->l7)
 		return s ? take_slot(c, FLAT_SIDE_CLIENT, s, NULL) : 0;
 	if (c->l7_upstream)
@@ -160,6 +163,7 @@ static bool may_serve(struct flat_conn *c, struct flat_listener *l)
 	    .pinned = l,
 	    .own = c->own,
 	    .sni = c->sniff ? flat_sniff_name(c->sniff) : NULL,
+	    .heard = c->sniff != NULL,
 	};
 	struct flat_decision d;
 	/* Of a request it was the server's policies that were asked. */
@@ -384,16 +388,20 @@ static void count_kernel(struct flat_offload *o, const struct flat_session *s,
 	o->stats.opened[FLAT_CONN_KERNEL]++;
 }
 
+/* What reads its bytes before they go anywhere, if anything does. 0 or -ENOMEM. */
+static int attach(struct flat_conn *c, const struct flat_decision *d)
+{
+	return d->l7 ? flat_l7_attach(c, d) : d->sniff ? flat_sniff_attach(c, d->sniff) : 0;
+}
+
 static void begin(struct flat_session *s, const struct flat_msg *msg, struct flat_decision *d)
 {
 	struct flat_pair pair;
 	struct flat_conn *c = flat_conn_new(s->offload, s, d);
 	d->status = c ? flat_pairs_take(&s->offload->pairs, &pair) : -ENOMEM;
 	bool taken = d->status == 0;
-	if (d->status == 0 && d->l7)
-		d->status = flat_l7_attach(c, d);
-	else if (d->status == 0 && d->sniff)
-		d->status = flat_sniff_attach(c);
+	if (d->status == 0)
+		d->status = attach(c, d);
 	if (d->status != 0 && taken) {
 		close(pair.near);
 		close(pair.far);
@@ -476,7 +484,7 @@ static struct flat_conn *begin_socket(struct flat_offload *o, struct flat_sessio
 	c->from = q->from;
 	c->end[0].is_tcp = true;
 	c->end[0].anchor.fd = fd;
-	int err = d->l7 ? flat_l7_attach(c, d) : d->sniff ? flat_sniff_attach(c) : 0;
+	int err = attach(c, d);
 	if (err == 0)
 		return c;
 	flat_conn_destroy(c);
@@ -548,7 +556,11 @@ void flat_conn_gate(struct flat_offload *o, struct flat_gate *gate, const char *
 	struct sockaddr_storage ss;
 	socklen_t len = sizeof(ss);
 	bool opaque = flat_gate_is_opaque(flat_gate_kind(gate));
-	struct flat_decision d = {.path = FLAT_CONN_FORWARDED, .l7 = !opaque, .sniff = opaque};
+	struct flat_decision d = {
+	    .path = FLAT_CONN_FORWARDED,
+	    .l7 = !opaque,
+	    .sniff = opaque ? FLAT_SNIFF_NAME : FLAT_SNIFF_NONE,
+	};
 	memset(&ss, 0, sizeof(ss));
 	d.to = d.target = *flat_gate_addr(gate);
 	struct flat_conn *c = flat_conn_new(o, NULL, &d);
@@ -569,7 +581,7 @@ void flat_conn_gate(struct flat_offload *o, struct flat_gate *gate, const char *
 	flat_addr_unmap(&c->target);
 	c->principal = strdup(principal);
 	if (!c->principal || flat_conn_text(&c->client_name, "client of the gateway") != 0 ||
-	    (opaque ? flat_sniff_attach(c) : flat_l7_attach(c, &d)) != 0) {
+	    attach(c, &d) != 0) {
 		flat_conn_destroy(c);
 		return;
 	}
@@ -600,7 +612,7 @@ void flat_conn_wire(struct flat_listener *l, const struct flat_question *q, stru
 		return;
 	}
 	if (!c || !c->principal || flat_conn_text(&c->client_name, c->principal) != 0 ||
-	    (d.l7 && flat_l7_attach(c, &d) != 0)) {
+	    attach(c, &d) != 0) {
 		flat_bridge_failed(b, ENOBUFS, "flatd is out of memory");
 		flat_tube_close(tube, FLAT_TUBE_NEAR, true);
 		if (c)

@@ -11,6 +11,7 @@
 #include "mesh/scope.h"
 #include "offload/account.h"
 #include "offload/admin.h"
+#include "offload/admit.h"
 #include "offload/peers.h"
 
 const struct flat_workload *flat_admin_workload(const struct flat_offload *o, const char *text)
@@ -185,6 +186,9 @@ static const char *how(const struct flat_decision *d, bool plain)
 	if (d->wire.port)
 		return "through flatd, which reaches the server's host over the wire with mutual "
 		       "TLS; that host decides too";
+	if (d->sniff == FLAT_SNIFF_PROTOCOL)
+		return "through flatd, once it has read whether the client speaks HTTP: the port's "
+		       "protocol is not declared";
 	if (d->sniff)
 		return "through flatd, once it has read the name that the client asks for in TLS: "
 		       "give it too, to see where";

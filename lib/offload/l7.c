@@ -9,10 +9,12 @@
 
 #include "base/log.h"
 #include "mesh/scope.h"
+#include "offload/admit.h"
 #include "offload/gateway.h"
 #include "offload/l7_mandatory.h"
 #include "offload/l7_observe.h"
 #include "offload/origin.h"
+#include "offload/sniff.h"
 
 /* How long a connection that moves nothing is still looked at, microseconds; and flatd, before it sleeps. */
 #define HOT_US 20
@@ -116,12 +118,21 @@ uint32_t flat_l7_random(struct flat_l7_node *node, uint32_t n)
 	return (uint32_t)(((x * 0x2545f4914f6cdd1dULL >> 32) * n) >> 32);
 }
 
+/* The service's VirtualService, as the client has it. */
+static const struct flat_virtual_service *virtual_of(const struct flat_offload *o,
+						     const struct flat_service *service,
+						     const struct flat_service_port *port,
+						     const struct flat_workload *client)
+{
+	const struct flat_scope scope = flat_mesh_scope(o->mesh, client, port->number);
+
+	return flat_mesh_virtual_by_host(&scope, flat_span_of(service->host), service);
+}
+
 bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 		    const struct flat_service_port *port, const struct flat_listener *pinned,
 		    const struct flat_workload *client)
 {
-	struct flat_scope scope;
-
 	if (!o->l7 || !o->l7->rules || !port || !flat_protocol_is_http(port->protocol))
 		return false;
 	if (flat_l7_observed_http(o->mesh, client, FLAT_MODE_CLIENT))
@@ -129,12 +140,37 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 	if (pinned)
 		return flat_authz_needs_http(o->mesh, pinned->session->workload) ||
 		       flat_l7_observed_http(o->mesh, pinned->session->workload, FLAT_MODE_SERVER);
-	scope = flat_mesh_scope(o->mesh, client, port->number);
 	return flat_service_has_endpoints(service) &&
-	       (service->routes_below ||
-		flat_mesh_virtual_by_host(&scope, flat_span_of(service->host), service) ||
+	       (service->routes_below || virtual_of(o, service, port, client) ||
 		flat_mesh_has_traffic(o->mesh, service, client) ||
 		flat_service_health(service, port) || flat_resolve_needs_http(o, service, port));
+}
+
+/* Istio's wellKnownPorts: of SMTP, DNS, MySQL and MongoDB. Some of their servers speak first. */
+static bool is_of_others(uint16_t port)
+{
+	return port == 25 || port == 53 || port == 3306 || port == 27017;
+}
+
+bool flat_l7_wanted_if_http(struct flat_offload *o, const struct flat_service *service,
+			    const struct flat_service_port *port,
+			    const struct flat_listener *pinned, const struct flat_workload *client)
+{
+	const struct flat_virtual_service *vs;
+
+	if (!o->l7 || !o->l7->rules || !port || port->declared || is_of_others(port->number))
+		return false;
+	if (pinned)
+		return flat_l7_bound(o->mesh, client, FLAT_MODE_CLIENT) ||
+		       flat_l7_bound(o->mesh, pinned->session->workload, FLAT_MODE_SERVER) ||
+		       flat_authz_needs_http(o->mesh, pinned->session->workload);
+	if (!flat_service_has_endpoints(service))
+		return false;
+	if (flat_l7_bound(o->mesh, client, FLAT_MODE_CLIENT))
+		return true;
+	vs = virtual_of(o, service, port, client);
+	return service->routes_below || (vs && vs->n_routes > 0) ||
+	       flat_resolve_needs_http(o, service, port);
 }
 
 /* --- heads --- */
@@ -379,7 +415,9 @@ int flat_l7_attach(struct flat_conn *c, const struct flat_decision *d)
 	l7->conn = c;
 	l7->root = l7;
 	l7->port = d->port ? d->port->number : d->to.port;
-	l7->protocol = (uint8_t)(d->port ? d->port->protocol : FLAT_PROTOCOL_HTTP);
+	l7->protocol =
+	    (uint8_t)(d->port && flat_protocol_is_http(d->port->protocol) ? d->port->protocol
+									  : FLAT_PROTOCOL_HTTP);
 	if (d->l7_pinned)
 		l7->pinned = d->target;
 	if (c->principal)
@@ -436,6 +474,24 @@ static int start_end(struct flat_conn *c, int i, struct flat_l7_end *e, flat_sou
 	return flat_loop_poll(&c->offload->loop, &e->source, from->anchor.fd, events, fn);
 }
 
+/* A client that was read from before it was known to speak HTTP. */
+static int resume(struct flat_conn *c, struct flat_l7_end *e)
+{
+	const struct flat_pipe_end *before = &c->pipe->end[FLAT_SIDE_CLIENT];
+
+	if (!e->is_tcp)
+		e->vq = before->vq;
+	if (flat_l7_end_buffers(e) != 0)
+		return -ENOMEM;
+	e->len = flat_sniff_take(c->sniff, e->in, FLAT_L7_IN_BYTES);
+	e->bytes_in = e->len;
+	if (flat_http_guess(e->in, e->len) == FLAT_HTTP_GUESS_2)
+		c->l7->protocol = FLAT_PROTOCOL_HTTP2;
+	flat_pipe_free(c->pipe);
+	c->pipe = NULL;
+	return 0;
+}
+
 int flat_l7_start(struct flat_conn *c)
 {
 	int err;
@@ -443,6 +499,8 @@ int flat_l7_start(struct flat_conn *c)
 		return flat_l7_shadow_start(c->l7);
 	if (c->l7) {
 		err = start_end(c, FLAT_SIDE_CLIENT, &c->l7->end, on_client);
+		if (err == 0 && c->pipe)
+			err = resume(c, &c->l7->end);
 		if (err == 0)
 			flat_l7_heat(c->l7);
 		return err;
@@ -633,9 +691,12 @@ static struct flat_l7_upstream *upstream_new(struct flat_l7 *l7, const struct fl
 	return up;
 }
 
+/* A server at an undeclared port is spoken to as its client speaks, as in Istio. */
 static int protocol_of(const struct flat_l7 *l7)
 {
-	return l7->x.port ? (int)l7->x.port->protocol : l7->protocol;
+	const struct flat_service_port *port = l7->x.port;
+
+	return port && port->declared ? (int)port->protocol : l7->protocol;
 }
 
 bool flat_l7_holds_content(const struct flat_l7 *l7)

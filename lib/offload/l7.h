@@ -38,6 +38,16 @@ bool flat_l7_wanted(struct flat_offload *o, const struct flat_service *service,
 		    const struct flat_service_port *port, const struct flat_listener *pinned,
 		    const struct flat_workload *client);
 
+/** Whether a filter or a rate limit holds for a workload's requests, as a client's (not NULL) or a server's. */
+static inline bool flat_l7_bound(const struct flat_mesh *mesh, const struct flat_workload *workload,
+				 enum flat_side_mode mode)
+{
+	return (mode == FLAT_MODE_SERVER && flat_mesh_limited(mesh, workload)) ||
+	       flat_mesh_filtered(mesh, workload,
+				  mode == FLAT_MODE_SERVER ? FLAT_FILTER_SERVER
+							   : FLAT_FILTER_CLIENT);
+}
+
 /** Whether Telemetry, a filter or a rate limit wants a workload's requests read, as a client's (not NULL) or a server's. */
 static inline bool flat_l7_observed_http(const struct flat_mesh *mesh,
 					 const struct flat_workload *workload,
@@ -46,11 +56,17 @@ static inline bool flat_l7_observed_http(const struct flat_mesh *mesh,
 	const struct flat_observation *o = flat_mesh_observation(mesh, workload, mode);
 
 	return o->n_logs > 0 || o->trace || (o->metrics && o->metrics->labels_http) ||
-	       (mode == FLAT_MODE_SERVER && flat_mesh_limited(mesh, workload)) ||
-	       flat_mesh_filtered(mesh, workload,
-				  mode == FLAT_MODE_SERVER ? FLAT_FILTER_SERVER
-							   : FLAT_FILTER_CLIENT);
+	       flat_l7_bound(mesh, workload, mode);
 }
+
+/**
+ * The same for a port whose protocol is not declared, if a connection speaks HTTP: only where something is decided by its
+ * requests (Telemetry alone reads none), as that costs all of the port's clients the direct way. Never of ports whose servers
+ * may speak first.
+ */
+bool flat_l7_wanted_if_http(struct flat_offload *o, const struct flat_service *service,
+			    const struct flat_service_port *port,
+			    const struct flat_listener *pinned, const struct flat_workload *client);
 
 /** Makes c->l7 for a client's connection. 0 or -ENOMEM. */
 FLAT_MUST_CHECK int flat_l7_attach(struct flat_conn *c, const struct flat_decision *d);

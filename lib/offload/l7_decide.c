@@ -49,7 +49,7 @@ service_named(const struct flat_l7 *l7, const struct flat_scope *scope, struct f
 	name[host.len] = 0;
 	s = flat_scope_by_host(scope, name, &hidden);
 	port = s ? flat_service_port(s, l7->port) : NULL;
-	return port && flat_protocol_is_http(port->protocol) ? s : NULL;
+	return port && (flat_protocol_is_http(port->protocol) || !port->declared) ? s : NULL;
 }
 
 /* As in Istio, the request's host says which service is meant; one that means nothing, the address. */

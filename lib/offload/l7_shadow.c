@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "offload/admit.h"
 #include "offload/l7_engine.h"
 
 struct flat_l7_shadow {

@@ -16,6 +16,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/sys.h"
+#include "offload/admit.h"
 #include "offload/asking.h"
 #include "offload/health.h"
 #include "offload/http.h"

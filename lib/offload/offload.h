@@ -39,6 +39,8 @@ struct flat_l7;
 struct flat_l7_node;
 struct flat_l7_upstream;
 struct flat_bridge;
+struct flat_decision;
+struct flat_question;
 struct flat_peers;
 struct flat_audit_log;
 struct flat_health;
@@ -212,19 +214,19 @@ struct flat_conn {
 	const char *server_name;
 	struct flat_series *series;
 	struct flat_conn_measures *measures; /* of Telemetry's labels; NULL: none. Owned */
-	uint64_t live[2]; /* direct: bytes as last added up; never less than before */
-	bool own;	  /* a health check of ours */
-	bool ticket;	  /* was made ahead; its client had its answer then */
-	bool shelved;	  /* and has not begun: in flat_session.tickets, by `link` */
-	bool half_open;
-	bool pending;	 /* its ACCEPT waits for room in the listener's queue */
-	bool reply_due;	 /* the client waits for its answer until then */
-	bool early;	 /* it wants it before the server is there */
-	bool connecting; /* and has got it so */
+	uint64_t live[2];      /* direct: bytes as last added up; never less than before */
+	bool own;	       /* a health check of ours */
+	bool ticket;	       /* was made ahead; its client had its answer then */
+	bool shelved;	       /* and has not begun: in flat_session.tickets, by `link` */
+	bool half_open, timed; /* timed: in flat_offload.half_open, where its time runs */
+	bool pending;	       /* its ACCEPT waits for room in the listener's queue */
+	bool reply_due;	       /* the client waits for its answer until then */
+	bool early;	       /* it wants it before the server is there */
+	bool connecting;       /* and has got it so */
 	bool cut;
 	bool remind; /* one side closed, the other may not know: in flat_offload.reminders */
 	uint32_t reply_seq;
-	struct flat_sniff *sniff;   /* found by the name asked for; owned: sniff.h. NULL: not so */
+	struct flat_sniff *sniff;   /* found by its first bytes; owned: sniff.h. NULL: not so */
 	struct flat_asking *asking; /* authorizers asked about it; owned: asking.h. NULL: none */
 	bool told;		    /* the client has its answer: it is open, whatever comes */
 	struct flat_origin *origin; /* TLS towards its server; NULL: none. Owned */
@@ -585,58 +587,6 @@ void flat_balance_free(struct flat_offload *o);
 struct flat_ip flat_addr_ip(const struct flat_addr *a);
 struct flat_addr flat_ip_addr(const struct flat_ip *ip, uint16_t port);
 
-/* --- admit.c --- */
-
-/** What was decided about a connection attempt. */
-struct flat_decision {
-	int status; /* 0: allowed; negative errno: refused */
-	enum flat_refusal_kind kind;
-	enum flat_conn_path path;
-	struct flat_listener *listener; /* NULL: a server outside the mesh */
-	struct flat_addr to;		/* what was asked for */
-	struct flat_addr target;	/* where it goes */
-	struct flat_wire_way wire;	/* and how, where that is another host */
-	struct flat_cluster *cluster;	/* that `target` was picked from; NULL: none */
-	struct flat_cluster_host *host; /* of it */
-	const struct flat_service *service;
-	const struct flat_service
-	    *hidden; /* has the address, and the client does not see it; NULL: none */
-	const struct flat_service_port *port; /* of it, as it was asked for; NULL: unknown */
-	const struct flat_l4_route *route;    /* that led to `service`; NULL: none */
-	const struct flat_route_destination *destination; /* of it */
-	const struct flat_tls_origin *origin; /* TLS is begun with the server; NULL: it is not */
-	bool sniff; /* where it goes, the name says that the client asks for: it is read first */
-	bool l7;    /* forwarded as HTTP: its requests are decided one by one */
-	bool l7_pinned;	  /* and all go to `target` */
-	uint32_t asks[2]; /* authorizers, by flat_authz_verdict.order; of the gate, of the server */
-	char reason[512];
-};
-
-struct flat_question {
-	const struct flat_session *session; /* NULL: a plain client from `from` */
-	struct flat_addr from;
-	struct flat_addr to;
-	struct flat_listener *pinned; /* a plain client's: no balancing */
-	const char *principal; /* of a client on another host, by its certificate; NULL: none */
-	bool own;	       /* a health check of ours: policies are not asked */
-	const char *sni;       /* asked for in TLS, lower case; "": no name; NULL: not read yet */
-	const struct flat_gate *gate; /* a client of a gateway's opaque port; NULL: not so */
-	bool dry;		      /* asks only */
-};
-
-/** Resolves and authorizes. */
-void flat_admit(struct flat_offload *o, const struct flat_question *q, struct flat_decision *d);
-/** Whether a live connection is still allowed. */
-bool flat_still_allowed(struct flat_offload *o, const struct flat_conn *c, char *reason,
-			size_t size);
-/** Remembers a refusal for `flatctl why`, counts and logs it (telling.h). `s`: who was refused, as `who`; NULL: no session. */
-void flat_refuse(struct flat_offload *o, const struct flat_session *s, const char *who,
-		 const struct flat_addr *to, enum flat_refusal_kind kind, const char *reason);
-/** "policy", "strict", ...: stable, for metrics. */
-const char *flat_refusal_name(enum flat_refusal_kind kind);
-
-enum { FLAT_ASKED_BY_GATE, FLAT_ASKED_BY_SERVER }; /* flat_decision.asks */
-
 /* --- connect.c --- */
 
 /** CONNECT of a session. */
@@ -651,7 +601,6 @@ void flat_conn_captured(struct flat_session *s, const struct flat_question *q, i
 void flat_conn_wire(struct flat_listener *l, const struct flat_question *q, struct flat_bridge *b,
 		    struct flat_tube *tube);
 
-struct flat_gate;
 /** A client of a gateway's port: `gate` and `fd` are owned from here. principal: the gateway's own. */
 void flat_conn_gate(struct flat_offload *o, struct flat_gate *gate, const char *principal, int fd);
 
@@ -684,6 +633,8 @@ FLAT_MUST_CHECK struct flat_conn *flat_conn_new(struct flat_offload *o, struct f
 void flat_conn_open(struct flat_conn *c);
 /** A half-open connection comes to nothing: the client is told err (positive) and why; `c` is gone. */
 void flat_conn_fail(struct flat_conn *c, int err, enum flat_refusal_kind kind, const char *reason);
+/** Its client, told that it is open, may be silent for as long as it likes: no time runs, until flat_conn_lead(). */
+void flat_conn_idle(struct flat_conn *c);
 /** Has it looked at while it is half open: its client may go away, and it may not wait for ever. */
 void flat_conn_wait(struct flat_conn *c);
 /** Whether urgent bytes of a side reach the other as such: FLAT_CONN_URGENT. Once both are known. */

@@ -15,6 +15,7 @@
 #include "control/config.h"
 #include "control/names.h"
 #include "mesh/build.h"
+#include "offload/admit.h"
 #include "offload/capture.h"
 #include "offload/gateway.h"
 #include "offload/health.h"

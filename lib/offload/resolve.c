@@ -353,6 +353,15 @@ bool flat_resolve_certain(const struct flat_cluster *cluster)
 	       !cluster->outlier.interval_ms && !cluster->group;
 }
 
+static bool needs_http(const struct flat_mesh *mesh, const struct flat_service_port *port,
+		       const struct flat_workload *server)
+{
+	if (flat_authz_needs_http(mesh, server))
+		return true;
+	return port->declared ? flat_l7_observed_http(mesh, server, FLAT_MODE_SERVER)
+			      : flat_l7_bound(mesh, server, FLAT_MODE_SERVER);
+}
+
 bool flat_resolve_needs_http(const struct flat_offload *o, const struct flat_service *service,
 			     const struct flat_service_port *port)
 {
@@ -362,9 +371,7 @@ bool flat_resolve_needs_http(const struct flat_offload *o, const struct flat_ser
 	if (find_candidates(o, service, port, &how, &c) == 0) {
 		for (uint32_t i = 0; i < c.n && !needs; i++)
 			needs = c.listener[i] &&
-				(flat_authz_needs_http(o->mesh, c.listener[i]->session->workload) ||
-				 flat_l7_observed_http(o->mesh, c.listener[i]->session->workload,
-						       FLAT_MODE_SERVER));
+				needs_http(o->mesh, port, c.listener[i]->session->workload);
 	}
 	free(c.wire);
 	free(c.v);

@@ -14,6 +14,7 @@
 #include "base/limits.h"
 #include "mesh/l4_route.h"
 #include "offload/account.h"
+#include "offload/admit.h"
 
 /* Whether another listener may be meant by the address of this one. */
 static bool has_rival(const struct flat_listener *l)

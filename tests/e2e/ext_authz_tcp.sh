@@ -153,7 +153,7 @@ same one-of-several-dead EACCES "$(shop hello)"
 apply < <(base && custom && mesh "$(provider ext envoyExtAuthzHttp 9000)")
 went over-http-not-asked direct shop hello
 apply < <(base | sed 's/number: 80, name: tcp, protocol: TCP/number: 80, name: tcp1/; s/{ tcp: /{ tcp1: /' && custom && mesh "$(provider ext envoyExtAuthzHttp 9000)")
-same over-http-where-it-may-be-http EACCES "$(shop hello)"
+same over-http-where-it-may-be-http ECONNRESET "$(shop hello)"
 
 # --- by a gateway: it asks about its client, the server about the gateway ---
 

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "codec/dns.h"
+#include "offload/admit.h"
 #include "offload/capture_dns.h"
 #include "support_mesh.h"
 

@@ -669,8 +669,9 @@ Test(mesh_authz, ports_of_which_an_authorizer_over_http_is_not_asked_are_said)
 {
 	static const char through[] = "port 81 of bin.foo.svc.cluster.local is not declared HTTP: "
 				      "connections there are let through unasked";
-	static const char denied[] = "port 81 of bin.foo.svc.cluster.local is not declared HTTP: "
-				     "connections there are denied where its rules match";
+	static const char denied[] =
+	    "port 81 of bin.foo.svc.cluster.local is not declared HTTP: "
+	    "connections there that do not speak HTTP are denied where its rules match";
 	static const struct {
 		const char *yaml, *said; /* NULL: nothing */
 	} some[] = {

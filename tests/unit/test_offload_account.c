@@ -7,6 +7,7 @@
 
 #include "base/limits.h"
 #include "offload/account.h"
+#include "offload/admit.h"
 
 static struct flat_offload o;
 static struct flat_workload shop = {.name = "shop", .namespace = "demo"};

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "mesh/ext_authz.h"
+#include "offload/admit.h"
 #include "offload/offload.h"
 #include "support_mesh.h"
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "offload/admit.h"
 #include "offload/offload.h"
 #include "offload/telling.h"
 
