@@ -30,6 +30,7 @@ struct call {
 	int err;
 	int status; /* of gRPC; -1: none came */
 	unsigned http;
+	uint32_t reset; /* HTTP/2's error code; 0: no reset */
 	char message[160];
 	int64_t end_us; /* 0: none */
 	bool over;
@@ -65,20 +66,33 @@ static ssize_t on_give(nghttp2_session *h2, int32_t id, uint8_t *buf, size_t max
 	return (ssize_t)(n + rest);
 }
 
+/* What is no number is UNKNOWN, which is 2, and never OK. */
+static int status_of(const uint8_t *value, size_t len)
+{
+	int status = 0;
+	for (size_t i = 0; i < len; i++) {
+		if (value[i] < '0' || value[i] > '9' || i == 4)
+			return 2;
+		status = status * 10 + (value[i] - '0');
+	}
+	return len > 0 ? status : 2;
+}
+
+/* A status counts where the stream ends (PROTOCOL-HTTP2.md: Trailers, Trailers-Only). */
 /* NOLINTNEXTLINE(readability-function-size) */
 static int on_header(nghttp2_session *h2, const nghttp2_frame *frame, const uint8_t *name,
 		     size_t name_len, const uint8_t *value, size_t value_len, uint8_t flags,
 		     void *arg)
 {
 	struct call *c = arg;
+	bool last = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
 	(void)h2;
-	(void)frame;
 	(void)flags;
 	if (name_len == 7 && memcmp(name, ":status", 7) == 0)
 		c->http = (unsigned)strtoul((const char *)value, NULL, 10);
-	else if (name_len == 11 && memcmp(name, "grpc-status", 11) == 0)
-		c->status = (int)strtol((const char *)value, NULL, 10);
-	else if (name_len == 12 && memcmp(name, "grpc-message", 12) == 0)
+	else if (last && name_len == 11 && memcmp(name, "grpc-status", 11) == 0)
+		c->status = status_of(value, value_len);
+	else if (last && name_len == 12 && memcmp(name, "grpc-message", 12) == 0)
 		snprintf(c->message, sizeof(c->message), ": %.*s",
 			 (int)flat_min_size(value_len, sizeof(c->message) - 3),
 			 (const char *)value);
@@ -143,7 +157,7 @@ static int on_close(nghttp2_session *h2, int32_t id, uint32_t code, void *arg)
 	struct call *c = arg;
 	(void)h2;
 	(void)id;
-	(void)code;
+	c->reset = code;
 	c->over = true;
 	return 0;
 }
@@ -188,6 +202,22 @@ static int ask(struct call *c)
 	    nghttp2_submit_request(c->h2, NULL, v, n, &body, NULL) < 0)
 		return -ENOMEM;
 	return 0;
+}
+
+/*
+ * A server that always has more to say is not waited for, so that time and stop are looked at here too. And where HTTP/2 is
+ * broken, nghttp2 says GOAWAY, lets the stream stand, and ignores what follows.
+ */
+static bool may_go_on(struct call *c)
+{
+	struct pollfd stop = {.fd = c->how->stop_fd, .events = POLLIN};
+	if (!nghttp2_session_want_read(c->h2))
+		(void)fail(c, -EPROTO, "the server speaks no HTTP/2");
+	else if (c->end_us && flat_now_us() >= c->end_us)
+		(void)fail(c, -ETIMEDOUT, "no answer in time");
+	else if (poll(&stop, 1, 0) > 0)
+		(void)fail(c, -ECANCELED, "stopped");
+	return c->err == 0;
 }
 
 /* Until the socket or the stop says something. 0, or the call is over. */
@@ -287,10 +317,26 @@ static void receive(struct call *c)
 		(void)fail(c, -EPROTO, "the server speaks no HTTP/2");
 }
 
+/* The server has ended the call. */
+static void conclude(struct call *c)
+{
+	char text[240];
+	if (c->status > 0)
+		snprintf(text, sizeof(text), "gRPC status %d%s", c->status, c->message);
+	else if (c->status == 0)
+		snprintf(text, sizeof(text), "the answer ends within a message");
+	else if (c->reset != NGHTTP2_NO_ERROR)
+		snprintf(text, sizeof(text), "the call was reset: %s",
+			 nghttp2_http2_strerror(c->reset));
+	else
+		snprintf(text, sizeof(text), "no gRPC: HTTP status %u", c->http);
+	if (c->status != 0 || c->len > 0)
+		(void)fail(c, -EPROTO, text);
+}
+
 int flat_grpc_stream(const struct flat_grpc_call *how)
 {
 	struct call c = {.how = how, .status = -1};
-	char text[240];
 	if (how->timeout_ms)
 		c.end_us = flat_now_us() + (int64_t)how->timeout_ms * 1000;
 	if (how->ssl && SSL_set_fd(how->ssl, how->fd) != 1)
@@ -299,16 +345,11 @@ int flat_grpc_stream(const struct flat_grpc_call *how)
 		(void)fail(&c, -ENOMEM, "out of memory");
 	while (c.err == 0 && !c.over) {
 		send_all(&c);
-		if (c.err == 0 && !c.over)
+		if (c.err == 0 && !c.over && may_go_on(&c))
 			receive(&c);
 	}
-	if (c.err == 0 && c.status != 0) {
-		if (c.status < 0)
-			snprintf(text, sizeof(text), "no gRPC: HTTP status %u", c.http);
-		else
-			snprintf(text, sizeof(text), "gRPC status %d%s", c.status, c.message);
-		(void)fail(&c, -EPROTO, text);
-	}
+	if (c.err == 0)
+		conclude(&c);
 	nghttp2_session_del(c.h2);
 	free(c.buf);
 	return c.err;

@@ -30,8 +30,8 @@ struct flat_grpc_call {
 
 /**
  * Calls, until the server ends it. 0 (status OK), -ECANCELED (stop_fd), -ETIMEDOUT, or another negative errno with a sentence in
- * call->why: -EPROTO (no gRPC, or a status other than OK), -ECONNRESET (the connection ended), -EMSGSIZE, -ENOMEM, what
- * take() returned.
+ * call->why: -EPROTO (no gRPC, a reset, an answer that is cut off, or a status other than OK), -ECONNRESET (the connection
+ * ended), -EMSGSIZE, -ENOMEM, what take() returned.
  */
 FLAT_MUST_CHECK int flat_grpc_stream(const struct flat_grpc_call *call);
 
