@@ -424,9 +424,9 @@ static uint32_t reign_of_conn(uint64_t conn_id)
 uint32_t flat_session_reign(uint64_t conn_id)
 {
 	uint32_t turn = reign_of_conn(conn_id);
-	if (flat_likely(!flat_directory_over(flat_session_reign_word(turn))))
+	if (flat_likely(!is_past() && !flat_directory_over(flat_session_reign_word(turn))))
 		return turn;
-	/* Of one that ended, or of its successor, whom this process has not met. */
+	/* Of one that retired or ended, or of its successor, which tells a server of connections before it was ever asked. */
 	flat_quiet_lock(&lock);
 	(void)!join(true);
 	flat_quiet_unlock(&lock);

@@ -78,6 +78,7 @@ retired() { grep -q 'retired: ' "$WORK/$1.log"; }
 ready() { [ "$(head -n 1 "$WORK/$1.log" 2>/dev/null)" = connected ]; }
 said_goaway() { [ -n "$(said goaway)" ]; }
 said() { sed -n 2p "$WORK/$1.log"; }
+counted() { [ -n "$(said "$1")" ]; }
 run() { start "$1" over "$WORK/client-python" -B "$part" "${@:2}"; }
 
 base >"$CONFIG"
@@ -131,8 +132,7 @@ done
 
 touch "$WORK/stop-churn"
 for name in $names; do
-	counted() { [ -n "$(said "churn-$name")" ]; }
-	wait_for 20 counted
+	wait_for 20 counted "churn-$name"
 	same "churn-$name-failed ($(said "churn-$name"))" 0 "$(said "churn-$name" | cut -d ' ' -f 2)"
 done
 
@@ -146,17 +146,22 @@ went exec-serves direct over "$WORK/client-python" -c 'import socket; s = socket
 for name in once-a once-b; do
 	holds "$name-goes-on" test "$(cat "$WORK/hold-$name.log")" = connected
 done
-{ base; deny; } >"$WORK/next" && mv "$WORK/next" "$CONFIG"
+apply < <(base && deny)
 holds revoked-at-the-predecessor wait_for 10 gone "$HOLD"
 holds revoked-of-a-listener-closed-before wait_for 10 gone "$HOLD_ONCE_A"
 holds revoked-of-a-listener-closed-since wait_for 10 gone "$HOLD_ONCE_B"
-base >"$WORK/next" && mv "$WORK/next" "$CONFIG"
+apply < <(base)
 
+# A server that does nothing but accept is told of connections by flatds that it has never asked.
+run hold-since hold direct.e2e.example 7 "$WORK/stop-since"
+wait_for 10 ready hold-since || die client-since "$(cat "$WORK/hold-since.log")"
 touch "$WORK/stop"
-counted() { [ -n "$(said hold-plain)" ]; }
-wait_for 20 counted
+wait_for 20 counted hold-plain
 holds "kept-connection ($(said hold-plain) pieces, longest ms)" test "$(said hold-plain | cut -d ' ' -f 1)" -gt 50
 holds predecessor-ends wait_for 10 gone "$A"
+touch "$WORK/stop-since"
+wait_for 20 counted hold-since
+holds "new-connection-outlives-predecessor ($(said hold-since) pieces, longest ms)" test "$(said hold-since | cut -d ' ' -f 1)" -gt 1
 holds successor-stays kill -0 "$FLATD"
 holds control-stays answers
 

@@ -2,7 +2,7 @@
 Programs for handover.sh.
   serve PORT            echoes
   once PORT             likewise, one connection, and listens no more
-  hold HOST PORT STOP   one connection: pieces of any size, each compared, until the file STOP is there; pieces, longest pause (ms)
+  hold HOST PORT STOP   one connection: pieces of any size, each compared, the last one when the file STOP is there; pieces, longest pause (ms)
   churn HOST PORT STOP  a connection for each byte; connections, those that failed
   goaway PORT           an HTTP/2 connection that asks for nothing, until it is told to go and ends
   middle ADMIN OTHER    between a successor and its predecessor, whose admin socket OTHER is: gone before it is told
@@ -49,7 +49,9 @@ def hold(host, port, stop):
     pieces, longest = 0, 0.0
     with socket.create_connection((host, int(port)), timeout=20) as sock:
         print("connected", flush=True)
-        while not os.path.exists(stop):
+        last = False
+        while not last:
+            last = os.path.exists(stop)
             data = chance.randbytes(chance.choice((1, 64, 1500, 60000)))
             begin = time.monotonic()
             sock.sendall(data)
