@@ -248,6 +248,9 @@ ssize_t flat_http2_drain(struct flat_http2 *h, const uint8_t **bytes)
 	}
 	flat_http2_begin_pending(h);
 	flat_http2_send_content(h);
+	/* A client that goes, and has its answers, learns which of its requests were seen (RFC 9113, 6.8). */
+	if (h->side == FLAT_HTTP2_SERVER && h->goaway && !h->leaving && h->n_open == 0)
+		flat_http2_send_goaway(h, FLAT_HTTP2_NO_ERROR);
 	if (h->nomem)
 		return -ENOMEM;
 	n = flat_min_size(h->out.len - h->out.at, FLAT_HTTP2_PIECE_MAX);

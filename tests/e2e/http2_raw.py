@@ -4,13 +4,14 @@ Frames that no honest client sends (RFC 9113; the CVEs of HTTP/2's floods), each
 unless a row says otherwise. The server is one of HTTP/1 that tells what it was asked (http_origin.py).
 """
 import json
+import re
 import socket
 import struct
 import sys
 
 HOST, PORT = sys.argv[1], int(sys.argv[2])
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
-END_STREAM, END_HEADERS, PADDED = 1, 4, 8
+END_STREAM, END_HEADERS, PADDED, PRIORITIZED = 1, 4, 8, 32
 ALL = END_STREAM | END_HEADERS
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 CODES = ("NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED",
@@ -58,6 +59,27 @@ def post(*fields, body=b"hello", end=END_STREAM):
     return head(1, END_HEADERS, "POST", "/echo", *fields) + frame(DATA, end, 1, body)
 
 
+def depends(stream, on):
+    return frame(PRIORITY, 0, stream, struct.pack(">IB", on, 15))
+
+
+def goaway(last=0, code=0, text=b""):
+    return frame(GOAWAY, 0, 0, struct.pack(">II", last, code) + text)
+
+
+def opened(stream, n):
+    return frame(WINDOW, 0, stream, struct.pack(">I", n))
+
+
+def resized(n):
+    """RFC 7541, 6.3: the table has so many bytes from here on."""
+    return number(n, 5, 0x20)
+
+
+def asked(payload, flags=ALL, stream=1):
+    return frame(HEADERS, flags, stream, payload)
+
+
 def blocked(*fields):
     """A request of these fields alone."""
     return frame(HEADERS, ALL, 1, block(*fields))
@@ -69,6 +91,11 @@ GOOD = "200"
 REFUSED = "RST PROTOCOL_ERROR"
 BROKEN = "GOAWAY PROTOCOL_ERROR"
 CALM = "GOAWAY CALM"
+SHORT = "GOAWAY FRAME_SIZE_ERROR"
+SQUEEZED = "GOAWAY COMPRESSION_ERROR"
+OVERFLOWN = "RST FLOW_CONTROL_ERROR"
+LATE = "GOAWAY STREAM_CLOSED"
+WHOLE = (1 << 31) - 1 - 65535  # what a window that nobody has touched can be opened by
 MADE = 400  # what the codec hands to HTTP/1's reader
 # Name, bytes, what comes of them: a status, RST or GOAWAY with its code.
 HEADS = [
@@ -172,9 +199,9 @@ FRAMES = [
     ("headers-even", frame(HEADERS, ALL, 2, request()), BROKEN),
     ("headers-backwards", frame(HEADERS, ALL, 5, request()) + frame(HEADERS, ALL, 3, request()), BROKEN),
     ("push", frame(PUSH, END_HEADERS, 1, b"\0\0\0\2" + request()), BROKEN),
-    ("settings-cut", frame(SETTINGS, 0, 0, b"\0\4\0"), "GOAWAY FRAME_SIZE_ERROR"),
+    ("settings-cut", frame(SETTINGS, 0, 0, b"\0\4\0"), SHORT),
     ("settings-on-1", frame(SETTINGS, 0, 1), BROKEN),
-    ("settings-ack-filled", frame(SETTINGS, 1, 0, b"\0\4\0\0\0\1"), "GOAWAY FRAME_SIZE_ERROR"),
+    ("settings-ack-filled", frame(SETTINGS, 1, 0, b"\0\4\0\0\0\1"), SHORT),
     ("settings-window-vast", frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 1 << 31)), "GOAWAY FLOW_CONTROL_ERROR"),
     ("settings-frame-tiny", frame(SETTINGS, 0, 0, struct.pack(">HI", 5, 1)), BROKEN),
     ("settings-push-2", frame(SETTINGS, 0, 0, struct.pack(">HI", 2, 2)), BROKEN),
@@ -182,19 +209,87 @@ FRAMES = [
     ("settings-priorities-2", frame(SETTINGS, 0, 0, struct.pack(">HI", 9, 2)), BROKEN),
     ("window-by-nothing", frame(WINDOW, 0, 0, b"\0\0\0\0"), BROKEN),
     ("window-too-far", frame(WINDOW, 0, 0, b"\x7f\xff\xff\xff") * 2, "GOAWAY FLOW_CONTROL_ERROR"),
-    ("ping-short", frame(PING, 0, 0, b"1234"), "GOAWAY FRAME_SIZE_ERROR"),
+    ("ping-short", frame(PING, 0, 0, b"1234"), SHORT),
     ("ping-on-1", frame(PING, 0, 1, b"12345678"), BROKEN),
     ("reset-idle", frame(RST, 0, 1, b"\0\0\0\x08"), BROKEN),
     ("continuation-alone", frame(CONTINUATION, END_HEADERS, 1, request()), BROKEN),
-    ("frame-too-long", frame(DATA, 0, 1, b"x" * 16385), "GOAWAY FRAME_SIZE_ERROR"),
+    ("frame-too-long", frame(DATA, 0, 1, b"x" * 16385), SHORT),
     ("other-between", frame(HEADERS, END_STREAM, 1, request()[:10]) + frame(PING, 0, 0, b"12345678"), BROKEN),
-    ("hpack-index-of-none", frame(HEADERS, ALL, 1, request() + b"\xff\xff\xff\xff\x07"), "GOAWAY COMPRESSION_ERROR"),
-    ("hpack-index-0", frame(HEADERS, ALL, 1, request() + b"\x80"), "GOAWAY COMPRESSION_ERROR"),
-    ("hpack-number-vast", frame(HEADERS, ALL, 1, request() + b"\xff" * 12 + b"\x01"), "GOAWAY COMPRESSION_ERROR"),
-    ("hpack-text-cut", frame(HEADERS, ALL, 1, request() + b"\0\x7f\xf0\xff\x03abc"), "GOAWAY COMPRESSION_ERROR"),
-    ("hpack-huffman-end", frame(HEADERS, ALL, 1, request() + b"\0\x81\xff\x81\xff"), "GOAWAY COMPRESSION_ERROR"),
-    ("hpack-table-too-large", frame(HEADERS, ALL, 1, number(1 << 20, 5, 0x20) + request()), "GOAWAY COMPRESSION_ERROR"),
+    ("hpack-index-of-none", frame(HEADERS, ALL, 1, request() + b"\xff\xff\xff\xff\x07"), SQUEEZED),
+    ("hpack-index-0", frame(HEADERS, ALL, 1, request() + b"\x80"), SQUEEZED),
+    ("hpack-number-vast", frame(HEADERS, ALL, 1, request() + b"\xff" * 12 + b"\x01"), SQUEEZED),
+    ("hpack-text-cut", frame(HEADERS, ALL, 1, request() + b"\0\x7f\xf0\xff\x03abc"), SQUEEZED),
+    ("hpack-huffman-end", frame(HEADERS, ALL, 1, request() + b"\0\x81\xff\x81\xff"), SQUEEZED),
+    ("hpack-table-too-large", frame(HEADERS, ALL, 1, number(1 << 20, 5, 0x20) + request()), SQUEEZED),
+    ("hpack-resized", asked(resized(0) + request()), 200),
+    ("hpack-resized-twice", asked(resized(0) + resized(4096) + request()), 200),
+    ("hpack-resized-thrice", asked(resized(0) + resized(100) + resized(4096) + request()), 200),
+    ("hpack-resized-to-more", asked(resized(0) + resized(4097) + request()), SQUEEZED),
+    ("hpack-resized-within", asked(field(*M) + resized(0) + block(S, P, A)), SQUEEZED),
+    ("hpack-resized-at-the-end", asked(request() + resized(0)), SQUEEZED),
+    ("hpack-resized-alone", asked(resized(0), END_STREAM) + frame(CONTINUATION, END_HEADERS, 1, request()), 200),
+    ("hpack-resized-between", asked(field(*M), END_STREAM) + frame(CONTINUATION, END_HEADERS, 1, resized(0) + block(S, P, A)),
+     SQUEEZED),
+    ("hpack-resized-away", asked(field("x", "y", 0x40) + resized(0) + request(), END_HEADERS), SQUEEZED),
+    ("priority-on-0", depends(0, 3), BROKEN),
+    ("priority-on-itself", depends(1, 1), BROKEN),
+    ("priority-of-4", frame(PRIORITY, 0, 1, b"1234"), (SHORT, "RST FRAME_SIZE_ERROR")),
+    ("priority-idle", depends(7, 3) + get(), 200),
+    ("head-prioritized", asked(b"\x80\0\0\3\xff" + request(), ALL | PRIORITIZED), 200),
+    ("head-prioritized-on-itself", asked(b"\0\0\0\1\xff" + request(), ALL | PRIORITIZED), BROKEN),
+    ("head-prioritized-cut", asked(b"\0\0\0", ALL | PRIORITIZED), SHORT),
+    ("goaway-alone", goaway(), "GOAWAY NO_ERROR"),
+    ("goaway-then-a-request", goaway() + get(), 200),
+    ("goaway-of-a-fault-then-a-request", goaway(code=2, text=b"why") + get(), 200),
+    ("goaway-then-its-content", head(1, END_HEADERS, "POST", "/echo") + goaway() + frame(DATA, END_STREAM, 1, b"hello"), 200),
+    ("goaway-of-7", frame(GOAWAY, 0, 0, b"1234567"), SHORT),
+    ("goaway-on-1", frame(GOAWAY, 0, 1, b"12345678"), BROKEN),
+    ("window-of-3", frame(WINDOW, 0, 0, b"123"), SHORT),
+    ("window-idle", opened(1, 1), BROKEN),
+    ("window-of-a-stream-by-nothing", head(1, END_HEADERS, "POST", "/echo") + opened(1, 0), REFUSED),
+    ("window-of-a-stream-whole", post(end=0) + opened(1, WHOLE) + frame(DATA, END_STREAM, 1), 200),
+    ("window-of-a-stream-too-far", post(end=0) + opened(1, WHOLE + 1) + frame(DATA, END_STREAM, 1), OVERFLOWN),
+    ("window-of-a-stream-too-far-in-parts", post(end=0) + opened(1, WHOLE) + opened(1, 1), OVERFLOWN),
+    ("settings-window-of-a-stream-too-far", post(end=0) + opened(1, WHOLE) +
+     frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 65536)), ("GOAWAY FLOW_CONTROL_ERROR", OVERFLOWN)),
     ("unknown-frame", frame(0x2A, 0xFF, 0, b"x" * 100) + get(), 200),
+]
+
+# What comes first, what follows its answer (the last: whole, or its head alone, since the window is shut), and what is said then.
+# 200: nothing, and the next request is served.
+NEXT = head(3, ALL)
+BEHIND = [
+    ("content", get(), frame(DATA, END_STREAM, 1, b"x"), True, LATE),
+    ("content-of-none", get(), frame(DATA, END_STREAM, 1), True, LATE),
+    ("trailers", get(), asked(block(("x-sum", "1"))), True, LATE),
+    ("head", get(), get(), True, LATE),
+    ("window", get(), opened(1, 1), True, 200),
+    ("priority", get(), depends(1, 3), True, 200),
+    ("reset", get(), frame(RST, 0, 1, b"\0\0\0\x08"), True, 200),
+    ("content-in-its-midst", head(1, ALL, "GET", "/stream/200"), frame(DATA, END_STREAM, 1, b"x"), False, LATE),
+    ("trailers-in-its-midst", head(1, ALL, "GET", "/stream/200"), asked(block(("x-sum", "1"))), False, LATE),
+    ("head-in-its-midst", head(1, ALL, "GET", "/stream/200"), get(), False, LATE),
+    ("window-too-far-in-its-midst", head(1, ALL, "GET", "/stream/200"), opened(1, (1 << 31) - 1) + opened(1, 1 << 20), False,
+     OVERFLOWN),
+    ("content-of-one-refused", head(1, END_HEADERS, "get"), frame(DATA, END_STREAM, 1, b"x"), True, 200),
+    ("trailers-of-one-refused", head(1, END_HEADERS, "get"), asked(block(("x-sum", "1"))), True, 200),
+    ("goaway", get(), goaway(), True, 200),
+]
+HTTP1 = b"GET /echo HTTP/1.1\r\nHost: " + HOST.encode() + b"\r\n"
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+BEGUN = PREFACE + SETTING
+# Bytes of a whole connection, and what is said: statuses of HTTP/1, then a GOAWAY.
+PREFACES = [
+    ("without-settings", PREFACE + get(), [BROKEN]),
+    ("settings-acknowledged-first", PREFACE + frame(SETTINGS, 1) + get(), [BROKEN]),
+    ("ping-first", PREFACE + frame(PING, 0, 0, b"12345678") + SETTING, [BROKEN]),
+    ("twice", BEGUN + PREFACE, [SHORT]),
+    ("lower-case", BEGUN.lower() + get(), [400]),
+    ("broken", BEGUN.replace(b"SM", b"SN") + get(), [400]),
+    ("without-its-end", PREFACE[:-4] + SETTING + get(), [400]),
+    ("after-a-line", b"\r\n" + BEGUN + get(), [400]),
+    ("after-a-request", HTTP1 + b"\r\n" + BEGUN + get(), [200, 400]),
+    ("after-an-upgrade", HTTP1 + H2C + b"\r\n" + BEGUN + get(), [200, 400]),
 ]
 
 
@@ -231,11 +326,13 @@ FLOODS = [
 
 
 class Client:
-    def __init__(self, settings=b""):
+    def __init__(self, settings=b"", begins=True):
         self.s = socket.create_connection((HOST, PORT))
         self.s.settimeout(15)
+        self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.f = self.s.makefile("rb")
-        self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
+        if begins:
+            self.send(PREFACE + frame(SETTINGS, 0, 0, settings))
 
     def send(self, data):
         try:
@@ -279,19 +376,73 @@ def digits(text):
             return
 
 
-def outcome(data):
-    """The first that is said of stream 1 or of the connection; and what of the bodies that came."""
-    c = Client()
-    c.send(data)
+def said(c):
+    """The first that is said of a stream or of the connection."""
     for kind, flags, stream, payload in c.frames():
         if kind is None:
             return "end"
         if kind == HEADERS:
             return status_of(payload)
-        if kind == RST:
+        if kind == RST and payload[3]:
             return "RST " + CODES[payload[3]]
         if kind == GOAWAY:
             return "GOAWAY " + CODES[payload[7]]
+
+
+def outcome(data):
+    c = Client()
+    c.send(data)
+    return said(c)
+
+
+def behind(first, more, whole):
+    c = Client(b"" if whole else struct.pack(">HI", 4, 0))
+    c.send(first)
+    for kind, flags, _, _ in c.frames():
+        if kind is None or (kind == HEADERS and not whole) or (kind in (DATA, HEADERS) and flags & END_STREAM):
+            break
+    c.send(more + NEXT)
+    return said(c)
+
+
+def begun(data):
+    with socket.create_connection((HOST, PORT)) as s:
+        s.settimeout(15)
+        s.sendall(data)
+        got = b""
+        try:
+            while more := s.recv(65536):
+                got += more
+        except ConnectionResetError:
+            pass
+    statuses = [int(n) for n in re.findall(rb"HTTP/1\.1 (\d{3}) ", got)]
+    gone = [at for at in frames_of(got) if at[0] == GOAWAY] if not statuses else []
+    return statuses + ["GOAWAY " + CODES[payload[7]] for _, payload in gone[:1]]
+
+
+def frames_of(got):
+    while len(got) >= 9:
+        size = int.from_bytes(got[:3], "big")
+        yield got[3], got[9:9 + size]
+        got = got[9 + size:]
+
+
+def dripped():
+    c = Client(begins=False)
+    for i in range(len(BEGUN)):
+        c.send(BEGUN[i:i + 1])
+    c.send(get())
+    return said(c)
+
+
+def upgraded():
+    """What a client that would rather speak HTTP/2 is answered, and what the server is told of that."""
+    with socket.create_connection((HOST, PORT)) as s:
+        s.settimeout(15)
+        s.sendall(HTTP1 + H2C.replace(b"Connection: ", b"Connection: close, ") + b"\r\n")
+        got = b"".join(iter(lambda: s.recv(65536), b""))
+    head, _, body = got.partition(b"\r\n\r\n")
+    return head[:12], [n for n, v in json.loads(body)["headers"] if re.search("upgrade|http2-", n + v, re.I)]
 
 
 def told(n=1):
@@ -364,6 +515,12 @@ for table in (HEADS, BODIES, FRAMES):
 for name, data, wanted in FLOODS:
     ok &= row("flood-" + name, ended(data), *(wanted if isinstance(wanted, tuple) else (wanted,)))
     ok &= row("flood-" + name + "-others-are-served", told(), True)
+for name, first, more, whole, wanted in BEHIND:
+    ok &= row("behind-an-answer-" + name, behind(first, more, whole), wanted)
+for name, data, wanted in PREFACES:
+    ok &= row("preface-" + name, begun(data), wanted)
+ok &= row("preface-byte-by-byte", dripped(), 200)
+ok &= row("upgrade-h2c", upgraded(), (b"HTTP/1.1 200", []))
 ok &= row("closed-window", closed_window(), (12, True, 200000))
 ok &= row("left", left(), ["INTERNAL_ERROR"] * 2)
 sys.exit(not ok)

@@ -257,6 +257,36 @@ Test(http2_rules, a_connection_begins_with_SETTINGS_and_frames_have_a_size)
 	flat_http2_close(h);
 }
 
+Test(http2_rules, a_client_that_goes_is_told_so_when_it_has_its_answers)
+{
+	static const uint8_t nothing[8];
+	static struct frames f;
+	struct flat_http2 *h;
+
+	frames_begin(&f);
+	frames_frame(&f, 7, 0, 0, nothing, sizeof(nothing));
+	h = server_of(&f);
+	cr_expect_str_eq(said_by(h), "4/1/0 " GOAWAY("0"));
+	cr_expect(flat_http2_over(h));
+	flat_http2_close(h);
+	/* It may ask on: its GOAWAY is about what we might begin. */
+	frames_begin(&f);
+	frames_headers(&f, END_HEADERS, 1, POST);
+	frames_frame(&f, 7, 0, 0, nothing, sizeof(nothing));
+	frames_headers(&f, END_HEADERS, 3, POST);
+	h = server_of(&f);
+	cr_expect_str_eq(said_by(h), "4/1/0 ");
+	cr_expect_eq(flat_http2_streams(h), 2);
+	f.len = 0;
+	frames_frame(&f, 3, 0, 1, "\0\0\0\10", 4);
+	frames_frame(&f, 3, 0, 3, "\0\0\0\10", 4);
+	cr_assert_eq(flat_http2_feed(h, f.v, f.len, 0), 0);
+	cr_expect_str_eq(said_by(h), GOAWAY("0"));
+	cr_expect_str_eq(said_by(h), "", "once");
+	cr_expect(flat_http2_over(h));
+	flat_http2_close(h);
+}
+
 /* --- windows --- */
 
 Test(http2_rules, padding_counts_and_is_no_content)
