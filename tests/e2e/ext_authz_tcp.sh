@@ -58,6 +58,7 @@ says allow
 asks >"$CONFIG"
 serve ext "$EXT" "$PYTHON" -B "$E2E_ROOT/tests/e2e/ext_authz_grpc.py" "$EXT" "$WORK/says"
 start flatd flatd --control "$CONTROL" --config "$CONFIG" --metrics off --gateway edge/gw
+FLATD=$PID
 wait_for 10 flatctl --control "$CONTROL" ls || die flatd-starts "$(tail -n 5 "$WORK/flatd.log")"
 start echo over "$WORK/echo-python" -B "$PART" server "$A"
 listens() { [ "$(state "len(s['listeners'])")" -ge 1 ]; }
@@ -125,6 +126,46 @@ wait_for 10 asked_of $((N + 1)) || die held "$(tail -n 3 "$WORK/flatd.log")"
 stop "$GONE"
 says allow
 same the-next-after-one-that-went hello "$(shop hello)"
+
+# --- so many wait, and no more; others are not in their way. flatd and its clients need descriptors for them ---
+
+if [ "$(ulimit -Hn)" = unlimited ] || [ "$(ulimit -Hn)" -ge 16384 ]; then
+	says wait
+	start many "$PYTHON" -B "$PART" many 127.0.0.1 "$A" 1034
+	MANY=$PID
+	holds bound wait_for 20 says_in "$WORK/many.log" 'reset 10$'
+	start held over "$WORK/shop-python" -B "$PART" early echo.e2e.example 80 hello
+	EARLY=$PID
+	holds another-waits-too wait_for 10 says_in "$WORK/held.log" pending
+	says allow
+	wait_for 60 gone "$MANY"
+	same those-within-are-served '10 1024' "$(tail -n 1 "$WORK/many.log")"
+	same another-is-served hello "$(ends "$EARLY" held)"
+	holds the-bound-is-told says_in "$WORK/flatd.log" 'too many wait for external authorizers'
+fi
+
+# --- a question that is open while a successor takes over is answered to who asked it ---
+
+says wait
+N=$(asked)
+start held over "$WORK/shop-python" -B "$PART" early echo.e2e.example 80 hello
+EARLY=$PID
+start held-plain "$PYTHON" -B "$PART" client 127.0.0.1 "$A" hello
+PLAIN=$PID
+start held-gone over "$WORK/shop-python" -B "$PART" early echo.e2e.example 80 hello
+GONE=$PID
+wait_for 10 asked_of $((N + 3)) || die held "$(tail -n 3 "$WORK/flatd.log")"
+BEFORE=$(served)
+start successor flatd --control "$CONTROL" --config "$CONFIG" --metrics off --gateway edge/gw --take-over
+holds taken-over wait_for 10 says_in "$WORK/flatd.log" 'retired: '
+stop "$GONE"
+same nothing-is-let-through "$BEFORE" "$(served)"
+start held-after over "$WORK/shop-python" -B "$PART" early echo.e2e.example 80 hello
+AFTER=$PID
+wait_for 10 asked_of $((N + 4)) || die held "$(tail -n 3 "$WORK/successor.log")"
+says allow
+same held-across 'hello hello hello' "$(ends "$EARLY" held) $(ends "$PLAIN" held-plain) $(ends "$AFTER" held-after)"
+holds predecessor-ends wait_for 10 gone "$FLATD"
 
 # --- time, and what a provider says for errors ---
 

@@ -1,10 +1,12 @@
 """
 Both sides of a connection for ext_authz_tcp.sh: `server PORT` sends back what comes, counting connections on standard output;
-`client HOST PORT TEXT` prints what comes back, or the name of the error; `early` connects without blocking, `kept` stays.
+`client HOST PORT TEXT` prints what comes back, or the name of the error; `early` connects without blocking, `kept` stays;
+`many` is so many connections as TEXT says: how many were reset so far, and at last that and how many were echoed.
 """
 
 import errno
 import os
+import resource
 import select
 import socket
 import sys
@@ -60,8 +62,38 @@ def kept(host, port, text):
         return "end" if not conn.recv(1) else "bytes"
 
 
+def many(host, port, text):
+    """Each sends a byte, and waits: those beyond the bound are reset while the others are held."""
+    conns = {}
+    poll = select.poll()
+    reset = echoed = 0
+    for _ in range(int(text)):
+        conn = socket.create_connection((host, port))
+        try:
+            conn.sendall(b"x")
+        except ConnectionError:
+            # The error is told once: recv() would see the end.
+            reset += 1
+            conn.close()
+            continue
+        conns[conn.fileno()] = conn
+        poll.register(conn, select.POLLIN)
+    print("reset", reset, flush=True)
+    while conns:
+        for fd, _ in poll.poll():
+            poll.unregister(fd)
+            try:
+                with conns.pop(fd) as conn:
+                    echoed += conn.recv(1) == b"x"
+            except ConnectionError:
+                reset += 1
+                print("reset", reset, flush=True)
+    return f"{reset} {echoed}"
+
+
 def main():
     what, *rest = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_NOFILE, [resource.getrlimit(resource.RLIMIT_NOFILE)[1]] * 2)
     if what == "server":
         server(int(rest[0]))
     try:
