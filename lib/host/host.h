@@ -212,6 +212,11 @@ bool flat_session_parted(void);
 const struct flat_directory *flat_session_known(void);
 /** Which of the offload halves that this process has known made a connection; 0: none of them. */
 uint32_t flat_session_reign(uint64_t conn_id);
+/**
+ * A server is told of a connection, with the directory of who made it (borrowed; -1: it need not be). Where what this process knows has a
+ * successor, that one is joined, or, if it cannot be reached (after chroot()), known at least.
+ */
+void flat_session_told(int directory_fd);
 /** flat_directory_reign_word() of that one; 0, which is over, of none and of one that is forgotten. No system call. */
 uint64_t flat_session_reign_word(uint32_t reign);
 /** The offload half's process as the kernel knows it; 0: there is none. */

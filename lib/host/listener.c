@@ -278,6 +278,10 @@ static int take_accept(int fd, struct flat_sock *l, int flags, struct flat_sock 
 	int anchor = flat_msg_fd(&msg, fds, FLAT_FD_ANCHOR);
 	int bell = flat_msg_fd(&msg, fds, FLAT_FD_BELL);
 	int lane_fd = flat_msg_fd(&msg, fds, FLAT_FD_LANE);
+	int directory = flat_msg_fd(&msg, fds, FLAT_FD_DIRECTORY);
+	flat_session_told(directory);
+	if (directory >= 0)
+		flat_sys_close(directory);
 	struct flat_lane_use *lane = flat_lane_use(&msg.body.conn, lane_fd);
 	flat_msg_close_fds(fds, n);
 	flat_fds_private(&bell, 1, lane_fd);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -408,6 +409,20 @@ int flat_session_peer(void)
 	if (flat_fd_foreign())
 		return atomic_load(&peer_pid);
 	return flat_session_directory() && control_fd >= 0 ? atomic_load(&peer_pid) : 0;
+}
+
+void flat_session_told(int directory_fd)
+{
+	struct flat_directory dir;
+	struct stat st;
+	if (flat_likely(directory_fd < 0 || !is_past()))
+		return;
+	flat_quiet_lock(&lock);
+	(void)!join(true);
+	if (is_past() && FLAT_SYS2(SYS_fstat, directory_fd, &st) == 0 &&
+	    flat_directory_map(&dir, directory_fd, (size_t)st.st_size) == 0)
+		begin_reign(&dir);
+	flat_quiet_unlock(&lock);
 }
 
 static uint32_t reign_of_conn(uint64_t conn_id)

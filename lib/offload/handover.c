@@ -526,6 +526,7 @@ int flat_handover_listeners(struct flat_handover *h, struct flat_offload *o)
 		    .addr = v->item.addr,
 		    .backlog = v->item.backlog,
 		    .v6only = v->item.v6only != 0,
+		    .handed_over = true,
 		};
 		int err = flat_listener_add(o, &like, v->fds[0], v->fds[1]);
 		if (err != 0) {

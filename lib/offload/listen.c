@@ -153,7 +153,7 @@ static int send_accept(struct flat_listener *l, struct flat_conn *c)
 {
 	struct flat_end *server = &c->end[FLAT_SIDE_SERVER];
 	struct flat_msg msg;
-	int fds[3];
+	int fds[4];
 	size_t n = 0;
 	flat_msg_init(&msg, FLAT_MSG_ACCEPT, 0);
 	msg.body.conn.conn_id = c->id;
@@ -175,6 +175,10 @@ static int send_accept(struct flat_listener *l, struct flat_conn *c)
 	}
 	fds[n++] = server->lane->fd;
 	msg.fds |= FLAT_FD_LANE;
+	if (l->handed_over) {
+		fds[n++] = flat_directory_fd(l->offload->directory);
+		msg.fds |= FLAT_FD_DIRECTORY;
+	}
 	int err = flat_msg_send(l->anchor.fd, &msg, fds, n, MSG_DONTWAIT);
 	if (err < 0)
 		return err;

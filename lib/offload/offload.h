@@ -144,7 +144,8 @@ struct flat_listener {
 	bool v6only;		  /* of a v6 socket: IPV6_V6ONLY */
 	struct flat_netns *netns; /* referenced; NULL: flatd's own */
 	bool stray; /* its address was none of this host's (IP_FREEBIND): counts while it is one */
-	bool nowhere; /* in a namespace of which flatd knows nothing: no address is its own */
+	bool nowhere;	  /* in a namespace of which flatd knows nothing: no address is its own */
+	bool handed_over; /* by a predecessor: who accepts there may know no other */
 	bool
 	    gone; /* its application takes nothing more: nobody is sent there. Its end is yet to be told */
 	struct flat_in_server *server; /* of a confined workload, that listens without the library:

@@ -72,6 +72,16 @@ int flat_msg_send(int sock, const struct flat_msg *msg, const int *fds, size_t n
 	return sent < 0 ? (int)sent : 0;
 }
 
+/* An ACCEPT's directory, its last descriptor, can be done without where there are no numbers for all. */
+static bool is_enough(struct flat_msg *msg, size_t n)
+{
+	if (msg->type != FLAT_MSG_ACCEPT || !(msg->fds & FLAT_FD_DIRECTORY) ||
+	    n + 1 != (size_t)__builtin_popcount(msg->fds))
+		return false;
+	msg->fds &= ~FLAT_FD_DIRECTORY;
+	return true;
+}
+
 /* Collects every descriptor of a message; those beyond the array are closed and make it invalid. */
 static int collect_fds(struct msghdr *hdr, int fds[FLAT_MSG_FDS_MAX], size_t *n)
 {
@@ -134,7 +144,7 @@ int flat_msg_recv(int sock, struct flat_msg *msg, int fds[FLAT_MSG_FDS_MAX], siz
 	/* Fewer than there is room for: they found no numbers. */
 	if ((hdr.msg_flags & MSG_CTRUNC) && *n < FLAT_MSG_FDS_MAX && err == 0 &&
 	    len == (ssize_t)sizeof(*msg))
-		err = -EMFILE;
+		err = is_enough(msg, *n) ? 0 : -EMFILE;
 	else if (hdr.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
 		err = -EPROTO;
 	if (err == 0)

@@ -10,7 +10,8 @@
  *   FLAT_FD_ANCHOR     SOCK_STREAM: the application's socket (HELLO: none; LISTEN: the listener anchor, SEQPACKET)
  *   FLAT_FD_BELL       where to ring the peer; absent: ring on the anchor itself (the offload half is the peer)
  *   FLAT_FD_LANE       memfd of the lane; always there in ACCEPT, in CONNECT only when the lane is new
- *   FLAT_FD_DIRECTORY  memfd, read-only: lib/mesh/directory.h
+ *   FLAT_FD_DIRECTORY  memfd, read-only: lib/mesh/directory.h. In ACCEPT where a predecessor may be all that its server knows; what
+ *                      finds no number is left out then, and the flag is not set
  *   FLAT_FD_TCP        host -> offload in LISTEN: the bound and listening kernel socket
  *   FLAT_FD_TICKETS    in the answer to TICKETS: anchor and bell of each, `n` times
  *

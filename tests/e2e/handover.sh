@@ -12,6 +12,7 @@ port && GATE=$PORT
 port && WEB=$PORT
 port && ONCE_A=$PORT
 port && ONCE_B=$PORT
+port && JAIL=$PORT
 cp "$(readlink -f "$PYTHON")" "$WORK/server-python"
 cp "$(readlink -f "$PYTHON")" "$WORK/client-python"
 
@@ -21,6 +22,7 @@ base() {
 	service other 240.9.7.3 7 "$OTHER"
 	service once-a 240.9.7.4 7 "$ONCE_A"
 	service once-b 240.9.7.5 7 "$ONCE_B"
+	service jail 240.9.7.6 7 "$JAIL"
 	workload server "$WORK/server-python"
 	cat <<END
 ---
@@ -89,17 +91,19 @@ serve echo "$ECHO" over "$WORK/server-python" -B "$part" serve "$ECHO"
 serve other "$OTHER" over "$WORK/server-python" -B "$part" inherit "$OTHER"
 HEIR=$PID
 serve web "$WEB" over "$WORK/server-python" -B "$E2E_ROOT/tests/e2e/http_origin.py" "$WEB" a
+mkdir "$WORK/root"
+serve jail "$JAIL" over "$WORK/server-python" -B "$part" jail "$JAIL" "$WORK/root"
 start once-a over "$WORK/server-python" -B "$part" once "$ONCE_A"
 start once-b over "$WORK/server-python" -B "$part" once "$ONCE_B"
 listeners() { [ "$(state "len(s['listeners'])")" = "$1" ]; }
-wait_for 10 listeners 5 || die listeners
+wait_for 10 listeners 6 || die listeners
 
 names='direct forwarded plain'
 run hold-direct hold direct.e2e.example 7 "$WORK/stop"
 HOLD=$PID
 run hold-once-a hold once-a.e2e.example 7 "$WORK/stop"
 HOLD_ONCE_A=$PID
-wait_for 10 listeners 4 || die listener-of-one
+wait_for 10 listeners 5 || die listener-of-one
 run hold-forwarded hold forwarded.e2e.example 7 "$WORK/stop"
 start hold-plain "$WORK/client-python" -B "$part" hold 127.0.0.1 "$ECHO" "$WORK/stop"
 run churn-direct churn direct.e2e.example 7 "$WORK/stop-churn"
@@ -118,11 +122,11 @@ for round in b c; do
 	holds "predecessor-$round-retired" wait_for 10 retired "flatd-$([ $round = b ] && echo a || echo b)"
 	FLATD=$PID
 	if [ $round = b ]; then
-		holds listeners-b listeners 4
+		holds listeners-b listeners 5
 		run hold-once-b hold once-b.e2e.example 7 "$WORK/stop"
 		HOLD_ONCE_B=$PID
 	fi
-	holds "listeners-left-$round" wait_for 10 listeners 3
+	holds "listeners-left-$round" wait_for 10 listeners 4
 	same "new-connection-$round" "b'hi'" "$(over "$WORK/client-python" -c 'import socket; s = socket.create_connection(("direct.e2e.example", 7), 10); s.sendall(b"hi"); print(s.recv(9))')"
 	same "plain-$round" "b'hi'" "$("$WORK/client-python" -c "import socket; s = socket.create_connection(('127.0.0.1', $ECHO), 10); s.sendall(b'hi'); print(s.recv(9))")"
 	same "gateway-$round" 200 "$(curl -sS -m 10 -o /dev/null -w '%{http_code}' "http://127.0.0.1:$GATE/status/200")"
@@ -153,15 +157,20 @@ holds revoked-of-a-listener-closed-since wait_for 10 gone "$HOLD_ONCE_B"
 apply < <(base)
 
 # A server that does nothing but accept is told of connections by flatds that it has never asked.
-run hold-since hold direct.e2e.example 7 "$WORK/stop-since"
-wait_for 10 ready hold-since || die client-since "$(cat "$WORK/hold-since.log")"
+for name in direct jail; do
+	run "since-$name" hold "$name.e2e.example" 7 "$WORK/stop-since"
+	wait_for 10 ready "since-$name" || die "client-since-$name" "$(cat "$WORK/since-$name.log")"
+done
 touch "$WORK/stop"
 wait_for 20 counted hold-plain
 holds "kept-connection ($(said hold-plain) pieces, longest ms)" test "$(said hold-plain | cut -d ' ' -f 1)" -gt 50
 holds predecessor-ends wait_for 10 gone "$A"
 touch "$WORK/stop-since"
-wait_for 20 counted hold-since
-holds "new-connection-outlives-predecessor ($(said hold-since) pieces, longest ms)" test "$(said hold-since | cut -d ' ' -f 1)" -gt 1
+for name in direct jail; do
+	wait_for 20 counted "since-$name"
+	holds "$name-outlives-predecessor ($(said "since-$name") pieces, longest ms)" test "$(said "since-$name" | cut -d ' ' -f 1)" -gt 1
+	same "$name-without-predecessor" "b'hi'" "$(over "$WORK/client-python" -c "import socket; s = socket.create_connection(('$name.e2e.example', 7), 10); s.sendall(b'hi'); print(s.recv(9))")"
+done
 holds successor-stays kill -0 "$FLATD"
 holds control-stays answers
 

@@ -1,6 +1,7 @@
 """
 Programs for handover.sh.
   serve PORT            echoes
+  jail PORT DIR         likewise, with DIR for its root, if it may: there is no way to flatd
   once PORT             likewise, one connection, and listens no more
   hold HOST PORT STOP   one connection: pieces of any size, each compared, the last one when the file STOP is there; pieces, longest pause (ms)
   churn HOST PORT STOP  a connection for each byte; connections, those that failed
@@ -34,6 +35,13 @@ def accept_for_ever(listener):
 
 def serve(port):
     with socket.create_server(("127.0.0.1", int(port)), backlog=256) as listener:
+        accept_for_ever(listener)
+
+
+def jail(port, root):
+    with socket.create_server(("127.0.0.1", int(port))) as listener:
+        if os.geteuid() == 0:
+            os.chroot(root)
         accept_for_ever(listener)
 
 

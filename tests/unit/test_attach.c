@@ -183,35 +183,50 @@ Test(attach, halves_of_two_builds_know_it)
 	cr_expect_str_eq(flat_shared_str(UINT32_MAX, text), "65535.255.255");
 }
 
-Test(attach, descriptors_that_find_no_number_are_told_of)
+/* A message with two descriptors comes to a process that has numbers for none, one, and both; it needs so many. */
+static void of_two(enum flat_msg_type type, uint32_t kinds, size_t need)
 {
 	struct flat_msg msg, got;
 	struct rlimit limit;
 	int fds[FLAT_MSG_FDS_MAX];
 	size_t n = 9;
-	flat_msg_init(&msg, FLAT_MSG_CONNECT, 7);
-	msg.fds = FLAT_FD_ANCHOR | FLAT_FD_BELL;
+	flat_msg_init(&msg, type, 7);
+	msg.fds = kinds;
 	const int sent[2] = {pair[0], pair[1]};
 	int before = open_fds();
 	int end = dup(0);
 	close(end);
 	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	const struct rlimit was = limit;
-	for (rlim_t room = 0; room < 3; room++) {
+	for (size_t room = 0; room < 3; room++) {
 		cr_assert_eq(flat_msg_send(pair[0], &msg, sent, 2, 0), 0);
 		limit.rlim_cur = (rlim_t)end;
 		cr_assert_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 		int err = flat_msg_recv(pair[1], &got, fds, &n, MSG_DONTWAIT);
 		cr_assert_eq(setrlimit(RLIMIT_NOFILE, &was), 0);
-		cr_expect_eq(err, room < 2 ? -EMFILE : 0, "room for %d: %d", (int)room, err);
+		cr_expect_eq(err, room < need ? -EMFILE : 0, "room for %zu: %d", room, err);
 		cr_expect_eq(got.seq, 7);
-		cr_expect_eq(n, room < 2 ? 0U : 2U);
+		cr_expect_eq(n, room < need ? 0 : room);
+		if (err == 0)
+			cr_expect_eq(got.fds, room == 2 ? kinds : FLAT_FD_ANCHOR);
 		flat_msg_close_fds(fds, n);
 		cr_expect_eq(open_fds(), before, "descriptors are kept");
 		/* One free number more. */
 		while (fcntl(end++, F_GETFD) >= 0)
 			;
 	}
+}
+
+Test(attach, descriptors_that_find_no_number_are_told_of)
+{
+	of_two(FLAT_MSG_CONNECT, FLAT_FD_ANCHOR | FLAT_FD_BELL, 2);
+	of_two(FLAT_MSG_ACCEPT, FLAT_FD_ANCHOR | FLAT_FD_LANE, 2);
+	of_two(FLAT_MSG_HELLO, FLAT_FD_ANCHOR | FLAT_FD_DIRECTORY, 2);
+}
+
+Test(attach, a_connection_is_accepted_without_the_directory_where_it_finds_no_number)
+{
+	of_two(FLAT_MSG_ACCEPT, FLAT_FD_ANCHOR | FLAT_FD_DIRECTORY, 1);
 }
 
 Test(attach, tickets_come_with_two_descriptors_each)
