@@ -98,13 +98,18 @@ holds why-says-who-is-asked says_in "$WORK/why" 'asks its external authorizer (e
 
 # --- held ---
 
-says wait
-N=$(asked)
-start held over "$WORK/shop-python" -B "$PART" early echo.e2e.example 80 hello
-EARLY=$PID
-start held-plain "$PYTHON" -B "$PART" client 127.0.0.1 "$A" hello
-PLAIN=$PID
-start held-blocking over "$WORK/shop-python" -B "$PART" client echo.e2e.example 80 hello
+# starts NAME KIND: a client of the mesh, in the background. wait_two: one and a plain one, who wait; N: questions before.
+starts() { start "$1" over "$WORK/shop-python" -B "$PART" "$2" echo.e2e.example 80 hello; }
+wait_two() {
+	says wait
+	N=$(asked)
+	starts held early
+	EARLY=$PID
+	start held-plain "$PYTHON" -B "$PART" client 127.0.0.1 "$A" hello
+	PLAIN=$PID
+}
+wait_two
+starts held-blocking client
 BLOCKING=$PID
 wait_for 10 asked_of $((N + 3)) || die held "$(tail -n 3 "$WORK/flatd.log")"
 same not-blocked pending "$(wait_for 10 says_in "$WORK/held.log" pending && cat "$WORK/held.log")"
@@ -113,14 +118,14 @@ says allow
 same held-then-served 'hello hello hello' "$(ends "$EARLY" held) $(ends "$PLAIN" held-plain) $(ends "$BLOCKING" held-blocking)"
 says wait
 N=$(asked)
-start held over "$WORK/shop-python" -B "$PART" early echo.e2e.example 80 hello
+starts held early
 EARLY=$PID
 wait_for 10 asked_of $((N + 1)) || die held "$(tail -n 3 "$WORK/flatd.log")"
 says deny
 same held-then-refused EACCES "$(ends "$EARLY" held)"
 says wait
 N=$(asked)
-start held over "$WORK/shop-python" -B "$PART" early echo.e2e.example 80 hello
+starts held early
 GONE=$PID
 wait_for 10 asked_of $((N + 1)) || die held "$(tail -n 3 "$WORK/flatd.log")"
 stop "$GONE"
@@ -134,7 +139,7 @@ if [ "$(ulimit -Hn)" = unlimited ] || [ "$(ulimit -Hn)" -ge 16384 ]; then
 	start many "$PYTHON" -B "$PART" many 127.0.0.1 "$A" 1034
 	MANY=$PID
 	holds bound wait_for 20 says_in "$WORK/many.log" 'reset 10$'
-	start held over "$WORK/shop-python" -B "$PART" early echo.e2e.example 80 hello
+	starts held early
 	EARLY=$PID
 	holds another-waits-too wait_for 10 says_in "$WORK/held.log" pending
 	says allow
@@ -146,13 +151,8 @@ fi
 
 # --- a question that is open while a successor takes over is answered to who asked it ---
 
-says wait
-N=$(asked)
-start held over "$WORK/shop-python" -B "$PART" early echo.e2e.example 80 hello
-EARLY=$PID
-start held-plain "$PYTHON" -B "$PART" client 127.0.0.1 "$A" hello
-PLAIN=$PID
-start held-gone over "$WORK/shop-python" -B "$PART" early echo.e2e.example 80 hello
+wait_two
+starts held-gone early
 GONE=$PID
 wait_for 10 asked_of $((N + 3)) || die held "$(tail -n 3 "$WORK/flatd.log")"
 BEFORE=$(served)
@@ -160,7 +160,7 @@ start successor flatd --control "$CONTROL" --config "$CONFIG" --metrics off --ga
 holds taken-over wait_for 10 says_in "$WORK/flatd.log" 'retired: '
 stop "$GONE"
 same nothing-is-let-through "$BEFORE" "$(served)"
-start held-after over "$WORK/shop-python" -B "$PART" early echo.e2e.example 80 hello
+starts held-after early
 AFTER=$PID
 wait_for 10 asked_of $((N + 4)) || die held "$(tail -n 3 "$WORK/successor.log")"
 says allow
@@ -211,12 +211,12 @@ says allow
 # --- policies of later ---
 
 apply < <(base)
-start kept over "$WORK/shop-python" -B "$PART" kept echo.e2e.example 80 hello
+starts kept kept
 KEPT=$PID
 wait_for 10 says_in "$WORK/kept.log" hello || die kept "$(cat "$WORK/kept.log")"
 apply < <(asks)
 same made-before-is-ended ECONNRESET "$(ends "$KEPT" kept)"
-start stays over "$WORK/shop-python" -B "$PART" kept echo.e2e.example 80 hello
+starts stays kept
 KEPT=$PID
 wait_for 10 says_in "$WORK/stays.log" hello || die stays "$(cat "$WORK/stays.log")"
 says deny
