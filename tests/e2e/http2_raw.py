@@ -10,6 +10,7 @@ import struct
 import sys
 
 HOST, PORT = sys.argv[1], int(sys.argv[2])
+PATIENCE = 90  # seconds: nobody waits for them but where it fails
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PUSH, PING, GOAWAY, WINDOW, CONTINUATION = range(10)
 END_STREAM, END_HEADERS, PADDED, PRIORITIZED = 1, 4, 8, 32
 ALL = END_STREAM | END_HEADERS
@@ -328,7 +329,7 @@ FLOODS = [
 class Client:
     def __init__(self, settings=b"", begins=True):
         self.s = socket.create_connection((HOST, PORT))
-        self.s.settimeout(15)
+        self.s.settimeout(PATIENCE)
         self.s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.f = self.s.makefile("rb")
         if begins:
@@ -407,7 +408,7 @@ def behind(first, more, whole):
 
 def begun(data):
     with socket.create_connection((HOST, PORT)) as s:
-        s.settimeout(15)
+        s.settimeout(PATIENCE)
         s.sendall(data)
         got = b""
         try:
@@ -438,7 +439,7 @@ def dripped():
 def upgraded():
     """What a client that would rather speak HTTP/2 is answered, and what the server is told of that."""
     with socket.create_connection((HOST, PORT)) as s:
-        s.settimeout(15)
+        s.settimeout(PATIENCE)
         s.sendall(HTTP1 + H2C.replace(b"Connection: ", b"Connection: close, ") + b"\r\n")
         got = b"".join(iter(lambda: s.recv(65536), b""))
     head, _, body = got.partition(b"\r\n\r\n")
