@@ -662,13 +662,15 @@ Test(istio, http_routes_of_a_service_without_http_are_said)
 		const char *yaml;
 		bool said;
 	} cases[] = {
-	    {PORTS("{port: 80}", ""), true},
+	    {PORTS("{port: 80, name: tcp}", ""), true},
 	    {PORTS("{port: 443, name: https}", ""), true},
+	    /* Its clients' first bytes say it. */
+	    {PORTS("{port: 80}", ""), false},
 	    {PORTS("{port: 80, name: http-web}", ""), false},
 	    {PORTS("{port: 80, appProtocol: http}", ""), false},
 	    {PORTS("{port: 81, name: tcp}, {port: 80, name: grpc}", ""), false},
-	    {PORTS("{port: 80}", "gateways: [g], "), false},
-	    {PORTS("{port: 80}", "gateways: [g, mesh], "), true},
+	    {PORTS("{port: 80, name: tcp}", "gateways: [g], "), false},
+	    {PORTS("{port: 80, name: tcp}", "gateways: [g, mesh], "), true},
 	};
 	for (size_t i = 0; i < FLAT_ARRAY_SIZE(cases); i++) {
 		struct loaded l = load_good(cases[i].yaml);
