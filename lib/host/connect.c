@@ -27,23 +27,24 @@ static void forget_shut(int fd, int err)
 	const bool over = err == 0 || err == -ECONNREFUSED || err == -ETIMEDOUT ||
 			  err == -EHOSTUNREACH || err == -ECONNRESET || err == -ECONNABORTED ||
 			  err == -EACCES;
-	struct flat_twins twins;
-	if (flat_likely(!(flat_fd_marks(fd) & shut)) || !over)
-		return;
-	flat_fd_twins(fd, &twins);
-	for (uint32_t i = 0; i < twins.n; i++)
-		flat_fd_unmark(twins.fd[i], shut);
-	flat_fd_unmark(fd, shut);
+	if (flat_unlikely(flat_fd_marks(fd) & shut) && over)
+		flat_fd_mark_each(fd, shut, false);
+}
+
+/* connect() to AF_UNSPEC, of the kernel's socket. */
+static void dissolve(int fd)
+{
+	const struct sockaddr none = {.sa_family = AF_UNSPEC};
+	(void)flat_sys_connect(fd, &none, sizeof(none));
 }
 
 /* The same, and of the kernel's socket, which has not tried where the offload half refused. */
 static void came_to_nothing(int fd, int err)
 {
-	const struct sockaddr none = {.sa_family = AF_UNSPEC};
 	const uint16_t before = flat_fd_marks(fd);
 	forget_shut(fd, err);
 	if (flat_unlikely(flat_fd_marks(fd) != before))
-		(void)flat_sys_connect(fd, &none, sizeof(none));
+		dissolve(fd);
 }
 
 /* With the kernel. Refused, a socket may try again with the mesh; under way or connected, it is the kernel's. */
@@ -257,7 +258,6 @@ static int refused(int fd, int family)
 static int disconnect(int fd, struct flat_sock *s)
 {
 	struct flat_epoll_kept kept;
-	const struct sockaddr none = {.sa_family = AF_UNSPEC};
 	int fresh = s->tcp_fd >= 0 ? flat_sys_fcntl(s->tcp_fd, F_DUPFD_CLOEXEC, 0)
 				   : flat_sys_socket(s->domain, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fresh < 0)
@@ -268,7 +268,7 @@ static int disconnect(int fd, struct flat_sock *s)
 	(void)flat_sys_fcntl(fresh, F_SETFL, 0);
 	/* What the bound one was shut before it connected. */
 	if (s->tcp_fd >= 0 && (atomic_load(&s->rd_shut) || atomic_load(&s->wr_shut)))
-		(void)flat_sys_connect(fresh, &none, sizeof(none));
+		dissolve(fresh);
 	if (error == ECONNRESET || error == EPIPE || error == ECONNREFUSED)
 		(void)!leave_error(fresh, s->domain, s->peer.family, error);
 	flat_file_keep(fd, fresh, flat_sys_fcntl(fd, F_GETFL, 0), true);

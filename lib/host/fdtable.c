@@ -245,12 +245,6 @@ void flat_fd_marks_forking(void)
 	}
 }
 
-void flat_fd_unmark(int fd, uint16_t which)
-{
-	if (flat_fd_kind(fd) == FLAT_FD_CANDIDATE)
-		marks[fd] &= (uint16_t)~which;
-}
-
 uint16_t flat_fd_marks(int fd)
 {
 	return flat_fd_kind(fd) == FLAT_FD_CANDIDATE ? marks[fd] : 0;
@@ -274,6 +268,23 @@ void flat_fd_twins(int fd, struct flat_twins *t)
 		    cookie_of(twin) == cookie)
 			t->fd[t->n++] = twin;
 	}
+}
+
+static void mark(int fd, uint16_t which, bool on)
+{
+	if (on)
+		flat_fd_mark(fd, which);
+	else if (flat_fd_kind(fd) == FLAT_FD_CANDIDATE)
+		marks[fd] &= (uint16_t)~which;
+}
+
+void flat_fd_mark_each(int fd, uint16_t which, bool on)
+{
+	struct flat_twins twins;
+	flat_fd_twins(fd, &twins);
+	for (uint32_t i = 0; i < twins.n; i++)
+		mark(twins.fd[i], which, on);
+	mark(fd, which, on);
 }
 
 void flat_fd_set_kind(int fd, enum flat_fd_kind kind)

@@ -157,7 +157,8 @@ void flat_fd_close_private(int fd);
 #define FLAT_MARK_SHUT_WR 256U
 /** Any other mark ends FLAT_MARK_NEW. */
 void flat_fd_mark(int fd, uint16_t marks);
-void flat_fd_unmark(int fd, uint16_t marks);
+/** Marks a candidate under each of its numbers, or takes the marks off. */
+void flat_fd_mark_each(int fd, uint16_t marks, bool on);
 uint16_t flat_fd_marks(int fd);
 /** The other numbers of one candidate: dup(). More than one is rare. */
 #define FLAT_TWINS_MAX 8

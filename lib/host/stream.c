@@ -554,14 +554,9 @@ static int shut_candidate(int fd, int how)
 	const uint16_t shut = how == SHUT_RD   ? FLAT_MARK_SHUT_RD
 			      : how == SHUT_WR ? FLAT_MARK_SHUT_WR
 					       : FLAT_MARK_SHUT_RD | FLAT_MARK_SHUT_WR;
-	struct flat_twins twins;
 	int err = flat_sys_shutdown(fd, how);
-	if (err != -ENOTCONN)
-		return err;
-	flat_fd_twins(fd, &twins);
-	for (uint32_t i = 0; i < twins.n; i++)
-		flat_fd_mark(twins.fd[i], shut);
-	flat_fd_mark(fd, shut);
+	if (err == -ENOTCONN)
+		flat_fd_mark_each(fd, shut, true);
 	return err;
 }
 
