@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/sys.h"
+#include "codec/grpc.h"
 
 #define FIELDS_MAX 16
 /* Compressed or not, and the length (gRPC's PROTOCOL-HTTP2.md). */
@@ -66,18 +67,6 @@ static ssize_t on_give(nghttp2_session *h2, int32_t id, uint8_t *buf, size_t max
 	return (ssize_t)(n + rest);
 }
 
-/* What is no number is UNKNOWN, which is 2, and never OK. */
-static int status_of(const uint8_t *value, size_t len)
-{
-	int status = 0;
-	for (size_t i = 0; i < len; i++) {
-		if (value[i] < '0' || value[i] > '9' || i == 4)
-			return 2;
-		status = status * 10 + (value[i] - '0');
-	}
-	return len > 0 ? status : 2;
-}
-
 /* A status counts where the stream ends (PROTOCOL-HTTP2.md: Trailers, Trailers-Only). */
 /* NOLINTNEXTLINE(readability-function-size) */
 static int on_header(nghttp2_session *h2, const nghttp2_frame *frame, const uint8_t *name,
@@ -86,12 +75,14 @@ static int on_header(nghttp2_session *h2, const nghttp2_frame *frame, const uint
 {
 	struct call *c = arg;
 	bool last = (frame->hd.flags & NGHTTP2_FLAG_END_STREAM) != 0;
+	/* What is no status is UNKNOWN, and never OK. */
+	int status = flat_grpc_status_read((struct flat_span){(const char *)value, value_len});
 	(void)h2;
 	(void)flags;
 	if (name_len == 7 && memcmp(name, ":status", 7) == 0)
 		c->http = (unsigned)strtoul((const char *)value, NULL, 10);
 	else if (last && name_len == 11 && memcmp(name, "grpc-status", 11) == 0)
-		c->status = status_of(value, value_len);
+		c->status = status < 0 ? FLAT_GRPC_UNKNOWN : status;
 	else if (last && name_len == 12 && memcmp(name, "grpc-message", 12) == 0)
 		snprintf(c->message, sizeof(c->message), ": %.*s",
 			 (int)flat_min_size(value_len, sizeof(c->message) - 3),
