@@ -485,7 +485,7 @@ static int resume(struct flat_conn *c, struct flat_l7_end *e)
 		return -ENOMEM;
 	e->len = flat_sniff_take(c->sniff, e->in, FLAT_L7_IN_BYTES);
 	e->bytes_in = e->len;
-	if (flat_http_guess(e->in, e->len) == FLAT_HTTP_GUESS_2)
+	if (flat_l7_is_preface(c->l7))
 		c->l7->protocol = FLAT_PROTOCOL_HTTP2;
 	flat_pipe_free(c->pipe);
 	c->pipe = NULL;

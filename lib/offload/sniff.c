@@ -133,33 +133,25 @@ static bool ended(struct flat_conn *c, ssize_t err)
 	return false;
 }
 
-/* Goes on with what was read first, as bytes. */
+/* Goes on with what was read first: as bytes, or its requests are read from there. */
 static void go_on(struct flat_conn *c, const struct flat_decision *d)
 {
 	struct flat_sniff *s = c->sniff;
-	int err = flat_pipe_hold(c->pipe, FLAT_SIDE_CLIENT, s->bytes, s->len);
+	int err = d->l7 ? 0 : flat_pipe_hold(c->pipe, FLAT_SIDE_CLIENT, s->bytes, s->len);
 
-	free(s->bytes);
-	s->bytes = NULL;
 	if (err == 0)
 		err = flat_conn_lead(c, d);
-	if (err != 0)
-		flat_conn_fail(c, ENOMEM, FLAT_REFUSED_RESOURCES, "flatd is out of memory");
-	else
-		flat_conn_onward(c);
-}
-
-/* Its requests are read, the first from what is here. */
-static void go_on_as_http(struct flat_conn *c, const struct flat_decision *d)
-{
-	int err = flat_conn_lead(c, d);
-
-	if (err == 0)
+	if (err == 0 && d->l7)
 		err = flat_l7_attach(c, d);
-	if (err != 0)
+	if (err != 0) {
 		flat_conn_fail(c, ENOMEM, FLAT_REFUSED_RESOURCES, "flatd is out of memory");
-	else
+	} else if (d->l7) {
 		flat_conn_open(c);
+	} else {
+		free(s->bytes);
+		s->bytes = NULL;
+		flat_conn_onward(c);
+	}
 }
 
 /* What HTTP rules say where its port is not HTTP's, or at a gateway's that is not. */
@@ -207,8 +199,6 @@ static bool decide(struct flat_conn *c)
 		refuse_http(&d);
 	if (d.status != 0)
 		flat_conn_fail(c, ECONNRESET, d.kind, d.reason);
-	else if (d.l7)
-		go_on_as_http(c, &d);
 	else
 		go_on(c, &d);
 	return false;
@@ -234,14 +224,13 @@ static bool shake(struct flat_conn *c)
 	return false;
 }
 
-/* Looks for a name in what was read. As look(), with *more: the next bytes are needed. */
-static bool look_for_name(struct flat_conn *c, bool *more)
+/* Looks for a name in what was read. As look(). */
+static bool look_for_name(struct flat_conn *c)
 {
 	struct flat_sniff *s = c->sniff;
 	int err = flat_hello_read(&s->hello, s->bytes, s->len);
 
-	*more = err == -EAGAIN;
-	if (*more)
+	if (err == -EAGAIN)
 		return true;
 	if (err != -EMSGSIZE)
 		return decide_name(c, err == 0 ? s->hello.host : "");
@@ -252,29 +241,21 @@ static bool look_for_name(struct flat_conn *c, bool *more)
 }
 
 /* Likewise for whether it speaks HTTP; ended: nothing follows. */
-static bool look_for_protocol(struct flat_conn *c, bool ended, bool *more)
+static bool look_for_protocol(struct flat_conn *c, bool ended)
 {
 	struct flat_sniff *s = c->sniff;
 	enum flat_http_guess guess = flat_http_guess(s->bytes, s->len);
 
-	*more = guess == FLAT_HTTP_GUESS_MORE && !ended;
-	if (*more)
+	if (guess == FLAT_HTTP_GUESS_MORE && !ended)
 		return true;
 	s->http = guess == FLAT_HTTP_GUESS_1 || guess == FLAT_HTTP_GUESS_2;
-	return decide(c) && look_for_name(c, more);
-}
-
-static bool look_at(struct flat_conn *c, bool ended, bool *more)
-{
-	return c->sniff->what == FLAT_SNIFF_PROTOCOL ? look_for_protocol(c, ended, more)
-						     : look_for_name(c, more);
+	return decide(c) && look_for_name(c);
 }
 
 /* Reads until there is nothing. True: more is waited for; else the connection went on, or is gone. */
 static bool look(struct flat_conn *c)
 {
 	struct flat_sniff *s = c->sniff;
-	bool more = true;
 	ssize_t n;
 
 	if (c->gate && c->gate->tls)
@@ -284,12 +265,13 @@ static bool look(struct flat_conn *c)
 		if (n == 0)
 			return true;
 		/* What is no HTTP yet will be none: its server gets it, and the end. */
-		if (n == -EPIPE && s->what == FLAT_SNIFF_PROTOCOL && !look_at(c, true, &more))
+		if (n == -EPIPE && s->what == FLAT_SNIFF_PROTOCOL && !look_for_protocol(c, true))
 			return false;
 		if (n < 0)
 			return ended(c, n);
 		s->len += (size_t)n;
-		if (!look_at(c, false, &more))
+		if (!(s->what == FLAT_SNIFF_PROTOCOL ? look_for_protocol(c, false)
+						     : look_for_name(c)))
 			return false;
 	}
 	flat_conn_fail(c, ENOMEM, FLAT_REFUSED_RESOURCES, "flatd is out of memory");
